@@ -1,0 +1,130 @@
+"""Composable gradient transformations for JAX, as values.
+
+    tx             = gx.chain(gx.clip_by_global_norm(1.0), gx.scale_by_yogi(), gx.scale_by_learning_rate(1e-3))
+    state          = tx.init(params)
+    updates, state = tx.update(grads, state, params)
+    params         = gx.apply_updates(params, updates)
+"""
+
+# ruff: noqa: I001  (grouped as the documentation groups them)
+
+# Using transformations, and composing them
+from gradtx.core.transformation import (
+    EmptyState,
+    GradientTransformation,
+    apply_updates,
+    hyperparameters,
+    identity,
+    stateless,
+)
+from gradtx.core.chain import chain, named_chain
+
+# Writing new ones: a rule for one leaf, its hyperparameters and its state
+from gradtx.core.hyper import Hyper, Schedule, function_schedule, hyper
+from gradtx.core.leafwise import CountState, Elementwise, Layerwise, Like, Treewide
+from gradtx.core.value import dtype, flag, static
+
+# Trees of arrays
+from gradtx import tree
+
+# Links of a chain
+from gradtx.transforms.clip import clip, clip_by_block_rms, clip_by_global_norm
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.momentum import EmaState, TraceState, ema, trace
+from gradtx.transforms.scale import scale, scale_by_learning_rate, scale_by_schedule, set_to_zero
+
+# Optimizers
+from gradtx.optimizers.elementwise.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
+from gradtx.optimizers.elementwise.adagrad import ScaleByRssState, adagrad, scale_by_rss
+from gradtx.optimizers.elementwise.adam import ScaleByAdamState, adam, scale_by_adam
+from gradtx.optimizers.elementwise.adamw import adamw
+from gradtx.optimizers.elementwise.nadam import nadam, nadamw
+from gradtx.optimizers.elementwise.rmsprop import (
+    ScaleByRmsState,
+    ScaleByRStdDevState,
+    rmsprop,
+    scale_by_rms,
+    scale_by_stddev,
+)
+from gradtx.optimizers.elementwise.sgd import sgd
+from gradtx.optimizers.elementwise.yogi import scale_by_yogi, yogi
+
+# Schedules
+from gradtx.schedules.constant import constant_schedule
+from gradtx.schedules.cosine import cosine_decay_schedule, warmup_cosine_decay_schedule
+from gradtx.schedules.exponential import exponential_decay
+from gradtx.schedules.join import join_schedules
+from gradtx.schedules.piecewise import piecewise_constant_schedule
+from gradtx.schedules.polynomial import linear_schedule, polynomial_schedule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # Using transformations, and composing them
+    "EmptyState",
+    "GradientTransformation",
+    "apply_updates",
+    "hyperparameters",
+    "identity",
+    "stateless",
+    "chain",
+    "named_chain",
+    # Writing new ones: a rule for one leaf, its hyperparameters and its state
+    "Hyper",
+    "Schedule",
+    "function_schedule",
+    "hyper",
+    "CountState",
+    "Elementwise",
+    "Layerwise",
+    "Like",
+    "Treewide",
+    "dtype",
+    "flag",
+    "static",
+    # Trees of arrays
+    "tree",
+    # Links of a chain
+    "clip",
+    "clip_by_block_rms",
+    "clip_by_global_norm",
+    "add_decayed_weights",
+    "EmaState",
+    "TraceState",
+    "ema",
+    "trace",
+    "scale",
+    "scale_by_learning_rate",
+    "scale_by_schedule",
+    "set_to_zero",
+    # Optimizers
+    "ScaleByAdaDeltaState",
+    "adadelta",
+    "scale_by_adadelta",
+    "ScaleByRssState",
+    "adagrad",
+    "scale_by_rss",
+    "ScaleByAdamState",
+    "adam",
+    "scale_by_adam",
+    "adamw",
+    "nadam",
+    "nadamw",
+    "ScaleByRmsState",
+    "ScaleByRStdDevState",
+    "rmsprop",
+    "scale_by_rms",
+    "scale_by_stddev",
+    "sgd",
+    "scale_by_yogi",
+    "yogi",
+    # Schedules
+    "constant_schedule",
+    "cosine_decay_schedule",
+    "warmup_cosine_decay_schedule",
+    "exponential_decay",
+    "join_schedules",
+    "piecewise_constant_schedule",
+    "linear_schedule",
+    "polynomial_schedule",
+]

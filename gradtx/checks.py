@@ -1,0 +1,99 @@
+"""Errors that say what is wrong, why, and what to do, raised before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["floating", "keystr", "same_shapes", "shown", "tree_mismatch"]
+
+Leaves = Sequence[Any]
+
+
+def shown(x: Any) -> str:
+    """`x` as an error message shows it: arrays and tracers by dtype and shape, the rest by a short repr."""
+    if isinstance(x, (jax.Array, np.ndarray)):
+        return f"{x.dtype}[{','.join(map(str, x.shape))}]"
+    text = repr(x)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def keystr(path: Sequence[Any]) -> str:
+    """A key path as users write it, `['dense']['bias']`; the tree itself when it is one leaf."""
+    return jax.tree_util.keystr(tuple(path)) or "(the tree itself, one leaf)"
+
+
+def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> ValueError:
+    """The error that says where the structures of two trees part."""
+    paths = [keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    like_paths = [keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(like)]
+    missing = [p for p in like_paths if p not in set(paths)]
+    extra = [p for p in paths if p not in set(like_paths)]
+    found = []
+    if missing:
+        found.append(f"{name} has no leaf at {_listed(missing)}")
+    if extra:
+        found.append(f"{name} has a leaf at {_listed(extra)} where {like_name} has none")
+    if not found:
+        found.append(
+            "the leaves have the same paths in containers of other types:\n"
+            f"  {jax.tree.structure(tree)}\n  {jax.tree.structure(like)}"
+        )
+    return ValueError(
+        f"{who}: the tree of {name} is not the tree of {like_name}: {'; '.join(found)}. "
+        f"Take the gradient of the same tree that was given as {like_name}."
+    )
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(paths[:3]) + more
+
+
+def same_shapes(who: str, name: str, tree: Any, leaves: Leaves, like_name: str, like_leaves: Leaves) -> None:
+    """Raises a ValueError naming the first leaf of `tree` whose shape differs from its counterpart's."""
+    for i, (x, like) in enumerate(zip(leaves, like_leaves, strict=True)):
+        if np.shape(x) != np.shape(like):
+            raise ValueError(
+                f"{who}: at {_path(tree, i)} {name} has shape {np.shape(x)} and {like_name} has shape "
+                f"{np.shape(like)}. Nothing is broadcast here: give both the same shape."
+            )
+
+
+def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
+    """Raises a TypeError naming the first leaf of `tree` that is not a floating or complex array."""
+    for i, x in enumerate(leaves):
+        dtype = _dtype(x)
+        if dtype is None or not _is_inexact(dtype):
+            what = f"dtype {dtype}" if dtype is not None else f"type {type(x).__name__}"
+            raise TypeError(
+                f"{who}: at {_path(tree, i)} {name} has {what}; only floating and complex arrays can be "
+                "optimized. Put None in place of such a leaf, in the parameters and in the gradients."
+            )
+
+
+_INEXACT: dict[Any, bool] = {}
+
+
+def _is_inexact(dtype: Any) -> bool:
+    """`jnp.issubdtype(dtype, jnp.inexact)`, remembered: it is asked for every leaf of every step."""
+    known = _INEXACT.get(dtype)
+    if known is None:
+        known = _INEXACT[dtype] = bool(jnp.issubdtype(dtype, jnp.inexact))
+    return known
+
+
+def _dtype(x: Any) -> Any:
+    dtype = getattr(x, "dtype", None)
+    if dtype is None and isinstance(x, (bool, int, float, complex)):
+        dtype = jnp.result_type(x)
+    return dtype
+
+
+def _path(tree: Any, index: int) -> str:
+    return keystr(jax.tree_util.tree_leaves_with_path(tree)[index][0])
+

@@ -1,0 +1,1 @@
+"""What a transformation is, and the engine that runs per-leaf rules over trees."""

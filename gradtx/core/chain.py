@@ -1,0 +1,186 @@
+"""Composition: `chain` and `named_chain`.
+
+A chain opens nested chains and hands each run of neighbouring per-leaf rules to the engine at
+once, so that a leaf is read and written once however many links it passes. A run ends before a
+rule that measures the tree, and at a link that is no per-leaf rule (another library's, say).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+from gradtx import checks
+from gradtx.core.leafwise import Leafwise, Treewide, run_update
+from gradtx.core.transformation import GradientTransformation, as_transformation
+from gradtx.core.value import child
+
+__all__ = ["chain", "named_chain"]
+
+
+class chain(GradientTransformation):
+    """Applies transformations one after the other; the state is the tuple of theirs.
+
+    Any object with `init` and `update` can be a link, another library's transformation too.
+
+    >>> import gradtx as gx, jax.numpy as jnp
+    >>> tx = gx.chain(gx.clip(1.0), gx.scale(-0.1))
+    >>> updates, state = tx.update(jnp.array([0.5, 3.0]), tx.init(jnp.zeros(2)))
+    >>> print(updates)
+    [-0.05 -0.1 ]
+
+    Raises:
+      TypeError: an argument is no transformation.
+    """
+
+    links: tuple[Any, ...] = child()
+
+    def __init__(self, *links: Any) -> None:
+        who = type(self).__name__
+        object.__setattr__(self, "links", tuple(as_transformation(who, link) for link in links))
+
+    def init(self, params: Any) -> Any:
+        return self._state_of([link.init(params) for link in self.links])
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._check_extra(extra)
+        new_states: list[Any] = []
+        for run, states in _runs(self._unroll(state)):
+            if isinstance(run[0], Leafwise):
+                updates, new = run_update(run, updates, states, params, extra)
+                new_states += new
+            else:
+                known = {name: value for name, value in extra.items() if run[0]._accepts(name)}
+                updates, new = run[0].update(updates, states[0], params, **known)
+                new_states.append(new)
+        return updates, self._reroll(iter(new_states))
+
+    def _states(self, state: Any) -> Sequence[Any]:
+        """The links' states in order; None for each if there is no state."""
+        if state is None:
+            return [None] * len(self.links)
+        if not isinstance(state, tuple) or len(state) != len(self.links):
+            raise self._wrong_state(state, f"a tuple of {len(self.links)} states, one for each link")
+        return state
+
+    def _wrong_state(self, state: Any, expected: str) -> TypeError:
+        return TypeError(
+            f"{type(self).__name__}.update: the state must be {expected}, got {checks.shown(state)}. "
+            "Pass the state that tx.init(params) or the last tx.update returned."
+        )
+
+    def _state_of(self, states: Sequence[Any]) -> Any:
+        return tuple(states)
+
+    def _unroll(self, state: Any) -> Iterator[tuple[GradientTransformation, Any]]:
+        """The links, those of nested chains included, each with its state."""
+        for link, link_state in zip(self.links, self._states(state), strict=True):
+            if isinstance(link, chain):
+                yield from link._unroll(link_state)
+            else:
+                yield link, link_state
+
+    def _reroll(self, states: Iterator[Any]) -> Any:
+        """The chain's state from those that `_unroll` gave, in the same order."""
+        return self._state_of([x._reroll(states) if isinstance(x, chain) else next(states) for x in self.links])
+
+    def _accepts(self, name: str) -> bool:
+        return super()._accepts(name) or any(link._accepts(name) for link in self.links)
+
+    # --- names, hyperparameters, repr
+
+    def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
+        """The links by class name, those of nested chains included, each with its state."""
+        for link, link_state in zip(self.links, self._states(state), strict=True):
+            if isinstance(link, chain):
+                yield from link._members(link_state)
+            else:
+                yield type(link).__name__.strip("_"), link, link_state
+
+    def _numbered(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
+        """The members, with `[0]`, `[1]`, ... behind the names that occur more than once."""
+        members = list(self._members(state))
+        names = [name for name, _, _ in members]
+        for i, (name, link, link_state) in enumerate(members):
+            yield (name if names.count(name) == 1 else f"{name}[{names[:i].count(name)}]"), link, link_state
+
+    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+        for name, link, link_state in self._numbered(state):
+            for inner, value in link._hyperparameters(link_state):
+                yield f"{name}.{inner}", value
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: link for name, link, _ in self._numbered()}
+
+    def _with_parts(self, parts: dict[str, Any]) -> Self:
+        return self._rebuilt(iter(parts.values()))
+
+    def _rebuilt(self, members: Iterator[Any]) -> Self:
+        return type(self)(*(x._rebuilt(members) if isinstance(x, chain) else next(members) for x in self.links))
+
+    def _arguments(self) -> Iterator[tuple[str | None, Any]]:
+        return ((None, link) for link in self.links)
+
+
+class named_chain(chain):
+    """A chain of `(name, transformation)` pairs; the state is a dict from name to state.
+
+    >>> import gradtx as gx, jax.numpy as jnp
+    >>> tx = gx.named_chain(("clip", gx.clip(1.0)), ("rate", gx.scale(-0.1)))
+    >>> tx.init(jnp.zeros(2))["clip"]
+    CountState(count=Array(0, dtype=int32))
+    >>> gx.hyperparameters(tx)
+    {'clip.max_delta': 1.0, 'rate.step_size': -0.1}
+
+    Raises:
+      TypeError: an argument is no pair of a name and a transformation.
+      ValueError: two links have the same name.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def __init__(self, *links: tuple[str, Any]) -> None:
+        for pair in links:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+                raise TypeError(f"named_chain: expected pairs (name, transformation), got {checks.shown(pair)}.")
+        names = tuple(name for name, _ in links)
+        if len(set(names)) != len(names):
+            raise ValueError(f"named_chain: names must differ, got {', '.join(names)}. Rename one of the links.")
+        super().__init__(*(link for _, link in links))
+        object.__setattr__(self, "names", names)
+
+    def _states(self, state: Any) -> Sequence[Any]:
+        if state is None:
+            return [None] * len(self.links)
+        if not isinstance(state, dict) or set(state) != set(self.names):
+            raise self._wrong_state(state, f"a dict with the keys {', '.join(self.names)}")
+        return [state[name] for name in self.names]
+
+    def _state_of(self, states: Sequence[Any]) -> Any:
+        return dict(zip(self.names, states, strict=True))
+
+    def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
+        return zip(self.names, self.links, self._states(state), strict=True)
+
+    def _rebuilt(self, members: Iterator[Any]) -> Self:
+        return type(self)(*((name, next(members)) for name in self.names))
+
+    def _arguments(self) -> Iterator[tuple[str | None, Any]]:
+        return ((None, pair) for pair in zip(self.names, self.links, strict=True))
+
+
+def _runs(
+    pairs: Iterator[tuple[GradientTransformation, Any]],
+) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Groups of neighbouring per-leaf rules that can share one pass, other links by themselves."""
+    links: list[GradientTransformation] = []
+    states: list[Any] = []
+    for link, state in pairs:
+        joins = isinstance(link, Leafwise) and not isinstance(link, Treewide)
+        if links and not (joins and isinstance(links[-1], Leafwise)):
+            yield links, states
+            links, states = [], []
+        links.append(link)
+        states.append(state)
+    if links:
+        yield links, states

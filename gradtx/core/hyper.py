@@ -1,0 +1,165 @@
+"""Hyperparameters: numbers, arrays or schedules, with limits that are data beside the default.
+
+    class scale_by_yogi(Elementwise):
+        b1: Hyper = hyper(0.9, ge=0, lt=1)
+
+A concrete number outside the limits raises at construction; arrays and tracers pass, because
+their contents are not read. A rule sees only numbers: the engine calls schedules with the step
+count first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from gradtx import checks, leaf
+from gradtx.core.value import Value, field, static
+
+__all__ = ["Hyper", "HyperArg", "Limits", "Number", "Schedule", "function_schedule", "hyper", "number", "steps"]
+
+
+class Schedule(Value):
+    """A value that maps the step count to a number: `schedule(count)`, with count 0 for the first step.
+
+    A schedule is pure, works under jit, vmap (over counts and over its own numbers) and grad,
+    and may stand wherever a transformation takes a number. Subclasses define `__call__`.
+    """
+
+    def __call__(self, count: ArrayLike) -> Array:
+        """The value at step `count` (0-based; an integer, or an array of them), at least float32."""
+        raise NotImplementedError
+
+
+class function_schedule(Schedule):
+    """A plain function of the step count as a schedule.
+
+    The function is static: two such schedules are equal if they hold the same function, another
+    function retraces, and the repr evaluates to an equal value only where the function's does.
+    A plain function given as a hyperparameter is wrapped in this by itself.
+    """
+
+    fn: Any = static()
+
+    def __call__(self, count: ArrayLike) -> Array:
+        return self.fn(count)
+
+
+if TYPE_CHECKING:
+
+    class Hyper:
+        """A number, an array or a schedule when given; a number or an array when a rule reads it."""
+
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
+        def __set__(self, instance: Any, value: float | ArrayLike | Schedule) -> None: ...
+
+    class Number:
+        """A number or an array."""
+
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
+        def __set__(self, instance: Any, value: float | ArrayLike) -> None: ...
+
+else:
+    Hyper = Number = Any
+
+HyperArg = ArrayLike | Schedule | Callable[[Any], Any]
+"""What a function that builds a transformation takes for a hyperparameter."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The interval in which a number must lie. Finite numbers only, unless `ge` and `le` admit infinity."""
+
+    ge: float = -math.inf
+    gt: float = -math.inf
+    le: float = math.inf
+    lt: float = math.inf
+    infinite: bool = False
+
+    def __contains__(self, x: float) -> bool:
+        if math.isinf(x) and not self.infinite:
+            return False
+        above = x >= self.ge and (x > self.gt or self.gt == -math.inf)
+        return above and x <= self.le and (x < self.lt or self.lt == math.inf)
+
+    def __str__(self) -> str:
+        left = f"({self.gt:g}" if self.gt >= self.ge else f"[{self.ge:g}"
+        right = f"{self.lt:g})" if self.lt <= self.le else f"{self.le:g}]"
+        if self.infinite and right == "inf)":
+            right = "inf]"
+        return f"{left}, {right}"
+
+    def check(self, who: str, name: str, value: Any, *, schedules: bool = True, optional: bool = False) -> Any:
+        """`value` as it is to be stored; raises if it is no number, array or schedule, or out of range."""
+        if isinstance(value, Schedule) and schedules:
+            return value
+        if optional and value is None:
+            return None
+        if isinstance(value, (np.floating, np.integer)):
+            value = value.item()
+        if leaf.is_number(value):
+            if value not in self:
+                raise ValueError(f"{who}: {name} must be in {self}, got {value!r}. {_ADVICE[schedules]}")
+            return value
+        if isinstance(value, (jax.Array, np.ndarray)) and jnp.issubdtype(value.dtype, jnp.number):
+            if not jnp.issubdtype(value.dtype, jnp.complexfloating):
+                return jnp.asarray(value) if isinstance(value, np.ndarray) else value
+        if schedules and callable(value) and not isinstance(value, type):
+            return function_schedule(value)
+        kinds = "a number, an array or a schedule" if schedules else "a number or an array"
+        raise TypeError(
+            f"{who}: {name} must be {kinds} in {self}, got {checks.shown(value)} of type {type(value).__name__}. "
+            f"{_ADVICE[schedules]}"
+        )
+
+
+_ADVICE = {
+    True: "Give a number in that range, a jax array, or a schedule (a function of the step count).",
+    False: "Give a number in that range, or a jax array.",
+}
+
+
+def hyper(
+    default: Any = dataclasses.MISSING,
+    *,
+    ge: float = -math.inf,
+    gt: float = -math.inf,
+    le: float = math.inf,
+    lt: float = math.inf,
+    infinite: bool = False,
+    kw_only: bool = False,
+) -> Any:
+    """A hyperparameter field: a dynamic field that takes a number within limits, an array, or a schedule."""
+    limits = Limits(ge, gt, le, lt, infinite)
+    return field(limits.check, dynamic=True, default=default, kw_only=kw_only)
+
+
+def number(
+    default: Any = dataclasses.MISSING,
+    *,
+    ge: float = -math.inf,
+    gt: float = -math.inf,
+    le: float = math.inf,
+    lt: float = math.inf,
+    optional: bool = False,
+) -> Any:
+    """A field of a schedule: a dynamic field that takes a number within limits, or an array."""
+    limits = Limits(ge, gt, le, lt)
+
+    def check(who: str, name: str, value: Any) -> Any:
+        return limits.check(who, name, value, schedules=False, optional=optional)
+
+    return field(check, dynamic=True, default=default)
+
+
+def steps(default: Any = dataclasses.MISSING, *, ge: float = -math.inf, gt: float = -math.inf) -> Any:
+    """A field of a schedule that counts steps, or says at which step something happens."""
+    return number(default, ge=ge, gt=gt)

@@ -1,0 +1,207 @@
+"""The transformation: a frozen pytree value with pure `init` and `update`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf
+from gradtx.core.value import Value, static
+
+__all__ = ["STANDARD_EXTRA_ARGS", "EmptyState", "GradientTransformation", "apply_updates", "identity", "stateless"]
+
+STANDARD_EXTRA_ARGS = frozenset({"value", "grad", "value_fn", "key"})
+"""What every transformation accepts beyond `params`, and ignores unless it has a use for it."""
+
+
+class EmptyState(NamedTuple):
+    """The state of a transformation that remembers nothing."""
+
+
+class GradientTransformation(Value):
+    """A pair of pure functions as one value.
+
+    `init(params) -> state` and `update(updates, state, params=None, **extra) -> (updates, state)`.
+
+    Called as a constructor, `GradientTransformation(init_fn, update_fn)` makes a transformation of
+    two functions; they are static, so it is equal only to one of the same functions, and its
+    repr evaluates only where theirs does. Every transformation unpacks: `init, update = tx`.
+
+    >>> import gradtx as gx
+    >>> flip = gx.GradientTransformation(
+    ...     init_fn=lambda params: gx.EmptyState(),
+    ...     update_fn=lambda updates, state, params=None: (-updates, state),
+    ... )
+    >>> init, update = flip
+    >>> update(2.0, init(1.0))
+    (-2.0, EmptyState())
+    """
+
+    extra_args: ClassVar[frozenset[str]] = frozenset()
+    """The names of the extra arguments of `update` that this class uses, beyond the standard ones."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> GradientTransformation:
+        if cls is GradientTransformation:
+            return object.__new__(_Functions)
+        return object.__new__(cls)
+
+    def __init__(self, init_fn: Callable[..., Any], update_fn: Callable[..., Any]) -> None:
+        """Makes a transformation of two functions."""
+        raise NotImplementedError  # `__new__` has chosen a subclass, whose `__init__` runs instead
+
+    def init(self, params: Any) -> Any:
+        """The state before the first step, for parameters of this structure, shape and dtype."""
+        raise NotImplementedError
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        """The transformed updates, and the state for the next step."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        return iter((self.init, self.update))
+
+    def _accepts(self, name: str) -> bool:
+        return name in STANDARD_EXTRA_ARGS or name in self.extra_args
+
+    def _check_extra(self, extra: Mapping[str, Any]) -> None:
+        """Raises for an extra argument that nobody reads: most likely a misspelt one."""
+        for name in extra:
+            if not self._accepts(name):
+                known = ", ".join(sorted(STANDARD_EXTRA_ARGS | self.extra_args))
+                raise TypeError(
+                    f"{type(self).__name__}.update: unknown extra argument {name!r}. It would be ignored, so it is "
+                    f"refused; the extra arguments known here are {known}."
+                )
+
+    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+        return iter(())
+
+
+class _Functions(GradientTransformation):
+    """A transformation made of two functions."""
+
+    init_fn: Any = static()
+    update_fn: Any = static()
+
+    def init(self, params: Any) -> Any:
+        return self.init_fn(params)
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._check_extra(extra)
+        taken = {name: value for name, value in extra.items() if self._names_taken(name)}
+        return self.update_fn(updates, state, params, **taken)
+
+    def _accepts(self, name: str) -> bool:
+        return super()._accepts(name) or self._names_taken(name)
+
+    def _names_taken(self, name: str) -> bool:
+        """Whether the function itself takes an extra argument of this name."""
+        parameters = inspect.signature(self.update_fn).parameters
+        return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    def __repr__(self) -> str:
+        return f"GradientTransformation({self.init_fn!r}, {self.update_fn!r})"
+
+
+def as_transformation(who: str, tx: Any) -> GradientTransformation:
+    """`tx` itself, or a value made of its `init` and `update` (another library's transformation)."""
+    if isinstance(tx, GradientTransformation):
+        return tx
+    init, update = getattr(tx, "init", None), getattr(tx, "update", None)
+    if isinstance(tx, type) or not (callable(init) and callable(update)):
+        raise TypeError(
+            f"{who}: expected gradient transformations, got {checks.shown(tx)} of type {type(tx).__name__}. "
+            "Give values such as gx.clip(1.0), gx.adam(1e-3), or any object with `init` and `update`."
+        )
+    return GradientTransformation(init, update)
+
+
+class identity(GradientTransformation):
+    """Returns the updates as they are.
+
+    >>> import gradtx as gx
+    >>> gx.identity().update(3.0, gx.EmptyState())
+    (3.0, EmptyState())
+    """
+
+    def init(self, params: Any) -> EmptyState:
+        del params
+        return EmptyState()
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._check_extra(extra)
+        return updates, state
+
+
+class stateless(GradientTransformation):
+    """A transformation from one function `f(updates, params) -> updates` of whole trees.
+
+    The function is static, as in `GradientTransformation(init_fn, update_fn)`.
+
+    >>> import jax, gradtx as gx
+    >>> flip = gx.stateless(lambda updates, params: jax.tree.map(lambda g: -g, updates))
+    >>> flip.update({"w": 3.0}, flip.init({"w": 0.0}))
+    ({'w': -3.0}, EmptyState())
+    """
+
+    f: Any = static()
+
+    def __post_init__(self) -> None:
+        if not callable(self.f):
+            raise TypeError(f"stateless: f must be a function of (updates, params), got {checks.shown(self.f)}.")
+
+    def init(self, params: Any) -> EmptyState:
+        del params
+        return EmptyState()
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._check_extra(extra)
+        return self.f(updates, params), state
+
+
+@jax.jit
+def _add(p: Array, u: Array) -> Array:
+    return leaf.narrow(leaf.widen(p) + leaf.widen(u), p.dtype)
+
+
+def apply_updates(params: Any, updates: Any) -> Any:
+    """`params + updates`, leaf by leaf, in the parameters' dtypes (added in float32 or wider).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> gx.apply_updates({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([0.5, -0.5])})
+    {'w': Array([1.5, 1.5], dtype=float32)}
+
+    Raises:
+      ValueError: the trees, or the shapes of two corresponding leaves, differ.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    steps, steps_treedef = jax.tree.flatten(updates)
+    if steps_treedef != treedef:
+        raise checks.tree_mismatch("apply_updates", "updates", updates, "params", params)
+    checks.same_shapes("apply_updates", "updates", updates, steps, "params", leaves)
+    checks.floating("apply_updates", "params", params, leaves)
+    return treedef.unflatten([_add(jnp.asarray(p), jnp.asarray(u)) for p, u in zip(leaves, steps, strict=True)])
+
+
+def hyperparameters(tx: GradientTransformation, state: Any = None) -> dict[str, Any]:
+    """Every hyperparameter of `tx` by its dotted name.
+
+    A constant is given as it was given. A schedule is given as the schedule, or, with `state`, as
+    the number that the next update will use.
+
+    >>> import gradtx as gx, jax.numpy as jnp
+    >>> tx = gx.chain(gx.clip(1.0), gx.sgd(gx.linear_schedule(1.0, 0.0, 4), momentum=0.9))
+    >>> for name, value in gx.hyperparameters(tx, tx.init(jnp.zeros(3))).items():
+    ...     print(name, value)
+    clip.max_delta 1.0
+    trace.decay 0.9
+    trace.dampening 0.0
+    scale_by_learning_rate.learning_rate 1.0
+    """
+    return dict(tx._hyperparameters(state))
+

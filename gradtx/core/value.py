@@ -1,0 +1,248 @@
+"""Frozen values that are JAX pytrees: what every transformation and schedule is.
+
+A subclass of `Value` is a frozen dataclass whose fields are of two kinds. Dynamic fields
+(`core.hyper.hyper`, `child`) are pytree children: numbers, arrays, other values. All others
+(`flag`, `dtype`, `static`) are static: they belong to the tree's structure, must be hashable, and
+a change retraces. From the fields follow the repr (which evaluates to an equal value),
+equality, the hash, `replace`, pickling and copying.
+
+Equality and hash never read an array's contents: numbers compare by value, arrays by identity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Self, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx import checks, leaf
+
+__all__ = ["FrozenTree", "Value", "child", "dtype", "flag", "static"]
+
+_DYNAMIC = "gradtx.dynamic"
+_CHECK = "gradtx.check"
+
+
+def field(check: Callable[[str, str, Any], Any] | None, *, dynamic: bool = False, **options: Any) -> Any:
+    """A dataclass field; `check(who, name, value)` raises or returns what is to be stored."""
+    return dataclasses.field(**options, metadata={_DYNAMIC: dynamic, _CHECK: check})
+
+
+def child(default: Any = dataclasses.MISSING, *, check: Callable[[str, str, Any], Any] | None = None) -> Any:
+    """A dynamic field that holds other values, or a tuple of them."""
+    return field(check, dynamic=True, default=default)
+
+
+def static(default: Any = dataclasses.MISSING, *, check: Callable[[str, str, Any], Any] | None = None) -> Any:
+    """A static field: a function or another hashable object."""
+    return field(check, default=default)
+
+
+def flag(default: bool, *, kw_only: bool = False) -> Any:
+    """A static field that is True or False."""
+    return field(_check_flag, default=default, kw_only=kw_only)
+
+
+def dtype() -> Any:
+    """A static field that is a floating dtype, or None for the default that the method states."""
+    return field(_check_dtype, default=None)
+
+
+def _check_flag(who: str, name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{who}: {name} must be True or False, got {checks.shown(value)}.")
+    return bool(value)
+
+
+def _check_dtype(who: str, name: str, value: Any) -> np.dtype | None:
+    if value is None:
+        return None
+    try:
+        found = jnp.dtype(value)
+    except TypeError:
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.inexact):
+        raise TypeError(
+            f"{who}: {name} must be a floating dtype such as 'float32' or jnp.bfloat16, or None, "
+            f"got {checks.shown(value)}."
+        )
+    return found
+
+
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(field, child, static, flag, dtype))
+class Value:
+    """A frozen dataclass that is a pytree; see the module's docstring."""
+
+    _dynamic: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+        fields = dataclasses.fields(cls)
+        cls._dynamic = dynamic = tuple(f.name for f in fields if f.metadata.get(_DYNAMIC))
+        fixed = tuple(f.name for f in fields if not f.metadata.get(_DYNAMIC))
+
+        def flatten(value: Value) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            of = value.__dict__
+            return tuple(_as_leaf(of[name]) for name in dynamic), tuple(of[name] for name in fixed)
+
+        def flatten_with_keys(value: Value) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
+            children, aux = flatten(value)
+            return tuple(zip(map(jax.tree_util.GetAttrKey, dynamic), children, strict=True)), aux
+
+        def unflatten(aux: tuple[Any, ...], children: Any) -> Value:
+            value = object.__new__(cls)  # past the checks: JAX puts any object where a leaf was
+            value.__dict__.update(zip(dynamic, children, strict=True))
+            value.__dict__.update(zip(fixed, aux, strict=True))
+            return value
+
+        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+
+    def __post_init__(self) -> None:
+        who = type(self).__name__
+        for f in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            check = f.metadata.get(_CHECK)
+            if check is not None:
+                object.__setattr__(self, f.name, check(who, f.name, getattr(self, f.name)))
+
+    @classmethod
+    def check_field(cls, field: str, value: Any, *, who: str, name: str) -> Any:
+        """`value` checked as for the field of this class, in the name of an argument that is passed on to it."""
+        (found,) = (f for f in dataclasses.fields(cls) if f.name == field)  # pyright: ignore[reportArgumentType]
+        return found.metadata[_CHECK](who, name, value)
+
+    # --- equality, hash, repr
+
+    def _identity(self) -> tuple[Any, ...]:
+        leaves, treedef = jax.tree.flatten(self)
+        return treedef, tuple(x if leaf.is_number(x) else id(x) for x in leaves)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._identity() == other._identity()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._identity()))
+
+    def _arguments(self) -> Iterator[tuple[str | None, Any]]:
+        """The constructor's arguments that rebuild this value: (keyword or None, value)."""
+        for f in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, f.name)
+            if f.metadata.get(_DYNAMIC) or value is not f.default:
+                yield f.name, value
+
+    def __repr__(self) -> str:
+        arguments = [(f"{key}=" if key else "") + show(value) for key, value in self._arguments()]
+        name = type(self).__name__
+        line = f"{name}({', '.join(arguments)})"
+        if len(line) <= 96 and "\n" not in line:
+            return line
+        return f"{name}(\n" + "".join(_indent(a) + ",\n" for a in arguments) + ")"
+
+    # --- parts and replacement
+
+    def _filled(self, names: Sequence[str], values: Sequence[Any]) -> Self:
+        """A copy with dynamic fields replaced and nothing checked: for traced values."""
+        value = object.__new__(type(self))
+        value.__dict__.update(self.__dict__)
+        value.__dict__.update(zip(names, values, strict=True))
+        return value
+
+    def _parts(self) -> dict[str, Any]:
+        """The fields by name; a chain gives its links by name instead."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # pyright: ignore[reportArgumentType]
+
+    def _with_parts(self, parts: dict[str, Any]) -> Self:
+        return type(self)(**parts)
+
+    def _names(self) -> Iterator[str]:
+        for name, part in self._parts().items():
+            yield name
+            if isinstance(part, Value):
+                yield from (f"{name}.{inner}" for inner in part._names())
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed; the new values are checked as the constructor checks them.
+
+        A field of an inner value is named as `hyperparameters` names it, or by its last part
+        where only one inner value has such a field.
+
+        >>> import gradtx as gx
+        >>> gx.sgd(0.1).replace(learning_rate=0.01)
+        chain(scale_by_learning_rate(learning_rate=0.01))
+        >>> gx.chain(gx.trace(0.9), gx.trace(0.5)).replace(**{"trace[1].decay": 0.8})
+        chain(trace(decay=0.9, dampening=0.0), trace(decay=0.8, dampening=0.0))
+
+        Raises:
+          ValueError: no field, or more than one, has that name; or the new value is out of range.
+        """
+        parts = self._parts()
+        for name, value in changes.items():
+            head, _, rest = self._find(name).partition(".")
+            parts[head] = parts[head].replace(**{rest: value}) if rest else value
+        return self._with_parts(parts)
+
+    def _find(self, name: str) -> str:
+        names = list(self._names())
+        if name in names:
+            return name
+        matches = [n for n in names if n.endswith("." + name)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise ValueError(
+                f"{type(self).__name__}.replace: {name!r} is ambiguous here: write one of {', '.join(matches)}, "
+                "as in tx.replace(**{'link.name': value})."
+            )
+        raise ValueError(f"{type(self).__name__}.replace: nothing is named {name!r} here; there are: {', '.join(names)}.")
+
+
+def _as_leaf(x: Any) -> Any:
+    """Python integers become floats as leaves, so that `jax.grad` takes a value as its argument."""
+    if type(x) is int:
+        return float(x)
+    if type(x) is tuple:
+        return tuple(map(_as_leaf, x))
+    return x
+
+
+class FrozenTree:
+    """A tree as a static field: hashable, comparable by structure and leaves, shown as the tree."""
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = jax.tree.map(lambda x: x, tree)  # a copy: nobody can change it from outside
+
+    def _identity(self) -> tuple[Any, ...]:
+        leaves, treedef = jax.tree.flatten(self.tree)
+        return treedef, tuple(leaves)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FrozenTree) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        return repr(self.tree)
+
+
+def show(x: Any) -> str:
+    """`x` as an expression; traced and large arrays only by dtype and shape."""
+    if isinstance(x, np.dtype):
+        return repr(x.name)
+    if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.size <= 8 and x.is_fully_addressable:
+        return f"jnp.asarray({np.asarray(x).tolist()}, dtype={x.dtype.name!r})"
+    if isinstance(x, (jax.Array, np.ndarray)):
+        return checks.shown(x)
+    if type(x) is tuple:
+        return "(" + ", ".join(map(show, x)) + ("," if len(x) == 1 else "") + ")"
+    return repr(x)
+
+
+def _indent(text: str) -> str:
+    return "\n".join("  " + line for line in text.split("\n"))

@@ -1,0 +1,67 @@
+"""AdaGrad: the gradient divided by the root of the sum of its squares.
+
+    s_t = s_(t-1) + |g_t|^2,   s_0 = initial_accumulator_value
+    u_t = g_t / sqrt(s_t + eps)
+
+Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic
+Optimization", the diagonal form. Where the sum is zero the update is zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise, Like
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["ScaleByRssState", "adagrad", "scale_by_rss"]
+
+
+class ScaleByRssState(NamedTuple):
+    """The steps taken, and the sum of squares."""
+
+    count: Array
+    sum_of_squares: Like
+
+
+class scale_by_rss(Elementwise, state=ScaleByRssState):
+    """The rule of AdaGrad (rss: root of the sum of squares), without the learning rate.
+
+    `initial_accumulator_value` and `eps` are not negative.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_rss(initial_accumulator_value=0.0, eps=0.0)
+    >>> updates, state = tx.update(jnp.array([2.0, 0.0]), tx.init(jnp.zeros(2)))
+    >>> print(updates, state.sum_of_squares)
+    [1. 0.] [4. 0.]
+    """
+
+    initial_accumulator_value: Hyper = hyper(0.1, ge=0)
+    eps: Hyper = hyper(1e-7, ge=0)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.full(p, self.initial_accumulator_value, real=True),)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        s = leaf.finite_sum(slots[0], leaf.abs_sq(g))
+        return g * leaf.rsqrt(s + self.eps), (s,)
+
+
+def adagrad(
+    learning_rate: HyperArg, initial_accumulator_value: HyperArg = 0.1, eps: HyperArg = 1e-7
+) -> chain:
+    """AdaGrad. State: one array per parameter.
+
+    >>> import gradtx as gx
+    >>> gx.adagrad(0.1)
+    chain(
+      scale_by_rss(initial_accumulator_value=0.1, eps=1e-07),
+      scale_by_learning_rate(learning_rate=0.1),
+    )
+    """
+    return chain(scale_by_rss(initial_accumulator_value, eps), scale_by_learning_rate(learning_rate))

@@ -1,0 +1,92 @@
+"""Adam: the gradient's average divided by the root of its square's average.
+
+    m_t = b1 * m_(t-1) + (1 - b1) * g_t
+    v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2
+    u_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
+
+Kingma and Ba, 2015, "Adam: A Method for Stochastic Optimization", algorithm 1. With `nesterov` the
+corrected average is NAdam's, b1 * m_t / (1 - b1^(t+1)) + (1 - b1) * g_t / (1 - b1^t) (Dozat, 2016,
+"Incorporating Nesterov Momentum into Adam", algorithm 2, without its extra factor b2 on v).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise, Like
+from gradtx.core.value import dtype, flag
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["ScaleByAdamState", "adam", "scale_by_adam"]
+
+
+class ScaleByAdamState(NamedTuple):
+    """The steps taken, and the first and second moment before their corrections."""
+
+    count: Array
+    mu: Like
+    nu: Like
+
+
+class scale_by_adam(Elementwise, state=ScaleByAdamState):
+    """The rule of Adam, without the learning rate.
+
+    `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative. The first moment is kept in
+    `mu_dtype`, by default the parameter's dtype but at least float32; the second is real.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_adam()
+    >>> updates, state = tx.update(jnp.array([0.5, -2.0]), tx.init(jnp.zeros(2)))
+    >>> print(updates.round(4))
+    [ 1. -1.]
+    """
+
+    b1: Hyper = hyper(0.9, ge=0, lt=1)
+    b2: Hyper = hyper(0.999, ge=0, lt=1)
+    eps: Hyper = hyper(1e-8, ge=0)
+    eps_root: Hyper = hyper(0.0, ge=0)
+    mu_dtype: Any = dtype()
+    nesterov: bool = flag(False, kw_only=True)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        mu = leaf.moment(slots[0], g, self.b1)
+        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
+        left = leaf.one_minus_power(self.b1, t)
+        root = leaf.sqrt(nu / leaf.one_minus_power(self.b2, t) + self.eps_root) + self.eps
+        if not self.nesterov:
+            return leaf.divide(mu, left * root), (mu, nu)
+        ahead = self.b1 / leaf.one_minus_power(self.b1, t + 1)
+        return leaf.divide(ahead * mu + (1 - self.b1) / left * g, root), (mu, nu)
+
+
+def adam(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    eps_root: HyperArg = 0.0,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = False,
+) -> chain:
+    """Adam. State: two arrays per parameter.
+
+    >>> import gradtx as gx
+    >>> gx.adam(1e-3)
+    chain(
+      scale_by_adam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0),
+      scale_by_learning_rate(learning_rate=0.001),
+    )
+    """
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        scale_by_learning_rate(learning_rate),
+    )

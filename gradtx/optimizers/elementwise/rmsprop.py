@@ -1,0 +1,132 @@
+"""RMSProp: the gradient divided by the root of its square's moving average.
+
+    v_t = decay * v_(t-1) + (1 - decay) * |g_t|^2,   v_0 = initial_scale
+    u_t = g_t / sqrt(v_t + eps)                      (eps_in_sqrt)
+    u_t = g_t / (sqrt(v_t) + eps)                    (otherwise)
+
+Tieleman and Hinton, 2012, lecture 6.5. The centered form takes v_t - |m_t|^2 for v_t, with m_t the
+moving average of the gradient (Graves, 2013, "Generating Sequences With Recurrent Neural Networks").
+With `bias_correction` both averages are divided by 1 - decay^t first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise, Like
+from gradtx.core.value import flag
+from gradtx.transforms.momentum import trace
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["ScaleByRStdDevState", "ScaleByRmsState", "rmsprop", "scale_by_rms", "scale_by_stddev"]
+
+
+class ScaleByRmsState(NamedTuple):
+    """The steps taken, and the second moment."""
+
+    count: Array
+    nu: Like
+
+
+class ScaleByRStdDevState(NamedTuple):
+    """The steps taken, and the first and second moment."""
+
+    count: Array
+    mu: Like
+    nu: Like
+
+
+def _over_root(g: Array, v: Array, eps: Any, eps_in_sqrt: bool) -> Array:
+    return g * leaf.rsqrt(v + eps) if eps_in_sqrt else leaf.divide(g, leaf.sqrt(v) + eps)
+
+
+class scale_by_rms(Elementwise, state=ScaleByRmsState):
+    """The rule of RMSProp, without the learning rate.
+
+    `decay` lies in [0, 1), `eps` and `initial_scale` are not negative.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_rms(decay=0.75)
+    >>> updates, state = tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))
+    >>> print(updates, state.nu)
+    [2.] [1.]
+    """
+
+    decay: Hyper = hyper(0.9, ge=0, lt=1)
+    eps: Hyper = hyper(1e-8, ge=0)
+    initial_scale: Hyper = hyper(0.0, ge=0)
+    eps_in_sqrt: bool = flag(True)
+    bias_correction: bool = flag(False)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.full(p, self.initial_scale, real=True),)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        nu = leaf.moment(slots[0], leaf.abs_sq(g), self.decay)
+        left = leaf.one_minus_power(self.decay, t) if self.bias_correction else 1
+        return _over_root(g, nu / left, self.eps, self.eps_in_sqrt), (nu,)
+
+
+class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
+    """The rule of centered RMSProp: division by the gradient's running standard deviation.
+
+    `decay` lies in [0, 1), `eps` and `initial_scale` are not negative. A variance that rounding
+    makes negative counts as zero.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_stddev(decay=0.5)
+    >>> updates, state = tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))
+    >>> print(updates, state.mu, state.nu)
+    [2.] [1.] [2.]
+    """
+
+    decay: Hyper = hyper(0.9, ge=0, lt=1)
+    eps: Hyper = hyper(1e-8, ge=0)
+    initial_scale: Hyper = hyper(0.0, ge=0)
+    eps_in_sqrt: bool = flag(True)
+    bias_correction: bool = flag(False)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p), leaf.full(p, self.initial_scale, real=True)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        mu = leaf.moment(slots[0], g, self.decay)
+        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.decay)
+        left = leaf.one_minus_power(self.decay, t) if self.bias_correction else 1
+        variance = jnp.maximum(nu / left - leaf.abs_sq(mu / left), 0)
+        return _over_root(g, variance, self.eps, self.eps_in_sqrt), (mu, nu)
+
+
+def rmsprop(
+    learning_rate: HyperArg,
+    decay: HyperArg = 0.9,
+    eps: HyperArg = 1e-8,
+    initial_scale: HyperArg = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: HyperArg | None = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+) -> chain:
+    """RMSProp; with `momentum` in [0, 1], a decaying sum of the scaled steps.
+
+    State: one array per parameter, one more if `centered`, one more with momentum.
+
+    >>> import gradtx as gx
+    >>> gx.rmsprop(0.01)
+    chain(
+      scale_by_rms(decay=0.9, eps=1e-08, initial_scale=0.0),
+      scale_by_learning_rate(learning_rate=0.01),
+    )
+    """
+    rule = scale_by_stddev if centered else scale_by_rms
+    links = [rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction), scale_by_learning_rate(learning_rate)]
+    if momentum is not None:
+        links.append(trace(trace.check_field("decay", momentum, who="rmsprop", name="momentum"), nesterov))
+    return chain(*links)

@@ -1,0 +1,81 @@
+"""Half a cosine from a value to a fraction of it, and the same after a linear warm-up.
+
+    eta_t = eta_0 * ((1 - alpha) * ((1 + cos(pi s)) / 2)^exponent + alpha),   s = min(t / T, 1)
+
+(Loshchilov and Hutter, 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts".) The
+cosine is written sin^2(pi (1 - s) / 2), which has no cancellation where it is small.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from gradtx import leaf
+from gradtx.core.hyper import Number, Schedule, number, steps
+from gradtx.schedules.clock import fraction_left, since
+
+__all__ = ["cosine_decay_schedule", "warmup_cosine_decay_schedule"]
+
+
+def _half_cosine(left: Array, exponent: ArrayLike) -> Array:
+    return jnp.square(jnp.sin(jnp.pi / 2 * left)) ** exponent
+
+
+class cosine_decay_schedule(Schedule):
+    """From `init_value` to `alpha * init_value` in `decay_steps` steps, then constant.
+
+    `decay_steps` is positive; `alpha` (default 0) and `exponent` (default 1) are not negative.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.cosine_decay_schedule(1.0, 4)(jnp.arange(6)).round(3))
+    [1.    0.854 0.5   0.146 0.    0.   ]
+    """
+
+    init_value: Number = number()
+    decay_steps: Number = steps(gt=0)
+    alpha: Number = number(0.0, ge=0)
+    exponent: Number = number(1.0, ge=0)
+
+    def __call__(self, count: ArrayLike) -> Array:
+        cosine = _half_cosine(fraction_left(count, 0, self.decay_steps), self.exponent)
+        return self.init_value * ((1 - self.alpha) * cosine + self.alpha)
+
+
+class warmup_cosine_decay_schedule(Schedule):
+    """From `init_value` linearly to `peak_value` in `warmup_steps`, then by half a cosine to `end_value`.
+
+    `decay_steps` is the length of the whole schedule, the warm-up included, and must be greater
+    than `warmup_steps`, which may be 0. `end_value` defaults to 0 and `exponent` to 1.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps=2, decay_steps=6)(jnp.arange(8)).round(3))
+    [0.    0.5   1.    0.854 0.5   0.146 0.    0.   ]
+    """
+
+    init_value: Number = number()
+    peak_value: Number = number()
+    warmup_steps: Number = steps(ge=0)
+    decay_steps: Number = steps(gt=0)
+    end_value: Number = number(0.0)
+    exponent: Number = number(1.0, ge=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        warmup, decay = self.warmup_steps, self.decay_steps
+        if leaf.is_number(warmup) and leaf.is_number(decay) and decay <= warmup:
+            raise ValueError(
+                f"warmup_cosine_decay_schedule: decay_steps must be in ({warmup}, inf), got {decay}: it is the length "
+                "of the whole schedule, the warm-up included. Add the warm-up to it."
+            )
+
+    def __call__(self, count: ArrayLike) -> Array:
+        warming = since(count, self.warmup_steps) < 0
+        # Where there is no warm-up, its length 0 must not be divided by.
+        length = jnp.where(jnp.asarray(self.warmup_steps) > 0, self.warmup_steps, 1)
+        warmup_left = fraction_left(count, 0, length)
+        warmup = (self.init_value - self.peak_value) * warmup_left + self.peak_value
+        left = fraction_left(count, self.warmup_steps, self.decay_steps - self.warmup_steps)
+        decay = (self.peak_value - self.end_value) * _half_cosine(left, self.exponent) + self.end_value
+        return jnp.where(warming, warmup, decay)

@@ -1,0 +1,62 @@
+"""Schedules one after the other: eta_t = eta_i(t - boundary_i) on [boundary_i, boundary_(i+1))."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from gradtx import checks
+from gradtx.core.hyper import Limits, Schedule, function_schedule
+from gradtx.core.value import child
+from gradtx.schedules.clock import since
+
+__all__ = ["join_schedules"]
+
+
+def _check_schedules(who: str, name: str, value: Any) -> tuple[Schedule, ...]:
+    if not isinstance(value, Sequence) or not value or not all(callable(s) for s in value):
+        raise TypeError(f"{who}: {name} must be a list of at least one schedule, got {checks.shown(value)}.")
+    return tuple(s if isinstance(s, Schedule) else function_schedule(s) for s in value)
+
+
+def _check_boundaries(who: str, name: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{who}: {name} must be a list of steps, got {checks.shown(value)}.")
+    return tuple(Limits(gt=0).check(who, f"{name}[{i}]", b, schedules=False) for i, b in enumerate(value))
+
+
+class join_schedules(Schedule):
+    """`schedules[0]` up to `boundaries[0]`, then `schedules[1]`, and so on; each sees its own clock, from 0.
+
+    There is one boundary fewer than schedules; boundaries are positive and strictly increasing.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> two = gx.join_schedules([gx.linear_schedule(0.0, 1.0, 2), gx.constant_schedule(0.5)], [3])
+    >>> print(two(jnp.arange(5)))
+    [0.  0.5 1.  0.5 0.5]
+    """
+
+    schedules: tuple[Any, ...] = child(check=_check_schedules)
+    boundaries: tuple[Any, ...] = child(check=_check_boundaries)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.boundaries) != len(self.schedules) - 1:
+            raise ValueError(
+                f"join_schedules: boundaries must have one entry fewer than schedules, got {len(self.boundaries)} "
+                f"for {len(self.schedules)} schedules: a boundary is where the next schedule takes over."
+            )
+        concrete = [b for b in self.boundaries if isinstance(b, (int, float))]
+        if concrete != sorted(set(concrete)):
+            raise ValueError(f"join_schedules: boundaries must increase strictly, got {list(self.boundaries)}.")
+
+    def __call__(self, count: ArrayLike) -> Array:
+        value = self.schedules[0](count)
+        for boundary, schedule in zip(self.boundaries, self.schedules[1:], strict=True):
+            own = since(count, boundary)
+            value = jnp.where(own < 0, value, schedule(jnp.maximum(own, 0)))
+        return value

@@ -1,0 +1,56 @@
+"""A constant that is rescaled at given steps: eta_t = eta_0 * product of scale_i over boundary_i <= t."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from gradtx import checks
+from gradtx.core.hyper import Limits, Number, Schedule, number
+from gradtx.core.value import child
+from gradtx.schedules.clock import since
+
+__all__ = ["piecewise_constant_schedule"]
+
+
+def _check_pairs(who: str, name: str, value: Any) -> tuple[tuple[Any, Any], ...]:
+    pairs = value.items() if isinstance(value, Mapping) else () if value is None else value
+    try:
+        pairs = tuple(sorted(((boundary, scale) for boundary, scale in pairs), key=lambda pair: pair[0]))
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{who}: {name} must be a dict from step to factor, such as {{1000: 0.1}}, got {checks.shown(value)}."
+        ) from None
+    for boundary, scale in pairs:
+        if isinstance(boundary, bool) or not isinstance(boundary, int):
+            raise TypeError(f"{who}: {name} has the boundary {checks.shown(boundary)}; steps are Python integers.")
+        Limits(ge=0).check(who, f"a boundary of {name}", boundary, schedules=False)
+        Limits(ge=0).check(who, f"the factor of {name} at step {boundary}", scale, schedules=False)
+    if len({boundary for boundary, _ in pairs}) != len(pairs):
+        raise ValueError(f"{who}: {name} names a step twice: {checks.shown(value)}. Multiply its factors.")
+    return pairs
+
+
+class piecewise_constant_schedule(Schedule):
+    """`init_value`, multiplied by each factor from its step on.
+
+    `boundaries_and_scales` is a dict from step to non-negative factor; it is kept as pairs in
+    the order of the steps.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.piecewise_constant_schedule(1.0, {2: 0.5, 4: 0.1})(jnp.arange(6)))
+    [1.   1.   0.5  0.5  0.05 0.05]
+    """
+
+    init_value: Number = number()
+    boundaries_and_scales: Any = child((), check=_check_pairs)
+
+    def __call__(self, count: ArrayLike) -> Array:
+        value = jnp.full(jnp.shape(count), self.init_value, jnp.result_type(float))
+        for boundary, scale in self.boundaries_and_scales:
+            value = jnp.where(since(count, boundary) >= 0, scale * value, value)
+        return value

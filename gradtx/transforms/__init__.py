@@ -1,0 +1,1 @@
+"""Links that are no paper's method: scaling, momentum, clipping, weight decay."""

@@ -1,0 +1,93 @@
+"""Clipping: the nearest update in a box, or in a ball.
+
+    clip                  u_i = max(-max_delta, min(max_delta, g_i))     every entry
+    clip_by_block_rms     u = g / max(1, rms(g) / threshold)             every leaf
+    clip_by_global_norm   u = g * min(1, max_norm / |g|)                 the tree as one vector
+                          (Pascanu, Mikolov and Bengio, 2013, "On the difficulty of training
+                          recurrent neural networks")
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import tree
+from gradtx.core.hyper import Hyper, hyper
+from gradtx.core.leafwise import Elementwise, Layerwise, Treewide
+
+__all__ = ["clip", "clip_by_block_rms", "clip_by_global_norm"]
+
+
+class clip(Elementwise):
+    """Every entry clipped to [-max_delta, max_delta]; `max_delta` is not negative.
+
+    A complex entry keeps its angle: its modulus is clipped.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.clip(1.0)
+    >>> print(tx.update(jnp.array([0.5, -3.0]), tx.init(jnp.zeros(2)))[0])
+    [ 0.5 -1. ]
+    """
+
+    max_delta: Hyper = hyper(ge=0, infinite=True)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        if jnp.iscomplexobj(g):
+            size = jnp.abs(jnp.where(g == 0, 1, g))
+            return jnp.where(jnp.abs(g) <= self.max_delta, g, g / size * self.max_delta), slots
+        return jnp.clip(g, -self.max_delta, self.max_delta), slots
+
+
+def _shrink(vector: Any, radius: Any) -> tuple[Array, Array]:
+    """Two factors whose product takes `vector` (a tree) to the nearest vector no longer than `radius`.
+
+    Two, because the norm of a representable vector need not be representable, nor its inverse.
+    A vector with a NaN gets a NaN, so that it is not taken for a short one.
+    """
+    scale, norm = tree.scaled(vector)
+    short = norm <= radius / scale
+    return jnp.where(short, 1, 1 / scale), jnp.where(short, 1, radius / jnp.where(short, 1, norm))
+
+
+class clip_by_block_rms(Layerwise):
+    """Every leaf shrunk so that the root mean square of its entries is at most `threshold` (not negative).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.clip_by_block_rms(1.0)
+    >>> print(tx.update(jnp.array([3.0, 3.0]), tx.init(jnp.zeros(2)))[0])
+    [1. 1.]
+    """
+
+    threshold: Hyper = hyper(ge=0, infinite=True)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        first, second = _shrink(g, self.threshold * math.sqrt(g.size))
+        return g * first * second, slots
+
+
+class clip_by_global_norm(Treewide):
+    """The whole tree shrunk so that its Euclidean norm is at most `max_norm` (not negative).
+
+    This is the projection of the gradient onto the ball of that radius. The norm is right
+    whenever it is representable, in 16-bit types too, and the result is right even where it is not.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.clip_by_global_norm(1.0)
+    >>> grads = {"w": jnp.float16([300.0]), "b": jnp.float16([400.0])}
+    >>> updates, _ = tx.update(grads, tx.init(grads))
+    >>> print(updates["w"], updates["b"])
+    [0.6] [0.8]
+    """
+
+    max_norm: Hyper = hyper(ge=0, infinite=True)
+
+    def measure(self, updates: Any, slots: Any, params: Any, t: Array, **extra: Any) -> tuple[Array, Array]:
+        return _shrink(updates, self.max_norm)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array, measured: Any) -> tuple[Array, Any]:
+        first, second = measured
+        return g * first * second, slots

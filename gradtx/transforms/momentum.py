@@ -1,0 +1,91 @@
+"""Accumulated updates: the decaying sum (`trace`) and the moving average (`ema`).
+
+    trace:  m_t = decay * m_(t-1) + (1 - dampening) * g_t,  m_1 = g_1     u = m_t, or g_t + decay * m_t (Nesterov)
+    ema:    m_t = decay * m_(t-1) + (1 - decay) * g_t,      m_0 = 0       u = m_t / (1 - decay^t)
+
+The trace is Polyak's heavy ball (1964); the Nesterov form is that of Sutskever, Martens, Dahl and
+Hinton, 2013, "On the importance of initialization and momentum in deep learning". Dampening is
+PyTorch's: the first buffer is the first gradient, undamped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.hyper import Hyper, hyper
+from gradtx.core.leafwise import Elementwise, Like
+from gradtx.core.value import dtype, flag
+
+__all__ = ["EmaState", "TraceState", "ema", "trace"]
+
+
+class TraceState(NamedTuple):
+    """The steps taken, and the decaying sum."""
+
+    count: Array
+    trace: Like
+
+
+class trace(Elementwise, state=TraceState):
+    """Momentum: a decaying sum of the updates.
+
+    `decay` lies in [0, 1], `dampening` (default 0) in [0, 1]. The sum is kept in `accumulator_dtype`,
+    by default the parameter's dtype but at least float32.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.trace(0.5)
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for _ in range(3):
+    ...     updates, state = tx.update(jnp.ones(1), state)
+    >>> print(updates)
+    [1.75]
+    """
+
+    decay: Hyper = hyper(ge=0, le=1)
+    nesterov: bool = flag(False)
+    accumulator_dtype: Any = dtype()
+    dampening: Hyper = hyper(0.0, ge=0, le=1, kw_only=True)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.full(p, dtype=self.accumulator_dtype),)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        (m,) = slots
+        m = self.decay * m + jnp.where(t == 1, 1.0, 1.0 - self.dampening) * g
+        return (g + self.decay * m if self.nesterov else m), (m,)
+
+
+class EmaState(NamedTuple):
+    """The steps taken, and the average before its correction."""
+
+    count: Array
+    ema: Like
+
+
+class ema(Elementwise, state=EmaState):
+    """The exponential moving average of the updates, by default corrected for its start at zero.
+
+    `decay` lies in [0, 1). The average is kept in `accumulator_dtype`, by default the parameter's
+    dtype but at least float32.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.ema(0.9)
+    >>> updates, state = tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))
+    >>> print(updates, state.ema)
+    [2.] [0.2]
+    """
+
+    decay: Hyper = hyper(ge=0, lt=1)
+    debias: bool = flag(True)
+    accumulator_dtype: Any = dtype()
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.full(p, dtype=self.accumulator_dtype),)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        m = leaf.moment(slots[0], g, self.decay)
+        return (m / leaf.one_minus_power(self.decay, t) if self.debias else m), (m,)

@@ -1,0 +1,82 @@
+"""Multiplication by a number: u = s * g."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks
+from gradtx.core.hyper import Hyper, hyper
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.value import flag
+
+__all__ = ["scale", "scale_by_learning_rate", "scale_by_schedule", "set_to_zero"]
+
+
+class scale(Elementwise):
+    """u = step_size * g, for any finite `step_size`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale(2.0)
+    >>> updates, _ = tx.update(jnp.array([1.0, -3.0]), tx.init(jnp.zeros(2)))
+    >>> print(updates)
+    [ 2. -6.]
+    """
+
+    step_size: Hyper = hyper()
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        return self.step_size * g, slots
+
+
+def scale_by_schedule(step_size_fn: Any) -> scale:
+    """`scale(step_size_fn)`, for a schedule or a function of the step count (0 at the first step).
+
+    >>> import gradtx as gx
+    >>> gx.scale_by_schedule(gx.linear_schedule(1.0, 0.0, 10))
+    scale(step_size=linear_schedule(init_value=1.0, end_value=0.0, transition_steps=10, transition_begin=0))
+
+    Raises:
+      TypeError: `step_size_fn` cannot be called.
+    """
+    if not callable(step_size_fn):
+        raise TypeError(
+            f"scale_by_schedule: step_size_fn must be a schedule or a function of the step count, "
+            f"got {checks.shown(step_size_fn)}. For a number there is gx.scale."
+        )
+    return scale(step_size_fn)
+
+
+class scale_by_learning_rate(Elementwise):
+    """u = -learning_rate * g: the last link of a descent method.
+
+    `flip_sign=False` leaves the sign, for ascent. The rate is not negative.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_learning_rate(gx.cosine_decay_schedule(0.1, 1000))
+    >>> updates, _ = tx.update(jnp.array([1.0]), tx.init(jnp.zeros(1)))
+    >>> print(updates)
+    [-0.1]
+    """
+
+    learning_rate: Hyper = hyper(ge=0)
+    flip_sign: bool = flag(True, kw_only=True)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        rate = -self.learning_rate if self.flip_sign else self.learning_rate
+        return rate * g, slots
+
+
+class set_to_zero(Elementwise):
+    """u = 0: leaves the parameters as they are.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.set_to_zero()
+    >>> tx.update(jnp.array(3.0), tx.init(jnp.array(1.0)))[0]
+    Array(0., dtype=float32)
+    """
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+        return jnp.zeros_like(g), slots
