@@ -12,25 +12,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
 __all__ = [
     "abs_sq",
     "accumulator_dtype",
-    "divide",
     "finite_sum",
     "full",
     "is_number",
-    "mean_sq",
     "moment",
     "narrow",
     "one_minus_power",
-    "rsqrt",
-    "sqrt",
+    "root",
     "sum_sq",
     "widen",
 ]
+
+
+_WIDE = frozenset(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
 
 
 def is_number(x: Any) -> bool:
@@ -47,7 +47,7 @@ def accumulator_dtype(dtype: DTypeLike) -> np.dtype:
 
 def widen(x: Any) -> Any:
     """`x` in float32 or wider; arrays that are not floating point pass unchanged."""
-    if x is None or not jnp.issubdtype(x.dtype, jnp.inexact):
+    if x is None or x.dtype in _WIDE or not jnp.issubdtype(x.dtype, jnp.inexact):
         return x
     return x.astype(accumulator_dtype(x.dtype))
 
@@ -58,12 +58,12 @@ def narrow(x: Array, dtype: DTypeLike) -> Array:
     Infinities and NaN pass as they are, so that they stay visible.
     """
     if x.dtype == dtype:
-        return jax.lax.convert_element_type(x, dtype)  # drops a weak type
+        return lax.convert_element_type(x, dtype)  # drops a weak type
     if jnp.issubdtype(x.dtype, jnp.floating) and jnp.issubdtype(dtype, jnp.floating):
         limit = float(jnp.finfo(dtype).max)
         if limit < float(jnp.finfo(x.dtype).max):
             x = jnp.where(jnp.isfinite(x), jnp.clip(x, -limit, limit), x)
-    return jax.lax.convert_element_type(x, dtype)
+    return lax.convert_element_type(x, dtype)
 
 
 def full(p: Any, value: ArrayLike = 0.0, dtype: DTypeLike | None = None, *, real: bool = False) -> Array:
@@ -86,8 +86,8 @@ def abs_sq(x: Array) -> Array:
     """
     if jnp.iscomplexobj(x):
         return abs_sq(x.real) + abs_sq(x.imag)
-    bound = math.sqrt(float(jnp.finfo(x.dtype).max)) / 2
-    return jnp.square(jnp.clip(x, -bound, bound))
+    bound = x.dtype.type(math.sqrt(float(jnp.finfo(x.dtype).max)) / 2)
+    return lax.square(lax.clamp(-bound, x, bound))
 
 
 def finite_sum(a: Array, b: Array) -> Array:
@@ -97,35 +97,19 @@ def finite_sum(a: Array, b: Array) -> Array:
 
 def moment(old: Array, new: Array, decay: ArrayLike) -> Array:
     """One step of an exponential moving average: decay * old + (1 - decay) * new."""
+    if is_number(decay) and old.dtype == new.dtype:
+        # The same without promotion, which is what most of the time of tracing these operators goes to.
+        return lax.add(lax.mul(old, decay), lax.mul(new, 1 - decay))
     return decay * old + (1 - decay) * new
 
 
-@jax.custom_jvp
-def sqrt(x: Array) -> Array:
-    """The square root, with derivative 0 instead of infinity at 0.
+def root(x: Array) -> Array:
+    """The square root of x >= 0, never below that of the smallest normal number.
 
-    Every root here is of a square that vanishes with its gradient, or is divided into a
-    quantity that does: there the one-sided derivatives meet in 0 or drop out.
+    So it can be divided by, and its derivative at 0 is 0 instead of infinite: each root here is
+    divided into a quantity that vanishes with it. A positive `eps` swallows the difference.
     """
-    return jnp.sqrt(x)
-
-
-@sqrt.defjvp
-def _sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (dx,) = primals, tangents
-    root = sqrt(x)
-    positive = root > 0
-    return root, jnp.where(positive, 0.5 / jnp.where(positive, root, 1), 0) * dx
-
-
-def rsqrt(x: Array) -> Array:
-    """1 / sqrt(x) for x >= 0, finite at 0, and so is its derivative."""
-    return 1 / jnp.sqrt(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
-
-
-def divide(a: Array, b: Array) -> Array:
-    """a / b for b >= 0, with 0 / 0 = 0. A denominator below the root of the smallest normal number is taken as that."""
-    return a / jnp.maximum(b, math.sqrt(float(jnp.finfo(b.dtype).tiny)))
+    return lax.sqrt(lax.max(x, jnp.finfo(x.dtype).tiny))
 
 
 def one_minus_power(base: ArrayLike, t: ArrayLike) -> Array:
@@ -133,12 +117,12 @@ def one_minus_power(base: ArrayLike, t: ArrayLike) -> Array:
 
     The bias correction of a moment with decay `base` after `t` steps.
     """
-    dtype = jnp.promote_types(jnp.result_type(float), jnp.result_type(base))
+    t = jnp.asarray(t, jnp.result_type(float))
     if is_number(base):
         # The logarithm is taken in double precision, whatever dtype the arrays have.
         log = math.log(base) if base > 0 else -math.inf
-        return -jnp.expm1(jnp.asarray(t, dtype) * log)
-    return _one_minus_power(jnp.asarray(base, dtype), jnp.asarray(t, dtype))
+        return -lax.expm1(t * log)
+    return _one_minus_power(base, t.astype(jnp.promote_types(t.dtype, base.dtype)))
 
 
 @jax.custom_jvp
@@ -153,13 +137,7 @@ def _one_minus_power_jvp(primals: tuple[Array, Array], tangents: tuple[Array, An
 
 
 def sum_sq(x: Array) -> Array:
-    """The plain sum of |x|^2 in float32 or wider; it may overflow (`gradtx.tree.norm` does not)."""
-    x = widen(x)
+    """The plain sum of |x|^2 of a float32 or wider array; it may overflow (`gradtx.tree.norm` does not)."""
     if jnp.iscomplexobj(x):
-        return jnp.sum(jnp.square(x.real) + jnp.square(x.imag))
-    return jnp.sum(jnp.square(x))
-
-
-def mean_sq(x: Array) -> Array:
-    """The mean of |x|^2, 0 for an array with no entries."""
-    return sum_sq(x) / max(x.size, 1)
+        return lax.add(sum_sq(x.real), sum_sq(x.imag))
+    return lax.reduce_sum(lax.square(x), axes=tuple(range(x.ndim)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from gradtx import leaf
 
@@ -50,32 +51,36 @@ def scaled(tree: Any) -> tuple[Array, Array]:
     """`(s, n)` with `s * n` the norm, where `n` is finite even if the norm itself is not representable.
 
     `s` is 1 and the sum of squares is taken once, unless that sum leaves the range in which it
-    is exact to rounding; only then the leaves are read again, divided by their largest entry.
+    is exact to rounding; only then the leaves are read again, multiplied by 1 / s.
     """
     leaves = [leaf.widen(jnp.asarray(x)) for x in jax.tree.leaves(tree) if np.size(x)]
+    leaves = _gathered(leaves)
     if not leaves:
         return jnp.ones(()), jnp.zeros(())
-    plain = sum(map(leaf.sum_sq, leaves[1:]), leaf.sum_sq(leaves[0]))
+    plain = _sum_sq(leaves)
     info = jnp.finfo(plain.dtype)
     # Above `low`, terms that underflowed cannot add up to a rounding error of the sum.
     low = float(info.tiny) / float(info.eps) * 2.0**33
     exact = (plain > low) & (plain < float(info.max))
-
-    def once(leaves: list[Array]) -> tuple[Array, Array]:
-        del leaves
-        return jnp.ones_like(plain), leaf.sqrt(plain)
-
-    def again(leaves: list[Array]) -> tuple[Array, Array]:
-        largest = jax.lax.stop_gradient(jnp.max(jnp.stack([_largest(x).astype(plain.dtype) for x in leaves])))
-        # A factor of 2^10 on the inside keeps the scale's inverse from being subnormal.
-        scale = jnp.where(largest > 1, largest / 1024, largest * 1024)
-        scale = jnp.where((largest > 0) & (largest < jnp.inf), scale, 1)
-        return scale, leaf.sqrt(sum(leaf.sum_sq(x / scale) for x in leaves))
-
-    return jax.lax.cond(exact, once, again, leaves)
+    # A power of two that brings the squares of large entries, or of small ones, into range.
+    far = 2.0 ** (5 * info.maxexp // 8)
+    scale = jnp.where(exact, 1, jnp.where(plain < 1, 1 / far, far)).astype(plain.dtype)
+    total = lax.cond(exact, lambda: plain, lambda: _sum_sq([x * (1 / scale) for x in leaves]))
+    return scale, leaf.root(total) * (total > 0)
 
 
-def _largest(x: Array) -> Array:
-    if jnp.iscomplexobj(x):
-        return jnp.maximum(jnp.max(jnp.abs(x.real)), jnp.max(jnp.abs(x.imag)))
-    return jnp.max(jnp.abs(x))
+def _sum_sq(leaves: list[Array]) -> Array:
+    sums = [leaf.sum_sq(x) for x in leaves]
+    dtype = jnp.result_type(*sums)
+    return functools.reduce(lax.add, [x.astype(dtype) for x in sums])
+
+
+def _gathered(leaves: list[Array]) -> list[Array]:
+    """The leaves, with all the small ones in one vector: one reduction instead of a thousand."""
+    small = [x for x in leaves if x.size <= _SMALL]
+    if len(small) < 2:
+        return leaves
+    return [x for x in leaves if x.size > _SMALL] + [jnp.concatenate([jnp.ravel(x) for x in small])]
+
+
+_SMALL = 2**12

@@ -7,7 +7,7 @@ Three base classes say what a rule may look at, and the laws hold a rule to what
 
     Elementwise   every entry by itself: gluing leaves together changes nothing
     Layerwise     a leaf as a whole, but no other leaf
-    Treewide      the whole tree, once, in `measure`; `update_leaf` receives what it returned
+    Treewide      the whole tree, once a step, in `measure`, whose scalars `update_leaf` receives
 
 Neighbouring rules run as one jitted call per leaf (`run_update`), traced once for each
 leaf shape. In that call Python numbers are static, so that `1 - b2` is taken in double precision;
@@ -17,6 +17,7 @@ arrays, tracers and the values of schedules are traced, in float32 or wider.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, NamedTuple, get_type_hints
 
@@ -70,12 +71,16 @@ class Leafwise(GradientTransformation):
         del p
         return ()
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def at_step(self, t: Array) -> Any:
+        """What all leaves share at step `t`, which counts from 1: computed once, passed to `update_leaf`."""
+        del t
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         """The update and the new slots of one leaf.
 
         All arrays come in float32 or wider, and the engine casts what is returned to the dtypes of
-        the gradient and of the old slots. `p` is None unless the rule needs `params`; `t` counts
-        steps from 1; a treewide rule receives what it measured as a fifth argument.
+        the gradient and of the old slots. `p` is None unless the rule needs `params`; `shared` is
+        what `at_step` returned, or what the `measure` of a treewide rule did.
         """
         raise NotImplementedError
 
@@ -119,14 +124,11 @@ class Treewide(Leafwise):
     """A rule that sees the whole tree once a step."""
 
     def measure(self, updates: Any, slots: Any, params: Any, t: Array, **extra: Any) -> Any:
-        """Scalars computed from the whole tree; `update_leaf` receives them.
+        """Scalars computed from the whole tree, once a step; `update_leaf` receives them as `shared`.
 
         `slots` is a tuple of trees, one for each state field after `count`; `extra` holds the extra
-        arguments that the class needs.
+        arguments that the class needs; `params` is None unless it needs them.
         """
-        raise NotImplementedError
-
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array, measured: Any) -> tuple[Array, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         raise NotImplementedError
 
 
@@ -138,16 +140,15 @@ def run_update(
     columns, p_leaves = _check(rules, updates, leaves, treedef, states, params, extra)
     spec, arrays = _split(tuple(rules))
     run = _run(spec)
-    hypers, counts = run.begin(arrays, [state.count for state in states])
-    measured = None
+    hypers, counts, shared = run.begin(arrays, [state.count for state in states])
     if isinstance(rules[0], Treewide):
         needed = {name: extra[name] for name in rules[0].extra_args}
         p_tree = params if "params" in rules[0].needs else None
-        measured = run.measure(hypers[0], updates, tuple(states[0][1:]), p_tree, counts[0], needed)
+        shared[0] = run.measure(hypers[0], updates, tuple(states[0][1:]), p_tree, counts[0], needed)
     active = _active(rules, params, len(leaves))
     rows = [zip(*column, strict=True) if column else [()] * len(leaves) for column in columns]
     steps = [
-        run.step(which, hypers, g, slots, p, counts, measured)
+        run.step(which, hypers, g, slots, p, shared)
         for which, g, p, *slots in zip(active, leaves, p_leaves, *rows, strict=True)
     ]
     new_states = []
@@ -274,15 +275,18 @@ class _Run:
         self.measure = jax.jit(self._measure)
         self.step = jax.jit(self._step, static_argnums=0)
 
-    def _begin(self, arrays: Sequence[Any], counts: Sequence[Array]) -> tuple[Any, list[Array]]:
-        """The traced hyperparameters at this step, and the counts after it (a full counter stays)."""
-        rules = _merge(self.spec, arrays)
+    def _begin(self, arrays: Sequence[Any], counts: Sequence[Array]) -> tuple[list[Any], list[Array], list[Any]]:
+        """Of each rule: its traced hyperparameters, its count after this step, and what its leaves share.
+
+        A full counter stays full.
+        """
+        counts = [jnp.minimum(count, jnp.iinfo(jnp.int32).max - 1) for count in counts]
         hypers = [
             [_resolve(rule, name, count) for name in names]
-            for rule, names, count in zip(rules, self.traced, counts, strict=True)
+            for rule, names, count in zip(_merge(self.spec, arrays), self.traced, counts, strict=True)
         ]
-        last = jnp.iinfo(jnp.int32).max
-        return hypers, [jnp.minimum(count, last - 1) + 1 for count in counts]
+        counts = [count + 1 for count in counts]
+        return hypers, counts, [self._rule(i, hypers[i]).at_step(t) for i, t in enumerate(counts)]
 
     def _rule(self, i: int, hypers: Sequence[Any]) -> Leafwise:
         return self.rules[i]._filled(self.traced[i], hypers)
@@ -293,23 +297,33 @@ class _Run:
         return rule.measure(updates, slots, params, t, **extra)
 
     def _step(
-        self, active: Sequence[int], hypers: Any, g: Any, slots: Any, p: Any, counts: Any, measured: Any
+        self, active: Sequence[int], hypers: Any, g: Any, slots: Any, p: Any, shared: Any
     ) -> tuple[Array, list[Any]]:
         """One leaf through the rules that apply to it."""
         g = jnp.asarray(g)
         u, p = leaf.widen(g), None if p is None else leaf.widen(jnp.asarray(p))
         slots = list(slots)
         for i in active:
-            rule: Any = self._rule(i, hypers[i])
-            more = (measured,) if isinstance(rule, Treewide) else ()
-            u, new = rule.update_leaf(u, jax.tree.map(leaf.widen, slots[i]), p, counts[i], *more)
+            rule = self._rule(i, hypers[i])
+            with _plain_operators(rule):
+                u, new = rule.update_leaf(u, tuple(map(leaf.widen, slots[i])), p, shared[i])
             if np.shape(u) != g.shape:
                 raise TypeError(
                     f"{type(rule).__name__}.update_leaf returned an update of shape {np.shape(u)} for a gradient "
                     f"of shape {g.shape}."
                 )
-            slots[i] = jax.tree.map(lambda new, old: leaf.narrow(new, old.dtype), tuple(new), tuple(slots[i]))
+            slots[i] = [leaf.narrow(new, old.dtype) for new, old in zip(new, slots[i], strict=True)]
         return leaf.narrow(u, g.dtype), slots
+
+
+def _plain_operators(rule: Leafwise) -> AbstractContextManager[Any]:
+    """Traces the operators of `jax.numpy` as such, not each as a jitted function of its own.
+
+    For every new leaf shape each of those would be traced and cached anew, only to be inlined
+    here: that is most of the time it takes to trace a rule. Layerwise rules may contain loops,
+    which must stay loops, so they are left alone.
+    """
+    return nullcontext() if isinstance(rule, Layerwise) else jax.disable_jit()
 
 
 @lru_cache(maxsize=1024)

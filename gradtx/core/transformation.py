@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from gradtx import checks, leaf
 from gradtx.core.value import Value, static
@@ -164,8 +164,9 @@ class stateless(GradientTransformation):
         return self.f(updates, params), state
 
 
-@jax.jit
 def _add(p: Array, u: Array) -> Array:
+    if p.dtype == u.dtype and leaf.accumulator_dtype(p.dtype) == p.dtype:
+        return lax.add(p, u)
     return leaf.narrow(leaf.widen(p) + leaf.widen(u), p.dtype)
 
 

@@ -35,7 +35,7 @@ class clip(Elementwise):
 
     max_delta: Hyper = hyper(ge=0, infinite=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         if jnp.iscomplexobj(g):
             size = jnp.abs(jnp.where(g == 0, 1, g))
             return jnp.where(jnp.abs(g) <= self.max_delta, g, g / size * self.max_delta), slots
@@ -64,7 +64,7 @@ class clip_by_block_rms(Layerwise):
 
     threshold: Hyper = hyper(ge=0, infinite=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         first, second = _shrink(g, self.threshold * math.sqrt(g.size))
         return g * first * second, slots
 
@@ -88,6 +88,6 @@ class clip_by_global_norm(Treewide):
     def measure(self, updates: Any, slots: Any, params: Any, t: Array, **extra: Any) -> tuple[Array, Array]:
         return _shrink(updates, self.max_norm)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array, measured: Any) -> tuple[Array, Any]:
-        first, second = measured
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        first, second = shared
         return g * first * second, slots

@@ -58,7 +58,7 @@ class add_decayed_weights(Elementwise, needs=("params",)):
     weight_decay: Hyper = hyper(0.0, ge=0)
     mask: Any = static(None, check=_check_mask)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return g + self.weight_decay * p, slots
 
     def where(self, params: Any) -> Sequence[bool] | None:

@@ -53,9 +53,12 @@ class trace(Elementwise, state=TraceState):
     def init_leaf(self, p: Array) -> tuple[Array]:
         return (leaf.full(p, dtype=self.accumulator_dtype),)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
-        (m,) = slots
-        m = self.decay * m + jnp.where(t == 1, 1.0, 1.0 - self.dampening) * g
+    def at_step(self, t: Array) -> Array:
+        """The weight of the new gradient: the first is not damped."""
+        return jnp.where(t == 1, 1.0, 1.0 - self.dampening)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        m = self.decay * slots[0] + shared * g
         return (g + self.decay * m if self.nesterov else m), (m,)
 
 
@@ -86,6 +89,9 @@ class ema(Elementwise, state=EmaState):
     def init_leaf(self, p: Array) -> tuple[Array]:
         return (leaf.full(p, dtype=self.accumulator_dtype),)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def at_step(self, t: Array) -> Array | int:
+        return leaf.one_minus_power(self.decay, t) if self.debias else 1
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         m = leaf.moment(slots[0], g, self.decay)
-        return (m / leaf.one_minus_power(self.decay, t) if self.debias else m), (m,)
+        return m / shared, (m,)

@@ -27,7 +27,7 @@ class scale(Elementwise):
 
     step_size: Hyper = hyper()
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return self.step_size * g, slots
 
 
@@ -64,7 +64,7 @@ class scale_by_learning_rate(Elementwise):
     learning_rate: Hyper = hyper(ge=0)
     flip_sign: bool = flag(True, kw_only=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         rate = -self.learning_rate if self.flip_sign else self.learning_rate
         return rate * g, slots
 
@@ -78,5 +78,5 @@ class set_to_zero(Elementwise):
     Array(0., dtype=float32)
     """
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return jnp.zeros_like(g), slots

@@ -47,9 +47,9 @@ class scale_by_rss(Elementwise, state=ScaleByRssState):
     def init_leaf(self, p: Array) -> tuple[Array]:
         return (leaf.full(p, self.initial_accumulator_value, real=True),)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         s = leaf.finite_sum(slots[0], leaf.abs_sq(g))
-        return g * leaf.rsqrt(s + self.eps), (s,)
+        return g / leaf.root(s + self.eps), (s,)
 
 
 def adagrad(

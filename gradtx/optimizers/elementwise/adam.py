@@ -56,15 +56,22 @@ class scale_by_adam(Elementwise, state=ScaleByAdamState):
     def init_leaf(self, p: Array) -> tuple[Array, Array]:
         return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def at_step(self, t: Array) -> tuple[Any, ...]:
+        left, left_nu = leaf.one_minus_power(self.b1, t), leaf.one_minus_power(self.b2, t)
+        if not self.nesterov:
+            return left, left_nu
+        return self.b1 / leaf.one_minus_power(self.b1, t + 1), (1 - self.b1) / left, left_nu
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        *corrections, left_nu = shared
         mu = leaf.moment(slots[0], g, self.b1)
         nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
-        left = leaf.one_minus_power(self.b1, t)
-        root = leaf.sqrt(nu / leaf.one_minus_power(self.b2, t) + self.eps_root) + self.eps
+        root = leaf.root(nu / left_nu + self.eps_root) + self.eps
         if not self.nesterov:
-            return leaf.divide(mu, left * root), (mu, nu)
-        ahead = self.b1 / leaf.one_minus_power(self.b1, t + 1)
-        return leaf.divide(ahead * mu + (1 - self.b1) / left * g, root), (mu, nu)
+            (left,) = corrections
+            return mu / (left * root), (mu, nu)
+        ahead, now = corrections
+        return ahead * (mu / root) + now * (g / root), (mu, nu)
 
 
 def adam(

@@ -43,7 +43,7 @@ class ScaleByRStdDevState(NamedTuple):
 
 
 def _over_root(g: Array, v: Array, eps: Any, eps_in_sqrt: bool) -> Array:
-    return g * leaf.rsqrt(v + eps) if eps_in_sqrt else leaf.divide(g, leaf.sqrt(v) + eps)
+    return g / (leaf.root(v + eps) if eps_in_sqrt else leaf.root(v) + eps)
 
 
 class scale_by_rms(Elementwise, state=ScaleByRmsState):
@@ -67,10 +67,12 @@ class scale_by_rms(Elementwise, state=ScaleByRmsState):
     def init_leaf(self, p: Array) -> tuple[Array]:
         return (leaf.full(p, self.initial_scale, real=True),)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def at_step(self, t: Array) -> Array | int:
+        return leaf.one_minus_power(self.decay, t) if self.bias_correction else 1
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         nu = leaf.moment(slots[0], leaf.abs_sq(g), self.decay)
-        left = leaf.one_minus_power(self.decay, t) if self.bias_correction else 1
-        return _over_root(g, nu / left, self.eps, self.eps_in_sqrt), (nu,)
+        return _over_root(g, nu / shared, self.eps, self.eps_in_sqrt), (nu,)
 
 
 class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
@@ -95,11 +97,13 @@ class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
     def init_leaf(self, p: Array) -> tuple[Array, Array]:
         return leaf.full(p), leaf.full(p, self.initial_scale, real=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def at_step(self, t: Array) -> Array | int:
+        return leaf.one_minus_power(self.decay, t) if self.bias_correction else 1
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots[0], g, self.decay)
         nu = leaf.moment(slots[1], leaf.abs_sq(g), self.decay)
-        left = leaf.one_minus_power(self.decay, t) if self.bias_correction else 1
-        variance = jnp.maximum(nu / left - leaf.abs_sq(mu / left), 0)
+        variance = jnp.maximum(nu / shared - leaf.abs_sq(mu / shared), 0)
         return _over_root(g, variance, self.eps, self.eps_in_sqrt), (mu, nu)
 
 

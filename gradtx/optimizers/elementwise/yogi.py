@@ -48,14 +48,17 @@ class scale_by_yogi(Elementwise, state=ScaleByAdamState):
     def init_leaf(self, p: Array) -> tuple[Array, Array]:
         return leaf.full(p, self.initial_accumulator_value), leaf.full(p, self.initial_accumulator_value, real=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, t: Array) -> tuple[Array, Any]:
+    def at_step(self, t: Array) -> tuple[Array, Array]:
+        return leaf.one_minus_power(self.b1, t), leaf.one_minus_power(self.b2, t)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        left_mu, left_nu = shared
         mu, nu = slots
         square = leaf.abs_sq(g)
         mu = leaf.moment(mu, g, self.b1)
         nu = jnp.maximum(nu - (1 - self.b2) * jnp.sign(nu - square) * square, self.nu_floor)
-        left = leaf.one_minus_power(self.b1, t)
-        root = leaf.sqrt(nu / leaf.one_minus_power(self.b2, t) + self.eps_root) + self.eps
-        return leaf.divide(mu, left * root), (mu, nu)
+        root = leaf.root(nu / left_nu + self.eps_root) + self.eps
+        return mu / (left_mu * root), (mu, nu)
 
 
 def yogi(
