@@ -1,9 +1,9 @@
 """Composable gradient transformations for JAX, as values.
 
-    tx             = gx.chain(gx.clip_by_global_norm(1.0), gx.scale_by_yogi(), gx.scale_by_learning_rate(1e-3))
-    state          = tx.init(params)
-    updates, state = tx.update(grads, state, params)
-    params         = gx.apply_updates(params, updates)
+tx             = gx.chain(gx.clip_by_global_norm(1.0), gx.scale_by_yogi(), gx.scale_by_learning_rate(1e-3))
+state          = tx.init(params)
+updates, state = tx.update(grads, state, params)
+params         = gx.apply_updates(params, updates)
 """
 
 # ruff: noqa: I001  (grouped as the documentation groups them)

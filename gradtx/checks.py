@@ -96,4 +96,3 @@ def _dtype(x: Any) -> Any:
 
 def _path(tree: Any, index: int) -> str:
     return keystr(jax.tree_util.tree_leaves_with_path(tree)[index][0])
-

@@ -7,7 +7,7 @@ namesakes where the namesake overflows, loses digits or has an infinite derivati
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ __all__ = [
 _WIDE = frozenset(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
 
 
-def is_number(x: Any) -> bool:
+def is_number(x: Any) -> TypeGuard[float]:
     """Whether `x` is a concrete Python or NumPy real number (not a bool, not an array)."""
     if isinstance(x, (bool, np.bool_)):
         return False
@@ -91,11 +91,11 @@ def abs_sq(x: Array) -> Array:
 
 
 def finite_sum(a: Array, b: Array) -> Array:
-    """a + b for non-negative arrays, saturating at the dtype's largest number."""
+    """A + b for non-negative arrays, saturating at the dtype's largest number."""
     return jnp.minimum(a + b, jnp.finfo(jnp.result_type(a, b)).max)
 
 
-def moment(old: Array, new: Array, decay: ArrayLike) -> Array:
+def moment(old: Array, new: Array, decay: float | Array) -> Array:
     """One step of an exponential moving average: decay * old + (1 - decay) * new."""
     if is_number(decay) and old.dtype == new.dtype:
         # The same without promotion, which is what most of the time of tracing these operators goes to.
@@ -112,7 +112,7 @@ def root(x: Array) -> Array:
     return lax.sqrt(lax.max(x, jnp.finfo(x.dtype).tiny))
 
 
-def one_minus_power(base: ArrayLike, t: ArrayLike) -> Array:
+def one_minus_power(base: float | Array, t: ArrayLike) -> Array:
     """1 - base^t for 0 <= base <= 1 and t >= 1, to full relative accuracy (base near 1 cancels nothing).
 
     The bias correction of a moment with decay `base` after `t` steps.
@@ -122,6 +122,7 @@ def one_minus_power(base: ArrayLike, t: ArrayLike) -> Array:
         # The logarithm is taken in double precision, whatever dtype the arrays have.
         log = math.log(base) if base > 0 else -math.inf
         return -lax.expm1(t * log)
+    base = jnp.asarray(base)
     return _one_minus_power(base, t.astype(jnp.promote_types(t.dtype, base.dtype)))
 
 

@@ -1,7 +1,7 @@
 """Hyperparameters: numbers, arrays or schedules, with limits that are data beside the default.
 
     class scale_by_yogi(Elementwise):
-        b1: Hyper = hyper(0.9, ge=0, lt=1)
+        b1: Hyper = hyper(default=0.9, ge=0, lt=1)
 
 A concrete number outside the limits raises at construction; arrays and tracers pass, because
 their contents are not read. A rule sees only numbers: the engine calls schedules with the step
@@ -53,25 +53,25 @@ class function_schedule(Schedule):
         return self.fn(count)
 
 
+HyperArg = ArrayLike | Schedule | Callable[[Any], Any]
+"""What a function that builds a transformation takes for a hyperparameter."""
+
 if TYPE_CHECKING:
 
     class Hyper:
         """A number, an array or a schedule when given; a number or an array when a rule reads it."""
 
         def __get__(self, instance: Any, owner: Any) -> Any: ...
-        def __set__(self, instance: Any, value: float | ArrayLike | Schedule) -> None: ...
+        def __set__(self, instance: Any, value: HyperArg) -> None: ...
 
     class Number:
-        """A number or an array."""
+        """A number or an array; None where it is optional."""
 
         def __get__(self, instance: Any, owner: Any) -> Any: ...
-        def __set__(self, instance: Any, value: float | ArrayLike) -> None: ...
+        def __set__(self, instance: Any, value: ArrayLike | None) -> None: ...
 
 else:
     Hyper = Number = Any
-
-HyperArg = ArrayLike | Schedule | Callable[[Any], Any]
-"""What a function that builds a transformation takes for a hyperparameter."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +109,8 @@ class Limits:
             if value not in self:
                 raise ValueError(f"{who}: {name} must be in {self}, got {value!r}. {_ADVICE[schedules]}")
             return value
-        if isinstance(value, (jax.Array, np.ndarray)) and jnp.issubdtype(value.dtype, jnp.number):
-            if not jnp.issubdtype(value.dtype, jnp.complexfloating):
-                return jnp.asarray(value) if isinstance(value, np.ndarray) else value
+        if isinstance(value, (jax.Array, np.ndarray)) and value.dtype.kind in "fiuV":  # V: bfloat16 and the like
+            return jnp.asarray(value) if isinstance(value, np.ndarray) else value
         if schedules and callable(value) and not isinstance(value, type):
             return function_schedule(value)
         kinds = "a number, an array or a schedule" if schedules else "a number or an array"

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, ClassVar, NamedTuple, get_type_hints
 
 import jax
@@ -108,8 +108,9 @@ class Leafwise(GradientTransformation):
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
         for name in self._dynamic:
             value = getattr(self, name)
-            known = state is not None and isinstance(value, Schedule)
-            yield name, value(state.count) if known else value
+            if state is not None and isinstance(value, Schedule):
+                value = value(state.count)
+            yield name, value
 
 
 class Elementwise(Leafwise):
@@ -214,7 +215,7 @@ def _column(who: str, rule: Leafwise, name: str, updates: Any, leaves: Any, tree
     return column
 
 
-@lru_cache(maxsize=None)
+@cache
 def _like_fields(state: type[Any]) -> frozenset[str]:
     """The fields of a state class that are declared `Like`."""
     hints = get_type_hints(state, include_extras=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -45,10 +45,10 @@ class GradientTransformation(Value):
     extra_args: ClassVar[frozenset[str]] = frozenset()
     """The names of the extra arguments of `update` that this class uses, beyond the standard ones."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> GradientTransformation:
-        if cls is GradientTransformation:
-            return object.__new__(_Functions)
-        return object.__new__(cls)
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        del args, kwargs
+        made: Any = _Functions if cls is GradientTransformation else cls
+        return object.__new__(made)
 
     def __init__(self, init_fn: Callable[..., Any], update_fn: Callable[..., Any]) -> None:
         """Makes a transformation of two functions."""
@@ -205,4 +205,3 @@ def hyperparameters(tx: GradientTransformation, state: Any = None) -> dict[str, 
     scale_by_learning_rate.learning_rate 1.0
     """
     return dict(tx._hyperparameters(state))
-

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gradtx import checks, leaf
 
@@ -47,9 +48,9 @@ def flag(default: bool, *, kw_only: bool = False) -> Any:
     return field(_check_flag, default=default, kw_only=kw_only)
 
 
-def dtype() -> Any:
-    """A static field that is a floating dtype, or None for the default that the method states."""
-    return field(_check_dtype, default=None)
+def dtype(default: Any = dataclasses.MISSING) -> Any:
+    """A static field that is a floating dtype, or None for the choice that the method states."""
+    return field(_check_dtype, default=default)
 
 
 def _check_flag(who: str, name: str, value: Any) -> bool:
@@ -73,6 +74,11 @@ def _check_dtype(who: str, name: str, value: Any) -> np.dtype | None:
     return found
 
 
+def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """The dataclass fields of a value or a class of values."""
+    return dataclasses.fields(value)
+
+
 @dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(field, child, static, flag, dtype))
 class Value:
     """A frozen dataclass that is a pytree; see the module's docstring."""
@@ -82,7 +88,7 @@ class Value:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
-        fields = dataclasses.fields(cls)
+        fields = _fields(cls)
         cls._dynamic = dynamic = tuple(f.name for f in fields if f.metadata.get(_DYNAMIC))
         fixed = tuple(f.name for f in fields if not f.metadata.get(_DYNAMIC))
 
@@ -104,7 +110,7 @@ class Value:
 
     def __post_init__(self) -> None:
         who = type(self).__name__
-        for f in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+        for f in _fields(self):
             check = f.metadata.get(_CHECK)
             if check is not None:
                 object.__setattr__(self, f.name, check(who, f.name, getattr(self, f.name)))
@@ -112,7 +118,7 @@ class Value:
     @classmethod
     def check_field(cls, field: str, value: Any, *, who: str, name: str) -> Any:
         """`value` checked as for the field of this class, in the name of an argument that is passed on to it."""
-        (found,) = (f for f in dataclasses.fields(cls) if f.name == field)  # pyright: ignore[reportArgumentType]
+        (found,) = (f for f in _fields(cls) if f.name == field)
         return found.metadata[_CHECK](who, name, value)
 
     # --- equality, hash, repr
@@ -131,7 +137,7 @@ class Value:
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
         """The constructor's arguments that rebuild this value: (keyword or None, value)."""
-        for f in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+        for f in _fields(self):
             value = getattr(self, f.name)
             if f.metadata.get(_DYNAMIC) or value is not f.default:
                 yield f.name, value
@@ -140,7 +146,7 @@ class Value:
         arguments = [(f"{key}=" if key else "") + show(value) for key, value in self._arguments()]
         name = type(self).__name__
         line = f"{name}({', '.join(arguments)})"
-        if len(line) <= 96 and "\n" not in line:
+        if len(line) <= 110 and "\n" not in line:
             return line
         return f"{name}(\n" + "".join(_indent(a) + ",\n" for a in arguments) + ")"
 
@@ -155,7 +161,7 @@ class Value:
 
     def _parts(self) -> dict[str, Any]:
         """The fields by name; a chain gives its links by name instead."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # pyright: ignore[reportArgumentType]
+        return {f.name: getattr(self, f.name) for f in _fields(self)}
 
     def _with_parts(self, parts: dict[str, Any]) -> Self:
         return type(self)(**parts)
@@ -199,7 +205,9 @@ class Value:
                 f"{type(self).__name__}.replace: {name!r} is ambiguous here: write one of {', '.join(matches)}, "
                 "as in tx.replace(**{'link.name': value})."
             )
-        raise ValueError(f"{type(self).__name__}.replace: nothing is named {name!r} here; there are: {', '.join(names)}.")
+        raise ValueError(
+            f"{type(self).__name__}.replace: nothing is named {name!r} here; there are: {', '.join(names)}."
+        )
 
 
 def _as_leaf(x: Any) -> Any:
@@ -235,7 +243,7 @@ def show(x: Any) -> str:
     """`x` as an expression; traced and large arrays only by dtype and shape."""
     if isinstance(x, np.dtype):
         return repr(x.name)
-    if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.size <= 8 and x.is_fully_addressable:
+    if isinstance(x, jax.Array) and not isinstance(x, Tracer) and x.size <= 8 and x.is_fully_addressable:
         return f"jnp.asarray({np.asarray(x).tolist()}, dtype={x.dtype.name!r})"
     if isinstance(x, (jax.Array, np.ndarray)):
         return checks.shown(x)

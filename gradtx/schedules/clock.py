@@ -19,11 +19,11 @@ _HALF = 4096.0  # splits an int32 into two parts that float32 holds exactly
 
 
 def since(count: Any, begin: Any) -> Array:
-    """count - begin: an integer if both are, else in float32 or wider, exact where the answer is.
+    """Count - begin: an integer if both are, else in float32 or wider, exact where the answer is.
 
     `begin` may be an array or a tracer, and the result can be differentiated by it.
     """
-    count = jnp.asarray(count)
+    count = jnp.asarray(count, jnp.result_type(count))  # not weakly typed
     whole = leaf.is_number(begin) and float(begin).is_integer() and abs(begin) <= jnp.iinfo(jnp.int32).max
     if whole and jnp.issubdtype(count.dtype, jnp.integer):
         return count - int(begin)
@@ -39,7 +39,7 @@ def fraction_left(count: Any, begin: Any, steps: Any) -> Array:
 
 
 def _halves(x: Any) -> tuple[Any, Any]:
-    """x as a multiple of 4096 and a rest, in float32 or wider, each exact for integers of 32 bits."""
+    """X as a multiple of 4096 and a rest, in float32 or wider, each exact for integers of 32 bits."""
     if leaf.is_number(x):
         high = x // _HALF * _HALF
         return high, x - high

@@ -35,17 +35,15 @@ class exponential_decay(Schedule):
     init_value: Number = number()
     transition_steps: Number = steps(gt=0)
     decay_rate: Number = number(gt=0)
-    transition_begin: Number = steps(0, ge=0)
-    staircase: bool = flag(False)
-    end_value: Number = number(None, optional=True)
+    transition_begin: Number = steps(default=0, ge=0)
+    staircase: bool = flag(default=False)
+    end_value: Number = number(default=None, optional=True)
 
     def __call__(self, count: ArrayLike) -> Array:
         dtype = jnp.result_type(float)
         elapsed = jnp.maximum(since(count, self.transition_begin), 0).astype(dtype)
-        if self.staircase:
-            passed = elapsed // self.transition_steps  # not floor(x / y), which can round up
-        else:
-            passed = elapsed / self.transition_steps
+        # Not floor(x / y), which can round up to the next stair.
+        passed = elapsed // self.transition_steps if self.staircase else elapsed / self.transition_steps
         value = self.init_value * jnp.asarray(self.decay_rate, dtype) ** passed
         if self.end_value is None:
             return value

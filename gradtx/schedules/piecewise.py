@@ -47,7 +47,7 @@ class piecewise_constant_schedule(Schedule):
     """
 
     init_value: Number = number()
-    boundaries_and_scales: Any = child((), check=_check_pairs)
+    boundaries_and_scales: Any = child(default=(), check=_check_pairs)
 
     def __call__(self, count: ArrayLike) -> Array:
         value = jnp.full(jnp.shape(count), self.init_value, jnp.result_type(float))

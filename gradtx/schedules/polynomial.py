@@ -30,7 +30,7 @@ class polynomial_schedule(Schedule):
     end_value: Number = number()
     power: Number = number(ge=0)
     transition_steps: Number = steps(gt=0)
-    transition_begin: Number = steps(0, ge=0)
+    transition_begin: Number = steps(default=0, ge=0)
 
     def __call__(self, count: ArrayLike) -> Array:
         left = fraction_left(count, self.transition_begin, self.transition_steps)
@@ -50,7 +50,7 @@ class linear_schedule(Schedule):
     init_value: Number = number()
     end_value: Number = number()
     transition_steps: Number = steps(gt=0)
-    transition_begin: Number = steps(0, ge=0)
+    transition_begin: Number = steps(default=0, ge=0)
 
     def __call__(self, count: ArrayLike) -> Array:
         left = fraction_left(count, self.transition_begin, self.transition_steps)

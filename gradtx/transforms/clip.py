@@ -1,10 +1,10 @@
 """Clipping: the nearest update in a box, or in a ball.
 
-    clip                  u_i = max(-max_delta, min(max_delta, g_i))     every entry
-    clip_by_block_rms     u = g / max(1, rms(g) / threshold)             every leaf
-    clip_by_global_norm   u = g * min(1, max_norm / |g|)                 the tree as one vector
-                          (Pascanu, Mikolov and Bengio, 2013, "On the difficulty of training
-                          recurrent neural networks")
+clip                  u_i = max(-max_delta, min(max_delta, g_i))     every entry
+clip_by_block_rms     u = g / max(1, rms(g) / threshold)             every leaf
+clip_by_global_norm   u = g * min(1, max_norm / |g|)                 the tree as one vector
+(Pascanu, Mikolov and Bengio, 2013, "On the difficulty of training
+recurrent neural networks")
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ class add_decayed_weights(Elementwise, needs=("params",)):
       TypeError: a leaf of the mask is neither True nor False.
     """
 
-    weight_decay: Hyper = hyper(0.0, ge=0)
-    mask: Any = static(None, check=_check_mask)
+    weight_decay: Hyper = hyper(default=0.0, ge=0)
+    mask: Any = static(default=None, check=_check_mask)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return g + self.weight_decay * p, slots

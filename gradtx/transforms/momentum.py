@@ -46,9 +46,9 @@ class trace(Elementwise, state=TraceState):
     """
 
     decay: Hyper = hyper(ge=0, le=1)
-    nesterov: bool = flag(False)
-    accumulator_dtype: Any = dtype()
-    dampening: Hyper = hyper(0.0, ge=0, le=1, kw_only=True)
+    nesterov: bool = flag(default=False)
+    accumulator_dtype: Any = dtype(default=None)
+    dampening: Hyper = hyper(default=0.0, ge=0, le=1, kw_only=True)
 
     def init_leaf(self, p: Array) -> tuple[Array]:
         return (leaf.full(p, dtype=self.accumulator_dtype),)
@@ -78,13 +78,13 @@ class ema(Elementwise, state=EmaState):
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.ema(0.9)
     >>> updates, state = tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))
-    >>> print(updates, state.ema)
+    >>> print(updates.round(3), state.ema)
     [2.] [0.2]
     """
 
     decay: Hyper = hyper(ge=0, lt=1)
-    debias: bool = flag(True)
-    accumulator_dtype: Any = dtype()
+    debias: bool = flag(default=True)
+    accumulator_dtype: Any = dtype(default=None)
 
     def init_leaf(self, p: Array) -> tuple[Array]:
         return (leaf.full(p, dtype=self.accumulator_dtype),)

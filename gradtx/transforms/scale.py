@@ -35,8 +35,8 @@ def scale_by_schedule(step_size_fn: Any) -> scale:
     """`scale(step_size_fn)`, for a schedule or a function of the step count (0 at the first step).
 
     >>> import gradtx as gx
-    >>> gx.scale_by_schedule(gx.linear_schedule(1.0, 0.0, 10))
-    scale(step_size=linear_schedule(init_value=1.0, end_value=0.0, transition_steps=10, transition_begin=0))
+    >>> gx.scale_by_schedule(gx.constant_schedule(0.5))
+    scale(step_size=constant_schedule(value=0.5))
 
     Raises:
       TypeError: `step_size_fn` cannot be called.
@@ -62,7 +62,7 @@ class scale_by_learning_rate(Elementwise):
     """
 
     learning_rate: Hyper = hyper(ge=0)
-    flip_sign: bool = flag(True, kw_only=True)
+    flip_sign: bool = flag(default=True, kw_only=True)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         rate = -self.learning_rate if self.flip_sign else self.learning_rate

@@ -41,8 +41,8 @@ class scale_by_rss(Elementwise, state=ScaleByRssState):
     [1. 0.] [4. 0.]
     """
 
-    initial_accumulator_value: Hyper = hyper(0.1, ge=0)
-    eps: Hyper = hyper(1e-7, ge=0)
+    initial_accumulator_value: Hyper = hyper(default=0.1, ge=0)
+    eps: Hyper = hyper(default=1e-7, ge=0)
 
     def init_leaf(self, p: Array) -> tuple[Array]:
         return (leaf.full(p, self.initial_accumulator_value, real=True),)
@@ -52,9 +52,7 @@ class scale_by_rss(Elementwise, state=ScaleByRssState):
         return g / leaf.root(s + self.eps), (s,)
 
 
-def adagrad(
-    learning_rate: HyperArg, initial_accumulator_value: HyperArg = 0.1, eps: HyperArg = 1e-7
-) -> chain:
+def adagrad(learning_rate: HyperArg, initial_accumulator_value: HyperArg = 0.1, eps: HyperArg = 1e-7) -> chain:
     """AdaGrad. State: one array per parameter.
 
     >>> import gradtx as gx

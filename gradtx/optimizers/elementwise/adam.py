@@ -46,12 +46,12 @@ class scale_by_adam(Elementwise, state=ScaleByAdamState):
     [ 1. -1.]
     """
 
-    b1: Hyper = hyper(0.9, ge=0, lt=1)
-    b2: Hyper = hyper(0.999, ge=0, lt=1)
-    eps: Hyper = hyper(1e-8, ge=0)
-    eps_root: Hyper = hyper(0.0, ge=0)
-    mu_dtype: Any = dtype()
-    nesterov: bool = flag(False, kw_only=True)
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    eps_root: Hyper = hyper(default=0.0, ge=0)
+    mu_dtype: Any = dtype(default=None)
+    nesterov: bool = flag(default=False, kw_only=True)
 
     def init_leaf(self, p: Array) -> tuple[Array, Array]:
         return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)

@@ -58,11 +58,11 @@ class scale_by_rms(Elementwise, state=ScaleByRmsState):
     [2.] [1.]
     """
 
-    decay: Hyper = hyper(0.9, ge=0, lt=1)
-    eps: Hyper = hyper(1e-8, ge=0)
-    initial_scale: Hyper = hyper(0.0, ge=0)
-    eps_in_sqrt: bool = flag(True)
-    bias_correction: bool = flag(False)
+    decay: Hyper = hyper(default=0.9, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    initial_scale: Hyper = hyper(default=0.0, ge=0)
+    eps_in_sqrt: bool = flag(default=True)
+    bias_correction: bool = flag(default=False)
 
     def init_leaf(self, p: Array) -> tuple[Array]:
         return (leaf.full(p, self.initial_scale, real=True),)
@@ -88,11 +88,11 @@ class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
     [2.] [1.] [2.]
     """
 
-    decay: Hyper = hyper(0.9, ge=0, lt=1)
-    eps: Hyper = hyper(1e-8, ge=0)
-    initial_scale: Hyper = hyper(0.0, ge=0)
-    eps_in_sqrt: bool = flag(True)
-    bias_correction: bool = flag(False)
+    decay: Hyper = hyper(default=0.9, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    initial_scale: Hyper = hyper(default=0.0, ge=0)
+    eps_in_sqrt: bool = flag(default=True)
+    bias_correction: bool = flag(default=False)
 
     def init_leaf(self, p: Array) -> tuple[Array, Array]:
         return leaf.full(p), leaf.full(p, self.initial_scale, real=True)

@@ -38,12 +38,12 @@ class scale_by_yogi(Elementwise, state=ScaleByAdamState):
     [0.01]
     """
 
-    b1: Hyper = hyper(0.9, ge=0, lt=1)
-    b2: Hyper = hyper(0.999, ge=0, lt=1)
-    eps: Hyper = hyper(1e-3, ge=0)
-    eps_root: Hyper = hyper(0.0, ge=0)
-    initial_accumulator_value: Hyper = hyper(1e-6, ge=0)
-    nu_floor: Hyper = hyper(0.0, ge=0, kw_only=True)
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-3, ge=0)
+    eps_root: Hyper = hyper(default=0.0, ge=0)
+    initial_accumulator_value: Hyper = hyper(default=1e-6, ge=0)
+    nu_floor: Hyper = hyper(default=0.0, ge=0, kw_only=True)
 
     def init_leaf(self, p: Array) -> tuple[Array, Array]:
         return leaf.full(p, self.initial_accumulator_value), leaf.full(p, self.initial_accumulator_value, real=True)
