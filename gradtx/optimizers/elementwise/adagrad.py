@@ -57,9 +57,6 @@ def adagrad(learning_rate: HyperArg, initial_accumulator_value: HyperArg = 0.1, 
 
     >>> import gradtx as gx
     >>> gx.adagrad(0.1)
-    chain(
-      scale_by_rss(initial_accumulator_value=0.1, eps=1e-07),
-      scale_by_learning_rate(learning_rate=0.1),
-    )
+    chain(scale_by_rss(initial_accumulator_value=0.1, eps=1e-07), scale_by_learning_rate(learning_rate=0.1))
     """
     return chain(scale_by_rss(initial_accumulator_value, eps), scale_by_learning_rate(learning_rate))

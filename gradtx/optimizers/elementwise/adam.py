@@ -88,10 +88,7 @@ def adam(
 
     >>> import gradtx as gx
     >>> gx.adam(1e-3)
-    chain(
-      scale_by_adam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0),
-      scale_by_learning_rate(learning_rate=0.001),
-    )
+    chain(scale_by_adam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0), scale_by_learning_rate(learning_rate=0.001))
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),

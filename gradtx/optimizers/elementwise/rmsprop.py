@@ -124,10 +124,7 @@ def rmsprop(
 
     >>> import gradtx as gx
     >>> gx.rmsprop(0.01)
-    chain(
-      scale_by_rms(decay=0.9, eps=1e-08, initial_scale=0.0),
-      scale_by_learning_rate(learning_rate=0.01),
-    )
+    chain(scale_by_rms(decay=0.9, eps=1e-08, initial_scale=0.0), scale_by_learning_rate(learning_rate=0.01))
     """
     rule = scale_by_stddev if centered else scale_by_rms
     links = [rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction), scale_by_learning_rate(learning_rate)]
