@@ -30,9 +30,6 @@ __all__ = [
 ]
 
 
-_WIDE = frozenset(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
-
-
 def is_number(x: Any) -> TypeGuard[float]:
     """Whether `x` is a concrete Python or NumPy real number (not a bool, not an array)."""
     if isinstance(x, (bool, np.bool_)):
@@ -45,11 +42,11 @@ def accumulator_dtype(dtype: DTypeLike) -> np.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def widen(x: Any) -> Any:
-    """`x` in float32 or wider; arrays that are not floating point pass unchanged."""
-    if x is None or x.dtype in _WIDE or not jnp.issubdtype(x.dtype, jnp.inexact):
+def widen(x: Any, dtype: DTypeLike = np.float32) -> Any:
+    """`x` in `dtype` (float32 by default) or wider; None, and arrays that are not floating point, unchanged."""
+    if x is None or x.dtype == dtype or not jnp.issubdtype(x.dtype, jnp.inexact):
         return x
-    return x.astype(accumulator_dtype(x.dtype))
+    return x.astype(jnp.promote_types(x.dtype, dtype))
 
 
 def narrow(x: Array, dtype: DTypeLike) -> Array:
@@ -99,7 +96,8 @@ def moment(old: Array, new: Array, decay: float | Array) -> Array:
     """One step of an exponential moving average: decay * old + (1 - decay) * new."""
     if is_number(decay) and old.dtype == new.dtype:
         # The same without promotion, which is what most of the time of tracing these operators goes to.
-        return lax.add(lax.mul(old, decay), lax.mul(new, 1 - decay))
+        number = old.dtype.type
+        return lax.add(lax.mul(old, number(decay)), lax.mul(new, number(1 - decay)))
     return decay * old + (1 - decay) * new
 
 

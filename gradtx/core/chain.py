@@ -1,17 +1,18 @@
 """Composition: `chain` and `named_chain`.
 
-A chain opens nested chains and hands each run of neighbouring per-leaf rules to the engine at
-once, so that a leaf is read and written once however many links it passes. A run ends before a
-rule that measures the tree, and at a link that is no per-leaf rule (another library's, say).
+A chain opens nested chains and hands neighbouring per-leaf rules to the engine at once, so that a
+leaf is read and written once however many links it passes. Only a rule that measures the tree,
+and a link that is no per-leaf rule (another library's, say), wait for the whole tree.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from gradtx import checks
-from gradtx.core.leafwise import Leafwise, Treewide, run_update
+from gradtx.core.leafwise import Leafwise, run_update
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child
 
@@ -169,18 +170,8 @@ class named_chain(chain):
         return ((None, pair) for pair in zip(self.names, self.links, strict=True))
 
 
-def _runs(
-    pairs: Iterator[tuple[GradientTransformation, Any]],
-) -> Iterator[tuple[list[Any], list[Any]]]:
-    """Groups of neighbouring per-leaf rules that can share one pass, other links by themselves."""
-    links: list[GradientTransformation] = []
-    states: list[Any] = []
-    for link, state in pairs:
-        joins = isinstance(link, Leafwise) and not isinstance(link, Treewide)
-        if links and not (joins and isinstance(links[-1], Leafwise)):
-            yield links, states
-            links, states = [], []
-        links.append(link)
-        states.append(state)
-    if links:
-        yield links, states
+def _runs(pairs: Iterator[tuple[GradientTransformation, Any]]) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Groups of neighbouring per-leaf rules with their states; other links by themselves."""
+    for leafwise, group in itertools.groupby(pairs, key=lambda pair: isinstance(pair[0], Leafwise)):
+        for part in [list(group)] if leafwise else ([pair] for pair in group):
+            yield [link for link, _ in part], [state for _, state in part]

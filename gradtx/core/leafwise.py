@@ -16,6 +16,7 @@ arrays, tracers and the values of schedules are traced, in float32 or wider.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, lru_cache
@@ -136,27 +137,36 @@ class Treewide(Leafwise):
 def run_update(
     rules: Sequence[Leafwise], updates: Any, states: Sequence[Any], params: Any, extra: dict[str, Any]
 ) -> tuple[Any, list[Any]]:
-    """Updates and new states of neighbouring rules, of which only the first may measure the tree."""
+    """Updates and new states of neighbouring rules: one pass over the leaves, and one more for each rule that measures.
+
+    Between the passes updates stay in float32 or wider.
+    """
     leaves, treedef = jax.tree.flatten(updates)
     columns, p_leaves = _check(rules, updates, leaves, treedef, states, params, extra)
-    spec, arrays = _split(tuple(rules))
-    run = _run(spec)
-    hypers, counts, shared = run.begin(arrays, [state.count for state in states])
-    if isinstance(rules[0], Treewide):
-        needed = {name: extra[name] for name in rules[0].extra_args}
-        p_tree = params if "params" in rules[0].needs else None
-        shared[0] = run.measure(hypers[0], updates, tuple(states[0][1:]), p_tree, counts[0], needed)
-    active = _active(rules, params, len(leaves))
-    rows = [zip(*column, strict=True) if column else [()] * len(leaves) for column in columns]
-    steps = [
-        run.step(which, hypers, g, slots, p, shared)
-        for which, g, p, *slots in zip(active, leaves, p_leaves, *rows, strict=True)
-    ]
-    new_states = []
-    for i, (state, count) in enumerate(zip(states, counts, strict=True)):
-        new_columns = zip(*(new[i] for _, new in steps), strict=True) if steps else ((),) * (len(state) - 1)
-        new_states.append(type(state)(count, *map(treedef.unflatten, new_columns)))
-    return treedef.unflatten([u for u, _ in steps]), new_states
+    dtypes = [jnp.result_type(g) for g in leaves]
+    new_states: list[Any] = []
+    starts = [0, *(i for i, rule in enumerate(rules) if i and isinstance(rule, Treewide)), len(rules)]
+    for start, stop in itertools.pairwise(starts):
+        part = slice(start, stop)
+        run, arrays = _compiled(rules[part])
+        hypers, counts, shared = run.begin(arrays, [state.count for state in states[part]])
+        if isinstance(rules[start], Treewide):
+            needed = {name: extra[name] for name in rules[start].extra_args}
+            tree = (treedef.unflatten(leaves), tuple(states[start][1:]), params if run.needs_params else None)
+            shared[0] = run.measure(hypers[0], *tree, counts[0], needed)
+        active = _active(rules[part], params, len(leaves))
+        outs = dtypes if stop == len(rules) else [None] * len(leaves)
+        p_part = p_leaves if run.needs_params else [None] * len(leaves)
+        rows = [zip(*column, strict=True) if column else [()] * len(leaves) for column in columns[part]]
+        steps = [
+            run.step(which, out, hypers, g, slots, p, shared)
+            for which, out, g, p, *slots in zip(active, outs, leaves, p_part, *rows, strict=True)
+        ]
+        leaves = [u for u, _ in steps]
+        for i, (state, count) in enumerate(zip(states[part], counts, strict=True)):
+            new_columns = zip(*(new[i] for _, new in steps), strict=True) if steps else ((),) * (len(state) - 1)
+            new_states.append(type(state)(count, *map(treedef.unflatten, new_columns)))
+    return treedef.unflatten(leaves), new_states
 
 
 def _check(
@@ -168,10 +178,7 @@ def _check(
     params: Any,
     extra: dict[str, Any],
 ) -> tuple[list[list[Any]], Sequence[Any]]:
-    """Raises unless the arguments fit together; the slots' leaves by rule and field, and those of params.
-
-    The parameters' leaves are None each if no rule needs them.
-    """
+    """Raises unless the arguments fit together; the slots' leaves by rule and field, and the parameters'."""
     for rule in rules:
         for name in rule.needs:
             if (params if name == "params" else extra.get(name)) is None:
@@ -181,14 +188,12 @@ def _check(
                 )
     who = " + ".join(type(rule).__name__ for rule in rules)
     checks.floating(who, "updates", updates, leaves)
-    p_leaves: Sequence[Any] = [None] * len(leaves)
+    p_leaves: Sequence[Any] = []
     if params is not None:
         p_leaves, p_treedef = jax.tree.flatten(params)
         if p_treedef != treedef:
             raise checks.tree_mismatch(who, "updates", updates, "params", params)
         checks.same_shapes(who, "updates", updates, leaves, "params", p_leaves)
-        if not any("params" in rule.needs for rule in rules):
-            p_leaves = [None] * len(leaves)
     columns = []
     for rule, state in zip(rules, states, strict=True):
         if not isinstance(state, rule.State):
@@ -272,9 +277,10 @@ class _Run:
         self.traced = [
             tuple(name for name in rule._dynamic if not leaf.is_number(getattr(rule, name))) for rule in self.rules
         ]
+        self.needs_params = any("params" in rule.needs for rule in self.rules)
         self.begin = jax.jit(self._begin)
         self.measure = jax.jit(self._measure)
-        self.step = jax.jit(self._step, static_argnums=0)
+        self.step = jax.jit(self._step, static_argnums=(0, 1))
 
     def _begin(self, arrays: Sequence[Any], counts: Sequence[Array]) -> tuple[list[Any], list[Array], list[Any]]:
         """Of each rule: its traced hyperparameters, its count after this step, and what its leaves share.
@@ -298,23 +304,25 @@ class _Run:
         return rule.measure(updates, slots, params, t, **extra)
 
     def _step(
-        self, active: Sequence[int], hypers: Any, g: Any, slots: Any, p: Any, shared: Any
+        self, active: Sequence[int], out: Any, hypers: Any, g: Any, slots: Any, p: Any, shared: Any
     ) -> tuple[Array, list[Any]]:
-        """One leaf through the rules that apply to it."""
+        """One leaf through the rules that apply to it; the update comes in dtype `out`, or as wide as computed."""
         g = jnp.asarray(g)
-        u, p = leaf.widen(g), None if p is None else leaf.widen(jnp.asarray(p))
+        # All that meets the gradient is as wide as it is, and float32 at least.
+        dtype = leaf.accumulator_dtype(jnp.finfo(g.dtype).dtype)
+        u, p = leaf.widen(g, dtype), None if p is None else leaf.widen(jnp.asarray(p), dtype)
         slots = list(slots)
         for i in active:
             rule = self._rule(i, hypers[i])
             with _plain_operators(rule):
-                u, new = rule.update_leaf(u, tuple(map(leaf.widen, slots[i])), p, shared[i])
+                u, new = rule.update_leaf(u, [leaf.widen(x, dtype) for x in slots[i]], p, shared[i])
             if np.shape(u) != g.shape:
                 raise TypeError(
                     f"{type(rule).__name__}.update_leaf returned an update of shape {np.shape(u)} for a gradient "
                     f"of shape {g.shape}."
                 )
             slots[i] = [leaf.narrow(new, old.dtype) for new, old in zip(new, slots[i], strict=True)]
-        return leaf.narrow(u, g.dtype), slots
+        return leaf.narrow(u, u.dtype if out is None else out), slots
 
 
 def _plain_operators(rule: Leafwise) -> AbstractContextManager[Any]:
@@ -327,6 +335,10 @@ def _plain_operators(rule: Leafwise) -> AbstractContextManager[Any]:
     return nullcontext() if isinstance(rule, Layerwise) else jax.disable_jit()
 
 
-@lru_cache(maxsize=1024)
-def _run(spec: _Spec) -> _Run:
-    return _Run(spec)
+_run = lru_cache(maxsize=1024)(_Run)
+
+
+def _compiled(rules: Sequence[Leafwise]) -> tuple[_Run, list[Any]]:
+    """The jitted functions of a run, kept for its next use, and the arrays among its hyperparameters."""
+    spec, arrays = _split(tuple(rules))
+    return _run(spec), arrays

@@ -35,7 +35,7 @@ def fraction_left(count: Any, begin: Any, steps: Any) -> Array:
     """1 before `begin`, 0 from `begin + steps` on, linear between: max(0, min(1, (begin + steps - count) / steps))."""
     # The distance to the end, not to the beginning, so that the fraction is exact where it is small.
     left = -since(since(count, begin), steps)
-    return jnp.clip(left / _at_least_float(steps), 0, 1)
+    return jnp.clip(left.astype(jnp.promote_types(left.dtype, jnp.result_type(float))) / steps, 0, 1)
 
 
 def _halves(x: Any) -> tuple[Any, Any]:
@@ -49,7 +49,3 @@ def _halves(x: Any) -> tuple[Any, Any]:
         return (x - low).astype(dtype), low.astype(dtype)
     high = jnp.floor(x / _HALF) * _HALF
     return high, x - high
-
-
-def _at_least_float(x: Any) -> Any:
-    return x if leaf.is_number(x) else x.astype(jnp.promote_types(x.dtype, jnp.result_type(float)))

@@ -1,0 +1,211 @@
+"""The registry: every transformation, optimizer and schedule, as expressions.
+
+Each case is an expression in the names of `gradtx`. A law that runs over the registry judges all of
+them, so a new method is tested by being listed. Where optax has the method, the same expression
+in the names of `optax` is the parity reference; `optax` gives another one, or None with the reason.
+
+A method that cannot keep a law says so in `unless`, by the law's name, with the reason; its
+docstring says the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import gradtx as gx
+
+
+def negate(updates: Any, params: Any) -> Any:
+    """A function for `stateless`, at module level so that it has a name."""
+    del params
+    return jax.tree.map(lambda g: -g, updates)
+
+
+def halving(count: Any) -> Any:
+    """A plain function of the step count."""
+    return 0.5 ** (count + 1)
+
+
+def _in_float64(schedule: Any) -> Any:
+    """optax's schedule of float64 steps: it divides int32 steps in float32, with x64 on too."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        return lambda count: schedule(*args, **kwargs)(jnp.asarray(count, jnp.float64))
+
+    return make
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One value under test."""
+
+    expression: str
+    optax: str | None = ""
+    """The reference in optax's names; empty for the same expression, None for none."""
+    why: str = ""
+    """Why there is no reference, or another one."""
+    unless: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Laws that this case does not keep, with the reason."""
+
+    def make(self) -> Any:
+        return eval(self.expression, {**vars(gx), "negate": negate, "halving": halving})
+
+    def reference(self) -> Any:
+        assert self.optax is not None
+        names = {**vars(optax), "negate": negate, "halving": halving}
+        names |= {
+            name: _in_float64(names[name])
+            for name in names
+            if name.endswith(("_schedule", "_decay")) and "scale_by" not in name
+        }
+        return eval(self.optax or self.expression, names)
+
+    def __str__(self) -> str:
+        return self.expression.replace(" ", "")
+
+
+_LINEAR = {
+    "finite": "a linear link of gain above 1, or a sum, leaves the range where its exact answer does",
+}
+_NO_OPTAX = "optax does not have it"
+_MASK = "{'b': False, 'deep': True, 'w': True}"
+
+TRANSFORMATIONS = [
+    Case("identity()"),
+    Case("set_to_zero()"),
+    Case("stateless(negate)"),
+    Case("scale(-0.5)"),
+    Case("scale(halving)", optax="scale_by_schedule(halving)", why="optax's scale takes no schedule"),
+    Case("scale_by_learning_rate(0.1)"),
+    Case("scale_by_learning_rate(0.1, flip_sign=False)"),
+    Case("scale_by_learning_rate(cosine_decay_schedule(0.1, 20))"),
+    Case("trace(0.9)"),
+    Case("trace(0.9, nesterov=True)", unless=_LINEAR),
+    Case("trace(0.9, dampening=0.3)", optax=None, why=_NO_OPTAX),
+    Case("trace(0.9, accumulator_dtype='bfloat16')", optax=None, why="the stored sum is rounded: no parity at 1e-10"),
+    Case("ema(0.9)"),
+    Case("ema(0.9, debias=False)"),
+    Case("clip(0.3)"),
+    Case("clip_by_block_rms(0.2)"),
+    Case("clip_by_global_norm(0.5)"),
+    Case("clip_by_global_norm(1e6)"),
+    Case("add_decayed_weights(0.1)"),
+    Case(f"add_decayed_weights(0.1, mask={_MASK})"),
+    Case("scale_by_adam()"),
+    Case("scale_by_adam(0.8, 0.95, eps=1e-3, eps_root=1e-4)"),
+    Case("scale_by_adam(nesterov=True)"),
+    Case("scale_by_adam(mu_dtype='bfloat16')", optax=None, why="the stored moment is rounded: no parity at 1e-10"),
+    Case("scale_by_yogi()"),
+    Case("scale_by_yogi(0.8, 0.95, eps_root=1e-4, initial_accumulator_value=1e-2)"),
+    Case("scale_by_yogi(nu_floor=1e-2)", optax=None, why=_NO_OPTAX),
+    Case("scale_by_rms()"),
+    Case("scale_by_rms(0.8, eps=1e-3, initial_scale=0.5, eps_in_sqrt=False)"),
+    Case("scale_by_rms(bias_correction=True)"),
+    Case("scale_by_stddev()"),
+    Case("scale_by_stddev(0.8, eps=1e-3, initial_scale=0.5, eps_in_sqrt=False)"),
+    Case("scale_by_stddev(eps=1e-3, bias_correction=True)"),
+    Case("scale_by_rss()"),
+    Case("scale_by_rss(initial_accumulator_value=0.0)"),
+    Case("scale_by_adadelta()"),
+    Case("chain()", optax="identity()", why="optax's chain refuses to be empty"),
+    Case("chain(clip(0.3), chain(trace(0.9), clip_by_global_norm(0.5)), scale(-0.1))"),
+    Case("named_chain(('clip', clip_by_global_norm(0.5)), ('adam', adam(0.1)))"),
+    Case("sgd(0.1)"),
+    Case("sgd(linear_schedule(0.1, 0.01, 30), momentum=0.9)"),
+    Case("sgd(0.1, momentum=0.9, nesterov=True)", unless=_LINEAR),
+    Case("sgd(0.1, momentum=0.9, dampening=0.9)", optax=None, why=_NO_OPTAX),
+    Case("adam(0.1)"),
+    Case("adam(0.1, b1=0.0, b2=0.9)"),
+    Case("adamw(0.1, weight_decay=0.05)"),
+    Case(f"adamw(exponential_decay(0.1, 10, 0.5), mask={_MASK})"),
+    Case("nadam(0.1)"),
+    Case("nadamw(0.1)"),
+    Case("adagrad(0.1)"),
+    Case("rmsprop(0.1)"),
+    Case("rmsprop(0.1, centered=True, momentum=0.9)"),
+    Case("rmsprop(0.1, momentum=0.9, nesterov=True)"),
+    Case("adadelta(0.5)"),
+    Case("adadelta(0.5, weight_decay=0.1)"),
+    Case("adadelta()", optax="chain(scale_by_adadelta(), scale(-1.0))", why="optax's default leaves the sign flip out"),
+    Case("yogi(0.1)"),
+    Case("yogi(0.1, nu_floor=1e-3)", optax=None, why=_NO_OPTAX),
+]
+
+SCHEDULES = [
+    Case("constant_schedule(0.5)"),
+    Case("function_schedule(halving)", optax="halving", why="optax's schedules are plain functions"),
+    Case("linear_schedule(1.0, 0.2, 10)"),
+    Case("linear_schedule(0.0, 1.0, 7, transition_begin=3)"),
+    Case("polynomial_schedule(1.0, 0.1, 2.5, 10, transition_begin=2)"),
+    Case("exponential_decay(1.0, 4, 0.5)"),
+    Case("exponential_decay(1.0, 4, 0.5, transition_begin=3, staircase=True, end_value=0.2)"),
+    Case("exponential_decay(1.0, 4, 1.5, end_value=3.0)"),
+    Case("piecewise_constant_schedule(1.0)"),
+    Case("piecewise_constant_schedule(1.0, {10: 0.1, 5: 0.5})"),
+    Case("cosine_decay_schedule(1.0, 10)"),
+    Case("cosine_decay_schedule(1.0, 10, alpha=0.1, exponent=1.5)"),
+    Case("warmup_cosine_decay_schedule(0.1, 1.0, 5, 15, 0.2)"),
+    Case("warmup_cosine_decay_schedule(0.1, 1.0, 0, 15, exponent=2.0)"),
+    Case(
+        "join_schedules([linear_schedule(0.0, 1.0, 4), cosine_decay_schedule(1.0, 8), constant_schedule(0.1)], [4, 9])"
+    ),
+]
+
+SHAPES = {"w": (2, 3), "b": (3,), "deep": [()]}
+
+
+def draw(seed: int, dtype: Any = "float64", scale: float = 1.0) -> Any:
+    """A tree of normal draws with `SHAPES`."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda shape: jnp.asarray(scale * rng.normal(size=shape), dtype), SHAPES, is_leaf=lambda x: isinstance(x, tuple)
+    )
+
+
+def trajectory(tx: Any, params: Any, grads: Any) -> Any:
+    """Updates and states of a few steps at fixed parameters, one for each of the stacked `grads`."""
+
+    def step(state: Any, g: Any) -> Any:
+        updates, state = tx.update(g, state, params)
+        return state, (updates, state)
+
+    return jax.lax.scan(step, tx.init(params), grads)[1]
+
+
+def stack(trees: Any) -> Any:
+    """One tree whose leaves have a leading axis over `trees`."""
+    return jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *trees)
+
+
+def close(actual: Any, expected: Any, rtol: float = 1e-12, atol: float = 0.0) -> None:
+    """Asserts that two trees have the same structure and close leaves."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(
+            np.asarray(a, dtype=_wide(a)), np.asarray(b, dtype=_wide(b)), rtol, atol, err_msg=jax.tree_util.keystr(path)
+        )
+
+
+def _wide(x: Any) -> Any:
+    return np.complex128 if jnp.iscomplexobj(x) else np.float64
+
+
+def finite(tree: Any) -> bool:
+    """Whether every entry of every leaf is finite."""
+    return all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(tree))
+
+
+def at(tree: Any, i: int) -> Any:
+    """Entry `i` of the leading axis of every leaf (in NumPy, which compiles nothing)."""
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[i]), tree)
+
+
+def kept(law: str, cases: list[Case] = TRANSFORMATIONS) -> list[Case]:
+    """The cases that keep a law."""
+    return [case for case in cases if law not in case.unless]

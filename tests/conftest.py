@@ -1,0 +1,28 @@
+"""Set before JAX starts: 8 host devices, float64, and one compilation cache for all workers."""
+
+import os
+import pathlib
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(autouse=True)
+def _doctest_defaults(request: pytest.FixtureRequest):
+    """Examples in docstrings show what users see, in JAX's default precision."""
+    if isinstance(request.node, pytest.DoctestItem):
+        with jax.enable_x64(False):
+            yield
+    else:
+        yield

@@ -1,0 +1,92 @@
+"""Law 5: finite in, finite out, for zeros, subnormal numbers and the dtype's largest, in every dtype."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradtx as gx
+from tests.cases import finite, kept
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+def extremes(dtype):
+    info = jnp.finfo(dtype)
+    return {
+        "zero": jnp.zeros(2, dtype),
+        "subnormal": jnp.asarray([info.smallest_subnormal] * 2, dtype),
+        "tiny": jnp.asarray([info.tiny, -float(info.tiny)], dtype),
+        "small": jnp.asarray([float(info.tiny) ** 0.5, 0.0], dtype),
+        "large": jnp.asarray([float(info.max) ** 0.5, 1.0], dtype),
+        "max": jnp.asarray([info.max, -float(info.max)], dtype),
+    }
+
+
+def trees(dtype):
+    """Each extreme alone, as its sign flips, and all together."""
+    alone = [{"w": x} for x in extremes(dtype).values()]
+    together = dict(extremes(dtype))
+    return [*alone, together]
+
+
+@pytest.mark.parametrize("case", kept("finite"), ids=str)
+def test_finite(case):
+    tx = case.make()
+    if "mask={" in case.expression:
+        tx = tx.replace(mask=None)
+
+    @jax.jit
+    def run(g):
+        params = jax.tree.map(lambda x: jnp.ones_like(x), g)
+        state = tx.init(params)
+        seen = []
+        for sign in (1, -1, 1):
+            updates, state = tx.update(jax.tree.map(lambda x, sign=sign: sign * x, g), state, params)
+            seen.append((updates, state))
+        return seen
+
+    for dtype in DTYPES:
+        for g in trees(dtype):
+            assert finite(run(g)), (dtype, jax.tree.map(np.asarray, g))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("entry", ["tiny", "small", "large", "max"])
+def test_norms_are_right_wherever_they_are_representable(dtype, entry):
+    x = extremes(dtype)[entry]
+    expected = np.linalg.norm(np.asarray(x, np.longdouble))
+    computed = jnp.promote_types(dtype, "float32")
+    if expected < float(jnp.finfo(computed).max):
+        np.testing.assert_allclose(float(gx.tree.norm({"a": x})), float(expected), rtol=1e-6)
+
+
+def test_clipping_where_the_norm_overflows():
+    for dtype, g in (("float16", [300.0, 300.0]), ("float32", [1e20, 1e20]), ("float32", [3e38, 3e38])):
+        g = jnp.asarray(g, dtype)
+        tx = gx.clip_by_global_norm(1.0)
+        np.testing.assert_allclose(tx.update(g, tx.init(g))[0], np.full(2, 0.5**0.5), rtol=1e-3)
+        tx = gx.clip_by_block_rms(1.0)
+        np.testing.assert_allclose(tx.update(g, tx.init(g))[0], np.ones(2), rtol=1e-3)
+
+
+def test_clipping_to_zero_and_clipping_zeros():
+    for tx in (gx.clip_by_global_norm(0.0), gx.clip_by_block_rms(0.0), gx.clip(0.0)):
+        for g in (jnp.zeros(3), jnp.ones(3)):
+            np.testing.assert_array_equal(tx.update(g, tx.init(g))[0], np.zeros(3))
+
+
+def test_non_finite_gradients_stay_visible():
+    """What is not finite is never clipped into something that looks healthy."""
+    for bad in (jnp.nan, jnp.inf, -jnp.inf):
+        g = jnp.asarray([bad, 1.0], "float32")
+        for tx in (gx.adam(0.1), gx.yogi(0.1), gx.rmsprop(0.1), gx.clip_by_global_norm(1.0), gx.clip_by_block_rms(1.0)):
+            updates, _ = tx.update(g, tx.init(g))
+            assert not finite(updates), (tx, bad)
+    g = jnp.asarray([jnp.nan, 1.0])
+    assert jnp.isnan(gx.clip_by_global_norm(1.0).update(g, gx.clip_by_global_norm(1.0).init(g))[0]).all()
+
+
+def test_the_norm_of_a_thousand_bfloat16_leaves():
+    tree = [jnp.full(100, 0.01, "bfloat16")] * 1000
+    np.testing.assert_allclose(float(gx.tree.norm(tree)), 3.162, rtol=2e-3)

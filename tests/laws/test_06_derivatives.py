@@ -1,0 +1,54 @@
+"""Law 6: derivatives by parameters, gradients and every hyperparameter are finite, at zero gradients too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.cases import SCHEDULES, TRANSFORMATIONS, draw, finite
+
+PARAMS = draw(0)
+
+
+def loss(tx, params, grads):
+    """A number that depends on everything that three steps compute."""
+
+    def step(carry, scale):
+        params, state = carry
+        updates, state = tx.update(jax.tree.map(lambda g: scale * g, grads), state, params)
+        return (jax.tree.map(jnp.add, params, updates), state), None
+
+    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), jnp.asarray([1.0, -0.5, 2.0]))
+    return sum(jnp.sum(x) for x in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("case", TRANSFORMATIONS, ids=str)
+def test_derivatives_are_finite_and_right(case):
+    grads = draw(1)
+    point = jax.tree.map(np.asarray, (case.make(), PARAMS, grads))  # arrays all: one compilation
+    value_and_grad = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+
+    one_zero = {**grads, "b": jnp.asarray([0.0, 1.0, -1.0])}
+    for g in (one_zero, jax.tree.map(jnp.zeros_like, grads), grads):
+        value, found = value_and_grad(*point[:2], g)
+        assert finite((value, found)), g
+
+    if "clip" in case.expression or "bfloat16" in case.expression:
+        return  # a corner of the function, or rounding to 8 bits: differences are of no use
+    # Central differences in one random direction of everything at once.
+    rng = np.random.default_rng(0)
+    leaves, treedef = jax.tree.flatten(point)
+    direction = [0.1 * rng.uniform(size=jnp.shape(x)) * np.abs(x) for x in leaves]
+    slope = sum(np.sum(d * s) for d, s in zip(direction, jax.tree.leaves(found), strict=True))
+    h = 1e-5
+    ahead, behind = (
+        value_and_grad(*treedef.unflatten([x + sign * h * d for x, d in zip(leaves, direction, strict=True)]))[0]
+        for sign in (1, -1)
+    )
+    np.testing.assert_allclose(slope, (ahead - behind) / (2 * h), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("case", SCHEDULES, ids=str)
+def test_schedules_are_differentiable_by_their_numbers(case):
+    counts = jnp.arange(20)
+    assert finite(jax.jit(jax.grad(lambda schedule: jnp.sum(schedule(counts))))(case.make()))

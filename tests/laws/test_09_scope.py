@@ -1,0 +1,60 @@
+"""Law 9: what a rule may look at. Elementwise rules do not see the borders of leaves, layerwise ones no other leaf."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import gradtx as gx
+from tests.cases import TRANSFORMATIONS, close, draw, stack, trajectory
+
+PARAMS = draw(0)
+GRADS = stack([draw(i + 1) for i in range(3)])
+WIDTH = {gx.Elementwise: 0, gx.Layerwise: 1, gx.Treewide: 2}
+
+
+def scope(tx):
+    """The widest scope of the links: composition adds nothing."""
+    if isinstance(tx, gx.chain):
+        return max((scope(link) for link in tx.links), default=0)
+    return next((width for cls, width in WIDTH.items() if isinstance(tx, cls)), 0)
+
+
+def cases(width):
+    found = [case for case in TRANSFORMATIONS if scope(case.make()) == width]
+    return [case for case in found if "mask={" not in case.expression]  # a mask says which leaves
+
+
+@pytest.mark.parametrize("case", cases(0), ids=str)
+def test_elementwise(case):
+    tx = case.make()
+    glued = jax.vmap(lambda g: ravel_pytree(g)[0])(GRADS)
+    whole = jax.jit(lambda p, g: trajectory(tx, p, g))(ravel_pytree(PARAMS)[0], glued)
+    apart = jax.jit(lambda p, g: trajectory(tx, p, g))(PARAMS, GRADS)
+    close(whole[0], jax.vmap(lambda u: ravel_pytree(u)[0])(apart[0]), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("case", cases(0) + cases(1), ids=str)
+def test_layerwise(case):
+    tx = case.make()
+    together = jax.jit(lambda p, g: trajectory(tx, p, g))(PARAMS, GRADS)
+    for i, p in enumerate(jax.tree.leaves(PARAMS)):
+        alone = trajectory(tx, p, jax.tree.leaves(GRADS)[i])
+        close(alone[0], jax.tree.leaves(together[0])[i], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("case", cases(1), ids=str)
+def test_layerwise_is_not_elementwise(case):
+    """A rule claims no wider scope than it needs."""
+    tx = case.make()
+    g = jnp.asarray([3.0, 0.1])
+    alone = [tx.update(x, tx.init(x))[0] for x in g]
+    assert not jnp.allclose(tx.update(g, tx.init(g))[0], jnp.stack(alone))
+
+
+def test_treewide_is_not_layerwise():
+    tx = gx.clip_by_global_norm(0.5)
+    g = {"a": jnp.asarray([3.0]), "b": jnp.asarray([0.1])}
+    both = trajectory(tx, g, stack([g, g]))[0]["b"]
+    alone = trajectory(tx, g["b"], stack([g["b"], g["b"]]))[0]
+    assert not jnp.allclose(both, alone)

@@ -1,0 +1,169 @@
+"""Law 11: bad input raises ValueError or TypeError before any work, and the message names what is wrong."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradtx as gx
+from tests.cases import SCHEDULES, TRANSFORMATIONS
+
+PARAMS = {"w": jnp.ones((2, 3)), "b": [jnp.ones(3)]}
+
+CONSTRUCTIONS = [
+    ("adam(-1)", r"learning_rate must be in \[0, inf\), got -1"),
+    ("adam(float('nan'))", r"learning_rate must be in \[0, inf\), got nan"),
+    ("adam(float('inf'))", "learning_rate must be in .* got inf"),
+    ("adam(None)", "learning_rate must be a number, an array or a schedule .* got None"),
+    ("adam('0.1')", "learning_rate must be .* got '0.1' of type str"),
+    ("adam(True)", "learning_rate must be .* got True of type bool"),
+    ("adam([0.1])", "learning_rate must be .* of type list"),
+    ("adam(1j)", "learning_rate must be .* of type complex"),
+    ("adam(np.array(['a']))", "learning_rate must be"),
+    ("adam(np.array([True]))", "learning_rate must be"),
+    ("adam(np.float32(-1))", "learning_rate must be in"),
+    ("adam(gx.scale)", "learning_rate must be"),
+    ("adam(0.1, b1=1.0)", r"b1 must be in \[0, 1\), got 1.0"),
+    ("adam(0.1, b1=1.5)", r"b1 must be in \[0, 1\), got 1.5"),
+    ("adam(0.1, b1=-0.1)", r"b1 must be in \[0, 1\), got -0.1"),
+    ("adam(0.1, b2=1)", r"b2 must be in \[0, 1\), got 1"),
+    ("adam(0.1, eps=-1)", r"eps must be in \[0, inf\), got -1"),
+    ("adam(0.1, mu_dtype='int32')", "mu_dtype must be a floating dtype"),
+    ("adam(0.1, mu_dtype='float31')", "mu_dtype must be a floating dtype"),
+    ("adam(0.1, nesterov=1)", "nesterov must be True or False, got 1"),
+    ("adamw(0.1, weight_decay=-1)", r"weight_decay must be in \[0, inf\), got -1"),
+    ("adamw(0.1, mask={'w': 1, 'b': True})", r"mask must be .* at \['w'\] it is 1"),
+    ("adamw(0.1, mask='w')", "mask must be a function of the parameters, or a tree"),
+    ("sgd(0.1, momentum=2)", r"sgd: momentum must be in \[0, 1\], got 2"),
+    ("sgd(0.1, 0.9, 0.9)", "nesterov must be True or False"),
+    ("rmsprop(0.1, momentum=2)", r"rmsprop: momentum must be in \[0, 1\]"),
+    ("rmsprop(0.1, decay=1.0)", r"decay must be in \[0, 1\)"),
+    ("adadelta(None)", "learning_rate must be"),
+    ("adadelta(rho=1.0)", r"rho must be in \[0, 1\)"),
+    ("adadelta(weight_decay=-1)", "weight_decay must be in"),
+    ("adagrad(0.1, initial_accumulator_value=-0.1)", "initial_accumulator_value must be in"),
+    ("yogi(0.1, nu_floor=-1)", "nu_floor must be in"),
+    ("clip(-1)", r"clip: max_delta must be in \[0, inf\], got -1"),
+    ("clip(float('nan'))", "max_delta must be in"),
+    ("clip_by_global_norm(-1)", "max_norm must be in"),
+    ("clip_by_block_rms(-1)", "threshold must be in"),
+    ("trace(1.1)", r"decay must be in \[0, 1\]"),
+    ("trace(0.9, dampening=2)", r"dampening must be in \[0, 1\]"),
+    ("ema(1.0)", r"decay must be in \[0, 1\)"),
+    ("scale(float('inf'))", "step_size must be in"),
+    ("scale_by_schedule(0.1)", "step_size_fn must be a schedule"),
+    ("stateless(3)", "f must be a function"),
+    ("chain(3)", "chain: expected gradient transformations, got 3 of type int"),
+    ("chain([gx.clip(1.0)])", "chain: expected gradient transformations, got "),
+    ("chain(gx.adam)", "chain: expected gradient transformations"),
+    ("chain(gx.scale)", "chain: expected gradient transformations"),
+    ("named_chain(gx.clip(1.0))", "expected pairs"),
+    ("named_chain(('a', gx.clip(1.0)), ('a', gx.clip(2.0)))", "names must differ, got a, a"),
+    ("named_chain(('a', 3))", "expected gradient transformations"),
+    ("linear_schedule(1.0, 0.0, 0)", r"transition_steps must be in \(0, inf\), got 0"),
+    ("linear_schedule(1.0, 0.0, 10, -1)", r"transition_begin must be in \[0, inf\), got -1"),
+    ("linear_schedule(None, 0.0, 10)", "init_value must be a number or an array"),
+    ("linear_schedule(gx.constant_schedule(1.0), 0.0, 10)", "init_value must be a number or an array"),
+    ("polynomial_schedule(1.0, 0.0, -1, 10)", r"power must be in \[0, inf\)"),
+    ("exponential_decay(1.0, 10, 0.0)", r"decay_rate must be in \(0, inf\)"),
+    ("exponential_decay(1.0, -10, 0.5)", "transition_steps must be in"),
+    ("exponential_decay(1.0, 10, 0.5, staircase=3)", "staircase must be True or False"),
+    ("cosine_decay_schedule(1.0, 0)", "decay_steps must be in"),
+    ("warmup_cosine_decay_schedule(0.0, 1.0, 10, 10)", r"decay_steps must be in \(10, inf\), got 10"),
+    ("piecewise_constant_schedule(1.0, {10: -0.1})", "the factor of boundaries_and_scales at step 10 must be in"),
+    ("piecewise_constant_schedule(1.0, {-10: 0.1})", "a boundary of boundaries_and_scales must be in"),
+    ("piecewise_constant_schedule(1.0, {1.5: 0.1})", "steps are Python integers"),
+    ("piecewise_constant_schedule(1.0, [1, 2])", "boundaries_and_scales must be a dict"),
+    ("piecewise_constant_schedule(1.0, ((1, 0.1), (1, 0.2)))", "names a step twice"),
+    ("join_schedules([gx.constant_schedule(1.0)] * 2, [])", "one entry fewer than schedules, got 0 for 2"),
+    ("join_schedules([gx.constant_schedule(1.0)] * 3, [5, 4])", "boundaries must increase strictly"),
+    ("join_schedules([gx.constant_schedule(1.0)] * 3, [5, 5])", "boundaries must increase strictly"),
+    ("join_schedules([gx.constant_schedule(1.0)] * 2, [0])", r"boundaries\[0\] must be in \(0, inf\)"),
+    ("join_schedules([], [])", "schedules must be a list of at least one schedule"),
+    ("join_schedules([1.0, 2.0], [3])", "schedules must be a list"),
+]
+
+
+@pytest.mark.parametrize(("expression", "message"), CONSTRUCTIONS, ids=[e for e, _ in CONSTRUCTIONS])
+def test_construction(expression, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        eval("gx." + expression, {"gx": gx, "np": np})
+
+
+def updated(tx, updates=PARAMS, params=PARAMS, state=None, **extra):
+    return tx.update(updates, tx.init(PARAMS) if state is None else state, params, **extra)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: updated(gx.adam(0.1), {"w": PARAMS["w"]}), r"updates has no leaf at \['b'\]\[0\]"),
+        (lambda: updated(gx.adam(0.1), {**PARAMS, "c": 1.0}), r"updates has a leaf at \['c'\] where params has none"),
+        (lambda: updated(gx.adam(0.1), {**PARAMS, "w": jnp.ones((3, 2))}), r"at \['w'\] updates has shape \(3, 2\)"),
+        (lambda: updated(gx.adam(0.1), {**PARAMS, "w": None}), r"updates has no leaf at \['w'\]"),
+        (lambda: updated(gx.adam(0.1), {**PARAMS, "b": (PARAMS["b"][0],)}), "containers of other types"),
+        (lambda: updated(gx.adam(0.1), {**PARAMS, "w": jnp.ones((2, 3), int)}), r"at \['w'\] updates has dtype int"),
+        (lambda: updated(gx.adam(0.1), {**PARAMS, "w": "x"}), r"\['w'\]"),
+        (lambda: updated(gx.adam(0.1), {"w": PARAMS["w"]}, None), r"updates has no leaf at \['b'\]\[0\]"),
+        (lambda: gx.adam(0.1).update(jnp.ones((2, 2)), gx.adam(0.1).init(jnp.ones(2))), r"state.mu has shape \(2,\)"),
+        (lambda: updated(gx.adamw(0.1), params=None), "add_decayed_weights.update needs `params`, which is missing"),
+        (lambda: updated(gx.adam(0.1), valeu=1.0), "unknown extra argument 'valeu'.*grad, key, value, value_fn"),
+        (lambda: updated(gx.scale(0.1), valeu=1.0), "unknown extra argument 'valeu'"),
+        (lambda: updated(gx.identity(), valeu=1.0), "unknown extra argument 'valeu'"),
+        (lambda: updated(gx.adam(0.1), state=()), "the state must be a tuple of 2 states"),
+        (lambda: updated(gx.scale_by_adam(), state=gx.EmptyState()), "the state must be a ScaleByAdamState"),
+        (lambda: updated(gx.named_chain(("a", gx.scale(1.0))), state=(1,)), "the state must be a dict with the keys a"),
+        (lambda: gx.adam(0.1).init({"n": jnp.ones(2, int)}), r"at \['n'\] params has dtype int"),
+        (lambda: gx.adam(0.1).init({"n": "x"}), r"at \['n'\] params has type str"),
+        (lambda: gx.apply_updates(PARAMS, {"w": PARAMS["w"]}), r"updates has no leaf at \['b'\]\[0\]"),
+        (lambda: gx.apply_updates(jnp.ones(2), jnp.ones((2, 2))), r"updates has shape \(2, 2\) and params has shape"),
+        (lambda: gx.apply_updates(jnp.ones(2, int), jnp.ones(2)), "params has dtype int"),
+        (lambda: updated(gx.adamw(0.1, mask={"w": True})), "mask is not a tree of booleans for these parameters"),
+        (lambda: updated(gx.adamw(0.1, mask=lambda p: p)), r"what mask\(params\) returned must be"),
+        (
+            lambda: gx.adam(0.1).replace(lr=1.0),
+            "nothing is named 'lr' here; there are: scale_by_adam",
+        ),
+        (lambda: gx.adam(0.1).replace(b1=2.0), r"b1 must be in \[0, 1\)"),
+        (lambda: gx.chain(gx.trace(0.9), gx.trace(0.5)).replace(decay=0.1), r"ambiguous.*trace\[0\].decay, trace\[1\]"),
+    ],
+)
+def test_use(call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()
+
+
+@pytest.mark.parametrize("case", TRANSFORMATIONS, ids=str)
+def test_every_transformation_takes_the_standard_extra_arguments(case):
+    tx = case.make()
+    params = {"w": jnp.ones(2), "b": jnp.ones(2), "deep": jnp.ones(2)}
+    extra = {"value": 1.0, "grad": params, "value_fn": lambda p: 0.0, "key": jax.random.key(0)}
+    tx.update(params, tx.init(params), params, **extra)
+    with pytest.raises(TypeError, match="unknown extra argument 'valeu'"):
+        tx.update(params, tx.init(params), params, valeu=1.0)
+
+
+@pytest.mark.parametrize("case", TRANSFORMATIONS + SCHEDULES, ids=str)
+def test_every_number_is_checked(case):
+    """A NaN, a string and a complex number are refused by every field that takes a number."""
+    tx = case.make()
+    names = [path for path in tx._names() if isinstance(_at(tx, path), (int, float)) and "[" not in path]
+    for name in names:
+        for bad in (float("nan"), "0.1", 1j):
+            with pytest.raises((ValueError, TypeError), match=name.rsplit(".", 1)[-1]):
+                tx.replace(**{name: bad})
+
+
+def _at(tx, path):
+    for name in path.split("."):
+        tx = tx._parts()[name]
+    return tx
+
+
+def test_messages_say_what_why_and_what_to_do():
+    with pytest.raises(ValueError, match="Give a number in that range, a jax array, or a schedule"):
+        gx.clip(-1)
+    with pytest.raises(TypeError, match="It would be ignored, so it is refused"):
+        updated(gx.adam(0.1), valeu=1)
+    with pytest.raises(ValueError, match="Nothing is broadcast here: give both the same shape"):
+        gx.apply_updates(jnp.ones(2), jnp.ones((2, 2)))

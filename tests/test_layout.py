@@ -1,0 +1,107 @@
+"""The house: imports point one way, files and functions stay small, every public name is documented and a case."""
+
+import ast
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import gradtx as gx
+from tests.cases import SCHEDULES, TRANSFORMATIONS
+
+ROOT = pathlib.Path(gx.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# Each row imports only from rows above it, and siblings by public names.
+ROWS = [
+    {"leaf", "checks"},
+    {"tree", "select", "linalg"},
+    {"core", "schedules", "losses", "projections"},
+    {"precision", "sharding", "transforms"},
+    {"optimizers", "curvature"},
+    {"wrappers", "viz", "compat"},
+]
+
+
+def row(name):
+    return next(i for i, names in enumerate(ROWS) if name in names)
+
+
+def imported(path):
+    """(module, name) of every import from the package."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "gradtx":
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if f.parent != ROOT or f.name != "__init__.py"], ids=str)
+def test_imports_point_up(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    own = row(parts[0])
+    for module, name in imported(path):
+        target = module.split(".")[1] if "." in module else name
+        assert row(target) <= own, f"{path.name} imports {target}"
+        if target == parts[0] == "optimizers":
+            assert name in gx.__all__, f"{path.name} uses the private {name} of a sibling"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_budgets(path):
+    limit = 200 if "optimizers" in path.parts else 350
+    assert len(path.read_text().splitlines()) <= limit
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, node.name
+
+
+def public():
+    return {name: getattr(gx, name) for name in gx.__all__}
+
+
+def test_every_name_that_a_file_exports_is_public_once():
+    assert len(set(gx.__all__)) == len(gx.__all__)
+    for folder in ("transforms", "optimizers", "schedules"):
+        for path in (ROOT / folder).rglob("*.py"):
+            module = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+            names = getattr(sys.modules.get(module), "__all__", [])
+            if path.name not in ("__init__.py", "clock.py"):
+                assert names, module
+                assert set(names) <= set(gx.__all__), module
+
+
+def constructors():
+    """Public classes and functions that make transformations or schedules."""
+    bases = {gx.GradientTransformation, gx.Elementwise, gx.Layerwise, gx.Treewide, gx.Schedule}
+    for name, item in public().items():
+        if inspect.isclass(item) and issubclass(item, (gx.GradientTransformation, gx.Schedule)):
+            if item not in bases:
+                yield name
+        elif inspect.isfunction(item) and str(inspect.signature(item).return_annotation) in ("chain", "scale"):
+            yield name
+
+
+@pytest.mark.parametrize("name", list(constructors()))
+def test_every_constructor_is_in_the_registry(name):
+    expressions = [case.expression + " " + (case.optax or "") for case in TRANSFORMATIONS + SCHEDULES]
+    assert any(name + "(" in expression for expression in expressions), f"list {name} in tests/cases.py"
+
+
+@pytest.mark.parametrize("name", [n for n, item in public().items() if not inspect.ismodule(item)])
+def test_public_names_are_documented(name):
+    item = public()[name]
+    if name in ("Hyper", "Like"):
+        return  # annotations
+    text = inspect.getdoc(item)
+    assert text, name
+    # States, and the parts of which new rules are made, are shown at work by what uses them.
+    shown = {gx.chain, gx.named_chain, gx.stateless, gx.identity}
+    part = item.__module__.startswith("gradtx.core") and item not in shown
+    assert ">>> " in text or name.endswith("State") or part, name
+
+
+def test_importing_is_light():
+    heavy = ["matplotlib", "optax", "chex", "sklearn", "tqdm"]
+    code = f"import sys, gradtx; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,0 +1,97 @@
+"""What a method promises beyond parity: formulas written out in NumPy, and decisions that differ from optax's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gradtx as gx
+from gradtx import leaf
+from tests.cases import close, trajectory
+
+GRADS = np.random.default_rng(0).normal(size=(6, 4))
+ZEROS = jnp.zeros(4)
+
+
+def test_dampened_momentum_starts_with_the_first_gradient():
+    """PyTorch's SGD: the first buffer is the first gradient, undamped."""
+    expected, m = [], None
+    for g in GRADS:
+        m = g if m is None else 0.9 * m + (1 - 0.3) * g
+        expected.append(m)
+    updates, _ = trajectory(gx.trace(0.9, dampening=0.3), ZEROS, GRADS)
+    close(updates, np.asarray(expected))
+
+
+def test_yogi_keeps_its_second_moment_at_the_floor():
+    floor, b1, b2, eps, start = 0.05, 0.9, 0.9, 1e-3, 1e-6
+    m, v = np.full(4, start), np.full(4, start)
+    expected = []
+    for t, g in enumerate(GRADS, 1):
+        m = b1 * m + (1 - b1) * g
+        v = np.maximum(v - (1 - b2) * np.sign(v - g**2) * g**2, floor)
+        expected.append(m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps))
+    updates, states = trajectory(gx.scale_by_yogi(b2=b2, nu_floor=floor), ZEROS, GRADS)
+    close(updates, np.asarray(expected), rtol=1e-10)
+    assert (np.asarray(states.nu) >= floor).all()
+    without = trajectory(gx.scale_by_yogi(b2=b2), ZEROS, GRADS)[1].nu
+    assert (np.asarray(without) < floor).any()
+
+
+def test_adadelta_descends_by_default():
+    """optax's default learning rate None leaves the sign flip out, and ascends."""
+    g = jnp.ones(2)
+    updates, _ = gx.adadelta().update(g, gx.adadelta().init(g))
+    assert (updates < 0).all()
+
+
+def test_a_rounded_variance_is_not_negative():
+    """The running variance of a constant gradient is zero up to rounding, of either sign; its root is taken."""
+    g = jnp.full((200, 3), 0.1, "float32")
+    updates, _ = trajectory(gx.scale_by_stddev(eps=0.0, eps_in_sqrt=False, bias_correction=True), g[0], g)
+    assert jnp.isfinite(updates).all()
+
+
+def test_masks_may_be_functions_and_prefixes():
+    params = {"w": jnp.ones((2, 2)), "b": {"x": jnp.ones(2), "y": jnp.ones(2)}}
+    grads = {"w": jnp.zeros((2, 2)), "b": {"x": jnp.zeros(2), "y": jnp.zeros(2)}}
+    expected = {"w": jnp.full((2, 2), 0.5), "b": grads["b"]}
+    for mask in (
+        {"w": True, "b": False},
+        {"w": True, "b": {"x": False, "y": False}},
+        lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+    ):
+        tx = gx.add_decayed_weights(0.5, mask)
+        close(jax.jit(tx.update)(grads, tx.init(params), params)[0], expected)
+
+
+def test_bias_corrections_do_not_cancel():
+    """1 - b^t to full relative accuracy, for b near 1 and float32 too."""
+
+    for b in (0.9, 0.999, 1 - 1e-6):
+        for t in (1, 2, 1000, 10**8):
+            exact = -np.expm1(t * np.log(b))
+            with jax.enable_x64(False):
+                assert abs(float(leaf.one_minus_power(b, t)) / exact - 1) < 2e-7
+            assert abs(float(leaf.one_minus_power(b, t)) / exact - 1) < 1e-15
+    assert float(leaf.one_minus_power(0.0, 1)) == 1.0
+    slope = jax.grad(lambda b: leaf.one_minus_power(b, 1))
+    assert float(slope(0.0)) == float(slope(0.5)) == -1.0
+
+
+def test_many_methods_find_the_minimum():
+    """On an ill-scaled quadratic, with the rates one would try first."""
+    scales = jnp.asarray([1.0, 10.0])
+    methods = [gx.sgd(0.05, momentum=0.9), gx.adam(0.1), gx.adamw(0.1), gx.nadam(0.1), gx.yogi(0.1), gx.adagrad(1.0)]
+    methods += [gx.rmsprop(gx.exponential_decay(0.1, 50, 0.5)), gx.adadelta(10.0), gx.nadamw(0.1)]
+    for tx in methods:
+
+        def body(carry, _, tx=tx):
+            params, state = carry
+            updates, state = tx.update(scales * params, state, params)
+            return (gx.apply_updates(params, updates), state), None
+
+        start = jnp.asarray([1.0, -2.0])
+        (params, _), _ = jax.jit(
+            lambda start, body=body, tx=tx: jax.lax.scan(body, (start, tx.init(start)), length=400)
+        )(start)
+        assert jnp.abs(params).max() < 0.1, tx
