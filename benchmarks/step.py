@@ -24,7 +24,9 @@ of floor  The time in which the device could at best move what a step has to mov
           The bandwidth is 2 * nbytes over the median time of `x -> x + 1` on one donated array of
           256 MiB (1 GiB on an accelerator, where launching takes longer than moving small arrays),
           or as large as the parameters if those are larger, sampled between the steps. Trees that
-          fit in a cache can exceed 1. Global clipping has to read the gradients twice, which is not counted.
+          fit in a cache can exceed 1. Global clipping has to read the gradients twice, which is not
+          counted; nor is what XLA's CPU backend reads again because it fills each output in a loop of
+          its own (AdamW moves 10 arrays there, not 7, so that about 0.7 is the most it can reach).
 
 Before a step is timed, both libraries take a few, and the benchmark stops with an error unless
 they moved the parameters alike.

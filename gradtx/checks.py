@@ -15,9 +15,11 @@ Leaves = Sequence[Any]
 
 
 def shown(x: Any) -> str:
-    """`x` as an error message shows it: arrays and tracers by dtype and shape, the rest by a short repr."""
+    """`x` as an error message shows it: arrays by dtype and shape, tuples by length, the rest by a short repr."""
     if isinstance(x, (jax.Array, np.ndarray)):
         return f"{x.dtype}[{','.join(map(str, x.shape))}]"
+    if isinstance(x, tuple):
+        return f"a {type(x).__name__} of {len(x)}"
     text = repr(x)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -45,7 +47,7 @@ def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> 
         )
     return ValueError(
         f"{who}: the tree of {name} is not the tree of {like_name}: {'; '.join(found)}. "
-        f"Take the gradient of the same tree that was given as {like_name}."
+        f"Give {name} the structure of {like_name}, leaf for leaf."
     )
 
 

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike, DTypeLike
 __all__ = [
     "abs_sq",
     "accumulator_dtype",
+    "bounded",
     "finite_sum",
     "full",
     "is_number",
@@ -75,16 +76,22 @@ def full(p: Any, value: ArrayLike = 0.0, dtype: DTypeLike | None = None, *, real
     return jnp.full_like(p, value, dtype=dtype)
 
 
-def abs_sq(x: Array) -> Array:
-    """|x|^2, real, saturating below the dtype's largest number instead of overflowing.
+def bounded(x: Array) -> Array:
+    """`x`, each entry clipped so that its square is at most a quarter of the dtype's largest number."""
+    if jnp.iscomplexobj(x):
+        return lax.complex(bounded(x.real), bounded(x.imag))
+    bound = x.dtype.type(math.sqrt(float(jnp.finfo(x.dtype).max)) / 2)
+    return lax.clamp(-bound, x, bound)
 
-    The bound is a quarter of the largest finite number, so that sums of a few squares stay finite.
+
+def abs_sq(x: Array) -> Array:
+    """|x|^2, real, of `bounded` entries: sums of a few squares stay finite.
+
     An infinite entry is still seen wherever the gradient itself enters the update.
     """
     if jnp.iscomplexobj(x):
         return abs_sq(x.real) + abs_sq(x.imag)
-    bound = x.dtype.type(math.sqrt(float(jnp.finfo(x.dtype).max)) / 2)
-    return lax.square(lax.clamp(-bound, x, bound))
+    return lax.square(bounded(x))
 
 
 def finite_sum(a: Array, b: Array) -> Array:

@@ -66,7 +66,8 @@ def scaled(tree: Any) -> tuple[Array, Array]:
     far = 2.0 ** (5 * info.maxexp // 8)
     scale = jnp.where(exact, 1, jnp.where(plain < 1, 1 / far, far)).astype(plain.dtype)
     total = lax.cond(exact, lambda: plain, lambda: _sum_sq([x * (1 / scale) for x in leaves]))
-    return scale, leaf.root(total) * (total > 0)
+    positive = total > 0
+    return scale, jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1)), total)  # NaN stays NaN
 
 
 def _sum_sq(leaves: list[Array]) -> Array:

@@ -73,8 +73,9 @@ class Case:
 _LINEAR = {
     "finite": "a linear link of gain above 1, or a sum, leaves the range where its exact answer does",
 }
+_FIRST_VARIANCE = {"finite": "the corrected variance of the first gradient is zero, so the first update is g / eps"}
 _NO_OPTAX = "optax does not have it"
-_MASK = "{'b': False, 'deep': True, 'w': True}"
+_MASK = "{'deep': False, 'w': True}"
 
 TRANSFORMATIONS = [
     Case("identity()"),
@@ -109,7 +110,7 @@ TRANSFORMATIONS = [
     Case("scale_by_rms(bias_correction=True)"),
     Case("scale_by_stddev()"),
     Case("scale_by_stddev(0.8, eps=1e-3, initial_scale=0.5, eps_in_sqrt=False)"),
-    Case("scale_by_stddev(eps=1e-3, bias_correction=True)"),
+    Case("scale_by_stddev(eps=1e-3, bias_correction=True)", unless=_FIRST_VARIANCE),
     Case("scale_by_rss()"),
     Case("scale_by_rss(initial_accumulator_value=0.0)"),
     Case("scale_by_adadelta()"),
@@ -157,7 +158,8 @@ SCHEDULES = [
     ),
 ]
 
-SHAPES = {"w": (2, 3), "b": (3,), "deep": [()]}
+# Few leaves and few shapes: compilation is what the tests wait for. Axes of 8 can be split over 8 devices.
+SHAPES = {"w": (8, 2), "deep": [(8,)]}
 
 
 def draw(seed: int, dtype: Any = "float64", scale: float = 1.0) -> Any:

@@ -118,7 +118,7 @@ def updated(tx, updates=PARAMS, params=PARAMS, state=None, **extra):
         (lambda: gx.apply_updates(PARAMS, {"w": PARAMS["w"]}), r"updates has no leaf at \['b'\]\[0\]"),
         (lambda: gx.apply_updates(jnp.ones(2), jnp.ones((2, 2))), r"updates has shape \(2, 2\) and params has shape"),
         (lambda: gx.apply_updates(jnp.ones(2, int), jnp.ones(2)), "params has dtype int"),
-        (lambda: updated(gx.adamw(0.1, mask={"w": True})), "mask is not a tree of booleans for these parameters"),
+        (lambda: updated(gx.adamw(0.1, mask={"w": True})), r"mask has no leaf at \['b'\]\[0\]"),
         (lambda: updated(gx.adamw(0.1, mask=lambda p: p)), r"what mask\(params\) returned must be"),
         (
             lambda: gx.adam(0.1).replace(lr=1.0),
@@ -136,7 +136,7 @@ def test_use(call, message):
 @pytest.mark.parametrize("case", TRANSFORMATIONS, ids=str)
 def test_every_transformation_takes_the_standard_extra_arguments(case):
     tx = case.make()
-    params = {"w": jnp.ones(2), "b": jnp.ones(2), "deep": jnp.ones(2)}
+    params = {"w": jnp.ones(2), "deep": jnp.ones(2)}
     extra = {"value": 1.0, "grad": params, "value_fn": lambda p: 0.0, "key": jax.random.key(0)}
     tx.update(params, tx.init(params), params, **extra)
     with pytest.raises(TypeError, match="unknown extra argument 'valeu'"):

@@ -181,7 +181,7 @@ def _check(
     """Raises unless the arguments fit together; the slots' leaves by rule and field, and the parameters'."""
     for rule in rules:
         for name in rule.needs:
-            if (params if name == "params" else extra.get(name)) is None:
+            if (params if name == "params" else extra.get(name)) is None and leaves:
                 raise ValueError(
                     f"{type(rule).__name__}.update needs `{name}`, which is missing: call "
                     f"tx.update(updates, state, params{'' if name == 'params' else f', {name}={name}'})."

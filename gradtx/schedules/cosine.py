@@ -68,7 +68,7 @@ class warmup_cosine_decay_schedule(Schedule):
         if leaf.is_number(warmup) and leaf.is_number(decay) and decay <= warmup:
             raise ValueError(
                 f"warmup_cosine_decay_schedule: decay_steps must be in ({warmup}, inf), got {decay}: it is the length "
-                "of the whole schedule, the warm-up included. Add the warm-up to it."
+                "of the whole schedule, the warm-up included. Give warmup_steps plus the steps of the decay."
             )
 
     def __call__(self, count: ArrayLike) -> Array:

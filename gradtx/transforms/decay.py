@@ -59,7 +59,7 @@ class add_decayed_weights(Elementwise, needs=("params",)):
     mask: Any = static(default=None, check=_check_mask)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return g + self.weight_decay * p, slots
+        return g + p * self.weight_decay, slots
 
     def where(self, params: Any) -> Sequence[bool] | None:
         if self.mask is None:
@@ -69,9 +69,6 @@ class add_decayed_weights(Elementwise, needs=("params",)):
             mask = _check_mask("add_decayed_weights", "what mask(params) returned", mask(params))
         try:
             full = jax.tree.map(lambda m, part: jax.tree.map(lambda _: bool(m), part), mask.tree, params)
-        except ValueError as error:
-            raise ValueError(
-                "add_decayed_weights: mask is not a tree of booleans for these parameters, nor a prefix of one: "
-                f"{error}"
-            ) from None
+        except ValueError:
+            raise checks.tree_mismatch("add_decayed_weights", "mask", mask.tree, "params", params) from None
         return jax.tree.leaves(full)

@@ -34,7 +34,8 @@ class trace(Elementwise, state=TraceState):
     """Momentum: a decaying sum of the updates.
 
     `decay` lies in [0, 1], `dampening` (default 0) in [0, 1]. The sum is kept in `accumulator_dtype`,
-    by default the parameter's dtype but at least float32.
+    by default the parameter's dtype but at least float32. A sum that the dtype cannot hold
+    overflows, as with `nesterov` near the largest number.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.trace(0.5)
@@ -58,8 +59,8 @@ class trace(Elementwise, state=TraceState):
         return jnp.where(t == 1, 1.0, 1.0 - self.dampening)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        m = self.decay * slots[0] + shared * g
-        return (g + self.decay * m if self.nesterov else m), (m,)
+        m = slots[0] * self.decay + g * shared
+        return (g + m * self.decay if self.nesterov else m), (m,)
 
 
 class EmaState(NamedTuple):

@@ -28,7 +28,7 @@ class scale(Elementwise):
     step_size: Hyper = hyper()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return self.step_size * g, slots
+        return g * self.step_size, slots
 
 
 def scale_by_schedule(step_size_fn: Any) -> scale:
@@ -66,7 +66,7 @@ class scale_by_learning_rate(Elementwise):
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         rate = -self.learning_rate if self.flip_sign else self.learning_rate
-        return rate * g, slots
+        return g * rate, slots
 
 
 class set_to_zero(Elementwise):

@@ -33,7 +33,6 @@ def test_one_trace_and_vmap_over_each(case):
 
     loop = [run(variant) for variant in variants]
     assert traces == 1
-    # In the first step nothing but the place in the batch differs.
     stacked = jax.tree.map(lambda *xs: jnp.asarray(xs), *variants)
     batch = jax.jit(jax.vmap(lambda tx: trajectory(tx, PARAMS, GRADS), axis_size=len(variants)))(stacked)
     for i, expected in enumerate(loop):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gradtx as gx
-from tests.cases import finite, kept
+from tests.cases import finite, kept, trajectory
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -23,32 +23,38 @@ def extremes(dtype):
     }
 
 
-def trees(dtype):
-    """Each extreme alone, as its sign flips, and all together."""
-    alone = [{"w": x} for x in extremes(dtype).values()]
-    together = dict(extremes(dtype))
-    return [*alone, together]
+def run(tx, dtype):
+    """Three steps as the sign flips, on all extremes together; for rules that see the tree, on each alone too."""
+
+    @jax.jit
+    def steps(g):
+        params = jax.tree.map(jnp.ones_like, g)
+        return trajectory(tx, params, jax.tree.map(lambda x: jnp.stack([x, -x, x]), g))
+
+    yield steps(extremes(dtype))
+    if "norm" in repr(tx):
+        yield from (steps({"w": x}) for x in extremes(dtype).values())
+
+
+def check(case, dtype):
+    tx = case.make()
+    if "mask={" in case.expression:
+        tx = tx.replace(mask=None)
+    for seen in run(tx, dtype):
+        assert finite(seen), (dtype, jax.tree.map(np.asarray, seen))
 
 
 @pytest.mark.parametrize("case", kept("finite"), ids=str)
 def test_finite(case):
-    tx = case.make()
-    if "mask={" in case.expression:
-        tx = tx.replace(mask=None)
+    check(case, "float16")
+    check(case, "float32")
 
-    @jax.jit
-    def run(g):
-        params = jax.tree.map(lambda x: jnp.ones_like(x), g)
-        state = tx.init(params)
-        seen = []
-        for sign in (1, -1, 1):
-            updates, state = tx.update(jax.tree.map(lambda x, sign=sign: sign * x, g), state, params)
-            seen.append((updates, state))
-        return seen
 
-    for dtype in DTYPES:
-        for g in trees(dtype):
-            assert finite(run(g)), (dtype, jax.tree.map(np.asarray, g))
+@pytest.mark.heavy
+@pytest.mark.parametrize("case", kept("finite"), ids=str)
+def test_finite_in_more_dtypes(case):
+    check(case, "bfloat16")
+    check(case, "float64")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

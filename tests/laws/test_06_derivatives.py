@@ -28,7 +28,7 @@ def test_derivatives_are_finite_and_right(case):
     point = jax.tree.map(np.asarray, (case.make(), PARAMS, grads))  # arrays all: one compilation
     value_and_grad = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
 
-    one_zero = {**grads, "b": jnp.asarray([0.0, 1.0, -1.0])}
+    one_zero = {**grads, "deep": [jnp.asarray([0.0, 1.0, -1.0, 0.0, 2.0, 0.5, -0.5, 1.0])]}
     for g in (one_zero, jax.tree.map(jnp.zeros_like, grads), grads):
         value, found = value_and_grad(*point[:2], g)
         assert finite((value, found)), g

@@ -55,8 +55,6 @@ def test_rotating_a_complex_gradient_rotates_the_update(case):
     tx = case.make()
     if "mu_dtype" in case.expression or "accumulator_dtype" in case.expression:
         return  # a real dtype asked for: no place for a complex moment
-    if "yogi" in case.expression:
-        pytest.skip("Yogi's first moment starts at a real number, which has a direction")
 
     def tree(seed):
         return jax.tree.map(lambda x, y: x + 1j * y, draw(seed), draw(seed + 50))

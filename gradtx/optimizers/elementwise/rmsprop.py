@@ -79,7 +79,8 @@ class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
     """The rule of centered RMSProp: division by the gradient's running standard deviation.
 
     `decay` lies in [0, 1), `eps` and `initial_scale` are not negative. A variance that rounding
-    makes negative counts as zero.
+    makes negative counts as zero; with `bias_correction` that of the first gradient is zero, so the
+    first update is g / sqrt(eps) (or g / eps), which overflows for gradients near the largest number.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_stddev(decay=0.5)
@@ -101,7 +102,7 @@ class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
         return leaf.one_minus_power(self.decay, t) if self.bias_correction else 1
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        mu = leaf.moment(slots[0], g, self.decay)
+        mu = leaf.moment(slots[0], leaf.bounded(g), self.decay)  # so that |mu|^2 is no more than nu
         nu = leaf.moment(slots[1], leaf.abs_sq(g), self.decay)
         variance = jnp.maximum(nu / shared - leaf.abs_sq(mu / shared), 0)
         return _over_root(g, variance, self.eps, self.eps_in_sqrt), (mu, nu)

@@ -29,7 +29,8 @@ class scale_by_yogi(Elementwise, state=ScaleByAdamState):
     """The rule of Yogi, without the learning rate.
 
     `b1` and `b2` lie in [0, 1); `eps`, `eps_root`, `initial_accumulator_value` and `nu_floor` are not
-    negative. The floor holds for the stored second moment, before its correction.
+    negative. The floor holds for the stored second moment, before its correction. The first moment of
+    a complex parameter starts at zero.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_yogi(nu_floor=0.01)
@@ -46,19 +47,20 @@ class scale_by_yogi(Elementwise, state=ScaleByAdamState):
     nu_floor: Hyper = hyper(default=0.0, ge=0, kw_only=True)
 
     def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, self.initial_accumulator_value), leaf.full(p, self.initial_accumulator_value, real=True)
+        start = 0.0 if jnp.iscomplexobj(p) else self.initial_accumulator_value  # no direction is preferred
+        return leaf.full(p, start), leaf.full(p, self.initial_accumulator_value, real=True)
 
     def at_step(self, t: Array) -> tuple[Array, Array]:
-        return leaf.one_minus_power(self.b1, t), leaf.one_minus_power(self.b2, t)
+        return leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        left_mu, left_nu = shared
+        left, grow_nu = shared
         mu, nu = slots
         square = leaf.abs_sq(g)
         mu = leaf.moment(mu, g, self.b1)
         nu = jnp.maximum(nu - (1 - self.b2) * jnp.sign(nu - square) * square, self.nu_floor)
-        root = leaf.root(nu / left_nu + self.eps_root) + self.eps
-        return mu / (left_mu * root), (mu, nu)
+        root = leaf.root(nu * grow_nu + self.eps_root) + self.eps
+        return mu / (root * left), (mu, nu)
 
 
 def yogi(

@@ -9,7 +9,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
-CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
+CACHE = pathlib.Path(__file__).parent / ".cache" / "jax"
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
