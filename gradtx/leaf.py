@@ -6,6 +6,7 @@ namesakes where the namesake overflows, loses digits or has an infinite derivati
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, TypeGuard
 
@@ -19,6 +20,7 @@ __all__ = [
     "abs_sq",
     "accumulator_dtype",
     "bounded",
+    "compute_dtype",
     "finite_sum",
     "full",
     "is_number",
@@ -38,9 +40,16 @@ def is_number(x: Any) -> TypeGuard[float]:
     return isinstance(x, (int, float, np.floating, np.integer))
 
 
+@functools.cache
 def accumulator_dtype(dtype: DTypeLike) -> np.dtype:
     """The dtype in which to compute and to accumulate: `dtype` itself, or float32 if it is narrower."""
     return jnp.promote_types(dtype, jnp.float32)
+
+
+@functools.cache
+def compute_dtype(dtype: DTypeLike) -> np.dtype:
+    """The real dtype, float32 or wider, of what meets an array of this dtype."""
+    return accumulator_dtype(jnp.finfo(dtype).dtype)
 
 
 def widen(x: Any, dtype: DTypeLike = np.float32) -> Any:
@@ -56,7 +65,7 @@ def narrow(x: Array, dtype: DTypeLike) -> Array:
     Infinities and NaN pass as they are, so that they stay visible.
     """
     if x.dtype == dtype:
-        return lax.convert_element_type(x, dtype)  # drops a weak type
+        return lax.convert_element_type(x, dtype) if getattr(x, "weak_type", False) else x
     if jnp.issubdtype(x.dtype, jnp.floating) and jnp.issubdtype(dtype, jnp.floating):
         limit = float(jnp.finfo(dtype).max)
         if limit < float(jnp.finfo(x.dtype).max):
@@ -108,12 +117,14 @@ def moment(old: Array, new: Array, decay: float | Array) -> Array:
     return decay * old + (1 - decay) * new
 
 
-def root(x: Array) -> Array:
-    """The square root of x >= 0, never below that of the smallest normal number.
+def root(x: Array, shift: float | Array = 0) -> Array:
+    """sqrt(x + shift) for x, shift >= 0, never below the root of the smallest normal number.
 
     So it can be divided by, and its derivative at 0 is 0 instead of infinite: each root here is
     divided into a quantity that vanishes with it. A positive `eps` swallows the difference.
     """
+    if not is_number(shift) or shift:
+        x = x + shift
     return lax.sqrt(lax.max(x, jnp.finfo(x.dtype).tiny))
 
 

@@ -309,7 +309,7 @@ class _Run:
         """One leaf through the rules that apply to it; the update comes in dtype `out`, or as wide as computed."""
         g = jnp.asarray(g)
         # All that meets the gradient is as wide as it is, and float32 at least.
-        dtype = leaf.accumulator_dtype(jnp.finfo(g.dtype).dtype)
+        dtype = leaf.compute_dtype(g.dtype)
         u, p = leaf.widen(g, dtype), None if p is None else leaf.widen(jnp.asarray(p), dtype)
         slots = list(slots)
         for i in active:

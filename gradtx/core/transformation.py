@@ -164,7 +164,9 @@ class stateless(GradientTransformation):
         return self.f(updates, params), state
 
 
-def _add(p: Array, u: Array) -> Array:
+def _add(p: Any, u: Any) -> Array:
+    if not (isinstance(p, Array) and isinstance(u, Array)):
+        p, u = jnp.asarray(p), jnp.asarray(u)
     if p.dtype == u.dtype and leaf.accumulator_dtype(p.dtype) == p.dtype:
         return lax.add(p, u)
     return leaf.narrow(leaf.widen(p) + leaf.widen(u), p.dtype)
@@ -186,7 +188,7 @@ def apply_updates(params: Any, updates: Any) -> Any:
         raise checks.tree_mismatch("apply_updates", "updates", updates, "params", params)
     checks.same_shapes("apply_updates", "updates", updates, steps, "params", leaves)
     checks.floating("apply_updates", "params", params, leaves)
-    return treedef.unflatten([_add(jnp.asarray(p), jnp.asarray(u)) for p, u in zip(leaves, steps, strict=True)])
+    return treedef.unflatten([_add(p, u) for p, u in zip(leaves, steps, strict=True)])
 
 
 def hyperparameters(tx: GradientTransformation, state: Any = None) -> dict[str, Any]:

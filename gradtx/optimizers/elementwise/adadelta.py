@@ -50,7 +50,7 @@ class scale_by_adadelta(Elementwise, state=ScaleByAdaDeltaState):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         e_g, e_x = slots
         e_g = leaf.moment(e_g, leaf.abs_sq(g), self.rho)
-        u = g * (leaf.root(e_x + self.eps) / leaf.root(e_g + self.eps))
+        u = g * (leaf.root(e_x, self.eps) / leaf.root(e_g, self.eps))
         return u, (e_g, leaf.moment(e_x, leaf.abs_sq(u), self.rho))
 
 

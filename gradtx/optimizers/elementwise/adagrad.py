@@ -49,7 +49,7 @@ class scale_by_rss(Elementwise, state=ScaleByRssState):
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         s = leaf.finite_sum(slots[0], leaf.abs_sq(g))
-        return g / leaf.root(s + self.eps), (s,)
+        return g / leaf.root(s, self.eps), (s,)
 
 
 def adagrad(learning_rate: HyperArg, initial_accumulator_value: HyperArg = 0.1, eps: HyperArg = 1e-7) -> chain:

@@ -66,7 +66,7 @@ class scale_by_adam(Elementwise, state=ScaleByAdamState):
         *corrections, grow_nu = shared
         mu = leaf.moment(slots[0], g, self.b1)
         nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
-        root = leaf.root(nu * grow_nu + self.eps_root) + self.eps
+        root = leaf.root(nu * grow_nu, self.eps_root) + self.eps
         if not self.nesterov:
             (left,) = corrections
             return mu / (root * left), (mu, nu)

@@ -43,7 +43,7 @@ class ScaleByRStdDevState(NamedTuple):
 
 
 def _over_root(g: Array, v: Array, eps: Any, eps_in_sqrt: bool) -> Array:
-    return g / (leaf.root(v + eps) if eps_in_sqrt else leaf.root(v) + eps)
+    return g / (leaf.root(v, eps) if eps_in_sqrt else leaf.root(v) + eps)
 
 
 class scale_by_rms(Elementwise, state=ScaleByRmsState):

@@ -59,7 +59,7 @@ class scale_by_yogi(Elementwise, state=ScaleByAdamState):
         square = leaf.abs_sq(g)
         mu = leaf.moment(mu, g, self.b1)
         nu = jnp.maximum(nu - (1 - self.b2) * jnp.sign(nu - square) * square, self.nu_floor)
-        root = leaf.root(nu * grow_nu + self.eps_root) + self.eps
+        root = leaf.root(nu * grow_nu, self.eps_root) + self.eps
         return mu / (root * left), (mu, nu)
 
 
