@@ -22,7 +22,7 @@ def environment() -> dict[str, Any]:
 def tables(results: Sequence[dict[str, Any]]) -> str:
     """The ratios, and the times behind them, in GitHub's table format."""
     return (
-        "ratios of medians, gradtx over optax; in the last two columns the values of both, gradtx / optax\n\n"
+        "ratios of medians, gradtx over optax; in the last three columns the values of both, gradtx / optax\n\n"
         f"{_table(results, _ratio_row)}\n\n"
         "medians in milliseconds, gradtx / optax\n\n"
         f"{_table(results, _time_row)}"
@@ -39,12 +39,13 @@ def _both(values: dict[str, float], form: str) -> str:
 
 def _ratio_row(result: dict[str, Any]) -> dict[str, str]:
     median, n = result["median"], result["parameters"]
-    floor = result["bytes_to_move"] / result["bandwidth"]
     row = {"optimizer": result["optimizer"], "tree": result["tree"]}
     for key in ("step", "trace+lower", "trace", "lower", "compile", "eager"):
         row[key] = f"{median['gradtx'][key] / median['optax'][key]:.2f}"
     row["state B/param"] = _both({name: x / n for name, x in result["state_bytes"].items()}, ".2f")
-    row["of floor"] = _both({name: floor / x["step"] for name, x in median.items()}, ".2f")
+    for column, probe in (("of floor", "copy"), ("in place", "in place")):
+        floor = result["bytes_to_move"] / result["bandwidth"][probe]
+        row[column] = _both({name: floor / x["step"] for name, x in median.items()}, ".2f")
     return row
 
 
@@ -52,5 +53,5 @@ def _time_row(result: dict[str, Any]) -> dict[str, str]:
     row = {"optimizer": result["optimizer"], "tree": result["tree"], "leaves": str(result["leaves"])}
     for key in ("step", "trace", "lower", "compile", "eager"):
         row[key] = _both({name: 1e3 * x[key] for name, x in result["median"].items()}, ".3g")
-    row["copy GB/s"] = f"{result['bandwidth'] / 1e9:.1f}"
+    row["copy, in place GB/s"] = ", ".join(f"{x / 1e9:.1f}" for x in result["bandwidth"].values())
     return row

@@ -18,15 +18,15 @@ trace, lower, compile
 eager     `tx.update(grads, state, params)` outside `jax.jit`, until all outputs are ready, with all
           of JAX's caches warm.
 state     Bytes of `jax.eval_shape(tx.init, params)` per parameter.
-of floor  The time in which the device could at best move what a step has to move, over the median
-          step. A step must read the gradients, and read and write the parameters and the floating
-          leaves of the state, each once; of the two libraries' states the smaller counts for both.
-          The bandwidth is 2 * nbytes over the median time of `x -> x + 1` on one donated array of
-          256 MiB (1 GiB on an accelerator, where launching takes longer than moving small arrays),
-          or as large as the parameters if those are larger, sampled between the steps. Trees that
-          fit in a cache can exceed 1. Global clipping has to read the gradients twice, which is not
-          counted; nor is what XLA's CPU backend reads again because it fills each output in a loop of
-          its own (AdamW moves 10 arrays there, not 7, so that about 0.7 is the most it can reach).
+of floor  The time in which the machine copies what a step has to move, over the median step. A step
+          must read the gradients, and read and write the parameters and the floating leaves of the
+          state, each once; of the two libraries' states the smaller counts for both. The copy
+          bandwidth is 2 * nbytes over the median time of copying one array into another that is
+          already there, both of 256 MiB (1 GiB on an accelerator), or as large as the parameters if
+          those are larger, sampled between the steps. `in place` is the same with `x -> x + 1` on one
+          donated array, which is faster where a write to other memory has to fetch it first (most
+          CPUs), so the fraction is smaller. Trees that fit in a cache can exceed 1. Global clipping
+          has to read the gradients twice, which is not counted.
 
 Before a step is timed, both libraries take a few, and the benchmark stops with an error unless
 they moved the parameters alike.
@@ -77,7 +77,13 @@ QUICK = {"tree": ["small"], "repeats": 5, "traces": 1, "compiles": 1, "width": 3
 
 STAGES = ("trace", "lower", "trace+lower")
 WARM_UP = 3  # the first calls compile, and the second may once more, where a state changed its weak types
-COPY_EVERY = 3  # rounds between two samples of the bandwidth, so that most steps do not follow a copy
+PROBE_EVERY = 3  # rounds between two samples of the bandwidth, so that most steps do not follow a probe
+
+# What is timed for the bandwidth; the first argument's buffer receives the result.
+PROBES = {
+    "copy": jax.jit(lambda to, x: x * 1.0000001, donate_argnums=0, keep_unused=True),
+    "in place": jax.jit(lambda x, _: x + 1, donate_argnums=0),
+}
 
 Samples = dict[str, list[float]]
 
@@ -123,8 +129,10 @@ def sample_stages(txs: dict[str, Any], shapes: Any, traces: int, compiles: int) 
     return samples
 
 
-def sample_steps(txs: dict[str, Any], params: Any, grads: Any, repeats: int) -> tuple[dict[str, Samples], float]:
-    """Times of jitted steps, and the bandwidth of a copy in bytes per second."""
+def sample_steps(
+    txs: dict[str, Any], params: Any, grads: Any, repeats: int
+) -> tuple[dict[str, Samples], dict[str, float]]:
+    """Times of jitted steps, and the bandwidths of the probes in bytes per second."""
     steps = {name: jitted_step(LIBRARIES[name], tx) for name, tx in txs.items()}
     carry = {}
     for name, tx in txs.items():
@@ -133,19 +141,21 @@ def sample_steps(txs: dict[str, Any], params: Any, grads: Any, repeats: int) -> 
             carry[name] = steps[name](*carry[name], grads)
     check_agreement(params, *(carry[name][0] for name in LIBRARIES))
 
-    copy = jax.jit(lambda x: x + 1, donate_argnums=0)
     size = max(2**28 if jax.default_backend() == "cpu" else 2**30, gradtx.tree.nbytes(params))
-    copied = jax.block_until_ready(copy(jnp.zeros(size // 4)))
+    arrays = {name: [jnp.ones(size // 4) for _ in range(2)] for name in PROBES}
     samples: dict[str, Samples] = {name: {"step": []} for name in txs}
-    seconds_per_byte = []
-    for i in range(repeats):
-        if i % COPY_EVERY == 0:
-            seconds, copied = timed(copy, copied)
-            seconds_per_byte.append(seconds / (2 * size))
+    seconds: dict[str, list[float]] = {name: [] for name in PROBES}
+    for i in range(repeats + 1):
+        if i % PROBE_EVERY == 0:
+            for name, probe in PROBES.items():
+                passed, arrays[name][0] = timed(probe, *arrays[name])
+                seconds[name].append(passed)
         for name in turn(i):
-            seconds, carry[name] = timed(steps[name], *carry[name], grads)
-            samples[name]["step"].append(seconds)
-    return samples, 1 / statistics.median(seconds_per_byte)
+            passed, carry[name] = timed(steps[name], *carry[name], grads)
+            samples[name]["step"].append(passed)
+    # The first round compiles the probes.
+    bandwidth = {name: 2 * size / statistics.median(times[1:] or times) for name, times in seconds.items()}
+    return samples, bandwidth
 
 
 def check_agreement(start: Any, one: Any, other: Any) -> None:
