@@ -10,7 +10,6 @@ params         = gx.apply_updates(params, updates)
 
 # Using transformations, and composing them
 from gradtx.core.transformation import (
-    EmptyState,
     GradientTransformation,
     apply_updates,
     hyperparameters,
@@ -21,7 +20,8 @@ from gradtx.core.chain import chain, named_chain
 
 # Writing new ones: a rule for one leaf, its hyperparameters and its state
 from gradtx.core.hyper import Hyper, Schedule, function_schedule, hyper
-from gradtx.core.leafwise import CountState, Elementwise, Layerwise, Like, Treewide
+from gradtx.core.leafwise import Elementwise, Layerwise, Treewide
+from gradtx.core.state import CountState, EmptyState, Like
 from gradtx.core.value import dtype, flag, static
 
 # Trees of arrays

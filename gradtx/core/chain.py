@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from gradtx import checks
-from gradtx.core.leafwise import Leafwise, run_update
+from gradtx.core.engine import run_update
+from gradtx.core.leafwise import Leafwise
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child
 

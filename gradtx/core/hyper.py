@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -24,7 +25,7 @@ from jax.typing import ArrayLike
 from gradtx import checks, leaf
 from gradtx.core.value import Value, field, static
 
-__all__ = ["Hyper", "HyperArg", "Limits", "Number", "Schedule", "function_schedule", "hyper", "number", "steps"]
+__all__ = ["Hyper", "HyperArg", "Limits", "Number", "Schedule", "function_schedule", "hyper", "number"]
 
 
 class Schedule(Value):
@@ -126,39 +127,16 @@ _ADVICE = {
 }
 
 
-def hyper(
-    default: Any = dataclasses.MISSING,
-    *,
-    ge: float = -math.inf,
-    gt: float = -math.inf,
-    le: float = math.inf,
-    lt: float = math.inf,
-    infinite: bool = False,
-    kw_only: bool = False,
-) -> Any:
-    """A hyperparameter field: a dynamic field that takes a number within limits, an array, or a schedule."""
-    limits = Limits(ge, gt, le, lt, infinite)
-    return field(limits.check, dynamic=True, default=default, kw_only=kw_only)
+def hyper(default: Any = dataclasses.MISSING, *, kw_only: bool = False, **limits: Any) -> Any:
+    """A hyperparameter field: a dynamic field that takes a number within `Limits`, an array, or a schedule.
+
+    The limits are `ge`, `gt`, `le`, `lt`, and `infinite=True` where infinity is a number too. What an
+    array holds, and what a schedule returns, is not checked: neither may be known yet.
+    """
+    return field(Limits(**limits).check, dynamic=True, default=default, kw_only=kw_only)
 
 
-def number(
-    default: Any = dataclasses.MISSING,
-    *,
-    ge: float = -math.inf,
-    gt: float = -math.inf,
-    le: float = math.inf,
-    lt: float = math.inf,
-    optional: bool = False,
-) -> Any:
-    """A field of a schedule: a dynamic field that takes a number within limits, or an array."""
-    limits = Limits(ge, gt, le, lt)
-
-    def check(who: str, name: str, value: Any) -> Any:
-        return limits.check(who, name, value, schedules=False, optional=optional)
-
+def number(default: Any = dataclasses.MISSING, *, optional: bool = False, **limits: Any) -> Any:
+    """A field of a schedule: a dynamic field that takes a number within `Limits`, an array, or None if `optional`."""
+    check = partial(Limits(**limits).check, schedules=False, optional=optional)
     return field(check, dynamic=True, default=default)
-
-
-def steps(default: Any = dataclasses.MISSING, *, ge: float = -math.inf, gt: float = -math.inf) -> Any:
-    """A field of a schedule that counts steps, or says at which step something happens."""
-    return number(default, ge=ge, gt=gt)

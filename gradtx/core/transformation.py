@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import checks, leaf
+from gradtx.core.state import EmptyState
 from gradtx.core.value import Value, static
 
-__all__ = ["STANDARD_EXTRA_ARGS", "EmptyState", "GradientTransformation", "apply_updates", "identity", "stateless"]
+__all__ = ["STANDARD_EXTRA_ARGS", "GradientTransformation", "apply_updates", "identity", "stateless"]
 
 STANDARD_EXTRA_ARGS = frozenset({"value", "grad", "value_fn", "key"})
 """What every transformation accepts beyond `params`, and ignores unless it has a use for it."""
-
-
-class EmptyState(NamedTuple):
-    """The state of a transformation that remembers nothing."""
 
 
 class GradientTransformation(Value):

@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx import leaf
-from gradtx.core.hyper import Number, Schedule, number, steps
+from gradtx.core.hyper import Number, Schedule, number
 from gradtx.schedules.clock import fraction_left, since
 
 __all__ = ["cosine_decay_schedule", "warmup_cosine_decay_schedule"]
@@ -34,7 +34,7 @@ class cosine_decay_schedule(Schedule):
     """
 
     init_value: Number = number()
-    decay_steps: Number = steps(gt=0)
+    decay_steps: Number = number(gt=0)
     alpha: Number = number(default=0.0, ge=0)
     exponent: Number = number(default=1.0, ge=0)
 
@@ -57,8 +57,8 @@ class warmup_cosine_decay_schedule(Schedule):
 
     init_value: Number = number()
     peak_value: Number = number()
-    warmup_steps: Number = steps(ge=0)
-    decay_steps: Number = steps(gt=0)
+    warmup_steps: Number = number(ge=0)
+    decay_steps: Number = number(gt=0)
     end_value: Number = number(default=0.0)
     exponent: Number = number(default=1.0, ge=0)
 

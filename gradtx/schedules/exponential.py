@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gradtx.core.hyper import Number, Schedule, number, steps
+from gradtx.core.hyper import Number, Schedule, number
 from gradtx.core.value import flag
 from gradtx.schedules.clock import since
 
@@ -33,9 +33,9 @@ class exponential_decay(Schedule):
     """
 
     init_value: Number = number()
-    transition_steps: Number = steps(gt=0)
+    transition_steps: Number = number(gt=0)
     decay_rate: Number = number(gt=0)
-    transition_begin: Number = steps(default=0, ge=0)
+    transition_begin: Number = number(default=0, ge=0)
     staircase: bool = flag(default=False)
     end_value: Number = number(default=None, optional=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from jax import Array
 from jax.typing import ArrayLike
 
-from gradtx.core.hyper import Number, Schedule, number, steps
+from gradtx.core.hyper import Number, Schedule, number
 from gradtx.schedules.clock import fraction_left
 
 __all__ = ["linear_schedule", "polynomial_schedule"]
@@ -29,8 +29,8 @@ class polynomial_schedule(Schedule):
     init_value: Number = number()
     end_value: Number = number()
     power: Number = number(ge=0)
-    transition_steps: Number = steps(gt=0)
-    transition_begin: Number = steps(default=0, ge=0)
+    transition_steps: Number = number(gt=0)
+    transition_begin: Number = number(default=0, ge=0)
 
     def __call__(self, count: ArrayLike) -> Array:
         left = fraction_left(count, self.transition_begin, self.transition_steps)
@@ -49,8 +49,8 @@ class linear_schedule(Schedule):
 
     init_value: Number = number()
     end_value: Number = number()
-    transition_steps: Number = steps(gt=0)
-    transition_begin: Number = steps(default=0, ge=0)
+    transition_steps: Number = number(gt=0)
+    transition_begin: Number = number(default=0, ge=0)
 
     def __call__(self, count: ArrayLike) -> Array:
         left = fraction_left(count, self.transition_begin, self.transition_steps)

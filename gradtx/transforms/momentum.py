@@ -17,7 +17,8 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.leafwise import Elementwise, Like
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.state import Like
 from gradtx.core.value import dtype, flag
 
 __all__ = ["EmaState", "TraceState", "ema", "trace"]

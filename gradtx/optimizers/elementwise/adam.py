@@ -18,7 +18,8 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise, Like
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.state import Like
 from gradtx.core.value import dtype, flag
 from gradtx.transforms.scale import scale_by_learning_rate
 

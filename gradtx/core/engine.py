@@ -1,0 +1,239 @@
+"""The engine: runs rules for one leaf over trees.
+
+Neighbouring rules run as one jitted call per leaf, traced once for each leaf shape. In that call
+Python numbers are static, so that `1 - b2` is taken in double precision; arrays, tracers and the
+values of schedules are traced, in float32 or wider. Before the leaves, one jitted call a step
+calls the schedules, counts, and computes what the leaves share; a rule that measures adds one.
+
+A rule is a `core.leafwise.Leafwise`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, lru_cache
+from typing import Any, get_type_hints
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gradtx import checks, leaf
+from gradtx.core.hyper import Schedule
+from gradtx.core.state import Like
+from gradtx.core.value import Value
+
+__all__ = ["resolve", "run_update"]
+
+
+def run_update(
+    rules: Sequence[Any], updates: Any, states: Sequence[Any], params: Any, extra: dict[str, Any]
+) -> tuple[Any, list[Any]]:
+    """Updates and new states of neighbouring rules: one pass over the leaves, and one more for each rule that measures.
+
+    Between the passes updates stay in float32 or wider.
+    """
+    leaves, treedef = jax.tree.flatten(updates)
+    columns, p_leaves = _check(rules, updates, leaves, treedef, states, params, extra)
+    dtypes = [jnp.result_type(g) for g in leaves]
+    new_states: list[Any] = []
+    starts = [0, *(i for i, rule in enumerate(rules) if i and rule.measures), len(rules)]
+    for start, stop in itertools.pairwise(starts):
+        part = slice(start, stop)
+        run, arrays = _compiled(rules[part])
+        hypers, counts, shared = run.begin(arrays, [state.count for state in states[part]])
+        if rules[start].measures:
+            needed = {name: extra[name] for name in rules[start].extra_args}
+            tree = (treedef.unflatten(leaves), tuple(states[start][1:]), params if run.needs_params else None)
+            shared[0] = run.measure(hypers[0], *tree, counts[0], needed)
+        active = _active(rules[part], params, len(leaves))
+        outs = dtypes if stop == len(rules) else [None] * len(leaves)
+        p_part = p_leaves if run.needs_params else [None] * len(leaves)
+        rows = [zip(*column, strict=True) if column else [()] * len(leaves) for column in columns[part]]
+        steps = [
+            run.step(which, out, hypers, g, slots, p, shared)
+            for which, out, g, p, *slots in zip(active, outs, leaves, p_part, *rows, strict=True)
+        ]
+        leaves = [u for u, _ in steps]
+        for i, (state, count) in enumerate(zip(states[part], counts, strict=True)):
+            new_columns = zip(*(new[i] for _, new in steps), strict=True) if steps else ((),) * (len(state) - 1)
+            new_states.append(type(state)(count, *map(treedef.unflatten, new_columns)))
+    return treedef.unflatten(leaves), new_states
+
+
+def _check(
+    rules: Sequence[Any],
+    updates: Any,
+    leaves: Sequence[Any],
+    treedef: Any,
+    states: Sequence[Any],
+    params: Any,
+    extra: dict[str, Any],
+) -> tuple[list[list[Any]], Sequence[Any]]:
+    """Raises unless the arguments fit together; the slots' leaves by rule and field, and the parameters'."""
+    for rule in rules:
+        for name in rule.needs:
+            if (params if name == "params" else extra.get(name)) is None and leaves:
+                raise ValueError(
+                    f"{type(rule).__name__}.update needs `{name}`, which is missing: call "
+                    f"tx.update(updates, state, params{'' if name == 'params' else f', {name}={name}'})."
+                )
+    who = " + ".join(type(rule).__name__ for rule in rules)
+    checks.floating(who, "updates", updates, leaves)
+    p_leaves: Sequence[Any] = []
+    if params is not None:
+        p_leaves, p_treedef = jax.tree.flatten(params)
+        if p_treedef != treedef:
+            raise checks.tree_mismatch(who, "updates", updates, "params", params)
+        checks.same_shapes(who, "updates", updates, leaves, "params", p_leaves)
+    columns = []
+    for rule, state in zip(rules, states, strict=True):
+        if not isinstance(state, rule.State):
+            raise TypeError(
+                f"{type(rule).__name__}.update: the state must be a {rule.State.__name__}, got "
+                f"{checks.shown(state)}. Pass the state that tx.init(params) or the last tx.update returned."
+            )
+        columns.append([_column(who, rule, name, updates, leaves, treedef, tree) for name, tree in _slots(state)])
+    return columns, p_leaves
+
+
+def _slots(state: Any) -> Iterator[tuple[str, Any]]:
+    return zip(state._fields[1:], state[1:], strict=True)
+
+
+def _column(who: str, rule: Any, name: str, updates: Any, leaves: Any, treedef: Any, tree: Any) -> list[Any]:
+    """The leaves of one state field, checked against the updates."""
+    try:
+        column = treedef.flatten_up_to(tree)
+    except ValueError:
+        raise checks.tree_mismatch(who, "updates", updates, f"state.{name}", tree) from None
+    if name in _like_fields(rule.State):
+        checks.same_shapes(who, "updates", updates, leaves, f"state.{name}", column)
+    return column
+
+
+@cache
+def _like_fields(state: type[Any]) -> frozenset[str]:
+    """The fields of a state class that are declared `Like`."""
+    hints = get_type_hints(state, include_extras=True)
+    return frozenset(name for name, hint in hints.items() if hint is Like)
+
+
+def _active(rules: Sequence[Any], params: Any, n: int) -> Sequence[tuple[int, ...]]:
+    """For each leaf, the positions of the rules that apply to it."""
+    masks = [rule.where(params) for rule in rules]
+    if all(mask is None for mask in masks):
+        return [tuple(range(len(rules)))] * n
+    return [tuple(i for i, mask in enumerate(masks) if mask is None or mask[place]) for place in range(n)]
+
+
+# A run's key: the treedef of its rules, and their Python numbers, with None where an array stands.
+_Spec = tuple[Any, tuple[Any, ...]]
+
+
+def _split(value: Any) -> tuple[_Spec, list[Any]]:
+    leaves, treedef = jax.tree.flatten(value)
+    key = tuple(x if leaf.is_number(x) else None for x in leaves)
+    return (treedef, key), [x for x in leaves if not leaf.is_number(x)]
+
+
+def _merge(spec: _Spec, arrays: Sequence[Any]) -> Any:
+    treedef, key = spec
+    rest = iter(arrays)
+    return treedef.unflatten([next(rest) if x is None else x for x in key])
+
+
+def resolve(rule: Any, name: str, count: Any) -> Any:
+    """A hyperparameter as a rule sees it: a Python number, or a scalar array in float32 or wider."""
+    value = getattr(rule, name)
+    if isinstance(value, Schedule):
+        value = value(count)
+    if isinstance(value, Value) or leaf.is_number(value):
+        return value
+    value = jnp.asarray(value)
+    if value.shape != ():
+        raise ValueError(
+            f"{type(rule).__name__}: {name} has shape {value.shape}; a hyperparameter is one number. "
+            "Use jax.vmap over the transformation to run several values."
+        )
+    return value.astype(leaf.accumulator_dtype(jnp.promote_types(value.dtype, jnp.float16)))
+
+
+class _Run:
+    """The jitted functions of one run of rules."""
+
+    def __init__(self, spec: _Spec) -> None:
+        self.spec = spec
+        holes = [None] * sum(x is None for x in spec[1])
+        self.rules: tuple[Any, ...] = _merge(spec, holes)
+        self.traced = [
+            tuple(name for name in rule._dynamic if not leaf.is_number(getattr(rule, name))) for rule in self.rules
+        ]
+        self.needs_params = any("params" in rule.needs for rule in self.rules)
+        self.begin = jax.jit(self._begin)
+        self.measure = jax.jit(self._measure)
+        self.step = jax.jit(self._step, static_argnums=(0, 1))
+
+    def _begin(self, arrays: Sequence[Any], counts: Sequence[Array]) -> tuple[list[Any], list[Array], list[Any]]:
+        """Of each rule: its traced hyperparameters, its count after this step, and what its leaves share.
+
+        A full counter stays full.
+        """
+        counts = [jnp.minimum(count, jnp.iinfo(jnp.int32).max - 1) for count in counts]
+        hypers = [
+            [resolve(rule, name, count) for name in names]
+            for rule, names, count in zip(_merge(self.spec, arrays), self.traced, counts, strict=True)
+        ]
+        counts = [count + 1 for count in counts]
+        return hypers, counts, [self._rule(i, hypers[i]).at_step(t) for i, t in enumerate(counts)]
+
+    def _rule(self, i: int, hypers: Sequence[Any]) -> Any:
+        return self.rules[i]._filled(self.traced[i], hypers)
+
+    def _measure(self, hypers: Any, updates: Any, slots: Any, params: Any, t: Array, extra: dict[str, Any]) -> Any:
+        rule: Any = self._rule(0, hypers)
+        updates, slots, params = jax.tree.map(lambda x: leaf.widen(jnp.asarray(x)), (updates, slots, params))
+        return rule.measure(updates, slots, params, t, **extra)
+
+    def _step(
+        self, active: Sequence[int], out: Any, hypers: Any, g: Any, slots: Any, p: Any, shared: Any
+    ) -> tuple[Array, list[Any]]:
+        """One leaf through the rules that apply to it; the update comes in dtype `out`, or as wide as computed."""
+        g = jnp.asarray(g)
+        # All that meets the gradient is as wide as it is, and float32 at least.
+        dtype = leaf.compute_dtype(g.dtype)
+        u, p = leaf.widen(g, dtype), None if p is None else leaf.widen(jnp.asarray(p), dtype)
+        slots = list(slots)
+        for i in active:
+            rule = self._rule(i, hypers[i])
+            with _plain_operators(rule):
+                u, new = rule.update_leaf(u, [leaf.widen(x, dtype) for x in slots[i]], p, shared[i])
+            if np.shape(u) != g.shape:
+                raise TypeError(
+                    f"{type(rule).__name__}.update_leaf returned an update of shape {np.shape(u)} for a gradient "
+                    f"of shape {g.shape}."
+                )
+            slots[i] = [leaf.narrow(new, old.dtype) for new, old in zip(new, slots[i], strict=True)]
+        return leaf.narrow(u, u.dtype if out is None else out), slots
+
+
+def _plain_operators(rule: Any) -> AbstractContextManager[Any]:
+    """Traces the operators of `jax.numpy` as such, not each as a jitted function of its own.
+
+    For every new leaf shape each of those would be traced and cached anew, only to be inlined
+    here: that is most of the time it takes to trace a rule. Loops must stay loops, so rules that
+    may contain them are left alone.
+    """
+    return nullcontext() if rule.may_loop else jax.disable_jit()
+
+
+_run = lru_cache(maxsize=1024)(_Run)
+
+
+def _compiled(rules: Sequence[Any]) -> tuple[_Run, list[Any]]:
+    """The jitted functions of a run, kept for its next use, and the arrays among its hyperparameters."""
+    spec, arrays = _split(tuple(rules))
+    return _run(spec), arrays
