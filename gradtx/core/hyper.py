@@ -77,7 +77,7 @@ else:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The interval in which a number must lie. Finite numbers only, unless `ge` and `le` admit infinity."""
+    """The interval in which a number must lie. Infinity lies in none unless `infinite`."""
 
     ge: float = -math.inf
     gt: float = -math.inf
@@ -110,7 +110,9 @@ class Limits:
             if value not in self:
                 raise ValueError(f"{who}: {name} must be in {self}, got {value!r}. {_ADVICE[schedules]}")
             return value
-        if isinstance(value, (jax.Array, np.ndarray)) and value.dtype.kind in "fiuV":  # V: bfloat16 and the like
+        if isinstance(value, (jax.Array, np.ndarray)) and getattr(value.dtype, "kind", "") in tuple(
+            "fiuV"
+        ):  # V: bfloat16 and the like
             return jnp.asarray(value) if isinstance(value, np.ndarray) else value
         if schedules and callable(value) and not isinstance(value, type):
             return function_schedule(value)
