@@ -5,7 +5,7 @@ The optimizer is a chain: clipping by global norm, a method, weight decay on the
 and a learning rate that warms up and then follows half a cosine. The whole step is one jitted function with donated
 buffers.
 
-    pip install "gradtx[examples]"
+    pip install '.[examples]'
     python examples/train_digits.py
     python examples/train_digits.py --optimizer adamw --steps 600
 
