@@ -104,7 +104,7 @@ def abs_sq(x: Array) -> Array:
 
 
 def finite_sum(a: Array, b: Array) -> Array:
-    """A + b for non-negative arrays, saturating at the dtype's largest number."""
+    """The sum of two non-negative arrays, saturating at the dtype's largest number."""
     return jnp.minimum(a + b, jnp.finfo(jnp.result_type(a, b)).max)
 
 
