@@ -53,6 +53,8 @@ CONSTRUCTIONS = [
     ("scale(float('inf'))", "step_size must be in"),
     ("scale_by_schedule(0.1)", "step_size_fn must be a schedule"),
     ("stateless(3)", "f must be a function"),
+    ("GradientTransformation(3, 4)", "init_fn must be a function, got 3"),
+    ("function_schedule(3)", "fn must be a function, got 3"),
     ("chain(3)", "chain: expected gradient transformations, got 3 of type int"),
     ("chain([gx.clip(1.0)])", "chain: expected gradient transformations, got "),
     ("chain(gx.adam)", "chain: expected gradient transformations"),

@@ -58,9 +58,7 @@ class chain(GradientTransformation):
         return updates, self._reroll(iter(new_states))
 
     def _states(self, state: Any) -> Sequence[Any]:
-        """The links' states in order; None for each if there is no state."""
-        if state is None:
-            return [None] * len(self.links)
+        """The links' states in order."""
         if not isinstance(state, tuple) or len(state) != len(self.links):
             raise self._wrong_state(state, f"a tuple of {len(self.links)} states, one for each link")
         return state
@@ -91,9 +89,12 @@ class chain(GradientTransformation):
 
     # --- names, hyperparameters, repr
 
+    def _known_states(self, state: Any) -> Sequence[Any]:
+        return [None] * len(self.links) if state is None else self._states(state)
+
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        """The links by class name, those of nested chains included, each with its state."""
-        for link, link_state in zip(self.links, self._states(state), strict=True):
+        """The links by class name, those of nested chains included, each with its state, or None if there is none."""
+        for link, link_state in zip(self.links, self._known_states(state), strict=True):
             if isinstance(link, chain):
                 yield from link._members(link_state)
             else:
@@ -152,8 +153,6 @@ class named_chain(chain):
         object.__setattr__(self, "names", names)
 
     def _states(self, state: Any) -> Sequence[Any]:
-        if state is None:
-            return [None] * len(self.links)
         if not isinstance(state, dict) or set(state) != set(self.names):
             raise self._wrong_state(state, f"a dict with the keys {', '.join(self.names)}")
         return [state[name] for name in self.names]
@@ -162,7 +161,7 @@ class named_chain(chain):
         return dict(zip(self.names, states, strict=True))
 
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        return zip(self.names, self.links, self._states(state), strict=True)
+        return zip(self.names, self.links, self._known_states(state), strict=True)
 
     def _rebuilt(self, members: Iterator[Any]) -> Self:
         return type(self)(*((name, next(members)) for name in self.names))

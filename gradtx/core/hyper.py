@@ -23,7 +23,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx import checks, leaf
-from gradtx.core.value import Value, field, static
+from gradtx.core.value import Value, field, function, static
 
 __all__ = ["Hyper", "HyperArg", "Limits", "Number", "Schedule", "function_schedule", "hyper", "number"]
 
@@ -48,7 +48,7 @@ class function_schedule(Schedule):
     A plain function given as a hyperparameter is wrapped in this by itself.
     """
 
-    fn: Any = static()
+    fn: Any = static(check=function)
 
     def __call__(self, count: ArrayLike) -> Array:
         return self.fn(count)

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from gradtx import checks, leaf
 from gradtx.core.state import EmptyState
-from gradtx.core.value import Value, static
+from gradtx.core.value import Value, function, static
 
 __all__ = ["STANDARD_EXTRA_ARGS", "GradientTransformation", "apply_updates", "identity", "stateless"]
 
@@ -82,8 +82,8 @@ class GradientTransformation(Value):
 class _Functions(GradientTransformation):
     """A transformation made of two functions."""
 
-    init_fn: Any = static()
-    update_fn: Any = static()
+    init_fn: Any = static(check=function)
+    update_fn: Any = static(check=function)
 
     def init(self, params: Any) -> Any:
         return self.init_fn(params)
@@ -146,11 +146,7 @@ class stateless(GradientTransformation):
     ({'w': -3.0}, EmptyState())
     """
 
-    f: Any = static()
-
-    def __post_init__(self) -> None:
-        if not callable(self.f):
-            raise TypeError(f"stateless: f must be a function of (updates, params), got {checks.shown(self.f)}.")
+    f: Any = static(check=function)
 
     def init(self, params: Any) -> EmptyState:
         del params

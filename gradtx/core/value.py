@@ -22,7 +22,7 @@ from jax.core import Tracer
 
 from gradtx import checks, leaf
 
-__all__ = ["FrozenTree", "Value", "child", "dtype", "flag", "static"]
+__all__ = ["FrozenTree", "Value", "child", "dtype", "flag", "function", "static"]
 
 _DYNAMIC = "gradtx.dynamic"
 _CHECK = "gradtx.check"
@@ -51,6 +51,13 @@ def flag(default: bool, *, kw_only: bool = False) -> Any:
 def dtype(default: Any = dataclasses.MISSING) -> Any:
     """A static field that is a floating dtype, or None for the choice that the method states."""
     return field(_check_dtype, default=default)
+
+
+def function(who: str, name: str, value: Any) -> Any:
+    """The check of a static field that holds a function."""
+    if not callable(value):
+        raise TypeError(f"{who}: {name} must be a function, got {checks.shown(value)}.")
+    return value
 
 
 def _check_flag(who: str, name: str, value: Any) -> bool:
