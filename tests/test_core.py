@@ -1,5 +1,6 @@
 """The core: functions as transformations, chains, hyperparameters, replacement, rules of one's own."""
 
+import pickle
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +32,8 @@ def test_a_transformation_from_two_functions():
     assert isinstance(tx, gx.GradientTransformation)
     assert tx == gx.GradientTransformation(init_fn=half_init, update_fn=half_update)
     assert jax.tree.leaves(tx) == []
+    assert pickle.loads(pickle.dumps(tx)) == tx
+    assert repr(tx).startswith("GradientTransformation(")
     # It gets the extra arguments it names, in a chain too, and only those.
     chained = gx.chain(gx.scale(2.0), tx)
     updates, _ = chained.update(GRADS, chained.init(PARAMS), PARAMS, factor=3.0, value=1.0)

@@ -98,7 +98,7 @@ class chain(GradientTransformation):
             if isinstance(link, chain):
                 yield from link._members(link_state)
             else:
-                yield type(link).__name__.strip("_"), link, link_state
+                yield type(link).__name__, link, link_state
 
     def _numbered(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
         """The members, with `[0]`, `[1]`, ... behind the names that occur more than once."""

@@ -101,8 +101,8 @@ class _Functions(GradientTransformation):
         parameters = inspect.signature(self.update_fn).parameters
         return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
-    def __repr__(self) -> str:
-        return f"GradientTransformation({self.init_fn!r}, {self.update_fn!r})"
+
+_Functions.__name__ = "GradientTransformation"  # in reprs and errors; pickle goes by the qualified name
 
 
 def as_transformation(who: str, tx: Any) -> GradientTransformation:
