@@ -17,12 +17,13 @@ from gradtx.core.transformation import (
     stateless,
 )
 from gradtx.core.chain import chain, named_chain
+from gradtx.core.partition import PartitionState, partition
 
 # Writing new ones: a rule for one leaf, its hyperparameters and its state
 from gradtx.core.hyper import Hyper, Schedule, function_schedule, hyper
-from gradtx.core.leafwise import Elementwise, Layerwise, Treewide
-from gradtx.core.state import CountState, EmptyState, Like
-from gradtx.core.value import dtype, flag, static
+from gradtx.core.leafwise import EachLeaf, Elementwise, Layerwise, Treewide
+from gradtx.core.state import CountState, EmptyState, Like, Once, Reduced
+from gradtx.core.value import choice, dtype, flag, integer, static
 
 # Trees of arrays
 from gradtx import tree
@@ -69,18 +70,25 @@ __all__ = [
     "stateless",
     "chain",
     "named_chain",
+    "PartitionState",
+    "partition",
     # Writing new ones: a rule for one leaf, its hyperparameters and its state
     "Hyper",
     "Schedule",
     "function_schedule",
     "hyper",
     "CountState",
+    "EachLeaf",
     "Elementwise",
     "Layerwise",
     "Like",
+    "Once",
+    "Reduced",
     "Treewide",
+    "choice",
     "dtype",
     "flag",
+    "integer",
     "static",
     # Trees of arrays
     "tree",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["floating", "keystr", "same_shapes", "shown", "tree_mismatch"]
+__all__ = ["choice", "floating", "integer", "keystr", "real", "same_shapes", "shown", "tree_mismatch"]
 
 Leaves = Sequence[Any]
 
@@ -76,6 +76,32 @@ def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
                 f"{who}: at {_path(tree, i)} {name} has {what}; only floating and complex arrays can be "
                 "optimized. Put None in place of such a leaf, in the parameters and in the gradients."
             )
+
+
+def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:
+    """Raises a TypeError naming the first leaf of `tree` that is complex."""
+    for i, x in enumerate(leaves):
+        if jnp.iscomplexobj(x):
+            raise TypeError(
+                f"{who}: at {_path(tree, i)} {name} has dtype {_dtype(x)}; this method has no meaning for complex "
+                "arrays. Optimize the real and the imaginary part as two real leaves."
+            )
+
+
+def integer(who: str, name: str, value: Any, *, ge: int) -> int:
+    """`value` as an int; raises unless it is an integer that is at least `ge`."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{who}: {name} must be an integer of at least {ge}, got {shown(value)}.")
+    if value < ge:
+        raise ValueError(f"{who}: {name} must be an integer of at least {ge}, got {value}.")
+    return int(value)
+
+
+def choice(who: str, name: str, value: Any, options: Sequence[Any]) -> Any:
+    """`value`; raises unless it is one of `options`."""
+    if value not in options:
+        raise ValueError(f"{who}: {name} must be one of {', '.join(map(repr, options))}, got {shown(value)}.")
+    return value
 
 
 _INEXACT: dict[Any, bool] = {}

@@ -5,7 +5,8 @@ them, so a new method is tested by being listed. Where optax has the method, the
 in the names of `optax` is the parity reference; `optax` gives another one, or None with the reason.
 
 A method that cannot keep a law says so in `unless`, by the law's name, with the reason; its
-docstring says the same.
+docstring says the same. A composition of rules that are listed themselves runs the costlier laws
+behind the marker `heavy`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import gradtx as gx
 
@@ -117,6 +119,10 @@ TRANSFORMATIONS = [
     Case("chain()", optax="identity()", why="optax's chain refuses to be empty"),
     Case("chain(clip(0.3), chain(trace(0.9), clip_by_global_norm(0.5)), scale(-0.1))"),
     Case("named_chain(('clip', clip_by_global_norm(0.5)), ('adam', adam(0.1)))"),
+    Case(
+        "partition({'a': adam(0.1), 'b': sgd(0.5, momentum=0.9)}, {'deep': 'b', 'w': 'a'})",
+        unless={"trees": "the labels are those of one tree", "scope": "the labels say which leaves"},
+    ),
     Case("sgd(0.1)"),
     Case("sgd(linear_schedule(0.1, 0.01, 30), momentum=0.9)"),
     Case("sgd(0.1, momentum=0.9, nesterov=True)", unless=_LINEAR),
@@ -170,11 +176,20 @@ def draw(seed: int, dtype: Any = "float64", scale: float = 1.0) -> Any:
     )
 
 
+def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
+    """`tx.update` with the extra arguments that some rule might need."""
+    size = sum(jnp.sum(jnp.abs(g) ** 2) for g in jax.tree.leaves(grads)) if jax.tree.leaves(grads) else 0.0
+    extra = {"value": 2 - 1 / (1 + size)}
+    if isinstance(tx, gx.GradientTransformation) and tx._accepts("hessian_diag"):
+        extra["hessian_diag"] = jax.tree.map(lambda g: jnp.minimum(jnp.abs(g), 10) + 0.5, grads)
+    return tx.update(grads, state, params, **extra)
+
+
 def trajectory(tx: Any, params: Any, grads: Any) -> Any:
     """Updates and states of a few steps at fixed parameters, one for each of the stacked `grads`."""
 
     def step(state: Any, g: Any) -> Any:
-        updates, state = tx.update(g, state, params)
+        updates, state = update(tx, g, state, params)
         return state, (updates, state)
 
     return jax.lax.scan(step, tx.init(params), grads)[1]
@@ -211,3 +226,18 @@ def at(tree: Any, i: int) -> Any:
 def kept(law: str, cases: list[Case] = TRANSFORMATIONS) -> list[Case]:
     """The cases that keep a law."""
     return [case for case in cases if law not in case.unless]
+
+
+def costly(cases: list[Case]) -> list[Any]:
+    """The cases as parameters of a test, with compositions of listed rules behind the marker `heavy`."""
+    return [
+        pytest.param(case, marks=pytest.mark.heavy, id=str(case))
+        if _composed(case)
+        else pytest.param(case, id=str(case))
+        for case in cases
+    ]
+
+
+def _composed(case: Case) -> bool:
+    own = ("chain", "named_chain", "partition")  # the compositions themselves are what such a case tests
+    return isinstance(case.make(), (gx.chain, gx.partition)) and not case.expression.startswith(own)

@@ -162,8 +162,8 @@ class scale_by_maximum(gx.Elementwise, state=MaximumState):
 class scale_by_value(gx.Treewide, needs=("value", "params")):
     """g times value / |params|."""
 
-    def measure(self, updates, slots, params, t, **extra):
-        return extra["value"] / gx.tree.norm(params)
+    def measure(self, updates, slots, once, params, t, **extra):
+        return extra["value"] / gx.tree.norm(params), ()
 
     def update_leaf(self, g, slots, p, shared):
         return shared * g, slots

@@ -11,10 +11,10 @@ A rule is a `core.leafwise.Leafwise`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, lru_cache
-from typing import Any, get_type_hints
+from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,26 @@ from jax import Array
 
 from gradtx import checks, leaf
 from gradtx.core.hyper import Schedule
-from gradtx.core.state import Like
+from gradtx.core.state import fields
 from gradtx.core.value import Value
 
-__all__ = ["resolve", "run_update"]
+__all__ = ["EachLeaf", "resolve", "run_update"]
+
+
+@jax.tree_util.register_pytree_node_class
+class EachLeaf:
+    """What a `measure` returns to give every leaf its own: one item for each leaf of the updates, in order."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self.items = tuple(items)
+
+    def tree_flatten(self) -> tuple[Any, None]:
+        return self.items, None
+
+    @classmethod
+    def tree_unflatten(cls, aux: None, items: Any) -> EachLeaf:
+        del aux
+        return cls(items)
 
 
 def run_update(
@@ -45,23 +61,35 @@ def run_update(
         part = slice(start, stop)
         run, arrays = _compiled(rules[part])
         hypers, counts, shared = run.begin(arrays, [state.count for state in states[part]])
+        once: list[tuple[Any, ...]] = [()] * len(counts)
         if rules[start].measures:
-            needed = {name: extra[name] for name in rules[start].extra_args}
-            tree = (treedef.unflatten(leaves), tuple(states[start][1:]), params if run.needs_params else None)
-            shared[0] = run.measure(hypers[0], *tree, counts[0], needed)
+            given = {name: extra.get(name) for name in rules[start].extra_args}
+            slots, once[0] = _divided(states[start])
+            tree = (treedef.unflatten(leaves), slots, once[0], params if run.needs_params else None)
+            shared[0], once[0] = run.measure(hypers[0], *tree, counts[0], given)
+        shared = [x.items if isinstance(x, EachLeaf) else itertools.repeat(x, len(leaves)) for x in shared]
         active = _active(rules[part], params, len(leaves))
         outs = dtypes if stop == len(rules) else [None] * len(leaves)
         p_part = p_leaves if run.needs_params else [None] * len(leaves)
         rows = [zip(*column, strict=True) if column else [()] * len(leaves) for column in columns[part]]
         steps = [
-            run.step(which, out, hypers, g, slots, p, shared)
-            for which, out, g, p, *slots in zip(active, outs, leaves, p_part, *rows, strict=True)
+            run.step(which, out, hypers, g, slots, p, shares)
+            for which, out, g, p, shares, slots in zip(
+                active, outs, leaves, p_part, zip(*shared, strict=True), zip(*rows, strict=True), strict=True
+            )
         ]
         leaves = [u for u, _ in steps]
         for i, (state, count) in enumerate(zip(states[part], counts, strict=True)):
-            new_columns = zip(*(new[i] for _, new in steps), strict=True) if steps else ((),) * (len(state) - 1)
-            new_states.append(type(state)(count, *map(treedef.unflatten, new_columns)))
+            names = fields(type(state)).leaf
+            new_columns = zip(*(new[i] for _, new in steps), strict=True) if steps else ((),) * len(names)
+            new_states.append(type(state)(count, *map(treedef.unflatten, new_columns), *once[i]))
     return treedef.unflatten(leaves), new_states
+
+
+def _divided(state: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """A state's trees of slots, and what it keeps once."""
+    stop = 1 + len(fields(type(state)).leaf)
+    return tuple(state[1:stop]), tuple(state[stop:])
 
 
 def _check(
@@ -83,6 +111,9 @@ def _check(
                 )
     who = " + ".join(type(rule).__name__ for rule in rules)
     checks.floating(who, "updates", updates, leaves)
+    for rule in rules:
+        if rule.real:
+            checks.real(type(rule).__name__, "updates", updates, leaves)
     p_leaves: Sequence[Any] = []
     if params is not None:
         p_leaves, p_treedef = jax.tree.flatten(params)
@@ -96,12 +127,9 @@ def _check(
                 f"{type(rule).__name__}.update: the state must be a {rule.State.__name__}, got "
                 f"{checks.shown(state)}. Pass the state that tx.init(params) or the last tx.update returned."
             )
-        columns.append([_column(who, rule, name, updates, leaves, treedef, tree) for name, tree in _slots(state)])
+        slots = zip(fields(rule.State).leaf, _divided(state)[0], strict=True)
+        columns.append([_column(who, rule, name, updates, leaves, treedef, tree) for name, tree in slots])
     return columns, p_leaves
-
-
-def _slots(state: Any) -> Iterator[tuple[str, Any]]:
-    return zip(state._fields[1:], state[1:], strict=True)
 
 
 def _column(who: str, rule: Any, name: str, updates: Any, leaves: Any, treedef: Any, tree: Any) -> list[Any]:
@@ -110,16 +138,9 @@ def _column(who: str, rule: Any, name: str, updates: Any, leaves: Any, treedef: 
         column = treedef.flatten_up_to(tree)
     except ValueError:
         raise checks.tree_mismatch(who, "updates", updates, f"state.{name}", tree) from None
-    if name in _like_fields(rule.State):
+    if name in fields(rule.State).like:
         checks.same_shapes(who, "updates", updates, leaves, f"state.{name}", column)
     return column
-
-
-@cache
-def _like_fields(state: type[Any]) -> frozenset[str]:
-    """The fields of a state class that are declared `Like`."""
-    hints = get_type_hints(state, include_extras=True)
-    return frozenset(name for name, hint in hints.items() if hint is Like)
 
 
 def _active(rules: Sequence[Any], params: Any, n: int) -> Sequence[tuple[int, ...]]:
@@ -193,10 +214,13 @@ class _Run:
     def _rule(self, i: int, hypers: Sequence[Any]) -> Any:
         return self.rules[i]._filled(self.traced[i], hypers)
 
-    def _measure(self, hypers: Any, updates: Any, slots: Any, params: Any, t: Array, extra: dict[str, Any]) -> Any:
+    def _measure(
+        self, hypers: Any, updates: Any, slots: Any, once: Any, params: Any, t: Array, extra: dict[str, Any]
+    ) -> tuple[Any, tuple[Any, ...]]:
         rule: Any = self._rule(0, hypers)
         updates, slots, params = jax.tree.map(lambda x: leaf.widen(jnp.asarray(x)), (updates, slots, params))
-        return rule.measure(updates, slots, params, t, **extra)
+        shared, new = rule.measure(updates, slots, once, params, t, **extra)
+        return shared, tuple(leaf.narrow(x, old.dtype) for x, old in zip(new, once, strict=True))
 
     def _step(
         self, active: Sequence[int], out: Any, hypers: Any, g: Any, slots: Any, p: Any, shared: Any
@@ -210,13 +234,13 @@ class _Run:
         for i in active:
             rule = self._rule(i, hypers[i])
             with _plain_operators(rule):
-                u, new = rule.update_leaf(u, [leaf.widen(x, dtype) for x in slots[i]], p, shared[i])
+                u, new = rule.update_leaf(u, jax.tree.map(lambda x: leaf.widen(x, dtype), slots[i]), p, shared[i])
             if np.shape(u) != g.shape:
                 raise TypeError(
                     f"{type(rule).__name__}.update_leaf returned an update of shape {np.shape(u)} for a gradient "
                     f"of shape {g.shape}."
                 )
-            slots[i] = [leaf.narrow(new, old.dtype) for new, old in zip(new, slots[i], strict=True)]
+            slots[i] = jax.tree.map(lambda old, x: leaf.narrow(x, old.dtype), slots[i], tuple(new))
         return leaf.narrow(u, u.dtype if out is None else out), slots
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar, Self, dataclass_transform
 
 import jax
@@ -22,7 +23,7 @@ from jax.core import Tracer
 
 from gradtx import checks, leaf
 
-__all__ = ["FrozenTree", "Value", "child", "dtype", "flag", "function", "static"]
+__all__ = ["FrozenTree", "Value", "child", "choice", "dtype", "flag", "function", "integer", "static"]
 
 _DYNAMIC = "gradtx.dynamic"
 _CHECK = "gradtx.check"
@@ -46,6 +47,16 @@ def static(default: Any = dataclasses.MISSING, *, check: Callable[[str, str, Any
 def flag(default: bool, *, kw_only: bool = False) -> Any:
     """A static field that is True or False."""
     return field(_check_flag, default=default, kw_only=kw_only)
+
+
+def integer(default: Any = dataclasses.MISSING, *, ge: int = 0, kw_only: bool = False) -> Any:
+    """A static field that is an integer of at least `ge`."""
+    return field(partial(checks.integer, ge=ge), default=default, kw_only=kw_only)
+
+
+def choice(default: Any, options: Sequence[Any], *, kw_only: bool = False) -> Any:
+    """A static field that is one of `options`."""
+    return field(partial(checks.choice, options=tuple(options)), default=default, kw_only=kw_only)
 
 
 def dtype(default: Any = dataclasses.MISSING) -> Any:
@@ -86,7 +97,9 @@ def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(value)
 
 
-@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(field, child, static, flag, dtype))
+@dataclass_transform(
+    frozen_default=True, eq_default=False, field_specifiers=(field, child, static, flag, integer, choice, dtype)
+)
 class Value:
     """A frozen dataclass that is a pytree; see the module's docstring."""
 

@@ -85,8 +85,8 @@ class clip_by_global_norm(Treewide):
 
     max_norm: Hyper = hyper(ge=0, infinite=True)
 
-    def measure(self, updates: Any, slots: Any, params: Any, t: Array, **extra: Any) -> tuple[Array, Array]:
-        return _shrink(updates, self.max_norm)
+    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        return _shrink(updates, self.max_norm), ()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         first, second = shared

@@ -6,33 +6,16 @@ Before a method's scaling this is the gradient of an L2 penalty; after it, it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
 from jax import Array
 
-from gradtx import checks
+from gradtx.core import mask as masks
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.value import FrozenTree, static
+from gradtx.core.value import static
 
 __all__ = ["add_decayed_weights"]
-
-
-def _check_mask(who: str, name: str, value: Any) -> Any:
-    if value is None or isinstance(value, FrozenTree):
-        return value
-    if jax.tree_util.all_leaves([value]) and callable(value):
-        return value
-    for path, x in jax.tree_util.tree_leaves_with_path(value):
-        if not isinstance(x, (bool, np.bool_)):
-            raise TypeError(
-                f"{who}: {name} must be a function of the parameters, or a tree of True and False; "
-                f"at {checks.keystr(path)} it is {checks.shown(x)}."
-            )
-    return FrozenTree(value)
 
 
 class add_decayed_weights(Elementwise, needs=("params",)):
@@ -56,19 +39,7 @@ class add_decayed_weights(Elementwise, needs=("params",)):
     """
 
     weight_decay: Hyper = hyper(default=0.0, ge=0)
-    mask: Any = static(default=None, check=_check_mask)
+    mask: Any = static(default=None, check=masks.check)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return g + p * self.weight_decay, slots
-
-    def where(self, params: Any) -> Sequence[bool] | None:
-        if self.mask is None:
-            return None
-        mask = self.mask
-        if not isinstance(mask, FrozenTree):
-            mask = _check_mask("add_decayed_weights", "what mask(params) returned", mask(params))
-        try:
-            full = jax.tree.map(lambda m, part: jax.tree.map(lambda _: bool(m), part), mask.tree, params)
-        except ValueError:
-            raise checks.tree_mismatch("add_decayed_weights", "mask", mask.tree, "params", params) from None
-        return jax.tree.leaves(full)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gradtx as gx
-from tests.cases import TRANSFORMATIONS, close, draw, stack, trajectory
+from tests.cases import TRANSFORMATIONS, close, costly, draw, stack, trajectory, update
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -15,7 +15,7 @@ def avals(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), tree)
 
 
-@pytest.mark.parametrize("case", TRANSFORMATIONS, ids=str)
+@pytest.mark.parametrize("case", costly(TRANSFORMATIONS))
 def test_state_and_updates_are_stable(case):
     tx = case.make()
     for p_dtype in DTYPES:
@@ -23,30 +23,30 @@ def test_state_and_updates_are_stable(case):
         state = jax.eval_shape(tx.init, params)
         for g_dtype in DTYPES:
             grads = jax.eval_shape(lambda g_dtype=g_dtype: draw(0, g_dtype))
-            updates, new_state = jax.eval_shape(tx.update, grads, state, params)
+            updates, new_state = jax.eval_shape(lambda *args: update(tx, *args), grads, state, params)
             assert jax.tree.structure(new_state) == jax.tree.structure(state)
             assert avals(new_state) == avals(state), (p_dtype, g_dtype)
             assert jax.tree.structure(updates) == jax.tree.structure(grads)
             assert avals(updates) == avals(grads), (p_dtype, g_dtype)
         if "dtype" not in case.expression:
             for x in jax.tree.leaves(state):
-                assert jnp.promote_types(x.dtype, "float32") == x.dtype or x.dtype == jnp.int32
+                assert not jnp.issubdtype(x.dtype, jnp.inexact) or jnp.promote_types(x.dtype, "float32") == x.dtype
 
 
-@pytest.mark.parametrize("case", TRANSFORMATIONS, ids=str)
+@pytest.mark.parametrize("case", costly(TRANSFORMATIONS))
 def test_scan_carries_the_state(case):
     tx = case.make()
     params, grads = draw(0, "float32"), draw(1, "bfloat16")
 
     def body(state, _):
-        updates, state = tx.update(grads, state, params)
+        updates, state = update(tx, grads, state, params)
         return state, updates
 
     state, _ = jax.eval_shape(lambda s: jax.lax.scan(body, s, length=3), tx.init(params))
     assert jax.tree.structure(state) == jax.tree.structure(tx.init(params))
 
 
-@pytest.mark.parametrize("case", TRANSFORMATIONS, ids=str)
+@pytest.mark.parametrize("case", costly(TRANSFORMATIONS))
 def test_sixteen_bit_gradients_are_computed_in_float32(case):
     tx = case.make()
     if case.expression == "stateless(negate)":

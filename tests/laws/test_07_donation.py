@@ -4,10 +4,10 @@ import jax
 import pytest
 
 import gradtx as gx
-from tests.cases import TRANSFORMATIONS, draw
+from tests.cases import TRANSFORMATIONS, costly, draw
 
 
-@pytest.mark.parametrize("case", TRANSFORMATIONS, ids=str)
+@pytest.mark.parametrize("case", costly(TRANSFORMATIONS))
 def test_fresh_state_has_its_own_buffers(case):
     tx = case.make()
     params = draw(0, "float32")
@@ -17,7 +17,7 @@ def test_fresh_state_has_its_own_buffers(case):
     assert len(set(pointers)) == len(pointers)
 
 
-@pytest.mark.parametrize("case", TRANSFORMATIONS, ids=str)
+@pytest.mark.parametrize("case", costly(TRANSFORMATIONS))
 def test_init_is_abstract(case):
     tx = case.make()
     params = draw(0, "float32")

@@ -1,0 +1,46 @@
+"""Masks: which leaves a rule applies to.
+
+A rule with a field `mask: Any = static(default=None, check=mask.check)` applies to the leaves that it
+selects and leaves the others as they are. A mask is None for all leaves, a tree of booleans with the
+structure of the parameters or a prefix of it, or a function from the parameters to such a tree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradtx import checks
+from gradtx.core.value import FrozenTree
+
+__all__ = ["check", "selected"]
+
+
+def check(who: str, name: str, value: Any) -> Any:
+    """A mask as it is stored; raises a TypeError where it is neither a function nor a tree of booleans."""
+    if value is None or isinstance(value, FrozenTree):
+        return value
+    if jax.tree_util.all_leaves([value]) and callable(value):
+        return value
+    for path, x in jax.tree_util.tree_leaves_with_path(value):
+        if not isinstance(x, (bool, np.bool_)):
+            raise TypeError(
+                f"{who}: {name} must be a function of the parameters, or a tree of True and False; "
+                f"at {checks.keystr(path)} it is {checks.shown(x)}."
+            )
+    return FrozenTree(value)
+
+
+def selected(who: str, mask: Any, params: Any) -> list[bool] | None:
+    """For each leaf of `params`, whether the mask selects it; None for a mask that is None."""
+    if mask is None:
+        return None
+    if not isinstance(mask, FrozenTree):
+        mask = check(who, "what mask(params) returned", mask(params))
+    try:
+        full = jax.tree.map(lambda m, part: jax.tree.map(lambda _: bool(m), part), mask.tree, params)
+    except ValueError:
+        raise checks.tree_mismatch(who, "mask", mask.tree, "params", params) from None
+    return jax.tree.leaves(full)

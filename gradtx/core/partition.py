@@ -1,0 +1,139 @@
+"""Groups: every leaf goes to one of several transformations, by its label.
+
+A group's transformation sees a plain dict from path to leaf with the leaves of that label alone, so
+its state holds nothing for the others, and no placeholder enters any tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Self
+
+import jax
+
+from gradtx import checks
+from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
+from gradtx.core.value import FrozenTree, child, static
+
+__all__ = ["PartitionState", "partition"]
+
+
+class PartitionState(NamedTuple):
+    """The state of each group by its label."""
+
+    inner_states: dict[str, Any]
+
+
+class partition(GradientTransformation):
+    """Applies to each leaf the transformation of its label.
+
+    `transforms` is a dict from label to transformation. `param_labels` is a tree of labels with the
+    structure of the parameters or a prefix of it, or a function from the parameters to such a tree.
+    `update` needs params where the labels are a function of them.
+
+    >>> import gradtx as gx, jax.numpy as jnp
+    >>> tx = gx.partition({"fast": gx.sgd(1.0), "still": gx.set_to_zero()}, {"w": "fast", "b": "still"})
+    >>> params = {"w": jnp.ones(2), "b": jnp.ones(2)}
+    >>> updates, state = tx.update(params, tx.init(params), params)
+    >>> print(updates["w"], updates["b"])
+    [-1. -1.] [0. 0.]
+
+    Raises:
+      TypeError: `transforms` is no dict of transformations.
+      ValueError: a leaf has a label that no transformation has, or the labels do not fit the tree.
+    """
+
+    transforms: tuple[Any, ...] = child()
+    labels: tuple[str, ...] = static()
+    param_labels: Any = static()
+
+    def __init__(self, transforms: Mapping[str, Any], param_labels: Any) -> None:
+        if not isinstance(transforms, Mapping):
+            raise TypeError(
+                f"partition: transforms must be a dict from label to transformation, got {checks.shown(transforms)}."
+            )
+        links = tuple(as_transformation("partition", tx) for tx in transforms.values())
+        object.__setattr__(self, "transforms", links)
+        object.__setattr__(self, "labels", tuple(transforms))
+        is_tree = not (callable(param_labels) or isinstance(param_labels, FrozenTree))
+        object.__setattr__(self, "param_labels", FrozenTree(param_labels) if is_tree else param_labels)
+
+    def init(self, params: Any) -> PartitionState:
+        groups = self._split(params, self._leaf_labels("params", params))
+        return PartitionState({label: tx.init(groups[label]) for label, tx in self._groups()})
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, PartitionState]:
+        self._check_extra(extra)
+        if not isinstance(state, PartitionState):
+            raise TypeError(
+                f"partition.update: the state must be a PartitionState, got {checks.shown(state)}. "
+                "Pass the state that tx.init(params) or the last tx.update returned."
+            )
+        leaves, treedef = jax.tree.flatten(updates)
+        if params is None and callable(self.param_labels) and leaves:
+            raise ValueError(
+                "partition.update needs `params`, from which the labels follow: call tx.update(updates, state, params)."
+            )
+        if params is not None and jax.tree.structure(params) != treedef:
+            raise checks.tree_mismatch("partition", "updates", updates, "params", params)
+        labels = self._leaf_labels("updates", updates if params is None else params)
+        like_updates = {name: x for name, x in extra.items() if name not in STANDARD_EXTRA_ARGS - {"grad"}}
+        split = {
+            name: self._split(tree, labels)
+            for name, tree in {"updates": updates, "params": params, **like_updates}.items()
+            if jax.tree.structure(tree) == treedef
+        }
+        new_states, out = {}, {}
+        for label, tx in self._groups():
+            known = {name: split[name][label] if name in split else x for name, x in extra.items() if tx._accepts(name)}
+            p = None if params is None else split["params"][label]
+            new, new_states[label] = tx.update(split["updates"][label], state.inner_states[label], p, **known)
+            out |= new
+        paths = [checks.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(updates)]
+        return treedef.unflatten([out[path] for path in paths]), PartitionState(new_states)
+
+    def _groups(self) -> Iterator[tuple[str, GradientTransformation]]:
+        return zip(self.labels, self.transforms, strict=True)
+
+    def _leaf_labels(self, name: str, tree: Any) -> list[str]:
+        """The label of each leaf."""
+        labels = self.param_labels
+        labels = labels.tree if isinstance(labels, FrozenTree) else labels(tree)
+        try:
+            full = jax.tree.map(lambda label, part: jax.tree.map(lambda _: label, part), labels, tree)
+        except ValueError:
+            raise checks.tree_mismatch("partition", "param_labels", labels, name, tree) from None
+        for path, label in jax.tree_util.tree_leaves_with_path(full):
+            if label not in self.labels:
+                raise ValueError(
+                    f"partition: the leaf at {checks.keystr(path)} has the label {checks.shown(label)}, for which "
+                    f"there is no transformation; there are: {', '.join(self.labels)}."
+                )
+        return jax.tree.leaves(full)
+
+    def _split(self, tree: Any, labels: list[str]) -> dict[str, dict[str, Any]]:
+        """The leaves of each group by their paths."""
+        groups: dict[str, dict[str, Any]] = {label: {} for label in self.labels}
+        for label, (path, x) in zip(labels, jax.tree_util.tree_leaves_with_path(tree), strict=True):
+            groups[label][checks.keystr(path)] = x
+        return groups
+
+    def _accepts(self, name: str) -> bool:
+        return super()._accepts(name) or any(tx._accepts(name) for tx in self.transforms)
+
+    # --- names, hyperparameters, repr
+
+    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+        for label, tx in self._groups():
+            inner = None if state is None else state.inner_states[label]
+            yield from ((f"{label}.{name}", value) for name, value in tx._hyperparameters(inner))
+
+    def _parts(self) -> dict[str, Any]:
+        return dict(self._groups())
+
+    def _with_parts(self, parts: dict[str, Any]) -> Self:
+        return type(self)(parts, self.param_labels)
+
+    def _arguments(self) -> Iterator[tuple[str | None, Any]]:
+        yield None, dict(self._groups())
+        yield "param_labels", self.param_labels
