@@ -39,7 +39,8 @@ from gradtx.optimizers.elementwise.adadelta import ScaleByAdaDeltaState, adadelt
 from gradtx.optimizers.elementwise.adagrad import ScaleByRssState, adagrad, scale_by_rss
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState, adam, scale_by_adam
 from gradtx.optimizers.elementwise.adamw import adamw
-from gradtx.optimizers.elementwise.nadam import nadam, nadamw
+from gradtx.optimizers.elementwise.asgd import ScaleByAsgdState, asgd, scale_by_asgd
+from gradtx.optimizers.elementwise.nadam import ScaleByNadamState, nadam, nadamw, scale_by_nadam
 from gradtx.optimizers.elementwise.rmsprop import (
     ScaleByRmsState,
     ScaleByRStdDevState,
@@ -54,6 +55,7 @@ from gradtx.optimizers.elementwise.yogi import scale_by_yogi, yogi
 from gradtx.schedules.constant import constant_schedule
 from gradtx.schedules.cosine import cosine_decay_schedule, warmup_cosine_decay_schedule
 from gradtx.schedules.exponential import exponential_decay
+from gradtx.schedules.inverse import inverse_power_schedule
 from gradtx.schedules.join import join_schedules
 from gradtx.schedules.piecewise import piecewise_constant_schedule
 from gradtx.schedules.polynomial import linear_schedule, polynomial_schedule
@@ -116,8 +118,13 @@ __all__ = [
     "adam",
     "scale_by_adam",
     "adamw",
+    "ScaleByAsgdState",
+    "asgd",
+    "scale_by_asgd",
+    "ScaleByNadamState",
     "nadam",
     "nadamw",
+    "scale_by_nadam",
     "ScaleByRmsState",
     "ScaleByRStdDevState",
     "rmsprop",
@@ -131,6 +138,7 @@ __all__ = [
     "cosine_decay_schedule",
     "warmup_cosine_decay_schedule",
     "exponential_decay",
+    "inverse_power_schedule",
     "join_schedules",
     "piecewise_constant_schedule",
     "linear_schedule",

@@ -77,6 +77,7 @@ _LINEAR = {
 }
 _FIRST_VARIANCE = {"finite": "the corrected variance of the first gradient is zero, so the first update is g / eps"}
 _NO_OPTAX = "optax does not have it"
+_TORCH = "optax does not have it; tests/test_torch.py compares with PyTorch"
 _MASK = "{'deep': False, 'w': True}"
 
 TRANSFORMATIONS = [
@@ -115,7 +116,13 @@ TRANSFORMATIONS = [
     Case("scale_by_stddev(eps=1e-3, bias_correction=True)", unless=_FIRST_VARIANCE),
     Case("scale_by_rss()"),
     Case("scale_by_rss(initial_accumulator_value=0.0)"),
+    Case("scale_by_rss(eps=1e-3, eps_in_sqrt=False)", optax=None, why=_NO_OPTAX),
+    Case("scale_by_rss(0.0, eps_in_sqrt=False)", optax=None, why=_NO_OPTAX),
     Case("scale_by_adadelta()"),
+    Case("scale_by_nadam()", optax=None, why=_TORCH),
+    Case("scale_by_nadam(0.8, 0.95, eps=1e-3, momentum_decay=1.5)", optax=None, why=_TORCH),
+    Case("scale_by_asgd()", optax=None, why=_TORCH),
+    Case("scale_by_asgd(0.1, lambd=0.5, alpha=1.0, t0=0.5)", optax=None, why=_TORCH),
     Case("chain()", optax="identity()", why="optax's chain refuses to be empty"),
     Case("chain(clip(0.3), chain(trace(0.9), clip_by_global_norm(0.5)), scale(-0.1))"),
     Case("named_chain(('clip', clip_by_global_norm(0.5)), ('adam', adam(0.1)))"),
@@ -133,7 +140,12 @@ TRANSFORMATIONS = [
     Case(f"adamw(exponential_decay(0.1, 10, 0.5), mask={_MASK})"),
     Case("nadam(0.1)"),
     Case("nadamw(0.1)"),
+    Case("nadam(0.1, momentum_decay=4e-3)", optax=None, why=_TORCH),
+    Case("nadamw(0.1, momentum_decay=4e-3)", optax=None, why=_TORCH),
+    Case("asgd(0.1)", optax=None, why=_TORCH),
+    Case("asgd(0.1, weight_decay=0.1)", optax=None, why=_TORCH),
     Case("adagrad(0.1)"),
+    Case("adagrad(0.1, eps_in_sqrt=False)", optax=None, why=_NO_OPTAX),
     Case("rmsprop(0.1)"),
     Case("rmsprop(0.1, centered=True, momentum=0.9)"),
     Case("rmsprop(0.1, momentum=0.9, nesterov=True)"),
@@ -159,6 +171,8 @@ SCHEDULES = [
     Case("cosine_decay_schedule(1.0, 10, alpha=0.1, exponent=1.5)"),
     Case("warmup_cosine_decay_schedule(0.1, 1.0, 5, 15, 0.2)"),
     Case("warmup_cosine_decay_schedule(0.1, 1.0, 0, 15, exponent=2.0)"),
+    Case("inverse_power_schedule(0.5, 0.2)", optax=None, why=_NO_OPTAX),
+    Case("inverse_power_schedule(0.5, 2.0, alpha=1.0)", optax=None, why=_NO_OPTAX),
     Case(
         "join_schedules([linear_schedule(0.0, 1.0, 4), cosine_decay_schedule(1.0, 8), constant_schedule(0.1)], [4, 9])"
     ),

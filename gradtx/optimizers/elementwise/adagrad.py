@@ -1,7 +1,8 @@
 """AdaGrad: the gradient divided by the root of the sum of its squares.
 
     s_t = s_(t-1) + |g_t|^2,   s_0 = initial_accumulator_value
-    u_t = g_t / sqrt(s_t + eps)
+    u_t = g_t / sqrt(s_t + eps)      (eps_in_sqrt)
+    u_t = g_t / (sqrt(s_t) + eps)    (otherwise)
 
 Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic
 Optimization", the diagonal form. Where the sum is zero the update is zero.
@@ -18,6 +19,7 @@ from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.state import Like
+from gradtx.core.value import flag
 from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["ScaleByRssState", "adagrad", "scale_by_rss"]
@@ -33,7 +35,8 @@ class ScaleByRssState(NamedTuple):
 class scale_by_rss(Elementwise, state=ScaleByRssState):
     """The rule of AdaGrad (rss: root of the sum of squares), without the learning rate.
 
-    `initial_accumulator_value` and `eps` are not negative.
+    `initial_accumulator_value` and `eps` are not negative. `eps` is added under the root, as in optax,
+    or to the root, as in the paper and in PyTorch, with `eps_in_sqrt=False`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_rss(initial_accumulator_value=0.0, eps=0.0)
@@ -44,20 +47,28 @@ class scale_by_rss(Elementwise, state=ScaleByRssState):
 
     initial_accumulator_value: Hyper = hyper(default=0.1, ge=0)
     eps: Hyper = hyper(default=1e-7, ge=0)
+    eps_in_sqrt: bool = flag(default=True, kw_only=True)
 
     def init_leaf(self, p: Array) -> tuple[Array]:
         return (leaf.full(p, self.initial_accumulator_value, real=True),)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         s = leaf.finite_sum(slots[0], leaf.abs_sq(g))
-        return g / leaf.root(s, self.eps), (s,)
+        return g / (leaf.root(s, self.eps) if self.eps_in_sqrt else leaf.root(s) + self.eps), (s,)
 
 
-def adagrad(learning_rate: HyperArg, initial_accumulator_value: HyperArg = 0.1, eps: HyperArg = 1e-7) -> chain:
+def adagrad(
+    learning_rate: HyperArg,
+    initial_accumulator_value: HyperArg = 0.1,
+    eps: HyperArg = 1e-7,
+    *,
+    eps_in_sqrt: bool = True,
+) -> chain:
     """AdaGrad. State: one array per parameter.
 
     >>> import gradtx as gx
     >>> gx.adagrad(0.1)
     chain(scale_by_rss(initial_accumulator_value=0.1, eps=1e-07), scale_by_learning_rate(learning_rate=0.1))
     """
-    return chain(scale_by_rss(initial_accumulator_value, eps), scale_by_learning_rate(learning_rate))
+    rule = scale_by_rss(initial_accumulator_value, eps, eps_in_sqrt=eps_in_sqrt)
+    return chain(rule, scale_by_learning_rate(learning_rate))

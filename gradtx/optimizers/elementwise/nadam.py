@@ -1,21 +1,87 @@
 """NAdam: Adam with Nesterov momentum, and the same with decoupled weight decay.
 
-    u_t = (b1 * m_t / (1 - b1^(t+1)) + (1 - b1) * g_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
+    u_t = (mu_(t+1) * m_t / (1 - P_(t+1)) + (1 - mu_t) * g_t / (1 - P_t)) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
 
-with m_t and v_t as in Adam. Dozat, 2016, "Incorporating Nesterov Momentum into Adam", algorithm 2 with
-a constant b1, and without its extra factor b2 on v. The rule is `gradtx.scale_by_adam(nesterov=True)`.
+    mu_t = b1 * (1 - 0.96^(t * momentum_decay) / 2),   P_t = mu_1 * ... * mu_t
+
+with m_t and v_t as in Adam. Dozat, 2016, "Incorporating Nesterov Momentum into Adam", algorithm 2 without its
+extra factor b2 on v, and with its schedule of mu, where momentum_decay is 1/250: this is PyTorch's NAdam. optax's
+has the constant mu_t = b1, for which P_t = b1^t: that rule is `gradtx.scale_by_adam(nesterov=True)`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
 from gradtx.core.chain import chain
-from gradtx.core.hyper import HyperArg
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.state import Like, Once
+from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import adam
 from gradtx.optimizers.elementwise.adamw import adamw
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.scale import scale_by_learning_rate
 
-__all__ = ["nadam", "nadamw"]
+__all__ = ["ScaleByNadamState", "nadam", "nadamw", "scale_by_nadam"]
+
+
+class ScaleByNadamState(NamedTuple):
+    """The steps taken, the first and second moment before their corrections, and the product of the momenta."""
+
+    count: Array
+    mu: Like
+    nu: Like
+    mu_product: Once
+
+
+class scale_by_nadam(Elementwise, state=ScaleByNadamState):
+    """The rule of NAdam with the momentum growing from b1 / 2 to b1, without the learning rate.
+
+    `b1` and `b2` lie in [0, 1), `eps`, `eps_root` and `momentum_decay` are not negative. The first moment is kept
+    in `mu_dtype`, by default the parameter's dtype but at least float32; the second is real.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_nadam()
+    >>> updates, state = tx.update(jnp.array([0.5, -2.0]), tx.init(jnp.zeros(2)))
+    >>> print(updates.round(4), f"{state.mu_product:.4f}")
+    [ 1.0565 -1.0565] 0.4501
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    eps_root: Hyper = hyper(default=0.0, ge=0)
+    mu_dtype: Any = dtype(default=None)
+    momentum_decay: Hyper = hyper(default=4e-3, ge=0, kw_only=True)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
+
+    def init_once(self, params: Any) -> tuple[Array]:
+        return (jnp.ones((), jnp.result_type(float)),)
+
+    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        steps = jnp.asarray(t, once[0].dtype)
+        product = once[0] * self._momentum(steps)
+        ahead = self._momentum(steps + 1)
+        now = (1 - self._momentum(steps)) / (1 - product)
+        return (ahead / (1 - product * ahead), now, 1 / leaf.one_minus_power(self.b2, t)), (product,)
+
+    def _momentum(self, t: Array) -> Array:
+        return self.b1 * (1 - 0.5 * jnp.exp(t * self.momentum_decay * math.log(0.96)))
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        ahead, now, grow_nu = shared
+        mu = leaf.moment(slots[0], g, self.b1)
+        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
+        root = leaf.root(nu * grow_nu, self.eps_root) + self.eps
+        return mu / root * ahead + g / root * now, (mu, nu)
 
 
 def nadam(
@@ -27,14 +93,28 @@ def nadam(
     mu_dtype: Any = None,
     *,
     nesterov: bool = True,
+    momentum_decay: HyperArg | None = None,
 ) -> chain:
     """Adam with Nesterov momentum. State: two arrays per parameter.
+
+    `momentum_decay` is None for optax's constant momentum, or the number (4e-3 in PyTorch) of the paper's schedule.
 
     >>> import gradtx as gx
     >>> gx.nadam(1e-3) == gx.adam(1e-3, nesterov=True)
     True
+    >>> gx.nadam(1e-3, momentum_decay=4e-3)
+    chain(
+      scale_by_nadam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, momentum_decay=0.004),
+      scale_by_learning_rate(learning_rate=0.001),
+    )
+
+    Raises:
+      ValueError: a `momentum_decay` without Nesterov momentum.
     """
-    return adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
+    if momentum_decay is None:
+        return adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
+    rule = _scheduled("nadam", nesterov, b1, b2, eps, eps_root, mu_dtype, momentum_decay)
+    return chain(rule, scale_by_learning_rate(learning_rate))
 
 
 def nadamw(
@@ -48,11 +128,25 @@ def nadamw(
     mask: Any = None,
     *,
     nesterov: bool = True,
+    momentum_decay: HyperArg | None = None,
 ) -> chain:
-    """Adam with Nesterov momentum and decoupled weight decay. State: two arrays per parameter.
+    """Adam with Nesterov momentum, as in `nadam`, and decoupled weight decay. State: two arrays per parameter.
 
     >>> import gradtx as gx
     >>> gx.nadamw(1e-3) == gx.adamw(1e-3, nesterov=True)
     True
+
+    Raises:
+      ValueError: a `momentum_decay` without Nesterov momentum.
     """
-    return adamw(learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay, mask, nesterov=nesterov)
+    if momentum_decay is None:
+        return adamw(learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay, mask, nesterov=nesterov)
+    rule = _scheduled("nadamw", nesterov, b1, b2, eps, eps_root, mu_dtype, momentum_decay)
+    return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
+
+
+def _scheduled(who: str, nesterov: bool, *args: Any) -> scale_by_nadam:
+    if not nesterov:
+        raise ValueError(f"{who}: momentum_decay schedules the Nesterov momentum: leave it None, or nesterov True.")
+    *first, momentum_decay = args
+    return scale_by_nadam(*first, momentum_decay=momentum_decay)

@@ -1,0 +1,36 @@
+"""Decay by a power of the step count: eta_t = eta_0 * (beta * t + 1)^(-alpha).
+
+Robbins and Monro, 1951, "A Stochastic Approximation Method", converges for 1/2 < alpha <= 1. PyTorch's Adagrad
+decays its rate by alpha = 1, in its argument `lr_decay`.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from gradtx.core.hyper import Number, Schedule, number
+
+__all__ = ["inverse_power_schedule"]
+
+
+class inverse_power_schedule(Schedule):
+    """`init_value` divided by the power `alpha` of `beta * count + 1`; `beta` and `alpha` are not negative.
+
+    The decay eta / sqrt(t + c) is `inverse_power_schedule(eta / sqrt(c), beta=1 / c)`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.inverse_power_schedule(1.0, beta=1.0, alpha=1.0)(jnp.array([0, 1, 3])))
+    [1.   0.5  0.25]
+    >>> print(gx.inverse_power_schedule(6.0 / 2, beta=1 / 4)(jnp.array([0, 5, 12])))  # 6 / sqrt(t + 4)
+    [3.  2.  1.5]
+    """
+
+    init_value: Number = number()
+    beta: Number = number(ge=0)
+    alpha: Number = number(default=0.5, ge=0)
+
+    def __call__(self, count: ArrayLike) -> Array:
+        steps = jnp.asarray(count, jnp.result_type(float))
+        return self.init_value * (self.beta * steps + 1) ** -self.alpha
