@@ -50,6 +50,11 @@ from gradtx.optimizers.elementwise.rmsprop import (
 )
 from gradtx.optimizers.elementwise.sgd import sgd
 from gradtx.optimizers.elementwise.yogi import scale_by_yogi, yogi
+from gradtx.optimizers.elementwise.adam_atan2 import adam_atan2, scale_by_adam_atan2
+from gradtx.optimizers.elementwise.ftrl import FtrlState, ftrl
+from gradtx.optimizers.elementwise.laprop import laprop, scale_by_laprop
+from gradtx.optimizers.layerwise.mars import ReduceVarianceState, mars, reduce_variance
+from gradtx.optimizers.layerwise.stable_adamw import scale_by_stable_adamw, stable_adamw
 
 # Schedules
 from gradtx.schedules.constant import constant_schedule
@@ -133,6 +138,17 @@ __all__ = [
     "sgd",
     "scale_by_yogi",
     "yogi",
+    "adam_atan2",
+    "scale_by_adam_atan2",
+    "FtrlState",
+    "ftrl",
+    "laprop",
+    "scale_by_laprop",
+    "ReduceVarianceState",
+    "mars",
+    "reduce_variance",
+    "scale_by_stable_adamw",
+    "stable_adamw",
     # Schedules
     "constant_schedule",
     "cosine_decay_schedule",

@@ -1,0 +1,112 @@
+"""MARS: a gradient with less variance, for any method, from the difference to the last gradient.
+
+    c_t = g_t + gamma * b1 / (1 - b1) * (g_t - g_(t-1)),   g_0 = g_1
+    u_t = c_t / max(1, |c_t| / max_norm)                     every tensor by itself
+
+Yuan, Liu, Wu, Zhou and Gu, 2024, "MARS: Unleashing the Power of Variance Reduction for Training Large
+Models", algorithm 1 in its approximate form, which takes the last gradient as it was (on the last
+batch), and costs no further gradient. MARS-AdamW is algorithm 2. `b1` is the decay of the momentum
+that follows. As in the algorithm, where x_0 = x_1, there is nothing to correct at the first step; the
+authors' code (github.com/AGI-Arena/MARS) starts from g_0 = 0. That code leaves vectors to AdamW by
+default; here all leaves are treated alike, and `partition` gives some of them another method.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf, tree
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.state import Like
+from gradtx.core.value import dtype
+from gradtx.optimizers.elementwise.adam import scale_by_adam
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["ReduceVarianceState", "mars", "reduce_variance"]
+
+
+class ReduceVarianceState(NamedTuple):
+    """The steps taken, and the last gradient."""
+
+    count: Array
+    last_grad: Like
+
+
+class reduce_variance(Layerwise, state=ReduceVarianceState):
+    """MARS's gradient: the gradient pushed on along its last change, with norm at most `max_norm` in every leaf.
+
+    `b1` (0.95), in [0, 1), is the momentum of the method that follows; `gamma` (0.025) is not negative,
+    and 0 corrects nothing; `max_norm` (1) is not negative and may be infinite. The last gradient is kept
+    in `accumulator_dtype`, by default the parameter's dtype but at least float32.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.chain(gx.reduce_variance(b1=0.5, gamma=0.5), gx.sgd(0.1, momentum=0.5))  # any method
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for g in (0.4, 0.2):  # the second is corrected to 0.2 + 0.5 * (0.2 - 0.4)
+    ...     updates, state = tx.update(jnp.array([g]), state)
+    >>> print(updates.round(4))
+    [-0.03]
+    """
+
+    b1: Hyper = hyper(default=0.95, ge=0, lt=1)
+    gamma: Hyper = hyper(default=0.025, ge=0)
+    max_norm: Hyper = hyper(default=1.0, ge=0, infinite=True)
+    accumulator_dtype: Any = dtype(default=None)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.full(p, dtype=self.accumulator_dtype),)
+
+    def at_step(self, t: Array) -> Array:
+        """How strong the correction is."""
+        return jnp.where(t == 1, 0.0, self.gamma * self.b1 / (1 - self.b1))
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        # A mean of g and -g_(t-1) first, then its stretch to c_t: the norm may be too large to represent.
+        stretch = 1 + 2 * shared
+        mean = g * ((1 + shared) / stretch) - slots[0] * (shared / stretch)
+        unit, norm = tree.scaled(mean)  # the norm of the mean is unit * norm
+        short = norm <= self.max_norm / stretch / unit
+        first = jnp.where(short, stretch, 1 / unit)
+        second = jnp.where(short, 1, self.max_norm / jnp.where(short, 1, norm))
+        return mean * first * second, (g,)
+
+
+def mars(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.95,
+    b2: HyperArg = 0.99,
+    eps: HyperArg = 1e-8,
+    mu_dtype: Any = None,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    *,
+    gamma: HyperArg = 0.025,
+    max_norm: HyperArg = 1.0,
+) -> chain:
+    """MARS-AdamW, with decoupled weight decay on the leaves that `mask` selects (all by default).
+
+    Another method takes AdamW's place in `chain(reduce_variance(b1), method)`: MARS-Lion with `lion`.
+    The defaults are the authors', whose rate is 3e-3. State: three arrays per parameter. `update`
+    needs params.
+
+    >>> import gradtx as gx
+    >>> gx.mars(3e-3)
+    chain(
+      reduce_variance(b1=0.95, gamma=0.025, max_norm=1.0),
+      scale_by_adam(b1=0.95, b2=0.99, eps=1e-08, eps_root=0.0),
+      add_decayed_weights(weight_decay=0.0),
+      scale_by_learning_rate(learning_rate=0.003),
+    )
+    """
+    return chain(
+        reduce_variance(b1, gamma, max_norm),
+        scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
