@@ -30,7 +30,7 @@ from gradtx import tree
 
 # Links of a chain
 from gradtx.transforms.clip import clip, clip_by_block_rms, clip_by_global_norm
-from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.decay import add_decayed_weights, descend
 from gradtx.transforms.momentum import EmaState, TraceState, ema, trace
 from gradtx.transforms.scale import scale, scale_by_learning_rate, scale_by_schedule, set_to_zero
 
@@ -55,6 +55,33 @@ from gradtx.optimizers.elementwise.ftrl import FtrlState, ftrl
 from gradtx.optimizers.elementwise.laprop import laprop, scale_by_laprop
 from gradtx.optimizers.layerwise.mars import ReduceVarianceState, mars, reduce_variance
 from gradtx.optimizers.layerwise.stable_adamw import scale_by_stable_adamw, stable_adamw
+from gradtx.optimizers.elementwise.adabelief import ScaleByBeliefState, adabelief, scale_by_belief
+from gradtx.optimizers.elementwise.acprop import acprop, scale_by_acprop
+from gradtx.optimizers.elementwise.adamax import adamax, adamaxw, scale_by_adamax
+from gradtx.optimizers.elementwise.adan import ScaleByAdanState, adan, scale_by_adan
+from gradtx.optimizers.elementwise.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
+from gradtx.optimizers.elementwise.lion import ScaleByLionState, lion, scale_by_lion
+from gradtx.optimizers.elementwise.radam import radam, scale_by_radam
+from gradtx.optimizers.elementwise.rprop import ScaleByRpropState, rprop, scale_by_rprop
+from gradtx.optimizers.elementwise.sign_sgd import scale_by_sign, sign_sgd, signum
+from gradtx.optimizers.elementwise.ademamix import (
+    ScaleByAdemamixState,
+    ScaleBySimplifiedAdEMAMixState,
+    ademamix,
+    scale_by_ademamix,
+    scale_by_simplified_ademamix,
+    simplified_ademamix,
+)
+from gradtx.optimizers.elementwise.adopt import adopt, scale_by_adopt
+from gradtx.optimizers.elementwise.cocob import COCOBState, cocob, scale_by_cocob
+from gradtx.optimizers.elementwise.madgrad import MadgradState, madgrad, scale_by_madgrad
+from gradtx.optimizers.elementwise.optimistic import (
+    ScaleByOptimisticGradientState,
+    optimistic_adam_v2,
+    optimistic_gradient_descent,
+    scale_by_optimistic_gradient,
+)
+from gradtx.optimizers.elementwise.sophia import SophiaState, scale_by_sophia
 
 # Schedules
 from gradtx.schedules.constant import constant_schedule
@@ -112,6 +139,7 @@ __all__ = [
     "scale_by_learning_rate",
     "scale_by_schedule",
     "set_to_zero",
+    "descend",
     # Optimizers
     "ScaleByAdaDeltaState",
     "adadelta",
@@ -149,6 +177,51 @@ __all__ = [
     "reduce_variance",
     "scale_by_stable_adamw",
     "stable_adamw",
+    "ScaleByBeliefState",
+    "adabelief",
+    "scale_by_belief",
+    "acprop",
+    "scale_by_acprop",
+    "adamax",
+    "adamaxw",
+    "scale_by_adamax",
+    "ScaleByAdanState",
+    "adan",
+    "scale_by_adan",
+    "ScaleByAmsgradState",
+    "amsgrad",
+    "scale_by_amsgrad",
+    "ScaleByLionState",
+    "lion",
+    "scale_by_lion",
+    "radam",
+    "scale_by_radam",
+    "ScaleByRpropState",
+    "rprop",
+    "scale_by_rprop",
+    "scale_by_sign",
+    "sign_sgd",
+    "signum",
+    "ScaleByAdemamixState",
+    "ScaleBySimplifiedAdEMAMixState",
+    "ademamix",
+    "scale_by_ademamix",
+    "scale_by_simplified_ademamix",
+    "simplified_ademamix",
+    "adopt",
+    "scale_by_adopt",
+    "COCOBState",
+    "cocob",
+    "scale_by_cocob",
+    "MadgradState",
+    "madgrad",
+    "scale_by_madgrad",
+    "ScaleByOptimisticGradientState",
+    "optimistic_adam_v2",
+    "optimistic_gradient_descent",
+    "scale_by_optimistic_gradient",
+    "SophiaState",
+    "scale_by_sophia",
     # Schedules
     "constant_schedule",
     "cosine_decay_schedule",

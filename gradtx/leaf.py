@@ -20,7 +20,11 @@ __all__ = [
     "abs_sq",
     "accumulator_dtype",
     "bounded",
+    "clip",
     "compute_dtype",
+    "copy",
+    "debias",
+    "debiased_ratio",
     "finite_sum",
     "full",
     "is_number",
@@ -83,6 +87,19 @@ def full(p: Any, value: ArrayLike = 0.0, dtype: DTypeLike | None = None, *, real
     if real:
         dtype = jnp.finfo(dtype).dtype
     return jnp.full_like(p, value, dtype=dtype)
+
+
+def copy(p: Any) -> Array:
+    """`p` in a buffer of its own, in float32 or wider: a state may be donated together with the parameters."""
+    return jnp.array(p, dtype=accumulator_dtype(jnp.result_type(p)), copy=True)
+
+
+def clip(x: Array, bound: float | Array) -> Array:
+    """`x` with every modulus at most `bound`; a complex entry keeps its angle."""
+    if jnp.iscomplexobj(x):
+        size = jnp.abs(jnp.where(x == 0, 1, x))
+        return jnp.where(jnp.abs(x) <= bound, x, x / size * bound)
+    return jnp.clip(x, -bound, bound)
 
 
 def bounded(x: Array) -> Array:
@@ -151,6 +168,24 @@ def _one_minus_power(base: Array, t: Array) -> Array:
 def _one_minus_power_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
     (base, t), (d_base, _) = primals, tangents  # t counts steps: nobody differentiates by it
     return _one_minus_power(base, t), -t * base ** (t - 1) * d_base
+
+
+def debias(base: float | Array, t: ArrayLike, nesterov: bool = False) -> tuple[Any, ...]:
+    """What takes the start at zero out of a first moment with decay `base` at step `t`; for `debiased_ratio`.
+
+    With `nesterov` the estimate looks one step ahead:
+    b * m_t / (1 - b^(t+1)) + (1 - b) * g_t / (1 - b^t) in place of m_t / (1 - b^t).
+    """
+    left = one_minus_power(base, t)
+    return (base / one_minus_power(base, t + 1), (1 - base) / left) if nesterov else (left,)
+
+
+def debiased_ratio(mu: Array, g: Array, divisor: Array, corrections: tuple[Any, ...]) -> Array:
+    """The debiased first moment over `divisor`; divided first, so that no sum overflows."""
+    if len(corrections) == 1:
+        return mu / (divisor * corrections[0])
+    ahead, now = corrections
+    return mu / divisor * ahead + g / divisor * now
 
 
 def sum_sq(x: Array) -> Array:

@@ -60,7 +60,7 @@ class Case:
 
     def reference(self) -> Any:
         assert self.optax is not None
-        names = {**vars(optax), "negate": negate, "halving": halving}
+        names = {**vars(optax.contrib), **vars(optax), "negate": negate, "halving": halving}
         names |= {
             name: _in_float64(names[name])
             for name in names
@@ -76,6 +76,7 @@ _LINEAR = {
     "finite": "a linear link of gain above 1, or a sum, leaves the range where its exact answer does",
 }
 _FIRST_VARIANCE = {"finite": "the corrected variance of the first gradient is zero, so the first update is g / eps"}
+_REAL = {"complex": "the method compares signs, which complex numbers do not have"}
 _NO_OPTAX = "optax does not have it"
 _TORCH = "optax does not have it; tests/test_torch.py compares with PyTorch"
 _MASK = "{'deep': False, 'w': True}"
@@ -152,6 +153,55 @@ TRANSFORMATIONS = [
     Case("adadelta(0.5)"),
     Case("adadelta(0.5, weight_decay=0.1)"),
     Case("adadelta()", optax="chain(scale_by_adadelta(), scale(-1.0))", why="optax's default leaves the sign flip out"),
+    Case("scale_by_belief()"),
+    Case("scale_by_belief(0.8, 0.95, eps=1e-6, eps_root=1e-8, nesterov=True)"),
+    Case("adabelief(0.1)"),
+    Case("scale_by_acprop(eps_root=1e-8)"),
+    Case("acprop(0.1, eps_root=1e-8, weight_decay=0.01)"),
+    Case("scale_by_adamax()"),
+    Case("adamax(0.1)"),
+    Case("adamaxw(0.1, weight_decay=0.1)"),
+    Case("scale_by_adan(eps_root=1e-8)"),
+    Case("adan(0.1, weight_decay=0.1)"),
+    Case("scale_by_amsgrad()"),
+    Case("scale_by_amsgrad(bias_correction_mu=False, bias_correction_nu=False)"),
+    Case("scale_by_amsgrad(correct_after_max=True)", optax=None, why="PyTorch's order"),
+    Case("amsgrad(0.1)"),
+    Case("scale_by_lion()"),
+    Case("scale_by_lion(mode='smooth', smooth_beta=2.0)"),
+    Case("scale_by_lion(mode='refined')", unless={"derivatives": "the corner of the clip"}),
+    Case("lion(0.01)"),
+    Case("scale_by_radam()"),
+    Case("scale_by_radam(0.8, 0.95, nesterov=True)", unless=_LINEAR),
+    Case("scale_by_radam(eps_before_correction=True)", optax=None, why="PyTorch's order"),
+    Case("radam(0.1)"),
+    Case("scale_by_rprop(0.1)", unless=_REAL),
+    Case("rprop(0.1)", unless=_REAL),
+    Case("scale_by_sign()"),
+    Case("sign_sgd(0.01)"),
+    Case("signum(0.01)"),
+    Case("scale_by_ademamix()"),
+    Case("ademamix(0.1, weight_decay=0.1)"),
+    Case("scale_by_simplified_ademamix(alpha=0.5)"),
+    Case("simplified_ademamix(0.01, weight_decay=0.1)"),
+    Case("scale_by_adopt()"),
+    Case(
+        "scale_by_adopt(nesterov=True, use_clipping=False)",
+        unless={"finite": "a large gradient after a zero one is divided by eps"},
+    ),
+    Case("adopt(0.1)"),
+    Case("scale_by_cocob()", unless=_REAL),
+    Case("cocob(weight_decay=0.1)", unless=_REAL),
+    Case("scale_by_madgrad(0.1)"),
+    Case("madgrad(0.1, weight_decay=0.1)"),
+    Case("scale_by_optimistic_gradient(0.5, 0.3)", unless=_LINEAR),
+    Case("optimistic_gradient_descent(0.1)", unless=_LINEAR),
+    Case("optimistic_adam_v2(0.1)"),
+    Case(
+        "scale_by_sophia(update_interval=2)",
+        optax=None,
+        why="optax's estimates the diagonal itself: compared in tests/test_methods.py",
+    ),
     Case("scale_by_laprop()", optax=None, why=_NO_OPTAX),
     Case("scale_by_laprop(0.95, 0.5, eps=1e-3)", optax=None, why=_NO_OPTAX),
     Case("laprop(0.1, weight_decay=0.1)", optax=None, why=_NO_OPTAX),

@@ -39,9 +39,14 @@ def child(default: Any = dataclasses.MISSING, *, check: Callable[[str, str, Any]
     return field(check, dynamic=True, default=default)
 
 
-def static(default: Any = dataclasses.MISSING, *, check: Callable[[str, str, Any], Any] | None = None) -> Any:
+def static(
+    default: Any = dataclasses.MISSING,
+    *,
+    check: Callable[[str, str, Any], Any] | None = None,
+    kw_only: bool = False,
+) -> Any:
     """A static field: a function or another hashable object."""
-    return field(check, default=default)
+    return field(check, default=default, kw_only=kw_only)
 
 
 def flag(default: bool, *, kw_only: bool = False) -> Any:
@@ -159,7 +164,7 @@ class Value:
         """The constructor's arguments that rebuild this value: (keyword or None, value)."""
         for f in _fields(self):
             value = getattr(self, f.name)
-            if f.metadata.get(_DYNAMIC) or value is not f.default:
+            if f.metadata.get(_DYNAMIC) or value != f.default:
                 yield f.name, value
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import tree
+from gradtx import leaf, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise, Layerwise, Treewide
 
@@ -36,10 +36,7 @@ class clip(Elementwise):
     max_delta: Hyper = hyper(ge=0, infinite=True)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        if jnp.iscomplexobj(g):
-            size = jnp.abs(jnp.where(g == 0, 1, g))
-            return jnp.where(jnp.abs(g) <= self.max_delta, g, g / size * self.max_delta), slots
-        return jnp.clip(g, -self.max_delta, self.max_delta), slots
+        return leaf.clip(g, self.max_delta), slots
 
 
 def _shrink(vector: Any, radius: Any) -> tuple[Array, Array]:

@@ -33,7 +33,7 @@ def test_derivatives_are_finite_and_right(case):
         value, found = value_and_grad(*point[:2], g)
         assert finite((value, found)), g
 
-    if "clip" in case.expression or "bfloat16" in case.expression:
+    if "derivatives" in case.unless or "clip" in case.expression or "bfloat16" in case.expression:
         return  # a corner of the function, or rounding to 8 bits: differences are of no use
     # Central differences in one random direction of everything at once.
     rng = np.random.default_rng(0)

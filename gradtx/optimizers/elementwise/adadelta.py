@@ -60,7 +60,7 @@ def adadelta(
     rho: HyperArg = 0.9,
     eps: HyperArg = 1e-6,
     weight_decay: HyperArg = 0.0,
-    weight_decay_mask: Any = None,
+    mask: Any = None,
 ) -> chain:
     """AdaDelta; the learning rate 1 is the paper's. State: two arrays per parameter.
 
@@ -72,7 +72,7 @@ def adadelta(
     >>> gx.adadelta()
     chain(scale_by_adadelta(rho=0.9, eps=1e-06), scale_by_learning_rate(learning_rate=1.0))
     """
-    decay = add_decayed_weights(weight_decay, weight_decay_mask)
+    decay = add_decayed_weights(weight_decay, mask)
     rule = chain(scale_by_adadelta(rho, eps), scale_by_learning_rate(learning_rate))
     if leaf.is_number(decay.weight_decay) and decay.weight_decay == 0:
         return rule

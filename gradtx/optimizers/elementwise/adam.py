@@ -58,21 +58,14 @@ class scale_by_adam(Elementwise, state=ScaleByAdamState):
         return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
 
     def at_step(self, t: Array) -> tuple[Any, ...]:
-        left, grow_nu = leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
-        if not self.nesterov:
-            return left, grow_nu
-        return self.b1 / leaf.one_minus_power(self.b1, t + 1), (1 - self.b1) / left, grow_nu
+        return leaf.debias(self.b1, t, self.nesterov), 1 / leaf.one_minus_power(self.b2, t)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        *corrections, grow_nu = shared
+        corrections, grow_nu = shared
         mu = leaf.moment(slots[0], g, self.b1)
         nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
         root = leaf.root(nu * grow_nu, self.eps_root) + self.eps
-        if not self.nesterov:
-            (left,) = corrections
-            return mu / (root * left), (mu, nu)
-        ahead, now = corrections
-        return mu / root * ahead + g / root * now, (mu, nu)
+        return leaf.debiased_ratio(mu, g, root, corrections), (mu, nu)
 
 
 def adam(

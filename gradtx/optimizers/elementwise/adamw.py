@@ -13,8 +13,7 @@ from typing import Any
 from gradtx.core.chain import chain
 from gradtx.core.hyper import HyperArg
 from gradtx.optimizers.elementwise.adam import scale_by_adam
-from gradtx.transforms.decay import add_decayed_weights
-from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.transforms.decay import descend
 
 __all__ = ["adamw"]
 
@@ -30,10 +29,12 @@ def adamw(
     mask: Any = None,
     *,
     nesterov: bool = False,
+    decouple_lr: bool = False,
 ) -> chain:
     """Adam with decoupled weight decay on the leaves that `mask` selects (all by default).
 
-    State: two arrays per parameter. `update` needs params.
+    With `decouple_lr` the decay is not scaled by the learning rate, as in the paper's algorithm with
+    its schedule multiplier 1. State: two arrays per parameter. `update` needs params.
 
     >>> import gradtx as gx
     >>> gx.adamw(1e-3, weight_decay=0.01)
@@ -45,6 +46,5 @@ def adamw(
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+        *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )

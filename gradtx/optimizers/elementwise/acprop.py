@@ -1,0 +1,79 @@
+"""ACProp: AdaBelief with the second moment of the step before, which no longer contains the gradient it divides.
+
+    u_t = g_t / (sqrt(s_(t-1) / (1 - b2^(t-1)) + eps_root / (1 - b2)) + eps),   u_1 = g_1
+    m_t = b1 * m_(t-1) + (1 - b1) * g_t
+    s_t = b2 * s_(t-1) + (1 - b2) * |g_t - m_(t-1)|^2
+
+Zhuang et al., 2021, "Momentum Centering and Asynchronous Update for Adaptive Gradient Methods",
+algorithm 1. An entry that has seen only zeros has no scale yet: its next update is its gradient, as at the
+first step. (optax divides by sqrt(eps_root / (1 - b2)) = 3e-7 there, and adds eps_root to s in the state.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise
+from gradtx.optimizers.elementwise.adabelief import ScaleByBeliefState
+from gradtx.transforms.decay import descend
+
+__all__ = ["acprop", "scale_by_acprop"]
+
+
+class scale_by_acprop(Elementwise, state=ScaleByBeliefState):
+    """The rule of ACProp. `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_acprop()
+    >>> state = tx.init(jnp.zeros(2))
+    >>> for g in (jnp.array([0.0, 2.0]), jnp.array([4.0, 4.0])):
+    ...     updates, state = tx.update(g, state)
+    >>> print(updates.round(3))  # the first entry has only now its first gradient
+    [4. 2.]
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-16, ge=0)
+    eps_root: Hyper = hyper(default=1e-16, ge=0)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p), leaf.full(p, real=True)
+
+    def at_step(self, t: Array) -> tuple[Array, Any]:
+        before = jnp.maximum(t - 1, 1)
+        return 1 / leaf.one_minus_power(self.b2, before), self.eps_root / (1 - self.b2)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        mu, nu = slots
+        grow_nu, shift = shared
+        divisor = jnp.where(nu == 0, 1, leaf.root(nu * grow_nu, shift) + self.eps)
+        new_nu = leaf.moment(nu, leaf.abs_sq(g - mu), self.b2)
+        return g / divisor, (leaf.moment(mu, g, self.b1), new_nu)
+
+
+def acprop(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-16,
+    eps_root: HyperArg = 1e-16,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    *,
+    decouple_lr: bool = False,
+) -> chain:
+    """ACProp with decoupled weight decay. State: two arrays per parameter. `update` needs params.
+
+    >>> import gradtx as gx
+    >>> gx.acprop(1e-3).links[0]
+    scale_by_acprop(b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16)
+    """
+    rule = scale_by_acprop(b1, b2, eps, eps_root)
+    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

@@ -1,0 +1,84 @@
+"""AdaMax: Adam with the largest gradient, slowly forgotten, in place of the root of the second moment.
+
+    m_t = b1 * m_(t-1) + (1 - b1) * g_t
+    v_t = max(b2 * v_(t-1), |g_t| + eps)
+    u_t = (m_t / (1 - b1^t)) / v_t
+
+Kingma and Ba, 2015, "Adam: A Method for Stochastic Optimization", algorithm 2; eps as in optax and PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise
+from gradtx.optimizers.elementwise.adam import ScaleByAdamState
+from gradtx.transforms.decay import descend
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["adamax", "adamaxw", "scale_by_adamax"]
+
+
+class scale_by_adamax(Elementwise, state=ScaleByAdamState):
+    """The rule of AdaMax. `b1` lies in [0, 1), `b2` in [0, 1], `eps` is not negative.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_adamax()
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for g in (4.0, 1.0):
+    ...     updates, state = tx.update(jnp.array([g]), state)
+    >>> print(f"{state.nu[0]:.3f}")
+    3.996
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, le=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p), leaf.full(p, real=True)
+
+    def at_step(self, t: Array) -> tuple[Any, ...]:
+        return leaf.debias(self.b1, t)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        mu = leaf.moment(slots[0], g, self.b1)
+        nu = jnp.maximum(slots[1] * self.b2, jnp.abs(g) + self.eps)
+        largest = jnp.maximum(nu, jnp.finfo(nu.dtype).tiny)
+        return leaf.debiased_ratio(mu, g, largest, shared), (mu, nu)
+
+
+def adamax(learning_rate: HyperArg, b1: HyperArg = 0.9, b2: HyperArg = 0.999, eps: HyperArg = 1e-8) -> chain:
+    """AdaMax. State: two arrays per parameter.
+
+    >>> import gradtx as gx
+    >>> gx.adamax(2e-3)
+    chain(scale_by_adamax(b1=0.9, b2=0.999, eps=1e-08), scale_by_learning_rate(learning_rate=0.002))
+    """
+    return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
+
+
+def adamaxw(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    weight_decay: HyperArg = 1e-4,
+    mask: Any = None,
+    *,
+    decouple_lr: bool = False,
+) -> chain:
+    """AdaMax with decoupled weight decay. State: two arrays per parameter. `update` needs params.
+
+    >>> import gradtx as gx
+    >>> gx.adamaxw(2e-3).links[1]
+    add_decayed_weights(weight_decay=0.0001)
+    """
+    rule = scale_by_adamax(b1, b2, eps)
+    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

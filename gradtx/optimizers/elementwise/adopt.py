@@ -1,0 +1,93 @@
+"""ADOPT: the gradient is divided by the second moment of the steps before, and averaged after that.
+
+    n_t = g_t / max(sqrt(v_(t-1)), eps), clipped to [-c_t, c_t]   with c_t = (t - 1)^(1/4)
+    m_t = b1 * m_(t-1) + (1 - b1) * n_t,   m_1 = 0
+    v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2,   v_1 = |g_1|^2
+    u_t = m_t
+
+Taniguchi et al., 2024, "ADOPT: Modified Adam Can Converge with Any beta2 with the Optimal Rate",
+algorithm 2; the first update is zero. With `nesterov`, u_t = b1 * m_t + (1 - b1) * n_t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.value import dtype, flag, function, static
+from gradtx.optimizers.elementwise.adam import ScaleByAdamState
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["adopt", "scale_by_adopt"]
+
+
+def _fourth_root(count: Any) -> Any:
+    return count**0.25
+
+
+class scale_by_adopt(Elementwise, state=ScaleByAdamState):
+    """The rule of ADOPT.
+
+    `b1` and `b2` lie in [0, 1), `eps` is positive. `clip_value_fn` maps the steps taken before to the bound c;
+    `use_clipping=False` leaves it out, and then a large gradient after a zero one is divided by eps.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_adopt(b1=0.5)
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for g in (2.0, 1.0):
+    ...     updates, state = tx.update(jnp.array([g]), state)
+    >>> print(updates)
+    [0.25]
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.9999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-6, gt=0)
+    mu_dtype: Any = dtype(default=None)
+    nesterov: bool = flag(default=False, kw_only=True)
+    use_clipping: bool = flag(default=True, kw_only=True)
+    clip_value_fn: Any = static(default=_fourth_root, check=function, kw_only=True)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
+
+    def at_step(self, t: Array) -> tuple[Array, ...]:
+        first = t == 1
+        return first, jnp.where(first, 1, self.b1), jnp.where(first, 0, self.b2), self.clip_value_fn(t - 1)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        first, b1, b2, bound = shared
+        n = g / jnp.where(first, 1, jnp.maximum(leaf.root(slots[1]), self.eps))
+        if self.use_clipping:
+            n = leaf.clip(n, bound)
+        mu = leaf.moment(slots[0], n, b1)
+        nu = leaf.moment(slots[1], leaf.abs_sq(g), b2)
+        return leaf.moment(mu, n, b1) if self.nesterov else mu, (mu, nu)
+
+
+def adopt(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.9999,
+    eps: HyperArg = 1e-6,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = False,
+    use_clipping: bool = True,
+    clip_value_fn: Callable[[Any], Any] = _fourth_root,
+) -> chain:
+    """ADOPT. State: two arrays per parameter.
+
+    >>> import gradtx as gx
+    >>> gx.adopt(1e-3)
+    chain(scale_by_adopt(b1=0.9, b2=0.9999, eps=1e-06), scale_by_learning_rate(learning_rate=0.001))
+    """
+    flags = {"nesterov": nesterov, "use_clipping": use_clipping, "clip_value_fn": clip_value_fn}
+    return chain(scale_by_adopt(b1, b2, eps, mu_dtype, **flags), scale_by_learning_rate(learning_rate))

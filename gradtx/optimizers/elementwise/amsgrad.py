@@ -1,0 +1,101 @@
+"""AMSGrad: Adam whose second moment never shrinks.
+
+    m_t, v_t as in Adam
+    w_t = max(w_(t-1), v_t / (1 - b2^t))
+    u_t = (m_t / (1 - b1^t)) / (sqrt(w_t + eps_root) + eps)
+
+Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2, which has no corrections.
+optax takes the maximum of the corrected moment, as above; PyTorch that of the raw one, and
+corrects the maximum: `correct_after_max=True`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.state import Like
+from gradtx.core.value import dtype, flag
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["ScaleByAmsgradState", "amsgrad", "scale_by_amsgrad"]
+
+
+class ScaleByAmsgradState(NamedTuple):
+    """The steps taken, the two moments before their corrections, and the largest second moment."""
+
+    count: Array
+    mu: Like
+    nu: Like
+    nu_max: Like
+
+
+class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState):
+    """The rule of AMSGrad.
+
+    `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative. `bias_correction_mu` and
+    `bias_correction_nu` say which moment is corrected (both by default), `correct_after_max` whether the second
+    is corrected after its maximum is taken (PyTorch) or before (optax, the default).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_amsgrad()
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for g in (4.0, 0.0):
+    ...     updates, state = tx.update(jnp.array([g]), state)
+    >>> print(state.nu_max.round(2))
+    [16.]
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    eps_root: Hyper = hyper(default=0.0, ge=0)
+    mu_dtype: Any = dtype(default=None)
+    bias_correction_mu: bool = flag(default=True)
+    bias_correction_nu: bool = flag(default=True)
+    correct_after_max: bool = flag(default=False, kw_only=True)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array, Array]:
+        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True), leaf.full(p, real=True)
+
+    def at_step(self, t: Array) -> tuple[Any, Any]:
+        corrections = leaf.debias(self.b1, t) if self.bias_correction_mu else (1,)
+        return corrections, 1 / leaf.one_minus_power(self.b2, t) if self.bias_correction_nu else 1
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        corrections, grow_nu = shared
+        before, after = (1, grow_nu) if self.correct_after_max else (grow_nu, 1)
+        mu = leaf.moment(slots[0], g, self.b1)
+        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
+        nu_max = jnp.maximum(slots[2], nu * before)
+        root = leaf.root(nu_max * after, self.eps_root) + self.eps
+        return leaf.debiased_ratio(mu, g, root, corrections), (mu, nu, nu_max)
+
+
+def amsgrad(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    eps_root: HyperArg = 0.0,
+    mu_dtype: Any = None,
+    bias_correction_mu: bool = True,
+    bias_correction_nu: bool = True,
+    *,
+    correct_after_max: bool = False,
+) -> chain:
+    """AMSGrad. State: three arrays per parameter.
+
+    >>> import gradtx as gx
+    >>> gx.amsgrad(1e-3).links[0]
+    scale_by_amsgrad(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
+    """
+    flags = bias_correction_mu, bias_correction_nu
+    rule = scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, *flags, correct_after_max=correct_after_max)
+    return chain(rule, scale_by_learning_rate(learning_rate))

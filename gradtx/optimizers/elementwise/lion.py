@@ -1,0 +1,90 @@
+"""Lion: the sign of an average between gradient and momentum.
+
+    c_t = b1 * m_(t-1) + (1 - b1) * g_t
+    u_t = sign(c_t)
+    m_t = b2 * m_(t-1) + (1 - b2) * g_t
+
+Chen et al., 2023, "Symbolic Discovery of Optimization Algorithms", program 1. The modes soften the sign:
+`smooth` is tanh(smooth_beta * c), `refined` leaves |c| < 1 as it is. The sign of a complex number is c / |c|.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.state import Like
+from gradtx.core.value import choice, dtype
+from gradtx.transforms.decay import descend
+
+__all__ = ["ScaleByLionState", "lion", "scale_by_lion"]
+
+
+class ScaleByLionState(NamedTuple):
+    """The steps taken, and the momentum."""
+
+    count: Array
+    mu: Like
+
+
+class scale_by_lion(Elementwise, state=ScaleByLionState):
+    """The rule of Lion.
+
+    `b1` and `b2` lie in [0, 1]; `mode` is 'hard', 'smooth' or 'refined'; `smooth_beta` (positive, default 1)
+    is the steepness of the smooth one. The momentum is kept in `mu_dtype`, at least float32 by default.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_lion()
+    >>> print(tx.update(jnp.array([0.1, -5.0, 0.0]), tx.init(jnp.zeros(3)))[0])
+    [ 1. -1.  0.]
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, le=1)
+    b2: Hyper = hyper(default=0.99, ge=0, le=1)
+    mu_dtype: Any = dtype(default=None)
+    mode: str = choice("hard", ("hard", "smooth", "refined"), kw_only=True)
+    smooth_beta: Hyper = hyper(default=1.0, gt=0, kw_only=True)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.full(p, dtype=self.mu_dtype),)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        c = leaf.moment(slots[0], g, self.b1)
+        return self._soft_sign(c), (leaf.moment(slots[0], g, self.b2),)
+
+    def _soft_sign(self, c: Array) -> Array:
+        if self.mode == "hard":
+            return jnp.sign(c)
+        if self.mode == "refined":
+            return leaf.clip(c, 1)
+        if jnp.iscomplexobj(c):
+            return jnp.sign(c) * jnp.tanh(jnp.abs(c) * self.smooth_beta)
+        return jnp.tanh(c * self.smooth_beta)
+
+
+def lion(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.99,
+    mu_dtype: Any = None,
+    weight_decay: HyperArg = 1e-3,
+    mask: Any = None,
+    *,
+    decouple_lr: bool = False,
+) -> chain:
+    """Lion with decoupled weight decay. State: one array per parameter. `update` needs params.
+
+    Its steps are larger than Adam's: a rate 3 to 10 times smaller, and a decay as much larger, are usual.
+
+    >>> import gradtx as gx
+    >>> gx.lion(1e-4).links[0]
+    scale_by_lion(b1=0.9, b2=0.99, smooth_beta=1.0)
+    """
+    rule = scale_by_lion(b1, b2, mu_dtype)
+    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

@@ -1,0 +1,82 @@
+"""MADGRAD: dual averaging with the cube root of the weighted sum of squares, and momentum.
+
+    w_t = (eta_t + eps) * sqrt(t)
+    s_t = s_(t-1) + w_t * g_t
+    v_t = v_(t-1) + w_t * |g_t|^2
+    z_t = x_1 - s_t / (cbrt(v_t) + eps)
+    x_(t+1) = momentum * x_t + (1 - momentum) * z_t
+
+Defazio and Jelassi, 2021, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient
+Method for Stochastic Optimization", algorithm 1, with the eps beside the rate as in the authors' code.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.state import Like
+from gradtx.transforms.decay import add_decayed_weights
+
+__all__ = ["MadgradState", "madgrad", "scale_by_madgrad"]
+
+
+class MadgradState(NamedTuple):
+    """The steps taken, the weighted sums of squares and of gradients, and x_1."""
+
+    count: Array
+    grad_sum_sq: Like
+    s: Like
+    x0: Like
+
+
+class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
+    """The rule of MADGRAD: it descends by itself.
+
+    `learning_rate` and `eps` are not negative, `momentum` lies in [0, 1].
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_madgrad(1.0, momentum=0.0, eps=0.0)
+    >>> print(tx.update(jnp.array([8.0]), tx.init(jnp.zeros(1)), jnp.zeros(1))[0].round(3))  # -8 / cbrt(64)
+    [-2.]
+    """
+
+    learning_rate: Hyper = hyper(ge=0)
+    momentum: Hyper = hyper(default=0.9, ge=0, le=1)
+    eps: Hyper = hyper(default=1e-6, ge=0)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array, Array]:
+        return leaf.full(p, real=True), leaf.full(p), leaf.copy(p)
+
+    def at_step(self, t: Array) -> Array:
+        return (self.learning_rate + self.eps) * jnp.sqrt(t.astype(float))
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        squares, s, start = slots
+        squares = leaf.finite_sum(squares, leaf.abs_sq(g) * shared)
+        s = s + leaf.bounded(g) * shared
+        cube_root = jnp.cbrt(jnp.maximum(squares, jnp.finfo(squares.dtype).tiny))
+        z = start - s / (cube_root + self.eps)
+        return (z - p) * (1 - self.momentum), (squares, s, start)
+
+
+def madgrad(
+    learning_rate: HyperArg,
+    momentum: HyperArg = 0.9,
+    weight_decay: HyperArg = 0.0,
+    eps: HyperArg = 1e-6,
+    mask: Any = None,
+) -> chain:
+    """MADGRAD; the decay is an L2 penalty. State: three arrays per parameter. `update` needs params.
+
+    >>> import gradtx as gx
+    >>> gx.madgrad(1e-2).links[-1]
+    scale_by_madgrad(learning_rate=0.01, momentum=0.9, eps=1e-06)
+    """
+    return chain(add_decayed_weights(weight_decay, mask), scale_by_madgrad(learning_rate, momentum, eps))

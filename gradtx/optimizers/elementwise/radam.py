@@ -1,0 +1,91 @@
+"""RAdam: Adam that divides by the second moment only once enough gradients are in it.
+
+    rho_t = rho - 2 t b2^t / (1 - b2^t),   rho = 2 / (1 - b2) - 1
+    r_t   = sqrt((rho_t - 4) (rho_t - 2) rho / ((rho - 4) (rho - 2) rho_t))
+    u_t   = r_t * m'_t / (sqrt(v'_t + eps_root) + eps)   if rho_t >= threshold,   else m'_t
+
+with m'_t and v'_t Adam's corrected moments. Liu et al., 2020, "On the Variance of the Adaptive Learning
+Rate and Beyond", algorithm 2. PyTorch adds eps before v is corrected,
+r_t * m'_t * sqrt(1 - b2^t) / (sqrt(v_t) + eps): `eps_before_correction=True`; optax as above.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.value import flag
+from gradtx.optimizers.elementwise.adam import ScaleByAdamState
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["radam", "scale_by_radam"]
+
+
+class scale_by_radam(Elementwise, state=ScaleByAdamState):
+    """The rule of RAdam.
+
+    `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative, `threshold` (default 5) neither; at
+    rho <= 4, where there is no r, nothing is divided whatever the threshold.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_radam()
+    >>> print(tx.update(jnp.array([3.0]), tx.init(jnp.zeros(1)))[0].round(4))  # not divided yet
+    [3.]
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    eps_root: Hyper = hyper(default=0.0, ge=0)
+    threshold: Hyper = hyper(default=5.0, ge=0)
+    nesterov: bool = flag(default=False, kw_only=True)
+    eps_before_correction: bool = flag(default=False, kw_only=True)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p), leaf.full(p, real=True)
+
+    def at_step(self, t: Array) -> tuple[Any, ...]:
+        left = leaf.one_minus_power(self.b2, t)
+        end = 2 / (1 - self.b2) - 1
+        rho = end - 2 * t * (1 - left) / left
+        rectified = (rho >= self.threshold) & (rho > 4)
+        rho, end = jnp.where(rectified, rho, 5), jnp.where(rectified, end, 5)  # anything that has a root
+        r = jnp.sqrt((rho - 4) * (rho - 2) * end / ((end - 4) * (end - 2) * rho))
+        return leaf.debias(self.b1, t, self.nesterov), left, rectified, r
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        corrections, left, rectified, r = shared
+        mu = leaf.moment(slots[0], g, self.b1)
+        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
+        if self.eps_before_correction:
+            root = (leaf.root(nu, self.eps_root) + self.eps) / jnp.sqrt(left)
+        else:
+            root = leaf.root(nu / left, self.eps_root) + self.eps
+        return leaf.debiased_ratio(mu, g, jnp.where(rectified, root / r, 1), corrections), (mu, nu)
+
+
+def radam(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    eps_root: HyperArg = 0.0,
+    threshold: HyperArg = 5.0,
+    *,
+    nesterov: bool = False,
+    eps_before_correction: bool = False,
+) -> chain:
+    """RAdam. State: two arrays per parameter.
+
+    >>> import gradtx as gx
+    >>> gx.radam(1e-3).links[0]
+    scale_by_radam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, threshold=5.0)
+    """
+    flags = {"nesterov": nesterov, "eps_before_correction": eps_before_correction}
+    return chain(scale_by_radam(b1, b2, eps, eps_root, threshold, **flags), scale_by_learning_rate(learning_rate))

@@ -1,0 +1,57 @@
+"""Sign descent: the sign of the gradient, or of its average.
+
+    signSGD:  u_t = sign(g_t)
+    Signum:   m_t = beta * m_(t-1) + (1 - beta) * g_t,   u_t = sign(m_t)
+
+Bernstein et al., 2018, "signSGD: Compressed Optimisation for Non-Convex Problems", algorithms 1 and 2.
+The sign of a complex number is z / |z|.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.core.chain import chain
+from gradtx.core.hyper import HyperArg
+from gradtx.core.leafwise import Elementwise
+from gradtx.transforms.momentum import ema
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["scale_by_sign", "sign_sgd", "signum"]
+
+
+class scale_by_sign(Elementwise):
+    """The sign of every entry, 0 for 0.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_sign()
+    >>> print(tx.update(jnp.array([0.5, -3.0, 0.0]), tx.init(jnp.zeros(3)))[0])
+    [ 1. -1.  0.]
+    """
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        return jnp.sign(g), slots
+
+
+def sign_sgd(learning_rate: HyperArg) -> chain:
+    """Sign descent. State: none.
+
+    >>> import gradtx as gx
+    >>> gx.sign_sgd(0.01)
+    chain(scale_by_sign(), scale_by_learning_rate(learning_rate=0.01))
+    """
+    return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
+
+
+def signum(learning_rate: HyperArg, beta: HyperArg = 0.9, accumulator_dtype: Any = None) -> chain:
+    """Sign descent with momentum; `beta` lies in [0, 1). State: one array per parameter.
+
+    >>> import gradtx as gx
+    >>> gx.signum(0.01)
+    chain(ema(decay=0.9, debias=False), scale_by_sign(), scale_by_learning_rate(learning_rate=0.01))
+    """
+    average = ema(ema.check_field("decay", beta, who="signum", name="beta"), False, accumulator_dtype)
+    return chain(average, scale_by_sign(), scale_by_learning_rate(learning_rate))

@@ -1,0 +1,89 @@
+"""Sophia: the average gradient over an average Hessian diagonal, every entry clipped.
+
+    m_t = b1 * m_(t-1) + (1 - b1) * g_t
+    u_t = clip((m_t / (1 - b1^t)) / max(gamma * h_(t-1), eps), clip_threshold)
+    h_t = b2 * h_(t-1) + (1 - b2) * hessian_diag      at every `update_interval`-th step, else h_(t-1)
+
+Liu et al., 2023, "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training",
+algorithm 3, in optax's form, which corrects m. This is the elementwise part: an estimate of the diagonal is
+handed in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf
+from gradtx.core.hyper import Hyper, hyper
+from gradtx.core.leafwise import EachLeaf, Elementwise
+from gradtx.core.state import Like
+from gradtx.core.value import dtype, integer
+
+__all__ = ["SophiaState", "scale_by_sophia"]
+
+
+class SophiaState(NamedTuple):
+    """The steps taken, the first moment, and the average Hessian diagonal."""
+
+    count: Array
+    mu: Like
+    nu: Like
+
+
+class scale_by_sophia(Elementwise, state=SophiaState, takes=("hessian_diag",)):
+    """The rule of Sophia, without the learning rate.
+
+    `update(..., hessian_diag=h)` takes a tree like the gradients; without it the average stays as it is,
+    and so it does at steps that are no multiple of `update_interval` (default 10, counted from 0).
+    `b1` and `b2` lie in [0, 1), `eps`, `gamma` and `clip_threshold` (inf for no clipping) are positive. An entry whose
+    average curvature is not positive moves by `clip_threshold`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_sophia(b2=0.0, gamma=1.0, update_interval=1)
+    >>> g, h = jnp.array([1.0, 8.0]), jnp.array([4.0, 4.0])
+    >>> _, state = tx.update(g, tx.init(jnp.zeros(2)), hessian_diag=h)
+    >>> updates, _ = tx.update(g, state, hessian_diag=h)
+    >>> print(updates.round(2))
+    [0.25 1.  ]
+
+    Raises:
+      ValueError: the tree of `hessian_diag` is not that of the gradients.
+    """
+
+    b1: Hyper = hyper(default=0.965, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.99, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, gt=0)
+    gamma: Hyper = hyper(default=0.01, gt=0)
+    clip_threshold: Hyper = hyper(default=1.0, gt=0, infinite=True)
+    update_interval: int = integer(default=10, ge=1)
+    mu_dtype: Any = dtype(default=None)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
+
+    def measure(
+        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, hessian_diag: Any
+    ) -> tuple[Any, tuple[()]]:
+        left = leaf.one_minus_power(self.b1, t)
+        leaves, treedef = jax.tree.flatten(updates)
+        if hessian_diag is None:
+            return EachLeaf((left, None, None) for _ in leaves), ()
+        diagonals, structure = jax.tree.flatten(hessian_diag)
+        if structure != treedef:
+            raise checks.tree_mismatch("scale_by_sophia", "hessian_diag", hessian_diag, "updates", updates)
+        checks.same_shapes("scale_by_sophia", "hessian_diag", hessian_diag, diagonals, "updates", leaves)
+        now = (t - 1) % self.update_interval == 0
+        return EachLeaf((left, now, leaf.widen(jnp.asarray(h))) for h in diagonals), ()
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        left, now, diagonal = shared
+        mu = leaf.moment(slots[0], g, self.b1)
+        u = leaf.clip(mu / (jnp.maximum(slots[1] * self.gamma, self.eps) * left), self.clip_threshold)
+        nu = slots[1]
+        if diagonal is not None:
+            nu = jnp.where(now, leaf.moment(nu, diagonal.real, self.b2), nu)
+        return u, (mu, nu)
