@@ -33,6 +33,13 @@ from gradtx.transforms.clip import clip, clip_by_block_rms, clip_by_global_norm
 from gradtx.transforms.decay import add_decayed_weights, descend
 from gradtx.transforms.momentum import EmaState, TraceState, ema, trace
 from gradtx.transforms.scale import scale, scale_by_learning_rate, scale_by_schedule, set_to_zero
+from gradtx.transforms.norms import (
+    centralize,
+    normalize_by_update_norm,
+    scale_by_param_block_norm,
+    scale_by_param_block_rms,
+)
+from gradtx.transforms.adaptive_clip import adaptive_grad_clip
 
 # Optimizers
 from gradtx.optimizers.elementwise.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
@@ -82,6 +89,12 @@ from gradtx.optimizers.elementwise.optimistic import (
     scale_by_optimistic_gradient,
 )
 from gradtx.optimizers.elementwise.sophia import SophiaState, scale_by_sophia
+from gradtx.optimizers.layerwise.lars import lars, scale_by_trust_ratio
+from gradtx.optimizers.layerwise.lamb import lamb
+from gradtx.optimizers.layerwise.fromage import fromage
+from gradtx.optimizers.layerwise.novograd import ScaleByNovogradState, novograd, scale_by_novograd
+from gradtx.optimizers.layerwise.sm3 import ScaleBySM3State, scale_by_sm3, sm3
+from gradtx.optimizers.layerwise.adafactor import FactoredState, adafactor, scale_by_factored_rms
 
 # Schedules
 from gradtx.schedules.constant import constant_schedule
@@ -140,6 +153,11 @@ __all__ = [
     "scale_by_schedule",
     "set_to_zero",
     "descend",
+    "centralize",
+    "normalize_by_update_norm",
+    "scale_by_param_block_norm",
+    "scale_by_param_block_rms",
+    "adaptive_grad_clip",
     # Optimizers
     "ScaleByAdaDeltaState",
     "adadelta",
@@ -222,6 +240,19 @@ __all__ = [
     "scale_by_optimistic_gradient",
     "SophiaState",
     "scale_by_sophia",
+    "lars",
+    "scale_by_trust_ratio",
+    "lamb",
+    "fromage",
+    "ScaleByNovogradState",
+    "novograd",
+    "scale_by_novograd",
+    "ScaleBySM3State",
+    "scale_by_sm3",
+    "sm3",
+    "FactoredState",
+    "adafactor",
+    "scale_by_factored_rms",
     # Schedules
     "constant_schedule",
     "cosine_decay_schedule",

@@ -1,0 +1,147 @@
+"""Adafactor: the second moment of a matrix as an outer product of a row and a column.
+
+    beta_t = 1 - (t - step_offset)^(-decay_rate)
+    s_t = |g_t|^2 + epsilon
+    r_t = beta_t * r_(t-1) + (1 - beta_t) * mean of s_t over the longest axis
+    c_t = beta_t * c_(t-1) + (1 - beta_t) * mean of s_t over the second longest axis
+    v_t = r_t c_t / mean(r_t)           for every other pair of axes; v_t = the average of s_t if not factored
+    u_t = g_t / sqrt(v_t)
+
+Shazeer and Stern, 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", algorithm 4. optax, as
+here by default, factors the two longest axes if both have `min_dim_size_to_factor`. PyTorch factors the last two
+(`dims="last"`), adds no epsilon, and keeps the mean of r_t above `floor` and v_t above floor^2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.state import Reduced
+from gradtx.core.value import choice, flag, function, integer, static
+from gradtx.transforms.clip import clip_by_block_rms
+from gradtx.transforms.decay import descend
+from gradtx.transforms.momentum import ema
+from gradtx.transforms.norms import scale_by_param_block_rms
+
+__all__ = ["FactoredState", "adafactor", "scale_by_factored_rms"]
+
+
+class FactoredState(NamedTuple):
+    """The steps taken; of each leaf r and c if it is factored, else v. What a leaf does not have is None."""
+
+    count: Array
+    v_row: Reduced
+    v_col: Reduced
+    v: Reduced
+
+
+def _decay_rate_pow(t: Any, exponent: Any) -> Any:
+    return 1 - t ** (-exponent)
+
+
+def _mean(x: Array, axis: int) -> Array:
+    return jnp.sum(x * (1 / max(x.shape[axis], 1)), axis=axis, keepdims=True)
+
+
+class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
+    """The rule of Adafactor's second moment.
+
+    `decay_rate` and `epsilon` (default 1e-30) are not negative, nor is `floor` (default 0).
+    `decay_rate_fn(t, decay_rate)` gives beta_t. `factored=False` keeps all of v.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_factored_rms(min_dim_size_to_factor=2)
+    >>> state = tx.init({"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)})
+    >>> print(state.v_row["w"].shape, state.v_col["w"].shape, state.v["w"], state.v["b"].shape)
+    (2, 1) (1, 3) None (3,)
+    """
+
+    factored: bool = flag(default=True)
+    decay_rate: Hyper = hyper(default=0.8, ge=0)
+    step_offset: Hyper = hyper(default=0)
+    min_dim_size_to_factor: int = integer(default=128, ge=1)
+    epsilon: Hyper = hyper(default=1e-30, ge=0)
+    decay_rate_fn: Any = static(default=_decay_rate_pow, check=function)
+    dims: str = choice("largest", ("largest", "last"), kw_only=True)
+    floor: Hyper = hyper(default=0.0, ge=0, kw_only=True)
+
+    def _dims(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
+        """The axes whose means are c and r, or None for a leaf that is not factored."""
+        if not self.factored or len(shape) < 2:
+            return None
+        if self.dims == "last":
+            return len(shape) - 2, len(shape) - 1
+        second, longest = (int(i) for i in np.argsort(shape, stable=True)[-2:])
+        return (second, longest) if shape[second] >= self.min_dim_size_to_factor else None
+
+    def init_leaf(self, p: Array) -> tuple[Any, ...]:
+        dims = self._dims(p.shape)
+        if dims is None:
+            return None, None, leaf.full(p, real=True)
+        second, longest = dims
+        row, col = ([1 if i == axis else n for i, n in enumerate(p.shape)] for axis in (longest, second))
+        return *(leaf.full(jnp.zeros(shape, p.dtype), real=True) for shape in (row, col)), None
+
+    def at_step(self, t: Array) -> Any:
+        return self.decay_rate_fn((t - self.step_offset).astype(float), self.decay_rate)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        square = leaf.abs_sq(g) + self.epsilon
+        dims = self._dims(g.shape)
+        if dims is None:
+            v = leaf.moment(slots[2], square, shared)
+            return self._over_root(g, v), (None, None, v)
+        second, longest = dims
+        row = leaf.moment(slots[0], _mean(square, longest), shared)
+        col = leaf.moment(slots[1], _mean(square, second), shared)
+        mean = jnp.maximum(_mean(row, second), self.floor)
+        return self._over_root(g, row / jnp.maximum(mean, jnp.finfo(row.dtype).tiny) * col), (row, col, None)
+
+    def _over_root(self, g: Array, v: Array) -> Array:
+        return g / leaf.root(jnp.maximum(v, jnp.square(self.floor)))
+
+
+def adafactor(
+    learning_rate: HyperArg | None = None,
+    min_dim_size_to_factor: int = 128,
+    decay_rate: HyperArg = 0.8,
+    decay_offset: HyperArg = 0,
+    multiply_by_parameter_scale: bool = True,
+    clipping_threshold: HyperArg | None = 1.0,
+    momentum: HyperArg | None = None,
+    dtype_momentum: Any = jnp.float32,
+    weight_decay: HyperArg = 0.0,
+    eps: HyperArg = 1e-30,
+    factored: bool = True,
+    mask: Any = None,
+    *,
+    decouple_lr: bool = False,
+) -> chain:
+    """Adafactor. State: for a matrix one array per axis, else one like the parameter; one more with momentum.
+
+    Without a learning rate it is 1: the parameters' scale sets the step. `update` needs params. The decay is scaled by
+    the learning rate; optax's is not, which is `decouple_lr=True`. The rate scales the average of the steps;
+    optax averages the scaled steps, which is the same for a constant rate.
+
+    >>> import gradtx as gx
+    >>> gx.adafactor(0.01).links[1]
+    clip_by_block_rms(threshold=1.0)
+    """
+    links: list[Any] = [scale_by_factored_rms(factored, decay_rate, decay_offset, min_dim_size_to_factor, eps)]
+    if clipping_threshold is not None:
+        links.append(clip_by_block_rms(clipping_threshold))
+    if multiply_by_parameter_scale:
+        links.append(scale_by_param_block_rms())
+    if momentum is not None:
+        decay = ema.check_field("decay", momentum, who="adafactor", name="momentum")
+        links.append(ema(decay, False, dtype_momentum))
+    rate = 1.0 if learning_rate is None else learning_rate
+    return chain(*links, *descend(rate, weight_decay, mask, decouple_lr=decouple_lr))

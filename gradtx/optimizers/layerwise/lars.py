@@ -1,0 +1,80 @@
+"""LARS: every layer's step is proportional to the norm of its weights.
+
+    u = g * trust_coefficient * |p| / (|g| + eps),   and g where one of the norms is zero
+
+You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional Networks", algorithm 1. Norms count as
+`min_norm` at least.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import tree
+from gradtx.core import mask as masks
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.value import static
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.momentum import trace
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["lars", "scale_by_trust_ratio"]
+
+
+class scale_by_trust_ratio(Layerwise, needs=("params",)):
+    """Every leaf of the updates scaled to the norm of its parameter.
+
+    `min_norm` and `eps` (default 0) are not negative, nor is `trust_coefficient` (default 1). `mask`
+    selects the leaves; the others pass.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_trust_ratio()
+    >>> g, p = jnp.array([300.0, 400.0]), jnp.array([0.0, 5.0])
+    >>> print(tx.update(g, tx.init(p), p)[0].astype("float16"))
+    [3. 4.]
+    """
+
+    min_norm: Hyper = hyper(default=0.0, ge=0)
+    trust_coefficient: Hyper = hyper(default=1.0, ge=0)
+    eps: Hyper = hyper(default=0.0, ge=0)
+    mask: Any = static(default=None, check=masks.check)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        scale, norm = tree.scaled(g)  # |g| = scale * norm, which need not be representable
+        p_norm = jnp.maximum(tree.norm(p), self.min_norm)
+        g_norm = jnp.maximum(norm, self.min_norm / scale)
+        some = (p_norm > 0) & (g_norm > 0)
+        ratio = p_norm / jnp.where(some, g_norm + self.eps / scale, 1) * self.trust_coefficient
+        return jnp.where(some, g * (1 / scale) * ratio, g), slots
+
+
+def lars(
+    learning_rate: HyperArg,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    trust_coefficient: HyperArg = 0.001,
+    eps: HyperArg = 0.0,
+    trust_ratio_mask: Any = None,
+    momentum: HyperArg = 0.9,
+    nesterov: bool = False,
+) -> chain:
+    """LARS. State: one array per parameter. `update` needs params.
+
+    The decay, on the leaves that `mask` selects, is added before the ratio is taken; `trust_ratio_mask` selects the
+    leaves that are scaled (leave out biases and the parameters of normalization).
+
+    >>> import gradtx as gx
+    >>> gx.lars(0.1).links[1]
+    scale_by_trust_ratio(min_norm=0.0, trust_coefficient=0.001, eps=0.0)
+    """
+    return chain(
+        add_decayed_weights(weight_decay, mask),
+        scale_by_trust_ratio(0.0, trust_coefficient, eps, trust_ratio_mask),
+        scale_by_learning_rate(learning_rate),
+        trace(trace.check_field("decay", momentum, who="lars", name="momentum"), nesterov),
+    )

@@ -1,0 +1,98 @@
+"""NovoGrad: the second moment is one number for each layer, the average squared norm of its gradient.
+
+    v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2,   v_1 = |g_1|^2
+    m_t = b1 * m_(t-1) + g_t / (sqrt(v_t + eps_root) + eps) + weight_decay * x_t,   m_0 = 0
+    u_t = m_t
+
+Ginsburg et al., 2019, "Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training of Deep
+Networks", algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core import mask as masks
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import EachLeaf, Layerwise
+from gradtx.core.state import Like, Reduced
+from gradtx.core.value import dtype, static
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["ScaleByNovogradState", "novograd", "scale_by_novograd"]
+
+
+class ScaleByNovogradState(NamedTuple):
+    """The steps taken, the first moment, and the second, one number per leaf."""
+
+    count: Array
+    mu: Like
+    nu: Reduced
+
+
+class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)):
+    """The rule of NovoGrad, without the learning rate.
+
+    `b1` and `b2` lie in [0, 1]; `eps`, `eps_root` and `weight_decay`, which acts on the leaves that `mask` selects, are
+    not negative. The first moment is kept in `mu_dtype`, at least float32 by default.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_novograd()
+    >>> p = jnp.zeros(2)
+    >>> print(tx.update(jnp.array([3.0, 4.0]), tx.init(p), p)[0].round(3))
+    [0.6 0.8]
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, le=1)
+    b2: Hyper = hyper(default=0.25, ge=0, le=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    eps_root: Hyper = hyper(default=0.0, ge=0)
+    weight_decay: Hyper = hyper(default=0.0, ge=0)
+    mu_dtype: Any = dtype(default=None)
+    mask: Any = static(default=None, check=masks.check)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p, dtype=self.mu_dtype), leaf.full(jnp.zeros((), jnp.result_type(p)), real=True)
+
+    def where(self, params: Any) -> None:
+        """Every leaf: the mask is the decay's alone."""
+
+    def measure(
+        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any
+    ) -> tuple[Any, tuple[()]]:
+        n = len(jax.tree.leaves(updates))
+        decays = masks.selected(type(self).__name__, self.mask, params) or [True] * n
+        return EachLeaf((t == 1, self.weight_decay * decayed) for decayed in decays), ()
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        first, weight_decay = shared
+        square = jnp.minimum(jnp.sum(leaf.abs_sq(g)), jnp.finfo(leaf.compute_dtype(g.dtype)).max)
+        nu = jnp.where(first, square, leaf.moment(slots[1], square, self.b2))
+        scaled = g / (leaf.root(nu, self.eps_root) + self.eps)
+        mu = slots[0] * self.b1 + scaled + p * weight_decay
+        return mu, (mu, nu)
+
+
+def novograd(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.25,
+    eps: HyperArg = 1e-6,
+    eps_root: HyperArg = 0.0,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+) -> chain:
+    """NovoGrad. State: one array per parameter and one number per leaf. `update` needs params.
+
+    >>> import gradtx as gx
+    >>> gx.novograd(1e-2).links[0]
+    scale_by_novograd(b1=0.9, b2=0.25, eps=1e-06, eps_root=0.0, weight_decay=0.0)
+    """
+    rule = scale_by_novograd(b1, b2, eps, eps_root, weight_decay, mask=mask)
+    return chain(rule, scale_by_learning_rate(learning_rate))

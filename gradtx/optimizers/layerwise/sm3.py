@@ -1,0 +1,76 @@
+"""SM3: AdaGrad that remembers one accumulator for each row, column, ... in place of one for each entry.
+
+    a_t = b2 * min over axes i of v_(t-1,i) + c * |g_t|^2,   c = 1 - b2, or 1 for b2 = 1
+    v_(t,i) = max of a_t over all axes but i
+    u_t = b1 * u_(t-1) + (1 - b1) * g_t / sqrt(a_t + eps),   0 where a_t is 0
+
+Anil et al., 2019, "Memory-Efficient Adaptive Optimization", algorithm SM3-II.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.state import Like, Reduced
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["ScaleBySM3State", "scale_by_sm3", "sm3"]
+
+
+class ScaleBySM3State(NamedTuple):
+    """The steps taken, for each leaf the accumulators of its axes, and the momentum."""
+
+    count: Array
+    mu: Reduced
+    nu: Like
+
+
+class scale_by_sm3(Layerwise, state=ScaleBySM3State):
+    """The rule of SM3, without the learning rate.
+
+    `b1` and `b2` lie in [0, 1], `eps` is not negative. A vector or a scalar has one accumulator for each entry.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_sm3(b1=0.0)
+    >>> _, state = tx.update(jnp.array([[3.0, 0.0], [0.0, 1.0]]), tx.init(jnp.zeros((2, 2))))
+    >>> print(*state.mu)
+    [9. 1.] [9. 1.]
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, le=1)
+    b2: Hyper = hyper(default=1.0, ge=0, le=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+
+    def init_leaf(self, p: Array) -> tuple[list[Array], Array]:
+        axes = [leaf.full(jnp.zeros(n, p.dtype), real=True) for n in p.shape]
+        return axes if p.ndim else [leaf.full(p, real=True)], leaf.full(p)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        axes, nu = slots
+        new = jnp.where(jnp.asarray(self.b2) == 1, 1, 1 - self.b2)
+        along = [jnp.expand_dims(v, [j for j in range(g.ndim) if j != i]) for i, v in enumerate(axes)]
+        a = leaf.finite_sum(functools.reduce(jnp.minimum, along) * self.b2, leaf.abs_sq(g) * new)
+        nu = leaf.moment(nu, g / leaf.root(a, self.eps), self.b1)
+        if g.ndim < 2:
+            return nu, ([a], nu)
+        others = [tuple(j for j in range(g.ndim) if j != i) for i in range(g.ndim)]
+        return nu, ([jnp.max(a, axis=axis, initial=0) for axis in others], nu)
+
+
+def sm3(learning_rate: HyperArg, momentum: HyperArg = 0.9) -> chain:
+    """SM3; `momentum` lies in [0, 1]. State: one array per parameter, and one for each axis of each.
+
+    >>> import gradtx as gx
+    >>> gx.sm3(0.1)
+    chain(scale_by_sm3(b1=0.9, b2=1.0, eps=1e-08), scale_by_learning_rate(learning_rate=0.1))
+    """
+    b1 = scale_by_sm3.check_field("b1", momentum, who="sm3", name="momentum")
+    return chain(scale_by_sm3(b1), scale_by_learning_rate(learning_rate))
