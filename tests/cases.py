@@ -34,6 +34,17 @@ def halving(count: Any) -> Any:
     return 0.5 ** (count + 1)
 
 
+def pow64(step: Any, exponent: Any) -> Any:
+    """Adafactor's beta of step counts from 0, in float64."""
+    return 1 - jnp.asarray(step + 1, jnp.float64) ** (-exponent)
+
+
+def madgrad_rate(count: Any) -> Any:
+    """The rate 0.1 of MADGRAD, with what makes the root of the step count that optax multiplies by exact."""
+    exact = jnp.sqrt(jnp.asarray(count + 1, jnp.float64)) / jnp.sqrt(count + 1)
+    return (0.1 + 1e-6) * exact - 1e-6
+
+
 def _in_float64(schedule: Any) -> Any:
     """optax's schedule of float64 steps: it divides int32 steps in float32, with x64 on too."""
 
@@ -61,6 +72,7 @@ class Case:
     def reference(self) -> Any:
         assert self.optax is not None
         names = {**vars(optax.contrib), **vars(optax), "negate": negate, "halving": halving}
+        names |= {"pow64": pow64, "madgrad_rate": madgrad_rate}
         names |= {
             name: _in_float64(names[name])
             for name in names
@@ -175,8 +187,8 @@ TRANSFORMATIONS = [
     Case("scale_by_radam(0.8, 0.95, nesterov=True)", unless=_LINEAR),
     Case("scale_by_radam(eps_before_correction=True)", optax=None, why="PyTorch's order"),
     Case("radam(0.1)"),
-    Case("scale_by_rprop(0.1)", unless=_REAL),
-    Case("rprop(0.1)", unless=_REAL),
+    Case("scale_by_rprop(0.1)", optax=None, why="optax applies every step one update late", unless=_REAL),
+    Case("rprop(0.1)", optax=None, why="optax applies every step one update late", unless=_REAL),
     Case("scale_by_sign()"),
     Case("sign_sgd(0.01)"),
     Case("signum(0.01)"),
@@ -192,8 +204,12 @@ TRANSFORMATIONS = [
     Case("adopt(0.1)"),
     Case("scale_by_cocob()", unless=_REAL),
     Case("cocob(weight_decay=0.1)", unless=_REAL),
-    Case("scale_by_madgrad(0.1)"),
-    Case("madgrad(0.1, weight_decay=0.1)"),
+    Case("scale_by_madgrad(0.1)", optax="scale_by_madgrad(madgrad_rate)", why="optax takes a root in float32"),
+    Case(
+        "madgrad(0.1, weight_decay=0.1)",
+        optax="madgrad(madgrad_rate, weight_decay=0.1)",
+        why="optax takes a root in float32",
+    ),
     Case("scale_by_optimistic_gradient(0.5, 0.3)", unless=_LINEAR),
     Case("optimistic_gradient_descent(0.1)", unless=_LINEAR),
     Case("optimistic_adam_v2(0.1)"),
@@ -221,6 +237,43 @@ TRANSFORMATIONS = [
         optax=None,
         why=_NO_OPTAX,
     ),
+    Case("scale_by_param_block_norm()", unless=_LINEAR),
+    Case("scale_by_param_block_rms()", unless=_LINEAR),
+    Case("normalize_by_update_norm(2.0)"),
+    Case("centralize()", unless=_LINEAR),
+    Case("adaptive_grad_clip(0.3)"),
+    Case("scale_by_trust_ratio()"),
+    Case("scale_by_trust_ratio(0.1, 0.5, eps=1e-3)"),
+    Case(
+        f"scale_by_trust_ratio(mask={_MASK})", optax=f"masked(scale_by_trust_ratio(), {_MASK})", why="another spelling"
+    ),
+    Case("lars(0.1, weight_decay=0.1)"),
+    Case("lamb(0.1, weight_decay=0.1)"),
+    Case("fromage(0.1)"),
+    Case("scale_by_novograd(weight_decay=0.1)"),
+    Case("novograd(0.1)"),
+    Case(f"novograd(0.1, weight_decay=0.1, mask={_MASK})", optax=None, why=_NO_OPTAX),
+    Case("scale_by_sm3()"),
+    Case("scale_by_sm3(0.5, 0.9)"),
+    Case("sm3(0.1)"),
+    Case(
+        "scale_by_factored_rms(min_dim_size_to_factor=2)",
+        optax="scale_by_factored_rms(min_dim_size_to_factor=2, decay_rate_fn=pow64)",
+        why="optax takes the power in float32",
+    ),
+    Case(
+        "scale_by_factored_rms(factored=False, decay_rate=0.5)",
+        optax="scale_by_factored_rms(False, 0.5, decay_rate_fn=pow64)",
+        why="optax takes the power in float32",
+    ),
+    Case("scale_by_factored_rms(dims='last', floor=1e-3, epsilon=0.0)", optax=None, why="PyTorch's form"),
+    Case(
+        "adafactor(0.1, min_dim_size_to_factor=2, momentum=0.9, weight_decay=0.1, decouple_lr=True)",
+        optax="chain(scale_by_factored_rms(min_dim_size_to_factor=2, decay_rate_fn=pow64), clip_by_block_rms(1.0), "
+        "scale(0.1), scale_by_param_block_rms(), ema(0.9, False), add_decayed_weights(0.1), scale(-1.0))",
+        why="optax takes the power in float32, and its decay ignores the learning rate",
+    ),
+    Case("adafactor(0.1, weight_decay=0.1)", optax=None, why="optax's decay ignores the learning rate"),
     Case("yogi(0.1)"),
     Case("yogi(0.1, nu_floor=1e-3)", optax=None, why=_NO_OPTAX),
 ]

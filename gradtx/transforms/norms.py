@@ -49,7 +49,7 @@ class scale_by_param_block_rms(Layerwise, needs=("params",)):
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_param_block_rms()
     >>> g, p = jnp.array([1.0, 1.0]), jnp.array([2.0, -2.0])
-    >>> print(tx.update(g, tx.init(p), p)[0])
+    >>> print(tx.update(g, tx.init(p), p)[0].astype("float16"))
     [2. 2.]
     """
 

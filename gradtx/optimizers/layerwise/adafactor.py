@@ -51,10 +51,15 @@ def _mean(x: Array, axis: int) -> Array:
     return jnp.sum(x * (1 / max(x.shape[axis], 1)), axis=axis, keepdims=True)
 
 
+def _over_root(g: Array, v: Array, floor: Any) -> Array:
+    return g / leaf.root(jnp.maximum(v, jnp.square(floor)))
+
+
 class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
     """The rule of Adafactor's second moment.
 
-    `decay_rate` and `epsilon` (default 1e-30) are not negative, nor is `floor` (default 0).
+    `decay_rate` and `epsilon` (default 1e-30) are not negative, nor is `floor` (default 0). With `dtype_floor` the
+    floor is the `eps` of the dtype that the gradient is computed in, as PyTorch has it by default.
     `decay_rate_fn(t, decay_rate)` gives beta_t. `factored=False` keeps all of v.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -72,6 +77,7 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
     decay_rate_fn: Any = static(default=_decay_rate_pow, check=function)
     dims: str = choice("largest", ("largest", "last"), kw_only=True)
     floor: Hyper = hyper(default=0.0, ge=0, kw_only=True)
+    dtype_floor: bool = flag(default=False, kw_only=True)
 
     def _dims(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
         """The axes whose means are c and r, or None for a leaf that is not factored."""
@@ -95,18 +101,16 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         square = leaf.abs_sq(g) + self.epsilon
+        floor = float(jnp.finfo(g.dtype).eps) if self.dtype_floor else self.floor
         dims = self._dims(g.shape)
         if dims is None:
             v = leaf.moment(slots[2], square, shared)
-            return self._over_root(g, v), (None, None, v)
+            return _over_root(g, v, floor), (None, None, v)
         second, longest = dims
         row = leaf.moment(slots[0], _mean(square, longest), shared)
         col = leaf.moment(slots[1], _mean(square, second), shared)
-        mean = jnp.maximum(_mean(row, second), self.floor)
-        return self._over_root(g, row / jnp.maximum(mean, jnp.finfo(row.dtype).tiny) * col), (row, col, None)
-
-    def _over_root(self, g: Array, v: Array) -> Array:
-        return g / leaf.root(jnp.maximum(v, jnp.square(self.floor)))
+        mean = jnp.maximum(_mean(row, second), floor)
+        return _over_root(g, row / jnp.maximum(mean, jnp.finfo(row.dtype).tiny) * col, floor), (row, col, None)
 
 
 def adafactor(
