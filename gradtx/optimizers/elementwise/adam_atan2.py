@@ -24,8 +24,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
-from gradtx.transforms.decay import add_decayed_weights
-from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.transforms.decay import descend
 
 __all__ = ["adam_atan2", "scale_by_adam_atan2"]
 
@@ -94,10 +93,12 @@ def adam_atan2(
     mu_dtype: Any = None,
     weight_decay: HyperArg = 0.0,
     mask: Any = None,
+    *,
+    decouple_lr: bool = False,
 ) -> chain:
     """Adam-atan2, with decoupled weight decay on the leaves that `mask` selects (all by default).
 
-    The defaults are those of adam-atan2-pytorch. State: two arrays per parameter. `update` needs params.
+    The defaults are those of adam-atan2-pytorch. With `decouple_lr` the decay is not scaled by the rate. State: two arrays per parameter. `update` needs params.
 
     >>> import gradtx as gx
     >>> gx.adam_atan2(1e-4)
@@ -109,6 +110,5 @@ def adam_atan2(
     """
     return chain(
         scale_by_adam_atan2(b1, b2, a, b, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+        *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )

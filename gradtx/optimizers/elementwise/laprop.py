@@ -22,8 +22,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
-from gradtx.transforms.decay import add_decayed_weights
-from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.transforms.decay import descend
 
 __all__ = ["laprop", "scale_by_laprop"]
 
@@ -68,10 +67,12 @@ def laprop(
     mu_dtype: Any = None,
     weight_decay: HyperArg = 0.0,
     mask: Any = None,
+    *,
+    decouple_lr: bool = False,
 ) -> chain:
     """LaProp, with decoupled weight decay on the leaves that `mask` selects (all by default).
 
-    The paper uses the rates of Adam; the authors' code has 4e-4. State: two arrays per parameter.
+    With `decouple_lr` the decay is not scaled by the learning rate, as in the authors' code, whose rate is 4e-4. State: two arrays per parameter.
     `update` needs params.
 
     >>> import gradtx as gx
@@ -84,6 +85,5 @@ def laprop(
     """
     return chain(
         scale_by_laprop(b1, b2, eps, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+        *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )

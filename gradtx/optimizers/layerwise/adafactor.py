@@ -75,7 +75,7 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
     min_dim_size_to_factor: int = integer(default=128, ge=1)
     epsilon: Hyper = hyper(default=1e-30, ge=0)
     decay_rate_fn: Any = static(default=_decay_rate_pow, check=function)
-    dims: str = choice("largest", ("largest", "last"), kw_only=True)
+    dims: str = choice(default="largest", options=("largest", "last"), kw_only=True)
     floor: Hyper = hyper(default=0.0, ge=0, kw_only=True)
     dtype_floor: bool = flag(default=False, kw_only=True)
 

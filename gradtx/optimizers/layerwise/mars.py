@@ -25,8 +25,7 @@ from gradtx.core.leafwise import Layerwise
 from gradtx.core.state import Like
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import scale_by_adam
-from gradtx.transforms.decay import add_decayed_weights
-from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.transforms.decay import descend
 
 __all__ = ["ReduceVarianceState", "mars", "reduce_variance"]
 
@@ -88,11 +87,12 @@ def mars(
     *,
     gamma: HyperArg = 0.025,
     max_norm: HyperArg = 1.0,
+    decouple_lr: bool = False,
 ) -> chain:
     """MARS-AdamW, with decoupled weight decay on the leaves that `mask` selects (all by default).
 
     Another method takes AdamW's place in `chain(reduce_variance(b1), method)`: MARS-Lion with `lion`.
-    The defaults are the authors', whose rate is 3e-3. State: three arrays per parameter. `update`
+    The defaults are the authors', whose rate is 3e-3. With `decouple_lr` the decay is not scaled by the rate. State: three arrays per parameter. `update`
     needs params.
 
     >>> import gradtx as gx
@@ -107,6 +107,5 @@ def mars(
     return chain(
         reduce_variance(b1, gamma, max_norm),
         scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
+        *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )
