@@ -21,11 +21,13 @@ What all have in common:
 
 from gradtx.compat.torch.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from gradtx.compat.torch.elementwise import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
+from gradtx.compat.torch.layerwise import Adafactor
 
 __all__ = [
     "ASGD",
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",

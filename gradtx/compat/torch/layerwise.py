@@ -1,0 +1,122 @@
+# ruff: noqa: N802  (PyTorch's names)
+"""Methods that see a leaf as a whole: Adafactor, Muon.
+
+The last links that only PyTorch has:
+
+    scale_by_relative_step    -min(eta, 1 / sqrt(t)) * g - eta * weight_decay * p    (Adafactor)
+    scale_by_matrix_shape     sqrt(max(1, rows / columns)) * g                       (Muon, "original")
+                              0.2 * sqrt(max(rows, columns)) * g                     (Muon, "match_rms_adamw")
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.compat.torch.arguments import before, made, several
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, Limits, hyper
+from gradtx.core.leafwise import Elementwise, Layerwise
+from gradtx.core.value import choice
+from gradtx.optimizers.layerwise.adafactor import scale_by_factored_rms
+from gradtx.transforms.clip import clip_by_block_rms
+from gradtx.transforms.norms import scale_by_param_block_rms
+
+__all__ = ["Adafactor", "scale_by_matrix_shape", "scale_by_relative_step"]
+
+_SHAPES = ("original", "match_rms_adamw")
+
+
+class scale_by_relative_step(Elementwise, needs=("params",)):
+    """The end of Adafactor: the step, its rate at most 1 / sqrt(t), and the decoupled decay, at the full rate.
+
+    >>> import jax.numpy as jnp
+    >>> from gradtx.compat.torch.layerwise import scale_by_relative_step
+    >>> tx = scale_by_relative_step(learning_rate=2.0, weight_decay=0.25)
+    >>> p = jnp.ones(1)
+    >>> print(tx.update(jnp.ones(1), tx.init(p), p)[0])
+    [-1.5]
+    """
+
+    learning_rate: Hyper = hyper(ge=0)
+    weight_decay: Hyper = hyper(default=0.0, ge=0)
+
+    def at_step(self, t: Array) -> Array:
+        return jnp.minimum(self.learning_rate, jnp.asarray(t, jnp.result_type(float)) ** -0.5)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        return -(g * shared + p * (self.learning_rate * self.weight_decay)), slots
+
+
+class scale_by_matrix_shape(Layerwise):
+    """A factor for the shape of a matrix, whose rows are the outputs; other shapes are refused.
+
+    >>> import jax.numpy as jnp
+    >>> from gradtx.compat.torch.layerwise import scale_by_matrix_shape
+    >>> tx = scale_by_matrix_shape("original")
+    >>> print(tx.update(jnp.ones((4, 1)), tx.init(jnp.ones((4, 1))))[0].ravel())
+    [2. 2. 2. 2.]
+    """
+
+    adjust_lr_fn: str = choice(default="original", options=_SHAPES)
+
+    def init_leaf(self, p: Array) -> tuple[()]:
+        if p.ndim != 2:
+            raise ValueError(
+                f"torch.Muon: every parameter must be a matrix, got one of shape {p.shape}. Give the others to "
+                "another optimizer, with gradtx.partition."
+            )
+        return ()
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        rows, columns = g.shape
+        if self.adjust_lr_fn == "match_rms_adamw":
+            return g * (0.2 * math.sqrt(max(rows, columns))), slots
+        return g * math.sqrt(max(1, rows / max(columns, 1))), slots
+
+
+def Adafactor(
+    lr: HyperArg = 1e-2,
+    beta2_decay: Any = -0.8,
+    eps: tuple[Any, HyperArg] = (None, 1e-3),
+    d: HyperArg = 1.0,
+    weight_decay: HyperArg = 0.0,
+    *,
+    foreach: bool | None = None,
+    maximize: bool = False,
+) -> chain:
+    """`torch.optim.Adafactor`: the rate is relative to the parameter's size and at most 1 / sqrt(t); no momentum.
+
+    optax's `adafactor` adds its epsilon to the squared gradient, factors the two largest axes if they are large
+    enough, and scales the decay otherwise. Here the last two axes are always factored, and the estimates are kept
+    above `eps[0]` (None for the `eps` of the dtype, of float32 for the narrower ones). `beta2_decay` is a number or
+    an array.
+
+    >>> from gradtx.compat import torch
+    >>> torch.Adafactor().links[-1]
+    scale_by_relative_step(learning_rate=0.01, weight_decay=0.0)
+    """
+    Limits(le=0).check("torch.Adafactor", "beta2_decay", beta2_decay, schedules=False)
+    Limits(ge=1, infinite=True).check("torch.Adafactor", "d", d)
+    floor, scale = several("Adafactor", "eps", eps)
+    rules = [
+        made(
+            "Adafactor",
+            scale_by_factored_rms,
+            decay_rate=("beta2_decay", -beta2_decay),
+            epsilon=0.0,
+            min_dim_size_to_factor=1,
+            dims="last",
+            floor=floor if floor[1] is not None else 0.0,
+            dtype_floor=floor[1] is None,
+        ),
+        made("Adafactor", clip_by_block_rms, threshold=("d", d)),
+        made("Adafactor", scale_by_param_block_rms, min_scale=scale),
+        made(
+            "Adafactor", scale_by_relative_step, learning_rate=("lr", lr), weight_decay=("weight_decay", weight_decay)
+        ),
+    ]
+    return chain(*before("Adafactor", 0, maximize), *rules)
