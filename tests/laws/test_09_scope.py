@@ -47,10 +47,10 @@ def test_layerwise(case):
 def test_layerwise_is_not_elementwise(case):
     """A rule claims no wider scope than it needs."""
     tx = case.make()
-    g = jnp.asarray([[3.0, 0.1], [0.3, -2.0], [5.0, 0.2]])  # some rules look at the whole leaf from the second step
-    together = trajectory(tx, g[0], g)[0]
-    alone = [trajectory(tx, g[0, i], g[:, i])[0] for i in range(2)]
-    assert not jnp.allclose(together, jnp.stack(alone, axis=1))
+    g = jnp.asarray([[[3.0, 0.1], [0.5, 2.0]], [[0.3, -2.0], [2.0, 0.3]], [[5.0, 0.2], [1.0, 1.0]]])
+    whole = trajectory(tx, g[0], g)[0]
+    alone = [trajectory(tx, g[0, i, j], g[:, i, j])[0] for i in range(2) for j in range(2)]
+    assert not jnp.allclose(whole.reshape(3, 4), jnp.stack(alone, axis=1))
 
 
 def test_treewide_is_not_layerwise():

@@ -98,7 +98,8 @@ def adam_atan2(
 ) -> chain:
     """Adam-atan2, with decoupled weight decay on the leaves that `mask` selects (all by default).
 
-    The defaults are those of adam-atan2-pytorch. With `decouple_lr` the decay is not scaled by the rate. State: two arrays per parameter. `update` needs params.
+    The defaults are those of adam-atan2-pytorch. With `decouple_lr` the decay is not scaled by the
+    learning rate. State: two arrays per parameter. `update` needs params.
 
     >>> import gradtx as gx
     >>> gx.adam_atan2(1e-4)

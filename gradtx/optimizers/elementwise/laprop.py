@@ -72,8 +72,8 @@ def laprop(
 ) -> chain:
     """LaProp, with decoupled weight decay on the leaves that `mask` selects (all by default).
 
-    With `decouple_lr` the decay is not scaled by the learning rate, as in the authors' code, whose rate is 4e-4. State: two arrays per parameter.
-    `update` needs params.
+    With `decouple_lr` the decay is not scaled by the learning rate, as in the authors' code, whose
+    rate is 4e-4. State: two arrays per parameter. `update` needs params.
 
     >>> import gradtx as gx
     >>> gx.laprop(4e-4)

@@ -92,8 +92,8 @@ def mars(
     """MARS-AdamW, with decoupled weight decay on the leaves that `mask` selects (all by default).
 
     Another method takes AdamW's place in `chain(reduce_variance(b1), method)`: MARS-Lion with `lion`.
-    The defaults are the authors', whose rate is 3e-3. With `decouple_lr` the decay is not scaled by the rate. State: three arrays per parameter. `update`
-    needs params.
+    The defaults are the authors', whose rate is 3e-3. With `decouple_lr` the decay is not scaled by
+    the learning rate. State: three arrays per parameter. `update` needs params.
 
     >>> import gradtx as gx
     >>> gx.mars(3e-3)
