@@ -40,6 +40,15 @@ from gradtx.transforms.norms import (
     scale_by_param_block_rms,
 )
 from gradtx.transforms.adaptive_clip import adaptive_grad_clip
+from gradtx.transforms.noise import AddNoiseState, add_noise
+from gradtx.transforms.zero_nans import ZeroNansState, zero_nans
+from gradtx.transforms.apply_every import ApplyEveryState, apply_every
+from gradtx.transforms.privacy import (
+    DifferentiallyPrivateAggregateState,
+    differentially_private_aggregate,
+    per_example_global_norm_clip,
+    per_example_layer_norm_clip,
+)
 
 # Optimizers
 from gradtx.optimizers.elementwise.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
@@ -95,6 +104,15 @@ from gradtx.optimizers.layerwise.fromage import fromage
 from gradtx.optimizers.layerwise.novograd import ScaleByNovogradState, novograd, scale_by_novograd
 from gradtx.optimizers.layerwise.sm3 import ScaleBySM3State, scale_by_sm3, sm3
 from gradtx.optimizers.layerwise.adafactor import FactoredState, adafactor, scale_by_factored_rms
+from gradtx.optimizers.treewide.polyak_sgd import polyak_sgd, scale_by_polyak
+from gradtx.optimizers.treewide.dog import DoGState, DoWGState, dog, dowg, scale_by_dog, scale_by_dowg
+from gradtx.optimizers.layerwise.ldog import ScaleByDistanceOverGradientsState, scale_by_distance_over_gradients
+from gradtx.optimizers.treewide.dadapt_adamw import DAdaptAdamWState, dadapt_adamw, scale_by_dadapt_adamw
+from gradtx.optimizers.treewide.prodigy import ProdigyState, prodigy, scale_by_prodigy
+from gradtx.optimizers.treewide.momo import MomoState, momo, scale_by_momo
+from gradtx.optimizers.treewide.momo_adam import MomoAdamState, momo_adam, scale_by_momo_adam
+from gradtx.optimizers.treewide.noisy_sgd import noisy_sgd
+from gradtx.optimizers.treewide.dpsgd import dpsgd
 
 # Schedules
 from gradtx.schedules.constant import constant_schedule
@@ -158,6 +176,16 @@ __all__ = [
     "scale_by_param_block_norm",
     "scale_by_param_block_rms",
     "adaptive_grad_clip",
+    "AddNoiseState",
+    "add_noise",
+    "ZeroNansState",
+    "zero_nans",
+    "ApplyEveryState",
+    "apply_every",
+    "DifferentiallyPrivateAggregateState",
+    "differentially_private_aggregate",
+    "per_example_global_norm_clip",
+    "per_example_layer_norm_clip",
     # Optimizers
     "ScaleByAdaDeltaState",
     "adadelta",
@@ -253,6 +281,30 @@ __all__ = [
     "FactoredState",
     "adafactor",
     "scale_by_factored_rms",
+    "polyak_sgd",
+    "scale_by_polyak",
+    "DoGState",
+    "DoWGState",
+    "dog",
+    "dowg",
+    "scale_by_dog",
+    "scale_by_dowg",
+    "ScaleByDistanceOverGradientsState",
+    "scale_by_distance_over_gradients",
+    "DAdaptAdamWState",
+    "dadapt_adamw",
+    "scale_by_dadapt_adamw",
+    "ProdigyState",
+    "prodigy",
+    "scale_by_prodigy",
+    "MomoState",
+    "momo",
+    "scale_by_momo",
+    "MomoAdamState",
+    "momo_adam",
+    "scale_by_momo_adam",
+    "noisy_sgd",
+    "dpsgd",
     # Schedules
     "constant_schedule",
     "cosine_decay_schedule",

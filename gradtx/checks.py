@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["choice", "floating", "integer", "keystr", "real", "same_shapes", "shown", "tree_mismatch"]
+__all__ = ["choice", "floating", "integer", "keystr", "pair", "real", "same_shapes", "shown", "tree_mismatch"]
 
 Leaves = Sequence[Any]
 
@@ -95,6 +95,13 @@ def integer(who: str, name: str, value: Any, *, ge: int) -> int:
     if value < ge:
         raise ValueError(f"{who}: {name} must be an integer of at least {ge}, got {value}.")
     return int(value)
+
+
+def pair(who: str, name: str, value: Any) -> tuple[Any, Any]:
+    """`value` as two items; raises a TypeError unless it is a tuple or list of two."""
+    if not (isinstance(value, (tuple, list)) and len(value) == 2):
+        raise TypeError(f"{who}: {name} must be a pair, as in (0.9, 0.999), got {shown(value)}.")
+    return value[0], value[1]
 
 
 def choice(who: str, name: str, value: Any, options: Sequence[Any]) -> Any:

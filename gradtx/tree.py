@@ -13,7 +13,7 @@ from jax import Array, lax
 
 from gradtx import leaf
 
-__all__ = ["nbytes", "norm", "size"]
+__all__ = ["nbytes", "norm", "norm_sq", "number", "size", "vdot"]
 
 
 def size(tree: Any) -> int:
@@ -45,6 +45,50 @@ def norm(tree: Any) -> Array:
     """
     scale, scaled_norm = scaled(tree)
     return scale * scaled_norm
+
+
+def norm_sq(tree: Any) -> Array:
+    """The squared norm of all leaves taken as one vector; beyond the dtype's largest number it is that number.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> float(gx.tree.norm_sq({"a": jnp.float16([300, 400])}))
+    250000.0
+    """
+    n = norm(tree)
+    return jnp.minimum(n * n, jnp.finfo(n.dtype).max)
+
+
+def vdot(a: Any, b: Any) -> Array:
+    """The real part of the inner product of two trees taken as vectors, in float32 or wider; it saturates.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> float(gx.tree.vdot({"a": jnp.ones(3)}, {"a": jnp.arange(3.0)}))
+    3.0
+    """
+    pairs = [
+        (leaf.widen(jnp.asarray(x)), leaf.widen(jnp.asarray(y)))
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        if np.size(x)
+    ]
+    if not pairs:
+        return jnp.zeros(())
+
+    def total(scale: float) -> Array:
+        products = [jnp.sum((jnp.conj(x) * scale * (y * scale)).real) for x, y in pairs]
+        return functools.reduce(lax.add, [x.astype(jnp.result_type(*products)) for x in products])
+
+    plain = total(1.0)
+    info = jnp.finfo(plain.dtype)
+    # A sum that overflows on the way is taken again of smaller terms, so that what cancels may cancel.
+    small = 2.0 ** (-info.maxexp // 2 - 8)
+    exact = lax.cond(jnp.isfinite(plain), lambda: plain, lambda: total(small) / small / small)
+    return jnp.clip(exact, -float(info.max), float(info.max))
+
+
+def number(tree: Any, value: Any) -> Array:
+    """A number that is kept once for a tree: real, and as wide as its widest leaf, float32 at least."""
+    dtypes = [leaf.compute_dtype(jnp.result_type(x)) for x in jax.tree.leaves(tree)]
+    return jnp.asarray(value, functools.reduce(jnp.promote_types, dtypes, np.dtype("float32")))
 
 
 def scaled(tree: Any) -> tuple[Array, Array]:

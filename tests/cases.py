@@ -89,6 +89,7 @@ _LINEAR = {
 }
 _FIRST_VARIANCE = {"finite": "the corrected variance of the first gradient is zero, so the first update is g / eps"}
 _REAL = {"complex": "the method compares signs, which complex numbers do not have"}
+_NOISE = {"rotation": "the noise does not turn with the gradient"}
 _NO_OPTAX = "optax does not have it"
 _TORCH = "optax does not have it; tests/test_torch.py compares with PyTorch"
 _MASK = "{'deep': False, 'w': True}"
@@ -276,8 +277,44 @@ TRANSFORMATIONS = [
         why="optax takes the power in float32, and its decay ignores the learning rate",
     ),
     Case("adafactor(0.1, weight_decay=0.1)", optax=None, why="optax's decay ignores the learning rate"),
+    Case("scale_by_polyak(0.5, max_learning_rate=0.3)"),
+    Case("scale_by_polyak(variant='sps+', eps=0.1)"),
+    Case("polyak_sgd()"),
+    Case("scale_by_dog()", optax=None, why="see dog"),
+    Case("scale_by_dog('learning_rate', 0.1)", optax=None, why="see dog"),
+    Case("dog()"),
+    Case("dog(init_step=('distance', 0.1), weight_decay=0.1)"),
+    Case("dog(init_step=('learning_rate', 0.1))"),
+    Case("scale_by_dowg()", optax=None, why="see dowg"),
+    Case("dowg()"),
+    Case("dowg(init_estim_sq_dist=0.1, weight_decay=0.1)"),
+    Case(
+        "scale_by_distance_over_gradients(global_scale=0.5)",
+        optax="scale_by_distance_over_gradients(global_scale=0.5, param_dtype='float64')",
+        why="optax keeps the first parameters in float32 unless told otherwise",
+    ),
+    Case("scale_by_dadapt_adamw()", optax="dadapt_adamw()", why="optax has the rule as a whole"),
+    Case("dadapt_adamw(0.5, weight_decay=0.1, estim_lr0=1e-2)"),
+    Case(f"dadapt_adamw(weight_decay=0.1, mask={_MASK}, decouple_lr=True)", optax=None, why=_NO_OPTAX),
+    Case("scale_by_prodigy()", optax="prodigy()", why="optax has the rule as a whole"),
+    Case("prodigy(0.5, weight_decay=0.1, estim_lr0=1e-2)"),
+    Case("prodigy(estim_lr0=1e-2, estim_lr_coef=2.0, beta3=0.9, safeguard_warmup=True)"),
+    Case("scale_by_momo()", optax="momo()", why="optax has the rule as a whole"),
+    Case("momo(0.5, weight_decay=0.1, lower_bound=1.0, adapt_lower_bound=True)"),
+    Case("scale_by_momo_adam()", optax="momo_adam()", why="optax has the rule as a whole"),
+    Case("momo_adam(0.5, weight_decay=0.1, lower_bound=1.0, adapt_lower_bound=True)"),
+    Case("add_noise(0.01, 0.55, 1)", unless=_NOISE),
+    Case("noisy_sgd(0.1, key=2)", unless=_NOISE),
+    Case("zero_nans()"),
+    Case("apply_every(2)", unless=_LINEAR),
     Case("yogi(0.1)"),
     Case("yogi(0.1, nu_floor=1e-3)", optax=None, why=_NO_OPTAX),
+]
+
+# Their gradients have the examples along the first axis, so no law about trees like the parameters applies to them.
+PER_EXAMPLE = [
+    Case("differentially_private_aggregate(0.5, 0.3, key=1)"),
+    Case("dpsgd(0.1, 0.5, 0.3, seed=1, momentum=0.9)"),
 ]
 
 SCHEDULES = [

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import gradtx as gx
-from tests.cases import SCHEDULES, TRANSFORMATIONS
+from tests.cases import PER_EXAMPLE, SCHEDULES, TRANSFORMATIONS
 
 ROOT = pathlib.Path(gx.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -84,7 +84,7 @@ def constructors():
 
 @pytest.mark.parametrize("name", list(constructors()))
 def test_every_constructor_is_in_the_registry(name):
-    expressions = [case.expression + " " + (case.optax or "") for case in TRANSFORMATIONS + SCHEDULES]
+    expressions = [case.expression + " " + (case.optax or "") for case in TRANSFORMATIONS + PER_EXAMPLE + SCHEDULES]
     assert any(name + "(" in expression for expression in expressions), f"list {name} in tests/cases.py"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from gradtx import checks
 from gradtx.core.value import FrozenTree
 
-__all__ = ["check", "selected"]
+__all__ = ["check", "each", "selected"]
 
 
 def check(who: str, name: str, value: Any) -> Any:
@@ -44,3 +44,9 @@ def selected(who: str, mask: Any, params: Any) -> list[bool] | None:
     except ValueError:
         raise checks.tree_mismatch(who, "mask", mask.tree, "params", params) from None
     return jax.tree.leaves(full)
+
+
+def each(who: str, mask: Any, params: Any) -> list[bool]:
+    """For each leaf of `params`, whether the mask selects it."""
+    found = selected(who, mask, params)
+    return [True] * len(jax.tree.leaves(params)) if found is None else found

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 import gradtx as gx
-from tests.cases import SCHEDULES, TRANSFORMATIONS, halving, negate
+from tests.cases import PER_EXAMPLE, SCHEDULES, TRANSFORMATIONS, halving, negate
 
-ALL = TRANSFORMATIONS + SCHEDULES
+ALL = TRANSFORMATIONS + PER_EXAMPLE + SCHEDULES
 
 
 @pytest.mark.parametrize("case", ALL, ids=str)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -39,8 +38,8 @@ class ScaleByNovogradState(NamedTuple):
 class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)):
     """The rule of NovoGrad, without the learning rate.
 
-    `b1` and `b2` lie in [0, 1]; `eps`, `eps_root` and `weight_decay`, which acts on the leaves that `mask` selects, are
-    not negative. The first moment is kept in `mu_dtype`, at least float32 by default.
+    `b1` and `b2` lie in [0, 1]; `eps`, `eps_root` and `weight_decay`, on the leaves that `decay_mask` selects,
+    are not negative. The first moment is kept in `mu_dtype`, at least float32 by default.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_novograd()
@@ -55,19 +54,15 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
     eps_root: Hyper = hyper(default=0.0, ge=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
     mu_dtype: Any = dtype(default=None)
-    mask: Any = static(default=None, check=masks.check)
+    decay_mask: Any = static(default=None, check=masks.check)
 
     def init_leaf(self, p: Array) -> tuple[Array, Array]:
         return leaf.full(p, dtype=self.mu_dtype), leaf.full(jnp.zeros((), jnp.result_type(p)), real=True)
 
-    def where(self, params: Any) -> None:
-        """Every leaf: the mask is the decay's alone."""
-
     def measure(
         self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any
     ) -> tuple[Any, tuple[()]]:
-        n = len(jax.tree.leaves(updates))
-        decays = masks.selected(type(self).__name__, self.mask, params) or [True] * n
+        decays = masks.each(type(self).__name__, self.decay_mask, params)
         return EachLeaf((t == 1, self.weight_decay * decayed) for decayed in decays), ()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
@@ -94,5 +89,5 @@ def novograd(
     >>> gx.novograd(1e-2).links[0]
     scale_by_novograd(b1=0.9, b2=0.25, eps=1e-06, eps_root=0.0, weight_decay=0.0)
     """
-    rule = scale_by_novograd(b1, b2, eps, eps_root, weight_decay, mask=mask)
+    rule = scale_by_novograd(b1, b2, eps, eps_root, weight_decay, decay_mask=mask)
     return chain(rule, scale_by_learning_rate(learning_rate))

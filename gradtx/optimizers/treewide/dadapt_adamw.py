@@ -1,0 +1,115 @@
+"""D-Adaptation for AdamW: an estimate of the distance to the solution is the learning rate.
+
+    l_t = d_t * eta_t * sqrt(1 - b2^t) / (1 - b1^t),   c = sqrt(b2)
+    n_t = c * n_(t-1) + (1 - c) * l_t * <g_t, s_(t-1) / (sqrt(v_(t-1)) + eps)>
+    m_t = b1 * m_(t-1) + (1 - b1) * l_t * g_t
+    v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2
+    s_t = c * s_(t-1) + (1 - c) * l_t * g_t
+    x_(t+1) = x_t - m_t / (sqrt(v_t) + eps) - l_t * weight_decay * x_t
+    d_(t+1) = max(d_t, n_t / ((1 - c) * |s_t|_1))
+
+Defazio and Mishchenko, 2023, "Learning-Rate-Free Learning by D-Adaptation", algorithm 5. While all gradients are
+zero the estimate stays.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf, tree
+from gradtx.core import mask as masks
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import EachLeaf, Treewide
+from gradtx.core.state import Like, Once
+from gradtx.core.value import flag, static
+
+__all__ = ["DAdaptAdamWState", "dadapt_adamw", "scale_by_dadapt_adamw"]
+
+
+class DAdaptAdamWState(NamedTuple):
+    """The steps taken, m, v and s, the estimate d, and n."""
+
+    count: Array
+    exp_avg: Like
+    exp_avg_sq: Like
+    grad_sum: Like
+    estim_lr: Once
+    numerator_weighted: Once
+
+
+class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",)):
+    """The rule of D-Adaptation for AdamW: it descends by itself.
+
+    `b1` and `b2` lie in [0, 1); `learning_rate`, a factor of the estimate, `eps` and `weight_decay`, on the leaves that
+    `decay_mask` selects, are not negative; `estim_lr0`, the first estimate, is positive.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_dadapt_adamw(estim_lr0=0.5)
+    >>> p = jnp.zeros(2)
+    >>> print(tx.update(jnp.array([2.0, -8.0]), tx.init(p), p)[0].round(3))
+    [-0.5  0.5]
+    """
+
+    learning_rate: Hyper = hyper(default=1.0, ge=0)
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    estim_lr0: Hyper = hyper(default=1e-6, gt=0)
+    weight_decay: Hyper = hyper(default=0.0, ge=0)
+    decay_mask: Any = static(default=None, check=masks.check)
+    decouple_lr: bool = flag(default=False, kw_only=True)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array, Array]:
+        return leaf.full(p), leaf.full(p, real=True), leaf.full(p)
+
+    def init_once(self, params: Any) -> tuple[Array, Array]:
+        return tree.number(params, self.estim_lr0), tree.number(params, 0.0)
+
+    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        _, v, s = slots
+        d, numerator = once
+        c = jnp.sqrt(self.b2)
+        rate = d * self.learning_rate * jnp.sqrt(leaf.one_minus_power(self.b2, t)) / leaf.one_minus_power(self.b1, t)
+        weighted = jax.tree.map(lambda s, v: s / (leaf.root(v) + self.eps), s, v)
+        numerator = numerator * c + (1 - c) * rate * tree.vdot(updates, weighted)
+        sums = jax.tree.map(lambda s, g: jnp.sum(jnp.abs(s * c + leaf.bounded(g) * ((1 - c) * rate))), s, updates)
+        length = tree.number(params, sum(jax.tree.leaves(sums)))
+        estimate = jnp.where(length > 0, numerator / jnp.where(length > 0, length * (1 - c), 1), 0)
+        decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
+        decays = masks.each(type(self).__name__, self.decay_mask, params)
+        return EachLeaf((rate, c, decay * decayed) for decayed in decays), (jnp.maximum(d, estimate), numerator)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        rate, c, decay = shared
+        m = leaf.moment(slots[0], g * rate, self.b1)
+        v = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
+        s = slots[2] * c + leaf.bounded(g) * ((1 - c) * rate)
+        return -p * decay - m / (leaf.root(v) + self.eps), (m, v, s)
+
+
+def dadapt_adamw(
+    learning_rate: HyperArg = 1.0,
+    betas: tuple[HyperArg, HyperArg] = (0.9, 0.999),
+    eps: HyperArg = 1e-8,
+    estim_lr0: HyperArg = 1e-6,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    *,
+    decouple_lr: bool = False,
+) -> chain:
+    """D-Adaptation for AdamW. State: three arrays per parameter. `update` needs params.
+
+    The decay is scaled by the estimated rate, unless `decouple_lr`.
+
+    >>> import gradtx as gx
+    >>> gx.dadapt_adamw(weight_decay=0.1).links[0].weight_decay
+    0.1
+    """
+    b1, b2 = checks.pair("dadapt_adamw", "betas", betas)
+    settings = (b1, b2, eps, estim_lr0, weight_decay, mask)
+    return chain(scale_by_dadapt_adamw(learning_rate, *settings, decouple_lr=decouple_lr))

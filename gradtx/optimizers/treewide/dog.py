@@ -1,0 +1,158 @@
+"""DoG: the step size is the distance travelled over the root of the sum of squared gradient norms.
+
+    r_t = max(r_(t-1), |x_t - x_1|)
+    G_t = G_(t-1) + |g_t|^2
+    u_t = g_t * r_t / sqrt(G_t + eps)
+
+Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size Schedule",
+section 2. r_0 is small: `init_step` is ('heuristic', c) for c * (1 + |x_1|), ('distance', r) for r itself, or
+('learning_rate', eta), whose first step is eta * g. DoWG weighs the gradients by the distance:
+
+    d_t = max(d_(t-1), |x_t - x_1|^2)
+    v_t = v_(t-1) + d_t * |g_t|^2
+    u_t = g_t * d_t / (sqrt(v_t) + eps)
+
+Khaled, Mishchenko and Jin, 2023, "DoWG Unleashed: An Efficient Universal Parameter-Free Gradient Descent Method".
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf, tree
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Treewide
+from gradtx.core.state import Like, Once
+from gradtx.core.value import choice
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["DoGState", "DoWGState", "dog", "dowg", "scale_by_dog", "scale_by_dowg"]
+
+_KINDS = ("heuristic", "distance", "learning_rate")
+
+
+class DoGState(NamedTuple):
+    """The steps taken, x_1, the largest distance, and the sum of squared norms."""
+
+    count: Array
+    init_params: Like
+    max_dist: Once
+    sum_sq_norm_grads: Once
+
+
+class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
+    """The rule of DoG. `init_step_value` and `eps` are not negative.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_dog("distance", 0.5, eps=0.0)
+    >>> p = jnp.zeros(2)
+    >>> print(tx.update(jnp.array([3.0, 4.0]), tx.init(p), p)[0].round(3))
+    [0.3 0.4]
+    """
+
+    init_step: str = choice("heuristic", _KINDS)
+    init_step_value: Hyper = hyper(default=1e-6, ge=0)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.copy(p),)
+
+    def init_once(self, params: Any) -> tuple[Array, Array]:
+        first = 0.0 if self.init_step == "learning_rate" else self.init_step_value
+        if self.init_step == "heuristic":
+            first = first * (1 + tree.norm(params))
+        return tree.number(params, first), tree.number(params, 0.0)
+
+    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        farthest, total = once
+        farthest = jnp.maximum(farthest, tree.norm(jax.tree.map(jnp.subtract, params, slots[0])))
+        total = leaf.finite_sum(total, tree.norm_sq(updates))
+        rate = farthest / leaf.root(total, self.eps)
+        if self.init_step == "learning_rate":
+            rate = jnp.where(t == 1, self.init_step_value, rate)
+        return rate, (farthest, total)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        return g * shared, slots
+
+
+def dog(
+    learning_rate: HyperArg = 1.0,
+    init_step: tuple[str, HyperArg] = ("heuristic", 1e-6),
+    eps: HyperArg = 1e-8,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+) -> chain:
+    """DoG; the decay is an L2 penalty. State: one array per parameter. `update` needs params.
+
+    The iterates' average, weighted by polynomial decay, is what the paper evaluates.
+
+    >>> import gradtx as gx
+    >>> gx.dog().links[1]
+    scale_by_dog(init_step_value=1e-06, eps=1e-08)
+    """
+    if not (isinstance(init_step, tuple) and len(init_step) == 2):
+        raise TypeError(f"dog: init_step must be a pair such as ('distance', 1e-3), got {checks.shown(init_step)}.")
+    rule = scale_by_dog(*init_step, eps)
+    return chain(add_decayed_weights(weight_decay, mask), rule, scale_by_learning_rate(learning_rate))
+
+
+class DoWGState(NamedTuple):
+    """The steps taken, x_1, the weighted sum of squared norms, and the largest squared distance."""
+
+    count: Array
+    init_params: Like
+    weighted_sq_norm_grads: Once
+    estim_sq_dist: Once
+
+
+class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):
+    """The rule of DoWG. `init_estim_sq_dist`, the first d, and `eps` (both 1e-4 by default) are not negative.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_dowg(0.25, eps=0.0)
+    >>> p = jnp.zeros(2)
+    >>> print(tx.update(jnp.array([3.0, 4.0]), tx.init(p), p)[0].round(3))
+    [0.3 0.4]
+    """
+
+    init_estim_sq_dist: Hyper = hyper(default=1e-4, ge=0)
+    eps: Hyper = hyper(default=1e-4, ge=0)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.copy(p),)
+
+    def init_once(self, params: Any) -> tuple[Array, Array]:
+        return tree.number(params, 0.0), tree.number(params, self.init_estim_sq_dist)
+
+    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        weighted, farthest = once
+        farthest = jnp.maximum(farthest, tree.norm_sq(jax.tree.map(jnp.subtract, params, slots[0])))
+        weighted = leaf.finite_sum(weighted, farthest * tree.norm_sq(updates))
+        return farthest / (leaf.root(weighted) + self.eps), (weighted, farthest)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        return g * shared, slots
+
+
+def dowg(
+    learning_rate: HyperArg = 1.0,
+    init_estim_sq_dist: HyperArg | None = None,
+    eps: HyperArg = 1e-4,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+) -> chain:
+    """DoWG; the first squared distance is `eps` unless given. State: one array per parameter. `update` needs params.
+
+    >>> import gradtx as gx
+    >>> gx.dowg().links[1]
+    scale_by_dowg(init_estim_sq_dist=0.0001, eps=0.0001)
+    """
+    rule = scale_by_dowg(eps if init_estim_sq_dist is None else init_estim_sq_dist, eps)
+    return chain(add_decayed_weights(weight_decay, mask), rule, scale_by_learning_rate(learning_rate))

@@ -1,0 +1,34 @@
+"""Differentially private gradient descent: descent on the private average of per-example gradients.
+
+Abadi et al., 2016, "Deep Learning with Differential Privacy", algorithm 1.
+"""
+
+from __future__ import annotations
+
+from gradtx.core.chain import chain
+from gradtx.core.hyper import HyperArg
+from gradtx.optimizers.elementwise.sgd import sgd
+from gradtx.transforms.privacy import differentially_private_aggregate
+
+__all__ = ["dpsgd"]
+
+
+def dpsgd(
+    learning_rate: HyperArg,
+    l2_norm_clip: HyperArg,
+    noise_multiplier: HyperArg,
+    seed: int,
+    momentum: HyperArg | None = None,
+    nesterov: bool = False,
+) -> chain:
+    """Private gradient descent; the gradients have the examples along their first axis.
+
+    State: a random key; with momentum, one array per parameter. The privacy that is spent is to be accounted for
+    outside.
+
+    >>> import gradtx as gx
+    >>> gx.dpsgd(0.1, l2_norm_clip=1.0, noise_multiplier=1.1, seed=0).links[0]
+    differentially_private_aggregate(l2_norm_clip=1.0, noise_multiplier=1.1)
+    """
+    aggregate = differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed)
+    return chain(aggregate, *sgd(learning_rate, momentum, nesterov).links)

@@ -1,0 +1,110 @@
+"""MoMo: momentum whose step size is the one at which a model of the loss reaches its lower bound.
+
+    d_t = beta * d_(t-1) + (1 - beta) * g_t                  d_1 = g_1, and so for f and gamma
+    f_t = beta * f_(t-1) + (1 - beta) * value_t
+    gamma_t = beta * gamma_(t-1) + (1 - beta) * <g_t, x_t>
+    h_t = (1 + eta_t * weight_decay) * (f_t - lb_t - gamma_t) + <d_t, x_t>
+    x_(t+1) = (x_t - min(eta_t, max(h_t, 0) / |d_t|^2) * d_t), shrunk by 1 / (1 + eta_t * weight_decay)
+
+Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 1; as in the authors' code the
+shrinking acts on x_t alone. With `adapt_lower_bound` lb_t is estimated (algorithm 3). MoMo-Adam is
+algorithm 2, in `momo_adam.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf, tree
+from gradtx.core import mask as masks
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import EachLeaf, Treewide
+from gradtx.core.state import Like, Once
+from gradtx.core.value import flag, static
+
+__all__ = ["MomoState", "momo", "scale_by_momo"]
+
+
+class MomoState(NamedTuple):
+    """The steps taken, the averages of gradient, loss and <g, x>, and the lower bound."""
+
+    count: Array
+    exp_avg: Like
+    barf: Once
+    gamma: Once
+    lb: Once
+
+
+class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
+    """The rule of MoMo: it descends by itself. `update` needs params and `value`, the loss.
+
+    `learning_rate`, the largest step size, and `weight_decay`, on the leaves that `decay_mask` selects, are not
+    negative; `beta` lies in [0, 1); `lower_bound` (default 0) bounds the loss from below.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_momo(10.0)
+    >>> p = g = jnp.array([2.0, 0.0])  # the gradient of |p|^2 / 2
+    >>> print(tx.update(g, tx.init(p), p, value=2.0)[0])  # half way: a linear model reaches 0 there
+    [-1. -0.]
+    """
+
+    learning_rate: Hyper = hyper(default=1.0, ge=0)
+    beta: Hyper = hyper(default=0.9, ge=0, lt=1)
+    lower_bound: Hyper = hyper(default=0.0)
+    weight_decay: Hyper = hyper(default=0.0, ge=0)
+    adapt_lower_bound: bool = flag(default=False)
+    decay_mask: Any = static(default=None, check=masks.check)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.full(p),)
+
+    def init_once(self, params: Any) -> tuple[Array, Array, Array]:
+        return tuple(tree.number(params, x) for x in (0.0, 0.0, self.lower_bound))  # pyright: ignore[reportReturnType]
+
+    def measure(
+        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, value: Any
+    ) -> tuple[Any, tuple[Array, ...]]:
+        average, inner, lb = once
+        beta = jnp.where(t == 1, 0, self.beta)
+        d = jax.tree.map(lambda d, g: leaf.moment(d, g, beta), slots[0], updates)
+        average = leaf.moment(average, jnp.asarray(value, average.dtype), beta)
+        inner = leaf.moment(inner, tree.vdot(updates, params), beta)
+        square, along = tree.norm_sq(d), tree.vdot(d, params)
+        grown = 1 + self.learning_rate * self.weight_decay
+        if self.adapt_lower_bound:
+            reachable = grown * (average - inner) + along
+            lb = jnp.where(reachable < grown * lb, jnp.maximum(reachable / (2 * grown), self.lower_bound), lb)
+        rise = jnp.maximum(grown * (average - lb - inner) + along, 0)
+        step = jnp.where(square > 0, jnp.minimum(rise / jnp.where(square > 0, square, 1), self.learning_rate), 0)
+        if self.adapt_lower_bound:
+            lb = jnp.maximum(average + along - inner - 0.5 * step * square, self.lower_bound)
+        shrink = self.learning_rate * self.weight_decay / grown
+        decays = masks.each(type(self).__name__, self.decay_mask, params)
+        return EachLeaf((beta, step, shrink * decayed) for decayed in decays), (average, inner, lb)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        beta, step, shrink = shared
+        d = leaf.moment(slots[0], g, beta)
+        return -p * shrink - d * step, (d,)
+
+
+def momo(
+    learning_rate: HyperArg = 1.0,
+    beta: HyperArg = 0.9,
+    lower_bound: HyperArg = 0.0,
+    weight_decay: HyperArg = 0.0,
+    adapt_lower_bound: bool = False,
+    mask: Any = None,
+) -> chain:
+    """MoMo. State: one array per parameter. `update` needs params and `value`, the loss.
+
+    >>> import gradtx as gx
+    >>> gx.momo(0.5).links[0].learning_rate
+    0.5
+    """
+    return chain(scale_by_momo(learning_rate, beta, lower_bound, weight_decay, adapt_lower_bound, mask))

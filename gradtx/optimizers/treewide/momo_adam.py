@@ -1,0 +1,122 @@
+"""MoMo-Adam: Adam's direction, with the step size at which a model of the loss reaches its lower bound.
+
+    m_t, v_t as in Adam, D_t = eps + sqrt(v_t / (1 - b2^t)), c_t = 1 - b1^t
+    f_t = b1 * f_(t-1) + (1 - b1) * value_t
+    gamma_t = b1 * gamma_(t-1) + (1 - b1) * <g_t, x_t>
+    h_t = (1 + eta_t * weight_decay) * (f_t - c_t * lb_t - gamma_t) + <m_t, x_t>
+    u_t = min(eta_t / c_t, max(h_t, 0) / <m_t, m_t / D_t>) * m_t / D_t
+    x_(t+1) = x_t - u_t - x_t * eta_t * weight_decay / (1 + eta_t * weight_decay)
+
+Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf, tree
+from gradtx.core import mask as masks
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import EachLeaf, Treewide
+from gradtx.core.state import Like, Once
+from gradtx.core.value import flag, static
+
+__all__ = ["MomoAdamState", "momo_adam", "scale_by_momo_adam"]
+
+
+class MomoAdamState(NamedTuple):
+    """The steps taken, Adam's moments, the averages of the loss and of <g, x>, and the lower bound."""
+
+    count: Array
+    exp_avg: Like
+    exp_avg_sq: Like
+    barf: Once
+    gamma: Once
+    lb: Once
+
+
+class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value")):
+    """The rule of MoMo-Adam: it descends by itself. `update` needs params and `value`, the loss.
+
+    `learning_rate`, the largest step size, `eps` and `weight_decay`, on the leaves that `decay_mask` selects, are not
+    negative; `b1` and `b2` lie in [0, 1); `lower_bound` (default 0) bounds the loss from below.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_momo_adam(0.5)
+    >>> p = g = jnp.array([2.0, 0.0])
+    >>> print(tx.update(g, tx.init(p), p, value=2.0)[0].round(3))
+    [-0.5 -0. ]
+    """
+
+    learning_rate: Hyper = hyper(default=1e-2, ge=0)
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    lower_bound: Hyper = hyper(default=0.0)
+    weight_decay: Hyper = hyper(default=0.0, ge=0)
+    adapt_lower_bound: bool = flag(default=False)
+    decay_mask: Any = static(default=None, check=masks.check)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p), leaf.full(p, real=True)
+
+    def init_once(self, params: Any) -> tuple[Array, Array, Array]:
+        return tuple(tree.number(params, x) for x in (0.0, 0.0, self.lower_bound))  # pyright: ignore[reportReturnType]
+
+    def _direction(self, g: Array, m: Array, v: Array, left: Any) -> tuple[Array, Array, Array]:
+        """The new moments, and m / D."""
+        m = leaf.moment(m, g, self.b1)
+        v = leaf.moment(v, leaf.abs_sq(g), self.b2)
+        return m, v, m / (leaf.root(v / left) + self.eps)
+
+    def measure(
+        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, value: Any
+    ) -> tuple[Any, tuple[Array, ...]]:
+        average, inner, lb = once
+        c, left = leaf.one_minus_power(self.b1, t), leaf.one_minus_power(self.b2, t)
+        m = jax.tree.map(lambda m, g: leaf.moment(m, g, self.b1), slots[0], updates)
+        u = jax.tree.map(lambda g, m, v: self._direction(g, m, v, left)[2], updates, *slots)
+        average = leaf.moment(average, jnp.asarray(value, average.dtype), self.b1)
+        inner = leaf.moment(inner, tree.vdot(updates, params), self.b1)
+        square, along = tree.vdot(m, u), tree.vdot(m, params)
+        grown = 1 + self.learning_rate * self.weight_decay
+        if self.adapt_lower_bound:
+            reachable = grown * (average - inner) + along
+            lower = jnp.maximum(reachable / (2 * c * grown), self.lower_bound)
+            lb = jnp.where(reachable < grown * c * lb, lower, lb)
+        rise = jnp.maximum(grown * (average - c * lb - inner) + along, 0)
+        step = jnp.where(square > 0, jnp.minimum(rise / jnp.where(square > 0, square, 1), self.learning_rate / c), 0)
+        if self.adapt_lower_bound:
+            lb = jnp.maximum((average + along - inner - 0.5 * step * square) / c, self.lower_bound)
+        shrink = self.learning_rate * self.weight_decay / grown
+        decays = masks.each(type(self).__name__, self.decay_mask, params)
+        return EachLeaf((left, step, shrink * decayed) for decayed in decays), (average, inner, lb)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        left, step, shrink = shared
+        m, v, u = self._direction(g, *slots, left)
+        return -p * shrink - u * step, (m, v)
+
+
+def momo_adam(
+    learning_rate: HyperArg = 1e-2,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    lower_bound: HyperArg = 0.0,
+    weight_decay: HyperArg = 0.0,
+    adapt_lower_bound: bool = False,
+    mask: Any = None,
+) -> chain:
+    """MoMo-Adam. State: two arrays per parameter. `update` needs params and `value`, the loss.
+
+    >>> import gradtx as gx
+    >>> gx.momo_adam().links[0].learning_rate
+    0.01
+    """
+    return chain(scale_by_momo_adam(learning_rate, b1, b2, eps, lower_bound, weight_decay, adapt_lower_bound, mask))

@@ -1,0 +1,23 @@
+"""Noisy gradient descent: normal noise of variance eta / t^gamma is added to the gradient.
+
+Neelakantan et al., 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks".
+"""
+
+from __future__ import annotations
+
+from gradtx.core.chain import chain
+from gradtx.core.hyper import HyperArg
+from gradtx.transforms.noise import add_noise
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["noisy_sgd"]
+
+
+def noisy_sgd(learning_rate: HyperArg, eta: HyperArg = 0.01, gamma: HyperArg = 0.55, key: int = 0) -> chain:
+    """Gradient descent with fading noise; `key` is the seed. State: one random key.
+
+    >>> import gradtx as gx
+    >>> gx.noisy_sgd(0.1)
+    chain(add_noise(eta=0.01, gamma=0.55), scale_by_learning_rate(learning_rate=0.1))
+    """
+    return chain(add_noise(eta, gamma, key), scale_by_learning_rate(learning_rate))

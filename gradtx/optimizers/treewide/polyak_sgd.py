@@ -1,0 +1,74 @@
+"""Polyak's step size: as long as the gap of the value asks for.
+
+    u = g * min((f - f_min) / (|g|^2 + eps), max_learning_rate),   and 0 where g is zero
+
+Polyak, 1987, "Introduction to Optimization", section 5.3; with the bound it is SPS of Loizou et al., 2021,
+"Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast Convergence". The variant 'sps+' takes a
+negative gap for zero (Garrigos, Gower and Schaipp, 2023, "Function Value Learning").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import tree
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Treewide
+from gradtx.core.value import choice
+from gradtx.optimizers.elementwise.sgd import sgd
+
+__all__ = ["polyak_sgd", "scale_by_polyak"]
+
+
+class scale_by_polyak(Treewide, needs=("value",)):
+    """The tree scaled by Polyak's step size; `update` needs `value`, the loss at the parameters.
+
+    `f_min` (default 0) is the least value of the loss; `max_learning_rate` is positive, `eps` not negative.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_polyak(max_learning_rate=10.0)
+    >>> g = jnp.array([2.0, 0.0])
+    >>> print(tx.update(g, tx.init(g), value=6.0)[0])  # 6 / 4
+    [3. 0.]
+    """
+
+    f_min: Hyper = hyper(default=0.0)
+    max_learning_rate: Hyper = hyper(default=1.0, gt=0, infinite=True)
+    eps: Hyper = hyper(default=0.0, ge=0)
+    variant: str = choice("sps", ("sps", "sps+"))
+
+    def measure(
+        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, value: Any
+    ) -> tuple[Array, tuple[()]]:
+        square = tree.norm_sq(updates)
+        gap = (value - self.f_min) * jnp.ones_like(square)
+        if self.variant == "sps+":
+            gap = jnp.maximum(gap, 0)
+        divisor = jnp.maximum(square + self.eps, jnp.finfo(square.dtype).tiny)
+        step = jnp.minimum(gap / divisor, self.max_learning_rate)
+        return jnp.where(square > 0, step, 0), ()
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        return g * shared, slots
+
+
+def polyak_sgd(
+    max_learning_rate: HyperArg = 1.0,
+    scaling: HyperArg = 1.0,
+    f_min: HyperArg = 0.0,
+    eps: HyperArg = 0.0,
+    variant: str = "sps",
+) -> chain:
+    """Gradient descent with Polyak's step size, of the gradient times `scaling`. State: none.
+
+    `update` needs `value`, the loss at the parameters.
+
+    >>> import gradtx as gx
+    >>> gx.polyak_sgd()
+    chain(scale_by_learning_rate(learning_rate=1.0), scale_by_polyak(f_min=0.0, max_learning_rate=1.0, eps=0.0))
+    """
+    return chain(*sgd(scaling).links, scale_by_polyak(f_min, max_learning_rate, eps, variant))

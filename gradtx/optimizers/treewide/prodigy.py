@@ -1,0 +1,131 @@
+"""Prodigy: D-Adaptation with weights that grow with the estimate, so that it is found sooner.
+
+    l_t = d_t * eta_t * sqrt(1 - b2^t) / (1 - b1^t)
+    n_t = beta3 * n_(t-1) + d_t / d_0 * l_t * <g_t, x_1 - x_t>
+    s_t = beta3 * s_(t-1) + l_t * d_t * g_t / d_0                  (safeguard_warmup: d_t for l_t)
+    m_t = b1 * m_(t-1) + (1 - b1) * d_t * g_t
+    v_t = b2 * v_(t-1) + (1 - b2) * |d_t * g_t|^2
+    d_(t+1) = max(d_t, estim_lr_coef * n_t / |s_t|_1)
+    x_(t+1) = x_t - l_t * m_t / (sqrt(v_t) + d_(t+1) * eps) - l_t * weight_decay * x_t
+
+Mishchenko and Defazio, 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", algorithm 4 and the
+authors' code. While all gradients are zero the estimate stays.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf, tree
+from gradtx.core import mask as masks
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import EachLeaf, Treewide
+from gradtx.core.state import Like, Once
+from gradtx.core.value import flag, static
+
+__all__ = ["ProdigyState", "prodigy", "scale_by_prodigy"]
+
+
+class ProdigyState(NamedTuple):
+    """The steps taken, m, v, s and x_1, the estimate d, and n."""
+
+    count: Array
+    exp_avg: Like
+    exp_avg_sq: Like
+    grad_sum: Like
+    params0: Like
+    estim_lr: Once
+    numerator_weighted: Once
+
+
+class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",)):
+    """The rule of Prodigy: it descends by itself.
+
+    `b1`, `b2` and `beta3` lie in [0, 1); `learning_rate`, a factor of the estimate, `eps`, `estim_lr_coef` and
+    `weight_decay`, on the leaves that `decay_mask` selects, are not negative; `estim_lr0`, the first estimate d_0, is
+    positive.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_prodigy(estim_lr0=0.5)
+    >>> p = jnp.zeros(2)
+    >>> print(tx.update(jnp.array([2.0, -8.0]), tx.init(p), p)[0].round(3))
+    [-0.5  0.5]
+    """
+
+    learning_rate: Hyper = hyper(default=1.0, ge=0)
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    beta3: Hyper = hyper(default=0.999**0.5, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    estim_lr0: Hyper = hyper(default=1e-6, gt=0)
+    estim_lr_coef: Hyper = hyper(default=1.0, ge=0)
+    weight_decay: Hyper = hyper(default=0.0, ge=0)
+    safeguard_warmup: bool = flag(default=False)
+    decay_mask: Any = static(default=None, check=masks.check)
+    decouple_lr: bool = flag(default=False, kw_only=True)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array, Array, Array]:
+        return leaf.full(p), leaf.full(p, real=True), leaf.full(p), leaf.copy(p)
+
+    def init_once(self, params: Any) -> tuple[Array, Array]:
+        return tree.number(params, self.estim_lr0), tree.number(params, 0.0)
+
+    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        _, _, s, start = slots
+        d, numerator = once
+        rate = d * self.learning_rate * jnp.sqrt(leaf.one_minus_power(self.b2, t)) / leaf.one_minus_power(self.b1, t)
+        weight = (d if self.safeguard_warmup else rate) * d / self.estim_lr0
+        toward = tree.vdot(updates, jax.tree.map(jnp.subtract, start, params))
+        numerator = numerator * self.beta3 + d / self.estim_lr0 * rate * toward
+        sums = jax.tree.map(lambda s, g: jnp.sum(jnp.abs(self._grad_sum(s, g, weight))), s, updates)
+        length = tree.number(params, sum(jax.tree.leaves(sums)))
+        estimate = jnp.where(length > 0, self.estim_lr_coef * numerator / jnp.where(length > 0, length, 1), 0)
+        new_d = jnp.maximum(d, estimate)
+        decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
+        decays = masks.each(type(self).__name__, self.decay_mask, params)
+        return EachLeaf((d, rate, weight, new_d * self.eps, decay * x) for x in decays), (new_d, numerator)
+
+    def _grad_sum(self, s: Array, g: Array, weight: Any) -> Array:
+        return s * self.beta3 + leaf.bounded(g) * weight
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        d, rate, weight, eps, decay = shared
+        m = leaf.moment(slots[0], g * d, self.b1)
+        v = leaf.moment(slots[1], leaf.abs_sq(g * d), self.b2)
+        s = self._grad_sum(slots[2], g, weight)
+        return -p * decay - m / (leaf.root(v) + eps) * rate, (m, v, s, slots[3])
+
+
+def prodigy(
+    learning_rate: HyperArg = 1.0,
+    betas: tuple[HyperArg, HyperArg] = (0.9, 0.999),
+    beta3: HyperArg | None = None,
+    eps: HyperArg = 1e-8,
+    estim_lr0: HyperArg = 1e-6,
+    estim_lr_coef: HyperArg = 1.0,
+    weight_decay: HyperArg = 0.0,
+    safeguard_warmup: bool = False,
+    mask: Any = None,
+    *,
+    decouple_lr: bool = False,
+) -> chain:
+    """Prodigy; `beta3` is the root of `betas[1]` unless given. State: four arrays per parameter. `update` needs params.
+
+    The decay is scaled by the estimated rate, unless `decouple_lr`. `safeguard_warmup` is for rates that begin small.
+
+    >>> import gradtx as gx
+    >>> gx.prodigy(betas=(0.9, 0.81)).links[0].beta3
+    0.9
+    """
+    b1, b2 = checks.pair("prodigy", "betas", betas)
+    if beta3 is None:
+        if callable(b2):
+            raise ValueError("prodigy: with a schedule for betas[1], beta3 must be given: its default is a root of it.")
+        beta3 = b2**0.5
+    settings = (b1, b2, beta3, eps, estim_lr0, estim_lr_coef, weight_decay, safeguard_warmup, mask)
+    return chain(scale_by_prodigy(learning_rate, *settings, decouple_lr=decouple_lr))

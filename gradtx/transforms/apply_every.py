@@ -1,0 +1,54 @@
+"""Updates are summed, and their sum is applied every k steps; in between the update is zero."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.state import Like
+from gradtx.core.value import integer
+
+__all__ = ["ApplyEveryState", "apply_every"]
+
+
+class ApplyEveryState(NamedTuple):
+    """The steps taken, and the sum since the last update."""
+
+    count: Array
+    grad_acc: Like
+
+
+class apply_every(Elementwise, state=ApplyEveryState):
+    """The sum of k updates at every k-th step, else zero. Put it last: what comes before sees every gradient.
+
+    A sum that the dtype cannot hold overflows.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.apply_every(2)
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for g in (1.0, 2.0, 3.0, 4.0):
+    ...     updates, state = tx.update(jnp.array([g]), state)
+    ...     print(updates)
+    [0.]
+    [3.]
+    [0.]
+    [7.]
+    """
+
+    k: int = integer(default=1, ge=1)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.full(p),)
+
+    def at_step(self, t: Array) -> tuple[Array, Array]:
+        place = (t - 1) % self.k
+        return place == 0, place == self.k - 1
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        first, last = shared
+        total = g + jnp.where(first, 0, slots[0])
+        return jnp.where(last, total, 0), (total,)

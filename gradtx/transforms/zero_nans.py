@@ -1,0 +1,38 @@
+"""Entries that are not a number become zero, and the state says in which leaves there were any."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.state import Reduced
+
+__all__ = ["ZeroNansState", "zero_nans"]
+
+
+class ZeroNansState(NamedTuple):
+    """The steps taken, and for each leaf whether the last update had a NaN in it."""
+
+    count: Array
+    found_nan: Reduced
+
+
+class zero_nans(Elementwise, state=ZeroNansState):
+    """u = 0 where g is NaN. It hides that something is wrong: look at `found_nan`. Infinities pass.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.zero_nans()
+    >>> updates, state = tx.update(jnp.array([1.0, jnp.nan]), tx.init(jnp.zeros(2)))
+    >>> print(updates, state.found_nan)
+    [1. 0.] True
+    """
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (jnp.zeros((), bool),)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        bad = jnp.isnan(g)
+        return jnp.where(bad, 0, g), (jnp.any(bad),)
