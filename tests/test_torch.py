@@ -12,7 +12,7 @@ import pytest
 
 import gradtx as gx
 from gradtx.compat import torch
-from gradtx.compat.torch import layerwise
+from gradtx.compat.torch import adafactor, muon
 from tests.cases import finite
 from tests.record_torch import FILE, PROBLEMS, REFUSED, ROWS, SLOPE, STEPS
 
@@ -75,9 +75,12 @@ def test_trajectory(row):
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name == "Muon"], ids=str)
 def test_muon_iterates_in_bfloat16_there(row):
-    """PyTorch rounds to 8 bits in every product of the iteration: its steps are off by up to a twentieth."""
+    """PyTorch rounds to 8 bits in every product of the iteration: its steps are off by up to a twentieth.
+
+    Two such iterations that round in other places are apart by more than each is from the exact one.
+    """
     assert 1e-4 < deviation(row, descend(row, make(row))[0], str(row)) < 0.1
-    assert deviation(row, descend(row, make(row, iteration_dtype="bfloat16"))[0], str(row)) < 0.1
+    assert deviation(row, descend(row, make(row, iteration_dtype="bfloat16"))[0], str(row)) < 0.25
 
 
 @pytest.mark.parametrize("name", torch.__all__)
@@ -133,7 +136,7 @@ def test_muon_takes_matrices():
 def test_values(name):
     """The results are values of the library: they can be read, rebuilt, differentiated and traced as they are."""
     tx = getattr(torch, name)()
-    assert eval(repr(tx), {**vars(gx), **vars(layerwise)}) == tx
+    assert eval(repr(tx), {**vars(gx), **vars(adafactor), **vars(muon)}) == tx
     params = {"w": jnp.asarray([[0.5, -1.0], [0.0, 2.0]])}
 
     def loss(tx, params, grads):

@@ -19,9 +19,10 @@ What all have in common:
   a rule that has no meaning for complex numbers refuses them.
 """
 
+from gradtx.compat.torch.adafactor import Adafactor
 from gradtx.compat.torch.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from gradtx.compat.torch.elementwise import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
-from gradtx.compat.torch.layerwise import Adafactor
+from gradtx.compat.torch.muon import Muon
 
 __all__ = [
     "ASGD",
@@ -32,6 +33,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Muon",
     "NAdam",
     "RAdam",
     "RMSprop",

@@ -1,16 +1,8 @@
 # ruff: noqa: N802  (PyTorch's names)
-"""Methods that see a leaf as a whole: Adafactor, Muon.
-
-The last links that only PyTorch has:
-
-    scale_by_relative_step    -min(eta, 1 / sqrt(t)) * g - eta * weight_decay * p    (Adafactor)
-    scale_by_matrix_shape     sqrt(max(1, rows / columns)) * g                       (Muon, "original")
-                              0.2 * sqrt(max(rows, columns)) * g                     (Muon, "match_rms_adamw")
-"""
+"""Adafactor, whose last link only PyTorch has: u = -min(eta, 1 / sqrt(t)) * g - eta * weight_decay * p."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,22 +11,19 @@ from jax import Array
 from gradtx.compat.torch.arguments import before, made, several
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, Limits, hyper
-from gradtx.core.leafwise import Elementwise, Layerwise
-from gradtx.core.value import choice
+from gradtx.core.leafwise import Elementwise
 from gradtx.optimizers.layerwise.adafactor import scale_by_factored_rms
 from gradtx.transforms.clip import clip_by_block_rms
 from gradtx.transforms.norms import scale_by_param_block_rms
 
-__all__ = ["Adafactor", "scale_by_matrix_shape", "scale_by_relative_step"]
-
-_SHAPES = ("original", "match_rms_adamw")
+__all__ = ["Adafactor", "scale_by_relative_step"]
 
 
 class scale_by_relative_step(Elementwise, needs=("params",)):
     """The end of Adafactor: the step, its rate at most 1 / sqrt(t), and the decoupled decay, at the full rate.
 
     >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch.layerwise import scale_by_relative_step
+    >>> from gradtx.compat.torch.adafactor import scale_by_relative_step
     >>> tx = scale_by_relative_step(learning_rate=2.0, weight_decay=0.25)
     >>> p = jnp.ones(1)
     >>> print(tx.update(jnp.ones(1), tx.init(p), p)[0])
@@ -49,33 +38,6 @@ class scale_by_relative_step(Elementwise, needs=("params",)):
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return -(g * shared + p * (self.learning_rate * self.weight_decay)), slots
-
-
-class scale_by_matrix_shape(Layerwise):
-    """A factor for the shape of a matrix, whose rows are the outputs; other shapes are refused.
-
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch.layerwise import scale_by_matrix_shape
-    >>> tx = scale_by_matrix_shape("original")
-    >>> print(tx.update(jnp.ones((4, 1)), tx.init(jnp.ones((4, 1))))[0].ravel())
-    [2. 2. 2. 2.]
-    """
-
-    adjust_lr_fn: str = choice(default="original", options=_SHAPES)
-
-    def init_leaf(self, p: Array) -> tuple[()]:
-        if p.ndim != 2:
-            raise ValueError(
-                f"torch.Muon: every parameter must be a matrix, got one of shape {p.shape}. Give the others to "
-                "another optimizer, with gradtx.partition."
-            )
-        return ()
-
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        rows, columns = g.shape
-        if self.adjust_lr_fn == "match_rms_adamw":
-            return g * (0.2 * math.sqrt(max(rows, columns))), slots
-        return g * math.sqrt(max(1, rows / max(columns, 1))), slots
 
 
 def Adafactor(
