@@ -1,0 +1,125 @@
+"""Writes the table of `docs/optimizers.md`: one row for every optimizer of the public namespace.
+
+    python -m docs.optimizers
+
+What can be computed is computed, from each optimizer as its default settings make it. The paper and the advice are
+typed, in `docs/optimizers.toml`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+import sys
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from tabulate import tabulate
+
+import gradtx as gx
+
+__all__ = ["LINKS", "default", "methods", "needs", "optimizers", "page", "scope", "typed"]
+
+HERE = pathlib.Path(__file__).parent
+PAGE = HERE / "optimizers.md"
+BEGIN, END = "<!-- table: python -m docs.optimizers -->\n", "<!-- end of table -->\n"
+
+LINKS = {"reduce_variance"}
+"""Public names of the methods' files that are neither rules called scale_by nor optimizers: links of a chain."""
+
+PARAMS = jax.ShapeDtypeStruct((1024, 1024), "float32")
+SCOPES = (gx.Elementwise, gx.Layerwise, gx.Treewide)
+
+
+def optimizers() -> Iterator[str]:
+    """All public functions and classes that make an optimizer, in alphabetical order."""
+    return (name for name in _exported() if not name.startswith("scale_by_") and name not in LINKS)
+
+
+def methods() -> Iterator[str]:
+    """The optimizers, and the rules of those files that have none, in alphabetical order."""
+    files = {getattr(gx, name).__module__ for name in optimizers()}
+    return (
+        name
+        for name in _exported()
+        if name not in LINKS and (not name.startswith("scale_by_") or getattr(gx, name).__module__ not in files)
+    )
+
+
+def _exported() -> Iterator[str]:
+    """The public names of the methods' files that make transformations."""
+    for name in sorted(gx.__all__):
+        item = getattr(gx, name)
+        rule = inspect.isclass(item) and issubclass(item, gx.GradientTransformation)
+        if (rule or inspect.isfunction(item)) and item.__module__.startswith("gradtx.optimizers."):
+            yield name
+
+
+def default(name: str) -> Any:
+    """The method by its default settings; what has no default, such as a learning rate, is 1."""
+    constructor = getattr(gx, name)
+    required = [p.name for p in inspect.signature(constructor).parameters.values() if p.default is p.empty]
+    return constructor(**dict.fromkeys(required, 1))
+
+
+def _links(tx: Any) -> list[Any]:
+    """The transformations of which one is made, through all chains and groups."""
+
+    def single(x: Any) -> bool:
+        return isinstance(x, gx.GradientTransformation) and not isinstance(x, (gx.chain, gx.partition))
+
+    return [x for x in jax.tree.leaves(tx, is_leaf=single) if single(x)]
+
+
+def scope(tx: Any) -> str:
+    """The widest scope of the links. One that is no rule for a leaf is handed the whole tree."""
+    widest = max(next((i for i, base in enumerate(SCOPES) if isinstance(x, base)), len(SCOPES) - 1) for x in _links(tx))
+    return SCOPES[widest].__name__.lower()
+
+
+def needs(tx: Any) -> list[str]:
+    """What `update` cannot do without, beyond the gradients and the state."""
+    return list(dict.fromkeys(name for x in _links(tx) for name in getattr(x, "needs", ())))
+
+
+def takes(tx: Any) -> list[str]:
+    """What `update` has a use for, but can do without."""
+    return sorted({name for x in _links(tx) for name in x.extra_args} - set(needs(tx)))
+
+
+def memory(tx: Any) -> str:
+    """The size of the state over that of the parameters, one large matrix."""
+    ratio = gx.tree.nbytes(jax.eval_shape(tx.init, PARAMS)) / gx.tree.nbytes(PARAMS)
+    return f"{ratio:.3f}".rstrip("0").rstrip(".")
+
+
+def typed() -> dict[str, dict[str, str]]:
+    """The typed columns by method."""
+    return tomllib.loads((HERE / "optimizers.toml").read_text())
+
+
+def table() -> str:
+    """The table in Markdown."""
+    rows = []
+    text = typed()
+    for name in methods():
+        tx = default(name)
+        file = getattr(gx, name).__module__.replace(".", "/") + ".py"
+        asked = ", ".join([*needs(tx), *(f"({extra})" for extra in takes(tx))])
+        rows.append([f"[`{name}`](../{file})", memory(tx), scope(tx), asked, text[name]["paper"], text[name]["pick"]])
+    headers = ["optimizer", "memory", "scope", "needs", "paper", "pick it when"]
+    return tabulate(rows, headers, "github", disable_numparse=True)
+
+
+def page() -> str:
+    """The whole page, with the table as it should be."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    sys.stdout.write(f"{PAGE.relative_to(HERE.parent)}\n")
