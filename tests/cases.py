@@ -136,7 +136,7 @@ TRANSFORMATIONS = [
     Case("scale_by_nadam()", optax=None, why=_TORCH),
     Case("scale_by_nadam(0.8, 0.95, eps=1e-3, momentum_decay=1.5)", optax=None, why=_TORCH),
     Case("scale_by_asgd()", optax=None, why=_TORCH),
-    Case("scale_by_asgd(0.1, lambd=0.5, alpha=1.0, t0=0.5)", optax=None, why=_TORCH),
+    Case("scale_by_asgd(0.1, lambd=0.3, alpha=1.0, t0=0.5)", optax=None, why=_TORCH),
     Case("chain()", optax="identity()", why="optax's chain refuses to be empty"),
     Case("chain(clip(0.3), chain(trace(0.9), clip_by_global_norm(0.5)), scale(-0.1))"),
     Case("named_chain(('clip', clip_by_global_norm(0.5)), ('adam', adam(0.1)))"),

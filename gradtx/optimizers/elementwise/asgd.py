@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
@@ -62,7 +62,7 @@ class scale_by_asgd(Elementwise, state=ScaleByAsgdState, needs=("params",)):
         return (leaf.full(p),)
 
     def init_once(self, params: Any) -> tuple[Array]:
-        return (jnp.asarray(self.learning_rate, jnp.result_type(float)),)
+        return (tree.number(params, self.learning_rate),)
 
     def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         (eta,) = once

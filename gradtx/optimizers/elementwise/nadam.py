@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
@@ -64,24 +64,25 @@ class scale_by_nadam(Elementwise, state=ScaleByNadamState):
         return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
 
     def init_once(self, params: Any) -> tuple[Array]:
-        return (jnp.ones((), jnp.result_type(float)),)
+        return (tree.number(params, 1.0),)
 
     def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         steps = jnp.asarray(t, once[0].dtype)
         product = once[0] * self._momentum(steps)
         ahead = self._momentum(steps + 1)
         now = (1 - self._momentum(steps)) / (1 - product)
-        return (ahead / (1 - product * ahead), now, 1 / leaf.one_minus_power(self.b2, t)), (product,)
+        corrections = ahead / (1 - product * ahead), now
+        return (corrections, 1 / leaf.one_minus_power(self.b2, t)), (product,)
 
     def _momentum(self, t: Array) -> Array:
         return self.b1 * (1 - 0.5 * jnp.exp(t * self.momentum_decay * math.log(0.96)))
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        ahead, now, grow_nu = shared
+        corrections, grow_nu = shared
         mu = leaf.moment(slots[0], g, self.b1)
         nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
         root = leaf.root(nu * grow_nu, self.eps_root) + self.eps
-        return mu / root * ahead + g / root * now, (mu, nu)
+        return leaf.debiased_ratio(mu, g, root, corrections), (mu, nu)
 
 
 def nadam(
