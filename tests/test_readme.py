@@ -33,8 +33,15 @@ def test_the_snippets_run(page, capsys):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_to_files_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_the_readme_names_every_link_and_schedule():
+    text = PAGES[0].read_text()
+    for name in gx.__all__:
+        if getattr(getattr(gx, name), "__module__", "").startswith(("gradtx.transforms.", "gradtx.schedules.")):
+            assert name.endswith("State") or f"`{name}`" in text, name
 
 
 def test_every_optimizer_has_a_row():
