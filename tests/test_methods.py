@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import optax.contrib
 
 import gradtx as gx
 from gradtx import leaf
@@ -42,6 +44,25 @@ def test_adadelta_descends_by_default():
     g = jnp.ones(2)
     updates, _ = gx.adadelta().update(g, gx.adadelta().init(g))
     assert (updates < 0).all()
+
+
+def test_rprop_takes_its_step_at_once():
+    """optax returns the step of the update before."""
+    for tx, expected in ((gx.rprop(0.1), [-0.1, -0.12]), (optax.rprop(0.1), [0.0, -0.1])):
+        close(trajectory(tx, ZEROS, np.ones((2, 4)))[0], np.outer(expected, np.ones(4)))
+
+
+def test_first_gradients_of_zeros_do_no_harm():
+    """optax divides them by themselves, or by next to nothing."""
+    grads = np.outer([0.0, 1.0], np.ones(4))
+    for name, bound in (("prodigy", 1e-5), ("dadapt_adamw", 1e-5), ("acprop", 1.0)):
+        rates = {"acprop": (1.0,)}.get(name, ())
+        steps = np.abs(trajectory(getattr(gx, name)(*rates), jnp.ones(4), grads)[0])
+        assert (steps[0] == 0).all()
+        assert (steps[1] > 0).all()
+        assert (steps[1] <= bound).all()
+        theirs = np.abs(trajectory(getattr(optax.contrib, name)(*rates), jnp.ones(4), grads)[0])
+        assert not (theirs[1] < 1e6).any()  # not a number, or millions of times the rate
 
 
 def test_a_rounded_variance_is_not_negative():
