@@ -31,6 +31,7 @@ __all__ = [
     "moment",
     "narrow",
     "one_minus_power",
+    "ratio",
     "root",
     "sum_sq",
     "widen",
@@ -143,6 +144,12 @@ def root(x: Array, shift: float | Array = 0) -> Array:
     if not is_number(shift) or shift:
         x = x + shift
     return lax.sqrt(lax.max(x, jnp.finfo(x.dtype).tiny))
+
+
+def ratio(a: ArrayLike, b: Array) -> Array:
+    """a / b for b >= 0, and 0 where b is zero or too small to divide by."""
+    some = b >= jnp.finfo(b.dtype).tiny
+    return jnp.where(some, a / jnp.where(some, b, 1), 0)
 
 
 def one_minus_power(base: float | Array, t: ArrayLike) -> Array:

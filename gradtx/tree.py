@@ -74,10 +74,10 @@ def vdot(a: Any, b: Any) -> Array:
         return jnp.zeros(())
 
     def total(scale: float) -> Array:
-        products = [jnp.sum((jnp.conj(x) * scale * (y * scale)).real) for x, y in pairs]
+        products = [jnp.sum((jnp.conj(_times(x, scale)) * _times(y, scale)).real) for x, y in pairs]
         return functools.reduce(lax.add, [x.astype(jnp.result_type(*products)) for x in products])
 
-    plain = total(1.0)
+    plain = total(1)
     info = jnp.finfo(plain.dtype)
     # A sum that overflows on the way is taken again of smaller terms, so that what cancels may cancel.
     small = 2.0 ** (-info.maxexp // 2 - 8)
@@ -109,9 +109,17 @@ def scaled(tree: Any) -> tuple[Array, Array]:
     # A power of two that brings the squares of large entries, or of small ones, into range.
     far = 2.0 ** (5 * info.maxexp // 8)
     scale = jnp.where(exact, 1, jnp.where(plain < 1, 1 / far, far)).astype(plain.dtype)
-    total = lax.cond(exact, lambda: plain, lambda: _sum_sq([x * (1 / scale) for x in leaves]))
+    total = lax.cond(exact, lambda: plain, lambda: _sum_sq([_times(x, 1 / scale) for x in leaves]))
     positive = total > 0
     return scale, jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1)), total)  # NaN stays NaN
+
+
+def _times(x: Array, factor: Array | float) -> Array:
+    """x * factor, where (x * factor)^2 must not be computed as x^2 * factor^2.
+
+    XLA does that where it knows the factor when compiling, and the selection keeps it from it.
+    """
+    return jnp.where(jnp.isfinite(x), x * factor, x)
 
 
 def _sum_sq(leaves: list[Array]) -> Array:

@@ -79,7 +79,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",))
         numerator = numerator * c + (1 - c) * rate * tree.vdot(updates, weighted)
         sums = jax.tree.map(lambda s, g: jnp.sum(jnp.abs(s * c + leaf.bounded(g) * ((1 - c) * rate))), s, updates)
         length = tree.number(params, sum(jax.tree.leaves(sums)))
-        estimate = jnp.where(length > 0, numerator / jnp.where(length > 0, length * (1 - c), 1), 0)
+        estimate = leaf.ratio(numerator, length * (1 - c))
         decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
         decays = masks.each(type(self).__name__, self.decay_mask, params)
         return EachLeaf((rate, c, decay * decayed) for decayed in decays), (jnp.maximum(d, estimate), numerator)

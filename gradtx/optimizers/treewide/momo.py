@@ -80,7 +80,8 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
             reachable = grown * (average - inner) + along
             lb = jnp.where(reachable < grown * lb, jnp.maximum(reachable / (2 * grown), self.lower_bound), lb)
         rise = jnp.maximum(grown * (average - lb - inner) + along, 0)
-        step = jnp.where(square > 0, jnp.minimum(rise / jnp.where(square > 0, square, 1), self.learning_rate), 0)
+        rate = self.learning_rate
+        step = leaf.ratio(rate * rise, jnp.maximum(rate * square, rise))  # min(rate, rise / square)
         if self.adapt_lower_bound:
             lb = jnp.maximum(average + along - inner - 0.5 * step * square, self.lower_bound)
         shrink = self.learning_rate * self.weight_decay / grown

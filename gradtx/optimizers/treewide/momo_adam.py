@@ -90,7 +90,8 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
             lower = jnp.maximum(reachable / (2 * c * grown), self.lower_bound)
             lb = jnp.where(reachable < grown * c * lb, lower, lb)
         rise = jnp.maximum(grown * (average - c * lb - inner) + along, 0)
-        step = jnp.where(square > 0, jnp.minimum(rise / jnp.where(square > 0, square, 1), self.learning_rate / c), 0)
+        rate = self.learning_rate / c
+        step = leaf.ratio(rate * rise, jnp.maximum(rate * square, rise))  # min(rate, rise / square)
         if self.adapt_lower_bound:
             lb = jnp.maximum((average + along - inner - 0.5 * step * square) / c, self.lower_bound)
         shrink = self.learning_rate * self.weight_decay / grown

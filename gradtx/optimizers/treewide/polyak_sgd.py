@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import tree
+from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Treewide
@@ -48,8 +48,7 @@ class scale_by_polyak(Treewide, needs=("value",)):
         gap = (value - self.f_min) * jnp.ones_like(square)
         if self.variant == "sps+":
             gap = jnp.maximum(gap, 0)
-        divisor = jnp.maximum(square + self.eps, jnp.finfo(square.dtype).tiny)
-        step = jnp.minimum(gap / divisor, self.max_learning_rate)
+        step = leaf.ratio(gap, jnp.maximum(square + self.eps, gap / self.max_learning_rate))
         return jnp.where(square > 0, step, 0), ()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:

@@ -84,7 +84,7 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",)):
         numerator = numerator * self.beta3 + d / self.estim_lr0 * rate * toward
         sums = jax.tree.map(lambda s, g: jnp.sum(jnp.abs(self._grad_sum(s, g, weight))), s, updates)
         length = tree.number(params, sum(jax.tree.leaves(sums)))
-        estimate = jnp.where(length > 0, self.estim_lr_coef * numerator / jnp.where(length > 0, length, 1), 0)
+        estimate = leaf.ratio(self.estim_lr_coef * numerator, length)
         new_d = jnp.maximum(d, estimate)
         decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
         decays = masks.each(type(self).__name__, self.decay_mask, params)
