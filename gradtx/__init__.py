@@ -17,6 +17,7 @@ from gradtx.core.transformation import (
     stateless,
 )
 from gradtx.core.chain import chain, named_chain
+from gradtx.core.mask import by_path
 from gradtx.core.partition import PartitionState, partition
 
 # Writing new ones: a rule for one leaf, its hyperparameters and its state
@@ -27,6 +28,7 @@ from gradtx.core.value import choice, dtype, flag, integer, static
 
 # Trees of arrays
 from gradtx import tree
+from gradtx.linalg.matrix_view import WeightDimensionNumbers
 
 # Links of a chain
 from gradtx.transforms.clip import clip, clip_by_block_rms, clip_by_global_norm
@@ -49,6 +51,7 @@ from gradtx.transforms.privacy import (
     per_example_global_norm_clip,
     per_example_layer_norm_clip,
 )
+from gradtx.transforms.shape import scale_by_shape
 
 # Optimizers
 from gradtx.optimizers.elementwise.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
@@ -113,6 +116,9 @@ from gradtx.optimizers.treewide.momo import MomoState, momo, scale_by_momo
 from gradtx.optimizers.treewide.momo_adam import MomoAdamState, momo_adam, scale_by_momo_adam
 from gradtx.optimizers.treewide.noisy_sgd import noisy_sgd
 from gradtx.optimizers.treewide.dpsgd import dpsgd
+from gradtx.optimizers.layerwise.muon import MuonState, muon, scale_by_muon
+from gradtx.optimizers.layerwise.muon_labels import hidden_matrices, muon_labels
+from gradtx.optimizers.layerwise.galore import GaLoreState, galore, scale_by_galore
 
 # Schedules
 from gradtx.schedules.constant import constant_schedule
@@ -135,6 +141,7 @@ __all__ = [
     "stateless",
     "chain",
     "named_chain",
+    "by_path",
     "PartitionState",
     "partition",
     # Writing new ones: a rule for one leaf, its hyperparameters and its state
@@ -157,6 +164,7 @@ __all__ = [
     "static",
     # Trees of arrays
     "tree",
+    "WeightDimensionNumbers",
     # Links of a chain
     "clip",
     "clip_by_block_rms",
@@ -186,6 +194,7 @@ __all__ = [
     "differentially_private_aggregate",
     "per_example_global_norm_clip",
     "per_example_layer_norm_clip",
+    "scale_by_shape",
     # Optimizers
     "ScaleByAdaDeltaState",
     "adadelta",
@@ -305,6 +314,14 @@ __all__ = [
     "scale_by_momo_adam",
     "noisy_sgd",
     "dpsgd",
+    "MuonState",
+    "muon",
+    "scale_by_muon",
+    "hidden_matrices",
+    "muon_labels",
+    "GaLoreState",
+    "galore",
+    "scale_by_galore",
     # Schedules
     "constant_schedule",
     "cosine_decay_schedule",

@@ -9,7 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["choice", "floating", "integer", "keystr", "pair", "real", "same_shapes", "shown", "tree_mismatch"]
+__all__ = [
+    "choice",
+    "floating",
+    "integer",
+    "keystr",
+    "pair",
+    "real",
+    "same_shapes",
+    "shown",
+    "slashed",
+    "tree_mismatch",
+]
 
 Leaves = Sequence[Any]
 
@@ -27,6 +38,11 @@ def shown(x: Any) -> str:
 def keystr(path: Sequence[Any]) -> str:
     """A key path as users write it, `['dense']['bias']`; the tree itself when it is one leaf."""
     return jax.tree_util.keystr(tuple(path)) or "(the tree itself, one leaf)"
+
+
+def slashed(path: Sequence[Any]) -> str:
+    """A key path as one string, `dense/bias`."""
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> ValueError:

@@ -147,7 +147,7 @@ def root(x: Array, shift: float | Array = 0) -> Array:
 
 
 def ratio(a: ArrayLike, b: Array) -> Array:
-    """a / b for b >= 0, and 0 where b is zero or too small to divide by."""
+    """The ratio a / b for b >= 0, and 0 where b is zero or too small to divide by."""
     some = b >= jnp.finfo(b.dtype).tiny
     return jnp.where(some, a / jnp.where(some, b, 1), 0)
 

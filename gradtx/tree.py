@@ -115,7 +115,7 @@ def scaled(tree: Any) -> tuple[Array, Array]:
 
 
 def _times(x: Array, factor: Array | float) -> Array:
-    """x * factor, where (x * factor)^2 must not be computed as x^2 * factor^2.
+    """The product x * factor, where (x * factor)^2 must not be computed as x^2 * factor^2.
 
     XLA does that where it knows the factor when compiling, and the selection keeps it from it.
     """

@@ -90,6 +90,7 @@ _LINEAR = {
 _FIRST_VARIANCE = {"finite": "the corrected variance of the first gradient is zero, so the first update is g / eps"}
 _REAL = {"complex": "the method compares signs, which complex numbers do not have"}
 _NOISE = {"rotation": "the noise does not turn with the gradient"}
+_SVD = {"derivatives": "the projection counts as a constant"}
 _NO_OPTAX = "optax does not have it"
 _TORCH = "optax does not have it; tests/test_torch.py compares with PyTorch"
 _MASK = "{'deep': False, 'w': True}"
@@ -278,6 +279,24 @@ TRANSFORMATIONS = [
         why="optax takes the power in float32, and its decay ignores the learning rate",
     ),
     Case("adafactor(0.1, weight_decay=0.1)", optax=None, why="optax's decay ignores the learning rate"),
+    Case("scale_by_muon()", optax=None, why="optax refuses vectors: see muon, and tests/test_muon.py"),
+    Case("scale_by_muon(ns_coeffs='dion', preconditioning='aol', nesterov=False)", optax=None, why="see above"),
+    Case("scale_by_muon(preconditioning='schatten', adaptive=True)", optax=None, why="see above", unless=_LINEAR),
+    Case("scale_by_muon(bias_correction=False, eps_is_floor=True)", optax=None, why="PyTorch's form"),
+    Case("scale_by_shape()", optax=None, why="optax refuses vectors: see muon", unless=_LINEAR),
+    Case("scale_by_shape(consistent_rms=0.2)", optax=None, why="optax refuses vectors: see muon"),
+    Case("muon(0.1)"),
+    Case("muon(0.1, 'dion', beta=0.8, weight_decay=0.1, adam_b1=0.8, adam_learning_rate=0.01, consistent_rms=0.2)"),
+    Case("muon(0.1, preconditioning='aol', nesterov=False, adaptive=True)", unless=_LINEAR),
+    Case(f"muon(0.1, weight_decay=0.1, mask={_MASK})", optax=None, why="optax has another name for the mask"),
+    Case("scale_by_galore(rank=1)", optax=None, why="optax decomposes in float32: see tests/test_muon.py", unless=_SVD),
+    Case(
+        "scale_by_galore(rank=1, update_proj_gap=2, base_optimizer=trace(0.9))",
+        optax=None,
+        why="see above",
+        unless=_SVD,
+    ),
+    Case("galore(0.1, rank=1, weight_decay=0.1)", optax=None, why="see above", unless=_SVD),
     Case("scale_by_polyak(0.5, max_learning_rate=0.3)"),
     Case("scale_by_polyak(variant='sps+', eps=0.1)"),
     Case("polyak_sgd(0.3)"),

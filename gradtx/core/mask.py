@@ -7,15 +7,55 @@ structure of the parameters or a prefix of it, or a function from the parameters
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from gradtx import checks
-from gradtx.core.value import FrozenTree
+from gradtx.core.value import FrozenTree, Value, static
 
-__all__ = ["check", "each", "selected"]
+__all__ = ["by_path", "check", "each", "selected"]
+
+
+class by_path(Value):
+    """A tree as a function: for every leaf of another tree the item at its path, or at the nearest path above it.
+
+    Paths are strings such as `dense/bias`, so that the items are found in the dict from path to leaf too which a
+    group of `partition` sees. A leaf that the tree has nothing for gets None.
+
+    >>> import gradtx as gx
+    >>> gx.by_path({"dense": True, "norm": False})({"dense": {"w": 1.0, "b": 2.0}})
+    {'dense': {'b': True, 'w': True}}
+    """
+
+    table: Any = static()
+
+    def __init__(self, tree: Any) -> None:
+        if isinstance(tree, FrozenTree):
+            table = tree
+        else:
+            items = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_item)
+            table = FrozenTree({checks.slashed(path): x for path, x in items})
+        object.__setattr__(self, "table", table)
+
+    def __call__(self, params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: self._item(checks.slashed(path)), params)
+
+    def _item(self, path: str) -> Any:
+        table = self.table.tree
+        while path not in table and path:
+            path = path.rpartition("/")[0]
+        return table.get(path)
+
+    def _arguments(self) -> Iterator[tuple[str | None, Any]]:
+        yield None, self.table.tree
+
+
+def _is_item(x: Any) -> bool:
+    """None and named tuples such as `WeightDimensionNumbers` are items of such a tree."""
+    return x is None or (isinstance(x, tuple) and hasattr(x, "_fields"))
 
 
 def check(who: str, name: str, value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Groups: every leaf goes to one of several transformations, by its label.
 
-A group's transformation sees a plain dict from path to leaf with the leaves of that label alone, so
+A group's transformation sees a plain dict from path (`dense/bias`) to leaf with the leaves of that label alone, so
 its state holds nothing for the others, and no placeholder enters any tree.
 """
 
@@ -89,7 +89,7 @@ class partition(GradientTransformation):
             p = None if params is None else split["params"][label]
             new, new_states[label] = tx.update(split["updates"][label], state.inner_states[label], p, **known)
             out |= new
-        paths = [checks.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(updates)]
+        paths = [checks.slashed(path) for path, _ in jax.tree_util.tree_leaves_with_path(updates)]
         return treedef.unflatten([out[path] for path in paths]), PartitionState(new_states)
 
     def _groups(self) -> Iterator[tuple[str, GradientTransformation]]:
@@ -115,7 +115,13 @@ class partition(GradientTransformation):
         """The leaves of each group by their paths."""
         groups: dict[str, dict[str, Any]] = {label: {} for label in self.labels}
         for label, (path, x) in zip(labels, jax.tree_util.tree_leaves_with_path(tree), strict=True):
-            groups[label][checks.keystr(path)] = x
+            key = checks.slashed(path)
+            if any(key in group for group in groups.values()):
+                raise ValueError(
+                    f"partition: two leaves have the path {key}. Rename a key that has a slash in it, or that reads "
+                    "like another of another type."
+                )
+            groups[label][key] = x
         return groups
 
     def _accepts(self, name: str) -> bool:

@@ -64,9 +64,9 @@ def choice(default: Any, options: Sequence[Any], *, kw_only: bool = False) -> An
     return field(partial(checks.choice, options=tuple(options)), default=default, kw_only=kw_only)
 
 
-def dtype(default: Any = dataclasses.MISSING) -> Any:
+def dtype(default: Any = dataclasses.MISSING, *, kw_only: bool = False) -> Any:
     """A static field that is a floating dtype, or None for the choice that the method states."""
-    return field(_check_dtype, default=default)
+    return field(_check_dtype, default=default, kw_only=kw_only)
 
 
 def function(who: str, name: str, value: Any) -> Any:

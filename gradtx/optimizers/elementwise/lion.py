@@ -48,7 +48,7 @@ class scale_by_lion(Elementwise, state=ScaleByLionState):
     b1: Hyper = hyper(default=0.9, ge=0, le=1)
     b2: Hyper = hyper(default=0.99, ge=0, le=1)
     mu_dtype: Any = dtype(default=None)
-    mode: str = choice("hard", ("hard", "smooth", "refined"), kw_only=True)
+    mode: str = choice(default="hard", options=("hard", "smooth", "refined"), kw_only=True)
     smooth_beta: Hyper = hyper(default=1.0, gt=0, kw_only=True)
 
     def init_leaf(self, p: Array) -> tuple[Array]:

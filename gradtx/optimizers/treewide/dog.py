@@ -56,7 +56,7 @@ class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
     [0.3 0.4]
     """
 
-    init_step: str = choice("heuristic", _KINDS)
+    init_step: str = choice(default="heuristic", options=_KINDS)
     init_step_value: Hyper = hyper(default=1e-6, ge=0)
     eps: Hyper = hyper(default=1e-8, ge=0)
 

@@ -100,7 +100,7 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         left, step, shrink = shared
-        m, v, u = self._direction(g, *slots, left)
+        m, v, u = self._direction(g, slots[0], slots[1], left)
         return -p * shrink - u * step, (m, v)
 
 

@@ -39,7 +39,7 @@ class scale_by_polyak(Treewide, needs=("value",)):
     f_min: Hyper = hyper(default=0.0)
     max_learning_rate: Hyper = hyper(default=1.0, gt=0, infinite=True)
     eps: Hyper = hyper(default=0.0, ge=0)
-    variant: str = choice("sps", ("sps", "sps+"))
+    variant: str = choice(default="sps", options=("sps", "sps+"))
 
     def measure(
         self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, value: Any

@@ -123,9 +123,10 @@ def prodigy(
     0.9
     """
     b1, b2 = checks.pair("prodigy", "betas", betas)
-    if beta3 is None:
+    third = beta3
+    if third is None:
         if callable(b2):
             raise ValueError("prodigy: with a schedule for betas[1], beta3 must be given: its default is a root of it.")
-        beta3 = b2**0.5
-    settings = (b1, b2, beta3, eps, estim_lr0, estim_lr_coef, weight_decay, safeguard_warmup, mask)
+        third = b2**0.5 if leaf.is_number(b2) else jnp.sqrt(b2)
+    settings = (b1, b2, third, eps, estim_lr0, estim_lr_coef, weight_decay, safeguard_warmup, mask)
     return chain(scale_by_prodigy(learning_rate, *settings, decouple_lr=decouple_lr))

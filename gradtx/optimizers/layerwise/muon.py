@@ -1,0 +1,187 @@
+"""Muon: the momentum of a matrix with all its singular values brought near 1.
+
+    m_t = beta * m_(t-1) + (1 - beta) * g_t
+    c_t = beta * m_t / (1 - beta^(t+1)) + (1 - beta) * g_t / (1 - beta^t)   (Nesterov)   or   m_t / (1 - beta^t)
+    u_t = O(c_t)                    Newton-Schulz (`gradtx.linalg.newton_schulz`)
+    u_t = <c_t, O(c_t)> * O(c_t)    with `adaptive`
+
+times sqrt(max(1, outputs / inputs)), or sqrt(max(outputs, inputs)) * consistent_rms. Jordan et al., 2024, "Muon: An
+optimizer for hidden layers in neural networks"; Liu et al., 2025, "Muon is Scalable for LLM Training". optax
+corrects the momentum for its start at zero; PyTorch does not (`bias_correction=False`), and takes eps for the least
+norm to divide by (`eps_is_floor=True`). Matrices of the same shape are iterated together, as one stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core import mask as masks
+from gradtx.core import matrices
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import EachLeaf, Layerwise
+from gradtx.core.partition import partition
+from gradtx.core.state import Like
+from gradtx.core.value import choice, dtype, flag, integer, static
+from gradtx.linalg.matrix_view import MatrixView
+from gradtx.linalg.newton_schulz import PRECONDITIONINGS, coefficients, orthogonalize
+from gradtx.optimizers.elementwise.adamw import adamw
+from gradtx.optimizers.layerwise.muon_labels import muon_labels
+from gradtx.transforms.decay import descend
+from gradtx.transforms.shape import scale_by_shape
+
+__all__ = ["MuonState", "muon", "scale_by_muon"]
+
+
+class MuonState(NamedTuple):
+    """The steps taken, and the momentum."""
+
+    count: Array
+    mu: Like
+
+
+class scale_by_muon(Layerwise, state=MuonState):
+    """The rule of Muon, without its factor by shape.
+
+    `ns_coeffs` are three numbers for `ns_steps` equal steps, a triple for each step, or 'standard' or 'dion';
+    `iteration_dtype` is what the products are rounded to: float32 or wider by default, bfloat16 is faster where the
+    hardware has it. `beta` lies in [0, 1), `eps` is not negative. `weight_dimension_numbers` are the axes of
+    inputs and outputs: one for all leaves, a tree of them, a function from the tree to such a tree, or None for
+    (input, output), where a weight with more axes has one output axis, the last. A vector is a matrix of one row.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_muon(ns_coeffs=(1.5, -0.5, 0.0), ns_steps=20)
+    >>> g = jnp.array([[3.0, 0.0], [0.0, 0.1]])
+    >>> print(tx.update(g, tx.init(g))[0].round(3))
+    [[1. 0.]
+     [0. 1.]]
+
+    Raises:
+      ValueError: the dimension numbers do not fit a leaf.
+    """
+
+    ns_coeffs: Any = static(default=((3.4445, -4.775, 2.0315),), check=coefficients)
+    ns_steps: int = integer(default=5, ge=1)
+    beta: Hyper = hyper(default=0.95, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    mu_dtype: Any = dtype(default=None)
+    nesterov: bool = flag(default=True, kw_only=True)
+    adaptive: bool = flag(default=False, kw_only=True)
+    preconditioning: str = choice(default="frobenius", options=PRECONDITIONINGS, kw_only=True)
+    weight_dimension_numbers: Any = static(default=None, check=matrices.check, kw_only=True)
+    bias_correction: bool = flag(default=True, kw_only=True)
+    eps_is_floor: bool = flag(default=False, kw_only=True)
+    iteration_dtype: Any = dtype(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.ns_coeffs) not in (1, self.ns_steps):
+            raise ValueError(
+                f"scale_by_muon: ns_coeffs has {len(self.ns_coeffs)} triples for ns_steps={self.ns_steps} steps. "
+                "Give one triple for all steps, or one for each."
+            )
+
+    def init(self, params: Any) -> Any:
+        matrices.views("scale_by_muon", self.weight_dimension_numbers, params)  # raises if they do not fit
+        return super().init(params)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.full(p, dtype=self.mu_dtype),)
+
+    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        if self.bias_correction:
+            corrections = leaf.debias(self.beta, t, self.nesterov)
+        else:
+            corrections = (self.beta, 1 - self.beta) if self.nesterov else (1,)
+
+        def direction(m: Array, g: Array) -> Array:  # a quarter of it, so that it cannot overflow
+            return leaf.debiased_ratio(leaf.moment(m, g, self.beta), g, jnp.full((), 4, g.real.dtype), corrections)
+
+        directions = [
+            direction(*pair) for pair in zip(jax.tree.leaves(slots[0]), jax.tree.leaves(updates), strict=True)
+        ]
+        views = matrices.views("scale_by_muon", self.weight_dimension_numbers, updates)
+        return EachLeaf(self._orthogonal(directions, views)), ()
+
+    def _orthogonal(self, directions: list[Array], views: list[MatrixView]) -> Iterator[Array]:
+        """O of every leaf: those with matrices of one shape and dtype together."""
+        stacks = [view.stacked(x) for view, x in zip(views, directions, strict=True)]
+        groups: dict[Any, list[int]] = {}
+        for i, x in enumerate(stacks):
+            groups.setdefault((x.shape[1:], x.dtype), []).append(i)
+        triples = self.ns_coeffs * self.ns_steps if len(self.ns_coeffs) == 1 else self.ns_coeffs
+        for places in groups.values():
+            stack = jnp.concatenate([stacks[i] for i in places])
+            done = orthogonalize(
+                stack,
+                triples,
+                eps=self.eps / 4,
+                eps_is_floor=self.eps_is_floor,
+                preconditioning=self.preconditioning,
+                dtype=self.iteration_dtype,
+            )
+            ends = accumulate(len(stacks[i]) for i in places)
+            for i, part in zip(places, jnp.split(done, list(ends)[:-1]), strict=True):
+                stacks[i] = part
+        for view, o, x in zip(views, stacks, directions, strict=True):
+            u = view.restored(o)
+            yield u * jnp.sum(x.conj() * u) * 4 if self.adaptive else u
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        return shared, (leaf.moment(slots[0], g, self.beta),)
+
+
+def muon(
+    learning_rate: HyperArg,
+    ns_coeffs: Any = (3.4445, -4.775, 2.0315),
+    ns_steps: int = 5,
+    beta: HyperArg = 0.95,
+    eps: HyperArg = 1e-8,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = True,
+    adaptive: bool = False,
+    preconditioning: str = "frobenius",
+    adam_b1: HyperArg = 0.9,
+    adam_b2: HyperArg = 0.999,
+    adam_eps_root: HyperArg = 0.0,
+    adam_weight_decay: HyperArg = 0.0,
+    adam_learning_rate: HyperArg | None = None,
+    muon_weight_dimension_numbers: Any = None,
+    consistent_rms: float | None = None,
+    iteration_dtype: Any = None,
+    decouple_lr: bool = False,
+) -> partition:
+    """Muon for the hidden matrices, AdamW for the rest. State: one array per parameter of Muon's, two of AdamW's.
+
+    `muon_weight_dimension_numbers` says which leaves are Muon's, and how they are matrices: see `muon_labels`. The
+    decay acts on the leaves that `mask` selects. AdamW's rate is Muon's unless given. `update` needs params.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> params = {"embed": jnp.ones((9, 4)), "dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}
+    >>> gx.muon(0.02).param_labels(params)
+    {'dense': {'bias': 'adam', 'kernel': 'muon'}, 'embed': 'adam'}
+    """
+    labels = muon_labels(muon_weight_dimension_numbers)
+    if not (mask is None or callable(mask)):
+        mask = masks.by_path(mask)  # found in a group's dict too
+    flags = {"nesterov": nesterov, "adaptive": adaptive, "preconditioning": preconditioning}
+    view = {"weight_dimension_numbers": labels.numbers, "iteration_dtype": iteration_dtype}
+    hidden = chain(
+        scale_by_muon(ns_coeffs, ns_steps, beta, eps, mu_dtype, **flags, **view),
+        scale_by_shape(labels.numbers, consistent_rms),
+        *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
+    )
+    rate = learning_rate if adam_learning_rate is None else adam_learning_rate
+    moments = (adam_b1, adam_b2, eps, adam_eps_root, mu_dtype)
+    rest = adamw(rate, *moments, adam_weight_decay, mask, nesterov=nesterov, decouple_lr=decouple_lr)
+    return partition({"muon": hidden, "adam": rest}, labels)

@@ -1,0 +1,73 @@
+"""Which leaves Muon takes: the matrices between the embedding and the head.
+
+Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks": vectors, embeddings and the last
+layer are better left to Adam.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+
+from gradtx import checks
+from gradtx.core import matrices
+from gradtx.core.value import Value, static
+from gradtx.linalg.matrix_view import WeightDimensionNumbers
+
+__all__ = ["hidden_matrices", "muon_labels"]
+
+# The last words of a part of the path, perhaps with a number: embed, Embed_0, token_embedding, lm_head.
+_OUTER = re.compile(r"(^|[_.])((un)?embed(s|der|ding|dings|_tokens)?|wte|wpe|head|logits?)([_.]?\d+)?$", re.IGNORECASE)
+
+
+def hidden_matrices(params: Any) -> Any:
+    """Dimension numbers for the leaves that Muon takes by default, None for the others.
+
+    Muon's are the leaves with two or more axes, unless a part of the path ends in a word for an embedding or a head
+    (embed, embedding, embed_tokens, wte, wpe, head, logits; a number may follow). The last axis is the output, all
+    others are the input: a kernel (height, width, input, output) is a matrix of height * width * input rows.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> params = {"lm_head": jnp.ones((4, 9)), "conv": jnp.ones((3, 3, 4, 8)), "bias": jnp.ones(8)}
+    >>> gx.hidden_matrices(params)
+    {'bias': None, 'conv': WeightDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3), 'lm_head': None}
+    """
+
+    def numbers(path: Any, p: Any) -> WeightDimensionNumbers | None:
+        outer = any(_OUTER.search(part) for part in checks.slashed(path).split("/"))
+        if p.ndim < 2 or outer:
+            return None
+        return WeightDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(numbers, params)
+
+
+class muon_labels(Value):
+    """The labels of `muon`'s groups: 'muon' where a leaf has dimension numbers, else 'adam'.
+
+    `numbers` is a tree of `WeightDimensionNumbers` and None with the structure of the parameters or a prefix of it,
+    one for all leaves, or a function from a tree to such a tree; None stands for `hidden_matrices`. A function is
+    called with the whole tree for the labels, and with a dict from path (`dense/kernel`) to leaf by the rules of the
+    group: let it go by each leaf and its path alone.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> labels = gx.muon_labels({"dense": gx.WeightDimensionNumbers(), "embed": None})
+    >>> labels({"dense": jnp.ones((4, 4)), "embed": jnp.ones((9, 4))})
+    {'dense': 'muon', 'embed': 'adam'}
+    """
+
+    numbers: Any = static(default=None, check=matrices.check)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.numbers is None:
+            object.__setattr__(self, "numbers", hidden_matrices)
+
+    def __call__(self, params: Any) -> Any:
+        found = matrices.numbers_of(self.numbers, params)
+        return jax.tree.unflatten(jax.tree.structure(params), ["adam" if x is None else "muon" for x in found])
+
+    def _arguments(self) -> Any:
+        return () if self.numbers is hidden_matrices else super()._arguments()

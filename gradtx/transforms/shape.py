@@ -1,0 +1,55 @@
+"""The factor of Muon by a matrix's shape: u = g * sqrt(max(1, outputs / inputs)).
+
+With `consistent_rms` it is sqrt(max(outputs, inputs)) * consistent_rms: an orthogonal matrix has entries of root mean
+square 1 / sqrt(max(outputs, inputs)), so that every entry moves by about `consistent_rms` (Liu et al., 2025, "Muon
+is Scalable for LLM Training", section 2.2).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jax import Array
+
+from gradtx import checks, leaf
+from gradtx.core import matrices
+from gradtx.core.leafwise import EachLeaf, Layerwise
+from gradtx.core.value import static
+from gradtx.linalg.matrix_view import MatrixView
+
+__all__ = ["scale_by_shape"]
+
+
+def _check_rms(who: str, name: str, value: Any) -> Any:
+    if value is None or (leaf.is_number(value) and value > 0):
+        return value
+    raise ValueError(f"{who}: {name} must be None or a positive number, got {checks.shown(value)}.")
+
+
+class scale_by_shape(Layerwise):
+    """The factor of Muon; `consistent_rms=0.2` is about Adam's step, so that its rates and decays can be kept.
+
+    `weight_dimension_numbers` are those of `scale_by_muon`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_shape()
+    >>> g = jnp.ones((1, 4))
+    >>> print(tx.update(g, tx.init(g))[0])
+    [[2. 2. 2. 2.]]
+    """
+
+    weight_dimension_numbers: Any = static(default=None, check=matrices.check)
+    consistent_rms: float | None = static(default=None, check=_check_rms)
+
+    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        views = matrices.views("scale_by_shape", self.weight_dimension_numbers, updates)
+        return EachLeaf(self._factor(view) for view in views), ()
+
+    def _factor(self, view: MatrixView) -> float:
+        if self.consistent_rms is None:
+            return math.sqrt(max(1, view.fan_out / max(view.fan_in, 1)))
+        return math.sqrt(max(view.fan_in, view.fan_out)) * self.consistent_rms
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        return g * shared, slots
