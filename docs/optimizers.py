@@ -27,7 +27,7 @@ PAGE = HERE / "optimizers.md"
 BEGIN, END = "<!-- table: python -m docs.optimizers -->\n", "<!-- end of table -->\n"
 
 LINKS = {"reduce_variance"}
-"""Public names of the methods' files that are neither rules called scale_by nor optimizers: links of a chain."""
+"""Public transformations of the methods' files that are neither rules called scale_by nor optimizers."""
 
 PARAMS = jax.ShapeDtypeStruct((1024, 1024), "float32")
 SCOPES = (gx.Elementwise, gx.Layerwise, gx.Treewide)
@@ -49,11 +49,12 @@ def methods() -> Iterator[str]:
 
 
 def _exported() -> Iterator[str]:
-    """The public names of the methods' files that make transformations."""
+    """The public names of the methods' files that are transformations, or functions that return one."""
     for name in sorted(gx.__all__):
         item = getattr(gx, name)
-        rule = inspect.isclass(item) and issubclass(item, gx.GradientTransformation)
-        if (rule or inspect.isfunction(item)) and item.__module__.startswith("gradtx.optimizers."):
+        made = getattr(gx, str(inspect.signature(item).return_annotation), None) if inspect.isfunction(item) else item
+        rule = inspect.isclass(made) and issubclass(made, gx.GradientTransformation)
+        if rule and item.__module__.startswith("gradtx.optimizers."):
             yield name
 
 
@@ -74,9 +75,16 @@ def _links(tx: Any) -> list[Any]:
 
 
 def scope(tx: Any) -> str:
-    """The widest scope of the links. One that is no rule for a leaf is handed the whole tree."""
-    widest = max(next((i for i, base in enumerate(SCOPES) if isinstance(x, base)), len(SCOPES) - 1) for x in _links(tx))
-    return SCOPES[widest].__name__.lower()
+    """The widest scope of the links."""
+    return SCOPES[max(_width(x) for x in _links(tx))].__name__.lower()
+
+
+def _width(link: Any) -> int:
+    """The place of a link's scope: that of its base class; if it is no rule, of its folder, or else the whole tree."""
+    for i, base in enumerate(SCOPES):
+        if isinstance(link, base) or f".{base.__name__.lower()}." in type(link).__module__:
+            return i
+    return len(SCOPES) - 1
 
 
 def needs(tx: Any) -> list[str]:
