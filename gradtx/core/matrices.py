@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 
 from gradtx import checks
 from gradtx.core import mask
@@ -47,7 +48,7 @@ def views(who: str, numbers: Any, tree: Any) -> list[MatrixView]:
     found = []
     for (path, x), number in zip(jax.tree_util.tree_leaves_with_path(tree), numbers_of(numbers, tree), strict=True):
         try:
-            found.append(MatrixView.of(x.shape, number))
+            found.append(MatrixView.of(np.shape(x), number))
         except ValueError as error:
             raise ValueError(f"{who}: at {checks.keystr(path)}: {error}") from None
     return found

@@ -12,6 +12,7 @@ Equality and hash never read an array's contents: numbers compare by value, arra
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -272,6 +273,8 @@ def show(x: Any) -> str:
         return f"jnp.asarray({np.asarray(x).tolist()}, dtype={x.dtype.name!r})"
     if isinstance(x, (jax.Array, np.ndarray)):
         return checks.shown(x)
+    if inspect.isfunction(x) and x.__module__.startswith("gradtx."):
+        return x.__name__
     if type(x) is tuple:
         return "(" + ", ".join(map(show, x)) + ("," if len(x) == 1 else "") + ")"
     return repr(x)

@@ -17,7 +17,10 @@ def scope(tx):
     """The widest scope of the links: composition adds nothing."""
     if isinstance(tx, gx.chain):
         return max((scope(link) for link in tx.links), default=0)
-    return next((width for cls, width in WIDTH.items() if isinstance(tx, cls)), 0)
+    if isinstance(tx, gx.partition):
+        return max(scope(group) for group in tx.transforms)
+    named = (width for cls, width in WIDTH.items() if f".{cls.__name__.lower()}." in type(tx).__module__)
+    return next((width for cls, width in WIDTH.items() if isinstance(tx, cls)), next(named, 0))
 
 
 def cases(width):
@@ -47,10 +50,18 @@ def test_layerwise(case):
 def test_layerwise_is_not_elementwise(case):
     """A rule claims no wider scope than it needs."""
     tx = case.make()
-    g = jnp.asarray([[[3.0, 0.1], [0.5, 2.0]], [[0.3, -2.0], [2.0, 0.3]], [[5.0, 0.2], [1.0, 1.0]]])
+    g = draw(1)["w"][:6].reshape(2, 2, 3)  # two steps of a matrix that is not square
     whole = trajectory(tx, g[0], g)[0]
-    alone = [trajectory(tx, g[0, i, j], g[:, i, j])[0] for i in range(2) for j in range(2)]
-    assert not jnp.allclose(whole.reshape(3, 4), jnp.stack(alone, axis=1))
+    alone = [trajectory(tx, g[0, i, j], g[:, i, j])[0] for i in range(2) for j in range(3)]
+    assert not jnp.allclose(whole.reshape(2, 6), jnp.stack(alone, axis=1))
+
+
+def test_the_folder_of_an_optimizer_is_the_scope_of_its_rules():
+    rules = [cls for cls in vars(gx).values() if isinstance(cls, type) and issubclass(cls, tuple(WIDTH))]
+    for cls in rules:
+        if ".optimizers." in cls.__module__:
+            (base,) = (base for base in WIDTH if issubclass(cls, base))
+            assert f".optimizers.{base.__name__.lower()}." in cls.__module__, cls
 
 
 def test_treewide_is_not_layerwise():

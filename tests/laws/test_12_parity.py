@@ -13,8 +13,8 @@ STEPS = 50
 NOISE = stack([draw(i + 1) for i in range(STEPS)])
 
 
-# Three problems as the coefficients of grad = a * p + b * p / (1 + p^2) + c * noise: a noisy quadratic, an ill-scaled one
-# without noise, and a noisy one whose slope falls off (Cauchy's loss).
+# Three problems as the coefficients of grad = a * p + b * p / (1 + p^2) + c * noise: a noisy quadratic, an ill-scaled
+# one without noise, and a noisy one whose slope falls off (Cauchy's loss).
 SPREAD = jax.tree.map(lambda p: jnp.geomspace(0.01, 3.0, p.size).reshape(p.shape), draw(0))
 ONE, ZERO = jax.tree.map(jnp.ones_like, SPREAD), jax.tree.map(jnp.zeros_like, SPREAD)
 PROBLEMS = stack([(ONE, ZERO, ONE), (SPREAD, ZERO, ZERO), (ZERO, ONE, SPREAD)])

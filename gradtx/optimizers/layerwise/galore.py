@@ -49,8 +49,8 @@ class scale_by_galore(GradientTransformation):
     """The rule of GaLore around `base_optimizer`, by default `scale_by_adam()`.
 
     Matrices are projected, and other leaves pass to the inner rule as they are; `weight_dimension_numbers` say
-    otherwise (None in a tree of them: not projected), as in `scale_by_muon`. The inner rule gets no params, whose shapes
-    are not its own. The projection counts as a constant where a derivative is taken.
+    otherwise (None in a tree of them: not projected), as in `scale_by_muon`. The inner rule gets no params,
+    whose shapes are not its own. The projection counts as a constant where a derivative is taken.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_galore(rank=2, base_optimizer=gx.trace(0.9))

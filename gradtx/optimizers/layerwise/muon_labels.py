@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import jax
+import numpy as np
 
 from gradtx import checks
 from gradtx.core import matrices
@@ -37,9 +38,8 @@ def hidden_matrices(params: Any) -> Any:
 
     def numbers(path: Any, p: Any) -> WeightDimensionNumbers | None:
         outer = any(_OUTER.search(part) for part in checks.slashed(path).split("/"))
-        if p.ndim < 2 or outer:
-            return None
-        return WeightDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+        n = np.ndim(p)
+        return None if n < 2 or outer else WeightDimensionNumbers(tuple(range(n - 1)), n - 1)
 
     return jax.tree_util.tree_map_with_path(numbers, params)
 
