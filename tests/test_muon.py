@@ -1,0 +1,206 @@
+"""Matrix methods: Muon against optax on every view, stacks against single matrices, GaLore against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+import gradtx as gx
+from gradtx.linalg.newton_schulz import orthogonalize
+from tests.cases import close, stack, trajectory
+
+SHAPES = {"a": (4, 6), "b": (6, 4), "c": {"kernel": (2, 3, 5)}, "d": (2, 2, 3, 4), "e": (4, 6)}
+IS_SHAPE = {"is_leaf": lambda x: type(x) is tuple}
+NUMBERS = {
+    "a": (0, 1),
+    "b": (1, 0),
+    "c": {"kernel": ((0,), (1, 2))},
+    "d": ((0, 1, 2), -1),
+    "e": (0, 1),
+}
+
+
+def tree(seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda shape: jnp.asarray(rng.normal(size=shape)), SHAPES, **IS_SHAPE)
+
+
+PARAMS, GRADS = tree(0), stack([tree(i + 1) for i in range(4)])
+OURS = jax.tree.map(lambda x: gx.WeightDimensionNumbers(*x), NUMBERS, **IS_SHAPE)
+THEIRS = jax.tree.map(lambda x: optax.contrib.MuonDimensionNumbers(*x), NUMBERS, **IS_SHAPE)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"nesterov": False, "preconditioning": "spectral"},
+        {"preconditioning": "aol", "ns_steps": 3},
+        {"adaptive": True, "beta": 0.5},
+    ],
+    ids=str,
+)
+def test_parity_of_every_view(arguments):
+    def updates(lib, numbers, tx):
+        state, found = tx.init(PARAMS), []
+        for t in range(4):
+            u, state = tx.update(jax.tree.map(lambda g, t=t: g[t], GRADS), state, PARAMS)
+            found.append(u)
+        return found
+
+    ours = gx.scale_by_muon(weight_dimension_numbers=OURS, **arguments)
+    theirs = optax.contrib.scale_by_muon(weight_dimension_numbers=THEIRS, **arguments)
+    found, expected = jax.jit(lambda: (updates(gx, OURS, ours), updates(optax, THEIRS, theirs)))()
+    close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_parity_of_the_optimizer_with_routing():
+    ours = {**OURS, "a": None}
+    theirs = {**THEIRS, "a": None}
+    settings = {"weight_decay": 0.1, "consistent_rms": 0.2, "adam_learning_rate": 0.05}
+    a = gx.muon(0.1, muon_weight_dimension_numbers=ours, **settings)
+    b = optax.contrib.muon(0.1, muon_weight_dimension_numbers=theirs, **settings)
+
+    def updates(tx):
+        state, g = tx.init(PARAMS), jax.tree.map(lambda g: g[0], GRADS)
+        first, state = tx.update(g, state, PARAMS)
+        return first, tx.update(g, state, PARAMS)[0]
+
+    close(*jax.jit(lambda: (updates(a), updates(b)))(), rtol=1e-9, atol=1e-12)
+
+
+def test_default_routing_by_path_and_shape():
+    shapes = {
+        "Embed_0": {"embedding": (9, 4)},
+        "encoder": {"attention_heads": {"kernel": (4, 2, 2)}, "mlp": {"kernel": (4, 8), "bias": (8,)}},
+        "model.embed_tokens": (9, 4),
+        "wte": (9, 4),
+        "Conv_0": {"kernel": (3, 3, 2, 4)},
+        "MultiHeadDotProductAttention_0": {"query": {"kernel": (4, 2, 2)}},
+        "lm_head": {"kernel": (4, 9)},
+        "headed": (4, 4),
+    }
+    params = jax.tree.map(jnp.zeros, shapes, **IS_SHAPE)
+    labels = gx.muon_labels()(params)
+    taken = {
+        jax.tree_util.keystr(p, simple=True, separator="/") for p, x in jax.tree.leaves_with_path(labels) if x == "muon"
+    }
+    assert taken == {
+        "encoder/attention_heads/kernel",
+        "encoder/mlp/kernel",
+        "Conv_0/kernel",
+        "MultiHeadDotProductAttention_0/query/kernel",
+        "headed",
+    }
+    state = gx.muon(0.1).init(params)  # a group has no state for another's leaves
+    assert set(state.inner_states["muon"][0].mu) == taken
+
+
+def test_equal_shapes_are_one_stack():
+    """One iteration for all matrices of a shape, and the same numbers as one by one."""
+    matrices = [jnp.asarray(np.random.default_rng(i).normal(size=(6, 4))) for i in range(5)]
+    tx = gx.scale_by_muon(ns_steps=5)
+    together = tx.update(matrices, tx.init(matrices))[0]
+    close(together, [tx.update(x, tx.init(x))[0] for x in matrices], rtol=1e-12, atol=1e-15)
+    products = str(jax.make_jaxpr(tx.update)(matrices, tx.init(matrices))).count("dot_general")
+    assert products == 5 * 3  # three products a step, of one stack
+
+
+def test_a_stack_may_be_sharded():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 4, 6)))
+    numbers = gx.WeightDimensionNumbers(1, 2)  # the first axis counts matrices
+    tx = gx.scale_by_muon(weight_dimension_numbers=numbers)
+    step = jax.jit(lambda g: tx.update(g, tx.init(g))[0])
+    sharded = step(jax.device_put(x, NamedSharding(mesh, PartitionSpec("x"))))
+    assert sharded.sharding.spec == PartitionSpec("x")
+    np.testing.assert_allclose(sharded, step(x), rtol=1e-12)
+
+
+def test_newton_schulz_orthogonalizes():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5, 4)))
+    u, _, vh = np.linalg.svd(x, full_matrices=False)
+    close(orthogonalize(x, [(1.5, -0.5, 0.0)] * 30), jnp.asarray(u @ vh), rtol=1e-10)
+    values = np.linalg.svd(orthogonalize(x, [(3.4445, -4.775, 2.0315)] * 5), compute_uv=False)
+    assert (values > 0.6).all()
+    assert (values < 1.3).all()
+    rounded = orthogonalize(x, [(3.4445, -4.775, 2.0315)] * 5, dtype="bfloat16")
+    assert rounded.dtype == x.dtype
+    values = np.linalg.svd(rounded, compute_uv=False)
+    assert (values > 0.5).all()
+    assert (values < 1.4).all()
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (3, 6)])
+def test_galore_is_its_algorithm(shape):
+    rank, gap, b1, b2 = 2, 3, 0.9, 0.999
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(shape[0], rank)), rng.normal(size=(rank, shape[1]))
+    grads = [left @ right + 0.1 * rng.normal(size=shape) for _ in range(7)]
+    tall, expected, m, v = shape[0] >= shape[1], [], 0, 0
+    for t, g in enumerate(grads, 1):
+        if (t - 1) % gap == 0:
+            u, _, vh = np.linalg.svd(g, full_matrices=False)
+            p = u[:, :rank] if tall else vh[:rank].T
+        low = p.T @ g if tall else g @ p
+        m, v = b1 * m + (1 - b1) * low, b2 * v + (1 - b2) * low**2
+        step = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + 1e-8)
+        expected.append(0.5 * (p @ step if tall else step @ p.T))
+    tx = gx.scale_by_galore(rank, gap, scale=0.5)
+    close(trajectory(tx, jnp.zeros(shape), jnp.asarray(grads))[0], jnp.asarray(expected), rtol=1e-9, atol=1e-12)
+
+
+def test_galore_leaves_what_is_no_matrix():
+    params = {"w": jnp.ones((4, 3)), "b": jnp.ones(3), "t": jnp.ones((2, 2, 2)), "n": None}
+    tx = gx.scale_by_galore(rank=1, base_optimizer=gx.scale(2.0))
+    updates, state = tx.update(params, tx.init(params))
+    assert state.projector["b"] is state.projector["t"] is None
+    assert (updates["b"] == 2).all()
+    assert (updates["t"] == 2).all()
+
+
+def test_sophia_takes_the_hessian_diagonal():
+    """Parity with optax's whole, whose estimator is made to return the same diagonal."""
+    diagonal = jax.tree.map(lambda g: jnp.abs(g) + 0.1, jax.tree.map(lambda g: g[1], GRADS))
+    estimator = optax.GradientTransformationExtraArgs(lambda p: (), lambda u, s, params=None, **extra: (diagonal, s))
+    theirs = optax.contrib.sophia(0.1, weight_decay=0.0, update_interval=2, hessian_diagonal_fn=estimator)
+    ours = gx.chain(gx.scale_by_sophia(update_interval=2), gx.scale_by_learning_rate(0.1))
+
+    def updates(tx, **extra):
+        state, found = tx.init(PARAMS), []
+        for t in range(4):
+            u, state = tx.update(jax.tree.map(lambda g, t=t: g[t], GRADS), state, PARAMS, **extra)
+            found.append(u)
+        return found
+
+    expected, actual = jax.jit(lambda: (updates(theirs), updates(ours, hessian_diag=diagonal)))()
+    close(actual, expected, rtol=1e-10, atol=1e-15)
+    without = ours.update(PARAMS, ours.init(PARAMS))[1][0].nu
+    assert not any(x.any() for x in jax.tree.leaves(without))  # nothing handed in, nothing learnt
+    with pytest.raises(ValueError, match=r"scale_by_sophia: the tree of hessian_diag is not the tree of updates"):
+        ours.update(PARAMS, ours.init(PARAMS), hessian_diag={"a": PARAMS["a"]})
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: gx.scale_by_muon(ns_coeffs=(1.0, 2.0)), "ns_coeffs must be three numbers"),
+        (lambda: gx.scale_by_muon(ns_coeffs="best"), "one of 'standard', 'dion'"),
+        (lambda: gx.scale_by_muon(ns_coeffs="dion", ns_steps=3), "5 triples for ns_steps=3"),
+        (lambda: gx.scale_by_muon(ns_steps=0), "ns_steps must be an integer of at least 1"),
+        (lambda: gx.scale_by_muon(preconditioning="none"), "preconditioning must be one of 'frobenius'"),
+        (lambda: gx.scale_by_shape(consistent_rms=-1.0), "consistent_rms must be None or a positive number"),
+        (lambda: gx.scale_by_galore(rank=0), "rank must be an integer of at least 1"),
+        (
+            lambda: gx.scale_by_muon(weight_dimension_numbers=gx.WeightDimensionNumbers(0, 2)).init(
+                {"w": jnp.ones((2, 2))}
+            ),
+            r"at \['w'\].*does not fit an array of shape \(2, 2\)",
+        ),
+    ],
+)
+def test_bad_arguments(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
