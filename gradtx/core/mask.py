@@ -60,7 +60,7 @@ def _is_item(x: Any) -> bool:
 
 def check(who: str, name: str, value: Any) -> Any:
     """A mask as it is stored; raises a TypeError where it is neither a function nor a tree of booleans."""
-    if value is None or isinstance(value, FrozenTree):
+    if value is None or isinstance(value, (FrozenTree, by_path)):
         return value
     if jax.tree_util.all_leaves([value]) and callable(value):
         return value

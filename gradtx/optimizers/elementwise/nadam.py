@@ -23,9 +23,8 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.state import Like, Once
 from gradtx.core.value import dtype
-from gradtx.optimizers.elementwise.adam import adam
-from gradtx.optimizers.elementwise.adamw import adamw
-from gradtx.transforms.decay import add_decayed_weights
+from gradtx.optimizers.elementwise.adam import adam, scale_by_adam
+from gradtx.transforms.decay import descend
 from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["ScaleByNadamState", "nadam", "nadamw", "scale_by_nadam"]
@@ -130,6 +129,7 @@ def nadamw(
     *,
     nesterov: bool = True,
     momentum_decay: HyperArg | None = None,
+    decouple_lr: bool = False,
 ) -> chain:
     """Adam with Nesterov momentum, as in `nadam`, and decoupled weight decay. State: two arrays per parameter.
 
@@ -141,9 +141,10 @@ def nadamw(
       ValueError: a `momentum_decay` without Nesterov momentum.
     """
     if momentum_decay is None:
-        return adamw(learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay, mask, nesterov=nesterov)
-    rule = _scheduled("nadamw", nesterov, b1, b2, eps, eps_root, mu_dtype, momentum_decay)
-    return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
+        rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
+    else:
+        rule = _scheduled("nadamw", nesterov, b1, b2, eps, eps_root, mu_dtype, momentum_decay)
+    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
 
 
 def _scheduled(who: str, nesterov: bool, *args: Any) -> scale_by_nadam:
