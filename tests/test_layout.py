@@ -1,7 +1,9 @@
 """The house: imports point one way, files and functions stay small, every public name is documented and a case."""
 
 import ast
+import difflib
 import inspect
+import itertools
 import pathlib
 import subprocess
 import sys
@@ -105,3 +107,21 @@ def test_importing_is_light():
     heavy = ["matplotlib", "optax", "chex", "sklearn", "tqdm"]
     code = f"import sys, gradtx; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def statements(path):
+    """The lines of all functions' bodies, as Python prints them, without docstrings and argument lists."""
+    lines = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lines += [node.name, *(line for part in body for line in ast.unparse(part).splitlines())]
+    return lines
+
+
+def test_no_two_optimizers_are_copies():
+    """A run of more than a handful of lines that two files share belongs in one place."""
+    code = {path.name: statements(path) for path in (ROOT / "optimizers").rglob("*.py")}
+    for (a, first), (b, second) in itertools.combinations(code.items(), 2):
+        match = difflib.SequenceMatcher(None, first, second, autojunk=False).find_longest_match()
+        assert match.size <= 5, (a, b, first[match.a : match.a + match.size])

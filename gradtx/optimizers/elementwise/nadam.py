@@ -77,11 +77,8 @@ class scale_by_nadam(Elementwise, state=ScaleByNadamState):
         return self.b1 * (1 - 0.5 * jnp.exp(t * self.momentum_decay * math.log(0.96)))
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        corrections, grow_nu = shared
-        mu = leaf.moment(slots[0], g, self.b1)
-        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
-        root = leaf.root(nu * grow_nu, self.eps_root) + self.eps
-        return leaf.debiased_ratio(mu, g, root, corrections), (mu, nu)
+        """Adam's, with other corrections of the first moment."""
+        return scale_by_adam(self.b1, self.b2, self.eps, self.eps_root).update_leaf(g, slots, p, shared)
 
 
 def nadam(
