@@ -53,6 +53,22 @@ from benchmarks import report, trees
 
 LIBRARIES: dict[str, ModuleType] = {"gradtx": gradtx, "optax": optax}
 
+
+def _contrib(lib: Any) -> Any:
+    """Where a library has what optax keeps in `optax.contrib`."""
+    return getattr(lib, "contrib", lib)
+
+
+def _muon(lib: Any) -> Any:
+    """Muon on the same leaves for both libraries: all matrices."""
+    numbers = lib.WeightDimensionNumbers if lib is gradtx else lib.contrib.MuonDimensionNumbers
+
+    def matrices(params: Any) -> Any:
+        return jax.tree.map(lambda p: numbers() if p.ndim == 2 else None, params)
+
+    return _contrib(lib).muon(1e-3, muon_weight_dimension_numbers=matrices)
+
+
 OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "adamw": lambda lib: lib.adamw(1e-3),
     "clip_adamw": lambda lib: lib.chain(lib.clip_by_global_norm(1.0), lib.adamw(1e-3)),
@@ -64,6 +80,12 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "adagrad": lambda lib: lib.adagrad(1e-3),
     "adadelta": lambda lib: lib.adadelta(1.0),
     "yogi": lambda lib: lib.yogi(1e-3),
+    "lion": lambda lib: lib.lion(1e-3),
+    "lamb": lambda lib: lib.lamb(1e-3),
+    "novograd": lambda lib: lib.novograd(1e-3),
+    "adafactor": lambda lib: lib.adafactor(1e-3),
+    "prodigy": lambda lib: _contrib(lib).prodigy(),
+    "muon": _muon,
 }
 
 TREES: dict[str, Callable[[argparse.Namespace], trees.ShapeTree]] = {

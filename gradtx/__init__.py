@@ -52,6 +52,7 @@ from gradtx.transforms.privacy import (
     per_example_layer_norm_clip,
 )
 from gradtx.transforms.shape import scale_by_shape
+from gradtx.transforms.plateau import ReduceLROnPlateauState, reduce_on_plateau
 
 # Optimizers
 from gradtx.optimizers.elementwise.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
@@ -120,14 +121,23 @@ from gradtx.optimizers.layerwise.muon import MuonState, muon, scale_by_muon
 from gradtx.optimizers.layerwise.muon_labels import hidden_matrices, muon_labels
 from gradtx.optimizers.layerwise.galore import GaLoreState, galore, scale_by_galore
 
+# Wrappers
+from gradtx.wrappers.inject_hyperparams import InjectHyperparamsState, inject_hyperparams
+
 # Schedules
-from gradtx.schedules.constant import constant_schedule
+from gradtx.schedules.constant import constant_schedule, optimal_constant_rate
 from gradtx.schedules.cosine import cosine_decay_schedule, warmup_cosine_decay_schedule
-from gradtx.schedules.exponential import exponential_decay
-from gradtx.schedules.inverse import inverse_power_schedule
-from gradtx.schedules.join import join_schedules
-from gradtx.schedules.piecewise import piecewise_constant_schedule
+from gradtx.schedules.cyclic import cyclic_schedule
+from gradtx.schedules.exponential import exponential_decay, exponential_schedule, warmup_exponential_decay_schedule
+from gradtx.schedules.factors import lambda_schedule, multiplicative_schedule
+from gradtx.schedules.inverse import inverse_power_schedule, inverse_sqrt_schedule
+from gradtx.schedules.join import chain_schedules, join_schedules
+from gradtx.schedules.onecycle import cosine_onecycle_schedule, linear_onecycle_schedule
+from gradtx.schedules.piecewise import piecewise_constant_schedule, piecewise_interpolate_schedule
 from gradtx.schedules.polynomial import linear_schedule, polynomial_schedule
+from gradtx.schedules.restarts import cosine_restarts_schedule, cosine_warmup_restarts_schedule, sgdr_schedule
+from gradtx.schedules.steps import multistep_schedule, step_schedule
+from gradtx.schedules.warmup import warmup_constant_schedule, wsd_schedule
 
 __version__ = "0.1.0"
 
@@ -195,6 +205,8 @@ __all__ = [
     "per_example_global_norm_clip",
     "per_example_layer_norm_clip",
     "scale_by_shape",
+    "ReduceLROnPlateauState",
+    "reduce_on_plateau",
     # Optimizers
     "ScaleByAdaDeltaState",
     "adadelta",
@@ -322,14 +334,35 @@ __all__ = [
     "GaLoreState",
     "galore",
     "scale_by_galore",
+    # Wrappers
+    "InjectHyperparamsState",
+    "inject_hyperparams",
     # Schedules
     "constant_schedule",
+    "optimal_constant_rate",
     "cosine_decay_schedule",
     "warmup_cosine_decay_schedule",
+    "cyclic_schedule",
     "exponential_decay",
+    "exponential_schedule",
+    "warmup_exponential_decay_schedule",
+    "lambda_schedule",
+    "multiplicative_schedule",
     "inverse_power_schedule",
+    "inverse_sqrt_schedule",
+    "chain_schedules",
     "join_schedules",
+    "cosine_onecycle_schedule",
+    "linear_onecycle_schedule",
     "piecewise_constant_schedule",
+    "piecewise_interpolate_schedule",
     "linear_schedule",
     "polynomial_schedule",
+    "cosine_restarts_schedule",
+    "cosine_warmup_restarts_schedule",
+    "sgdr_schedule",
+    "multistep_schedule",
+    "step_schedule",
+    "warmup_constant_schedule",
+    "wsd_schedule",
 ]

@@ -91,7 +91,9 @@ _FIRST_VARIANCE = {"finite": "the corrected variance of the first gradient is ze
 _REAL = {"complex": "the method compares signs, which complex numbers do not have"}
 _NOISE = {"rotation": "the noise does not turn with the gradient"}
 _SVD = {"derivatives": "the projection counts as a constant"}
+_STATE = {"by hand": "the numbers are in the state: those of the transformation are only its first"}
 _NO_OPTAX = "optax does not have it"
+_NAME = "optax has it under another name"
 _TORCH = "optax does not have it; tests/test_torch.py compares with PyTorch"
 _MASK = "{'deep': False, 'w': True}"
 
@@ -326,6 +328,17 @@ TRANSFORMATIONS = [
     Case("add_noise(0.01, 0.55, 1)", unless=_NOISE),
     Case("noisy_sgd(0.1, key=2)", unless=_NOISE),
     Case("zero_nans()"),
+    Case("reduce_on_plateau(0.5, patience=2)"),
+    Case(
+        "reduce_on_plateau(0.5, 2, 0.01, 0.01, cooldown=3, accumulation_size=2, min_scale=0.1)",
+        unless={"finite": "before the first comparison the best value is infinite"},
+    ),
+    Case("reduce_on_plateau(patience=3, mode='max')", optax=None, why=_NO_OPTAX),
+    Case("inject_hyperparams(adamw)(0.1, weight_decay=0.1)", unless=_STATE),
+    Case(
+        f"inject_hyperparams(adamw)(linear_schedule(0.1, 0.01, 30), mask={_MASK})",
+        unless={**_STATE, "trees": "the mask is that of one tree"},
+    ),
     Case("apply_every(2)", unless=_LINEAR),
     Case("yogi(0.1)"),
     Case("yogi(0.1, nu_floor=1e-3)", optax=None, why=_NO_OPTAX),
@@ -354,6 +367,38 @@ SCHEDULES = [
     Case("warmup_cosine_decay_schedule(0.1, 1.0, 0, 15, exponent=2.0)"),
     Case("inverse_power_schedule(0.5, 0.2)", optax=None, why=_NO_OPTAX),
     Case("inverse_power_schedule(0.5, 2.0, alpha=1.0)", optax=None, why=_NO_OPTAX),
+    Case("inverse_sqrt_schedule(0.1, 1.0, 5)", optax=None, why=_NO_OPTAX),
+    Case("optimal_constant_rate(2.0, 3.0, 100)", optax=None, why=_NO_OPTAX),
+    Case("exponential_schedule(0.5, 0.1)", optax=None, why=_NO_OPTAX),
+    Case("piecewise_interpolate_schedule('linear', 0.5)"),
+    Case("piecewise_interpolate_schedule('linear', 0.5, {10: 0.1, 5: 2.0, 17: 0.0})"),
+    Case("piecewise_interpolate_schedule('cosine', 0.5, {0: 3.0, 4: 0.5, 11: 2.0})"),
+    Case("warmup_constant_schedule(0.1, 0.5, 5)"),
+    Case("warmup_exponential_decay_schedule(0.1, 1.0, 5, 3, 0.5)"),
+    Case("warmup_exponential_decay_schedule(0.1, 1.0, 5, 3, 0.5, 2, staircase=True, end_value=0.2)"),
+    Case("linear_onecycle_schedule(25, 0.5)"),
+    Case("linear_onecycle_schedule(20, 0.5, 0.25, 0.6, 4.0, 50.0)"),
+    Case("cosine_onecycle_schedule(25, 0.5)"),
+    Case("cosine_onecycle_schedule(20, 0.5, 0.0, 4.0, 50.0)"),
+    Case(
+        "sgdr_schedule([dict(init_value=0.1, peak_value=1.0, warmup_steps=2, decay_steps=7), "
+        "dict(init_value=0.1, peak_value=0.5, warmup_steps=3, decay_steps=9, end_value=0.1, exponent=1.5)])"
+    ),
+    Case("wsd_schedule(0.1, 1.0, 4, 5, 8)", optax=None, why=_NO_OPTAX),
+    Case("wsd_schedule(0.1, 1.0, 4, 0, 8, 0.05, decay='cosine')", optax=None, why=_NO_OPTAX),
+    Case("wsd_schedule(0.1, 1.0, 0, 5, 8, decay='1-sqrt')", optax=None, why=_NO_OPTAX),
+    Case("cyclic_schedule(0.1, 1.0, 3, 5)", optax=None, why=_NO_OPTAX),
+    Case("cyclic_schedule(0.1, 1.0, 3, mode='triangular2')", optax=None, why=_NO_OPTAX),
+    Case("cyclic_schedule(0.1, 1.0, 3, 4, mode='exp_range', gamma=0.9)", optax=None, why=_NO_OPTAX),
+    Case("cosine_restarts_schedule(1.0, 3)", optax=None, why=_NO_OPTAX),
+    Case("cosine_restarts_schedule(1.0, 3, 2, end_value=0.1)", optax=None, why=_NO_OPTAX),
+    Case("cosine_warmup_restarts_schedule(0.1, 5, 1.5, 1.0, 2, 0.8)", optax=None, why=_NO_OPTAX),
+    Case("cosine_warmup_restarts_schedule(0.1, 5, 1, 1.0)", optax=None, why=_NO_OPTAX),
+    Case("step_schedule(1.0, 4)", optax="exponential_decay(1.0, 4, 0.1, staircase=True)", why=_NAME),
+    Case("multistep_schedule(1.0, [3, 8], 0.5)", optax="piecewise_constant_schedule(1.0, {3: 0.5, 8: 0.5})", why=_NAME),
+    Case("lambda_schedule(0.5, halving)", optax=None, why=_NO_OPTAX),
+    Case("multiplicative_schedule(0.5, halving)", optax=None, why=_NO_OPTAX),
+    Case("chain_schedules([linear_schedule(0.0, 1.0, 4), cosine_decay_schedule(0.5, 9)])", optax=None, why=_NO_OPTAX),
     Case(
         "join_schedules([linear_schedule(0.0, 1.0, 4), cosine_decay_schedule(1.0, 8), constant_schedule(0.1)], [4, 9])"
     ),

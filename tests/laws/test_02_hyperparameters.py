@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gradtx as gx
-from tests.cases import SCHEDULES, TRANSFORMATIONS, at, close, costly, draw, stack, trajectory, update
+from tests.cases import SCHEDULES, TRANSFORMATIONS, at, close, costly, draw, kept, stack, trajectory, update
 
 PARAMS = draw(0)
 GRADS = stack([draw(i + 1, scale=0.3) for i in range(3)])
@@ -41,7 +41,7 @@ def test_one_trace_and_vmap_over_each(case):
     close(jax.jit(lambda: trajectory(tx, PARAMS, GRADS))(), loop[0], rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("case", costly(WITH_HYPERS))
+@pytest.mark.parametrize("case", costly(kept("by hand", WITH_HYPERS)))
 def test_schedules_equal_steps_by_hand(case):
     tx = case.make()
     slopes = {name: gx.linear_schedule(x, 0.5 * x, 4) for name, x in numbers(tx).items()}
