@@ -42,7 +42,8 @@ def test_every_int32_step_has_a_finite_value_that_stays(case):
         values = np.asarray(schedule(jnp.asarray([0, 30, BIG + 1, last - 1, last], jnp.int32)))
     assert np.isfinite(values).all()
     assert (values >= 0).all()
-    if not case.expression.startswith(("exponential_decay(1.0, 4, 0.5)", "inverse_power_schedule")):
+    endless = ("inverse_", "cyclic_", "cosine_restarts_", "cosine_warmup_restarts_")
+    if not case.expression.startswith(endless):
         assert values[-1] == values[-2] == values[-3]
 
 

@@ -6,36 +6,76 @@ subtracted first, as integers or in two exact halves, and divided after.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
-from gradtx import leaf
+from gradtx import checks, leaf
+from gradtx.core.hyper import Limits
 
-__all__ = ["fraction_left", "since"]
+__all__ = ["apart", "check_steps", "fraction_left", "is_whole", "power", "since"]
 
 _HALF = 4096.0  # splits an int32 into two parts that float32 holds exactly
 
 
-def since(count: Any, begin: Any) -> Array:
-    """Count - begin: an integer if both are, else in float32 or wider, exact where the answer is.
+def is_whole(x: Any) -> TypeGuard[float]:
+    """Whether `x` is a concrete number that int32 holds."""
+    return leaf.is_number(x) and float(x).is_integer() and abs(x) <= jnp.iinfo(jnp.int32).max
 
-    `begin` may be an array or a tracer, and the result can be differentiated by it.
+
+def since(count: Any, *begins: Any) -> Array:
+    """Count minus the sum of `begins`: an integer if all are, else in float32 or wider, exact where the answer is.
+
+    `begins` may be arrays or tracers, and the result can be differentiated by them.
     """
     count = jnp.asarray(count, jnp.result_type(count))  # not weakly typed
-    whole = leaf.is_number(begin) and float(begin).is_integer() and abs(begin) <= jnp.iinfo(jnp.int32).max
-    if whole and jnp.issubdtype(count.dtype, jnp.integer):
-        return count - int(begin)
-    (a_high, a_low), (b_high, b_low) = _halves(count), _halves(begin)
-    return (a_high - b_high) + (a_low - b_low)
+    if jnp.issubdtype(count.dtype, jnp.integer):
+        count = count.astype(jnp.promote_types(count.dtype, jnp.int32))
+        whole = sum(int(begin) for begin in begins if is_whole(begin))
+        if is_whole(whole):
+            count = count - whole
+            begins = tuple(begin for begin in begins if not is_whole(begin))
+            if not begins:
+                return count
+    high, low = apart(count, *begins)
+    return high + low
 
 
-def fraction_left(count: Any, begin: Any, steps: Any) -> Array:
-    """1 before `begin`, 0 from `begin + steps` on, linear between: max(0, min(1, (begin + steps - count) / steps))."""
+def apart(count: Any, *begins: Any) -> tuple[Array, Array]:
+    """Count minus the sum of `begins` as a multiple of 4096 and a rest in [0, 4096), in float32 or wider."""
+    high, low = _halves(jnp.asarray(count, jnp.result_type(count)))
+    for begin in begins:
+        begin_high, begin_low = _halves(begin)
+        high, low = high - begin_high, low - begin_low
+    carry = jnp.floor(low / _HALF) * _HALF
+    return high + carry, low - carry
+
+
+def fraction_left(count: Any, *lengths: Any) -> Array:
+    """1 until the last of `lengths` begins, 0 from its end on, linear between; the others come before it."""
     # The distance to the end, not to the beginning, so that the fraction is exact where it is small.
-    left = -since(since(count, begin), steps)
-    return jnp.clip(left.astype(jnp.promote_types(left.dtype, jnp.result_type(float))) / steps, 0, 1)
+    left = -since(count, *lengths)
+    return jnp.clip(left.astype(jnp.promote_types(left.dtype, jnp.result_type(float))) / lengths[-1], 0, 1)
+
+
+def power(base: ArrayLike, parts: tuple[Array, Array], steps: ArrayLike = 1) -> Array:
+    """`base` to the number of steps over `steps`, where the number is given by its two parts, as by `apart`."""
+    base = jnp.asarray(base, jnp.result_type(float))
+    return base ** (parts[0] / steps) * base ** (parts[1] / steps)
+
+
+def check_steps(who: str, name: str, value: Any) -> tuple[Any, ...]:
+    """The check of a field that holds a list of positive steps, those that are known strictly increasing."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{who}: {name} must be a list of steps, got {checks.shown(value)}.")
+    steps = tuple(Limits(gt=0).check(who, f"{name}[{i}]", step, schedules=False) for i, step in enumerate(value))
+    known = [step for step in steps if leaf.is_number(step)]
+    if known != sorted(set(known)):
+        raise ValueError(f"{who}: {name} must increase strictly, got {list(steps)}. Sort them, and name none twice.")
+    return steps
 
 
 def _halves(x: Any) -> tuple[Any, Any]:
@@ -45,7 +85,8 @@ def _halves(x: Any) -> tuple[Any, Any]:
         return high, x - high
     if jnp.issubdtype(x.dtype, jnp.integer):
         dtype = jnp.result_type(float)
-        low = x % int(_HALF)
+        low = x % jnp.asarray(int(_HALF), jnp.promote_types(x.dtype, jnp.int16))
         return (x - low).astype(dtype), low.astype(dtype)
+    x = leaf.widen(x)
     high = jnp.floor(x / _HALF) * _HALF
     return high, x - high

@@ -2,25 +2,20 @@
 
     eta_t = eta_0 * ((1 - alpha) * ((1 + cos(pi s)) / 2)^exponent + alpha),   s = min(t / T, 1)
 
-(Loshchilov and Hutter, 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts".) The
-cosine is written sin^2(pi (1 - s) / 2), which has no cancellation where it is small.
+(Loshchilov and Hutter, 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts".)
 """
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx import leaf
 from gradtx.core.hyper import Number, Schedule, number
-from gradtx.schedules.clock import fraction_left, since
+from gradtx.schedules.clock import fraction_left
+from gradtx.schedules.curves import half_cosine, warmed_up
 
 __all__ = ["cosine_decay_schedule", "warmup_cosine_decay_schedule"]
-
-
-def _half_cosine(left: Array, exponent: ArrayLike) -> Array:
-    return jnp.square(jnp.sin(jnp.pi / 2 * left)) ** exponent
 
 
 class cosine_decay_schedule(Schedule):
@@ -39,7 +34,7 @@ class cosine_decay_schedule(Schedule):
     exponent: Number = number(default=1.0, ge=0)
 
     def __call__(self, count: ArrayLike) -> Array:
-        cosine = _half_cosine(fraction_left(count, 0, self.decay_steps), self.exponent)
+        cosine = half_cosine(fraction_left(count, 0, self.decay_steps)) ** self.exponent
         return self.init_value * ((1 - self.alpha) * cosine + self.alpha)
 
 
@@ -72,11 +67,6 @@ class warmup_cosine_decay_schedule(Schedule):
             )
 
     def __call__(self, count: ArrayLike) -> Array:
-        warming = since(count, self.warmup_steps) < 0
-        # Where there is no warm-up, its length 0 must not be divided by.
-        length = jnp.where(jnp.asarray(self.warmup_steps) > 0, self.warmup_steps, 1)
-        warmup_left = fraction_left(count, 0, length)
-        warmup = (self.init_value - self.peak_value) * warmup_left + self.peak_value
         left = fraction_left(count, self.warmup_steps, self.decay_steps - self.warmup_steps)
-        decay = (self.peak_value - self.end_value) * _half_cosine(left, self.exponent) + self.end_value
-        return jnp.where(warming, warmup, decay)
+        decay = (self.peak_value - self.end_value) * half_cosine(left) ** self.exponent + self.end_value
+        return warmed_up(count, self.init_value, self.peak_value, self.warmup_steps, decay)

@@ -1,6 +1,7 @@
-"""Exponential decay.
+"""Exponential decay, by a factor every so many steps or by a rate in continuous time, and after a warm-up.
 
-    eta_t = eta_0 * rate^((t - begin) / steps)   for t > begin, eta_0 before
+    exponential_decay      eta_t = eta_0 * rate^((t - begin) / steps)   for t > begin, eta_0 before
+    exponential_schedule   eta_t = eta_0 * exp(-rate * t)
 
 With `staircase` the exponent is rounded down to an integer. `end_value` bounds the value: from
 below where the rate is less than 1, from above where it is not.
@@ -8,15 +9,50 @@ below where the rate is less than 1, from above where it is not.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx.core.hyper import Number, Schedule, number
 from gradtx.core.value import flag
-from gradtx.schedules.clock import since
+from gradtx.schedules.clock import apart, power
+from gradtx.schedules.curves import warmed_up
+from gradtx.schedules.cycles import cycle
 
-__all__ = ["exponential_decay"]
+__all__ = ["exponential_decay", "exponential_schedule", "warmup_exponential_decay_schedule"]
+
+
+class exponential_schedule(Schedule):
+    """`init_value * exp(-rate * count)`; `rate` is not negative.
+
+    >>> import numpy as np, gradtx as gx
+    >>> print(np.round(np.asarray(gx.exponential_schedule(1.0, 0.5)(np.arange(4))), 3))
+    [1.    0.607 0.368 0.223]
+    """
+
+    init_value: Number = number()
+    rate: Number = number(ge=0)
+
+    def __call__(self, count: ArrayLike) -> Array:
+        high, low = apart(count)
+        return self.init_value * (jnp.exp(-self.rate * high) * jnp.exp(-self.rate * low))
+
+
+def _decayed(schedule: Any, init_value: Any, count: ArrayLike, *begins: Any) -> Array:
+    if schedule.staircase:  # not floor(x / y), which can round up to the next stair
+        factor = power(schedule.decay_rate, cycle(count, schedule.transition_steps, begins=begins).parts)
+    else:
+        high, low = apart(count, *begins)
+        begun = high >= 0
+        parts = jnp.where(begun, high, 0), jnp.where(begun, low, 0)
+        factor = power(schedule.decay_rate, parts, schedule.transition_steps)
+    value = init_value * factor
+    if schedule.end_value is None:
+        return value
+    low, high = jnp.maximum(value, schedule.end_value), jnp.minimum(value, schedule.end_value)
+    return jnp.where(jnp.asarray(schedule.decay_rate) < 1, low, high)
 
 
 class exponential_decay(Schedule):
@@ -40,12 +76,28 @@ class exponential_decay(Schedule):
     end_value: Number = number(default=None, optional=True)
 
     def __call__(self, count: ArrayLike) -> Array:
-        dtype = jnp.result_type(float)
-        elapsed = jnp.maximum(since(count, self.transition_begin), 0).astype(dtype)
-        # Not floor(x / y), which can round up to the next stair.
-        passed = elapsed // self.transition_steps if self.staircase else elapsed / self.transition_steps
-        value = self.init_value * jnp.asarray(self.decay_rate, dtype) ** passed
-        if self.end_value is None:
-            return value
-        low, high = jnp.maximum(value, self.end_value), jnp.minimum(value, self.end_value)
-        return jnp.where(jnp.asarray(self.decay_rate) < 1, low, high)
+        return _decayed(self, self.init_value, count, self.transition_begin)
+
+
+class warmup_exponential_decay_schedule(Schedule):
+    """From `init_value` linearly to `peak_value` in `warmup_steps`, then as `exponential_decay` from there.
+
+    `warmup_steps` may be 0: then step 0 has the peak. `transition_begin` counts from the end of the warm-up.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.warmup_exponential_decay_schedule(0.0, 1.0, 2, transition_steps=1, decay_rate=0.5)(jnp.arange(5)))
+    [0.   0.5  1.   0.5  0.25]
+    """
+
+    init_value: Number = number()
+    peak_value: Number = number()
+    warmup_steps: Number = number(ge=0)
+    transition_steps: Number = number(gt=0)
+    decay_rate: Number = number(gt=0)
+    transition_begin: Number = number(default=0, ge=0)
+    staircase: bool = flag(default=False)
+    end_value: Number = number(default=None, optional=True)
+
+    def __call__(self, count: ArrayLike) -> Array:
+        decay = _decayed(self, self.peak_value, count, self.warmup_steps, self.transition_begin)
+        return warmed_up(count, self.init_value, self.peak_value, self.warmup_steps, decay)

@@ -1,8 +1,14 @@
-"""A constant that is rescaled at given steps: eta_t = eta_0 * product of scale_i over boundary_i <= t."""
+"""A value that is rescaled at given steps, in jumps or by a line or half a cosine that ends there.
+
+eta_t = eta_0 * product of scale_i over boundary_i <= t
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,10 +17,11 @@ from jax.typing import ArrayLike
 
 from gradtx import checks
 from gradtx.core.hyper import Limits, Number, Schedule, number
-from gradtx.core.value import child
+from gradtx.core.value import child, static
 from gradtx.schedules.clock import since
+from gradtx.schedules.curves import interpolated
 
-__all__ = ["piecewise_constant_schedule"]
+__all__ = ["piecewise_constant_schedule", "piecewise_interpolate_schedule"]
 
 
 def _check_pairs(who: str, name: str, value: Any) -> tuple[tuple[Any, Any], ...]:
@@ -54,3 +61,24 @@ class piecewise_constant_schedule(Schedule):
         for boundary, scale in self.boundaries_and_scales:
             value = jnp.where(since(count, boundary) >= 0, scale * value, value)
         return value
+
+
+class piecewise_interpolate_schedule(Schedule):
+    """`init_value` at step 0, multiplied by each factor at its step, and on a curve between these points.
+
+    `interpolate_type` is "linear" or "cosine". `boundaries_and_scales` is a dict from step to non-negative factor;
+    it is kept as pairs in the order of the steps. The last value holds after the last step.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.piecewise_interpolate_schedule("linear", 1.0, {2: 2.0, 6: 0.0})(jnp.arange(8)))
+    [1.  1.5 2.  1.5 1.  0.5 0.  0. ]
+    """
+
+    interpolate_type: str = static(check=partial(checks.choice, options=("linear", "cosine")))
+    init_value: Number = number()
+    boundaries_and_scales: Any = child(default=(), check=_check_pairs)
+
+    def __call__(self, count: ArrayLike) -> Array:
+        boundaries = [boundary for boundary, _ in self.boundaries_and_scales]
+        values = list(accumulate((scale for _, scale in self.boundaries_and_scales), mul, initial=self.init_value))
+        return interpolated(count, boundaries, values, self.interpolate_type)

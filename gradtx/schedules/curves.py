@@ -1,0 +1,58 @@
+"""The pieces that several schedules are made of: shapes of a fall from 1 to 0, warm-up, interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.schedules.clock import since
+
+__all__ = ["SHAPES", "half_cosine", "interpolated", "warmed_up"]
+
+
+def half_cosine(left: Array) -> Array:
+    """(1 + cos(pi (1 - left))) / 2, written sin^2(pi left / 2), which has no cancellation where it is small."""
+    return jnp.square(jnp.sin(jnp.pi / 2 * left))
+
+
+def _linear(left: Array) -> Array:
+    return left
+
+
+def _one_minus_sqrt(left: Array) -> Array:
+    """1 - sqrt(1 - left), written so that nothing cancels where it is small."""
+    return left / (1 + leaf.root(1 - left))
+
+
+SHAPES: dict[str, Callable[[Array], Array]] = {
+    "linear": _linear,
+    "cosine": half_cosine,
+    "1-sqrt": _one_minus_sqrt,
+}
+
+
+def warmed_up(count: Any, init_value: Any, peak_value: Any, steps: Any, after: Any) -> Array:
+    """The line from `init_value` at step 0 to `peak_value` at step `steps`, which may be 0, and from there `after`."""
+    left = -since(count, steps)
+    # Where there is no warm-up, its length 0 must not be divided by.
+    length = jnp.where(jnp.asarray(steps) > 0, steps, 1)
+    fraction = jnp.clip(left.astype(jnp.promote_types(left.dtype, jnp.result_type(float))) / length, 0, 1)
+    return jnp.where(left > 0, (init_value - peak_value) * fraction + peak_value, after)
+
+
+def interpolated(count: Any, boundaries: Sequence[Any], values: Sequence[Any], shape: str) -> Array:
+    """`values[0]` at step 0, `values[i + 1]` at `boundaries[i]`, the shape between, and the last value after them."""
+    result = jnp.full(jnp.shape(count), values[0], jnp.result_type(float))
+    before = 0
+    for boundary, first, last in zip(boundaries, values[:-1], values[1:], strict=True):
+        left = -since(count, boundary)
+        length = jnp.where(jnp.asarray(boundary - before) > 0, boundary - before, 1)  # 0 where a boundary is step 0
+        fraction = jnp.clip(left.astype(jnp.promote_types(left.dtype, result.dtype)) / length, 0, 1)
+        piece = jnp.where(left > 0, (first - last) * SHAPES[shape](fraction) + last, last)
+        result = jnp.where(since(count, before) >= 0, piece, result)
+        before = boundary
+    return result
