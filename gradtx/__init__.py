@@ -139,6 +139,9 @@ from gradtx.schedules.restarts import cosine_restarts_schedule, cosine_warmup_re
 from gradtx.schedules.steps import multistep_schedule, step_schedule
 from gradtx.schedules.warmup import warmup_constant_schedule, wsd_schedule
 
+# Pictures
+from gradtx import viz
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -365,4 +368,6 @@ __all__ = [
     "step_schedule",
     "warmup_constant_schedule",
     "wsd_schedule",
+    # Pictures
+    "viz",
 ]

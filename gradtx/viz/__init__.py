@@ -1,0 +1,5 @@
+"""Pictures. matplotlib is imported when one is drawn: `pip install 'gradtx[viz]'`."""
+
+from gradtx.viz.schedules import plot_schedules
+
+__all__ = ["plot_schedules"]

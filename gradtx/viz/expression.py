@@ -1,0 +1,84 @@
+"""Expressions such as `cosine_decay_schedule(0.1, 1000)` read from text, without Python's `eval`.
+
+Understood are calls of gradtx's public names and of `dict`, numbers and arithmetic on them, strings, True, False and
+None, lists, tuples and dicts. Nothing else is, so that a text from anywhere can do nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import operator
+from typing import Any
+
+import gradtx
+
+__all__ = ["parse"]
+
+_OPERATORS: dict[type[ast.AST], Any] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+
+
+def parse(text: str) -> Any:
+    """The value of an expression in gradtx's public names.
+
+    >>> from gradtx.viz.expression import parse
+    >>> parse("cosine_decay_schedule(0.1, 10 * 100)")
+    cosine_decay_schedule(init_value=0.1, decay_steps=1000, alpha=0.0, exponent=1.0)
+
+    Raises:
+      ValueError: the text is no such expression, or a name is not one of gradtx's.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"{text!r} is no expression: {error}. Write a call such as cosine_decay_schedule(0.1, 1000)."
+        ) from None
+    return _value(tree.body)
+
+
+def _value(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str() | None as value):
+            return value
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_number(operand))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_number(left), _number(right))
+        case ast.List(elts=items):
+            return [_value(item) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_value(item) for item in items)
+        case ast.Dict(keys=keys, values=values) if all(keys):
+            return {_value(key): _value(value) for key, value in zip(keys, values, strict=True) if key}
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if all(k.arg for k in keywords):
+            return _public(name)(*map(_value, args), **{k.arg: _value(k.value) for k in keywords if k.arg})
+        case ast.Name(id=name):
+            raise ValueError(f"{name} stands alone: write a call, {name}(...).")
+    raise ValueError(
+        f"{ast.unparse(node)!r} is not understood here: only calls of gradtx's names, numbers, strings, lists, tuples "
+        "and dicts are."
+    )
+
+
+def _number(node: ast.expr) -> Any:
+    value = _value(node)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"{ast.unparse(node)!r} is no number: arithmetic is for numbers alone.")
+
+
+def _public(name: str) -> Any:
+    if name == "dict":
+        return dict
+    if name in gradtx.__all__ and callable(getattr(gradtx, name)):
+        return getattr(gradtx, name)
+    near = difflib.get_close_matches(name, gradtx.__all__, n=3)
+    raise ValueError(f"gradtx has no {name}" + (f"; did you mean {' or '.join(near)}?" if near else "."))
