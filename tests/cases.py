@@ -5,8 +5,8 @@ them, so a new method is tested by being listed. Where optax has the method, the
 in the names of `optax` is the parity reference; `optax` gives another one, or None with the reason.
 
 A method that cannot keep a law says so in `unless`, by the law's name, with the reason; its
-docstring says the same. A composition of rules that are listed themselves runs the costlier laws
-behind the marker `heavy`.
+docstring says the same. The costlier laws run behind the marker `heavy` for compositions of rules that
+are listed themselves, and for all but the first case of a rule.
 """
 
 from __future__ import annotations
@@ -469,11 +469,10 @@ def kept(law: str, cases: list[Case] = TRANSFORMATIONS) -> list[Case]:
 
 
 def costly(cases: list[Case]) -> list[Any]:
-    """The cases as parameters of a test, with compositions of listed rules behind the marker `heavy`."""
+    """The cases as parameters of a test, with those that add the least behind the marker `heavy`."""
+    first = {case.expression.partition("(")[0]: case for case in reversed(TRANSFORMATIONS)}.values()
     return [
-        pytest.param(case, marks=pytest.mark.heavy, id=str(case))
-        if _composed(case)
-        else pytest.param(case, id=str(case))
+        pytest.param(case, id=str(case), marks=[] if case in first and not _composed(case) else pytest.mark.heavy)
         for case in cases
     ]
 
