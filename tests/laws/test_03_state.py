@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gradtx as gx
-from tests.cases import TRANSFORMATIONS, close, costly, draw, stack, trajectory, update
+from tests.cases import TRANSFORMATIONS, close, costly, draw, kept, stack, trajectory, update
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -46,7 +46,7 @@ def test_scan_carries_the_state(case):
     assert jax.tree.structure(state) == jax.tree.structure(tx.init(params))
 
 
-@pytest.mark.parametrize("case", costly(TRANSFORMATIONS))
+@pytest.mark.parametrize("case", costly(kept("rounding")))
 def test_sixteen_bit_gradients_are_computed_in_float32(case):
     tx = case.make()
     if case.expression == "stateless(negate)":

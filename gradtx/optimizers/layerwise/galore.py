@@ -50,7 +50,8 @@ class scale_by_galore(GradientTransformation):
 
     Matrices are projected, and other leaves pass to the inner rule as they are; `weight_dimension_numbers` say
     otherwise (None in a tree of them: not projected), as in `scale_by_muon`. The inner rule gets no params,
-    whose shapes are not its own. The projection counts as a constant where a derivative is taken.
+    whose shapes are not its own. The projection counts as a constant where a derivative is taken. The update comes in
+    the gradient's dtype, so that in a chain 16-bit gradients are rounded before the next link.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_galore(rank=2, base_optimizer=gx.trace(0.9))
