@@ -6,7 +6,7 @@
 Each is a function that takes the arguments of the class in `torch.optim` of that name, except `params`, and returns
 an ordinary gradtx transformation, a chain of the library's rules. `lr` may be a number, an array or a schedule;
 so may every other number, unless its docstring says otherwise. `foreach`, `fused`, `capturable` and `differentiable`
-choose among implementations there; here they are accepted and change nothing.
+choose among implementations there; here they are accepted and change nothing. `lr_scheduler` has PyTorch's schedules.
 
 What all have in common:
 
@@ -19,6 +19,7 @@ What all have in common:
   a rule that has no meaning for complex numbers refuses them.
 """
 
+from gradtx.compat.torch import lr_scheduler as lr_scheduler
 from gradtx.compat.torch.adafactor import Adafactor
 from gradtx.compat.torch.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from gradtx.compat.torch.elementwise import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop

@@ -1,0 +1,113 @@
+"""Cosines: eta_t = eta_min + (lr - eta_min) * (1 + cos(pi * s)) / 2, with s = t / T_max, or s = T_cur / T_i.
+
+Loshchilov and Hutter, 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from gradtx.compat.torch.lr_scheduler.base import Rated, Setter, counts, fresh, length
+from gradtx.core.hyper import Number, number
+from gradtx.schedules.curves import half_cosine
+from gradtx.schedules.cycles import cycle
+
+__all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts", "cosine"]
+
+
+def cosine(left: Array) -> Array:
+    """(1 + cos(pi (1 - left))) / 2: in float64 as PyTorch rounds it, in float32 without its cancellation near 0.
+
+    The cancellation costs about 1e-16 over the value, which is 1e-12 of it a step before the end of 500.
+    """
+    if left.dtype == jnp.float64:
+        return (1 + jnp.cos(jnp.pi * (1 - left))) / 2
+    return half_cosine(left)
+
+
+class CosineAnnealingLR(Rated):
+    """`torch.optim.lr_scheduler.CosineAnnealingLR`: half a cosine down to `eta_min`, at step `T_max`, and up again.
+
+    Past `T_max` the rate goes on along the cosine, back at `lr` after as many steps, and so on for ever.
+    `gx.cosine_decay_schedule` stays where it is.
+
+    >>> import numpy as np
+    >>> from gradtx.compat.torch import lr_scheduler
+    >>> print(np.round(np.asarray(lr_scheduler.CosineAnnealingLR(1.0, T_max=2)(np.arange(6))), 2))
+    [1.  0.5 0.  0.5 1.  0.5]
+    """
+
+    T_max: Number = length()
+    eta_min: Number = number(default=0.0, ge=0)
+    last_epoch: int = fresh()
+
+    def _cosine(self, t: Array) -> Array:
+        now = cycle(t, self.T_max)
+        # From the nearer zero, so that it is exact there.
+        return cosine(jnp.where(now.index % 2 == 0, now.left, now.position) / self.T_max)
+
+    def __call__(self, count: ArrayLike) -> Array:
+        return self.eta_min + (self.lr - self.eta_min) * self._cosine(counts(count))
+
+    # --- in chains, where eta_min is 0: PyTorch multiplies, and adds after each zero what it multiplies from there
+
+    def _first(self) -> Array:
+        """The cosine one step from a zero."""
+        return cosine(1 / jnp.asarray(self.T_max, jnp.result_type(float)))
+
+    def _set_at(self, t: Array) -> Array | None:
+        # The step after a zero: the rate was eta_min. Before the first one, -1.
+        now = cycle(jnp.maximum(t - 1, 0), self.T_max)
+        steps = now.position + jnp.where(now.index % 2 == 0, self.T_max, 0)
+        return jnp.where(now.index > 0, t - jnp.round(steps).astype(t.dtype), -1)
+
+    def _passed(self, start: Any, t: Array) -> Array:
+        now = self._cosine(t)
+        if isinstance(start, int):
+            return now
+        before = self._cosine(jnp.maximum(start, 0))
+        some = before != 0
+        return jnp.where(some, now / jnp.where(some, before, 1), 1)
+
+    def _again(self) -> Array:
+        return 1 / self._cosine_before()
+
+    def _cosine_before(self) -> Array:
+        """The cosine at step -1; where that is a zero, what PyTorch adds there doubles the rate."""
+        steps = jnp.asarray(self.T_max, jnp.result_type(float))
+        return jnp.where(steps > 1, cosine((steps - 1) / steps), 0.5)
+
+    def _stepped(self, t: Array, rate: Array, *, again: bool) -> Array:
+        ratio = self._passed(t - 1, t) * (jnp.where(t == 0, self._again(), 1) if again else 1)
+        return jnp.where(self._set_at(t) == t, rate + self.lr * self._first(), rate * ratio)
+
+    def _replayed(self, t: Array) -> Array:
+        before = self.eta_min + (self.lr - self.eta_min) * self._again() * self._cosine(t)
+        return jnp.where(self._set_at(t) == -1, before, self(t))
+
+
+class CosineAnnealingWarmRestarts(Setter):
+    """`torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`: a cosine that begins again and again.
+
+    It is `gx.cosine_restarts_schedule` with PyTorch's names. Each cycle is `T_mult` times as long as the one before;
+    both are whole numbers.
+
+    >>> import numpy as np
+    >>> from gradtx.compat.torch import lr_scheduler
+    >>> schedule = lr_scheduler.CosineAnnealingWarmRestarts(1.0, T_0=2, T_mult=2)
+    >>> print(np.round(np.asarray(schedule(np.arange(8))), 2))
+    [1.   0.5  1.   0.85 0.5  0.15 1.   0.96]
+    """
+
+    T_0: Number = length()
+    T_mult: Number = length(1)
+    eta_min: Number = number(default=0.0, ge=0)
+    last_epoch: int = fresh()
+
+    def __call__(self, count: ArrayLike) -> Array:
+        now = cycle(counts(count), self.T_0, self.T_mult)
+        return self.eta_min + (self.lr - self.eta_min) * cosine(now.left / now.length)
