@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gradtx as gx
-from tests.cases import SCHEDULES
+from tests.cases import SCHEDULES, finite
 
 BIG = 2**24
 
@@ -18,7 +19,16 @@ def test_neighbouring_large_steps_differ(x64):
         joined = gx.join_schedules([gx.constant_schedule(1.0), gx.constant_schedule(2.0)], [BIG + 1])
         piecewise = gx.piecewise_constant_schedule(1.0, {BIG + 1: 0.5})
         linear = gx.linear_schedule(1.0, 0.0, 2 * BIG)
-        for schedule in (joined, piecewise, linear):
+        stairs = gx.step_schedule(1.0, BIG + 1, 0.5)
+        milestones = gx.multistep_schedule(1.0, [10, BIG + 1], 0.5)
+        warmup = gx.warmup_constant_schedule(0.0, 1.0, BIG + 1)
+        stable = gx.wsd_schedule(0.0, 1.0, 100, BIG - 100, 4)
+        fast = gx.exponential_schedule(1.0, 1e-6)
+        slow = gx.exponential_decay(1.0, 1000000, 0.5)
+        cyclic = gx.cyclic_schedule(0.0, 1.0, 10, 7)
+        restarts = gx.cosine_restarts_schedule(1.0, 7)
+        several = (stairs, milestones, warmup, stable, fast, slow, cyclic, restarts)
+        for schedule in (joined, piecewise, linear, *several):
             for values in (schedule(counts), jax.jit(schedule)(counts)):
                 assert values[0] != values[1], schedule
 
@@ -39,7 +49,12 @@ def test_every_int32_step_has_a_finite_value_that_stays(case):
         return  # the function is the user's
     with jax.enable_x64(False):
         last = np.iinfo(np.int32).max
-        values = np.asarray(schedule(jnp.asarray([0, 30, BIG + 1, last - 1, last], jnp.int32)))
+        counts = jnp.asarray([0, 30, BIG + 1, last - 1, last], jnp.int32)
+        values = np.asarray(schedule(counts))
+        traced, slopes = jax.jit(lambda s: (s(counts), jax.grad(lambda s: s(counts).sum())(s)))(schedule)
+        np.testing.assert_allclose(traced, values, rtol=2e-6, atol=1e-7)
+        assert values.dtype == np.float32
+        assert finite(slopes)
     assert np.isfinite(values).all()
     assert (values >= 0).all()
     endless = ("inverse_", "cyclic_", "cosine_restarts_", "cosine_warmup_restarts_")
@@ -82,3 +97,160 @@ def test_warmup_of_length_zero_and_peak_zero():
     assert float(schedule(0)) == 1.0
     rising = gx.warmup_cosine_decay_schedule(0.0, 0.0, 2, 10, end_value=0.1)
     np.testing.assert_allclose(float(rising(10)), 0.1)
+
+
+def test_a_warmup_of_no_steps_has_its_peak_at_step_0():
+    """optax's warmup_constant_schedule is `init_value` for ever then."""
+    assert float(optax.warmup_constant_schedule(0.0, 1.0, 0)(10)) == 0.0
+    for schedule in (
+        gx.warmup_constant_schedule(0.0, 1.0, 0),
+        gx.warmup_exponential_decay_schedule(0.0, 1.0, 0, 10, 0.5),
+        gx.wsd_schedule(0.0, 1.0, 0, 5, 10),
+        gx.cosine_warmup_restarts_schedule(0.0, 5, 2, 1.0),
+    ):
+        assert float(schedule(0)) == 1.0
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_stairs_at_the_last_step(traced):
+    """The begin and the length of a stair are float32 through jit, yet every stair is where it belongs."""
+    last = np.iinfo(np.int32).max
+    with jax.enable_x64(False):
+        for begin, steps in ((0, 3), (5, 1000), (2**20 + 1, 2**24 - 1)):
+            schedule = gx.exponential_decay(1.0, steps, 2.0**-20, transition_begin=begin, staircase=True)
+            edge = begin + (last - begin) // steps * steps
+            counts = np.asarray([begin - 1, begin, begin + steps - 1, begin + steps, edge - 1, edge], np.int32)
+            run = jax.jit(lambda s, c: s(c)) if traced else lambda s, c: s(c)
+            passed = np.maximum(counts - begin, 0) // steps
+            np.testing.assert_allclose(run(schedule, np.maximum(counts, 0)), 2.0 ** (-20.0 * passed), rtol=1e-5)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_warmup_and_stable_phase_add_up_exactly(traced):
+    """Two float32 lengths whose sum float32 cannot hold."""
+    with jax.enable_x64(False):
+        schedule = gx.wsd_schedule(0.0, 8.0, 5, 2 * BIG, 8)
+        counts = np.asarray([2 * BIG + 5 + i for i in range(9)], np.int32)
+        run = jax.jit(lambda s, c: s(c)) if traced else lambda s, c: s(c)
+        np.testing.assert_array_equal(run(schedule, counts), 8.0 - np.arange(9))
+
+
+def test_the_transformer_schedule():
+    width, warmup = 512, 40
+    schedule = gx.inverse_sqrt_schedule(0.0, (width * warmup) ** -0.5, warmup)
+    steps = np.arange(1.0, 500.0)
+    paper = width**-0.5 * np.minimum(steps**-0.5, steps * warmup**-1.5)
+    np.testing.assert_allclose(schedule(np.arange(1, 500)), paper, rtol=1e-12)
+    assert float(schedule(0)) == 0.0
+    assert np.argmax(schedule(np.arange(500))) == warmup
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "1-sqrt"])
+def test_warmup_stable_decay(decay):
+    t = np.arange(40)
+    s = np.clip((t - 12) / 16, 0, 1)
+    shape = {"linear": 1 - s, "cosine": (1 + np.cos(np.pi * s)) / 2, "1-sqrt": 1 - np.sqrt(s)}[decay]
+    expected = np.where(t < 5, 0.1 + 0.9 * t / 5, 0.05 + 0.95 * shape)
+    values = gx.wsd_schedule(0.1, 1.0, 5, 7, 16, 0.05, decay)(t)
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
+    assert (values[5:13] == 1.0).all()
+    assert (values[28:] == 0.05).all()
+
+
+def test_exponential_and_optimal_rates():
+    t = np.arange(100)
+    np.testing.assert_allclose(gx.exponential_schedule(0.5, 0.03)(t), 0.5 * np.exp(-0.03 * t), rtol=1e-12)
+    np.testing.assert_allclose(gx.optimal_constant_rate(3.0, 2.0, 50)(t), 3 / (2 * np.sqrt(50)), rtol=1e-15)
+
+
+@pytest.mark.parametrize("steps", range(4, 60, 5))
+def test_onecycle_at_every_length(steps):
+    """The ends of the phases are rounded down as optax rounds them."""
+    t = np.arange(70.0)
+    for name in ("linear_onecycle_schedule", "cosine_onecycle_schedule"):
+        expected = np.asarray([getattr(optax, name)(steps, 0.3)(x) for x in t])
+        np.testing.assert_allclose(getattr(gx, name)(steps, 0.3)(t), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_multiplicative_is_the_product_of_the_factors():
+    def factor(step):
+        return 0.9 + 0.2 / (1 + step)
+
+    schedule = gx.multiplicative_schedule(2.0, factor)
+    expected = 2.0 * np.cumprod([1.0] + [factor(step) for step in range(1, 200)])
+    counts = np.arange(200)
+    for values in (schedule(counts), jax.jit(schedule)(counts), jax.vmap(schedule)(counts), schedule(counts + 0.5)):
+        np.testing.assert_allclose(values, expected, rtol=1e-12)
+    assert float(schedule(0)) == 2.0
+    slope = jax.grad(lambda x: gx.multiplicative_schedule(x, factor)(50))(2.0)
+    np.testing.assert_allclose(slope, expected[50] / 2, rtol=1e-12)
+
+
+def test_factors_see_one_integer_step_and_may_be_constant():
+    def factor(step):
+        assert step.shape == ()
+        assert step.dtype == int
+        return 0.5
+
+    counts = np.arange(6, dtype=np.int32).reshape(2, 3)
+    for schedule in (gx.lambda_schedule(2.0, factor), gx.multiplicative_schedule(2.0, factor)):
+        assert schedule(counts).shape == (2, 3)
+        assert float(schedule(1)) == 1.0
+    # An int32 divided by a number is float32, with x64 on too; the step that a factor sees is wider.
+    tenths = gx.lambda_schedule(1.0, lambda step: step / 10)
+    assert float(tenths(jnp.asarray(1, jnp.int32))) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "name"),
+    [
+        (gx.linear_schedule(1.0, 0.1, 10), "transition_begin"),
+        (gx.exponential_decay(1.0, 10, 0.5, staircase=True), "transition_steps"),
+        (gx.warmup_constant_schedule(0.1, 1.0, 10), "warmup_steps"),
+        (gx.warmup_cosine_decay_schedule(0.1, 1.0, 10, 30), "warmup_steps"),
+        (gx.warmup_exponential_decay_schedule(0.1, 1.0, 10, 30, 0.5), "warmup_steps"),
+        (gx.inverse_sqrt_schedule(0.1, 1.0, 10), "warmup_steps"),
+        (gx.wsd_schedule(0.1, 1.0, 3, 5, 7), "stable_steps"),
+        (gx.wsd_schedule(0.1, 1.0, 3, 5, 7, decay="1-sqrt"), "decay_steps"),
+        (gx.linear_onecycle_schedule(20, 1.0), "transition_steps"),
+        (gx.cosine_onecycle_schedule(20, 1.0), "transition_steps"),
+        (gx.cyclic_schedule(0.1, 1.0, 5), "steps_up"),
+        (gx.cosine_restarts_schedule(1.0, 5, 2), "period"),
+        (gx.cosine_warmup_restarts_schedule(0.1, 25, 2, 1.0, 5), "warmup"),
+        (gx.step_schedule(1.0, 5), "step_size"),
+        (gx.optimal_constant_rate(1.0, 2.0, 5), "steps"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else type(x).__name__,
+)
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_vmap_over_lengths_equals_a_loop(schedule, name, dtype):
+    lengths, counts = [6, 9, 12], np.arange(50)
+    with jax.enable_x64(False):
+        curves = jax.vmap(lambda n: schedule.replace(**{name: n})(counts))(jnp.asarray(lengths, dtype))
+        loop = [schedule.replace(**{name: n})(counts) for n in lengths]
+        np.testing.assert_allclose(curves, loop, rtol=1e-5, atol=1e-7)
+
+
+def test_vmap_over_boundaries():
+    counts = np.arange(12)
+    for build in (
+        lambda n: gx.multistep_schedule(1.0, [2, n], 0.5),
+        lambda n: gx.join_schedules([gx.linear_schedule(1.0, 0.0, 4), gx.step_schedule(0.5, 2)], [n]),
+        lambda n: gx.sgdr_schedule(2 * [{"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 1, "decay_steps": n}]),
+    ):
+        curves = jax.vmap(lambda n: build(n)(counts))(jnp.asarray([3, 5]))  # noqa: B023
+        np.testing.assert_allclose(curves, [build(3)(counts), build(5)(counts)], rtol=1e-12, atol=1e-15)
+
+
+def test_chained_schedules_multiply():
+    pieces = [gx.linear_schedule(0.0, 1.0, 5), gx.step_schedule(0.3, 4), lambda count: 2.0]
+    counts = np.arange(20)
+    expected = np.asarray(pieces[0](counts)) * np.asarray(pieces[1](counts)) * 2
+    np.testing.assert_allclose(gx.chain_schedules(pieces)(counts), expected, rtol=1e-12)
+
+
+def test_sgdr_is_joined_cycles():
+    one = {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 2, "decay_steps": 6}
+    schedule = gx.sgdr_schedule(kwargs for kwargs in (one, {**one, "decay_steps": 9}, one))
+    assert schedule.boundaries == (6, 15)
+    assert eval(repr(schedule), vars(gx)) == schedule

@@ -136,4 +136,4 @@ def _differentiable(found: Cycle, period: Any, multiplier: Any, fixed: Any, *beg
     start = _start(index, period, multiplier, fixed) + sum(begins)
     length = _length(index, period, multiplier, fixed)
     d_start, d_length = start - lax.stop_gradient(start), length - lax.stop_gradient(length)
-    return Cycle(found.index, found.position - d_start, found.left + d_length - d_start, found.length + d_length)
+    return Cycle(found.index, found.position - d_start, found.left + d_start + d_length, found.length + d_length)

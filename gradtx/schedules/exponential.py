@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from gradtx.core.hyper import Number, Schedule, number
@@ -41,18 +41,20 @@ class exponential_schedule(Schedule):
 
 
 def _decayed(schedule: Any, init_value: Any, count: ArrayLike, *begins: Any) -> Array:
+    rate, bound, steps = jnp.asarray(schedule.decay_rate, jnp.result_type(float)), schedule.end_value, 1
     if schedule.staircase:  # not floor(x / y), which can round up to the next stair
-        factor = power(schedule.decay_rate, cycle(count, schedule.transition_steps, begins=begins).parts)
+        high, low = cycle(count, schedule.transition_steps, begins=begins).parts
     else:
+        steps = schedule.transition_steps
         high, low = apart(count, *begins)
-        begun = high >= 0
-        parts = jnp.where(begun, high, 0), jnp.where(begun, low, 0)
-        factor = power(schedule.decay_rate, parts, schedule.transition_steps)
-    value = init_value * factor
-    if schedule.end_value is None:
-        return value
-    low, high = jnp.maximum(value, schedule.end_value), jnp.minimum(value, schedule.end_value)
-    return jnp.where(jnp.asarray(schedule.decay_rate) < 1, low, high)
+        high, low = jnp.where(high >= 0, high, 0), jnp.where(high >= 0, low, 0)
+    if bound is None:
+        return init_value * power(rate, (high, low), steps)
+    # What grows must not overflow where it has long passed its bound: the derivative would be NaN.
+    enough = 40 * steps / jnp.log(jnp.where(rate > 1, rate, jnp.e))
+    enough = lax.stop_gradient(jnp.where(rate > 1, enough, jnp.inf))
+    value = init_value * power(rate, (jnp.minimum(high, enough), jnp.minimum(low, enough)), steps)
+    return jnp.where(rate < 1, jnp.maximum(value, bound), jnp.minimum(value, bound))
 
 
 class exponential_decay(Schedule):
