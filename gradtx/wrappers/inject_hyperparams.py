@@ -42,6 +42,10 @@ class _Injected(GradientTransformation):
     """The other arguments by name."""
     hyperparam_dtype: Any = dtype(default=None)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._built(self._given())  # raises where a number is out of range
+
     def init(self, params: Any) -> InjectHyperparamsState:
         count = jnp.zeros((), jnp.int32)
         numbers = self._numbers(count, self._given())

@@ -119,20 +119,20 @@ class scale_by_muon(Layerwise, state=MuonState):
         triples = self.ns_coeffs * self.ns_steps if len(self.ns_coeffs) == 1 else self.ns_coeffs
         for places in groups.values():
             stack = jnp.concatenate([stacks[i] for i in places])
-            done = orthogonalize(
-                stack,
-                triples,
-                eps=self.eps / 4,
-                eps_is_floor=self.eps_is_floor,
-                preconditioning=self.preconditioning,
-                dtype=self.iteration_dtype,
-            )
+            if len(stack) == 1:  # a product of two matrices is quicker than one of two stacks of one
+                done = self._newton_schulz(stack[0], triples)[None]
+            else:
+                done = self._newton_schulz(stack, triples)
             ends = accumulate(len(stacks[i]) for i in places)
             for i, part in zip(places, jnp.split(done, list(ends)[:-1]), strict=True):
                 stacks[i] = part
         for view, o, x in zip(views, stacks, directions, strict=True):
             u = view.restored(o)
             yield u * jnp.sum(x.conj() * u) * 4 if self.adaptive else u
+
+    def _newton_schulz(self, x: Array, triples: Any) -> Array:
+        settings = {"preconditioning": self.preconditioning, "dtype": self.iteration_dtype}
+        return orthogonalize(x, triples, eps=self.eps / 4, eps_is_floor=self.eps_is_floor, **settings)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return shared, (leaf.moment(slots[0], g, self.beta),)
