@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gradtx as gx
-from tests.cases import SCHEDULES, TRANSFORMATIONS
+from tests.cases import SCHEDULES, TRANSFORMATIONS, costly
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": [jnp.ones(3)]}
 
@@ -225,7 +225,7 @@ def test_use(call, message):
         call()
 
 
-@pytest.mark.parametrize("case", TRANSFORMATIONS, ids=str)
+@pytest.mark.parametrize("case", costly(16))
 def test_every_transformation_takes_the_standard_extra_arguments(case):
     tx = case.make()
     params = {"w": jnp.ones(2), "deep": jnp.ones(2)}

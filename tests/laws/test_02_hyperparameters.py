@@ -19,7 +19,7 @@ def numbers(tx):
     return {name: 0.9 * x if x else 0.05 for name, x in known.items()}
 
 
-@pytest.mark.parametrize("case", costly(WITH_HYPERS))
+@pytest.mark.parametrize("case", costly(1, WITH_HYPERS))
 def test_one_trace_and_vmap_over_each(case):
     tx = case.make()
     variants = [tx] + [tx.replace(**{name: x}) for name, x in numbers(tx).items()]
@@ -41,7 +41,7 @@ def test_one_trace_and_vmap_over_each(case):
     close(jax.jit(lambda: trajectory(tx, PARAMS, GRADS))(), loop[0], rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("case", costly(kept("by hand", WITH_HYPERS)))
+@pytest.mark.parametrize("case", costly(2, kept("by hand", WITH_HYPERS)))
 def test_schedules_equal_steps_by_hand(case):
     tx = case.make()
     slopes = {name: gx.linear_schedule(x, 0.5 * x, 4) for name, x in numbers(tx).items()}

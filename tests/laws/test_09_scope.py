@@ -28,7 +28,7 @@ def cases(width):
     return [case for case in found if "mask={" not in case.expression]  # a mask says which leaves
 
 
-@pytest.mark.parametrize("case", costly(cases(0)))
+@pytest.mark.parametrize("case", costly(11, cases(0)))
 def test_elementwise(case):
     tx = case.make()
     glued = jax.vmap(lambda g: ravel_pytree(g)[0])(GRADS)
@@ -37,7 +37,7 @@ def test_elementwise(case):
     close(whole[0], jax.vmap(lambda u: ravel_pytree(u)[0])(apart[0]), rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("case", costly(cases(1)))
+@pytest.mark.parametrize("case", costly(12, cases(1)))
 def test_layerwise(case):
     tx = case.make()
     together = jax.jit(lambda p, g: trajectory(tx, p, g))(PARAMS, GRADS)
@@ -46,7 +46,7 @@ def test_layerwise(case):
         close(alone[0], jax.tree.leaves(together[0])[i], rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("case", costly(cases(1)))
+@pytest.mark.parametrize("case", costly(13, cases(1)))
 def test_layerwise_is_not_elementwise(case):
     """A rule claims no wider scope than it needs."""
     tx = case.make()

@@ -35,7 +35,7 @@ TREES = {
 }
 
 
-@pytest.mark.parametrize("case", costly(kept("trees")))
+@pytest.mark.parametrize("case", costly(14, kept("trees")))
 def test_odd_trees(case):
     tx = case.make()
     if "mask={" in case.expression:
@@ -50,7 +50,7 @@ def test_odd_trees(case):
             assert np.isfinite(u).all(), name
 
 
-@pytest.mark.parametrize("case", costly(kept("rotation")))
+@pytest.mark.parametrize("case", costly(15, kept("rotation")))
 def test_rotating_a_complex_gradient_rotates_the_update(case):
     tx = case.make()
     if "mu_dtype" in case.expression or "accumulator_dtype" in case.expression:
