@@ -1,9 +1,14 @@
-"""Set before JAX starts: 8 host devices, float64, and one compilation cache for all workers."""
+"""Set before JAX starts: 8 host devices, float64, quick compilation, and one cache of it for all workers."""
 
 import os
 import pathlib
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+FLAGS = [
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",  # the tests wait for compilation, not for what is compiled
+    "--xla_llvm_disable_expensive_passes=true",
+]
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax

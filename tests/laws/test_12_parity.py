@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import gradtx as gx
-from tests.cases import SCHEDULES, TRANSFORMATIONS, Case, close, draw, stack, update
+from tests.cases import SCHEDULES, TRANSFORMATIONS, Case, close, costly, draw, stack, update
 
 STEPS = 50
 NOISE = stack([draw(i + 1) for i in range(STEPS)])
@@ -37,7 +37,7 @@ def descend(tx):
     return jax.vmap(run)(PROBLEMS)
 
 
-@pytest.mark.parametrize("case", [c for c in TRANSFORMATIONS if c.optax is not None], ids=str)
+@pytest.mark.parametrize("case", costly(0, [c for c in TRANSFORMATIONS if c.optax is not None], every=1))
 def test_parity(case: Case):
     reference = optax.with_extra_args_support(case.reference())
     with jax.numpy_rank_promotion("allow"):  # for optax's sake
