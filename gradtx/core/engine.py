@@ -23,7 +23,7 @@ from jax import Array
 
 from gradtx import checks, leaf
 from gradtx.core.hyper import Schedule
-from gradtx.core.state import fields
+from gradtx.core.state import counted, fields
 from gradtx.core.value import Value
 
 __all__ = ["EachLeaf", "resolve", "run_update"]
@@ -199,17 +199,13 @@ class _Run:
         self.step = jax.jit(self._step, static_argnums=(0, 1))
 
     def _begin(self, arrays: Sequence[Any], counts: Sequence[Array]) -> tuple[list[Any], list[Array], list[Any]]:
-        """Of each rule: its traced hyperparameters, its count after this step, and what its leaves share.
-
-        A full counter stays full.
-        """
-        counts = [jnp.minimum(count, jnp.iinfo(jnp.int32).max - 1) for count in counts]
+        """Of each rule: its traced hyperparameters, its count after this step, and what its leaves share."""
+        after = [counted(count) for count in counts]
         hypers = [
-            [resolve(rule, name, count) for name in names]
-            for rule, names, count in zip(_merge(self.spec, arrays), self.traced, counts, strict=True)
+            [resolve(rule, name, t - 1) for name in names]
+            for rule, names, t in zip(_merge(self.spec, arrays), self.traced, after, strict=True)
         ]
-        counts = [count + 1 for count in counts]
-        return hypers, counts, [self._rule(i, hypers[i]).at_step(t) for i, t in enumerate(counts)]
+        return hypers, after, [self._rule(i, hypers[i]).at_step(t) for i, t in enumerate(after)]
 
     def _rule(self, i: int, hypers: Sequence[Any]) -> Any:
         return self.rules[i]._filled(self.traced[i], hypers)

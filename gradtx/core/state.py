@@ -13,9 +13,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
+import jax.numpy as jnp
 from jax import Array
 
-__all__ = ["CountState", "EmptyState", "Like", "Once", "Reduced", "fields"]
+__all__ = ["CountState", "EmptyState", "Like", "Once", "Reduced", "counted", "fields"]
 
 Like = Annotated[Any, "like"]
 """A state field with one array per parameter, shaped like it."""
@@ -35,6 +36,11 @@ class CountState(NamedTuple):
     """The state of a rule that only counts its steps, so that its hyperparameters may follow schedules."""
 
     count: Array
+
+
+def counted(count: Array) -> Array:
+    """The count after one more step; a full counter stays full."""
+    return jnp.minimum(count, jnp.iinfo(jnp.int32).max - 1) + 1
 
 
 class Fields(NamedTuple):

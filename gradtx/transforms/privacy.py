@@ -20,6 +20,7 @@ from jax import Array
 
 from gradtx import checks, leaf, tree
 from gradtx.core.hyper import Hyper, Schedule, hyper
+from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import integer
 
@@ -146,8 +147,7 @@ class differentially_private_aggregate(GradientTransformation):
             leaf.narrow((x + jax.random.normal(key, x.shape, x.dtype) * (bound * multiplier)) / n, g.dtype)
             for key, x, g in zip(keys, wide, sums, strict=True)
         ]
-        count = jnp.minimum(state.count, jnp.iinfo(jnp.int32).max - 1) + 1
-        return treedef.unflatten(noisy), DifferentiallyPrivateAggregateState(count, following)
+        return treedef.unflatten(noisy), DifferentiallyPrivateAggregateState(counted(state.count), following)
 
     def _hyperparameters(self, state: Any) -> Any:
         for name in self._dynamic:

@@ -17,6 +17,7 @@ from jax import Array
 
 from gradtx import checks, leaf
 from gradtx.core.hyper import Schedule, function_schedule
+from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import FrozenTree, child, dtype, function, show, static
 
@@ -59,8 +60,7 @@ class _Injected(GradientTransformation):
             )
         numbers = self._numbers(state.count, state.hyperparams)
         updates, inner = self._built(numbers).update(updates, state.inner_state, params, **extra)
-        count = jnp.minimum(state.count, jnp.iinfo(jnp.int32).max - 1) + 1
-        return updates, InjectHyperparamsState(count, numbers, inner)
+        return updates, InjectHyperparamsState(counted(state.count), numbers, inner)
 
     def _numbers(self, count: Array, given: dict[str, Any]) -> dict[str, Array]:
         """The numbers of a step: schedules called, the others as they are in the state."""

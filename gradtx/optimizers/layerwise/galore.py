@@ -23,7 +23,7 @@ from gradtx.core import matrices
 from gradtx.core.chain import chain
 from gradtx.core.engine import resolve
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.state import Reduced
+from gradtx.core.state import Reduced, counted
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child, integer, static
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
@@ -100,7 +100,11 @@ class scale_by_galore(GradientTransformation):
         checks.floating("scale_by_galore", "updates", updates, leaves)
         views = self._views(updates)
         anew = state.count % self.update_proj_gap == 0
-        projectors = treedef.flatten_up_to(state.projector)
+        try:
+            projectors = treedef.flatten_up_to(state.projector)
+        except ValueError:
+            who = "scale_by_galore"
+            raise checks.tree_mismatch(who, "updates", updates, "state.projector", state.projector) from None
         wide = [leaf.widen(jnp.asarray(g)) for g in leaves]
         small = list(wide)
         for i, view in enumerate(views):
@@ -115,8 +119,7 @@ class scale_by_galore(GradientTransformation):
             if view is not None:
                 out[i] = view.restored(self._up(out[i], projectors[i], view)) * scale
             out[i] = leaf.narrow(out[i], jnp.result_type(g))
-        count = jnp.minimum(state.count, jnp.iinfo(jnp.int32).max - 1) + 1
-        return treedef.unflatten(out), GaLoreState(count, inner_state, treedef.unflatten(projectors))
+        return treedef.unflatten(out), GaLoreState(counted(state.count), inner_state, treedef.unflatten(projectors))
 
     def _projector(self, x: Array, old: Array, anew: Any) -> Array:
         """The leading singular vectors of the longer side where they are taken anew, else the old ones."""
