@@ -7,8 +7,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",  # the tests wait for compilation, not for what is compiled
-        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_llvm_disable_expensive_passes=true",  # the tests wait for compilation, not for what is compiled
     ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
