@@ -33,6 +33,7 @@ __all__ = [
     "one_minus_power",
     "ratio",
     "root",
+    "saturated",
     "sum_sq",
     "widen",
 ]
@@ -121,9 +122,14 @@ def abs_sq(x: Array) -> Array:
     return lax.square(bounded(x))
 
 
+def saturated(x: Array) -> Array:
+    """A non-negative array with the dtype's largest number in place of infinity."""
+    return jnp.minimum(x, jnp.finfo(x.dtype).max)
+
+
 def finite_sum(a: Array, b: Array) -> Array:
     """The sum of two non-negative arrays, saturating at the dtype's largest number."""
-    return jnp.minimum(a + b, jnp.finfo(jnp.result_type(a, b)).max)
+    return saturated(a + b)
 
 
 def moment(old: Array, new: Array, decay: float | Array) -> Array:

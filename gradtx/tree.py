@@ -55,7 +55,7 @@ def norm_sq(tree: Any) -> Array:
     250000.0
     """
     n = norm(tree)
-    return jnp.minimum(n * n, jnp.finfo(n.dtype).max)
+    return leaf.saturated(n * n)
 
 
 def vdot(a: Any, b: Any) -> Array:
@@ -112,6 +112,17 @@ def scaled(tree: Any) -> tuple[Array, Array]:
     total = lax.cond(exact, lambda: plain, lambda: _sum_sq([_times(x, 1 / scale) for x in leaves]))
     positive = total > 0
     return scale, jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1)), total)  # NaN stays NaN
+
+
+def shrinking(tree: Any, radius: Any) -> tuple[Array, Array, Array]:
+    """Whether a tree is no longer than `radius`, and two factors whose product takes it to the nearest that is not.
+
+    Two, because the norm of a representable vector need not be representable, nor its inverse.
+    A vector with a NaN gets a NaN, so that it is not taken for a short one.
+    """
+    scale, norm = scaled(tree)
+    short = norm <= radius / scale
+    return short, jnp.where(short, 1, 1 / scale), jnp.where(short, 1, radius / jnp.where(short, 1, norm))
 
 
 def _times(x: Array, factor: Array | float) -> Array:

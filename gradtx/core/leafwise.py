@@ -12,7 +12,7 @@ Three base classes say what a rule may look at, and the laws hold a rule to what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -22,7 +22,6 @@ from jax import Array
 from gradtx import checks
 from gradtx.core import mask
 from gradtx.core.engine import EachLeaf, resolve, run_update
-from gradtx.core.hyper import Schedule
 from gradtx.core.state import CountState, fields
 from gradtx.core.transformation import GradientTransformation
 
@@ -125,13 +124,6 @@ class Leafwise(GradientTransformation):
         self._check_extra(extra)
         updates, states = run_update((self,), updates, (state,), params, extra)
         return updates, states[0]
-
-    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
-        for name in self._dynamic:
-            value = getattr(self, name)
-            if state is not None and isinstance(value, Schedule):
-                value = value(state.count)
-            yield name, value
 
 
 class Elementwise(Leafwise):

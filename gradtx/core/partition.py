@@ -6,6 +6,7 @@ its state holds nothing for the others, and no placeholder enters any tree.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -59,7 +60,7 @@ class partition(GradientTransformation):
         object.__setattr__(self, "param_labels", FrozenTree(param_labels) if is_tree else param_labels)
 
     def init(self, params: Any) -> PartitionState:
-        groups = self._split(params, self._leaf_labels("params", params))
+        groups = self._split(params, self._leaf_labels("params", params), _paths(params))
         return PartitionState({label: tx.init(groups[label]) for label, tx in self._groups()})
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, PartitionState]:
@@ -76,10 +77,10 @@ class partition(GradientTransformation):
             )
         if params is not None and jax.tree.structure(params) != treedef:
             raise checks.tree_mismatch("partition", "updates", updates, "params", params)
-        labels = self._leaf_labels("updates", updates if params is None else params)
+        labels, paths = self._leaf_labels("updates", updates if params is None else params), _paths(updates)
         like_updates = {name: x for name, x in extra.items() if name not in STANDARD_EXTRA_ARGS - {"grad"}}
         split = {
-            name: self._split(tree, labels)
+            name: self._split(tree, labels, paths)
             for name, tree in {"updates": updates, "params": params, **like_updates}.items()
             if jax.tree.structure(tree) == treedef
         }
@@ -89,7 +90,6 @@ class partition(GradientTransformation):
             p = None if params is None else split["params"][label]
             new, new_states[label] = tx.update(split["updates"][label], state.inner_states[label], p, **known)
             out |= new
-        paths = [checks.slashed(path) for path, _ in jax.tree_util.tree_leaves_with_path(updates)]
         return treedef.unflatten([out[path] for path in paths]), PartitionState(new_states)
 
     def _groups(self) -> Iterator[tuple[str, GradientTransformation]]:
@@ -111,17 +111,11 @@ class partition(GradientTransformation):
                 )
         return jax.tree.leaves(full)
 
-    def _split(self, tree: Any, labels: list[str]) -> dict[str, dict[str, Any]]:
+    def _split(self, tree: Any, labels: list[str], paths: list[str]) -> dict[str, dict[str, Any]]:
         """The leaves of each group by their paths."""
         groups: dict[str, dict[str, Any]] = {label: {} for label in self.labels}
-        for label, (path, x) in zip(labels, jax.tree_util.tree_leaves_with_path(tree), strict=True):
-            key = checks.slashed(path)
-            if any(key in group for group in groups.values()):
-                raise ValueError(
-                    f"partition: two leaves have the path {key}. Rename a key that has a slash in it, or that reads "
-                    "like another of another type."
-                )
-            groups[label][key] = x
+        for label, path, x in zip(labels, paths, jax.tree.leaves(tree), strict=True):
+            groups[label][path] = x
         return groups
 
     def _accepts(self, name: str) -> bool:
@@ -143,3 +137,15 @@ class partition(GradientTransformation):
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
         yield None, dict(self._groups())
         yield "param_labels", self.param_labels
+
+
+def _paths(tree: Any) -> list[str]:
+    """The path of each leaf; raises a ValueError where two are the same."""
+    paths = [checks.slashed(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    for path, count in Counter(paths).items():
+        if count > 1:
+            raise ValueError(
+                f"partition: two leaves have the path {path}. Rename a key that has a slash in it, or that reads "
+                "like another of another type."
+            )
+    return paths

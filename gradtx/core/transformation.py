@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import checks, leaf
+from gradtx.core.hyper import Schedule
 from gradtx.core.state import EmptyState
 from gradtx.core.value import Value, function, static
 
@@ -76,7 +77,10 @@ class GradientTransformation(Value):
                 )
 
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
-        return iter(())
+        """The dynamic fields; with a state, schedules as the numbers that the next update will use."""
+        for name in self._dynamic:
+            value = getattr(self, name)
+            yield name, value(state.count) if state is not None and isinstance(value, Schedule) else value
 
 
 class _Functions(GradientTransformation):

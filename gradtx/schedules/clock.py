@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from gradtx import checks, leaf
 from gradtx.core.hyper import Limits
 
-__all__ = ["apart", "check_steps", "fraction_left", "is_whole", "power", "since"]
+__all__ = ["apart", "check_steps", "fraction_left", "is_whole", "power", "share", "since"]
 
 _HALF = 4096.0  # splits an int32 into two parts that float32 holds exactly
 
@@ -57,8 +57,13 @@ def apart(count: Any, *begins: Any) -> tuple[Array, Array]:
 def fraction_left(count: Any, *lengths: Any) -> Array:
     """1 until the last of `lengths` begins, 0 from its end on, linear between; the others come before it."""
     # The distance to the end, not to the beginning, so that the fraction is exact where it is small.
-    left = -since(count, *lengths)
-    return jnp.clip(left.astype(jnp.promote_types(left.dtype, jnp.result_type(float))) / lengths[-1], 0, 1)
+    return share(-since(count, *lengths), lengths[-1])
+
+
+def share(steps: Array, length: Any) -> Array:
+    """`steps` as a part of `length`, between 0 and 1; a length of 0 counts as 1, so that nothing is divided by it."""
+    length = jnp.where(jnp.asarray(length) > 0, length, 1)
+    return jnp.clip(steps.astype(jnp.promote_types(steps.dtype, jnp.result_type(float))) / length, 0, 1)
 
 
 def power(base: ArrayLike, parts: tuple[Array, Array], steps: ArrayLike = 1) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf
-from gradtx.schedules.clock import since
+from gradtx.schedules.clock import share, since
 
 __all__ = ["SHAPES", "half_cosine", "interpolated", "warmed_up"]
 
@@ -38,10 +38,7 @@ SHAPES: dict[str, Callable[[Array], Array]] = {
 def warmed_up(count: Any, init_value: Any, peak_value: Any, steps: Any, after: Any) -> Array:
     """The line from `init_value` at step 0 to `peak_value` at step `steps`, which may be 0, and from there `after`."""
     left = -since(count, steps)
-    # Where there is no warm-up, its length 0 must not be divided by.
-    length = jnp.where(jnp.asarray(steps) > 0, steps, 1)
-    fraction = jnp.clip(left.astype(jnp.promote_types(left.dtype, jnp.result_type(float))) / length, 0, 1)
-    return jnp.where(left > 0, (init_value - peak_value) * fraction + peak_value, after)
+    return jnp.where(left > 0, (init_value - peak_value) * share(left, steps) + peak_value, after)
 
 
 def interpolated(count: Any, boundaries: Sequence[Any], values: Sequence[Any], shape: str) -> Array:
@@ -50,8 +47,7 @@ def interpolated(count: Any, boundaries: Sequence[Any], values: Sequence[Any], s
     before = 0
     for boundary, first, last in zip(boundaries, values[:-1], values[1:], strict=True):
         left = -since(count, boundary)
-        length = jnp.where(jnp.asarray(boundary - before) > 0, boundary - before, 1)  # 0 where a boundary is step 0
-        fraction = jnp.clip(left.astype(jnp.promote_types(left.dtype, result.dtype)) / length, 0, 1)
+        fraction = share(left, boundary - before)
         piece = jnp.where(left > 0, (first - last) * SHAPES[shape](fraction) + last, last)
         result = jnp.where(since(count, before) >= 0, piece, result)
         before = boundary

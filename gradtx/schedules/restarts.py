@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from gradtx import checks, leaf
 from gradtx.core.hyper import Number, Schedule, number
-from gradtx.schedules.clock import power
+from gradtx.schedules.clock import power, share
 from gradtx.schedules.cosine import warmup_cosine_decay_schedule
 from gradtx.schedules.curves import half_cosine
 from gradtx.schedules.cycles import cycle
@@ -84,10 +84,8 @@ class cosine_warmup_restarts_schedule(Schedule):
 
     def __call__(self, count: ArrayLike) -> Array:
         now = cycle(count, self.period, self.multiplier, self.warmup)
-        # Where there is no warm-up, its length 0 must not be divided by.
-        rise = now.position / jnp.where(jnp.asarray(self.warmup) > 0, self.warmup, 1)
         fall = half_cosine(jnp.clip(now.left / (now.length - self.warmup), 0, 1))
-        height = jnp.where(now.position < self.warmup, rise, fall)
+        height = jnp.where(now.position < self.warmup, share(now.position, self.warmup), fall)
         return self.init_value + (self.peak_value * power(self.gamma, now.parts) - self.init_value) * height
 
 

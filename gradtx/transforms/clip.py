@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf, tree
@@ -39,17 +38,6 @@ class clip(Elementwise):
         return leaf.clip(g, self.max_delta), slots
 
 
-def _shrink(vector: Any, radius: Any) -> tuple[Array, Array]:
-    """Two factors whose product takes `vector` (a tree) to the nearest vector no longer than `radius`.
-
-    Two, because the norm of a representable vector need not be representable, nor its inverse.
-    A vector with a NaN gets a NaN, so that it is not taken for a short one.
-    """
-    scale, norm = tree.scaled(vector)
-    short = norm <= radius / scale
-    return jnp.where(short, 1, 1 / scale), jnp.where(short, 1, radius / jnp.where(short, 1, norm))
-
-
 class clip_by_block_rms(Layerwise):
     """Every leaf shrunk so that the root mean square of its entries is at most `threshold` (not negative).
 
@@ -62,7 +50,7 @@ class clip_by_block_rms(Layerwise):
     threshold: Hyper = hyper(ge=0, infinite=True)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        first, second = _shrink(g, self.threshold * math.sqrt(g.size))
+        _, first, second = tree.shrinking(g, self.threshold * math.sqrt(g.size))
         return g * first * second, slots
 
 
@@ -83,7 +71,7 @@ class clip_by_global_norm(Treewide):
     max_norm: Hyper = hyper(ge=0, infinite=True)
 
     def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        return _shrink(updates, self.max_norm), ()
+        return tree.shrinking(updates, self.max_norm)[1:], ()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         first, second = shared

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 
 from gradtx import checks, leaf, tree
-from gradtx.core.hyper import Hyper, Schedule, hyper
+from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import integer
@@ -61,19 +61,14 @@ def per_example_global_norm_clip(grads: Any, l2_norm_clip: Any) -> tuple[Any, Ar
     """
     _examples("per_example_global_norm_clip", grads)
 
-    def factors(one: Any) -> tuple[Array, Array, Array]:
-        scale, norm = tree.scaled(one)
-        short = norm <= l2_norm_clip / scale
-        return jnp.where(short, 1, 1 / scale), jnp.where(short, 1, l2_norm_clip / jnp.where(short, 1, norm)), ~short
-
-    first, second, clipped = jax.vmap(factors)(grads)
+    short, first, second = jax.vmap(lambda one: tree.shrinking(one, l2_norm_clip))(grads)
 
     def total(g: Array) -> Array:
         wide = leaf.widen(jnp.asarray(g))
         shape = (-1,) + (1,) * (wide.ndim - 1)
         return leaf.narrow(jnp.sum(wide * first.reshape(shape) * second.reshape(shape), axis=0), g.dtype)
 
-    return jax.tree.map(total, grads), jnp.sum(clipped)
+    return jax.tree.map(total, grads), jnp.sum(~short)
 
 
 def per_example_layer_norm_clip(grads: Any, global_l2_norm_clip: Any, uniform: bool = True) -> tuple[Any, Any]:
@@ -148,8 +143,3 @@ class differentially_private_aggregate(GradientTransformation):
             for key, x, g in zip(keys, wide, sums, strict=True)
         ]
         return treedef.unflatten(noisy), DifferentiallyPrivateAggregateState(counted(state.count), following)
-
-    def _hyperparameters(self, state: Any) -> Any:
-        for name in self._dynamic:
-            value = getattr(self, name)
-            yield name, value(state.count) if state is not None and isinstance(value, Schedule) else value

@@ -59,7 +59,7 @@ class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True
         g = leaf.bounded(g)
         largest = jnp.maximum(largest, jnp.abs(g))
         total = leaf.finite_sum(total, jnp.abs(g))
-        reward = leaf.finite_sum(jnp.maximum(reward - g * (p - start), 0), jnp.zeros_like(reward))
+        reward = leaf.saturated(jnp.maximum(reward - g * (p - start), 0))
         against = against - g
         # Everything in units of the largest gradient, whose square might overflow.
         bet = against / largest / jnp.maximum(total / largest + 1, self.alpha) * (1 + reward / largest)

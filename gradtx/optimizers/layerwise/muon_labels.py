@@ -44,6 +44,10 @@ def hidden_matrices(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(numbers, params)
 
 
+def _check_numbers(who: str, name: str, value: Any) -> Any:
+    return hidden_matrices if value is None else matrices.check(who, name, value)
+
+
 class muon_labels(Value):
     """The labels of `muon`'s groups: 'muon' where a leaf has dimension numbers, else 'adam'.
 
@@ -58,16 +62,8 @@ class muon_labels(Value):
     {'dense': 'muon', 'embed': 'adam'}
     """
 
-    numbers: Any = static(default=None, check=matrices.check)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.numbers is None:
-            object.__setattr__(self, "numbers", hidden_matrices)
+    numbers: Any = static(default=hidden_matrices, check=_check_numbers)
 
     def __call__(self, params: Any) -> Any:
         found = matrices.numbers_of(self.numbers, params)
         return jax.tree.unflatten(jax.tree.structure(params), ["adam" if x is None else "muon" for x in found])
-
-    def _arguments(self) -> Any:
-        return () if self.numbers is hidden_matrices else super()._arguments()

@@ -67,7 +67,7 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         first, weight_decay = shared
-        square = jnp.minimum(jnp.sum(leaf.abs_sq(g)), jnp.finfo(leaf.compute_dtype(g.dtype)).max)
+        square = leaf.saturated(jnp.sum(leaf.abs_sq(g)))
         nu = jnp.where(first, square, leaf.moment(slots[1], square, self.b2))
         scaled = g / (leaf.root(nu, self.eps_root) + self.eps)
         mu = slots[0] * self.b1 + scaled + p * weight_decay
