@@ -19,6 +19,8 @@ from gradtx.core.transformation import (
 from gradtx.core.chain import chain, named_chain
 from gradtx.core.mask import by_path
 from gradtx.core.partition import PartitionState, partition
+from gradtx.core.report import metrics
+from gradtx import select
 
 # Writing new ones: a rule for one leaf, its hyperparameters and its state
 from gradtx.core.hyper import Hyper, Schedule, function_schedule, hyper
@@ -31,12 +33,13 @@ from gradtx import tree
 from gradtx.linalg.matrix_view import WeightDimensionNumbers
 
 # Links of a chain
-from gradtx.transforms.clip import clip, clip_by_block_rms, clip_by_global_norm
+from gradtx.transforms.clip import ClipByGlobalNormState, clip, clip_by_block_rms, clip_by_global_norm
 from gradtx.transforms.decay import add_decayed_weights, descend
 from gradtx.transforms.momentum import EmaState, TraceState, ema, trace
 from gradtx.transforms.scale import scale, scale_by_learning_rate, scale_by_schedule, set_to_zero
 from gradtx.transforms.norms import (
     centralize,
+    normalize,
     normalize_by_update_norm,
     scale_by_param_block_norm,
     scale_by_param_block_rms,
@@ -52,6 +55,7 @@ from gradtx.transforms.privacy import (
     per_example_layer_norm_clip,
 )
 from gradtx.transforms.shape import scale_by_shape
+from gradtx.transforms.monitor import MonitorState, SnapshotState, measure_with_ema, monitor, snapshot
 from gradtx.transforms.plateau import ReduceLROnPlateauState, reduce_on_plateau
 
 # Optimizers
@@ -122,7 +126,50 @@ from gradtx.optimizers.layerwise.muon_labels import hidden_matrices, muon_labels
 from gradtx.optimizers.layerwise.galore import GaLoreState, galore, scale_by_galore
 
 # Wrappers
+from gradtx.wrappers.groups import (
+    freeze,
+    layerwise_lr_decay,
+    mask_labels,
+    masked,
+    multi_transform,
+    scale_by_depth,
+    selective_transform,
+)
+from gradtx.wrappers.accumulate import MultiSteps, MultiStepsState, accumulate, skip_large_updates, skip_not_finite
+from gradtx.wrappers.conditional import ConditionallyTransformState, conditionally_mask, conditionally_transform
+from gradtx.wrappers.if_finite import ApplyIfFiniteState, apply_if_finite
+from gradtx.wrappers.skip_spikes import SkipSpikesState, skip_spikes
+from gradtx.wrappers.loss_scale import DynamicLossScaleState, dynamic_loss_scale, loss_scale
+from gradtx.wrappers.average import (
+    AverageState,
+    averaged_params,
+    ema_params,
+    polyak_average,
+    swa,
+    track_average,
+    track_ema,
+)
+from gradtx.wrappers.lookahead import LookaheadState, ResetEveryState, lookahead, reset_every, sync_slow_weights
+from gradtx.wrappers.schedule_free import (
+    ScheduleFreeState,
+    average_base_steps,
+    schedule_free,
+    schedule_free_adamw,
+    schedule_free_eval_params,
+    schedule_free_sgd,
+)
+from gradtx.wrappers.sam import SAMState, sam
+from gradtx.wrappers.mechanize import MechanicState, mechanize, scale_by_mechanic
+from gradtx.wrappers.with_grad import cautious, keep_aligned, with_grad
+from gradtx.wrappers.layout import (
+    SplitRealAndImaginaryArrays,
+    flatten,
+    split_real_and_imaginary,
+    with_extra_args_support,
+)
 from gradtx.wrappers.inject_hyperparams import InjectHyperparamsState, inject_hyperparams
+from gradtx.wrappers.with_metrics import MetricsState, with_metrics
+from gradtx.wrappers.value_and_step import value_and_step
 
 # Schedules
 from gradtx.schedules.constant import constant_schedule, optimal_constant_rate
@@ -157,6 +204,8 @@ __all__ = [
     "by_path",
     "PartitionState",
     "partition",
+    "metrics",
+    "select",
     # Writing new ones: a rule for one leaf, its hyperparameters and its state
     "Hyper",
     "Schedule",
@@ -179,6 +228,7 @@ __all__ = [
     "tree",
     "WeightDimensionNumbers",
     # Links of a chain
+    "ClipByGlobalNormState",
     "clip",
     "clip_by_block_rms",
     "clip_by_global_norm",
@@ -193,6 +243,7 @@ __all__ = [
     "set_to_zero",
     "descend",
     "centralize",
+    "normalize",
     "normalize_by_update_norm",
     "scale_by_param_block_norm",
     "scale_by_param_block_rms",
@@ -208,6 +259,11 @@ __all__ = [
     "per_example_global_norm_clip",
     "per_example_layer_norm_clip",
     "scale_by_shape",
+    "MonitorState",
+    "SnapshotState",
+    "measure_with_ema",
+    "monitor",
+    "snapshot",
     "ReduceLROnPlateauState",
     "reduce_on_plateau",
     # Optimizers
@@ -338,8 +394,63 @@ __all__ = [
     "galore",
     "scale_by_galore",
     # Wrappers
+    "freeze",
+    "layerwise_lr_decay",
+    "mask_labels",
+    "masked",
+    "multi_transform",
+    "scale_by_depth",
+    "selective_transform",
+    "MultiSteps",
+    "MultiStepsState",
+    "accumulate",
+    "skip_large_updates",
+    "skip_not_finite",
+    "ConditionallyTransformState",
+    "conditionally_mask",
+    "conditionally_transform",
+    "ApplyIfFiniteState",
+    "apply_if_finite",
+    "SkipSpikesState",
+    "skip_spikes",
+    "DynamicLossScaleState",
+    "dynamic_loss_scale",
+    "loss_scale",
+    "AverageState",
+    "averaged_params",
+    "ema_params",
+    "polyak_average",
+    "swa",
+    "track_average",
+    "track_ema",
+    "LookaheadState",
+    "ResetEveryState",
+    "lookahead",
+    "reset_every",
+    "sync_slow_weights",
+    "ScheduleFreeState",
+    "average_base_steps",
+    "schedule_free",
+    "schedule_free_adamw",
+    "schedule_free_eval_params",
+    "schedule_free_sgd",
+    "SAMState",
+    "sam",
+    "MechanicState",
+    "mechanize",
+    "scale_by_mechanic",
+    "cautious",
+    "keep_aligned",
+    "with_grad",
+    "SplitRealAndImaginaryArrays",
+    "flatten",
+    "split_real_and_imaginary",
+    "with_extra_args_support",
     "InjectHyperparamsState",
     "inject_hyperparams",
+    "MetricsState",
+    "with_metrics",
+    "value_and_step",
     # Schedules
     "constant_schedule",
     "optimal_constant_rate",

@@ -13,7 +13,7 @@ from jax import Array, lax
 
 from gradtx import leaf
 
-__all__ = ["nbytes", "norm", "norm_sq", "number", "size", "vdot"]
+__all__ = ["finite", "nbytes", "norm", "norm_sq", "number", "size", "vdot", "zeros_like"]
 
 
 def size(tree: Any) -> int:
@@ -56,6 +56,23 @@ def norm_sq(tree: Any) -> Array:
     """
     n = norm(tree)
     return leaf.saturated(n * n)
+
+
+@jax.jit
+def finite(tree: Any) -> Array:
+    """Whether every entry of every leaf is finite: a boolean scalar.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> bool(gx.tree.finite({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])}))
+    False
+    """
+    return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)], jnp.array(True))
+
+
+@jax.jit
+def zeros_like(tree: Any) -> Any:
+    """The tree with zeros in place of its entries."""
+    return jax.tree.map(jnp.zeros_like, tree)
 
 
 def vdot(a: Any, b: Any) -> Array:

@@ -52,8 +52,7 @@ class chain(GradientTransformation):
                 updates, new = run_update(run, updates, states, params, extra)
                 new_states += new
             else:
-                known = {name: value for name, value in extra.items() if run[0]._accepts(name)}
-                updates, new = run[0].update(updates, states[0], params, **known)
+                updates, new = run[0].update(updates, states[0], params, **run[0]._used(extra))
                 new_states.append(new)
         return updates, self._reroll(iter(new_states))
 

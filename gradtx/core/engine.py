@@ -68,7 +68,7 @@ def run_update(
             tree = (treedef.unflatten(leaves), slots, once[0], params if run.needs_params else None)
             shared[0], once[0] = run.measure(hypers[0], *tree, counts[0], given)
         shared = [x.items if isinstance(x, EachLeaf) else itertools.repeat(x, len(leaves)) for x in shared]
-        active = _active(rules[part], params, len(leaves))
+        active = _active(rules[part], updates if params is None else params, len(leaves))
         outs = dtypes if stop == len(rules) else [None] * len(leaves)
         p_part = p_leaves if run.needs_params else [None] * len(leaves)
         rows = [zip(*column, strict=True) if column else [()] * len(leaves) for column in columns[part]]

@@ -2,7 +2,8 @@
 
 A rule with a field `mask: Any = static(default=None, check=mask.check)` applies to the leaves that it
 selects and leaves the others as they are. A mask is None for all leaves, a tree of booleans with the
-structure of the parameters or a prefix of it, or a function from the parameters to such a tree.
+structure of the parameters or a prefix of it, a selector (`gradtx.select`), or any other function from
+the parameters to such a tree.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradtx import checks
+from gradtx import checks, select
 from gradtx.core.value import FrozenTree, Value, static
 
-__all__ = ["by_path", "check", "each", "selected"]
+__all__ = ["by_path", "check", "each", "in_group", "is_function", "selected"]
 
 
 class by_path(Value):
@@ -58,19 +59,29 @@ def _is_item(x: Any) -> bool:
     return x is None or (isinstance(x, tuple) and hasattr(x, "_fields"))
 
 
+def is_function(x: Any) -> bool:
+    """Whether `x` is a function of the parameters, and not a tree like them: a module can be called, too."""
+    return callable(x) and (isinstance(x, Value) or jax.tree_util.all_leaves([x]))
+
+
 def check(who: str, name: str, value: Any) -> Any:
     """A mask as it is stored; raises a TypeError where it is neither a function nor a tree of booleans."""
-    if value is None or isinstance(value, (FrozenTree, by_path)):
-        return value
-    if jax.tree_util.all_leaves([value]) and callable(value):
+    if value is None or isinstance(value, FrozenTree) or is_function(value):
         return value
     for path, x in jax.tree_util.tree_leaves_with_path(value):
         if not isinstance(x, (bool, np.bool_)):
             raise TypeError(
-                f"{who}: {name} must be a function of the parameters, or a tree of True and False; "
+                f"{who}: {name} must be a selector, a function of the parameters, or a tree of True and False; "
                 f"at {checks.keystr(path)} it is {checks.shown(x)}."
             )
     return FrozenTree(value)
+
+
+def in_group(mask: Any) -> Any:
+    """A mask of a whole tree as one for a group of it: a tree is found by path, and a selector may pick nothing."""
+    if isinstance(mask, select.Selector):
+        return select.maybe(mask)
+    return mask if mask is None or is_function(mask) else by_path(mask)
 
 
 def selected(who: str, mask: Any, params: Any) -> list[bool] | None:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Self
 
 import jax
 
-from gradtx import checks
+from gradtx import checks, select
+from gradtx.core.mask import is_function
 from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
 from gradtx.core.value import FrozenTree, child, static
 
@@ -28,9 +29,11 @@ class PartitionState(NamedTuple):
 class partition(GradientTransformation):
     """Applies to each leaf the transformation of its label.
 
-    `transforms` is a dict from label to transformation. `param_labels` is a tree of labels with the
-    structure of the parameters or a prefix of it, or a function from the parameters to such a tree.
-    `update` needs params where the labels are a function of them.
+    `transforms` is a dict from label to transformation. `param_labels` is one of
+
+    - a list of rules `(selector, label)` (`gradtx.select`): the first whose selector matches a leaf gives its label;
+    - a tree of labels with the structure of the parameters or a prefix of it;
+    - a function from the parameters, or from the updates where `update` has no params, to such a tree.
 
     >>> import gradtx as gx, jax.numpy as jnp
     >>> tx = gx.partition({"fast": gx.sgd(1.0), "still": gx.set_to_zero()}, {"w": "fast", "b": "still"})
@@ -41,7 +44,8 @@ class partition(GradientTransformation):
 
     Raises:
       TypeError: `transforms` is no dict of transformations.
-      ValueError: a leaf has a label that no transformation has, or the labels do not fit the tree.
+      ValueError: a leaf has a label that no transformation has, or the labels do not fit the tree; no rule matches a
+        leaf, or no leaf is left for a transformation.
     """
 
     transforms: tuple[Any, ...] = child()
@@ -56,8 +60,7 @@ class partition(GradientTransformation):
         links = tuple(as_transformation("partition", tx) for tx in transforms.values())
         object.__setattr__(self, "transforms", links)
         object.__setattr__(self, "labels", tuple(transforms))
-        is_tree = not (callable(param_labels) or isinstance(param_labels, FrozenTree))
-        object.__setattr__(self, "param_labels", FrozenTree(param_labels) if is_tree else param_labels)
+        object.__setattr__(self, "param_labels", _stored(param_labels))
 
     def init(self, params: Any) -> PartitionState:
         groups = self._split(params, self._leaf_labels("params", params), _paths(params))
@@ -70,11 +73,7 @@ class partition(GradientTransformation):
                 f"partition.update: the state must be a PartitionState, got {checks.shown(state)}. "
                 "Pass the state that tx.init(params) or the last tx.update returned."
             )
-        leaves, treedef = jax.tree.flatten(updates)
-        if params is None and callable(self.param_labels) and leaves:
-            raise ValueError(
-                "partition.update needs `params`, from which the labels follow: call tx.update(updates, state, params)."
-            )
+        treedef = jax.tree.structure(updates)
         if params is not None and jax.tree.structure(params) != treedef:
             raise checks.tree_mismatch("partition", "updates", updates, "params", params)
         labels, paths = self._leaf_labels("updates", updates if params is None else params), _paths(updates)
@@ -86,7 +85,7 @@ class partition(GradientTransformation):
         }
         new_states, out = {}, {}
         for label, tx in self._groups():
-            known = {name: split[name][label] if name in split else x for name, x in extra.items() if tx._accepts(name)}
+            known = {name: split[name][label] if name in split else x for name, x in tx._used(extra).items()}
             p = None if params is None else split["params"][label]
             new, new_states[label] = tx.update(split["updates"][label], state.inner_states[label], p, **known)
             out |= new
@@ -98,7 +97,10 @@ class partition(GradientTransformation):
     def _leaf_labels(self, name: str, tree: Any) -> list[str]:
         """The label of each leaf."""
         labels = self.param_labels
-        labels = labels.tree if isinstance(labels, FrozenTree) else labels(tree)
+        if isinstance(labels, select.first):
+            labels = labels.labels(tree, self.labels)
+        else:
+            labels = labels.tree if isinstance(labels, FrozenTree) else labels(tree)
         try:
             full = jax.tree.map(lambda label, part: jax.tree.map(lambda _: label, part), labels, tree)
         except ValueError:
@@ -137,6 +139,14 @@ class partition(GradientTransformation):
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
         yield None, dict(self._groups())
         yield "param_labels", self.param_labels
+
+
+def _stored(param_labels: Any) -> Any:
+    if isinstance(param_labels, FrozenTree) or is_function(param_labels):
+        return param_labels
+    if isinstance(param_labels, (list, tuple)) and param_labels and all(map(select.is_rule, param_labels)):
+        return select.first(*param_labels)
+    return FrozenTree(param_labels)
 
 
 def _paths(tree: Any) -> list[str]:

@@ -66,6 +66,10 @@ class GradientTransformation(Value):
     def _accepts(self, name: str) -> bool:
         return name in STANDARD_EXTRA_ARGS or name in self.extra_args
 
+    def _used(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the extra arguments that this transformation accepts."""
+        return {name: value for name, value in extra.items() if self._accepts(name)}
+
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
         """Raises for an extra argument that nobody reads: most likely a misspelt one."""
         for name in extra:

@@ -10,15 +10,17 @@ recurrent neural networks")
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax import Array
 
 from gradtx import leaf, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise, Layerwise, Treewide
+from gradtx.core.report import reports
+from gradtx.core.state import Once
 
-__all__ = ["clip", "clip_by_block_rms", "clip_by_global_norm"]
+__all__ = ["ClipByGlobalNormState", "clip", "clip_by_block_rms", "clip_by_global_norm"]
 
 
 class clip(Elementwise):
@@ -54,11 +56,20 @@ class clip_by_block_rms(Layerwise):
         return g * first * second, slots
 
 
-class clip_by_global_norm(Treewide):
+@reports("clip_factor")
+class ClipByGlobalNormState(NamedTuple):
+    """The steps taken, and the factor of the last one: 1 where nothing was clipped."""
+
+    count: Array
+    clip_factor: Once
+
+
+class clip_by_global_norm(Treewide, state=ClipByGlobalNormState):
     """The whole tree shrunk so that its Euclidean norm is at most `max_norm` (not negative).
 
     This is the projection of the gradient onto the ball of that radius. The norm is right
-    whenever it is representable, in 16-bit types too, and the result is right even where it is not.
+    whenever it is representable, in 16-bit types too, and the result is right even where it is not. The factor is one
+    of `metrics(state)`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.clip_by_global_norm(1.0)
@@ -70,8 +81,12 @@ class clip_by_global_norm(Treewide):
 
     max_norm: Hyper = hyper(ge=0, infinite=True)
 
+    def init_once(self, params: Any) -> tuple[Array]:
+        return (tree.number(params, 1.0),)
+
     def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        return tree.shrinking(updates, self.max_norm)[1:], ()
+        _, first, second = tree.shrinking(updates, self.max_norm)
+        return (first, second), (first * second,)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         first, second = shared

@@ -20,7 +20,13 @@ from gradtx import tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise, Treewide
 
-__all__ = ["centralize", "normalize_by_update_norm", "scale_by_param_block_norm", "scale_by_param_block_rms"]
+__all__ = [
+    "centralize",
+    "normalize",
+    "normalize_by_update_norm",
+    "scale_by_param_block_norm",
+    "scale_by_param_block_rms",
+]
 
 
 class scale_by_param_block_norm(Layerwise, needs=("params",)):
@@ -83,6 +89,18 @@ class normalize_by_update_norm(Treewide):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         first, second = shared
         return g * first * second, slots
+
+
+def normalize() -> normalize_by_update_norm:
+    """The whole tree scaled to norm 1: `normalize_by_update_norm(eps=0.0)`. Zeros stay zeros.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.normalize()
+    >>> g = jnp.array([3.0, 4.0])
+    >>> print(tx.update(g, tx.init(g))[0])
+    [0.6 0.8]
+    """
+    return normalize_by_update_norm(eps=0.0)
 
 
 class centralize(Layerwise):

@@ -172,8 +172,7 @@ def muon(
     {'dense': {'bias': 'adam', 'kernel': 'muon'}, 'embed': 'adam'}
     """
     labels = muon_labels(muon_weight_dimension_numbers)
-    if not (mask is None or callable(mask)):
-        mask = masks.by_path(mask)  # found in a group's dict too
+    mask = masks.in_group(mask)
     flags = {"nesterov": nesterov, "adaptive": adaptive, "preconditioning": preconditioning}
     view = {"weight_dimension_numbers": labels.numbers, "iteration_dtype": iteration_dtype}
     hidden = chain(

@@ -1,0 +1,69 @@
+"""One of two computations, by a boolean that may be known only while the program runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.core import Tracer
+
+from gradtx import leaf
+
+__all__ = ["branch"]
+
+
+def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+    """`then()` where `pred` is true, else `otherwise()`: two trees of arrays of the same structure.
+
+    Only what is needed is computed. Outside of traced code Python takes the branch, so that nothing is compiled anew;
+    inside it is a `lax.cond`. What `then` returns takes the dtypes of `otherwise`. Where the program runs on the shards
+    of a mesh, both vary over the same axes of it.
+
+    Raises:
+      TypeError: the two trees differ.
+    """
+    like = otherwise()
+    if not isinstance(pred, Tracer):
+        return _alike(who, then(), like) if pred else like
+    axes = [_axes(pred)] * len(jax.tree.leaves(like))
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        both = zip(jax.tree.leaves(jax.eval_shape(then)), jax.tree.leaves(like), strict=True)
+        axes = [_axes(pred) | _axes(a) | _axes(b) for a, b in both]
+    return lax.cond(pred, lambda: _varying(_alike(who, then(), like), axes), lambda: _varying(like, axes))
+
+
+def _alike(who: str, tree: Any, like: Any) -> Any:
+    """`tree` in the dtypes of `like`."""
+    if jax.tree.structure(tree) != jax.tree.structure(like):
+        raise TypeError(
+            f"{who}: the inner transformation's updates or state changed their structure:\n"
+            f"  {jax.tree.structure(like)}\n  {jax.tree.structure(tree)}\n"
+            "It must return updates like those that it got, and a state like that of its init."
+        )
+    return jax.tree.map(_as, tree, like)
+
+
+def _as(x: Any, like: Any) -> Any:
+    x = jnp.asarray(x)
+    dtype = jnp.result_type(like)
+    if x.dtype == dtype and not x.weak_type:
+        return x
+    return leaf.narrow(x, dtype) if jnp.issubdtype(dtype, jnp.inexact) else lax.convert_element_type(x, dtype)
+
+
+def _axes(x: Any) -> frozenset[str]:
+    """The axes of the mesh over which `x`, an array or its abstract value, differs from shard to shard."""
+    return frozenset(getattr(jax.typeof(x) if isinstance(x, Array) else x, "vma", None) or ())
+
+
+def _varying(tree: Any, axes: list[frozenset[str]]) -> Any:
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef.unflatten([_vary(x, wanted) for x, wanted in zip(leaves, axes, strict=True)])
+
+
+def _vary(x: Any, axes: frozenset[str]) -> Any:
+    missing = tuple(sorted(axes - _axes(x)))
+    return lax.pcast(x, missing, to="varying") if missing else x

@@ -1,0 +1,92 @@
+"""What states report: `gradtx.metrics` collects it from anywhere in a nested state.
+
+    @reports(skipped="total_notfinite")
+    class ApplyIfFiniteState(NamedTuple): ...
+
+A metric is known by the class of the state that holds it, so that no name of a parameter is ever taken for one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from gradtx import checks
+
+__all__ = ["find", "metrics", "reports"]
+
+_REPORTS: dict[type[Any], dict[str, str]] = {}
+
+
+def reports(*fields: str, **names: str) -> Callable[[type[Any]], type[Any]]:
+    """Declares the fields of a state class that are metrics, under other names where keywords give them.
+
+    A field that holds a dict reports the scalars in it by their keys.
+    """
+
+    def declare(state: type[Any]) -> type[Any]:
+        _REPORTS[state] = {**dict(zip(fields, fields, strict=True)), **names}
+        return state
+
+    return declare
+
+
+def find(state: Any, *kinds: type[Any]) -> list[tuple[tuple[Any, ...], Any]]:
+    """Every state of one of the classes in a nested state, with its path, outer ones first."""
+
+    def walk(tree: Any, above: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+        for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: type(x) in kinds):
+            if type(node) in kinds:
+                here = above + path
+                yield here, node
+                for name, inner in zip(node._fields, node, strict=True):
+                    yield from walk(inner, (*here, jax.tree_util.GetAttrKey(name)))
+
+    return list(walk(state, ()))
+
+
+def metrics(state: Any) -> dict[str, Array]:
+    """Every scalar that some part of a nested state reports, in one flat dict by name.
+
+    A name that more than one part reports comes with the path of each, as in `inner_states/a/0/clip_factor`. Nothing
+    is computed, so it costs nothing in a jitted step.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.with_metrics(gx.chain(gx.clip_by_global_norm(1.0), gx.sgd(0.1)))
+    >>> params = {"mu": jnp.array([3.0, 4.0])}
+    >>> updates, state = tx.update(params, tx.init(params), params)
+    >>> for name, value in gx.metrics(state).items():
+    ...     print(name, round(float(value), 3))
+    finite 1.0
+    grad_norm 5.0
+    learning_rate 0.1
+    param_norm 5.0
+    update_norm 0.1
+    update_ratio 0.02
+    clip_factor 0.2
+    """
+    found = [
+        (name, checks.slashed(path), value)
+        for path, part in find(state, *_REPORTS)
+        for field, name in _fields(type(part))
+        for name, value in _scalars(name, getattr(part, field))
+    ]
+    counts = Counter(name for name, _, _ in found)
+    return {name if counts[name] == 1 else f"{path}/{name}": value for name, path, value in found}
+
+
+def _fields(state: type[Any]) -> list[tuple[str, str]]:
+    return [(field, name) for name, field in _REPORTS[state].items()]
+
+
+def _scalars(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _scalars(key, inner)
+    elif len(jax.tree.leaves(value)) == 1 and np.shape(jax.tree.leaves(value)[0]) == ():
+        yield name, jax.tree.leaves(value)[0]

@@ -1,0 +1,360 @@
+"""Which leaves: values that pick the leaves of a tree by path, shape or dtype.
+
+    select.path("**/bias", "*/scale") & ~select.ndim(min=2)
+
+A selector is a function from a tree to a tree of booleans, so it can stand wherever a mask can. It is frozen, equal to
+one that says the same, and its repr is what was typed. A leaf's path is the string of its keys, `dense/kernel`:
+those of dicts, the indices of lists, the fields of dataclasses, named tuples and modules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx import checks
+
+__all__ = ["Selector", "dtype", "everything", "first", "maybe", "ndim", "path", "regex", "shape"]
+
+Leaves = Sequence[tuple[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Selector:
+    """Picks leaves of a tree; selectors combine by `&`, `|` and `~`.
+
+    Raises:
+      ValueError: it picks no leaf of a tree that has some, or a path or regex in it matches none: most likely a
+        misspelt one. `maybe(selector)` does not raise.
+    """
+
+    def __call__(self, tree: Any) -> Any:
+        """The tree with a boolean for every leaf: whether it is picked."""
+        leaves = [(checks.slashed(path), x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
+        found = self._picks(leaves, strict=True)
+        if leaves and not any(found):
+            raise _nothing(self, leaves)
+        return jax.tree.unflatten(jax.tree.structure(tree), found)
+
+    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
+        """For each leaf, whether it is picked; `strict` to raise where a path or regex matches none."""
+        raise NotImplementedError
+
+    def __and__(self, other: Selector) -> Selector:
+        return _Both(self, other) if isinstance(other, Selector) else NotImplemented
+
+    def __or__(self, other: Selector) -> Selector:
+        return _Either(self, other) if isinstance(other, Selector) else NotImplemented
+
+    def __invert__(self) -> Selector:
+        return _Not(self)
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"{self} is neither true nor false: combine selectors by &, | and ~, not by and, or and not.")
+
+    def __repr__(self) -> str:
+        return f"select.{type(self).__name__}({', '.join(self._arguments())})"
+
+    def _arguments(self) -> list[str]:
+        given = ((f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self))
+        return [f"{name}={value!r}" for name, value, default in given if value != default]
+
+
+def _nothing(selector: Selector, leaves: Leaves) -> ValueError:
+    shown = [f"{path or '(the tree itself)'} ({checks.shown(x)})" for path, x in leaves[:20]]
+    more = f", and {len(leaves) - 20} more" if len(leaves) > 20 else ""
+    return ValueError(
+        f"{selector} matches no leaf. The leaves are: {', '.join(shown)}{more}. "
+        f"Write select.maybe({selector}) where nothing to match is right."
+    )
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Both(Selector):
+    a: Selector
+    b: Selector
+
+    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
+        return [x and y for x, y in zip(self.a._picks(leaves, strict), self.b._picks(leaves, strict), strict=True)]
+
+    def __repr__(self) -> str:
+        return f"({self.a!r} & {self.b!r})"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Either(Selector):
+    a: Selector
+    b: Selector
+
+    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
+        return [x or y for x, y in zip(self.a._picks(leaves, strict), self.b._picks(leaves, strict), strict=True)]
+
+    def __repr__(self) -> str:
+        return f"({self.a!r} | {self.b!r})"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Not(Selector):
+    a: Selector
+
+    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
+        return [not x for x in self.a._picks(leaves, strict)]
+
+    def __repr__(self) -> str:
+        return f"~{self.a!r}"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class maybe(Selector):
+    """What `selector` picks, which may be nothing.
+
+    >>> from gradtx import select
+    >>> select.maybe(select.path("**/bias"))({"w": 1.0})
+    {'w': False}
+    """
+
+    selector: Selector
+
+    def __call__(self, tree: Any) -> Any:
+        leaves = [(checks.slashed(path), x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
+        return jax.tree.unflatten(jax.tree.structure(tree), self._picks(leaves, strict=False))
+
+    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
+        return self.selector._picks(leaves, strict=False)
+
+    def _arguments(self) -> list[str]:
+        return [repr(self.selector)]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class everything(Selector):
+    """Every leaf.
+
+    >>> from gradtx import select
+    >>> select.everything()({"w": 1.0})
+    {'w': True}
+    """
+
+    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
+        return [True] * len(leaves)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _ByPath(Selector):
+    """Picks by the path alone."""
+
+    def _fits(self, path: str) -> bool:
+        raise NotImplementedError
+
+    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
+        found = [self._fits(path) for path, _ in leaves]
+        if strict and leaves and not any(found):
+            raise _nothing(self, leaves)
+        return found
+
+
+@dataclasses.dataclass(frozen=True, repr=False, init=False)
+class path(_ByPath):
+    """The leaves whose paths match one of the patterns.
+
+    `*` stands for any characters of one key, `?` for one, `[ab]` for one of those in the brackets, `**` for any
+    number of keys, none too. Upper and lower case differ.
+
+    >>> from gradtx import select
+    >>> select.path("**/bias", "norm/*")({"dense": {"bias": 1.0, "kernel": 1.0}, "norm": {"scale": 1.0}})
+    {'dense': {'bias': True, 'kernel': False}, 'norm': {'scale': True}}
+    """
+
+    patterns: tuple[str, ...]
+
+    def __init__(self, *patterns: str) -> None:
+        if not patterns or not all(isinstance(x, str) for x in patterns):
+            raise TypeError(f"select.path: give one or more patterns such as '**/bias', got {checks.shown(patterns)}.")
+        object.__setattr__(self, "patterns", patterns)
+
+    def _fits(self, path: str) -> bool:
+        keys = path.split("/") if path else []
+        return any(_glob(pattern.split("/"), keys) for pattern in self.patterns)
+
+    def _arguments(self) -> list[str]:
+        return [repr(pattern) for pattern in self.patterns]
+
+
+def _glob(pattern: Sequence[str], keys: Sequence[str]) -> bool:
+    if not pattern:
+        return not keys
+    if pattern[0] == "**":
+        return _glob(pattern[1:], keys) or (bool(keys) and _glob(pattern, keys[1:]))
+    return bool(keys) and fnmatch.fnmatchcase(keys[0], pattern[0]) and _glob(pattern[1:], keys[1:])
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class regex(_ByPath):
+    """The leaves in whose paths the regular expression is found (`re.search`).
+
+    >>> from gradtx import select
+    >>> select.regex(r"layer_[01]/")({"layer_0": {"w": 1.0}, "layer_7": {"w": 1.0}})
+    {'layer_0': {'w': True}, 'layer_7': {'w': False}}
+    """
+
+    pattern: str
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except (re.error, TypeError) as error:
+            raise ValueError(f"select.regex: {checks.shown(self.pattern)} is no regular expression: {error}.") from None
+
+    def _fits(self, path: str) -> bool:
+        return re.search(self.pattern, path) is not None
+
+    def _arguments(self) -> list[str]:
+        return [repr(self.pattern)]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ndim(Selector):
+    """The leaves with at least `min` and at most `max` axes.
+
+    >>> from gradtx import select
+    >>> import jax.numpy as jnp
+    >>> select.ndim(min=2)({"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)})
+    {'bias': False, 'kernel': True}
+    """
+
+    min: int = 0
+    max: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.integer("select.ndim", "min", self.min, ge=0)
+        if self.max is not None:
+            checks.integer("select.ndim", "max", self.max, ge=self.min)
+
+    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
+        return [self.min <= len(np.shape(x)) <= (np.inf if self.max is None else self.max) for _, x in leaves]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class shape(Selector):
+    """The leaves for whose shape `test` returns True.
+
+    >>> from gradtx import select
+    >>> import jax.numpy as jnp
+    >>> select.shape(lambda shape: 3 in shape)({"a": jnp.ones((3, 2)), "b": jnp.ones(2)})
+    {'a': True, 'b': False}
+    """
+
+    test: Callable[[tuple[int, ...]], bool]
+
+    def __post_init__(self) -> None:
+        if not callable(self.test):
+            raise TypeError(f"select.shape: test must be a function of a shape, got {checks.shown(self.test)}.")
+
+    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
+        return [bool(self.test(tuple(np.shape(x)))) for _, x in leaves]
+
+    def _arguments(self) -> list[str]:
+        return [repr(self.test)]
+
+
+@dataclasses.dataclass(frozen=True, repr=False, init=False)
+class dtype(Selector):
+    """The leaves of one of the dtypes, or of a kind of them such as 'floating' or `jnp.complexfloating`.
+
+    >>> from gradtx import select
+    >>> import jax.numpy as jnp
+    >>> select.dtype("bfloat16", jnp.complexfloating)({"a": jnp.ones(2, "bfloat16"), "b": jnp.ones(2)})
+    {'a': True, 'b': False}
+    """
+
+    dtypes: tuple[str, ...]
+
+    def __init__(self, *dtypes: Any) -> None:
+        if not dtypes:
+            raise TypeError("select.dtype: give one or more dtypes such as 'bfloat16' or jnp.floating.")
+        object.__setattr__(self, "dtypes", tuple(map(_dtype_name, dtypes)))
+
+    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
+        kinds = [getattr(jnp, name) for name in self.dtypes]
+        return [any(jnp.issubdtype(jnp.result_type(x), kind) for kind in kinds) for _, x in leaves]
+
+    def _arguments(self) -> list[str]:
+        return [repr(name) for name in self.dtypes]
+
+
+def _dtype_name(x: Any) -> str:
+    if isinstance(x, type) and issubclass(x, np.generic) and x.__name__ in dir(jnp):
+        return x.__name__
+    if isinstance(x, str) and isinstance(getattr(jnp, x, None), type):
+        return x
+    try:
+        return jnp.dtype(x).name
+    except TypeError:
+        raise TypeError(
+            f"select.dtype: {checks.shown(x)} is no dtype; give some such as 'bfloat16' or jnp.floating."
+        ) from None
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class first:
+    """Labels by rules: every leaf gets the label of the first rule `(selector, label)` whose selector picks it.
+
+    A selector that picks nothing is no error here; a leaf that none picks, and a label that no leaf gets, are.
+
+    >>> from gradtx import select
+    >>> select.first((select.path("**/bias"), "still"), (select.everything(), "trained"))({"bias": 1.0, "w": 1.0})
+    {'bias': 'still', 'w': 'trained'}
+
+    Raises:
+      TypeError: a rule is no pair of a selector and a label.
+      ValueError: when called: a leaf is picked by no rule.
+    """
+
+    rules: tuple[tuple[Selector, str], ...]
+
+    def __init__(self, *rules: tuple[Selector, str]) -> None:
+        for rule in rules:
+            if not is_rule(rule):
+                raise TypeError(
+                    f"select.first: a rule is a pair (selector, label), as in (select.path('**/bias'), 'bias'); got "
+                    f"{checks.shown(rule)}."
+                )
+        object.__setattr__(self, "rules", tuple(map(tuple, rules)))
+
+    def __call__(self, tree: Any) -> Any:
+        """The tree with a label for every leaf."""
+        return self.labels(tree)
+
+    def labels(self, tree: Any, groups: Sequence[str] = ()) -> Any:
+        """The same; raises a ValueError, too, where no leaf has the label of one of the `groups`."""
+        leaves = [(checks.slashed(path), x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
+        found: list[Any] = [None] * len(leaves)
+        for selector, label in reversed(self.rules):
+            picked = selector._picks(leaves, strict=False)
+            found = [label if yes else x for yes, x in zip(picked, found, strict=True)]
+        unmatched = [path for (path, _), label in zip(leaves, found, strict=True) if label is None]
+        unused = [label for label in groups if label not in found] if leaves else []
+        if unmatched or unused:
+            wrong = [f"no rule matches {', '.join(unmatched)}"] if unmatched else []
+            wrong += [f"no leaf is left for {', '.join(unused)}"] if unused else []
+            raise ValueError(
+                f"{self}: {'; '.join(wrong)}. The first rule that matches a leaf wins; end with "
+                "(select.everything(), label) for all others."
+                + ("" if unmatched else f" The leaves are: {', '.join(path for path, _ in leaves[:20])}.")
+            )
+        return jax.tree.unflatten(jax.tree.structure(tree), found)
+
+    def __repr__(self) -> str:
+        return f"select.first({', '.join(map(repr, self.rules))})"
+
+
+def is_rule(x: Any) -> bool:
+    """Whether `x` is a pair of a selector and a label."""
+    return isinstance(x, (tuple, list)) and len(x) == 2 and isinstance(x[0], Selector) and isinstance(x[1], str)

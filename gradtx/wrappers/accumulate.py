@@ -1,0 +1,241 @@
+"""Gradient accumulation: one step of the inner transformation for every k micro-batches.
+
+With micro-batches i = 1, ..., k, their gradients g_i and weights w_i,
+
+    g = sum_i w_i g_i / sum_i w_i
+
+is the gradient of the large batch, if g_i is that of a mean over w_i examples (or tokens) and w_i is how many there
+were; with equal weights it is the plain mean. The mean runs, so that no sum leaves the range of its dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf, tree
+from gradtx.core.branch import branch
+from gradtx.core.engine import run_update
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.report import reports
+from gradtx.core.state import Like, Once, counted
+from gradtx.core.value import dtype, flag, function, static
+from gradtx.core.wrapper import Wrapper
+
+__all__ = ["MultiSteps", "MultiStepsState", "accumulate", "skip_large_updates", "skip_not_finite"]
+
+
+class _MeanState(NamedTuple):
+    count: Array
+    mean: Like
+    weight: Once
+
+
+class _mean(Elementwise, state=_MeanState, takes=("weight",)):
+    """The weighted mean of the updates, or their sum, in the state; a weight of 0 leaves it as it is."""
+
+    use_grad_mean: bool = flag(default=True)
+    accumulator_dtype: Any = dtype(default=None)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.full(p, dtype=self.accumulator_dtype),)
+
+    def init_once(self, params: Any) -> tuple[Array]:
+        return (tree.number(params, 0.0),)
+
+    def measure(
+        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, weight: Any
+    ) -> tuple[tuple[Array, Array], tuple[Array]]:
+        total = once[0] + weight
+        share = leaf.ratio(weight, total)
+        return (1 - share, share) if self.use_grad_mean else (jnp.where(once[0] > 0, 1.0, 0.0), weight), (total,)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        of_old, of_new = shared
+        # Where, and not a product by 0: what has no weight may be no number.
+        mean = jnp.where(of_old > 0, slots[0] * of_old, 0) + jnp.where(of_new > 0, g * of_new, 0)
+        return jnp.zeros_like(g), (mean,)
+
+
+@reports("mini_step", "gradient_step")
+class MultiStepsState(NamedTuple):
+    """Micro-batches since the last step, steps, the mean and its weight, what the skip function said, the inner state.
+
+    With k = 1 there is no mean to keep: `acc_grads` and `acc_weight` are ().
+    """
+
+    mini_step: Array
+    gradient_step: Array
+    acc_grads: Any
+    acc_weight: Any
+    skip_state: Any
+    inner_state: Any
+
+
+def _check_every(who: str, name: str, value: Any) -> Any:
+    return value if callable(value) else checks.integer(who, name, value, ge=1)
+
+
+def _check_weight(who: str, name: str, value: Any) -> Any:
+    if value is None or (isinstance(value, str) and value.isidentifier()):
+        return value
+    raise TypeError(
+        f"{who}: {name} must be None or the name of the extra argument of `update` that holds the weight of a "
+        f"micro-batch, as in weight='tokens'; got {checks.shown(value)}."
+    )
+
+
+def _check_skip(who: str, name: str, value: Any) -> Any:
+    return None if value is None else function(who, name, value)
+
+
+class accumulate(Wrapper, state=MultiStepsState):
+    """A step of `inner` with the mean gradient of every `every` updates; in between the update is zero.
+
+    Args:
+      inner: the transformation.
+      every: how many, at least 1, or a function (or schedule) from the steps taken to how many.
+      weight: None for equal weights, or the name of an extra argument of `update`, not negative: with
+        `weight="tokens"` call `tx.update(grads, state, params, tokens=n)`. A micro-batch of weight 0 does not count.
+      use_grad_mean: False for the sum in place of the mean.
+      should_skip_update_fn: a function `f(updates, gradient_step, params)` that returns whether to leave this
+        micro-batch out, and something to keep in the state, such as `skip_not_finite`.
+      accumulator_dtype: the dtype of the mean; float32 or wider by default.
+
+    With `every=1` it is `inner`, and keeps no buffer. The mean goes to `inner` as wide as it is kept; what `update` has
+    of other extra arguments at the last micro-batch goes to it too.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.accumulate(gx.sgd(1.0), 2, weight="tokens")
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for g, n in ((1.0, 10), (4.0, 30)):
+    ...     updates, state = tx.update(jnp.array([g]), state, tokens=n)
+    ...     print(updates)
+    [0.]
+    [-3.25]
+
+    Raises:
+      TypeError, ValueError: an argument is none of those; `update` is called without the weight.
+    """
+
+    every: Any = static(check=_check_every)
+    weight: str | None = static(default=None, check=_check_weight)
+    use_grad_mean: bool = flag(default=True, kw_only=True)
+    should_skip_update_fn: Any = static(default=None, check=_check_skip, kw_only=True)
+    accumulator_dtype: Any = dtype(default=None, kw_only=True)
+
+    def init(self, params: Any) -> MultiStepsState:
+        inner_state = self.inner.init(params)
+        zero, mean, weight = jnp.zeros((), jnp.int32), (), ()
+        if self.every != 1:
+            _, mean, weight = self._mean().init(params)
+        info = jax.eval_shape(lambda p: self._skip(p, zero, p)[1], params)
+        skip_state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
+        return MultiStepsState(zero, zero + 0, mean, weight, skip_state, inner_state)
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MultiStepsState]:
+        self._begin(state, extra)
+        weight = 1 if self.weight is None else extra.get(self.weight)
+        if weight is None and jax.tree.leaves(updates):
+            raise ValueError(
+                f"accumulate.update needs `{self.weight}`, the weight of the micro-batch, which is missing: call "
+                f"tx.update(updates, state, params, {self.weight}=...)."
+            )
+        skip, info = self._skip(updates, state.gradient_step, params)
+        steps = jnp.where(skip, state.mini_step, counted(state.mini_step))
+        every = self.every(state.gradient_step) if callable(self.every) else self.every
+        emit = ~skip & (steps >= every)
+        mean, acc_weight = updates, ()
+        if self.every != 1:
+            before = _MeanState(state.mini_step, state.acc_grads, state.acc_weight)
+            counts = jnp.where(skip, 0, weight)
+            zeros, (after,) = run_update((self._mean(),), updates, (before,), params, {"weight": counts})
+            mean, acc_weight = after.mean, jnp.where(emit, 0, after.weight)
+        else:
+            zeros = None
+        given = {**extra, "grad": mean} if "grad" in extra else extra
+        out, inner_state = branch(
+            "accumulate",
+            True if self.every == 1 and self.should_skip_update_fn is None else emit,
+            lambda: self._inner_update(mean, state.inner_state, params, given),
+            lambda: (tree.zeros_like(updates) if zeros is None else zeros, state.inner_state),
+        )
+        done = jnp.where(emit, counted(state.gradient_step), state.gradient_step)
+        kept = () if self.every == 1 else mean
+        return out, MultiStepsState(jnp.where(emit, 0, steps), done, kept, acc_weight, info, inner_state)
+
+    def has_updated(self, state: MultiStepsState) -> Array:
+        """Whether the last update was a step of `inner`."""
+        return (state.mini_step == 0) & (state.gradient_step > 0)
+
+    def gradient_transformation(self) -> accumulate:
+        """Itself, for those who come from optax."""
+        return self
+
+    def _mean(self) -> _mean:
+        return _mean(self.use_grad_mean, self.accumulator_dtype)
+
+    def _skip(self, updates: Any, gradient_step: Any, params: Any) -> tuple[Any, Any]:
+        if self.should_skip_update_fn is None:
+            return jnp.array(False), ()
+        return self.should_skip_update_fn(updates, gradient_step, params)
+
+    def _accepts(self, name: str) -> bool:
+        return name == self.weight or super()._accepts(name)
+
+
+def MultiSteps(  # noqa: N802  (its name in optax)
+    opt: Any,
+    every_k_schedule: int | Callable[[Any], Any],
+    use_grad_mean: bool = True,
+    should_skip_update_fn: Callable[..., Any] | None = None,
+    accumulator_dtype: Any = None,
+) -> accumulate:
+    """`accumulate`, under optax's name and with its arguments.
+
+    >>> import gradtx as gx
+    >>> gx.MultiSteps(gx.sgd(0.1), every_k_schedule=4)
+    accumulate(inner=chain(scale_by_learning_rate(learning_rate=0.1)), every=4)
+    """
+    return accumulate(
+        opt,
+        every_k_schedule,
+        use_grad_mean=use_grad_mean,
+        should_skip_update_fn=should_skip_update_fn,
+        accumulator_dtype=accumulator_dtype,
+    )
+
+
+def skip_not_finite(updates: Any, gradient_step: Any = None, params: Any = None) -> tuple[Array, dict[str, Array]]:
+    """For `accumulate`: leave out the micro-batches whose gradient is not finite, and say how many entries were not.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.skip_not_finite(jnp.array([1.0, jnp.nan]))[0])
+    True
+    """
+    del gradient_step, params
+    count = sum(
+        (jnp.sum(~jnp.isfinite(x), dtype=jnp.int32) for x in jax.tree.leaves(updates)), jnp.zeros((), jnp.int32)
+    )
+    return count > 0, {"should_skip": count > 0, "num_not_finite": count}
+
+
+def skip_large_updates(
+    updates: Any, gradient_step: Any = None, params: Any = None, *, max_squared_norm: Any
+) -> tuple[Array, dict[str, Array]]:
+    """For `accumulate`: leave out the micro-batches whose gradient's squared norm is not below `max_squared_norm`.
+
+    Give it as `functools.partial(gx.skip_large_updates, max_squared_norm=100.0)`. A norm that is no number is not below.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.skip_large_updates(jnp.array([3.0, 4.0]), max_squared_norm=20.0)[0])
+    True
+    """
+    del gradient_step, params
+    square = tree.norm_sq(updates)
+    skip = ~(square < max_squared_norm)
+    return skip, {"should_skip": skip, "norm_squared": square}

@@ -1,0 +1,86 @@
+"""Steps on which a transformation is left out, by a function of the step count and the extra arguments."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import tree
+from gradtx.core.branch import branch
+from gradtx.core.state import counted
+from gradtx.core.value import flag, function, static
+from gradtx.core.wrapper import Wrapper
+
+__all__ = ["ConditionallyTransformState", "conditionally_mask", "conditionally_transform"]
+
+
+class ConditionallyTransformState(NamedTuple):
+    """The steps taken, and the inner state."""
+
+    step: Array
+    inner_state: Any
+
+
+class _Conditional(Wrapper, state=ConditionallyTransformState):
+    should_transform_fn: Any = static(check=function)
+    forward_extra_args: bool = flag(default=False)
+
+    def init(self, params: Any) -> ConditionallyTransformState:
+        return ConditionallyTransformState(jnp.zeros((), jnp.int32), self.inner.init(params))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._begin(state, extra)
+        given = extra if self.forward_extra_args else {}
+        updates, inner_state = branch(
+            type(self).__name__,
+            self.should_transform_fn(state.step, **given),
+            lambda: self._inner_update(updates, state.inner_state, params, extra),
+            lambda: (self._left_out(updates), state.inner_state),
+        )
+        return updates, ConditionallyTransformState(counted(state.step), inner_state)
+
+    def _left_out(self, updates: Any) -> Any:
+        """The updates of a step on which the inner transformation is left out."""
+        raise NotImplementedError
+
+
+class conditionally_transform(_Conditional):
+    """Applies `inner` on the steps for which `should_transform_fn(step)` is true, else passes the updates on.
+
+    `step` counts from 0. With `forward_extra_args` the function gets the extra arguments of `update` too. On the
+    other steps the state of `inner` rests.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.conditionally_transform(gx.clip(1.0), lambda step: step >= 1)
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for _ in range(2):
+    ...     updates, state = tx.update(jnp.array([3.0]), state)
+    ...     print(updates)
+    [3.]
+    [1.]
+    """
+
+    def _left_out(self, updates: Any) -> Any:
+        return updates
+
+
+class conditionally_mask(_Conditional):
+    """Applies `inner` on the steps for which `should_transform_fn(step)` is true; on the others the update is zero.
+
+    `step` counts from 0. With `forward_extra_args` the function gets the extra arguments of `update` too. On the
+    other steps the state of `inner` rests.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.conditionally_mask(gx.sgd(1.0), lambda step: step >= 1)
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for _ in range(2):
+    ...     updates, state = tx.update(jnp.array([3.0]), state)
+    ...     print(updates)
+    [0.]
+    [-3.]
+    """
+
+    def _left_out(self, updates: Any) -> Any:
+        return tree.zeros_like(updates)

@@ -1,0 +1,95 @@
+"""Steps whose gradient or update is not finite are skipped, so that no NaN enters the parameters."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.core import Tracer
+
+from gradtx import tree
+from gradtx.core.branch import branch
+from gradtx.core.report import reports
+from gradtx.core.state import counted
+from gradtx.core.value import choice, integer
+from gradtx.core.wrapper import Wrapper
+
+__all__ = ["ApplyIfFiniteState", "apply_if_finite"]
+
+
+@reports(finite="last_finite", skipped="total_notfinite", notfinite_streak="notfinite_count")
+class ApplyIfFiniteState(NamedTuple):
+    """Steps in a row that were not finite, whether the last one was, how many there were, and the inner state."""
+
+    notfinite_count: Array
+    last_finite: Array
+    total_notfinite: Array
+    inner_state: Any
+
+
+class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
+    """`inner` where the gradients and its updates are finite; else the update is zero and its state rests.
+
+    `policy` says what happens when more than `max_consecutive_errors` (default 5) steps in a row are not finite:
+
+    - 'skip' (the default): they are skipped too. Nothing that is not finite ever gets through.
+    - 'raise': FloatingPointError. In a jitted step it is raised when its results are waited for, as a
+      `jax.errors.JaxRuntimeError` with the same text.
+    - 'accept': the step is taken as it is, so that the run shows what went wrong; then the count begins again.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.apply_if_finite(gx.sgd(0.1))
+    >>> updates, state = tx.update(jnp.array([1.0, jnp.nan]), tx.init(jnp.zeros(2)))
+    >>> print(updates, state.total_notfinite)
+    [0. 0.] 1
+    """
+
+    max_consecutive_errors: int = integer(default=5)
+    policy: str = choice("skip", ("skip", "raise", "accept"))
+
+    def init(self, params: Any) -> ApplyIfFiniteState:
+        zero = jnp.zeros((), jnp.int32)
+        return ApplyIfFiniteState(zero, jnp.array(True), zero + 0, self.inner.init(params))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._begin(state, extra)
+        streak = counted(state.notfinite_count)
+        accepted = (streak > self.max_consecutive_errors) & (self.policy == "accept")
+
+        def rejected() -> tuple[Any, Any]:
+            return tree.zeros_like(updates), state.inner_state
+
+        def attempt() -> tuple[tuple[Any, Any], Any]:
+            made = self._inner_update(updates, state.inner_state, params, extra)
+            finite = tree.finite(made[0])
+            return branch("apply_if_finite", finite | accepted, lambda: made, rejected), finite
+
+        sound = tree.finite(updates)
+        (new, inner_state), sound_too = branch(
+            "apply_if_finite", sound | accepted, attempt, lambda: (rejected(), jnp.zeros_like(sound))
+        )
+        finite = sound & sound_too
+        if self.policy == "raise":
+            self._raise(~finite & (streak > self.max_consecutive_errors))
+        return new, ApplyIfFiniteState(
+            jnp.where(finite | accepted, 0, streak),
+            finite,
+            jnp.where(finite, state.total_notfinite, counted(state.total_notfinite)),
+            inner_state,
+        )
+
+    def _raise(self, failed: Any) -> None:
+        def stop(failed: Any) -> None:
+            if failed:
+                raise FloatingPointError(
+                    f"apply_if_finite: gradients or updates were not finite on {self.max_consecutive_errors + 1} steps "
+                    "in a row. Lower the learning rate, clip the gradients, or look for a division by zero in the loss; "
+                    "policy='skip' goes on."
+                )
+
+        if isinstance(failed, Tracer):
+            jax.debug.callback(stop, failed)
+        else:
+            stop(failed)

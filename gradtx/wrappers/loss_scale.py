@@ -1,0 +1,111 @@
+"""Dynamic loss scaling: gradients of 16-bit floats, kept away from underflow.
+
+The loss is multiplied by a scale S before it is differentiated, and the gradients divided by S in float32 after:
+
+    not finite      the step is skipped, S <- max(S * backoff_factor, min_scale)
+    finite          the step is taken; after `growth_interval` of them in a row S <- min(S * growth_factor, max_scale)
+
+(Micikevicius et al., 2018, "Mixed Precision Training"). float16 needs it; bfloat16, which has float32's range, does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf, tree
+from gradtx.core.branch import branch
+from gradtx.core.hyper import Hyper, hyper
+from gradtx.core.report import find, reports
+from gradtx.core.state import counted
+from gradtx.core.value import integer
+from gradtx.core.wrapper import Wrapper
+
+__all__ = ["DynamicLossScaleState", "dynamic_loss_scale", "loss_scale"]
+
+
+@reports("loss_scale", "skipped")
+class DynamicLossScaleState(NamedTuple):
+    """The steps, the scale, finite steps since it last changed, how many steps were skipped, and the inner state."""
+
+    count: Array
+    loss_scale: Array
+    growth_count: Array
+    skipped: Array
+    inner_state: Any
+
+
+class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
+    """Divides gradients of a scaled loss by the scale, skips those that are not finite, and adapts the scale.
+
+    Multiply the loss by `loss_scale(state)` before you differentiate it; `value_and_step` does. Put this wrapper
+    outermost, so that what is inside, clipping too, sees the true gradients, in float32 or wider.
+
+    `init_scale` (default 2^15), `growth_factor` (2), `backoff_factor` (0.5), `growth_interval` (2000 steps),
+    `min_scale` (1), `max_scale` (2^24).
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.dynamic_loss_scale(gx.sgd(1.0))
+    >>> state = tx.init(jnp.zeros(1))
+    >>> loss = lambda w: jnp.sum(w * 1e-7).astype("float16")
+    >>> grads = jax.grad(lambda w: loss(w) * gx.loss_scale(state))(jnp.ones(1))
+    >>> updates, state = tx.update(grads, state)
+    >>> print(updates)
+    [-1.e-07]
+    """
+
+    init_scale: Hyper = hyper(default=2.0**15, gt=0)
+    growth_factor: Hyper = hyper(default=2.0, ge=1)
+    backoff_factor: Hyper = hyper(default=0.5, gt=0, lt=1)
+    growth_interval: int = integer(default=2000, ge=1)
+    min_scale: Hyper = hyper(default=1.0, gt=0)
+    max_scale: Hyper = hyper(default=2.0**24, gt=0)
+
+    def init(self, params: Any) -> DynamicLossScaleState:
+        zero = jnp.zeros((), jnp.int32)
+        scale = jnp.array(self._at(0).init_scale, jnp.float32, copy=True)
+        return DynamicLossScaleState(zero, scale, zero + 0, zero + 0, self.inner.init(params))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._begin(state, extra)
+        now = self._at(state.count)
+        true = _divided(updates, state.loss_scale)
+        if "grad" in extra:
+            extra = {**extra, "grad": _divided(extra["grad"], state.loss_scale)}
+        finite = tree.finite(updates)
+        new, inner_state = branch(
+            "dynamic_loss_scale",
+            finite,
+            lambda: self._inner_update(true, state.inner_state, params, extra),
+            lambda: (tree.zeros_like(updates), state.inner_state),
+        )
+        steps = jnp.where(finite, counted(state.growth_count), 0)
+        grown = steps >= self.growth_interval
+        up = jnp.minimum(state.loss_scale * now.growth_factor, now.max_scale)
+        down = jnp.maximum(state.loss_scale * now.backoff_factor, now.min_scale)
+        scale = jnp.where(finite, jnp.where(grown, up, state.loss_scale), down).astype(jnp.float32)
+        skipped = jnp.where(finite, state.skipped, counted(state.skipped))
+        return new, DynamicLossScaleState(counted(state.count), scale, jnp.where(grown, 0, steps), skipped, inner_state)
+
+
+@jax.jit
+def _divided(grads: Any, scale: Array) -> Any:
+    return jax.tree.map(lambda g: leaf.widen(jnp.asarray(g)) / scale, grads)
+
+
+def loss_scale(state: Any) -> Array:
+    """The scale that the loss is to be multiplied by: that of the `dynamic_loss_scale` anywhere in a nested state.
+
+    Raises:
+      ValueError: there is none in it, or more than one.
+    """
+    found = find(state, DynamicLossScaleState)
+    if len(found) != 1:
+        raise ValueError(
+            f"loss_scale: the state has {len(found)} parts of a dynamic_loss_scale in it; one is needed. "
+            "Wrap the whole transformation in gx.dynamic_loss_scale(tx)."
+        )
+    return found[0][1].loss_scale

@@ -1,0 +1,114 @@
+"""Mechanic: a learning rate for any base optimizer, tuned as it runs.
+
+With the base's steps u_t, their sum Delta_t = u_1 + ... + u_t, and the scale s_t = sum_i s_t^i over `num_betas` tuners
+with decays b_i = 1 - 10^-i,
+
+    x_(t+1) = x_1 + s_(t+1) * Delta_(t+1)
+    h_t       = -<g_t + weight_decay * s_t |g_t| / (|x_t| + eps) * x_t, Delta_t>
+
+and for each tuner
+
+    r <- b r + clip(h, -m, m) * s
+    m <- max(b m, |h| + eps)
+    v <- b^2 v + h^2
+    s <- (s_init / num_betas * m + max(r, 0)) / (sqrt(v) + eps)
+
+(Cutkosky, Defazio and Mehta, 2023, "Mechanic: A Learning Rate Tuner"). Delta is not stored: it is (x_t - x_1) / s_t.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gradtx import leaf, tree
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Treewide
+from gradtx.core.report import reports
+from gradtx.core.state import Like, Once
+from gradtx.core.value import integer
+from gradtx.wrappers.with_grad import with_grad
+
+__all__ = ["MechanicState", "mechanize", "scale_by_mechanic"]
+
+
+@reports(mechanic_scale="total")
+class MechanicState(NamedTuple):
+    """The steps taken, the first parameters, the tuners' reward, bound, variance and scale, and the scales' sum."""
+
+    count: Array
+    x0: Like
+    r: Once
+    m: Once
+    v: Once
+    s: Once
+    total: Once
+
+
+class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad")):
+    """The link of `mechanize`, which follows its base; `update` needs `grad`, the gradient, which `with_grad` gives."""
+
+    weight_decay: Hyper = hyper(default=0.01, ge=0)
+    eps: Hyper = hyper(default=1e-8, gt=0)
+    s_init: Hyper = hyper(default=1e-6, gt=0)
+    num_betas: int = integer(default=6, ge=1)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.copy(p),)
+
+    def init_once(self, params: Any) -> tuple[Array, ...]:
+        zero = tree.number(params, 0.0)
+        none = np.zeros(self.num_betas)
+        first = jnp.full(self.num_betas, self.s_init, zero.dtype)
+        return *(jnp.asarray(none, zero.dtype) for _ in range(3)), first, jnp.sum(first)
+
+    def measure(
+        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, grad: Any
+    ) -> tuple[Any, tuple[Array, ...]]:
+        r, m, v, s, total = once
+        betas = jnp.asarray(1 - 0.1 ** np.arange(1, self.num_betas + 1), s.dtype)
+        back = jax.tree.map(lambda start, p: (start - leaf.widen(p)) / (total + self.eps), slots[0], params)
+        decay = self.weight_decay * total * tree.norm(grad) / (tree.norm(params) + self.eps)
+        h = (tree.vdot(grad, back) + decay * tree.vdot(params, back)).astype(s.dtype)
+        h = jnp.clip(h, -_largest(h), _largest(h))
+        r = betas * r + jnp.clip(h, -m, m) * s
+        m = jnp.maximum(betas * m, jnp.abs(h) + self.eps)
+        v = leaf.finite_sum(betas**2 * v, leaf.abs_sq(h))
+        s = (self.s_init / self.num_betas * m + jnp.maximum(r, 0)) / (leaf.root(v) + self.eps)
+        new = tuple(x.astype(total.dtype) for x in (r, m, v, s, jnp.sum(s)))
+        return (total, new[-1]), new
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        before, after = shared
+        delta = (p - slots[0]) / (before + self.eps) + g
+        return slots[0] - p + after * delta, slots
+
+
+def _largest(x: Array) -> float:
+    return float(jnp.finfo(x.dtype).max) / 2
+
+
+def mechanize(
+    base_optimizer: Any,
+    weight_decay: HyperArg = 0.01,
+    eps: HyperArg = 1e-8,
+    s_init: HyperArg = 1e-6,
+    num_betas: int = 6,
+) -> with_grad:
+    """`base_optimizer`, the learning rate of which is tuned as it runs: give it one of 1, or a schedule that ends low.
+
+    `s_init` is the first scale, positive and small; `weight_decay` and `eps` are the tuner's. `update` needs params.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.mechanize(gx.sgd(1.0))
+    >>> params = jnp.array([1.0])
+    >>> updates, state = tx.update(2 * params, tx.init(params), params)
+    >>> print(gx.metrics(state)["mechanic_scale"] < 1e-4)
+    True
+    """
+    return with_grad(chain(base_optimizer, scale_by_mechanic(weight_decay, eps, s_init, num_betas)))

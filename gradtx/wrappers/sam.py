@@ -1,0 +1,145 @@
+"""Sharpness-aware minimization: the gradient at the worst point nearby.
+
+With the adversary's k - 1 steps e up the gradient from x, the optimizer takes its step from x with the gradient at x + e:
+
+    e_t     = -adv_optimizer(g(x_t))                              the adversary ascends
+    x_(t+1) = x_t + optimizer(g(x_t + e_t))
+
+(Foret, Kleiner, Mobahi and Neyshabur, 2021, "Sharpness-Aware Minimization for Efficiently Improving Generalization").
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx import leaf
+from gradtx.core.branch import branch
+from gradtx.core.transformation import apply_updates, as_transformation
+from gradtx.core.value import child, flag, integer, static
+from gradtx.core.wrapper import Wrapper
+
+__all__ = ["SAMState", "sam"]
+
+
+class SAMState(NamedTuple):
+    """Steps since the last one of the optimizer, the parameters then (() in opaque mode), and the two states."""
+
+    steps_since_sync: Array
+    cache: Any
+    adv_state: Any
+    inner_state: Any
+
+
+def _check_adversary(who: str, name: str, value: Any) -> Any:
+    del name
+    return as_transformation(who, value)
+
+
+def _check_axis(who: str, name: str, value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"{who}: {name} must be None or the name of an axis, got {value!r}.")
+
+
+class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
+    """`inner` with the gradient at a point that `adv_optimizer` climbs to in `sync_period - 1` steps (default 1).
+
+    In the transparent mode, the default, every call of `update` is one of these steps: the parameters go up
+    `sync_period - 1` times, and then from where they started down; the gradient is always that at the parameters given.
+    With `opaque_mode` one call does it all, and `update` needs `grad_fn(params, i)`, the gradient of the i-th inner
+    step, which `value_and_step` gives; `batch_axis_name` is the axis to average those gradients over.
+    `reset_state` begins the adversary's state anew after each round. `update` needs params.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.sam(gx.sgd(0.1), gx.chain(gx.normalize(), gx.sgd(0.05)), opaque_mode=True)
+    >>> params = jnp.array([1.0])
+    >>> gradient = lambda params, i: 2 * params
+    >>> updates, state = tx.update(gradient(params, 0), tx.init(params), params, grad_fn=gradient)
+    >>> print(updates)
+    [-0.21000001]
+    """
+
+    adv_optimizer: Any = child(check=_check_adversary)
+    sync_period: int = integer(default=2, ge=1)
+    reset_state: bool = flag(default=True)
+    opaque_mode: bool = flag(default=False)
+    batch_axis_name: Any = static(default=None, check=_check_axis)
+
+    def init(self, params: Any) -> SAMState:
+        cache = () if self.opaque_mode else jax.tree.map(leaf.copy, params)
+        return SAMState(jnp.zeros((), jnp.int32), cache, self.adv_optimizer.init(params), self.inner.init(params))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, SAMState]:
+        self._begin(state, extra)
+        if params is None:
+            raise ValueError("sam.update needs `params`: call tx.update(updates, state, params).")
+        grad_fn = extra.pop("grad_fn", None)
+        if not self.opaque_mode:
+            return self._one_step(updates, state, params, extra)
+        if grad_fn is None and self.sync_period > 1:
+            raise ValueError(
+                "sam.update needs `grad_fn` in opaque mode: call tx.update(updates, state, params, "
+                "grad_fn=lambda params, i: gradient), or use gx.value_and_step."
+            )
+        return self._round(updates, state, params, grad_fn, extra)
+
+    def _climb(self, updates: Any, adv_state: Any, params: Any, extra: Any) -> tuple[Any, Any]:
+        updates, adv_state = self.adv_optimizer.update(updates, adv_state, params, **self.adv_optimizer._used(extra))
+        return _negated(updates), adv_state
+
+    def _one_step(self, updates: Any, state: SAMState, params: Any, extra: Any) -> tuple[Any, SAMState]:
+        first = state.steps_since_sync == 0
+        last = state.steps_since_sync == self.sync_period - 1
+        cache = _where(first, params, state.cache)
+
+        def climb() -> tuple[Any, Any, Any]:
+            up, adv_state = self._climb(updates, state.adv_state, params, extra)
+            return up, adv_state, state.inner_state
+
+        def descend() -> tuple[Any, Any, Any]:
+            start = jax.tree.map(lambda x, p: leaf.narrow(x, jnp.result_type(p)), cache, params)
+            down, inner_state = self._inner_update(updates, state.inner_state, start, extra)
+            adv_state = self.adv_optimizer.init(start) if self.reset_state else state.adv_state
+            return _from(params, cache, down), adv_state, inner_state
+
+        out, adv_state, inner_state = branch("sam", last, descend, climb)
+        steps = (state.steps_since_sync + 1) % self.sync_period
+        return out, SAMState(steps, cache, adv_state, inner_state)
+
+    def _round(self, updates: Any, state: SAMState, params: Any, grad_fn: Any, extra: Any) -> tuple[Any, SAMState]:
+        there, adv_state, g = params, state.adv_state, updates
+        for i in range(self.sync_period - 1):
+            up, adv_state = self._climb(g, adv_state, there, extra)
+            there = apply_updates(there, up)
+            g = grad_fn(there, i)
+            if self.batch_axis_name is not None:
+                g = lax.pmean(g, self.batch_axis_name)
+        if self.reset_state:
+            adv_state = self.adv_optimizer.init(params)
+        out, inner_state = self._inner_update(g, state.inner_state, params, extra)
+        return out, SAMState(state.steps_since_sync, (), adv_state, inner_state)
+
+
+@jax.jit
+def _negated(updates: Any) -> Any:
+    return jax.tree.map(jnp.negative, updates)
+
+
+@jax.jit
+def _where(pred: Array, a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda x, y: jnp.where(pred, jnp.asarray(x).astype(y.dtype), y), a, b)
+
+
+@jax.jit
+def _from(params: Any, start: Any, updates: Any) -> Any:
+    """The update that leads from `params` to `start + updates`, in the dtypes of the updates."""
+
+    def one(p: Any, s: Array, u: Array) -> Array:
+        p, s, wide = jnp.asarray(p), jnp.asarray(s), leaf.widen(jnp.asarray(u))
+        return leaf.narrow(s - leaf.widen(p) + wide, jnp.result_type(u))
+
+    return jax.tree.map(one, params, start, updates)

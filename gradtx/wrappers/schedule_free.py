@@ -1,0 +1,181 @@
+"""Schedule-free learning: averaging in place of a schedule.
+
+A base method takes steps u_t from z, its gradient at y between z and the average x:
+
+    y_t     = (1 - b1) z_t + b1 x_t                         the parameters, where gradients are taken
+    z_(t+1) = z_t + u_t(y_t)
+    x_(t+1) = (1 - c_t) x_t + c_t z_(t+1)                   c_t = w_t / (w_0 + ... + w_t)
+    w_t     = max(eta_0, ..., eta_t)^weight_lr_power
+
+(Defazio et al., 2024, "The Road Less Scheduled"). Only z is stored: x follows from y and z. x is what to evaluate.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf, tree
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.report import find
+from gradtx.core.state import Like, Once
+from gradtx.core.value import dtype
+from gradtx.optimizers.elementwise.rmsprop import scale_by_rms
+from gradtx.schedules.warmup import warmup_constant_schedule
+from gradtx.transforms.decay import add_decayed_weights
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = [
+    "ScheduleFreeState",
+    "average_base_steps",
+    "schedule_free",
+    "schedule_free_adamw",
+    "schedule_free_eval_params",
+    "schedule_free_sgd",
+]
+
+
+class ScheduleFreeState(NamedTuple):
+    """The steps taken, the base method's iterate z, b1 of the last step, the sum of the weights, the largest rate."""
+
+    count: Array
+    z: Like
+    b1: Once
+    weight_sum: Once
+    max_lr: Once
+
+
+class average_base_steps(Elementwise, state=ScheduleFreeState, needs=("params",)):
+    """The link of `schedule_free`, which follows its base."""
+
+    learning_rate: Hyper = hyper(ge=0)
+    b1: Hyper = hyper(default=0.9, gt=0, le=1)
+    weight_lr_power: Hyper = hyper(default=2.0, ge=0)
+    state_dtype: Any = dtype(default=None)
+
+    def init_leaf(self, p: Array) -> tuple[Array]:
+        return (leaf.copy(p) if self.state_dtype is None else jnp.array(p, self.state_dtype, copy=True),)
+
+    def init_once(self, params: Any) -> tuple[Array, Array, Array]:
+        return tree.number(params, self.b1), tree.number(params, 0.0), tree.number(params, 0.0)
+
+    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        b1, weight_sum, max_lr = once
+        max_lr = jnp.maximum(max_lr, self.learning_rate)
+        weight = jnp.where(max_lr > 0, jnp.where(max_lr > 0, max_lr, 1) ** self.weight_lr_power, 0)
+        total = weight_sum + weight
+        new = (jnp.asarray(self.b1), total, max_lr)
+        return (leaf.ratio(weight, total), b1), tuple(x.astype(b1.dtype) for x in new)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        c, b1 = shared
+        x = _average(p, slots[0], b1)
+        z = slots[0] + g
+        x = (1 - c) * x + c * z
+        return self.b1 * x + (1 - self.b1) * z - p, (z,)
+
+
+def _average(y: Array, z: Array, b1: Array) -> Array:
+    return (y - (1 - b1) * z) / b1
+
+
+def schedule_free(
+    base_optimizer: Any,
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    weight_lr_power: HyperArg = 2.0,
+    state_dtype: Any = None,
+) -> chain:
+    """`base_optimizer` with averaging in place of a decaying schedule and of momentum.
+
+    `learning_rate` is the base's, a warm-up included; `b1` lies in (0, 1]; `state_dtype` is that of z, float32 or wider
+    by default. Evaluate at `schedule_free_eval_params(state, params)`. `update` needs params.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.schedule_free(gx.sgd(1.0), 1.0)
+    >>> params = jnp.array([4.0])
+    >>> state = tx.init(params)
+    >>> for _ in range(2):
+    ...     updates, state = tx.update(jnp.ones(1), state, params)
+    ...     params = gx.apply_updates(params, updates)
+    >>> print(gx.schedule_free_eval_params(state, params))
+    [2.5]
+    """
+    return chain(base_optimizer, average_base_steps(learning_rate, b1, weight_lr_power, state_dtype))
+
+
+def schedule_free_eval_params(state: Any, params: Any) -> Any:
+    """The average x, from anywhere in a nested state, and the parameters y that belong to it.
+
+    Raises:
+      ValueError: there is no `schedule_free` in the state, or more than one.
+    """
+    found = find(state, ScheduleFreeState)
+    if len(found) != 1:
+        raise ValueError(
+            f"schedule_free_eval_params: the state has {len(found)} schedule_free in it; one is needed. Give the state "
+            "that tx.init or tx.update of gx.schedule_free returned, or one that holds it."
+        )
+    part = found[0][1]
+    return jax.tree.map(
+        lambda y, z: leaf.narrow(_average(leaf.widen(jnp.asarray(y)), leaf.widen(z), part.b1), jnp.result_type(y)),
+        params,
+        part.z,
+    )
+
+
+def _warmed_up(learning_rate: HyperArg, warmup_steps: int | None) -> HyperArg:
+    if not warmup_steps:
+        return learning_rate
+    return warmup_constant_schedule(0.0, learning_rate, warmup_steps)  # pyright: ignore[reportArgumentType]
+
+
+def schedule_free_sgd(
+    learning_rate: HyperArg = 1.0,
+    warmup_steps: int | None = None,
+    b1: HyperArg = 0.9,
+    weight_decay: HyperArg = 0.0,
+    weight_lr_power: HyperArg = 2.0,
+    state_dtype: Any = None,
+    mask: Any = None,
+) -> chain:
+    """Schedule-free gradient descent; the decay acts on the leaves that `mask` selects.
+
+    >>> import gradtx as gx
+    >>> print(type(gx.schedule_free_sgd(0.1, warmup_steps=100)).__name__)
+    chain
+    """
+    rate = _warmed_up(learning_rate, warmup_steps)
+    base = chain(add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate))
+    return schedule_free(base, rate, b1, weight_lr_power, state_dtype)
+
+
+def schedule_free_adamw(
+    learning_rate: HyperArg = 0.0025,
+    warmup_steps: int | None = None,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    weight_decay: HyperArg = 0.0,
+    weight_lr_power: HyperArg = 2.0,
+    state_dtype: Any = None,
+    mask: Any = None,
+) -> chain:
+    """Schedule-free AdamW; the decay acts on the leaves that `mask` selects.
+
+    >>> import gradtx as gx
+    >>> print(type(gx.schedule_free_adamw(2.5e-3)).__name__)
+    chain
+    """
+    rate = _warmed_up(learning_rate, warmup_steps)
+    base = chain(
+        scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(rate),
+    )
+    return schedule_free(base, rate, b1, weight_lr_power, state_dtype)

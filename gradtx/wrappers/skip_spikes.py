@@ -1,0 +1,93 @@
+"""Steps whose gradient is far longer than the gradients before it are skipped.
+
+With the norm n_t of the gradient, moving averages of the norms' mean m and variance v (corrected for their start at
+zero) over the steps so far, and a limit
+
+    l = m + deviations * max(sqrt(v), m / 100)
+
+a step is skipped if n_t > l, and from step `warmup` on. The averages see min(n_t, l), so that a single spike moves them
+little, and norms that stay large are soon taken for normal.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf, tree
+from gradtx.core.branch import branch
+from gradtx.core.hyper import Hyper, hyper
+from gradtx.core.report import reports
+from gradtx.core.state import counted
+from gradtx.core.value import integer
+from gradtx.core.wrapper import Wrapper
+
+__all__ = ["SkipSpikesState", "skip_spikes"]
+
+_LEAST_DEVIATION = 0.01  # of the mean: equal norms are no reason to skip one that is a little longer
+
+
+@reports("skipped", "norm_mean")
+class SkipSpikesState(NamedTuple):
+    """The steps, mean and variance of the gradient's norm, how many steps were skipped, and the inner state."""
+
+    count: Array
+    norm_mean: Array
+    norm_variance: Array
+    skipped: Array
+    inner_state: Any
+
+
+class skip_spikes(Wrapper, state=SkipSpikesState):
+    """`inner`, but for steps whose gradient norm is many standard deviations above its moving average: these are zero.
+
+    `deviations` (default 6) is positive, `decay` (0.99) of the averages in [0, 1); the first `warmup` (20) steps are
+    always taken. A norm that is not finite is skipped at any step. On a skipped step the state of `inner` rests.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.skip_spikes(gx.sgd(1.0), warmup=2)
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for g in (1.0, 1.1, 50.0, 0.9):
+    ...     updates, state = tx.update(jnp.array([g]), state)
+    ...     print(updates)
+    [-1.]
+    [-1.1]
+    [0.]
+    [-0.9]
+    """
+
+    deviations: Hyper = hyper(default=6.0, gt=0)
+    decay: Hyper = hyper(default=0.99, ge=0, lt=1)
+    warmup: int = integer(default=20, ge=1)
+
+    def init(self, params: Any) -> SkipSpikesState:
+        zero = jnp.zeros((), jnp.int32)
+        mean, variance = tree.number(params, 0.0), tree.number(params, 0.0)
+        return SkipSpikesState(zero, mean, variance, zero + 0, self.inner.init(params))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._begin(state, extra)
+        now = self._at(state.count)
+        dtype = state.norm_mean.dtype
+        norm = tree.norm(updates).astype(dtype)
+        spread = jnp.maximum(leaf.root(state.norm_variance), state.norm_mean * _LEAST_DEVIATION)
+        limit = leaf.saturated(state.norm_mean + now.deviations * spread)
+        early = state.count < self.warmup
+        taken = jnp.isfinite(norm) & (early | (norm <= limit))
+
+        seen = jnp.where(early, norm, jnp.minimum(norm, limit))
+        share = (1 - now.decay) / leaf.one_minus_power(now.decay, counted(state.count))
+        share = jnp.where(jnp.isfinite(norm), share, 0).astype(dtype)
+        seen = jnp.where(jnp.isfinite(norm), seen, state.norm_mean)
+        mean = state.norm_mean * (1 - share) + seen * share
+        variance = (1 - share) * leaf.saturated(state.norm_variance + share * leaf.abs_sq(seen - state.norm_mean))
+        new, inner_state = branch(
+            "skip_spikes",
+            taken,
+            lambda: self._inner_update(updates, state.inner_state, params, extra),
+            lambda: (tree.zeros_like(updates), state.inner_state),
+        )
+        skipped = jnp.where(taken, state.skipped, counted(state.skipped))
+        return new, SkipSpikesState(counted(state.count), mean, variance, skipped, inner_state)

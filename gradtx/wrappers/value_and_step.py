@@ -1,0 +1,69 @@
+"""A whole training step as one function."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradtx.core.report import find
+from gradtx.core.transformation import apply_updates, as_transformation
+from gradtx.core.value import function
+from gradtx.wrappers.loss_scale import DynamicLossScaleState
+
+__all__ = ["value_and_step"]
+
+
+def value_and_step(loss_fn: Callable[..., Any], tx: Any, has_aux: bool = False) -> Callable[..., Any]:
+    """A function `step(params, state, *batch, **extra) -> (params, state, value[, aux])`.
+
+    It differentiates `loss_fn(params, *batch)`, a real scalar (with `has_aux` a pair of it and anything else), calls
+    `tx.update` and adds the updates. `tx` may need whatever it needs: it gets `value`, `grad`, `value_fn(params)` and,
+    where it uses it, `grad_fn(params, i)` (as `sam` does), and what else you give by keyword, such as `key=` or
+    `tokens=`. The gradient of a complex leaf is conjugated, so that the step descends. If the state has a
+    `dynamic_loss_scale`, the loss is scaled by it before it is differentiated; `value` is not.
+
+    It is pure: `jax.jit(step, donate_argnums=(0, 1))` runs it in place.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.adam(0.1)
+    >>> step = jax.jit(gx.value_and_step(lambda w, x: jnp.mean((w * x) ** 2), tx), donate_argnums=(0, 1))
+    >>> params = jnp.ones(3)
+    >>> state = tx.init(params)
+    >>> for _ in range(100):
+    ...     params, state, value = step(params, state, jnp.array([1.0, 2.0, 3.0]))
+    >>> print(bool(value < 1e-3))
+    True
+
+    Raises:
+      TypeError: `loss_fn` is no function, or `tx` no transformation; the loss is no real scalar.
+    """
+    function("value_and_step", "loss_fn", loss_fn)
+    tx = as_transformation("value_and_step", tx)
+
+    def step(params: Any, state: Any, *batch: Any, **extra: Any) -> tuple[Any, ...]:
+        scales = [part.loss_scale for _, part in find(state, DynamicLossScaleState)]
+
+        def value_and_aux(params: Any) -> tuple[Any, Any]:
+            return loss_fn(params, *batch) if has_aux else (loss_fn(params, *batch), None)
+
+        def scaled(params: Any) -> tuple[Any, tuple[Any, Any]]:
+            value, aux = value_and_aux(params)
+            return functools.reduce(jnp.multiply, scales, value), (value, aux)
+
+        def gradient(params: Any) -> tuple[Any, Any]:
+            grads, out = jax.grad(scaled, has_aux=True)(params)
+            return jax.tree.map(lambda g: jnp.conj(g) if jnp.iscomplexobj(g) else g, grads), out
+
+        grads, (value, aux) = gradient(params)
+        given = {"value": value, "grad": grads, "value_fn": lambda params: value_and_aux(params)[0], **extra}
+        if tx._accepts("grad_fn"):
+            given["grad_fn"] = lambda params, i=0: gradient(params)[0]
+        updates, state = tx.update(grads, state, params, **given)
+        new = apply_updates(params, updates)
+        return (new, state, value, aux) if has_aux else (new, state, value)
+
+    return step

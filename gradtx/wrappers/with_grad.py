@@ -1,0 +1,81 @@
+"""Links that compare an update with the gradient that it was made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx.core.chain import chain
+from gradtx.core.leafwise import EachLeaf, Layerwise
+from gradtx.core.wrapper import Wrapper
+
+__all__ = ["cautious", "keep_aligned", "with_grad"]
+
+_LEAST_SHARE = 1e-3
+
+
+class with_grad(Wrapper):
+    """`inner`, whose links get the updates that come in, the gradient, as the extra argument `grad`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.with_grad(gx.chain(gx.trace(0.9), gx.scale(-1.0), gx.keep_aligned()))
+    >>> state = tx.init(jnp.zeros(2))
+    >>> for g in ([1.0, 1.0], [1.0, -0.1]):
+    ...     updates, state = tx.update(jnp.array(g), state)
+    ...     print(updates)
+    [-1. -1.]
+    [-3.8 -0. ]
+    """
+
+    def init(self, params: Any) -> Any:
+        return self.inner.init(params)
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._begin(state, extra)
+        return self._inner_update(updates, state, params, {**extra, "grad": updates})
+
+
+class keep_aligned(Layerwise, needs=("grad",)):
+    """The link of `cautious`: the entries of the update that descend, longer by as much as there are fewer of them.
+
+    `update` needs `grad`, the gradient; `with_grad` gives it.
+    """
+
+    def measure(
+        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, grad: Any
+    ) -> tuple[Any, tuple[Any, ...]]:
+        return EachLeaf(jax.tree.leaves(grad)), ()
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        descends = _opposed(g, jnp.asarray(shared)).astype(g.real.dtype)
+        share = jnp.mean(descends) if g.size else jnp.ones((), g.real.dtype)
+        return g * (descends / jnp.maximum(share, _LEAST_SHARE)), slots
+
+
+def _opposed(u: Array, g: Array) -> Array:
+    """Whether Re(conj(g) u) < 0, by signs or by angles, so that no product underflows."""
+    if not jnp.iscomplexobj(g):
+        return jnp.sign(u) * jnp.sign(g) < 0
+    g = g.astype(u.dtype)
+    return (jnp.conj(jnp.sign(g)) * jnp.sign(u)).real < 0
+
+
+def cautious(inner: Any) -> with_grad:
+    """`inner`, without the entries of its update that go up the gradient.
+
+    In each leaf the others are scaled by the inverse of the share that they are, at most by 1000 (Liang et al., 2024,
+    "Cautious Optimizers: Improving Training with One Line of Code"). `inner` descends, as `adamw(1e-3)` does.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.cautious(gx.sgd(1.0, momentum=0.9))
+    >>> state = tx.init(jnp.zeros(2))
+    >>> for g in ([1.0, 1.0], [1.0, -0.1]):
+    ...     updates, state = tx.update(jnp.array(g), state)
+    ...     print(updates)
+    [-1. -1.]
+    [-3.8 -0. ]
+    """
+    return with_grad(chain(inner, keep_aligned()))

@@ -1,0 +1,115 @@
+"""What a step did, as numbers: norms, ratios, the rate, whether all was finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf, tree
+from gradtx.core import mask as masks
+from gradtx.core.report import reports
+from gradtx.core.state import counted
+from gradtx.core.transformation import hyperparameters
+from gradtx.core.value import static
+from gradtx.core.wrapper import Wrapper
+
+__all__ = ["MetricsState", "with_metrics"]
+
+
+@reports("values")
+class MetricsState(NamedTuple):
+    """The steps taken, the numbers of the last one by name, and the inner state."""
+
+    count: Array
+    values: dict[str, Array]
+    inner_state: Any
+
+
+def _check_groups(who: str, name: str, value: Any) -> Any:
+    if isinstance(value, tuple) and all(isinstance(x, tuple) and len(x) == 2 for x in value):
+        return value
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"{who}: {name} must be a dict from a name to a mask, as in {{'bias': gx.select.path('**/bias')}}, got "
+            f"{checks.shown(value)}."
+        )
+    return tuple((key, masks.check(who, f"{name}[{key!r}]", mask)) for key, mask in value.items())
+
+
+class with_metrics(Wrapper, state=MetricsState):
+    """`inner`, and numbers about its last step, which `metrics(state)` returns:
+
+        grad_norm       the norm of the updates that came in, before any clipping
+        update_norm     the norm of the updates that went out
+        param_norm      the norm of the parameters before the step
+        update_ratio    update_norm / param_norm, and `update_ratio/<group>` for the leaves of each group
+        learning_rate   what was used; of several rates each by its name, as in `learning_rate/a.scale_by_learning_rate`
+        finite          whether all updates that came in and went out were finite
+
+    with what the links inside report of themselves: `clip_factor`, `skipped` steps, `loss_scale`, measurements.
+
+    `groups` is a dict from a name to a mask. `update` needs params. All are zeros before the first step.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.with_metrics(gx.sgd(0.1), groups={"bias": gx.select.path("b")})
+    >>> params = {"w": jnp.array([3.0]), "b": jnp.array([1.0])}
+    >>> updates, state = tx.update(params, tx.init(params), params)
+    >>> print(round(float(gx.metrics(state)["update_ratio/bias"]), 3))
+    0.1
+    """
+
+    groups: Any = static(default=(), check=_check_groups)
+
+    def init(self, params: Any) -> MetricsState:
+        state = self.inner.init(params)
+        values = jax.eval_shape(lambda p: self._values(p, p, p, state, state), params)
+        zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in values.items()}
+        return MetricsState(jnp.zeros((), jnp.int32), zeros, state)
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MetricsState]:
+        self._begin(state, extra)
+        if params is None and jax.tree.leaves(updates):
+            raise ValueError("with_metrics.update needs `params`: call tx.update(updates, state, params).")
+        new, inner_state = self._inner_update(updates, state.inner_state, params, extra)
+        values = self._values(updates, new, params, state.inner_state, inner_state)
+        return new, MetricsState(counted(state.count), values, inner_state)
+
+    def _values(self, updates: Any, new: Any, params: Any, before: Any, after: Any) -> dict[str, Array]:
+        del after
+        parts = tuple((name, tuple(masks.each("with_metrics", mask, params))) for name, mask in self.groups)
+        values = _measured(updates, new, params, parts)
+        rates = {
+            name: jnp.asarray(x)
+            for name, x in hyperparameters(self.inner, before).items()
+            if name.rpartition(".")[2] == "learning_rate"
+        }
+        for name, rate in rates.items():
+            short = "learning_rate" if len(rates) == 1 else f"learning_rate/{name.rpartition('.')[0]}"
+            values[short] = rate.astype(leaf.accumulator_dtype(jnp.promote_types(rate.dtype, jnp.float16)))
+        return dict(sorted(values.items()))
+
+    def _arguments(self) -> Any:
+        yield "inner", self.inner
+        if self.groups:
+            yield "groups", dict(self.groups)
+
+
+def _measured(updates: Any, new: Any, params: Any, parts: Any) -> dict[str, Array]:
+    values = {
+        "grad_norm": tree.norm(updates),
+        "update_norm": tree.norm(new),
+        "param_norm": tree.norm(params),
+        "finite": tree.finite(updates) & tree.finite(new),
+    }
+    values["update_ratio"] = leaf.ratio(values["update_norm"], values["param_norm"])
+    moved, size = jax.tree.leaves(new), jax.tree.leaves(params)
+    for name, inside in parts:
+        pick = [i for i, x in enumerate(inside) if x]
+        values[f"update_ratio/{name}"] = leaf.ratio(
+            tree.norm([moved[i] for i in pick]), tree.norm([size[i] for i in pick])
+        )
+    return values
