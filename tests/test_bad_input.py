@@ -193,10 +193,6 @@ def updated(tx, updates=PARAMS, params=PARAMS, state=None, **extra):
         (lambda: updated(gx.polyak_sgd()), "scale_by_polyak.update needs `value`, which is missing"),
         (lambda: updated(gx.momo()), "scale_by_momo.update needs `value`"),
         (lambda: updated(gx.prodigy(), params=None), "scale_by_prodigy.update needs `params`"),
-        (
-            lambda: gx.partition({"a": gx.scale(1.0)}, lambda p: "a").update(PARAMS, gx.PartitionState({})),
-            "partition.update needs `params`, from which the labels follow",
-        ),
         (lambda: updated(gx.muon(0.1), state=()), "partition.update: the state must be a PartitionState"),
         (lambda: updated(gx.galore(0.1), state=((), (), ())), "the state must be a GaLoreState"),
         (lambda: updated(gx.adam(0.1), valeu=1.0), "unknown extra argument 'valeu'.*grad, key, value, value_fn"),

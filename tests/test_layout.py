@@ -76,7 +76,7 @@ def test_every_name_that_a_file_exports_is_public_once():
 
 def constructors():
     """Public classes and functions that make transformations or schedules."""
-    made = ("chain", "scale", "join_schedules")
+    made = ("chain", "partition", "accumulate", "with_grad", "normalize_by_update_norm", "scale", "join_schedules")
     bases = {gx.GradientTransformation, gx.Elementwise, gx.Layerwise, gx.Treewide, gx.Schedule}
     for name, item in public().items():
         if inspect.isclass(item) and issubclass(item, (gx.GradientTransformation, gx.Schedule)):

@@ -139,34 +139,28 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MultiStepsState]:
         self._begin(state, extra)
-        weight = 1 if self.weight is None else extra.get(self.weight)
-        if weight is None and jax.tree.leaves(updates):
-            raise ValueError(
-                f"accumulate.update needs `{self.weight}`, the weight of the micro-batch, which is missing: call "
-                f"tx.update(updates, state, params, {self.weight}=...)."
-            )
         skip, info = self._skip(updates, state.gradient_step, params)
         steps = jnp.where(skip, state.mini_step, counted(state.mini_step))
-        every = self.every(state.gradient_step) if callable(self.every) else self.every
-        emit = ~skip & (steps >= every)
-        mean, acc_weight = updates, ()
+        emit = ~skip & (steps >= self._steps(state.gradient_step))
+        mean, out, kept, weight = updates, updates, (), ()
         if self.every != 1:
             before = _MeanState(state.mini_step, state.acc_grads, state.acc_weight)
-            counts = jnp.where(skip, 0, weight)
-            zeros, (after,) = run_update((self._mean(),), updates, (before,), params, {"weight": counts})
-            mean, acc_weight = after.mean, jnp.where(emit, 0, after.weight)
+            given = {"weight": jnp.where(skip, 0, self._weight(extra))}
+            out, (after,) = run_update((self._mean(),), updates, (before,), params, given)
+            mean = kept = after.mean
+            weight = jnp.where(emit, 0, after.weight)
+        extra = {**extra, "grad": mean} if "grad" in extra else extra
+        if self.every == 1 and self.should_skip_update_fn is None:
+            out, inner_state = self._inner_update(updates, state.inner_state, params, extra)
         else:
-            zeros = None
-        given = {**extra, "grad": mean} if "grad" in extra else extra
-        out, inner_state = branch(
-            "accumulate",
-            True if self.every == 1 and self.should_skip_update_fn is None else emit,
-            lambda: self._inner_update(mean, state.inner_state, params, given),
-            lambda: (tree.zeros_like(updates) if zeros is None else zeros, state.inner_state),
-        )
+            out, inner_state = branch(
+                "accumulate",
+                emit,
+                lambda: self._inner_update(mean, state.inner_state, params, extra),
+                lambda: (tree.zeros_like(out), state.inner_state),
+            )
         done = jnp.where(emit, counted(state.gradient_step), state.gradient_step)
-        kept = () if self.every == 1 else mean
-        return out, MultiStepsState(jnp.where(emit, 0, steps), done, kept, acc_weight, info, inner_state)
+        return out, MultiStepsState(jnp.where(emit, 0, steps), done, kept, weight, info, inner_state)
 
     def has_updated(self, state: MultiStepsState) -> Array:
         """Whether the last update was a step of `inner`."""
@@ -178,6 +172,19 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     def _mean(self) -> _mean:
         return _mean(self.use_grad_mean, self.accumulator_dtype)
+
+    def _steps(self, gradient_step: Array) -> Any:
+        return self.every(gradient_step) if callable(self.every) else self.every
+
+    def _weight(self, extra: dict[str, Any]) -> Any:
+        if self.weight is None:
+            return 1
+        if self.weight not in extra:
+            raise ValueError(
+                f"accumulate.update needs `{self.weight}`, the weight of the micro-batch, which is missing: call "
+                f"tx.update(updates, state, params, {self.weight}=...)."
+            )
+        return extra[self.weight]
 
     def _skip(self, updates: Any, gradient_step: Any, params: Any) -> tuple[Any, Any]:
         if self.should_skip_update_fn is None:
@@ -229,7 +236,7 @@ def skip_large_updates(
 ) -> tuple[Array, dict[str, Array]]:
     """For `accumulate`: leave out the micro-batches whose gradient's squared norm is not below `max_squared_norm`.
 
-    Give it as `functools.partial(gx.skip_large_updates, max_squared_norm=100.0)`. A norm that is no number is not below.
+    Give it as `functools.partial(gx.skip_large_updates, max_squared_norm=100.0)`. A norm that is no number is left out.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.skip_large_updates(jnp.array([3.0, 4.0]), max_squared_norm=20.0)[0])

@@ -6,8 +6,8 @@
     swa               the mean of x_(t+1), every so many steps from a start on
                       (Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better Generalization")
 
-x_t are the parameters at which the gradient of step t = 0, 1, ... was taken, x_(t+1) those after it. Each of them adds a
-link to the end of a chain, which leaves the updates as they are; nothing that changes them may follow.
+x_t are the parameters at which the gradient of step t = 0, 1, ... was taken, x_(t+1) those after it. Each of the three
+adds a link to the end of a chain, which leaves the updates as they are; nothing that changes them may follow.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class track_average(_Average):
     weights: Hyper = hyper(default=1.0, ge=0)
     start: int = integer(default=0)
     every: int = integer(default=1, ge=1)
-    of: str = choice("before", ("before", "after"))
+    of: str = choice(default="before", options=("before", "after"))
 
     def shares(self, weight: Array, t: Array) -> tuple[Array, Array]:
         late = t - 1 - self.start

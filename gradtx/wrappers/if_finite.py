@@ -47,7 +47,7 @@ class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
     """
 
     max_consecutive_errors: int = integer(default=5)
-    policy: str = choice("skip", ("skip", "raise", "accept"))
+    policy: str = choice(default="skip", options=("skip", "raise", "accept"))
 
     def init(self, params: Any) -> ApplyIfFiniteState:
         zero = jnp.zeros((), jnp.int32)
@@ -85,8 +85,8 @@ class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
             if failed:
                 raise FloatingPointError(
                     f"apply_if_finite: gradients or updates were not finite on {self.max_consecutive_errors + 1} steps "
-                    "in a row. Lower the learning rate, clip the gradients, or look for a division by zero in the loss; "
-                    "policy='skip' goes on."
+                    "in a row. Lower the learning rate, clip the gradients, or look for a division by zero in the "
+                    "loss; policy='skip' goes on."
                 )
 
         if isinstance(failed, Tracer):

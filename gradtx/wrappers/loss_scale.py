@@ -5,7 +5,7 @@ The loss is multiplied by a scale S before it is differentiated, and the gradien
     not finite      the step is skipped, S <- max(S * backoff_factor, min_scale)
     finite          the step is taken; after `growth_interval` of them in a row S <- min(S * growth_factor, max_scale)
 
-(Micikevicius et al., 2018, "Mixed Precision Training"). float16 needs it; bfloat16, which has float32's range, does not.
+(Micikevicius et al., 2018, "Mixed Precision Training"). float16 needs it; bfloat16 has float32's range and does not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Sharpness-aware minimization: the gradient at the worst point nearby.
 
-With the adversary's k - 1 steps e up the gradient from x, the optimizer takes its step from x with the gradient at x + e:
+The adversary takes k - 1 steps e up the gradient, and the optimizer its step from x with the gradient at x + e:
 
     e_t     = -adv_optimizer(g(x_t))                              the adversary ascends
     x_(t+1) = x_t + optimizer(g(x_t + e_t))
@@ -60,7 +60,7 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
     >>> gradient = lambda params, i: 2 * params
     >>> updates, state = tx.update(gradient(params, 0), tx.init(params), params, grad_fn=gradient)
     >>> print(updates)
-    [-0.21000001]
+    [-0.21]
     """
 
     adv_optimizer: Any = child(check=_check_adversary)
