@@ -1,0 +1,388 @@
+"""Accumulation: many micro-batches do what one large batch does, for every elementwise optimizer."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec
+
+import gradtx as gx
+from tests.cases import TRANSFORMATIONS, at, close, draw, finite, stack
+
+RNG = np.random.default_rng(0)
+STEPS, ROWS, WIDTH = 3, 8, 4
+X, Y = jnp.asarray(RNG.normal(size=(STEPS, ROWS, WIDTH))), jnp.asarray(RNG.normal(size=(STEPS, ROWS)))
+START = jnp.asarray(RNG.normal(size=WIDTH))
+HESSIAN = jnp.linspace(0.5, 2.0, WIDTH)
+
+
+def split(*sizes):
+    """One row of zeros and ones for each micro-batch, which says what examples are in it."""
+    place = np.repeat(np.arange(len(sizes)), sizes)
+    return jnp.asarray(place == np.arange(len(sizes))[:, None], float)
+
+
+WHOLE, EVEN, UNEVEN = split(8), split(2, 2, 2, 2), split(1, 4, 3)
+
+
+def train(tx, batches):
+    """The parameters after each step of least squares, where a step sees `batches` one after the other."""
+
+    def micro(carry, batch):
+        params, state, x, y = carry
+        grads = x.T @ (batch * (x @ params - y)) / jnp.sum(batch)
+        extra = {"hessian_diag": HESSIAN} if tx._accepts("hessian_diag") else {}
+        extra |= {"tokens": jnp.sum(batch)} if tx._accepts("tokens") else {}
+        updates, state = tx.update(grads, state, params, **extra)
+        return (params + updates, state, x, y), params
+
+    def step(carry, data):
+        params, state, *_ = jax.lax.scan(micro, (*carry, *data), batches)[0]
+        return (params, state), params
+
+    return jax.lax.scan(step, (START, tx.init(START)), (X, Y))[1]
+
+
+def elementwise(tx):
+    links = tx.links if isinstance(tx, gx.chain) else (tx,)
+    return all(elementwise(x) if isinstance(x, gx.chain) else isinstance(x, gx.Elementwise) for x in links)
+
+
+def optimizers():
+    """The registry's elementwise cases, a few at a time; all but the first of each optimizer are heavy.
+
+    Masks and the identity are left out: those are of another tree, and this one goes nowhere.
+    """
+    cases = {case.expression: case.make() for case in TRANSFORMATIONS if "mask={" not in case.expression}
+    found = {name: tx for name, tx in cases.items() if elementwise(tx) and tx != gx.chain()}
+    first = {name.partition("(")[0]: name for name in reversed(found)}
+    quick = [name for name in found if name in first.values() and isinstance(found[name], gx.chain)]
+    heavy = [name for name in found if name not in quick]
+    groups = [quick[i::4] for i in range(4)]
+    groups += [heavy[i::8] for i in range(8)]
+    return [
+        pytest.param({name: found[name] for name in names}, marks=() if i < 4 else pytest.mark.heavy)
+        for i, names in enumerate(groups)
+    ]
+
+
+@pytest.mark.parametrize("found", optimizers(), ids=lambda found: f"{len(found)}with{next(iter(found))}")
+def test_accumulation_is_the_large_batch(found):
+    """To rounding, with equal weights and with those of micro-batches of several sizes."""
+
+    @jax.jit
+    def run(txs):
+        return {
+            name: (
+                train(tx, WHOLE),
+                train(gx.accumulate(tx, 4), EVEN),
+                train(gx.accumulate(tx, 3, weight="tokens"), UNEVEN),
+            )
+            for name, tx in txs.items()
+        }
+
+    for name, (whole, even, uneven) in run(found).items():
+        np.testing.assert_allclose(even, whole, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(uneven, whole, rtol=1e-12, err_msg=name)
+
+
+def run(tx, grads, params, **extra):
+    """The updates of a few eager steps, and the last state."""
+    state, updates = tx.init(params), []
+    for i, g in enumerate(grads):
+        u, state = tx.update(g, state, params, **{name: x[i] for name, x in extra.items()})
+        updates.append(u)
+    return updates, state
+
+
+def test_one_micro_batch_is_the_transformation_itself():
+    """No buffer: beside the inner state there are two counters."""
+    params, inner = draw(0), gx.adam(0.1)
+    tx = gx.accumulate(inner, 1)
+    state = tx.init(params)
+    assert (state.acc_grads, state.acc_weight, state.skip_state) == ((), (), ())
+    assert gx.tree.size(state) == gx.tree.size(inner.init(params)) + 2
+    assert gx.tree.size(gx.accumulate(inner, 2).init(params)) == gx.tree.size(state) + gx.tree.size(params) + 1
+    grads = [draw(1), draw(2)]
+    (updates, state), (expected, inner_state) = run(tx, grads, params), run(inner, grads, params)
+    assert jax.tree.all(jax.tree.map(np.array_equal, (updates, state.inner_state), (expected, inner_state)))
+    assert (int(state.mini_step), int(state.gradient_step)) == (0, 2)
+    assert bool(tx.has_updated(state))
+    assert "cond" not in str(jax.make_jaxpr(tx.update)(params, tx.init(params), params))
+
+
+def test_in_between_the_update_is_zero_and_the_inner_state_rests():
+    params, tx = draw(0), gx.accumulate(gx.adam(0.1), 3)
+    state = tx.init(params)
+    first = state.inner_state
+    for i in range(1, 6):
+        updates, state = tx.update(draw(i), state, params)
+        assert bool(tx.has_updated(state)) == (i == 3)
+        assert (gx.tree.norm(updates) > 0) == (i == 3)
+        assert int(state.gradient_step) == i // 3
+        if i < 3:
+            close(state.inner_state, first, rtol=0)
+
+
+def test_the_number_of_micro_batches_may_change():
+    """1, 2 and 3 of them, as a function of the steps taken; a schedule will do too."""
+    params = jnp.zeros(2)
+    grads = [jnp.full(2, float(i)) for i in range(1, 7)]
+    expected = [-1.0, 0.0, -2.5, 0.0, 0.0, -5.0]
+    for every in (lambda step: step + 1, gx.linear_schedule(1, 4, 3)):
+        updates, state = run(gx.accumulate(gx.sgd(1.0), every), grads, params)
+        close([float(u[0]) for u in updates], expected)
+        assert int(state.gradient_step) == 3
+    updates, _ = jax.jit(lambda grads: run(gx.accumulate(gx.sgd(1.0), lambda step: step + 1), grads, params))(grads)
+    close([float(u[0]) for u in updates], expected)
+
+
+def test_the_sum_in_place_of_the_mean():
+    grads = [jnp.array([1.0]), jnp.array([5.0])]
+    updates, _ = run(gx.accumulate(gx.sgd(1.0), 2, use_grad_mean=False), grads, jnp.zeros(1))
+    close(updates[1], jnp.array([-6.0]))
+    tx = gx.accumulate(gx.sgd(1.0), 2, weight="n", use_grad_mean=False)
+    updates, _ = run(tx, grads, jnp.zeros(1), n=[2, 3])
+    close(updates[1], jnp.array([-17.0]))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_what_does_not_count_may_be_no_number(jit):
+    """A micro-batch of weight 0, first, in the middle or last; one that a function skips is waited for again."""
+    bad, params = jnp.array([jnp.nan, 1.0]), jnp.zeros(2)
+    good = [jnp.array([1.0, 2.0]), jnp.array([5.0, -2.0])]
+    weighted = gx.accumulate(gx.sgd(1.0), 3, weight="n")
+    skipping = gx.accumulate(gx.sgd(1.0), 2, should_skip_update_fn=gx.skip_not_finite)
+
+    def both(place):
+        grads = [*good[:place], bad, *good[place:]]
+        weights = [*[3, 1][:place], 0, *[3, 1][place:]]
+        return run(weighted, grads, params, n=weights), run(skipping, grads, params)
+
+    for place in range(3):
+        (updates, _), (skipped, state) = (jax.jit(both, static_argnums=0) if jit else both)(place)
+        close(updates[2], jnp.array([-2.0, -1.0]))
+        close(skipped[2] if place < 2 else skipped[1], jnp.array([-3.0, 0.0]))
+        assert finite((updates, skipped, state.inner_state, state.acc_grads))
+        assert int(state.skip_state["num_not_finite"]) == (place == 2)
+        assert (int(state.gradient_step), int(state.mini_step)) == (1, 0)
+
+
+def test_large_gradients_are_left_out():
+    tx = gx.accumulate(
+        gx.sgd(1.0), 2, should_skip_update_fn=functools.partial(gx.skip_large_updates, max_squared_norm=100.0)
+    )
+    grads = [jnp.array([x]) for x in (1.0, 10.0, -9.0, jnp.nan, jnp.inf, 3.0)]
+    updates, state = run(tx, grads, jnp.zeros(1))
+    close([float(u[0]) for u in updates], [0.0, 0.0, 4.0, 0.0, 0.0, 0.0])
+    assert not bool(state.skip_state["should_skip"])
+    close(state.skip_state["norm_squared"], jnp.array(9.0))
+
+
+def test_all_weights_zero_gives_no_nan():
+    updates, state = run(gx.accumulate(gx.sgd(1.0), 2, weight="n"), [jnp.ones(1)] * 2, jnp.zeros(1), n=[0, 0])
+    close(updates[1], jnp.zeros(1))
+    assert finite(state)
+
+
+def test_a_mean_of_large_gradients_stays_in_range():
+    """The mean of float16 gradients at the top of their range; a sum of them would leave it."""
+    g = jnp.full(2, 6e4, "float16")
+    for dtype in (None, "float16"):
+        updates, state = run(gx.accumulate(gx.sgd(1.0), 4, accumulator_dtype=dtype), [g] * 4, g)
+        assert updates[3].dtype == "float16"
+        np.testing.assert_allclose(updates[3], -g, rtol=2e-3)
+        assert finite(state)
+
+
+def test_the_dtype_of_the_mean():
+    """float32 or wider, or what the argument says, at every step; updates have the dtype of the gradients."""
+    params = {"a": jnp.ones(2, "bfloat16"), "b": jnp.ones(2, "float64")}
+    grads = {"a": jnp.full(2, 1e-3, "float32"), "b": jnp.full(2, 1e-3, "float16")}
+    for wanted, kinds in (
+        (None, ("float32", "float64")),
+        ("bfloat16", ("bfloat16",) * 2),
+        ("float64", ("float64",) * 2),
+    ):
+        tx = gx.accumulate(gx.adam(0.1), 2, accumulator_dtype=wanted)
+        update = jax.jit(tx.update) if wanted is None else tx.update
+        state = tx.init(params)
+        for _ in range(3):
+            assert tuple(x.dtype for x in (state.acc_grads["a"], state.acc_grads["b"])) == kinds
+            updates, state = update(grads, state, params)
+            assert (updates["a"].dtype, updates["b"].dtype) == ("float32", "float16")
+    # Small gradients are not lost in the sum with large ones.
+    tx = gx.accumulate(gx.sgd(1.0), 3)
+    g = [jnp.full(1, x, "float16") for x in (1.0, 1e-4, 1e-4)]
+    close(run(tx, g, g[0])[1].acc_grads, jnp.full(1, np.float32(sum(map(float, np.ravel(g))) / 3)), rtol=1e-6)
+
+
+def test_complex_gradients():
+    g = [jnp.array([1 + 2j]), jnp.array([3 - 4j])]
+    updates, _ = run(gx.accumulate(gx.sgd(1.0), 2), g, g[0])
+    close(updates[1], jnp.array([-2 + 1j]))
+
+
+def test_an_optax_transformation_inside():
+    """The same numbers as optax's own accumulation; and inside an optax chain."""
+    params, grads = draw(0), [draw(i) for i in range(1, 5)]
+
+    def reference(grads):
+        tx = optax.MultiSteps(optax.adamw(0.1), 2, accumulator_dtype="float64").gradient_transformation()
+        return run(tx, grads, params)[0]
+
+    with jax.numpy_rank_promotion("allow"):
+        expected = jax.jit(reference)(grads)
+        found = jax.jit(lambda grads: run(gx.accumulate(optax.adamw(0.1), 2), grads, params)[0])(grads)
+        eager = run(optax.chain(gx.MultiSteps(optax.adamw(0.1), 2), optax.scale(1.0)), grads, params)[0]
+    close(found, expected, rtol=1e-12)
+    close(eager, expected, rtol=1e-12)
+
+
+def test_extra_arguments_reach_the_inner_transformation():
+    """`value` is that of the last micro-batch, `grad` the mean; the weight is for the wrapper alone."""
+    seen = {}
+
+    def look(updates, state, params=None, *, value, grad):
+        seen.update(value=value, grad=grad)
+        return updates, state
+
+    inner = gx.GradientTransformation(lambda params: gx.EmptyState(), look)
+    grads = [jnp.array([1.0]), jnp.array([4.0])]
+    updates, _ = run(gx.accumulate(inner, 2, weight="n"), grads, jnp.zeros(1), n=[1, 2], value=[5.0, 6.0], grad=grads)
+    close((seen["value"], seen["grad"], updates[1]), (6.0, jnp.array([3.0]), jnp.array([3.0])))
+
+
+@pytest.fixture
+def mesh():
+    return jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def sharded_least_squares(seed=3):
+    """Two micro-batches of two examples on each of 8 devices."""
+    rng = np.random.default_rng(seed)
+    return jnp.asarray(rng.normal(size=(2, 16, WIDTH))), jnp.asarray(rng.normal(size=(2, 16)))
+
+
+def gradient(params, x, y):
+    return x.T @ (x @ params - y) / x.shape[0]
+
+
+def test_on_a_mesh_with_gradients_that_are_averaged_before(mesh):
+    x, y = sharded_least_squares()
+    tx = gx.accumulate(gx.adamw(0.1), 2)
+    P = PartitionSpec
+
+    @jax.jit
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P(), P("x"), P("x")), out_specs=P())
+    def step(params, state, x, y):
+        updates, state = tx.update(jax.lax.pmean(gradient_here(params, x, y), "x"), state, params)
+        return params + updates, state
+
+    def gradient_here(params, x, y):
+        return gradient(jax.lax.pcast(params, "x", to="varying"), x, y)
+
+    params, state = START, tx.init(START)
+    for i in range(4):
+        params, state = step(params, state, x[i % 2], y[i % 2])
+    large = gx.adamw(0.1)
+    expected, large_state = START, large.init(START)
+    for _ in range(2):
+        g = gradient(expected, x.reshape(32, WIDTH), y.reshape(32))
+        updates, large_state = large.update(g, large_state, expected)
+        expected = expected + updates
+    close(params, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_on_a_mesh_with_gradients_of_one_shard(mesh, dtype):
+    """Every shard accumulates its own gradients, and the mean over the shards is taken once a step, inside."""
+    x, y = sharded_least_squares()
+    start, P = START.astype(dtype), PartitionSpec
+    mean = gx.stateless(lambda updates, params: jax.lax.pmean(updates, "x"))
+    tx = gx.accumulate(gx.chain(mean, gx.adamw(0.1)), 2)
+    wide = "float32" if dtype == "bfloat16" else dtype
+
+    @jax.jit
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P(None, "x"), P(None, "x")), out_specs=P())
+    def train(params, x, y):
+        state = tx.init(params)
+        for _ in range(2):
+            for i in range(2):
+                here = jax.lax.pcast(params.astype(wide), "x", to="varying")
+                updates, state = tx.update(gradient(here, x[i].astype(wide), y[i].astype(wide)), state, params)
+                # Between two steps they are zeros, which do not vary either.
+                params = gx.apply_updates(params, jax.lax.pmean(updates, "x"))
+        return params
+
+    large = gx.adamw(0.1)
+    expected, state = start, large.init(start)
+    for _ in range(2):
+        flat = x.reshape(32, WIDTH).astype(wide), y.reshape(32).astype(wide)
+        updates, state = large.update(gradient(expected.astype(wide), *flat), state, expected)
+        expected = gx.apply_updates(expected, updates)
+    found = train(start, x, y)
+    assert found.dtype == dtype
+    close(found, expected, rtol=1e-12 if dtype == "float64" else 1e-2)
+
+
+def test_on_a_mesh_with_optax_inside_and_mixed_dtypes(mesh):
+    """bfloat16 parameters, float32 gradients that differ from shard to shard, an optax transformation."""
+    params, P = {"w": jnp.ones((8, 4), "bfloat16"), "b": jnp.ones(4)}, PartitionSpec
+    tx = gx.accumulate(optax.sgd(0.5), 2, should_skip_update_fn=gx.skip_not_finite)
+
+    @jax.jit
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("x")), out_specs=P("x"))
+    def steps(params, g):
+        state = tx.init(params)
+        for _ in range(2):
+            grads = {"w": g[0] * jnp.ones((8, 4), "float32"), "b": g[0] * jnp.ones(4)}
+            updates, state = tx.update(grads, state, params)
+        return jax.tree.map(lambda u: u[None], updates)
+
+    found = steps(params, jnp.arange(8.0, dtype="float32"))
+    assert (found["w"].dtype, found["b"].dtype) == ("float32", "float64")
+    np.testing.assert_allclose(found["w"][:, 0, 0], -np.arange(8) / 2)
+    np.testing.assert_allclose(found["b"][:, 0], -np.arange(8) / 2)
+
+
+def test_a_state_goes_through_scan_under_vmap():
+    tx = gx.accumulate(gx.adam(0.1), 2)
+    grads = stack([stack([draw(4 * j + i) for i in range(4)]) for j in range(2)])
+
+    @jax.jit
+    @jax.vmap
+    def train(grads):
+        params = draw(0)
+        return jax.lax.scan(lambda s, g: tx.update(g, s, params)[::-1], tx.init(params), grads)[1]
+
+    expected = [run(tx, [at(at(grads, j), i) for i in range(4)], draw(0))[0] for j in range(2)]
+    close(train(grads), stack([stack(x) for x in expected]), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gx.accumulate(gx.sgd(1.0), 0), "every"),
+        (lambda: gx.accumulate(gx.sgd(1.0), 1.5), "every"),
+        (lambda: gx.accumulate(gx.sgd(1.0), 2, weight=2.0), "weight"),
+        (lambda: gx.accumulate(gx.sgd(1.0), 2, weight="two words"), "weight"),
+        (lambda: gx.accumulate(gx.sgd(1.0), 2, should_skip_update_fn=3), "should_skip_update_fn"),
+        (lambda: gx.accumulate(3, 2), "accumulate"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+def test_a_missing_weight_and_an_unknown_argument():
+    tx = gx.accumulate(gx.sgd(1.0), 2, weight="tokens")
+    state = tx.init(jnp.ones(1))
+    with pytest.raises(ValueError, match="tokens"):
+        tx.update(jnp.ones(1), state)
+    with pytest.raises(TypeError, match="token"):
+        tx.update(jnp.ones(1), state, token=3)
