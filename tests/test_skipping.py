@@ -1,0 +1,306 @@
+"""Steps that are skipped: not finite ones, spikes, overflows of a scaled loss, and those a condition leaves out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradtx as gx
+from tests.cases import close, draw, finite
+
+NAN, INF = jnp.nan, jnp.inf
+ZERO = jnp.zeros(2)
+
+
+def entries(*values):
+    return [jnp.array([x, 1.0]) for x in values]
+
+
+def run(tx, grads, params=ZERO, **extra):
+    """The updates of eager steps, and the states."""
+    state, updates, states = tx.init(params), [], []
+    for g in grads:
+        u, state = tx.update(g, state, params, **extra)
+        updates.append(u)
+        states.append(state)
+    return updates, states
+
+
+def scanned(tx, grads, params=ZERO):
+    """The same in one program."""
+
+    def steps(grads):
+        return jax.lax.scan(lambda s, g: (lambda u, s: (s, (u, s)))(*tx.update(g, s, params)), tx.init(params), grads)[
+            1
+        ]
+
+    updates, states = jax.jit(steps)(jnp.stack(grads))
+    return list(updates), [jax.tree.map(lambda x, i=i: x[i], states) for i in range(len(grads))]
+
+
+# --- apply_if_finite
+
+
+@pytest.mark.parametrize("steps", [run, scanned])
+def test_a_streak_counts_and_resets(steps):
+    """`max_consecutive_errors` has no effect on the policy 'skip': NaN never gets through."""
+    grads = entries(1.0, NAN, INF, 2.0, -INF, NAN, NAN, NAN, 3.0)
+    updates, states = steps(gx.apply_if_finite(gx.sgd(1.0), 1), grads)
+    close([float(u[0]) for u in updates], [-1.0, 0, 0, -2.0, 0, 0, 0, 0, -3.0])
+    assert [int(s.notfinite_count) for s in states] == [0, 1, 2, 0, 1, 2, 3, 4, 0]
+    assert [int(s.total_notfinite) for s in states] == [0, 1, 2, 2, 3, 4, 5, 6, 6]
+    assert [bool(s.last_finite) for s in states] == [True, False, False, True, False, False, False, False, True]
+
+
+@pytest.mark.parametrize("steps", [run, scanned])
+def test_the_inner_state_rests_on_a_skipped_step(steps):
+    grads = entries(1.0, NAN, 2.0, INF, 3.0)
+    tx = gx.adam(0.1)
+    updates, states = steps(gx.apply_if_finite(tx), grads)
+    expected, inner = steps(tx, entries(1.0, 2.0, 3.0))
+    close([updates[i] for i in (0, 2, 4)], expected)
+    close([states[i].inner_state for i in (0, 2, 4)], inner)
+    close(states[3].inner_state, inner[1])
+
+
+@pytest.mark.parametrize("steps", [run, scanned])
+def test_the_policy_accept_lets_it_through_and_counts_anew(steps):
+    updates, states = steps(gx.apply_if_finite(gx.sgd(1.0), 2, "accept"), entries(NAN, NAN, NAN, NAN, 1.0))
+    assert [bool(jnp.isnan(u[0])) for u in updates] == [False, False, True, False, False]
+    assert [int(s.notfinite_count) for s in states] == [1, 2, 0, 1, 0]
+    assert [int(s.total_notfinite) for s in states] == [1, 2, 3, 4, 4]
+    close(updates[4], jnp.array([-1.0, -1.0]))
+
+
+def test_the_policy_raise():
+    """After more than `max_consecutive_errors` in a row, in eager steps at once."""
+    tx = gx.apply_if_finite(gx.sgd(1.0), 1, "raise")
+    _, states = run(tx, entries(NAN, 1.0, NAN))
+    with pytest.raises(FloatingPointError, match="2 steps in a row"):
+        tx.update(entries(NAN)[0], states[-1], ZERO)
+    updates, _ = tx.update(entries(1.0)[0], states[-1], ZERO)
+    close(updates, jnp.array([-1.0, -1.0]))
+
+
+def test_the_policy_raise_in_a_jitted_step():
+    tx = gx.apply_if_finite(gx.sgd(1.0), 1, "raise")
+    jitted = jax.jit(tx.update)
+
+    def step(g, state):
+        _, state = jax.block_until_ready(jitted(g, state))
+        jax.effects_barrier()
+        return state
+
+    state = tx.init(ZERO)
+    for g in entries(NAN, 1.0, NAN):
+        state = step(g, state)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="2 steps in a row"):
+        step(entries(NAN)[0], state)
+
+
+@pytest.mark.parametrize("steps", [run, scanned])
+def test_a_finite_gradient_whose_update_is_not(steps):
+    """The update and the state that made it are dropped."""
+
+    def invert(updates, state, params=None):
+        return 1 / updates, state + 1 / updates
+
+    inner = gx.GradientTransformation(lambda params: jnp.zeros_like(params), invert)
+    updates, states = steps(gx.apply_if_finite(inner), entries(2.0, 0.0, 4.0))
+    close(updates, [jnp.array([0.5, 1.0]), ZERO, jnp.array([0.25, 1.0])])
+    close(states[2].inner_state, jnp.array([0.75, 2.0]))
+    assert [int(s.total_notfinite) for s in states] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("inner", ["adam(0.1)", "chain(clip_by_global_norm(1.0), sgd(0.1, momentum=0.9))", "lamb(0.1)"])
+def test_nan_never_enters_parameters_or_states(inner):
+    params, tx = draw(0), gx.apply_if_finite(eval(inner, vars(gx)), 0)
+
+    def step(carry, bad):
+        params, state = carry
+        g = jax.tree.map(lambda p: p + bad, params)
+        g["deep"][0] = g["deep"][0] - bad
+        updates, state = tx.update(g, state, params)
+        return (gx.apply_updates(params, updates), state), None
+
+    carry = jax.jit(lambda params, bad: jax.lax.scan(step, (params, tx.init(params)), bad)[0])(
+        params, jnp.array([0.0, NAN, INF, 0.0, -INF, NAN])
+    )
+    assert finite(carry)
+    assert int(carry[1].total_notfinite) == 4
+
+
+def test_skipping_inside_a_chain_and_metrics():
+    tx = gx.chain(gx.clip(5.0), gx.apply_if_finite(gx.adam(0.1)))
+    _, states = run(tx, entries(NAN, 1.0, NAN))
+    found = gx.metrics(states[-1])
+    assert {name: float(x) for name, x in found.items()} == {"finite": 0.0, "skipped": 2.0, "notfinite_streak": 1.0}
+
+
+# --- skip_spikes
+
+
+@pytest.mark.parametrize("steps", [run, scanned])
+def test_one_spike_is_skipped(steps):
+    rng = np.random.default_rng(0)
+    norms = 1 + 0.1 * rng.normal(size=30)
+    norms[20] = 30.0
+    grads = [jnp.array([x, 0.0]) for x in norms]
+    tx = gx.adam(0.1)
+    updates, states = steps(gx.skip_spikes(tx, warmup=5), grads)
+    assert [i for i, u in enumerate(updates) if not np.any(u)] == [20]
+    assert int(states[-1].skipped) == 1
+    close(states[20].inner_state, states[19].inner_state, rtol=0)
+    expected, _ = steps(tx, grads[:20] + grads[21:])
+    close(updates[:20] + updates[21:], expected)
+
+
+def test_the_averages_are_those_of_the_formula():
+    norms, decay, wide = [1.0, 1.3, 0.8, 40.0, 1.1, 0.9, 2.0], 0.9, 3.0
+    updates, states = run(gx.skip_spikes(gx.sgd(1.0), wide, decay, 3), [jnp.array([x]) for x in norms], jnp.zeros(1))
+    seen, limits = [], []
+    for t, x in enumerate(norms):
+        if t:
+            w = decay ** np.arange(t)[::-1]
+            mean = np.average(seen, weights=w)
+            # The variance follows West's recurrence: every norm against the mean before it.
+            limits.append(mean + wide * max(np.sqrt(float(states[t - 1].norm_variance)), mean / 100))
+            np.testing.assert_allclose(states[t - 1].norm_mean, mean, rtol=1e-12)
+        skipped = t >= 3 and x > limits[-1]
+        seen.append(min(x, limits[-1]) if t >= 3 else x)
+        assert bool(updates[t][0] == 0) == skipped
+    w = decay ** np.arange(len(seen))[::-1]
+    variance = np.average((np.array(seen) - np.average(seen, weights=w)) ** 2, weights=w)
+    np.testing.assert_allclose(states[-1].norm_variance, variance, rtol=1e-12)
+    assert [float(u[0]) for u in updates][3] == 0
+
+
+def test_norms_that_stay_large_are_soon_taken_for_normal():
+    """In a number of steps far below what the decay of the averages would take."""
+    grads = [jnp.full(1, 1.0)] * 30 + [jnp.full(1, 100.0)] * 60
+    _, states = scanned(gx.skip_spikes(gx.sgd(1.0)), grads, jnp.zeros(1))
+    skipped = [int(s.skipped) for s in states]
+    assert skipped[29] == 0
+    assert 0 < skipped[-1] < 50
+    assert skipped[-1] == skipped[-10]
+
+
+@pytest.mark.parametrize("steps", [run, scanned])
+def test_what_is_no_number_is_skipped_from_the_first_step_on(steps):
+    updates, states = steps(gx.skip_spikes(gx.sgd(1.0)), entries(NAN, 2.0, INF, 3.0))
+    close([float(u[0]) for u in updates], [0.0, -2.0, 0.0, -3.0])
+    assert int(states[-1].skipped) == 2
+    assert finite(states)
+
+
+def test_equal_norms_are_no_reason_to_skip():
+    updates, _ = run(
+        gx.skip_spikes(gx.sgd(1.0), warmup=2), [jnp.full(1, x) for x in (1.0,) * 5 + (1.02,)], jnp.zeros(1)
+    )
+    assert all(u[0] != 0 for u in updates)
+
+
+# --- dynamic_loss_scale
+
+
+def test_a_float16_problem_whose_gradients_underflow():
+    """Gradients below 1e-8 are zeros in float16; of the scaled loss they are not, and the model is fitted."""
+    target, small = jnp.array([1.0, -2.0], "float32"), 2.0**-14
+
+    def loss(params, x):
+        out = params.astype("float16") * jnp.float16(small) * x
+        return jnp.sum((out.astype("float32") - target * small) ** 2)
+
+    start, x = jnp.zeros(2, "float32"), jnp.float16(1.0)
+    assert not np.any(jax.grad(loss)(start, x))
+    tx = gx.dynamic_loss_scale(gx.adam(0.05), growth_interval=5)
+    step = gx.value_and_step(loss, tx)
+
+    @jax.jit
+    def train(params, state):
+        return jax.lax.scan(lambda carry, _: (step(*carry, x)[:2], None), (params, state), None, 300)[0]
+
+    params, state = train(start, tx.init(start))
+    np.testing.assert_allclose(params, target, atol=0.05)
+    assert float(gx.loss_scale(state)) > 2**15
+
+
+@pytest.mark.parametrize("steps", [run, scanned])
+def test_the_scale_halves_and_doubles(steps):
+    tx = gx.dynamic_loss_scale(gx.sgd(1.0), 8.0, growth_interval=2, min_scale=2.0, max_scale=16.0)
+    grads = entries(8.0, 8.0, 16.0, INF, 8.0, NAN, NAN, NAN, 2.0, 2.0, 4.0, 4.0, 8.0, 8.0, 16.0, 16.0)
+    updates, states = steps(tx, grads)
+    scales = [8, 16, 16, 8, 8, 4, 2, 2, 2, 4, 4, 8, 8, 16, 16, 16]
+    assert [float(s.loss_scale) for s in states] == scales
+    before = [8, *scales[:-1]]
+    expected = [-float(g[0]) / s if np.isfinite(g[0]) else 0.0 for g, s in zip(grads, before, strict=True)]
+    close([float(u[0]) for u in updates], expected)
+    assert int(states[-1].skipped) == 4
+    assert states[-1].loss_scale.dtype == "float32"
+
+
+def test_what_is_inside_sees_the_true_gradients():
+    """Clipping too, in float32 although the gradients are float16; the update has their dtype."""
+    tx = gx.dynamic_loss_scale(gx.chain(gx.clip_by_global_norm(1e-6), gx.sgd(1.0)), 2.0**10)
+    grads = jnp.array([3.0, 4.0], "float16")
+    updates, state = tx.update(grads, tx.init(grads))
+    assert updates.dtype == "float16"
+    close(updates, -jnp.array([0.6e-6, 0.8e-6]), rtol=0.1)
+    close(gx.metrics(state)["clip_factor"], jnp.float32(1e-6 / (5 / 2**10)), rtol=1e-6)
+
+
+def test_a_loss_scale_is_found_anywhere_and_there_must_be_one():
+    tx = gx.with_metrics(gx.chain(gx.dynamic_loss_scale(gx.accumulate(gx.sgd(0.1), 2), 32.0)))
+    state = tx.init(ZERO)
+    assert float(gx.loss_scale(state)) == 32
+    assert float(gx.metrics(state)["loss_scale"]) == 32
+    with pytest.raises(ValueError, match="0 parts"):
+        gx.loss_scale(gx.sgd(0.1).init(ZERO))
+
+
+# --- conditions
+
+
+@pytest.mark.parametrize("steps", [run, scanned])
+def test_a_condition_on_the_step(steps):
+    """On the other steps the updates pass, or are zero, and the inner state rests."""
+    grads, even = entries(1.0, 2.0, 3.0, 4.0), lambda step: step % 2 == 0
+    inner, inner_states = steps(gx.trace(0.5), entries(1.0, 3.0))
+    for wrapper, others in ((gx.conditionally_transform, grads[1::2]), (gx.conditionally_mask, [ZERO, ZERO])):
+        updates, states = steps(wrapper(gx.trace(0.5), even), grads)
+        close(updates[::2], inner)
+        close(updates[1::2], others)
+        close(states[3].inner_state, inner_states[1])
+        assert int(states[3].step) == 4
+
+
+def test_a_condition_on_the_extra_arguments():
+    def good(step, value, **others):
+        return value < 1.0
+
+    for wrapper, other in ((gx.conditionally_transform, 1.0), (gx.conditionally_mask, 0.0)):
+        tx = wrapper(gx.scale(-3.0), good, forward_extra_args=True)
+        for value, expected in ((0.5, -3.0), (2.0, other)):
+            updates, _ = run(tx, [jnp.ones(2)], value=value)
+            close(updates[0], jnp.full(2, expected))
+        updates, _ = jax.jit(tx.update)(jnp.ones(2), tx.init(ZERO), value=2.0)
+        close(updates, jnp.full(2, other))
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: gx.apply_if_finite(gx.sgd(1.0), -1), ValueError),
+        (lambda: gx.apply_if_finite(gx.sgd(1.0), policy="ignore"), ValueError),
+        (lambda: gx.apply_if_finite("sgd"), TypeError),
+        (lambda: gx.skip_spikes(gx.sgd(1.0), deviations=0.0), ValueError),
+        (lambda: gx.skip_spikes(gx.sgd(1.0), warmup=0), ValueError),
+        (lambda: gx.skip_spikes(gx.sgd(1.0), decay=1.0), ValueError),
+        (lambda: gx.dynamic_loss_scale(gx.sgd(1.0), backoff_factor=1.0), ValueError),
+        (lambda: gx.dynamic_loss_scale(gx.sgd(1.0), growth_interval=0), ValueError),
+        (lambda: gx.conditionally_mask(gx.sgd(1.0), True), TypeError),
+    ],
+)
+def test_bad_arguments(call, error):
+    with pytest.raises(error):
+        call()
