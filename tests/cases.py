@@ -35,6 +35,24 @@ def halving(count: Any) -> Any:
     return 0.5 ** (count + 1)
 
 
+def late(step: Any) -> Any:
+    """A condition on the step count."""
+    return step >= 1
+
+
+def growing(step: Any) -> Any:
+    """A number of micro-batches by the steps taken."""
+    return 1 + (step >= 1)
+
+
+def depth(path: Any) -> int:
+    """A depth by a leaf's path."""
+    return len(path)
+
+
+FUNCTIONS = {f.__name__: f for f in (negate, halving, late, growing, depth)}
+
+
 def pow64(step: Any, exponent: Any) -> Any:
     """Adafactor's beta of step counts from 0, in float64."""
     return 1 - jnp.asarray(step + 1, jnp.float64) ** (-exponent)
@@ -68,11 +86,11 @@ class Case:
     """Laws that this case does not keep, with the reason."""
 
     def make(self) -> Any:
-        return eval(self.expression, {**vars(gx), "negate": negate, "halving": halving})
+        return eval(self.expression, {**vars(gx), **FUNCTIONS})
 
     def reference(self) -> Any:
         assert self.optax is not None
-        names = {**vars(optax.contrib), **vars(optax), "negate": negate, "halving": halving}
+        names = {**vars(optax.contrib), **vars(optax), **FUNCTIONS}
         names |= {"pow64": pow64, "madgrad_rate": madgrad_rate}
         names |= {
             name: _in_float64(names[name])
@@ -99,6 +117,11 @@ _NO_OPTAX = "optax does not have it"
 _NAME = "optax has it under another name"
 _TORCH = "optax does not have it; tests/test_torch.py compares with PyTorch"
 _MASK = "{'deep': False, 'w': True}"
+_W = "select.maybe(select.path('w'))"
+_BY_PATH = {"scope": "paths say which leaves"}
+_AT_PARAMS = {"rounding": "the second gradient is taken at parameters in their own dtype"}
+_ROUNDED = {"rounding": "the state has the norm of updates in their own dtype"}
+_SPLIT = {"rotation": "the parts of a complex number do not turn each by itself"}
 
 TRANSFORMATIONS = [
     Case("identity()"),
@@ -363,6 +386,117 @@ TRANSFORMATIONS = [
     Case("yogi(0.1, nu_floor=1e-3)", optax=None, why=_NO_OPTAX),
 ]
 
+# Each around every one of `INNER`; `{}` is its place.
+WRAPPERS = [
+    Case(f"masked({{}}, {_W})", optax=f"masked({{}}, {_MASK})", why="optax has no selectors", unless=_BY_PATH),
+    Case(
+        f"masked({{}}, {_W}, rest='zero')",
+        optax="partition({'a': {}, 'b': set_to_zero()}, {'deep': 'b', 'w': 'a'})",
+        why="optax has no rest",
+        unless=_BY_PATH,
+    ),
+    Case(
+        f"selective_transform({{}}, freeze_mask={_W})",
+        optax="partition({'a': {}, 'b': set_to_zero()}, {'deep': 'a', 'w': 'b'})",
+        why="optax has no selectors",
+        unless=_BY_PATH,
+    ),
+    Case("layerwise_lr_decay({}, depth, 0.5)", optax=None, why=_NO_OPTAX, unless=_BY_PATH),
+    Case(
+        "accumulate({}, 2)",
+        optax="MultiSteps({}, 2, accumulator_dtype='float64').gradient_transformation()",
+        why="optax has it as MultiSteps, which is in float32 unless told otherwise",
+    ),
+    Case("accumulate({}, 1)", optax="{}", why="it is the inner one"),
+    Case(
+        "accumulate({}, 2, weight='tokens')",
+        optax=None,
+        why=_NO_OPTAX,
+        unless={"scope": "the weight is a number of the whole batch"},
+    ),
+    Case(
+        "MultiSteps({}, growing, False, skip_not_finite)",
+        optax="MultiSteps({}, growing, False, skip_not_finite, 'float64').gradient_transformation()",
+        why="optax's mean is in float32 unless told otherwise",
+        unless=_LINEAR,
+    ),
+    Case("conditionally_transform({}, late)"),
+    Case("conditionally_mask({}, late)"),
+    Case("apply_if_finite({}, 3)"),
+    Case("apply_if_finite({}, 0, 'accept')", optax="{}", why="another policy"),
+    Case("apply_if_finite({}, 0, 'raise')", optax="{}", why="another policy"),
+    Case("skip_spikes({}, warmup=1)", optax=None, why=_NO_OPTAX),
+    Case("dynamic_loss_scale({})", optax="chain(scale(2.0**-15), {})", why=_NO_OPTAX),
+    Case("ema_params({}, 0.9)", optax="{}", why="the updates stay as they are"),
+    Case("ema_params({}, 0.9, debias=False)", optax="{}", why="the updates stay as they are"),
+    Case("polyak_average({}, linear_schedule(1.0, 0.1, 10), start=1)", optax="{}", why="the updates stay as they are"),
+    Case("swa({}, 1, 2)", optax="{}", why="the updates stay as they are"),
+    Case("lookahead({}, 2, 0.5)", optax=None, why="optax's parameters are pairs; see tests/test_around_gradient.py"),
+    Case("lookahead({}, 2, 0.5, reset_state=True)", optax=None, why="as above"),
+    Case("reset_every({}, 2)", optax=None, why=_NO_OPTAX),
+    Case("schedule_free({}, 0.1)"),
+    Case(
+        "sam({}, chain(normalize(), sgd(0.05)))",
+        optax=None,
+        why="optax's takes no value; see tests/test_around_gradient.py",
+    ),
+    Case(
+        "sam({}, sgd(0.05), 2, opaque_mode=True)",
+        optax=None,
+        why="it needs a gradient function; see tests/test_around_gradient.py",
+        unless=_AT_PARAMS,
+    ),
+    Case("mechanize({}, s_init=0.1)"),  # with a smaller one optax's parameters round its first steps off
+    Case("cautious({})", optax=None, why=_NO_OPTAX),
+    Case("flatten({})"),
+    Case("split_real_and_imaginary({})", unless=_SPLIT),
+    Case("with_extra_args_support({})"),
+    Case("with_grad({})", optax="{}", why="nothing in it uses the gradient"),
+    Case(f"with_metrics({{}}, groups={{'w': {_W}}})", optax="{}", why="the updates stay as they are", unless=_ROUNDED),
+]
+
+INNER = ["adam(0.1)", "lamb(0.1)", "chain(clip_by_global_norm(0.5), sgd(0.1, momentum=0.9))"]
+"""An elementwise, a layerwise and a treewide transformation."""
+
+
+def wrapped(wrapper: Case, inner: Case) -> Case:
+    """A wrapper around a case."""
+    optax = None if wrapper.optax is None or inner.optax is None else wrapper.optax or wrapper.expression
+    return dataclasses.replace(
+        wrapper,
+        expression=wrapper.expression.replace("{}", inner.expression),
+        optax=optax and optax.replace("{}", inner.optax or inner.expression),
+        why=wrapper.why or inner.why or "around another",
+        unless={**inner.unless, **wrapper.unless},
+    )
+
+
+TRANSFORMATIONS += [wrapped(wrapper, Case(inner)) for wrapper in WRAPPERS for inner in INNER]
+TRANSFORMATIONS += [  # two deep: each around its next but two
+    wrapped(outer, wrapped(inner, Case("adam(0.1)")))
+    for outer, inner in zip(WRAPPERS, WRAPPERS[3:] + WRAPPERS[:3], strict=True)
+]
+TRANSFORMATIONS += [
+    Case(f"freeze({_W})", optax=f"freeze({_MASK})", why="optax has no selectors", unless=_BY_PATH),
+    Case("scale_by_depth(depth, 0.5)", optax=None, why=_NO_OPTAX, unless=_BY_PATH),
+    Case("multi_transform({'a': adam(0.1)}, 'a')"),
+    Case("track_ema(0.9)", optax="identity()", why="the updates stay as they are"),
+    Case("track_average(0.5, 1, 2, 'after')", optax="identity()", why="the updates stay as they are"),
+    Case("sync_slow_weights(2, 0.5)", optax=None, why="a part of lookahead"),
+    Case("average_base_steps(0.1)", optax="schedule_free(identity(), 0.1)", why="a part of schedule_free"),
+    Case("schedule_free_sgd(0.1, b1=0.8, weight_decay=0.1)"),
+    Case("schedule_free_sgd(0.1, 5, 0.8)", optax=None, why="optax weighs a step by the next one's rate"),
+    Case("schedule_free_adamw(0.1, weight_decay=0.1)"),
+    Case("keep_aligned()", optax=None, why=_NO_OPTAX),
+    Case("scale_by_mechanic()", optax=None, why="a part of mechanize"),
+    Case("snapshot('norm', tree.norm)"),
+    Case(
+        "monitor({'norm': tree.norm, 'mean': measure_with_ema(tree.norm, 0.9)})",
+        optax=None,
+        why="the structure of optax's state is another after the first step",
+    ),
+]
+
 # Their gradients have the examples along the first axis, so no law about trees like the parameters applies to them.
 PER_EXAMPLE = [
     Case("differentially_private_aggregate(0.5, 0.3, key=1)"),
@@ -439,8 +573,15 @@ def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
     """`tx.update` with the extra arguments that some rule might need."""
     size = sum((jnp.sum(jnp.abs(jnp.asarray(g)).astype(float) ** 2) for g in jax.tree.leaves(grads)), 0.0)
     extra = {"value": 2 - 1 / (1 + size)}
-    if isinstance(tx, gx.GradientTransformation) and tx._accepts("hessian_diag"):
-        extra["hessian_diag"] = jax.tree.map(lambda g: jnp.minimum(jnp.abs(g), 10) + 0.5, grads)
+    if isinstance(tx, gx.GradientTransformation) and not isinstance(tx, gx.with_extra_args_support):
+        if "grad" in getattr(tx, "needs", ()):
+            extra["grad"] = jax.tree.map(lambda g: jnp.roll(jnp.asarray(g), 1), grads)
+        if tx._accepts("hessian_diag"):
+            extra["hessian_diag"] = jax.tree.map(lambda g: jnp.minimum(jnp.abs(g), 10) + 0.5, grads)
+        if tx._accepts("grad_fn"):
+            extra["grad_fn"] = lambda p, i: jax.tree.map(lambda p, g: p * 0.5 + g, p, grads)
+        if tx._accepts("tokens"):
+            extra["tokens"] = 1 + size / (1 + size)
     return tx.update(grads, state, params, **extra)
 
 

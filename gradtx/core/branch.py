@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from gradtx import leaf
 
-__all__ = ["branch"]
+__all__ = ["alike", "branch"]
 
 
 def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
@@ -27,16 +27,16 @@ def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[],
     """
     like = otherwise()
     if not isinstance(pred, Tracer):
-        return _alike(who, then(), like) if pred else like
+        return alike(who, then(), like) if pred else like
     axes = [_axes(pred)] * len(jax.tree.leaves(like))
     if jax.sharding.get_abstract_mesh().manual_axes:
         both = zip(jax.tree.leaves(jax.eval_shape(then)), jax.tree.leaves(like), strict=True)
         axes = [_axes(pred) | _axes(a) | _axes(b) for a, b in both]
-    return lax.cond(pred, lambda: _varying(_alike(who, then(), like), axes), lambda: _varying(like, axes))
+    return lax.cond(pred, lambda: _varying(alike(who, then(), like), axes), lambda: _varying(like, axes))
 
 
-def _alike(who: str, tree: Any, like: Any) -> Any:
-    """`tree` in the dtypes of `like`."""
+def alike(who: str, tree: Any, like: Any) -> Any:
+    """`tree` in the dtypes of `like`, arrays that are not weakly typed; raises a TypeError if they are not one tree."""
     if jax.tree.structure(tree) != jax.tree.structure(like):
         raise TypeError(
             f"{who}: the inner transformation's updates or state changed their structure:\n"

@@ -11,7 +11,11 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-from gradtx import checks
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf
 from gradtx.core.engine import run_update
 from gradtx.core.leafwise import Leafwise
 from gradtx.core.transformation import GradientTransformation, as_transformation
@@ -47,14 +51,18 @@ class chain(GradientTransformation):
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
         new_states: list[Any] = []
-        for run, states in _runs(self._unroll(state)):
+        runs = list(_runs(self._unroll(state)))
+        given = updates if len(runs) > 1 and _sixteen_bit(updates) else None
+        for run, states in runs:
+            if given is not None:  # between the runs updates are float32 or wider, but for what is not ours
+                updates = _as_given(updates, given) if run[0].foreign else _widened(updates)
             if isinstance(run[0], Leafwise):
                 updates, new = run_update(run, updates, states, params, extra)
                 new_states += new
             else:
                 updates, new = run[0].update(updates, states[0], params, **run[0]._used(extra))
                 new_states.append(new)
-        return updates, self._reroll(iter(new_states))
+        return updates if given is None else _as_given(updates, given), self._reroll(iter(new_states))
 
     def _states(self, state: Any) -> Sequence[Any]:
         """The links' states in order."""
@@ -174,3 +182,22 @@ def _runs(pairs: Iterator[tuple[GradientTransformation, Any]]) -> Iterator[tuple
     for leafwise, group in itertools.groupby(pairs, key=lambda pair: isinstance(pair[0], Leafwise)):
         for part in [list(group)] if leafwise else ([pair] for pair in group):
             yield [link for link, _ in part], [state for _, state in part]
+
+
+def _sixteen_bit(updates: Any) -> bool:
+    return any(isinstance(u, Array) and _wide(u) != u.dtype for u in jax.tree.leaves(updates))
+
+
+def _wide(u: Array) -> Any:
+    return leaf.accumulator_dtype(u.dtype) if jnp.issubdtype(u.dtype, jnp.inexact) else u.dtype
+
+
+def _widened(updates: Any) -> Any:
+    return jax.tree.map(lambda u: leaf.widen(u) if isinstance(u, Array) else u, updates)
+
+
+def _as_given(updates: Any, given: Any) -> Any:
+    """The updates in the dtypes that came in, where they were widened."""
+    if jax.tree.structure(updates) != jax.tree.structure(given):
+        return updates
+    return jax.tree.map(lambda u, g: leaf.narrow(u, g.dtype) if u.dtype == _wide(g) else u, updates, given)

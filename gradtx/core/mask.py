@@ -89,7 +89,8 @@ def selected(who: str, mask: Any, params: Any) -> list[bool] | None:
     if mask is None:
         return None
     if not isinstance(mask, FrozenTree):
-        mask = check(who, "what mask(params) returned", mask(params))
+        mask = FrozenTree(mask(params))
+        check(who, "what mask(params) returned", mask.tree)
     try:
         full = jax.tree.map(lambda m, part: jax.tree.map(lambda _: bool(m), part), mask.tree, params)
     except ValueError:

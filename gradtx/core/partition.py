@@ -68,11 +68,7 @@ class partition(GradientTransformation):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, PartitionState]:
         self._check_extra(extra)
-        if not isinstance(state, PartitionState):
-            raise TypeError(
-                f"partition.update: the state must be a PartitionState, got {checks.shown(state)}. "
-                "Pass the state that tx.init(params) or the last tx.update returned."
-            )
+        self._check_state(state, PartitionState)
         treedef = jax.tree.structure(updates)
         if params is not None and jax.tree.structure(params) != treedef:
             raise checks.tree_mismatch("partition", "updates", updates, "params", params)

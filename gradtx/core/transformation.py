@@ -43,6 +43,9 @@ class GradientTransformation(Value):
     extra_args: ClassVar[frozenset[str]] = frozenset()
     """The names of the extra arguments of `update` that this class uses, beyond the standard ones."""
 
+    foreign: ClassVar[bool] = False
+    """Whether it is made of functions that are not ours, which get updates in the gradients' own dtypes."""
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         del args, kwargs
         made: Any = _Functions if cls is GradientTransformation else cls
@@ -80,6 +83,14 @@ class GradientTransformation(Value):
                     f"refused; the extra arguments known here are {known}."
                 )
 
+    def _check_state(self, state: Any, kind: type[Any]) -> None:
+        """Raises unless the state is of its class."""
+        if not isinstance(state, kind):
+            raise TypeError(
+                f"{type(self).__name__}.update: the state must be a {kind.__name__}, got {checks.shown(state)}. "
+                "Pass the state that tx.init(params) or the last tx.update returned."
+            )
+
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
         """The dynamic fields; with a state, schedules as the numbers that the next update will use."""
         for name in self._dynamic:
@@ -89,6 +100,8 @@ class GradientTransformation(Value):
 
 class _Functions(GradientTransformation):
     """A transformation made of two functions."""
+
+    foreign = True
 
     init_fn: Any = static(check=function)
     update_fn: Any = static(check=function)
@@ -153,6 +166,8 @@ class stateless(GradientTransformation):
     >>> flip.update({"w": 3.0}, flip.init({"w": 0.0}))
     ({'w': -3.0}, EmptyState())
     """
+
+    foreign = True
 
     f: Any = static(check=function)
 

@@ -274,7 +274,9 @@ def show(x: Any) -> str:
     if isinstance(x, (jax.Array, np.ndarray)):
         return checks.shown(x)
     if inspect.isfunction(x) and x.__module__.startswith("gradtx."):
-        return x.__name__
+        return f"tree.{x.__name__}" if x.__module__ == "gradtx.tree" else x.__name__
+    if type(x) is dict:
+        return "{" + ", ".join(f"{key!r}: {show(value)}" for key, value in x.items()) + "}"
     if type(x) is tuple:
         return "(" + ", ".join(map(show, x)) + ("," if len(x) == 1 else "") + ")"
     return repr(x)

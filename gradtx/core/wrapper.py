@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
-from gradtx import checks
 from gradtx.core.engine import resolve
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child
@@ -42,11 +41,8 @@ class Wrapper(GradientTransformation):
     def _begin(self, state: Any, extra: Mapping[str, Any]) -> None:
         """Raises unless the state and the extra arguments are those of this wrapper."""
         self._check_extra(extra)
-        if self.State is not None and not isinstance(state, self.State):
-            raise TypeError(
-                f"{type(self).__name__}.update: the state must be a {self.State.__name__}, got {checks.shown(state)}. "
-                "Pass the state that tx.init(params) or the last tx.update returned."
-            )
+        if self.State is not None:
+            self._check_state(state, self.State)
 
     def _inner_update(self, updates: Any, inner_state: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, Any]:
         return self.inner.update(updates, inner_state, params, **self.inner._used(extra))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx import checks
+from gradtx.core.branch import alike
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.report import reports
 from gradtx.core.transformation import GradientTransformation, as_transformation
@@ -38,11 +39,6 @@ def _zeros(fn: Callable[..., Any], *args: Any) -> Any:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, *args))
 
 
-def _strong(tree: Any) -> Any:
-    """The tree as arrays that are not weakly typed, so that a state keeps its types."""
-    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
-
-
 class snapshot(GradientTransformation):
     """Keeps `measure(updates)` in the state, under `measure_name`; the updates stay as they are.
 
@@ -64,7 +60,8 @@ class snapshot(GradientTransformation):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, SnapshotState]:
         self._check_extra(extra)
-        return updates, SnapshotState({self.measure_name: _strong(self.measure(updates))})
+        self._check_state(state, SnapshotState)
+        return updates, SnapshotState(alike("snapshot", {self.measure_name: self.measure(updates)}, state.measurement))
 
 
 class _measured(GradientTransformation):
@@ -113,11 +110,12 @@ class monitor(GradientTransformation):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MonitorState]:
         self._check_extra(extra)
+        self._check_state(state, MonitorState)
         measurements, states = {}, {}
         for name, tx in self._named():
-            found, states[name] = tx.update(updates, state.measure_states[name], params, **tx._used(extra))
-            measurements[name] = _strong(found)
-        return updates, MonitorState(measurements, states)
+            used = tx._used(extra)
+            measurements[name], states[name] = tx.update(updates, state.measure_states[name], params, **used)
+        return updates, MonitorState(alike("monitor", measurements, state.measurements), states)
 
     def _named(self) -> Iterator[tuple[str, GradientTransformation]]:
         return zip(self.names, self.measures, strict=True)

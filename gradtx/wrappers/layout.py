@@ -38,6 +38,7 @@ class _View(Wrapper):
             if jax.tree.structure(params) != treedef:
                 raise checks.tree_mismatch(who, "updates", updates, "params", params)
             checks.same_shapes(who, "updates", updates, jax.tree.leaves(updates), "params", jax.tree.leaves(params))
+        if params is not None or not jax.tree.leaves(updates):
             params = self._seen(params)
         given = {name: self._seen(x) if _is_like(x, updates) else x for name, x in extra.items()}
         given = {name: self._of_view(x, updates) if name == "value_fn" else x for name, x in given.items()}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -83,7 +84,7 @@ class reset_every(Wrapper, state=ResetEveryState):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._begin(state, extra)
-        if params is None:
+        if params is None and jax.tree.leaves(updates):
             raise ValueError(
                 "reset_every.update needs `params`, at which the inner state begins anew: call "
                 "tx.update(updates, state, params)."

@@ -85,8 +85,8 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         before, after = shared
-        delta = (p - slots[0]) / (before + self.eps) + g
-        return slots[0] - p + after * delta, slots
+        # x_1 + s' (Delta + u) - x, with (x - x_1) / (s + eps) for Delta: no sum with the parameters rounds it off.
+        return (p - slots[0]) * ((after - before - self.eps) / (before + self.eps)) + g * after, slots
 
 
 def _largest(x: Array) -> float:

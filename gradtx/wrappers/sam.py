@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import leaf
-from gradtx.core.branch import branch
+from gradtx.core.branch import alike, branch
 from gradtx.core.transformation import apply_updates, as_transformation
 from gradtx.core.value import child, flag, integer, static
 from gradtx.core.wrapper import Wrapper
@@ -75,7 +75,7 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, SAMState]:
         self._begin(state, extra)
-        if params is None:
+        if params is None and jax.tree.leaves(updates):
             raise ValueError("sam.update needs `params`: call tx.update(updates, state, params).")
         grad_fn = extra.pop("grad_fn", None)
         if not self.opaque_mode:
@@ -121,6 +121,7 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
         if self.reset_state:
             adv_state = self.adv_optimizer.init(params)
         out, inner_state = self._inner_update(g, state.inner_state, params, extra)
+        out = alike("sam", out, updates)
         return out, SAMState(state.steps_since_sync, (), adv_state, inner_state)
 
 

@@ -74,10 +74,9 @@ class average_base_steps(Elementwise, state=ScheduleFreeState, needs=("params",)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         c, b1 = shared
-        x = _average(p, slots[0], b1)
-        z = slots[0] + g
-        x = (1 - c) * x + c * z
-        return self.b1 * x + (1 - self.b1) * z - p, (z,)
+        apart = (slots[0] - p) / b1  # z - x
+        # y_(t+1) - y_t by the steps of x and z, so that a small step is not lost in the parameters' rounding.
+        return self.b1 * c * (apart + g) + (1 - self.b1) * g - (self.b1 - b1) * apart, (slots[0] + g,)
 
 
 def _average(y: Array, z: Array, b1: Array) -> Array:

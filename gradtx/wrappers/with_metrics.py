@@ -11,6 +11,7 @@ from jax import Array
 
 from gradtx import checks, leaf, tree
 from gradtx.core import mask as masks
+from gradtx.core.branch import alike
 from gradtx.core.report import reports
 from gradtx.core.state import counted
 from gradtx.core.transformation import hyperparameters
@@ -66,7 +67,7 @@ class with_metrics(Wrapper, state=MetricsState):
 
     def init(self, params: Any) -> MetricsState:
         state = self.inner.init(params)
-        values = jax.eval_shape(lambda p: self._values(p, p, p, state, state), params)
+        values = jax.eval_shape(lambda p: self._values(p, p, p, state), params)
         zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in values.items()}
         return MetricsState(jnp.zeros((), jnp.int32), zeros, state)
 
@@ -75,16 +76,15 @@ class with_metrics(Wrapper, state=MetricsState):
         if params is None and jax.tree.leaves(updates):
             raise ValueError("with_metrics.update needs `params`: call tx.update(updates, state, params).")
         new, inner_state = self._inner_update(updates, state.inner_state, params, extra)
-        values = self._values(updates, new, params, state.inner_state, inner_state)
+        values = alike("with_metrics", self._values(updates, new, params, state.inner_state), state.values)
         return new, MetricsState(counted(state.count), values, inner_state)
 
-    def _values(self, updates: Any, new: Any, params: Any, before: Any, after: Any) -> dict[str, Array]:
-        del after
+    def _values(self, updates: Any, new: Any, params: Any, state: Any) -> dict[str, Array]:
         parts = tuple((name, tuple(masks.each("with_metrics", mask, params))) for name, mask in self.groups)
         values = _measured(updates, new, params, parts)
         rates = {
             name: jnp.asarray(x)
-            for name, x in hyperparameters(self.inner, before).items()
+            for name, x in hyperparameters(self.inner, state).items()
             if name.rpartition(".")[2] == "learning_rate"
         }
         for name, rate in rates.items():
@@ -100,16 +100,20 @@ class with_metrics(Wrapper, state=MetricsState):
 
 def _measured(updates: Any, new: Any, params: Any, parts: Any) -> dict[str, Array]:
     values = {
-        "grad_norm": tree.norm(updates),
-        "update_norm": tree.norm(new),
-        "param_norm": tree.norm(params),
+        "grad_norm": _norm(updates),
+        "update_norm": _norm(new),
+        "param_norm": _norm(params),
         "finite": tree.finite(updates) & tree.finite(new),
     }
     values["update_ratio"] = leaf.ratio(values["update_norm"], values["param_norm"])
     moved, size = jax.tree.leaves(new), jax.tree.leaves(params)
     for name, inside in parts:
         pick = [i for i, x in enumerate(inside) if x]
-        values[f"update_ratio/{name}"] = leaf.ratio(
-            tree.norm([moved[i] for i in pick]), tree.norm([size[i] for i in pick])
-        )
+        values[f"update_ratio/{name}"] = leaf.ratio(_norm([moved[i] for i in pick]), _norm([size[i] for i in pick]))
     return values
+
+
+def _norm(x: Any) -> Array:
+    """The norm; of finite entries the largest number at most."""
+    norm = tree.norm(x)
+    return jnp.where(tree.finite(x), leaf.saturated(norm), norm)

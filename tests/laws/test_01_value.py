@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import gradtx as gx
-from tests.cases import PER_EXAMPLE, SCHEDULES, TRANSFORMATIONS, halving, negate
+from tests.cases import FUNCTIONS, PER_EXAMPLE, SCHEDULES, TRANSFORMATIONS
 
 ALL = TRANSFORMATIONS + PER_EXAMPLE + SCHEDULES
 
@@ -17,9 +17,10 @@ ALL = TRANSFORMATIONS + PER_EXAMPLE + SCHEDULES
 def test_value(case):
     tx = case.make()
     # The repr of a function is no expression: such a case is rebuilt from what was typed.
-    names = {**vars(gx), "jnp": jnp, repr(halving): halving}
-    text = repr(tx).replace(repr(halving), "halving").replace(repr(negate), "negate")
-    assert eval(text, {**names, "halving": halving, "negate": negate}) == tx
+    text = repr(tx)
+    for name, function in FUNCTIONS.items():
+        text = text.replace(repr(function), name)
+    assert eval(text, {**vars(gx), "jnp": jnp, **FUNCTIONS}) == tx
     for twin in (case.make(), pickle.loads(pickle.dumps(tx)), copy.copy(tx), copy.deepcopy(tx)):
         assert twin == tx
         assert hash(twin) == hash(tx)

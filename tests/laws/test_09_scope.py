@@ -19,6 +19,11 @@ def scope(tx):
         return max((scope(link) for link in tx.links), default=0)
     if isinstance(tx, gx.partition):
         return max(scope(group) for group in tx.transforms)
+    if isinstance(tx, gx.flatten):
+        return 2 if scope(tx.inner) else 0  # a leaf as a whole is the whole tree then
+    if hasattr(tx, "inner"):
+        other = scope(tx.adv_optimizer) if isinstance(tx, gx.sam) else 2 * isinstance(tx, gx.skip_spikes)
+        return max(scope(tx.inner), other)
     named = (width for cls, width in WIDTH.items() if f".{cls.__name__.lower()}." in type(tx).__module__)
     return next((width for cls, width in WIDTH.items() if isinstance(tx, cls)), next(named, 0))
 
