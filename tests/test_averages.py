@@ -58,7 +58,11 @@ def test_ema_with_a_schedule():
 
 
 @pytest.mark.parametrize("start", [0, 4])
-@pytest.mark.parametrize("weights", [None, 0.3, gx.linear_schedule(1.0, 0.1, 8), lambda t: t + 1.0])
+@pytest.mark.parametrize(
+    "weights",
+    [None, 0.3, gx.linear_schedule(1.0, 0.1, 8), lambda t: t + 1.0],
+    ids=["none", "number", "schedule", "function"],
+)
 def test_polyak_average(weights, start):
     """sum w_t x_t / sum w_t, where x_t is what step t's gradient was taken at; before the start, the latest."""
     before, _, found = averages(gx.polyak_average(gx.sgd(RATE), weights, start))
@@ -267,11 +271,11 @@ def test_schedule_free_adamw_against_the_formula():
     np.testing.assert_allclose(after, [y for y, _ in expected], rtol=1e-10)
 
 
-@pytest.mark.parametrize("around", [AROUND["chain"], AROUND["optax"], AROUND["all"]])
+@pytest.mark.parametrize("around", ["chain", "optax", "all"])
 def test_schedule_free_evaluation_parameters_are_found_anywhere(around):
     params = {"a": jnp.ones(2)}
     plain, found = gx.schedule_free_sgd(0.1), []
-    for tx in (around(plain), plain):
+    for tx in (AROUND[around](plain), plain):
         updates, state = tx.update(params, tx.init(params), params)
         found.append(gx.schedule_free_eval_params(state, jax.tree.map(jnp.add, params, updates)))
     close(*found, rtol=1e-9)
