@@ -115,6 +115,30 @@ def test_sam_averages_the_gradients_of_a_mesh():
     close(step(START, X, Y), expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        gx.flatten,
+        lambda tx: gx.masked(tx, select.everything()),
+        lambda tx: gx.partition({"w": tx, "b": gx.sgd(0.1)}, {"w": "w", "b": "b"}),
+        gx.split_real_and_imaginary,
+    ],
+    ids=["flatten", "masked", "partition", "split"],
+)
+def test_an_opaque_sam_that_sees_another_tree(around):
+    """The gradient function is that of all parameters, wherever the transformation that calls it stands."""
+    tx = gx.sam(gx.sgd(0.1), gx.sgd(0.05), opaque_mode=True)
+    params = {"w": START["w"] + 0.5j, "b": START["b"] + 0j}
+
+    def grad_fn(p, i=0):
+        return {"w": p["w"] ** 2, "b": p["b"] * 3}
+
+    def updates(tx):
+        return tx.update(grad_fn(params), tx.init(params), params, grad_fn=grad_fn)[0]
+
+    close(updates(around(tx))["w"], updates(tx)["w"], rtol=1e-12)
+
+
 def test_bad_calls_of_sam():
     tx = gx.sam(gx.sgd(0.1), gx.sgd(0.1), opaque_mode=True)
     state = tx.init(START)

@@ -174,6 +174,8 @@ def test_nnx_optimizer_jitted_with_extra_arguments():
     metrics = gx.metrics(nnx.as_pure(optimizer.opt_state))
     assert float(metrics["gradient_step"]) == 20
     assert float(metrics["learning_rate"]) == pytest.approx(0.05)
+    # With the variables of nnx around the numbers, too.
+    assert gx.metrics(optimizer.opt_state).keys() == metrics.keys()
 
 
 def test_nnx_groups_by_path():

@@ -185,6 +185,14 @@ def test_norms_that_stay_large_are_soon_taken_for_normal():
     assert skipped[-1] == skipped[-10]
 
 
+@pytest.mark.parametrize("first", [0.0, 1e-6])
+def test_gradients_that_begin_small_are_not_skipped_forever(first):
+    """Those of a layer that starts at zeros, say, or behind a warm-up."""
+    grads = [jnp.full(1, first)] * 25 + [jnp.full(1, 1.0)] * 175
+    updates, _ = scanned(gx.skip_spikes(gx.sgd(1.0)), grads, jnp.zeros(1))
+    assert all(u[0] != 0 for u in updates[-20:])
+
+
 @pytest.mark.parametrize("steps", [run, scanned])
 def test_what_is_no_number_is_skipped_from_the_first_step_on(steps):
     updates, states = steps(gx.skip_spikes(gx.sgd(1.0)), entries(NAN, 2.0, INF, 3.0))
