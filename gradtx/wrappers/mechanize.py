@@ -73,9 +73,9 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
         r, m, v, s, total = once
         betas = jnp.asarray(1 - 0.1 ** np.arange(1, self.num_betas + 1), s.dtype)
         back = jax.tree.map(lambda start, p: (start - leaf.widen(p)) / (total + self.eps), slots[0], params)
-        decay = self.weight_decay * total * tree.norm(grad) / (tree.norm(params) + self.eps)
-        h = (tree.vdot(grad, back) + decay * tree.vdot(params, back)).astype(s.dtype)
-        h = jnp.clip(h, -_largest(h), _largest(h))
+        decay = self.weight_decay * total * leaf.saturated(tree.norm(grad)) / (tree.norm(params) + self.eps)
+        terms = (tree.vdot(grad, back), decay * tree.vdot(params, back))
+        h = leaf.bounded(sum(leaf.bounded(x.astype(s.dtype)) for x in terms))
         r = betas * r + jnp.clip(h, -m, m) * s
         m = jnp.maximum(betas * m, jnp.abs(h) + self.eps)
         v = leaf.finite_sum(betas**2 * v, leaf.abs_sq(h))
@@ -87,10 +87,6 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
         before, after = shared
         # x_1 + s' (Delta + u) - x, with (x - x_1) / (s + eps) for Delta: no sum with the parameters rounds it off.
         return (p - slots[0]) * ((after - before - self.eps) / (before + self.eps)) + g * after, slots
-
-
-def _largest(x: Array) -> float:
-    return float(jnp.finfo(x.dtype).max) / 2
 
 
 def mechanize(
