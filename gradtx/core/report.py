@@ -18,7 +18,7 @@ from jax import Array
 
 from gradtx import checks
 
-__all__ = ["find", "metrics", "reports"]
+__all__ = ["find", "metrics", "only", "reports"]
 
 _REPORTS: dict[type[Any], dict[str, str]] = {}
 
@@ -48,6 +48,14 @@ def find(state: Any, *kinds: type[Any]) -> list[tuple[tuple[Any, ...], Any]]:
                     yield from walk(inner, (*here, jax.tree_util.GetAttrKey(name)))
 
     return list(walk(state, ()))
+
+
+def only(who: str, state: Any, kind: type[Any], what: str, advice: str) -> Any:
+    """The one state of that class in a nested state; raises a ValueError where there is none, or another one."""
+    found = find(state, kind)
+    if len(found) != 1:
+        raise ValueError(f"{who}: the state has {len(found)} {what} in it; one is needed. {advice}")
+    return found[0][1]
 
 
 def metrics(state: Any) -> dict[str, Array]:

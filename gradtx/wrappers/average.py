@@ -21,7 +21,7 @@ from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.report import find
+from gradtx.core.report import only
 from gradtx.core.state import Like, Once
 from gradtx.core.value import choice, flag, integer
 
@@ -158,10 +158,8 @@ def averaged_params(state: Any) -> Any:
     Raises:
       ValueError: there is no average in the state, or more than one.
     """
-    found = find(state, AverageState)
-    if len(found) != 1:
-        raise ValueError(
-            f"averaged_params: the state has {len(found)} averages in it; one is needed. Add one by gx.ema_params, "
-            "gx.polyak_average or gx.swa; of several, give the part of the state that has the one you want."
-        )
-    return found[0][1].average
+    advice = (
+        "Add one by gx.ema_params, gx.polyak_average or gx.swa; of several, give the part of the state that has the "
+        "one you want."
+    )
+    return only("averaged_params", state, AverageState, "averages", advice).average

@@ -19,7 +19,7 @@ from jax import Array
 from gradtx import leaf, tree
 from gradtx.core.branch import branch
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.report import find, reports
+from gradtx.core.report import only, reports
 from gradtx.core.state import counted
 from gradtx.core.value import integer
 from gradtx.core.wrapper import Wrapper
@@ -102,10 +102,5 @@ def loss_scale(state: Any) -> Array:
     Raises:
       ValueError: there is none in it, or more than one.
     """
-    found = find(state, DynamicLossScaleState)
-    if len(found) != 1:
-        raise ValueError(
-            f"loss_scale: the state has {len(found)} parts of a dynamic_loss_scale in it; one is needed. "
-            "Wrap the whole transformation in gx.dynamic_loss_scale(tx)."
-        )
-    return found[0][1].loss_scale
+    advice = "Wrap the whole transformation in gx.dynamic_loss_scale(tx)."
+    return only("loss_scale", state, DynamicLossScaleState, "parts of a dynamic_loss_scale", advice).loss_scale

@@ -22,7 +22,7 @@ from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.report import find
+from gradtx.core.report import only
 from gradtx.core.state import Like, Once
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.rmsprop import scale_by_rms
@@ -114,13 +114,8 @@ def schedule_free_eval_params(state: Any, params: Any) -> Any:
     Raises:
       ValueError: there is no `schedule_free` in the state, or more than one.
     """
-    found = find(state, ScheduleFreeState)
-    if len(found) != 1:
-        raise ValueError(
-            f"schedule_free_eval_params: the state has {len(found)} schedule_free in it; one is needed. Give the state "
-            "that tx.init or tx.update of gx.schedule_free returned, or one that holds it."
-        )
-    part = found[0][1]
+    advice = "Give the state that tx.init or tx.update of gx.schedule_free returned, or one that holds it."
+    part = only("schedule_free_eval_params", state, ScheduleFreeState, "schedule_free", advice)
     return jax.tree.map(
         lambda y, z: leaf.narrow(_average(leaf.widen(jnp.asarray(y)), leaf.widen(z), part.b1), jnp.result_type(y)),
         params,
