@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ __all__ = [
     "integer",
     "keystr",
     "pair",
+    "paths",
     "real",
     "same_shapes",
     "shown",
@@ -43,6 +44,24 @@ def keystr(path: Sequence[Any]) -> str:
 def slashed(path: Sequence[Any]) -> str:
     """A key path as one string, `dense/bias`."""
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def paths(tree: Any, is_leaf: Callable[[Any], bool] = lambda x: False) -> list[str]:
+    """The path of every leaf, `dense/kernel`; a box around one value, such as a variable of flax, adds no key."""
+    found = []
+    for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: is_leaf(x) or _is_box(x)):
+        skipped = 1 if _is_box(node) and not is_leaf(node) else 0
+        inner = jax.tree_util.tree_leaves_with_path(node, is_leaf=is_leaf)
+        found += [slashed((*path, *rest[skipped:])) for rest, _ in inner]
+    return found
+
+
+def _is_box(x: Any) -> bool:
+    """Whether `x` is a node of a tree whose only child is its attribute `value`."""
+    if x is None or isinstance(x, (dict, list, tuple, jax.Array, np.ndarray, np.generic, float, int)):
+        return False
+    children = jax.tree_util.tree_leaves_with_path(x, is_leaf=lambda y: y is not x)
+    return [path for path, _ in children] == [(jax.tree_util.GetAttrKey("value"),)]
 
 
 def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> ValueError:

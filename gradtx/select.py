@@ -37,7 +37,7 @@ class Selector:
 
     def __call__(self, tree: Any) -> Any:
         """The tree with a boolean for every leaf: whether it is picked."""
-        leaves = [(checks.slashed(path), x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
+        leaves = _leaves(tree)
         found = self._picks(leaves, strict=True)
         if leaves and not any(found):
             raise _nothing(self, leaves)
@@ -65,6 +65,11 @@ class Selector:
     def _arguments(self) -> list[str]:
         given = ((f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self))
         return [f"{name}={value!r}" for name, value, default in given if value != default]
+
+
+def _leaves(tree: Any) -> Leaves:
+    """The leaves of a tree with their paths."""
+    return list(zip(checks.paths(tree), jax.tree.leaves(tree), strict=True))
 
 
 def _nothing(selector: Selector, leaves: Leaves) -> ValueError:
@@ -123,7 +128,7 @@ class maybe(Selector):
     selector: Selector
 
     def __call__(self, tree: Any) -> Any:
-        leaves = [(checks.slashed(path), x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
+        leaves = _leaves(tree)
         return jax.tree.unflatten(jax.tree.structure(tree), self._picks(leaves, strict=False))
 
     def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
@@ -334,7 +339,7 @@ class first:
 
     def labels(self, tree: Any, groups: Sequence[str] = ()) -> Any:
         """The same; raises a ValueError, too, where no leaf has the label of one of the `groups`."""
-        leaves = [(checks.slashed(path), x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
+        leaves = _leaves(tree)
         found: list[Any] = [None] * len(leaves)
         for selector, label in reversed(self.rules):
             picked = selector._picks(leaves, strict=False)

@@ -56,7 +56,8 @@ def _as(x: Any, like: Any) -> Any:
 
 def _axes(x: Any) -> frozenset[str]:
     """The axes of the mesh over which `x`, an array or its abstract value, differs from shard to shard."""
-    return frozenset(getattr(jax.typeof(x) if isinstance(x, Array) else x, "vma", None) or ())
+    kind = getattr(jax.typeof(x) if isinstance(x, Array) else x, "manual_axis_type", None)
+    return frozenset() if kind is None else frozenset(kind.varying)
 
 
 def _varying(tree: Any, axes: list[frozenset[str]]) -> Any:

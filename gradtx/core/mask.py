@@ -37,12 +37,12 @@ class by_path(Value):
         if isinstance(tree, FrozenTree):
             table = tree
         else:
-            items = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_item)
-            table = FrozenTree({checks.slashed(path): x for path, x in items})
+            items = jax.tree.leaves(tree, is_leaf=_is_item)
+            table = FrozenTree(dict(zip(checks.paths(tree, _is_item), items, strict=True)))
         object.__setattr__(self, "table", table)
 
     def __call__(self, params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, _: self._item(checks.slashed(path)), params)
+        return jax.tree.unflatten(jax.tree.structure(params), [self._item(path) for path in checks.paths(params)])
 
     def _item(self, path: str) -> Any:
         table = self.table.tree

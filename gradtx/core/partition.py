@@ -7,7 +7,7 @@ its state holds nothing for the others, and no placeholder enters any tree.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -73,19 +73,33 @@ class partition(GradientTransformation):
         if params is not None and jax.tree.structure(params) != treedef:
             raise checks.tree_mismatch("partition", "updates", updates, "params", params)
         labels, paths = self._leaf_labels("updates", updates if params is None else params), _paths(updates)
-        like_updates = {name: x for name, x in extra.items() if name not in STANDARD_EXTRA_ARGS - {"grad"}}
-        split = {
-            name: self._split(tree, labels, paths)
-            for name, tree in {"updates": updates, "params": params, **like_updates}.items()
-            if jax.tree.structure(tree) == treedef
-        }
+        groups = self._split(updates, labels, paths)
+        p_groups = dict.fromkeys(self.labels) if params is None else self._split(params, labels, paths)
         new_states, out = {}, {}
         for label, tx in self._groups():
-            known = {name: split[name][label] if name in split else x for name, x in tx._used(extra).items()}
-            p = None if params is None else split["params"][label]
-            new, new_states[label] = tx.update(split["updates"][label], state.inner_states[label], p, **known)
+
+            def given(name: str, x: Any, label: str = label) -> Any:
+                if name in ("value_fn", "grad_fn") and params is not None:
+                    return self._of_group(label, x, params, labels, paths, gradient=name == "grad_fn")
+                is_like = name not in STANDARD_EXTRA_ARGS - {"grad"} and jax.tree.structure(x) == treedef
+                return self._split(x, labels, paths)[label] if is_like else x
+
+            known = {name: given(name, x) for name, x in tx._used(extra).items()}
+            new, new_states[label] = tx.update(groups[label], state.inner_states[label], p_groups[label], **known)
             out |= new
         return treedef.unflatten([out[path] for path in paths]), PartitionState(new_states)
+
+    def _of_group(
+        self, label: str, fn: Callable[..., Any], params: Any, labels: list[str], paths: list[str], gradient: bool
+    ) -> Callable[..., Any]:
+        """A function of the parameters as one of a group's, the others as they are; of a gradient, the group's part."""
+        leaves, treedef = jax.tree.flatten(params)
+
+        def of_group(group: dict[str, Any], *args: Any) -> Any:
+            result = fn(treedef.unflatten([group.get(path, x) for path, x in zip(paths, leaves, strict=True)]), *args)
+            return self._split(result, labels, paths)[label] if gradient else result
+
+        return of_group
 
     def _groups(self) -> Iterator[tuple[str, GradientTransformation]]:
         return zip(self.labels, self.transforms, strict=True)
@@ -147,7 +161,7 @@ def _stored(param_labels: Any) -> Any:
 
 def _paths(tree: Any) -> list[str]:
     """The path of each leaf; raises a ValueError where two are the same."""
-    paths = [checks.slashed(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    paths = checks.paths(tree)
     for path, count in Counter(paths).items():
         if count > 1:
             raise ValueError(

@@ -93,8 +93,8 @@ def _fields(state: type[Any]) -> list[tuple[str, str]]:
 
 
 def _scalars(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _scalars(key, inner)
-    elif len(jax.tree.leaves(value)) == 1 and np.shape(jax.tree.leaves(value)[0]) == ():
-        yield name, jax.tree.leaves(value)[0]
+    """The scalars of a field by name: itself, or those in a dict by their keys."""
+    for key, node in value.items() if isinstance(value, dict) else [(name, value)]:
+        leaves = jax.tree.leaves(node)
+        if checks.paths(node) == [""] and np.shape(leaves[0]) == ():  # not a tree of scalars
+            yield key, leaves[0]

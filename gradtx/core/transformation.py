@@ -120,7 +120,8 @@ class _Functions(GradientTransformation):
     def _names_taken(self, name: str) -> bool:
         """Whether the function itself takes an extra argument of this name."""
         parameters = inspect.signature(self.update_fn).parameters
-        return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        # What takes any name may pass it on to a function of the user's, which does not.
+        return name in parameters or (name != "grad_fn" and any(p.kind is p.VAR_KEYWORD for p in parameters.values()))
 
 
 _Functions.__name__ = "GradientTransformation"  # in reprs and errors; pickle goes by the qualified name

@@ -184,7 +184,10 @@ class accumulate(Wrapper, state=MultiStepsState):
                 f"accumulate.update needs `{self.weight}`, the weight of the micro-batch, which is missing: call "
                 f"tx.update(updates, state, params, {self.weight}=...)."
             )
-        return extra[self.weight]
+        weight = extra[self.weight]
+        if leaf.is_number(weight) and weight < 0:
+            raise ValueError(f"accumulate.update: {self.weight} is a weight and must not be negative, got {weight}.")
+        return weight
 
     def _skip(self, updates: Any, gradient_step: Any, params: Any) -> tuple[Any, Any]:
         if self.should_skip_update_fn is None:

@@ -153,7 +153,8 @@ def swa(inner: Any, start: int, every: int = 1) -> chain:
 def averaged_params(state: Any) -> Any:
     """The average that `ema_params`, `polyak_average` or `swa` keeps, from anywhere in a nested state.
 
-    It has the tree and shapes of the parameters, in float32 or wider; before the first step it is the parameters.
+    It has the tree and shapes of the parameters, in float32 or wider; before the first step it is the parameters. An
+    average inside a group of `partition` has the group's leaves alone, in a dict by path.
 
     Raises:
       ValueError: there is no average in the state, or more than one.

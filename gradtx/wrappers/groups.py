@@ -136,9 +136,8 @@ class scale_by_depth(Elementwise):
                     "layerwise_lr_decay", "depth_of", self.depth_of.tree, "updates", tree
                 ) from None
             return jax.tree.leaves(full)
-        paths = [checks.slashed(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
         who = "layerwise_lr_decay"
-        return [checks.integer(who, f"depth_of({path!r})", self.depth_of(path), ge=0) for path in paths]
+        return [checks.integer(who, f"depth_of({path!r})", self.depth_of(path), ge=0) for path in checks.paths(tree)]
 
 
 def layerwise_lr_decay(inner: Any, depth_of: Any, decay: HyperArg) -> chain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,27 @@ class ApplyIfFiniteState(NamedTuple):
     last_finite: Array
     total_notfinite: Array
     inner_state: Any
+
+
+def if_finite(
+    who: str, updates: Any, inner_state: Any, step: Callable[[], tuple[Any, Any]], accepted: Any = False
+) -> tuple[Any, Any, Array]:
+    """`step()` if the updates that it takes and returns are finite, or `accepted`; else zeros and the state as it was.
+
+    With it, whether they were finite.
+    """
+    sound = tree.finite(updates)
+
+    def rejected() -> tuple[Any, Any]:
+        return tree.zeros_like(updates), inner_state
+
+    def attempt() -> tuple[tuple[Any, Any], Any]:
+        made = step()
+        finite = tree.finite(made[0])
+        return branch(who, finite | accepted, lambda: made, rejected), finite
+
+    out, sound_too = branch(who, sound | accepted, attempt, lambda: (rejected(), jnp.zeros_like(sound)))
+    return *out, sound & sound_too
 
 
 class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
@@ -57,20 +79,13 @@ class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
         self._begin(state, extra)
         streak = counted(state.notfinite_count)
         accepted = (streak > self.max_consecutive_errors) & (self.policy == "accept")
-
-        def rejected() -> tuple[Any, Any]:
-            return tree.zeros_like(updates), state.inner_state
-
-        def attempt() -> tuple[tuple[Any, Any], Any]:
-            made = self._inner_update(updates, state.inner_state, params, extra)
-            finite = tree.finite(made[0])
-            return branch("apply_if_finite", finite | accepted, lambda: made, rejected), finite
-
-        sound = tree.finite(updates)
-        (new, inner_state), sound_too = branch(
-            "apply_if_finite", sound | accepted, attempt, lambda: (rejected(), jnp.zeros_like(sound))
+        new, inner_state, finite = if_finite(
+            "apply_if_finite",
+            updates,
+            state.inner_state,
+            lambda: self._inner_update(updates, state.inner_state, params, extra),
+            accepted,
         )
-        finite = sound & sound_too
         if self.policy == "raise":
             self._raise(~finite & (streak > self.max_consecutive_errors))
         return new, ApplyIfFiniteState(

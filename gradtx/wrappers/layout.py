@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +16,7 @@ __all__ = ["SplitRealAndImaginaryArrays", "flatten", "split_real_and_imaginary",
 
 
 class _View(Wrapper):
-    """`inner` on another view of the tree; extra arguments of the same structure are seen so too."""
+    """`inner` on another view of the tree, which extra arguments like the updates, and functions, see too."""
 
     def _seen(self, tree: Any) -> Any:
         raise NotImplementedError
@@ -40,13 +39,17 @@ class _View(Wrapper):
             checks.same_shapes(who, "updates", updates, jax.tree.leaves(updates), "params", jax.tree.leaves(params))
         if params is not None or not jax.tree.leaves(updates):
             params = self._seen(params)
-        given = {name: self._seen(x) if _is_like(x, updates) else x for name, x in extra.items()}
-        given = {name: self._of_view(x, updates) if name == "value_fn" else x for name, x in given.items()}
+        given = {name: self._of_view(name, x, updates) for name, x in extra.items()}
         seen, state = self._inner_update(self._seen(updates), state, params, given)
         return self._back(seen, updates), state
 
-    def _of_view(self, value_fn: Callable[..., Any], like: Any) -> Callable[..., Any]:
-        return lambda seen: value_fn(self._back(seen, like))
+    def _of_view(self, name: str, x: Any, like: Any) -> Any:
+        """An extra argument as the inner transformation is to see it."""
+        if name == "value_fn":
+            return lambda seen, *args: x(self._back(seen, like), *args)
+        if name == "grad_fn":
+            return lambda seen, *args: self._seen(x(self._back(seen, like), *args))
+        return self._seen(x) if _is_like(x, like) else x
 
 
 def _is_like(x: Any, updates: Any) -> bool:

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf, tree
-from gradtx.core.branch import branch
+from gradtx import leaf
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.report import only, reports
 from gradtx.core.state import counted
 from gradtx.core.value import integer
 from gradtx.core.wrapper import Wrapper
+from gradtx.wrappers.if_finite import if_finite
 
 __all__ = ["DynamicLossScaleState", "dynamic_loss_scale", "loss_scale"]
 
@@ -41,8 +41,9 @@ class DynamicLossScaleState(NamedTuple):
 class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
     """Divides gradients of a scaled loss by the scale, skips those that are not finite, and adapts the scale.
 
-    Multiply the loss by `loss_scale(state)` before you differentiate it; `value_and_step` does. Put this wrapper
-    outermost, so that what is inside, clipping too, sees the true gradients, in float32 or wider.
+    Multiply the loss, in float32, by `loss_scale(state)` before you differentiate it; `value_and_step` does. A float16
+    loss holds no scale beyond 2^15. Put this wrapper outermost, so that what is inside, clipping too, sees the true
+    gradients, in float32 or wider.
 
     `init_scale` (default 2^15), `growth_factor` (2), `backoff_factor` (0.5), `growth_interval` (2000 steps),
     `min_scale` (1), `max_scale` (2^24).
@@ -73,14 +74,12 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
         self._begin(state, extra)
         now = self._at(state.count)
         true = _divided(updates, state.loss_scale)
-        if "grad" in extra:
-            extra = {**extra, "grad": _divided(extra["grad"], state.loss_scale)}
-        finite = tree.finite(updates)
-        new, inner_state = branch(
+        given = {name: self._true(name, x, state.loss_scale) for name, x in extra.items()}
+        new, inner_state, finite = if_finite(
             "dynamic_loss_scale",
-            finite,
-            lambda: self._inner_update(true, state.inner_state, params, extra),
-            lambda: (tree.zeros_like(updates), state.inner_state),
+            updates,
+            state.inner_state,
+            lambda: self._inner_update(true, state.inner_state, params, given),
         )
         steps = jnp.where(finite, counted(state.growth_count), 0)
         grown = steps >= self.growth_interval
@@ -89,6 +88,13 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
         scale = jnp.where(finite, jnp.where(grown, up, state.loss_scale), down).astype(jnp.float32)
         skipped = jnp.where(finite, state.skipped, counted(state.skipped))
         return new, DynamicLossScaleState(counted(state.count), scale, jnp.where(grown, 0, steps), skipped, inner_state)
+
+    @staticmethod
+    def _true(name: str, x: Any, scale: Array) -> Any:
+        """An extra argument without the scale, if it is a gradient or a function that returns one."""
+        if name == "grad":
+            return _divided(x, scale)
+        return (lambda *args: _divided(x(*args), scale)) if name == "grad_fn" else x
 
 
 @jax.jit

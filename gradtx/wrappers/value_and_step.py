@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradtx import checks
 from gradtx.core.report import find
 from gradtx.core.transformation import apply_updates, as_transformation
 from gradtx.core.value import function
@@ -48,7 +49,14 @@ def value_and_step(loss_fn: Callable[..., Any], tx: Any, has_aux: bool = False) 
         scales = [part.loss_scale for _, part in find(state, DynamicLossScaleState)]
 
         def value_and_aux(params: Any) -> tuple[Any, Any]:
-            return loss_fn(params, *batch) if has_aux else (loss_fn(params, *batch), None)
+            out = loss_fn(params, *batch)
+            if has_aux and not (isinstance(out, tuple) and len(out) == 2):
+                raise TypeError(
+                    "value_and_step: with has_aux the loss function must return a pair (loss, aux), got "
+                    f"{checks.shown(out)}."
+                )
+            value, aux = out if has_aux else (out, None)
+            return _real_scalar(value), aux
 
         def scaled(params: Any) -> tuple[Any, tuple[Any, Any]]:
             value, aux = value_and_aux(params)
@@ -67,3 +75,13 @@ def value_and_step(loss_fn: Callable[..., Any], tx: Any, has_aux: bool = False) 
         return (new, state, value, aux) if has_aux else (new, state, value)
 
     return step
+
+
+def _real_scalar(value: Any) -> Any:
+    dtype = getattr(value, "dtype", None) or (float if isinstance(value, float) else None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or jnp.shape(value) != ():
+        raise TypeError(
+            f"value_and_step: the loss must be a real scalar, got {checks.shown(value)}. Return one number, such as a "
+            "mean over the batch; where the loss function returns a pair (loss, aux), pass has_aux=True."
+        )
+    return value

@@ -171,7 +171,7 @@ def muon(
     >>> gx.muon(0.02).param_labels(params)
     {'dense': {'bias': 'adam', 'kernel': 'muon'}, 'embed': 'adam'}
     """
-    labels = muon_labels(muon_weight_dimension_numbers)
+    labels = muon_labels(muon_weight_dimension_numbers, mask)
     mask = masks.in_group(mask)
     flags = {"nesterov": nesterov, "adaptive": adaptive, "preconditioning": preconditioning}
     view = {"weight_dimension_numbers": labels.numbers, "iteration_dtype": iteration_dtype}

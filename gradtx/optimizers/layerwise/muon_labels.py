@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from gradtx import checks
+from gradtx.core import mask as masks
 from gradtx.core import matrices
 from gradtx.core.value import Value, static
 from gradtx.linalg.matrix_view import WeightDimensionNumbers
@@ -63,7 +64,9 @@ class muon_labels(Value):
     """
 
     numbers: Any = static(default=hidden_matrices, check=_check_numbers)
+    mask: Any = static(default=None, check=masks.check)
 
     def __call__(self, params: Any) -> Any:
+        masks.selected("muon", self.mask, params)  # raises where it does not fit the tree, or selects nothing
         found = matrices.numbers_of(self.numbers, params)
         return jax.tree.unflatten(jax.tree.structure(params), ["adam" if x is None else "muon" for x in found])
