@@ -121,6 +121,8 @@ _W = "select.maybe(select.path('w'))"
 _BY_PATH = {"scope": "paths say which leaves"}
 _AT_PARAMS = {"rounding": "the second gradient is taken at parameters in their own dtype"}
 _ROUNDED = {"rounding": "the state has the norm of updates in their own dtype"}
+_OWN = {"own steps": "the inner transformation counts the steps that it takes"}
+_RESET = {"by hand": "the numbers shown at the end of a period are those before the reset"}
 _MEASURED = {"finite": "a measurement may leave the range of its dtype"}
 _SPLIT = {"rotation": "the parts of a complex number do not turn each by itself"}
 
@@ -407,45 +409,47 @@ WRAPPERS = [
         "accumulate({}, 2)",
         optax="MultiSteps({}, 2, accumulator_dtype='float64').gradient_transformation()",
         why="optax has it as MultiSteps, which is in float32 unless told otherwise",
+        unless=_OWN,
     ),
     Case("accumulate({}, 1)", optax="{}", why="it is the inner one"),
     Case(
         "accumulate({}, 2, weight='tokens')",
         optax=None,
         why=_NO_OPTAX,
-        unless={"scope": "the weight is a number of the whole batch"},
+        unless={"scope": "the weight is a number of the whole batch", **_OWN},
     ),
     Case(
         "MultiSteps({}, growing, False, skip_not_finite)",
         optax="MultiSteps({}, growing, False, skip_not_finite, 'float64').gradient_transformation()",
         why="optax's mean is in float32 unless told otherwise",
-        unless=_LINEAR,
+        unless={**_LINEAR, **_OWN},
     ),
-    Case("conditionally_transform({}, late)"),
-    Case("conditionally_mask({}, late)"),
+    Case("conditionally_transform({}, late)", unless=_OWN),
+    Case("conditionally_mask({}, late)", unless=_OWN),
     Case("apply_if_finite({}, 3)"),
     Case("apply_if_finite({}, 0, 'accept')", optax="{}", why="another policy"),
     Case("apply_if_finite({}, 0, 'raise')", optax="{}", why="another policy"),
-    Case("skip_spikes({}, warmup=1)", optax=None, why=_NO_OPTAX),
+    Case("skip_spikes({}, warmup=1)", optax=None, why=_NO_OPTAX, unless=_OWN),
     Case("dynamic_loss_scale({})", optax="chain(scale(2.0**-15), {})", why=_NO_OPTAX),
     Case("ema_params({}, 0.9)", optax="{}", why="the updates stay as they are"),
     Case("ema_params({}, 0.9, debias=False)", optax="{}", why="the updates stay as they are"),
     Case("polyak_average({}, linear_schedule(1.0, 0.1, 10), start=1)", optax="{}", why="the updates stay as they are"),
     Case("swa({}, 1, 2)", optax="{}", why="the updates stay as they are"),
     Case("lookahead({}, 2, 0.5)", optax=None, why="optax's parameters are pairs; see tests/test_around_gradient.py"),
-    Case("lookahead({}, 2, 0.5, reset_state=True)", optax=None, why="as above"),
-    Case("reset_every({}, 2)", optax=None, why=_NO_OPTAX),
+    Case("lookahead({}, 2, 0.5, reset_state=True)", optax=None, why="as above", unless=_RESET),
+    Case("reset_every({}, 2)", optax=None, why=_NO_OPTAX, unless=_RESET),
     Case("schedule_free({}, 0.1)"),
     Case(
         "sam({}, chain(normalize(), sgd(0.05)))",
         optax=None,
         why="optax's takes no value; see tests/test_around_gradient.py",
+        unless=_OWN,
     ),
     Case(
         "sam({}, sgd(0.05), 2, opaque_mode=True)",
         optax=None,
         why="it needs a gradient function; see tests/test_around_gradient.py",
-        unless=_AT_PARAMS,
+        unless={**_AT_PARAMS, **_OWN},
     ),
     Case("mechanize({}, s_init=1.0)"),  # with a smaller one optax's parameters round its first steps off
     Case("cautious({})", optax=None, why=_NO_OPTAX),

@@ -32,8 +32,8 @@ class Wrapper(GradientTransformation):
 
     def __init_subclass__(cls, *, state: type[Any] | None = None, takes: tuple[str, ...] = (), **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.State = state
-        cls.extra_args = frozenset(takes)
+        cls.State = state or cls.State
+        cls.extra_args |= frozenset(takes)
 
     def _accepts(self, name: str) -> bool:
         return super()._accepts(name) or self.inner._accepts(name)
@@ -47,12 +47,20 @@ class Wrapper(GradientTransformation):
     def _inner_update(self, updates: Any, inner_state: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, Any]:
         return self.inner.update(updates, inner_state, params, **self.inner._used(extra))
 
+    def _within(self, state: Any) -> dict[str, Any]:
+        """The fields that are transformations, each with its part of the state, or None if there is none."""
+        return {"inner": state if state is None or self.State is None else state.inner_state}
+
+    def _own(self) -> list[str]:
+        """The names of the wrapper's own hyperparameters."""
+        return [name for name in self._dynamic if name not in self._within(None)]
+
     def _at(self, count: Any) -> Self:
         """A copy whose own hyperparameters are the numbers of step `count`."""
-        names = [name for name in self._dynamic if name != "inner"]
-        return self._filled(names, [resolve(self, name, count) for name in names])
+        return self._filled(self._own(), [resolve(self, name, count) for name in self._own()])
 
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
-        yield from ((name, value) for name, value in super()._hyperparameters(state) if name != "inner")
-        within = state if state is None or self.State is None else state.inner_state
-        yield from ((f"inner.{name}", value) for name, value in self.inner._hyperparameters(within))
+        own = self._own()
+        yield from ((name, value) for name, value in super()._hyperparameters(state) if name in own)
+        for field, part in self._within(state).items():
+            yield from ((f"{field}.{name}", value) for name, value in getattr(self, field)._hyperparameters(part))

@@ -87,6 +87,9 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
             )
         return self._round(updates, state, params, grad_fn, extra)
 
+    def _within(self, state: Any) -> dict[str, Any]:
+        return {**super()._within(state), "adv_optimizer": None if state is None else state.adv_state}
+
     def _climb(self, updates: Any, adv_state: Any, params: Any, extra: Any) -> tuple[Any, Any]:
         updates, adv_state = self.adv_optimizer.update(updates, adv_state, params, **self.adv_optimizer._used(extra))
         return _negated(updates), adv_state

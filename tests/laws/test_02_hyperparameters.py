@@ -50,9 +50,11 @@ def test_schedules_equal_steps_by_hand(case):
     step = jax.jit(lambda tx, g, state: update(tx, g, state, PARAMS))
     for t in range(3):
         g = at(GRADS, t)
-        now = {name: float(slope(t)) for name, slope in slopes.items()}
         current = gx.hyperparameters(scheduled, state)
-        np.testing.assert_allclose([float(current[name]) for name in now], list(now.values()), rtol=1e-12)
+        now = {name: float(current[name]) for name in slopes}
+        for name, slope in slopes.items():  # a wrapper may leave a step of the inner transformation out
+            steps = range(t + 1) if "own steps" in case.unless else [t]
+            assert min(abs(now[name] - float(slope(s))) for s in steps) < 1e-12
         expected, by_hand = step(tx.replace(**now), g, by_hand)
         actual, state = step(scheduled, g, state)
         close((actual, state), (expected, by_hand), rtol=1e-10, atol=1e-14)
