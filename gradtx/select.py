@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import operator
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,7 +40,7 @@ class Selector:
         """The tree with a boolean for every leaf: whether it is picked."""
         leaves = _leaves(tree)
         found = self._picks(leaves, strict=True)
-        if leaves and not any(found):
+        if leaves and not any(found) and not isinstance(self, maybe):
             raise _nothing(self, leaves)
         return jax.tree.unflatten(jax.tree.structure(tree), found)
 
@@ -48,10 +49,10 @@ class Selector:
         raise NotImplementedError
 
     def __and__(self, other: Selector) -> Selector:
-        return _Both(self, other) if isinstance(other, Selector) else NotImplemented
+        return _Combined("&", self, other) if isinstance(other, Selector) else NotImplemented
 
     def __or__(self, other: Selector) -> Selector:
-        return _Either(self, other) if isinstance(other, Selector) else NotImplemented
+        return _Combined("|", self, other) if isinstance(other, Selector) else NotImplemented
 
     def __invert__(self) -> Selector:
         return _Not(self)
@@ -82,27 +83,17 @@ def _nothing(selector: Selector, leaves: Leaves) -> ValueError:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class _Both(Selector):
+class _Combined(Selector):
+    symbol: str
     a: Selector
     b: Selector
 
     def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
-        return [x and y for x, y in zip(self.a._picks(leaves, strict), self.b._picks(leaves, strict), strict=True)]
+        combine = {"&": operator.and_, "|": operator.or_}[self.symbol]
+        return list(map(combine, self.a._picks(leaves, strict), self.b._picks(leaves, strict)))
 
     def __repr__(self) -> str:
-        return f"({self.a!r} & {self.b!r})"
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class _Either(Selector):
-    a: Selector
-    b: Selector
-
-    def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
-        return [x or y for x, y in zip(self.a._picks(leaves, strict), self.b._picks(leaves, strict), strict=True)]
-
-    def __repr__(self) -> str:
-        return f"({self.a!r} | {self.b!r})"
+        return f"({self.a!r} {self.symbol} {self.b!r})"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -126,10 +117,6 @@ class maybe(Selector):
     """
 
     selector: Selector
-
-    def __call__(self, tree: Any) -> Any:
-        leaves = _leaves(tree)
-        return jax.tree.unflatten(jax.tree.structure(tree), self._picks(leaves, strict=False))
 
     def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
         return self.selector._picks(leaves, strict=False)
@@ -302,9 +289,7 @@ def _dtype_name(x: Any) -> str:
     try:
         return jnp.dtype(x).name
     except TypeError:
-        raise TypeError(
-            f"select.dtype: {checks.shown(x)} is no dtype; give some such as 'bfloat16' or jnp.floating."
-        ) from None
+        raise TypeError(f"select.dtype: {checks.shown(x)} is no dtype, such as 'bfloat16' or jnp.floating.") from None
 
 
 @dataclasses.dataclass(frozen=True, init=False)

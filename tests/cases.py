@@ -575,10 +575,10 @@ def draw(seed: int, dtype: Any = "float64", scale: float = 1.0) -> Any:
     )
 
 
-def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
-    """`tx.update` with the extra arguments that some rule might need."""
+def extra_args(tx: Any, grads: Any) -> dict[str, Any]:
+    """The extra arguments of `update` that some rule might need."""
     size = sum((jnp.sum(jnp.abs(jnp.asarray(g)).astype(float) ** 2) for g in jax.tree.leaves(grads)), 0.0)
-    extra = {"value": 2 - 1 / (1 + size)}
+    extra: dict[str, Any] = {"value": 2 - 1 / (1 + size)}
     if isinstance(tx, gx.GradientTransformation) and not isinstance(tx, gx.with_extra_args_support):
         if "grad" in getattr(tx, "needs", ()):
             extra["grad"] = jax.tree.map(lambda g: jnp.roll(jnp.asarray(g), 1), grads)
@@ -588,7 +588,12 @@ def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
             extra["grad_fn"] = lambda p, i: jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, p, grads)
         if tx._accepts("tokens"):
             extra["tokens"] = extra["value"]
-    return tx.update(grads, state, params, **extra)
+    return extra
+
+
+def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
+    """`tx.update` with what it might need."""
+    return tx.update(grads, state, params, **extra_args(tx, grads))
 
 
 def trajectory(tx: Any, params: Any, grads: Any) -> Any:
@@ -634,10 +639,10 @@ def kept(law: str, cases: list[Case] = TRANSFORMATIONS) -> list[Case]:
     return [case for case in cases if law not in case.unless]
 
 
-def costly(law: int, cases: list[Case] = TRANSFORMATIONS, *, every: int = 3) -> list[Any]:
+def costly(law: int, cases: list[Case] = TRANSFORMATIONS, *, every: int = 5) -> list[Any]:
     """The cases as parameters of a test of one law, most of them behind the marker `heavy`.
 
-    The quick run takes, of every rule, its first case, and of those pairs of law and rule every third (or `every`), so
+    The quick run takes, of every rule, its first case, and of those pairs of law and rule every fifth (or `every`), so
     that each rule meets some of the costlier laws and each law some rules of every kind. `law` is any number that tells
     the tests apart.
     """

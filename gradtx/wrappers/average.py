@@ -62,7 +62,15 @@ class _Average(Elementwise, state=AverageState, needs=("params",)):
 
 
 class track_ema(_Average):
-    """The link of `ema_params`."""
+    """The link of `ema_params`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.chain(gx.sgd(1.0), gx.track_ema(0.9))
+    >>> params = jnp.ones(1)
+    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+    >>> print(gx.averaged_params(state))
+    [0.]
+    """
 
     decay: Hyper = hyper(default=0.999, ge=0, lt=1)
     debias: bool = flag(default=True)
@@ -76,7 +84,15 @@ class track_ema(_Average):
 
 
 class track_average(_Average):
-    """The link of `polyak_average` and `swa`; `of` is 'before' or 'after' the step."""
+    """The link of `polyak_average` and `swa`; `of` is 'before' or 'after' the step.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.chain(gx.sgd(1.0), gx.track_average())
+    >>> params = jnp.ones(1)
+    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+    >>> print(gx.averaged_params(state))
+    [1.]
+    """
 
     weights: Hyper = hyper(default=1.0, ge=0)
     start: int = integer(default=0)
@@ -155,6 +171,11 @@ def averaged_params(state: Any) -> Any:
 
     It has the tree and shapes of the parameters, in float32 or wider; before the first step it is the parameters. An
     average inside a group of `partition` has the group's leaves alone, in a dict by path.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.apply_if_finite(gx.swa(gx.sgd(0.1), start=0))
+    >>> print(gx.averaged_params(tx.init(jnp.ones(2))))
+    [1. 1.]
 
     Raises:
       ValueError: there is no average in the state, or more than one.

@@ -116,7 +116,14 @@ def _check_depth(who: str, name: str, value: Any) -> Any:
 
 
 class scale_by_depth(Elementwise):
-    """u = decay^depth * g, with a depth for every leaf: the link of `layerwise_lr_decay`."""
+    """u = decay^depth * g, with a depth for every leaf: the link of `layerwise_lr_decay`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_depth({"embed": 1, "head": 0}, 0.5)
+    >>> g = {"embed": jnp.ones(1), "head": jnp.ones(1)}
+    >>> print(tx.update(g, tx.init(g))[0]["embed"])
+    [0.5]
+    """
 
     depth_of: Any = static(check=_check_depth)
     decay: Hyper = hyper(gt=0, le=1)

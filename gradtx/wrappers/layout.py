@@ -93,7 +93,13 @@ def _cast(x: Array, dtype: Any) -> Array:
 
 
 class SplitRealAndImaginaryArrays(NamedTuple):
-    """A complex leaf as two real ones."""
+    """A complex leaf as two real ones.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.split_real_and_imaginary(gx.scale_by_lion())
+    >>> print(jax.tree.map(jnp.shape, tx.init(jnp.ones(3, complex)).mu))
+    SplitRealAndImaginaryArrays(real=(3,), imaginary=(3,))
+    """
 
     real: Any
     imaginary: Any

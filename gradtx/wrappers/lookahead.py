@@ -36,7 +36,15 @@ class LookaheadState(NamedTuple):
 
 
 class sync_slow_weights(Elementwise, state=LookaheadState, needs=("params",)):
-    """The link of `lookahead`: on every `sync_period`-th step the update leads to the slow weights."""
+    """The link of `lookahead`: on every `sync_period`-th step the update leads to the slow weights.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.chain(gx.sgd(1.0), gx.sync_slow_weights(1, 0.5))
+    >>> params = jnp.ones(1)
+    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+    >>> print(updates)
+    [-0.5]
+    """
 
     sync_period: int = integer(ge=1)
     slow_step_size: Hyper = hyper(ge=0, le=1)

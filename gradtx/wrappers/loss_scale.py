@@ -105,6 +105,10 @@ def _divided(grads: Any, scale: Array) -> Any:
 def loss_scale(state: Any) -> Array:
     """The scale that the loss is to be multiplied by: that of the `dynamic_loss_scale` anywhere in a nested state.
 
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> float(gx.loss_scale(gx.dynamic_loss_scale(gx.sgd(0.1)).init(jnp.zeros(1))))
+    32768.0
+
     Raises:
       ValueError: there is none in it, or more than one.
     """

@@ -51,7 +51,14 @@ class MechanicState(NamedTuple):
 
 
 class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad")):
-    """The link of `mechanize`, which follows its base; `update` needs `grad`, the gradient, which `with_grad` gives."""
+    """The link of `mechanize`, which follows its base; `update` needs `grad`, the gradient, which `with_grad` gives.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_mechanic()
+    >>> g = p = jnp.ones(1)
+    >>> print(tx.update(-g, tx.init(p), p, grad=g)[0] < 0)
+    [ True]
+    """
 
     weight_decay: Hyper = hyper(default=0.01, ge=0)
     eps: Hyper = hyper(default=1e-8, gt=0)

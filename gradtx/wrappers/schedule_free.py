@@ -51,7 +51,15 @@ class ScheduleFreeState(NamedTuple):
 
 
 class average_base_steps(Elementwise, state=ScheduleFreeState, needs=("params",)):
-    """The link of `schedule_free`, which follows its base."""
+    """The link of `schedule_free`, which follows its base.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.chain(gx.sgd(1.0), gx.average_base_steps(1.0))
+    >>> params = jnp.ones(1)
+    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+    >>> print(updates)
+    [-1.]
+    """
 
     learning_rate: Hyper = hyper(ge=0)
     b1: Hyper = hyper(default=0.9, gt=0, le=1)
@@ -110,6 +118,11 @@ def schedule_free(
 
 def schedule_free_eval_params(state: Any, params: Any) -> Any:
     """The average x, from anywhere in a nested state, and the parameters y that belong to it.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> params = jnp.ones(2)
+    >>> print(gx.schedule_free_eval_params(gx.schedule_free_sgd().init(params), params))
+    [1. 1.]
 
     Raises:
       ValueError: there is no `schedule_free` in the state, or more than one.

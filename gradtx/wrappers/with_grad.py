@@ -42,6 +42,12 @@ class keep_aligned(Layerwise, needs=("grad",)):
     """The link of `cautious`: the entries of the update that descend, longer by as much as there are fewer of them.
 
     `update` needs `grad`, the gradient; `with_grad` gives it.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.keep_aligned()
+    >>> g = jnp.array([1.0, -1.0])
+    >>> print(tx.update(jnp.array([-1.0, -1.0]), tx.init(g), grad=g)[0])
+    [-2. -0.]
     """
 
     def measure(
