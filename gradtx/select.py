@@ -331,13 +331,14 @@ class first:
             found = [label if yes else x for yes, x in zip(picked, found, strict=True)]
         unmatched = [path for (path, _), label in zip(leaves, found, strict=True) if label is None]
         unused = [label for label in groups if label not in found] if leaves else []
-        if unmatched or unused:
-            wrong = [f"no rule matches {', '.join(unmatched)}"] if unmatched else []
-            wrong += [f"no leaf is left for {', '.join(unused)}"] if unused else []
+        unknown = [label for _, label in self.rules if groups and label not in groups]
+        wrong = [f"no rule matches {', '.join(unmatched)}"] if unmatched else []
+        wrong += [f"no leaf is left for {', '.join(unused)}"] if unused else []
+        wrong += [f"there is no transformation for {', '.join(unknown)}"] if unknown else []
+        if wrong:
             raise ValueError(
                 f"{self}: {'; '.join(wrong)}. The first rule that matches a leaf wins; end with "
                 "(select.everything(), label) for all others."
-                + ("" if unmatched else f" The leaves are: {', '.join(path for path, _ in leaves[:20])}.")
             )
         return jax.tree.unflatten(jax.tree.structure(tree), found)
 

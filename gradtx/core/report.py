@@ -61,8 +61,8 @@ def only(who: str, state: Any, kind: type[Any], what: str, advice: str) -> Any:
 def metrics(state: Any) -> dict[str, Array]:
     """Every scalar that some part of a nested state reports, in one flat dict by name.
 
-    A name that more than one part reports comes with the path of each, as in `inner_states/a/0/clip_factor`. Nothing
-    is computed, so it costs nothing in a jitted step.
+    A name that more than one part reports comes with the path of each, as in `inner_states/a/0/clip_factor`, but for
+    the outermost part. Nothing is computed, so it costs nothing in a jitted step.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.with_metrics(gx.chain(gx.clip_by_global_norm(1.0), gx.sgd(0.1)))
@@ -85,7 +85,7 @@ def metrics(state: Any) -> dict[str, Array]:
         for name, value in _scalars(name, getattr(part, field))
     ]
     counts = Counter(name for name, _, _ in found)
-    return {name if counts[name] == 1 else f"{path}/{name}": value for name, path, value in found}
+    return {name if counts[name] == 1 or not path else f"{path}/{name}": value for name, path, value in found}
 
 
 def _fields(state: type[Any]) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks, leaf, tree
-from gradtx.core.branch import branch
+from gradtx.core.branch import alike, branch
 from gradtx.core.engine import run_update
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.report import reports
@@ -140,6 +140,7 @@ class accumulate(Wrapper, state=MultiStepsState):
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MultiStepsState]:
         self._begin(state, extra)
         skip, info = self._skip(updates, state.gradient_step, params)
+        info = alike("accumulate", info, state.skip_state)
         steps = jnp.where(skip, state.mini_step, counted(state.mini_step))
         emit = ~skip & (steps >= self._steps(state.gradient_step))
         mean, out, kept, weight = updates, updates, (), ()
