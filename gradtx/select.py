@@ -329,16 +329,16 @@ class first:
         for selector, label in reversed(self.rules):
             picked = selector._picks(leaves, strict=False)
             found = [label if yes else x for yes, x in zip(picked, found, strict=True)]
-        unmatched = [path for (path, _), label in zip(leaves, found, strict=True) if label is None]
-        unused = [label for label in groups if label not in found] if leaves else []
-        unknown = [label for _, label in self.rules if groups and label not in groups]
-        wrong = [f"no rule matches {', '.join(unmatched)}"] if unmatched else []
-        wrong += [f"no leaf is left for {', '.join(unused)}"] if unused else []
-        wrong += [f"there is no transformation for {', '.join(unknown)}"] if unknown else []
+        problems = {
+            "no rule matches": [path for (path, _), label in zip(leaves, found, strict=True) if label is None],
+            "no leaf is left for": [label for label in groups if leaves and label not in found],
+            "there is no transformation for": [label for _, label in self.rules if groups and label not in groups],
+        }
+        wrong = [f"{what} {', '.join(names)}" for what, names in problems.items() if names]
         if wrong:
             raise ValueError(
-                f"{self}: {'; '.join(wrong)}. The first rule that matches a leaf wins; end with "
-                "(select.everything(), label) for all others."
+                f"{self}: {'; '.join(wrong)}. The first rule that matches a leaf wins; end with (select.everything(), "
+                f"label) for all others. The leaves are: {', '.join(path for path, _ in leaves[:20])}."
             )
         return jax.tree.unflatten(jax.tree.structure(tree), found)
 
