@@ -318,12 +318,8 @@ class first:
                 )
         object.__setattr__(self, "rules", tuple(map(tuple, rules)))
 
-    def __call__(self, tree: Any) -> Any:
-        """The tree with a label for every leaf."""
-        return self.labels(tree)
-
-    def labels(self, tree: Any, groups: Sequence[str] = ()) -> Any:
-        """The same; raises a ValueError, too, where no leaf has the label of one of the `groups`."""
+    def __call__(self, tree: Any, groups: Sequence[str] = ()) -> Any:
+        """The tree with a label for every leaf; of `groups`, if given, every one must get a leaf."""
         leaves = _leaves(tree)
         found: list[Any] = [None] * len(leaves)
         for selector, label in reversed(self.rules):

@@ -108,7 +108,7 @@ class partition(GradientTransformation):
         """The label of each leaf."""
         labels = self.param_labels
         if isinstance(labels, select.first):
-            labels = labels.labels(tree, self.labels)
+            labels = labels(tree, self.labels)
         else:
             labels = labels.tree if isinstance(labels, FrozenTree) else labels(tree)
         try:
