@@ -1,0 +1,1 @@
+"""What needs more than a gradient: curvature products, Newton's method and its kin, line searches, solver loops."""

@@ -1,0 +1,53 @@
+"""How a solver ended."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax import Array
+
+__all__ = ["Result", "Status"]
+
+
+class Status(enum.IntEnum):
+    """Why a solver stopped."""
+
+    converged = 0
+    maxiter = 1
+    linesearch_failed = 2
+    not_finite = 3
+    stalled = 4
+
+
+_MESSAGES = {
+    Status.converged: "The gradient is as small as was asked for.",
+    Status.maxiter: "The largest number of steps was taken. Allow more by maxiter, or ask for less by tol.",
+    Status.linesearch_failed: "No step along the last direction lowers the function. The gradient may be wrong there, or "
+    "the point as good as rounding lets it be.",
+    Status.not_finite: "The function or its gradient is not finite at the first point, or on every step from the last.",
+    Status.stalled: "Steps no longer change the point or its value, though the gradient is larger than was asked for.",
+}
+
+
+class Result(NamedTuple):
+    """The best point that a solver saw, and how it ended; under vmap every field has the batch's axis.
+
+    `value` and `grad_norm` are those at `params`; `steps` counts iterations, `evaluations` those of the function (a
+    gradient that comes with one is not counted again); `status` is a `Status` as an int32.
+    """
+
+    params: Any
+    value: Array
+    grad_norm: Array
+    steps: Array
+    evaluations: Array
+    status: Array
+
+    @property
+    def message(self) -> Any:
+        """What `status` means, in words; a list of them for a batch."""
+        codes = np.asarray(self.status)
+        texts = [_MESSAGES[Status(int(code))] for code in codes.ravel()]
+        return texts if codes.ndim else texts[0]
