@@ -24,8 +24,8 @@ class Status(enum.IntEnum):
 _MESSAGES = {
     Status.converged: "The gradient is as small as was asked for.",
     Status.maxiter: "The largest number of steps was taken. Allow more by maxiter, or ask for less by tol.",
-    Status.linesearch_failed: "No step along the last direction lowers the function. The gradient may be wrong there, or "
-    "the point as good as rounding lets it be.",
+    Status.linesearch_failed: "No step along the last direction lowers the function. The gradient may be wrong there, "
+    "or the point as good as rounding lets it be.",
     Status.not_finite: "The function or its gradient is not finite at the first point, or on every step from the last.",
     Status.stalled: "Steps no longer change the point or its value, though the gradient is larger than was asked for.",
 }
