@@ -172,7 +172,7 @@ def resolve(rule: Any, name: str, count: Any) -> Any:
     value = getattr(rule, name)
     if isinstance(value, Schedule):
         value = value(count)
-    if isinstance(value, Value) or leaf.is_number(value):
+    if value is None or isinstance(value, Value) or leaf.is_number(value):
         return value
     value = jnp.asarray(value)
     if value.shape != ():

@@ -1,0 +1,141 @@
+"""The diagonal of the Hessian as a preconditioner, handed in as `hessian_diag`.
+
+    u_t = g_t / max(|h_t|, floor)                                                  scale_by_hessian_diag
+
+    m_t = b1 * m_(t-1) + (1 - b1) * g_t                                            scale_by_adahessian
+    v_t = b2 * v_(t-1) + (1 - b2) * h_t^2
+    u_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t))^hessian_power + eps)
+
+The first is Newton's method with the other entries of the Hessian left out (Becker and LeCun, 1989, "Improving the
+Convergence of Back-Propagation Learning with Second-Order Methods"); the second is Yao et al., 2021, "ADAHESSIAN: An
+Adaptive Second Order Optimizer for Machine Learning", algorithm 1, with decoupled weight decay as in the authors' code.
+There h is Hutchinson's estimate, averaged over blocks such as the entries of one filter; `hutchinson_diag` makes the
+estimate, and averaging it is left to the caller.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import EachLeaf, Elementwise
+from gradtx.core.state import Like
+from gradtx.core.value import flag
+from gradtx.transforms.decay import descend
+
+__all__ = ["ScaleByAdaHessianState", "adahessian", "scale_by_adahessian", "scale_by_hessian_diag"]
+
+
+class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",)):
+    """Divides by the diagonal of the Hessian; `update` needs `hessian_diag`, a tree like the gradients.
+
+    No divisor is smaller than `floor`, which is positive. Without `absolute` negative curvature keeps its sign, so that
+    the step goes up there, as Newton's does.
+
+    >>> import jax.numpy as jnp
+    >>> from gradtx.curvature.hessian_diag import scale_by_hessian_diag
+    >>> tx = scale_by_hessian_diag(floor=0.5)
+    >>> g, h = jnp.ones(3), jnp.array([4.0, -4.0, 0.0])
+    >>> print(tx.update(g, tx.init(g), hessian_diag=h)[0])
+    [0.25 0.25 2.  ]
+
+    Raises:
+      ValueError: there is no `hessian_diag`, or its tree or a shape is not that of the gradients.
+    """
+
+    floor: Hyper = hyper(default=1e-6, gt=0)
+    absolute: bool = flag(default=True)
+
+    def measure(
+        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, hessian_diag: Any
+    ) -> tuple[EachLeaf, tuple[()]]:
+        return EachLeaf(_diagonals(type(self).__name__, hessian_diag, updates)), ()
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        divisor = jnp.maximum(jnp.abs(shared), self.floor)
+        if not self.absolute:
+            divisor = jnp.where(shared < 0, -divisor, divisor)
+        return leaf.bounded(g) / divisor, slots
+
+
+class ScaleByAdaHessianState(NamedTuple):
+    """The steps taken, the first moment of the gradient, and the second of the diagonal."""
+
+    count: Array
+    mu: Like
+    nu: Like
+
+
+class scale_by_adahessian(Elementwise, state=ScaleByAdaHessianState, needs=("hessian_diag",)):
+    """The rule of AdaHessian, without the learning rate; `update` needs `hessian_diag`, a tree like the gradients.
+
+    `b1` and `b2` lie in [0, 1), `eps` is positive, and `hessian_power` lies in [0, 1]: with 1 a Newton step, with 0 the
+    average gradient.
+
+    >>> import jax.numpy as jnp
+    >>> from gradtx.curvature.hessian_diag import scale_by_adahessian
+    >>> tx = scale_by_adahessian(eps=1e-8)
+    >>> g, h = jnp.array([1.0, 8.0]), jnp.array([4.0, -4.0])
+    >>> print(tx.update(g, tx.init(g), hessian_diag=h)[0].round(3))
+    [0.25 2.  ]
+
+    Raises:
+      ValueError: there is no `hessian_diag`, or its tree or a shape is not that of the gradients.
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-4, gt=0)
+    hessian_power: Hyper = hyper(default=1.0, ge=0, le=1)
+
+    def init_leaf(self, p: Array) -> tuple[Array, Array]:
+        return leaf.full(p), leaf.full(p, real=True)
+
+    def measure(
+        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, hessian_diag: Any
+    ) -> tuple[EachLeaf, tuple[()]]:
+        left = leaf.one_minus_power(self.b1, t), leaf.one_minus_power(self.b2, t)
+        return EachLeaf((*left, h) for h in _diagonals(type(self).__name__, hessian_diag, updates)), ()
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        left1, left2, h = shared
+        mu = leaf.moment(slots[0], leaf.bounded(g), self.b1)
+        nu = leaf.moment(slots[1], leaf.abs_sq(h), self.b2)
+        return mu / left1 / (leaf.root(nu / left2) ** self.hessian_power + self.eps), (mu, nu)
+
+
+def adahessian(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-4,
+    hessian_power: HyperArg = 1.0,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+) -> chain:
+    """AdaHessian. State: two arrays per parameter. `update` needs params, and `hessian_diag`, a tree like the gradients.
+
+    The paper's rates are large, such as 0.15. `weight_decay` is decoupled, on the leaves that `mask` selects.
+
+    >>> from gradtx.curvature.hessian_diag import adahessian
+    >>> adahessian(0.15).links[0]
+    scale_by_adahessian(b1=0.9, b2=0.999, eps=0.0001, hessian_power=1.0)
+    """
+    return chain(scale_by_adahessian(b1, b2, eps, hessian_power), *descend(learning_rate, weight_decay, mask))
+
+
+def _diagonals(who: str, hessian_diag: Any, updates: Any) -> list[Array]:
+    """The leaves of the diagonal, real and in float32 or wider; raises unless the tree is like the updates'."""
+    leaves, treedef = jax.tree.flatten(updates)
+    diagonals, structure = jax.tree.flatten(hessian_diag)
+    if structure != treedef:
+        raise checks.tree_mismatch(who, "hessian_diag", hessian_diag, "updates", updates)
+    checks.floating(who, "hessian_diag", hessian_diag, diagonals)
+    checks.same_shapes(who, "hessian_diag", hessian_diag, diagonals, "updates", leaves)
+    return [leaf.widen(jnp.asarray(h)).real for h in diagonals]

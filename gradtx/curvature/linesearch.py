@@ -1,0 +1,138 @@
+"""Line searches as links: how far to go along an update.
+
+They follow a descent direction in a chain, need `value`, `grad` and `value_fn` as extra arguments of `update`, and keep
+the value and gradient at the new point, which `value_and_grad_from_state` reuses. How they ended is in `info`.
+
+The best step that decreases enough is taken where the conditions on the slope cannot be met. If there is none the
+update is zero and `info.failed` is set: a search never goes up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf, tree
+from gradtx.core.branch import branch
+from gradtx.core.engine import resolve
+from gradtx.core.report import find, reports
+from gradtx.core.state import counted
+from gradtx.core.transformation import GradientTransformation
+from gradtx.curvature.line import Point, along
+
+__all__ = ["Linesearch", "LinesearchInfo", "LinesearchState", "value_and_grad_from_state", "where"]
+
+
+class LinesearchInfo(NamedTuple):
+    """How a search ended: points looked at, by how much the conditions are missed, whether no step was found."""
+
+    num_linesearch_steps: Array
+    decrease_error: Array
+    curvature_error: Array
+    failed: Array
+
+
+@reports("learning_rate")
+class LinesearchState(NamedTuple):
+    """The steps taken, the last step's length, value and gradient at the new point, and how the search ended.
+
+    `value` is infinite before the first step, and `grad` is () if it is not kept.
+    """
+
+    count: Array
+    learning_rate: Array
+    value: Array
+    grad: Any
+    info: LinesearchInfo
+
+
+class Linesearch(GradientTransformation):
+    """What all searches share: the arguments, the line, the state."""
+
+    keeps_grad = True
+
+    def init(self, params: Any) -> LinesearchState:
+        checks.floating(type(self).__name__, "params", params, jax.tree.leaves(params))
+        grad = jax.tree.map(jnp.zeros_like, params) if self.keeps_grad else ()
+        one, inf = tree.number(params, 1.0), tree.number(params, jnp.inf)
+        zero = jnp.zeros((), jnp.int32)
+        return LinesearchState(zero, one, inf, grad, LinesearchInfo(zero + 0, inf + 0, inf + 0, jnp.array(False)))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, LinesearchState]:
+        self._check_extra(extra)
+        self._check_state(state, LinesearchState)
+        who = type(self).__name__
+        for name in ("value", "grad", "value_fn"):
+            if extra.get(name) is None or params is None:
+                missing = "params" if params is None else name
+                raise ValueError(
+                    f"{who}.update needs `{missing}`, which is missing: call tx.update(grads, state, params, "
+                    "value=value, grad=grads, value_fn=loss), or use gx.value_and_step."
+                )
+        checks.floating(who, "updates", updates, jax.tree.leaves(updates))
+        dtype = state.value.dtype
+        value, slope = jnp.asarray(extra["value"]).astype(dtype), tree.vdot(extra["grad"], updates).astype(dtype)
+        start = Point(jnp.zeros((), dtype), value, slope)
+        look = along(extra["value_fn"], params, updates, dtype)
+        now = self._filled(self._dynamic, [resolve(self, name, state.count) for name in self._dynamic])
+        point, grad, info = now.search(start, extra["grad"], look, state)
+        step = point.step
+        scaled = jax.tree.map(lambda u: leaf.narrow(_times(u, step), jnp.result_type(u)), updates)
+        return scaled, LinesearchState(counted(state.count), step, point.value, grad, info)
+
+    def search(
+        self, start: Point, grad: Any, look: Callable[[Array], tuple[Point, Any]], state: LinesearchState
+    ) -> tuple[Point, Any, LinesearchInfo]:
+        """The point where to go, the gradient there, and how the search ended; `grad` is that at `start`."""
+        raise NotImplementedError
+
+
+def _times(u: Any, step: Array) -> Array:
+    wide = leaf.widen(jnp.asarray(u))
+    return wide * step.astype(leaf.compute_dtype(wide.dtype))
+
+
+def where(pred: Array, a: Any, b: Any) -> Any:
+    """One of two trees."""
+    return jax.tree.map(lambda x, y: jnp.where(pred, x, y), a, b)
+
+
+def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.value_and_grad(value_fn)` with an argument `state`: what the last line search kept is not computed again.
+
+    The gradient of a complex leaf is conjugated, so that the steps descend.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> loss = lambda x: jnp.sum(x**2)
+    >>> tx = gx.chain(gx.sgd(0.1), gx.scale_by_zoom_linesearch(20))
+    >>> x = jnp.ones(2)
+    >>> value, grad = gx.value_and_grad_from_state(loss)(x, state=tx.init(x))
+    >>> print(value)
+    2.0
+
+    Raises:
+      ValueError: when called: no line search in the state keeps a gradient, or more than one does.
+    """
+
+    def value_and_grad(params: Any, *args: Any, state: Any, **kwargs: Any) -> tuple[Any, Any]:
+        kept = [part for _, part in find(state, LinesearchState) if jax.tree.leaves(part.grad)]
+        if len(kept) != 1:
+            raise ValueError(
+                f"value_and_grad_from_state: {len(kept)} line searches in the state keep a gradient; one is needed. "
+                "End the chain with gx.scale_by_zoom_linesearch(20), or set store_grad of a backtracking one."
+            )
+        (part,) = kept
+
+        def anew() -> tuple[Any, Any]:
+            value, grad = jax.value_and_grad(value_fn)(params, *args, **kwargs)
+            return value, jax.tree.map(lambda g: jnp.conj(g) if jnp.iscomplexobj(g) else g, grad)
+
+        like = jax.eval_shape(anew)
+        known = jax.tree.map(lambda x, y: x.astype(y.dtype), (part.value, part.grad), like)
+        return branch("value_and_grad_from_state", jnp.isfinite(part.value), lambda: known, anew)
+
+    return value_and_grad

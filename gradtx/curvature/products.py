@@ -1,0 +1,259 @@
+"""Products with matrices of second derivatives, and estimates of their diagonals, without forming them.
+
+For a loss f of parameters x, a vector v shaped like them, a model o(x) with Jacobian J, and a loss L of its outputs:
+
+    hvp                 H v,   H = f''(x)              the derivative of the gradient along v (Pearlmutter, 1994,
+                                                       "Fast Exact Multiplication by the Hessian")
+    gauss_newton_vp     J^T L''(o) J v                 (Schraudolph, 2002, "Fast Curvature Matrix-Vector Products for
+                                                       Second-Order Gradient Descent")
+    fisher_vp           J^T F(o) J v,  F(o) = E_y[-(log p(y | o))'']   with y drawn from the model itself (Amari, 1998,
+                                                       "Natural Gradient Works Efficiently in Learning")
+    hutchinson_diag     E_z[z * H z],  E[z z^T] = I    (Hutchinson, 1989; for diagonals Bekas, Kokiopoulou and Saad,
+                                                       2007, "An estimator for the diagonal of a matrix")
+
+Each product costs a few gradients and the memory of one. `hessian_diag` and `hessian` take one product for every entry
+of x, and are for small problems. Parameters are trees of real arrays; None leaves are passed over.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from gradtx import checks, leaf, tree
+
+__all__ = ["fisher_vp", "gauss_newton_vp", "hessian", "hessian_diag", "hutchinson_diag", "hvp"]
+
+_COLUMNS = 32
+"""How many entries of an exact diagonal are computed at once."""
+
+
+def hvp(f: Callable[[Any], Any], params: Any, v: Any) -> Any:
+    """The Hessian of `f` at `params` times `v`: a tree like `params`.
+
+    `f(params)` is a real scalar. It is differentiated in reverse, and its gradient forward.
+
+    >>> import jax.numpy as jnp
+    >>> from gradtx.curvature.products import hvp
+    >>> f = lambda p: p["a"] ** 2 * p["b"]
+    >>> x, v = {"a": jnp.array(3.0), "b": jnp.array(2.0)}, {"a": jnp.array(1.0), "b": jnp.array(0.0)}
+    >>> print(hvp(f, x, v))  # the first column of [[2 b, 2 a], [2 a, 0]]
+    {'a': Array(4., dtype=float32), 'b': Array(6., dtype=float32)}
+
+    Raises:
+      TypeError: a leaf is complex or no floating array.
+      ValueError: `v` is not shaped like `params`, or `f` returns no scalar.
+    """
+    params, v = _pair("hvp", params, v)
+    if not jax.tree.leaves(params):
+        return v
+    return jax.jvp(jax.grad(_scalar("hvp", f)), (params,), (v,))[1]
+
+
+def gauss_newton_vp(model_fn: Callable[[Any], Any], loss_of_output: Callable[[Any], Any], params: Any, v: Any) -> Any:
+    """The Gauss-Newton matrix of `loss_of_output(model_fn(params))` times `v`: a tree like `params`.
+
+    It is the Hessian of the loss with the model replaced by its linear part at `params`, and positive semidefinite
+    where `loss_of_output` is convex. For residuals r and half their sum of squares it is J^T J v.
+
+    >>> import jax.numpy as jnp
+    >>> from gradtx.curvature.products import gauss_newton_vp
+    >>> model = lambda w: w**2  # J = diag(2 w)
+    >>> half = lambda r: jnp.sum(r**2) / 2
+    >>> print(gauss_newton_vp(model, half, jnp.array([1.0, 3.0]), jnp.ones(2)))
+    [ 4. 36.]
+
+    Raises:
+      TypeError: a leaf is complex or no floating array.
+      ValueError: `v` is not shaped like `params`, or `loss_of_output` returns no scalar.
+    """
+    who = "gauss_newton_vp"
+    params, v = _pair(who, params, v)
+    if not jax.tree.leaves(params):
+        return v
+    outputs, along = jax.jvp(model_fn, (params,), (v,))
+    checks.real(who, "the output of model_fn", outputs, jax.tree.leaves(outputs))
+    back = jax.vjp(model_fn, params)[1]
+    curved = jax.jvp(jax.grad(_scalar(who, loss_of_output)), (outputs,), (along,))[1]
+    return back(curved)[0]
+
+
+def fisher_vp(outputs_fn: Callable[[Any], Any], log_likelihood: Callable[[Any, Any], Any], params: Any, v: Any) -> Any:
+    """The Fisher information matrix of a model at `params` times `v`: a tree like `params`.
+
+    `outputs_fn(params)` are the parameters o of a distribution p(y | o), such as logits. `log_likelihood(o, at)` is the
+    mean of log p(y | o) over y drawn from p(y | at), a real scalar: for logits `sum(softmax(at) * log_softmax(o))`, for
+    the mean of a normal distribution with variance s `-sum((at - o)**2) / (2 * s)`, each summed over the batch. Its
+    negative second derivative by o, at o = at, is the Fisher matrix of the outputs.
+
+    Where o are natural parameters, as logits are, that does not depend on y, and any log-likelihood of data will do.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from gradtx.curvature.products import fisher_vp
+    >>> normal = lambda mean, at: -jnp.sum((at - mean) ** 2) / 2
+    >>> print(fisher_vp(lambda w: w * jnp.array([1.0, 2.0]), normal, jnp.array(5.0), jnp.array(1.0)))  # 1 + 4
+    5.0
+
+    Raises:
+      TypeError: a leaf is complex or no floating array.
+      ValueError: `v` is not shaped like `params`, or `log_likelihood` returns no scalar.
+    """
+    who = "fisher_vp"
+    params, v = _pair(who, params, v)
+    if not jax.tree.leaves(params):
+        return v
+    at = jax.tree.map(lax.stop_gradient, outputs_fn(params))
+    scalar = _scalar(who, lambda outputs: log_likelihood(outputs, at))
+    return gauss_newton_vp(outputs_fn, lambda outputs: -scalar(outputs), params, v)
+
+
+def hutchinson_diag(
+    f: Callable[[Any], Any], params: Any, key: Any, samples: int = 1, distribution: str = "rademacher"
+) -> Any:
+    """An unbiased estimate of the diagonal of the Hessian of `f` at `params`: a tree like `params`.
+
+    The mean over `samples` vectors z of z * H z, with entries of z drawn from `distribution`: signs ("rademacher"), with
+    which a diagonal Hessian is found exactly and others with the least variance, or "normal" ones. Entry i has the
+    variance sum_(j != i) H_ij^2 / samples with signs. It takes one product a sample, one after the other.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from gradtx.curvature.products import hutchinson_diag
+    >>> print(hutchinson_diag(lambda p: jnp.sum(p**3), jnp.array([1.0, 2.0]), jax.random.key(0)))
+    [ 6. 12.]
+
+    Raises:
+      TypeError: a leaf is complex or no floating array; `samples` is no integer.
+      ValueError: `samples` is not positive, or there is no such distribution.
+    """
+    who = "hutchinson_diag"
+    samples = checks.integer(who, "samples", samples, ge=1)
+    draw = _DRAWS[checks.choice(who, "distribution", distribution, tuple(_DRAWS))]
+    params, _ = _pair(who, params, params)
+    leaves, treedef = jax.tree.flatten(params)
+    if not leaves:
+        return params
+
+    def add(total: Any, key: Any) -> tuple[Any, None]:
+        keys = jax.random.split(key, len(leaves))
+        z = treedef.unflatten([draw(k, p.shape, p.dtype) for k, p in zip(keys, leaves, strict=True)])
+        one = jax.tree.map(lambda z, h: leaf.widen(z) * leaf.widen(h) / samples, z, hvp(f, params, z))
+        return jax.tree.map(jnp.add, total, one), None
+
+    total, _ = lax.scan(add, jax.tree.map(leaf.full, params), jax.random.split(key, samples))
+    return jax.tree.map(lambda x, p: leaf.narrow(x, p.dtype), total, params)
+
+
+def hessian_diag(f: Callable[[Any], Any], params: Any) -> Any:
+    """The exact diagonal of the Hessian of `f` at `params`: a tree like `params`.
+
+    It takes one product with the Hessian for every entry, a few at a time: for small problems.
+
+    >>> import jax.numpy as jnp
+    >>> from gradtx.curvature.products import hessian_diag
+    >>> print(hessian_diag(lambda p: p[0] ** 2 * p[1] ** 3, jnp.array([1.0, 2.0])))
+    [16. 12.]
+
+    Raises:
+      TypeError: a leaf is complex or no floating array.
+      ValueError: `f` returns no scalar.
+    """
+    who = "hessian_diag"
+    params, _ = _pair(who, params, params)
+    x, unravel = raveled(params)
+    if not x.size:
+        return params
+    gradient = jax.grad(lambda x: _scalar(who, f)(unravel(x)))
+
+    def entry(i: Array) -> Array:
+        along = jnp.zeros_like(x).at[i].set(1)
+        return jax.jvp(gradient, (x,), (along,))[1][i]
+
+    return unravel(lax.map(entry, jnp.arange(x.size), batch_size=min(x.size, _COLUMNS)))
+
+
+def hessian(f: Callable[[Any], Any], params: Any) -> Array:
+    """The Hessian of `f` at `params` as one matrix, by the entries of all leaves in order: n^2 numbers for n parameters.
+
+    It is in float32 or wider, and its upper and lower triangle agree to rounding.
+
+    >>> import jax.numpy as jnp
+    >>> from gradtx.curvature.products import hessian
+    >>> print(hessian(lambda p: p["a"] ** 2 * p["b"], {"a": 3.0, "b": 2.0}))
+    [[4. 6.]
+     [6. 0.]]
+
+    Raises:
+      TypeError: a leaf is complex or no floating array.
+      ValueError: `f` returns no scalar.
+    """
+    params, _ = _pair("hessian", params, params)
+    x, unravel = raveled(params)
+    if not x.size:
+        return jnp.zeros((0, 0), x.dtype)
+    _, along = jax.linearize(jax.grad(lambda x: _scalar("hessian", f)(unravel(x))), x)
+    return jax.vmap(along)(jnp.eye(x.size, dtype=x.dtype))
+
+
+def raveled(parts: Any) -> tuple[Array, Callable[[Array], Any]]:
+    """The entries of all leaves as one vector in float32 or wider, and the function that makes such a tree of one."""
+    leaves, treedef = jax.tree.flatten(parts)
+    shapes = [np.shape(p) for p in leaves]
+    dtypes = [jnp.result_type(p) for p in leaves]
+    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+    x = tree.number(parts, 0).reshape(1)[:0]
+    if leaves:
+        x = jnp.concatenate([x, *(jnp.ravel(jnp.asarray(p)).astype(x.dtype) for p in leaves)])
+
+    def unravel(x: Array) -> Any:
+        places = zip(itertools.pairwise(ends), shapes, dtypes, strict=True)
+        return treedef.unflatten([leaf.narrow(x[a:b].reshape(shape), dtype) for (a, b), shape, dtype in places])
+
+    return x, unravel
+
+
+def check_like(who: str, name: str, other: Any, like_name: str, params: Any) -> None:
+    """Raises unless both are trees of real floating arrays of the same structure and shapes."""
+    leaves, treedef = jax.tree.flatten(params)
+    others, structure = jax.tree.flatten(other)
+    for which, whole, parts in ((like_name, params, leaves), (name, other, others)):
+        checks.floating(who, which, whole, parts)
+        checks.real(who, which, whole, parts)
+    if structure != treedef:
+        raise checks.tree_mismatch(who, name, other, like_name, params)
+    checks.same_shapes(who, name, other, others, like_name, leaves)
+
+
+def _pair(who: str, params: Any, v: Any) -> tuple[Any, Any]:
+    """Both as trees of arrays, `v` in the dtypes of `params`; raises unless they are real and of the same shapes."""
+    check_like(who, "v", v, "params", params)
+    params = jax.tree.map(_array, params)
+    return params, jax.tree.map(lambda p, x: leaf.narrow(jnp.asarray(x), p.dtype), params, v)
+
+
+def _array(x: Any) -> Array:
+    """`x` as an array that is not weakly typed, as derivatives want it."""
+    x = jnp.asarray(x)
+    return leaf.narrow(x, x.dtype)
+
+
+def _scalar(who: str, f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`f`, which raises where it does not return a scalar."""
+
+    def scalar(x: Any) -> Any:
+        value = f(x)
+        if np.shape(value) != ():
+            raise ValueError(
+                f"{who}: the function must return one number, got shape {np.shape(value)}. Sum it, or take its mean."
+            )
+        return value
+
+    return scalar
+
+
+_DRAWS: dict[str, Callable[..., Array]] = {"rademacher": jax.random.rademacher, "normal": jax.random.normal}
