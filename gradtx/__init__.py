@@ -125,7 +125,17 @@ from gradtx.optimizers.layerwise.muon import MuonState, muon, scale_by_muon
 from gradtx.optimizers.layerwise.muon_labels import hidden_matrices, muon_labels
 from gradtx.optimizers.layerwise.galore import GaLoreState, galore, scale_by_galore
 
+# Curvature
+from gradtx.curvature.linesearch import LinesearchInfo, LinesearchState, value_and_grad_from_state
+from gradtx.curvature.backtracking import scale_by_backtracking_linesearch
+from gradtx.curvature.zoom import scale_by_zoom_linesearch
+from gradtx.curvature.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
+from gradtx.curvature.bfgs import BFGSState, bfgs, scale_by_bfgs, scale_by_sr1, sr1
+from gradtx.curvature.minimize import minimize
+from gradtx.curvature.result import Result, Status
+
 # Wrappers
+from gradtx.core.layout import SplitRealAndImaginaryArrays, flatten, split_real_and_imaginary, with_extra_args_support
 from gradtx.wrappers.groups import (
     freeze,
     layerwise_lr_decay,
@@ -161,12 +171,6 @@ from gradtx.wrappers.schedule_free import (
 from gradtx.wrappers.sam import SAMState, sam
 from gradtx.wrappers.mechanize import MechanicState, mechanize, scale_by_mechanic
 from gradtx.wrappers.with_grad import cautious, keep_aligned, with_grad
-from gradtx.wrappers.layout import (
-    SplitRealAndImaginaryArrays,
-    flatten,
-    split_real_and_imaginary,
-    with_extra_args_support,
-)
 from gradtx.wrappers.inject_hyperparams import InjectHyperparamsState, inject_hyperparams
 from gradtx.wrappers.with_metrics import MetricsState, with_metrics
 from gradtx.wrappers.value_and_step import value_and_step
@@ -393,7 +397,28 @@ __all__ = [
     "GaLoreState",
     "galore",
     "scale_by_galore",
+    # Curvature
+    "LinesearchInfo",
+    "LinesearchState",
+    "value_and_grad_from_state",
+    "scale_by_backtracking_linesearch",
+    "scale_by_zoom_linesearch",
+    "ScaleByLBFGSState",
+    "lbfgs",
+    "scale_by_lbfgs",
+    "BFGSState",
+    "bfgs",
+    "scale_by_bfgs",
+    "scale_by_sr1",
+    "sr1",
+    "minimize",
+    "Result",
+    "Status",
     # Wrappers
+    "SplitRealAndImaginaryArrays",
+    "flatten",
+    "split_real_and_imaginary",
+    "with_extra_args_support",
     "freeze",
     "layerwise_lr_decay",
     "mask_labels",
@@ -442,10 +467,6 @@ __all__ = [
     "cautious",
     "keep_aligned",
     "with_grad",
-    "SplitRealAndImaginaryArrays",
-    "flatten",
-    "split_real_and_imaginary",
-    "with_extra_args_support",
     "InjectHyperparamsState",
     "inject_hyperparams",
     "MetricsState",

@@ -17,7 +17,7 @@ from gradtx.core.value import choice, integer
 from gradtx.curvature.line import Conditions, Point
 from gradtx.curvature.linesearch import Linesearch, LinesearchInfo, LinesearchState, where
 
-__all__ = ["scale_by_zoom_linesearch"]
+__all__ = ["STRONG_WOLFE", "scale_by_zoom_linesearch"]
 
 
 class _Zoom(NamedTuple):
@@ -124,6 +124,10 @@ class scale_by_zoom_linesearch(Linesearch):
             errors[1],
             both | at_end | narrow,
         )
+
+
+STRONG_WOLFE = scale_by_zoom_linesearch(20, initial_guess_strategy="one")
+"""The search of the quasi-Newton methods, whose first try is their own step."""
 
 
 def _minimum_of_cubic(low: Point, high: Point, bisect: Array) -> Array:

@@ -1,0 +1,180 @@
+"""L-BFGS: the inverse Hessian from the last few steps.
+
+With s_i = x_(i+1) - x_i, y_i = g_(i+1) - g_i and rho_i = 1 / <s_i, y_i> of the last `memory_size` steps, newest first,
+
+    q <- g
+    alpha_i <- rho_i <s_i, q>,    q <- q - alpha_i y_i              from the newest to the oldest
+    r <- gamma q                                                    gamma = <s, y> / <y, y> of the newest
+    beta_i <- rho_i <y_i, r>,     r <- r + (alpha_i - beta_i) s_i   from the oldest to the newest
+
+and the step is -r (Nocedal, 1980, "Updating Quasi-Newton Matrices with Limited Storage"; Liu and Nocedal, 1989, "On the
+Limited Memory BFGS Method for Large Scale Optimization"). A pair without positive curvature, <s, y> <= eps |s| |y|, is
+not kept, so that r stays a descent direction. The first step has the length of the gradient, 1 at most.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx import checks, leaf, tree
+from gradtx.core.chain import chain
+from gradtx.core.hyper import HyperArg
+from gradtx.core.state import counted
+from gradtx.core.transformation import GradientTransformation
+from gradtx.core.value import flag, integer
+from gradtx.curvature.zoom import STRONG_WOLFE
+from gradtx.transforms.scale import scale, scale_by_learning_rate
+
+__all__ = ["ScaleByLBFGSState", "lbfgs", "scale_by_lbfgs"]
+
+
+class ScaleByLBFGSState(NamedTuple):
+    """Steps, pairs kept so far, the last parameters and gradient, the pairs with their 1 / <s, y>, and gamma.
+
+    The memories have the tree of the parameters, with an axis of `memory_size` in front of every leaf.
+    """
+
+    count: Array
+    pairs: Array
+    params: Any
+    updates: Any
+    diff_params_memory: Any
+    diff_updates_memory: Any
+    weights_memory: Array
+    identity_scale: Array
+
+
+class scale_by_lbfgs(GradientTransformation):
+    """The gradient times an approximation of the inverse Hessian; `update` needs params.
+
+    `memory_size` (default 10) is the number of pairs; without `scale_init_precond` gamma is 1.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_lbfgs()
+    >>> curvature = jnp.array([1.0, 10.0])
+    >>> x = jnp.array([1.0, 0.0])
+    >>> direction, state = tx.update(curvature * x, tx.init(x), x)
+    >>> x = jnp.array([0.5, 0.5])
+    >>> print(tx.update(curvature * x, state, x)[0].shape)
+    (2,)
+    """
+
+    memory_size: int = integer(default=10, ge=1)
+    scale_init_precond: bool = flag(default=True)
+
+    def init(self, params: Any) -> ScaleByLBFGSState:
+        checks.floating("scale_by_lbfgs", "params", params, jax.tree.leaves(params))
+
+        def memory() -> Any:
+            return jax.tree.map(lambda p: jnp.zeros((self.memory_size, *jnp.shape(p)), leaf.full(p).dtype), params)
+
+        one = tree.number(params, 1.0)
+        zero = jnp.zeros((), jnp.int32)
+        x, g = jax.tree.map(leaf.full, params), jax.tree.map(leaf.full, params)
+        weights = jnp.zeros(self.memory_size, one.dtype)
+        return ScaleByLBFGSState(zero, zero + 0, x, g, memory(), memory(), weights, one)
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, ScaleByLBFGSState]:
+        self._check_extra(extra)
+        self._check_state(state, ScaleByLBFGSState)
+        leaves = jax.tree.leaves(updates)
+        if params is None and leaves:
+            raise ValueError("scale_by_lbfgs.update needs `params`: call tx.update(updates, state, params).")
+        checks.floating("scale_by_lbfgs", "updates", updates, leaves)
+        if jax.tree.structure(params) != jax.tree.structure(updates):
+            raise checks.tree_mismatch("scale_by_lbfgs", "updates", updates, "params", params)
+        checks.same_shapes("scale_by_lbfgs", "updates", updates, leaves, "params", jax.tree.leaves(params))
+        direction, state = _step(updates, state, params, self.scale_init_precond)
+        return direction, state
+
+
+def _wide(x: Any, like: Any) -> Any:
+    return jax.tree.map(lambda a, b: leaf.widen(jnp.asarray(a)).astype(b.dtype), x, like)
+
+
+@jax.jit
+def _dot(a: Any, b: Any) -> Array:
+    parts = [jnp.sum((jnp.conj(x) * y).real) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+    return sum(parts, jnp.zeros((), jnp.float32))
+
+
+def _axpy(a: Any, x: Any, y: Any) -> Any:
+    return jax.tree.map(lambda u, v: v + a.astype(leaf.compute_dtype(v.dtype)) * u, x, y)
+
+
+def _remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
+    """The state with the newest pair in it, if its curvature is positive."""
+    s, y = jax.tree.map(jnp.subtract, x, state.params), jax.tree.map(jnp.subtract, g, state.updates)
+    sy, ss, yy = _dot(s, y), _dot(s, s), _dot(y, y)
+    eps = jnp.finfo(sy.dtype).eps
+    kept = (state.count > 0) & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy))
+    slot = state.pairs % state.weights_memory.shape[0]
+
+    def put(memory: Array, new: Array) -> Array:
+        return memory.at[slot].set(jnp.where(kept, new, memory[slot]).astype(memory.dtype))
+
+    inverse = 1 / jnp.where(kept, sy, 1)
+    return ScaleByLBFGSState(
+        counted(state.count),
+        jnp.where(kept, counted(state.pairs), state.pairs),
+        x,
+        g,
+        jax.tree.map(put, state.diff_params_memory, s),
+        jax.tree.map(put, state.diff_updates_memory, y),
+        put(state.weights_memory, inverse),
+        jnp.where(kept, leaf.ratio(sy, yy), state.identity_scale).astype(state.identity_scale.dtype),
+    )
+
+
+def _step(updates: Any, state: ScaleByLBFGSState, params: Any, scaled: bool) -> tuple[Any, ScaleByLBFGSState]:
+    g = _wide(updates, state.updates)
+    state = _remembered(state, _wide(params, state.params), g)
+    size = state.weights_memory.shape[0]
+    newest_first = (state.pairs - 1 - jnp.arange(size)) % size
+
+    def pair(i: Array) -> tuple[Any, Any, Array]:
+        s, y = jax.tree.map(lambda m: m[i], (state.diff_params_memory, state.diff_updates_memory))
+        return s, y, state.weights_memory[i]
+
+    def down(q: Any, i: Array) -> tuple[Any, Array]:
+        s, y, weight = pair(i)
+        alpha = weight * _dot(s, q)
+        return _axpy(-alpha, y, q), alpha
+
+    def up(r: Any, i_alpha: tuple[Array, Array]) -> tuple[Any, None]:
+        i, alpha = i_alpha
+        s, y, weight = pair(i)
+        return _axpy(alpha - weight * _dot(y, r), s, r), None
+
+    q, alphas = lax.scan(down, g, newest_first)
+    if scaled:
+        first = jnp.minimum(1, 1 / jnp.maximum(tree.norm(g), jnp.finfo(alphas.dtype).tiny))
+        gamma = jnp.where(state.pairs > 0, state.identity_scale, first.astype(state.identity_scale.dtype))
+        q = jax.tree.map(lambda x: x * gamma.astype(leaf.compute_dtype(x.dtype)), q)
+    r, _ = lax.scan(up, q, (newest_first, alphas), reverse=True)
+    return jax.tree.map(lambda x, u: leaf.narrow(x, jnp.result_type(u)), r, updates), state
+
+
+def lbfgs(
+    learning_rate: HyperArg | None = None,
+    memory_size: int = 10,
+    scale_init_precond: bool = True,
+    linesearch: Any = STRONG_WOLFE,
+) -> chain:
+    """L-BFGS with a line search, by default for the strong Wolfe conditions; None for none.
+
+    `learning_rate` multiplies the direction; None is 1. State: 2 * memory_size + 2 arrays per parameter, and what the
+    line search keeps. `update` needs params, and with a line search `value`, `grad` and `value_fn`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> rosenbrock = lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+    >>> result = gx.minimize(rosenbrock, jnp.array([-1.2, 1.0]), gx.lbfgs(), tol=1e-3)
+    >>> print(result.params.round(2))
+    [1. 1.]
+    """
+    rate = scale(-1.0) if learning_rate is None else scale_by_learning_rate(learning_rate)
+    return chain(scale_by_lbfgs(memory_size, scale_init_precond), rate, *(() if linesearch is None else (linesearch,)))

@@ -1,0 +1,145 @@
+"""A whole minimization in one jitted loop, which says how it ended."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx import checks, tree
+from gradtx.core.report import find
+from gradtx.core.transformation import apply_updates, as_transformation
+from gradtx.core.value import function
+from gradtx.curvature.lbfgs import lbfgs
+from gradtx.curvature.linesearch import LinesearchState, where
+from gradtx.curvature.result import Result, Status
+
+__all__ = ["minimize"]
+
+_RUNNING = -1
+_PATIENCE = 5  # steps in a row that change nothing
+
+
+class _Loop(NamedTuple):
+    params: Any
+    state: Any
+    value: Array
+    grad: Any
+    best: Result
+    still: Array
+    fresh: Array
+
+
+def minimize(
+    fun: Callable[[Any], Any],
+    x0: Any,
+    tx: Any = None,
+    *,
+    tol: float = 1e-8,
+    maxiter: int = 1000,
+    has_aux: bool = False,
+    callback: Callable[..., Any] | None = None,
+) -> Result:
+    """Minimizes `fun(params)`, a real scalar, from `x0`, with the steps of `tx`.
+
+    Args:
+      fun: the function.
+      x0: the first parameters, a tree of floating arrays.
+      tx: any transformation that descends, `lbfgs()` by default. It may need `value`, `grad` and `value_fn`.
+      tol: the norm of the gradient at which to stop.
+      maxiter: the largest number of steps.
+      has_aux: True where `fun` returns a pair of the value and anything else, which is not used.
+      callback: `callback(step, value, grad_norm)` is called after every step, for progress bars and logs.
+
+    Returns:
+      The best point that was seen, never one worse than `x0`, and how it ended. Where a line search fails, the
+      method starts anew once from there before it gives up.
+
+    It is one while loop, jitted and kept for the next call with the same `fun`, and works under jit and vmap.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> result = gx.minimize(lambda x: jnp.sum((x - 3.0) ** 4), jnp.zeros(2), tol=1e-4)
+    >>> print(result.params.round(1), result.message)
+    [3. 3.] The gradient is as small as was asked for.
+
+    Raises:
+      TypeError, ValueError: an argument is none of those.
+    """
+    function("minimize", "fun", fun)
+    checks.integer("minimize", "maxiter", maxiter, ge=0)
+    leaves = jax.tree.leaves(x0)
+    checks.floating("minimize", "x0", x0, leaves)
+    if isinstance(tol, (int, float)) and not tol >= 0:
+        raise ValueError(f"minimize: tol must be a number of at least 0, got {tol}.")
+    if callback is not None:
+        function("minimize", "callback", callback)
+    tx = as_transformation("minimize", lbfgs() if tx is None else tx)
+    return _minimize(fun, jax.tree.map(jnp.asarray, x0), tx, tol, maxiter, has_aux, callback)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5, 6))
+def _minimize(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool, callback: Any) -> Result:
+    def value_fn(params: Any) -> Any:
+        return fun(params)[0] if has_aux else fun(params)
+
+    def look(params: Any) -> tuple[Array, Any]:
+        value, grad = jax.value_and_grad(value_fn)(params)
+        return value, jax.tree.map(lambda g: jnp.conj(g) if jnp.iscomplexobj(g) else g, grad)
+
+    def step(loop: _Loop) -> _Loop:
+        given = {"value": loop.value, "grad": loop.grad, "value_fn": value_fn}
+        updates, state = tx.update(loop.grad, loop.state, loop.params, **given)
+        params = apply_updates(loop.params, updates)
+        value, grad, tried, failed = _seen(state, params, look)
+        evaluations = loop.best.evaluations + tried
+        norm = tree.norm(grad).astype(value.dtype)
+
+        still = _unchanged(loop, params, value)
+        still = jnp.where(still, loop.still + 1, 0)
+        restart = failed & ~loop.fresh
+        finite = jnp.isfinite(value) & tree.finite(grad)
+        status = jnp.select(
+            [~finite, norm <= tol, failed & ~restart, still >= _PATIENCE],
+            [Status.not_finite, Status.converged, Status.linesearch_failed, Status.stalled],
+            _RUNNING,
+        ).astype(jnp.int32)
+        better = finite & ((value < loop.best.value) | ((value <= loop.best.value) & (norm < loop.best.grad_norm)))
+        best = where(better, loop.best._replace(params=params, value=value, grad_norm=norm), loop.best)
+        best = best._replace(steps=best.steps + 1, evaluations=evaluations, status=status)
+        if callback is not None:
+            jax.debug.callback(callback, best.steps, value, norm)
+        state = where(restart, tx.init(params), state)
+        return _Loop(params, state, value, grad, best, still, restart)
+
+    def go_on(loop: _Loop) -> Array:
+        return (loop.best.status == _RUNNING) & (loop.best.steps < maxiter)
+
+    value, grad = look(x0)
+    norm = tree.norm(grad).astype(value.dtype)
+    finite = jnp.isfinite(value) & tree.finite(grad)
+    status = jnp.select([~finite, norm <= tol], [Status.not_finite, Status.converged], _RUNNING).astype(jnp.int32)
+    zero = jnp.zeros((), jnp.int32)
+    best = Result(x0, value, norm, zero, zero + 1, status)
+    end = lax.while_loop(go_on, step, _Loop(x0, tx.init(x0), value, grad, best, zero, jnp.array(True))).best
+    return end._replace(status=jnp.where(end.status == _RUNNING, Status.maxiter, end.status).astype(jnp.int32))
+
+
+def _seen(state: Any, params: Any, look: Any) -> tuple[Array, Any, Any, Any]:
+    """Value and gradient at the new parameters, how many evaluations they took, and whether a search failed."""
+    searches = [part for _, part in find(state, LinesearchState)]
+    failed = functools.reduce(jnp.logical_or, [part.info.failed for part in searches], jnp.array(False))
+    tried = sum((part.info.num_linesearch_steps for part in searches), jnp.zeros((), jnp.int32))
+    if len(searches) == 1 and jax.tree.leaves(searches[0].grad):
+        return searches[0].value, searches[0].grad, tried, failed
+    return *look(params), tried + 1, failed
+
+
+def _unchanged(loop: _Loop, params: Any, value: Array) -> Array:
+    """Whether a step changed the value and the parameters by no more than rounding does."""
+    eps = jnp.finfo(value.dtype).eps
+    moved = tree.norm(jax.tree.map(jnp.subtract, params, loop.params)) > 4 * eps * tree.norm(params)
+    return (jnp.abs(value - loop.value) <= 4 * eps * jnp.abs(value)) & ~moved
