@@ -119,9 +119,10 @@ def adahessian(
     weight_decay: HyperArg = 0.0,
     mask: Any = None,
 ) -> chain:
-    """AdaHessian. State: two arrays per parameter. `update` needs params, and `hessian_diag`, a tree like the gradients.
+    """AdaHessian. State: two arrays per parameter. `update` needs params and `hessian_diag`.
 
-    The paper's rates are large, such as 0.15. `weight_decay` is decoupled, on the leaves that `mask` selects.
+    The latter is a tree like the gradients. The paper's rates are large, such as 0.15. `weight_decay` is decoupled, on
+    the leaves that `mask` selects.
 
     >>> from gradtx.curvature.hessian_diag import adahessian
     >>> adahessian(0.15).links[0]

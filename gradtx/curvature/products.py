@@ -118,8 +118,8 @@ def hutchinson_diag(
 ) -> Any:
     """An unbiased estimate of the diagonal of the Hessian of `f` at `params`: a tree like `params`.
 
-    The mean over `samples` vectors z of z * H z, with entries of z drawn from `distribution`: signs ("rademacher"), with
-    which a diagonal Hessian is found exactly and others with the least variance, or "normal" ones. Entry i has the
+    The mean over `samples` vectors z of z * H z, with entries of z drawn from `distribution`: signs ("rademacher"),
+    with which a diagonal Hessian is found exactly and others with the least variance, or "normal" ones. Entry i has the
     variance sum_(j != i) H_ij^2 / samples with signs. It takes one product a sample, one after the other.
 
     >>> import jax, jax.numpy as jnp
@@ -178,9 +178,9 @@ def hessian_diag(f: Callable[[Any], Any], params: Any) -> Any:
 
 
 def hessian(f: Callable[[Any], Any], params: Any) -> Array:
-    """The Hessian of `f` at `params` as one matrix, by the entries of all leaves in order: n^2 numbers for n parameters.
+    """The Hessian of `f` at `params` as one matrix, by the entries of all leaves in order.
 
-    It is in float32 or wider, and its upper and lower triangle agree to rounding.
+    It has n^2 numbers for n parameters, is in float32 or wider, and symmetric to rounding.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.curvature.products import hessian
