@@ -84,9 +84,7 @@ class scale_by_newton_cg(GradientTransformation):
             return updates, ScaleByNewtonCGState(counted(state.count), state.cg_steps)
         value_fn = needed(type(self).__name__, "value_fn", updates, params, extra)
         g, size = _unit(updates)
-        forcing = jnp.asarray(resolve(self, "forcing", state.count))
-        tolerance = lax.stop_gradient(jnp.minimum(forcing, jnp.sqrt(tree.norm(updates))))
-        tolerance = jnp.maximum(tolerance, float(jnp.finfo(size.dtype).eps))  # what rounding leaves to find
+        tolerance = lax.stop_gradient(_tolerance(updates, resolve(self, "forcing", state.count), size))
         limit = self.max_cg_steps or tree.size(updates)
 
         def solve(matvec: Callable[[Any], Any], b: Any) -> tuple[Any, Array]:
@@ -144,8 +142,8 @@ class trust_region_newton(GradientTransformation):
 
     `update` needs params and `value_fn`, and uses `value` where it is given. The first `radius` and `max_radius` are
     positive, and `eta`, the least share of the promised gain with which a step is taken, lies in [0, 1/4]. A step that
-    is not taken is a zero update, and the radius shrinks. `max_cg_steps` is None for the number of parameters. State:
-    three numbers. Memory is that of `newton_cg`. The step counts as a constant for derivatives.
+    is not taken is a zero update, and the radius shrinks. `forcing`, in (0, 1), and `max_cg_steps` are those of
+    `newton_cg`, and so is the memory. State: three numbers. The step counts as a constant for derivatives.
 
     >>> import jax, jax.numpy as jnp
     >>> from gradtx.curvature.newton_cg import trust_region_newton
@@ -163,6 +161,7 @@ class trust_region_newton(GradientTransformation):
     radius: Hyper = hyper(default=1.0, gt=0)
     max_radius: Hyper = hyper(default=1000.0, gt=0)
     eta: Hyper = hyper(default=0.15, ge=0, le=0.25)
+    forcing: Hyper = hyper(default=0.5, gt=0, lt=1)
     max_cg_steps: Any = static(default=None, check=_check_steps)
 
     def init(self, params: Any) -> TrustRegionState:
@@ -177,10 +176,11 @@ class trust_region_newton(GradientTransformation):
         if not tree.size(updates):
             return updates, state._replace(count=count)
         value_fn = needed(type(self).__name__, "value_fn", updates, params, extra)
-        max_radius, eta = (lax.stop_gradient(resolve(self, name, state.count)) for name in ("max_radius", "eta"))
+        names = "max_radius", "eta", "forcing"
+        max_radius, eta, forcing = (lax.stop_gradient(resolve(self, name, state.count)) for name in names)
         updates, params, radius = lax.stop_gradient((updates, params, state.radius))
         g, size = _unit(updates)
-        tolerance = jnp.clip(jnp.sqrt(tree.norm(updates)), float(jnp.finfo(size.dtype).eps), 0.5)
+        tolerance = _tolerance(updates, forcing, size)
         # So far out that no step ends there, and near enough for products of its square.
         bound = jnp.minimum(radius / size, float(jnp.finfo(size.dtype).max) ** 0.4).astype(size.dtype)
         limit = self.max_cg_steps or tree.size(updates)
@@ -205,6 +205,11 @@ def _unit(updates: Any) -> tuple[Any, Array]:
     size = lax.stop_gradient(functools.reduce(jnp.maximum, [jnp.max(jnp.abs(x)) for x in jax.tree.leaves(g) if x.size]))
     size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
     return jax.tree.map(lambda x: x / size, g), size
+
+
+def _tolerance(updates: Any, forcing: Any, like: Array) -> Array:
+    """The residual to stop at, relative to the gradient; not below what rounding leaves to find."""
+    return jnp.maximum(jnp.minimum(forcing, jnp.sqrt(tree.norm(updates))), float(jnp.finfo(like.dtype).eps))
 
 
 def _scaled(x: Array, size: Array, like: Any) -> Array:
