@@ -193,7 +193,7 @@ def test_extreme_gradients_give_finite_updates(dtype):
 
 def test_what_is_not_finite_stays_visible():
     x = jnp.ones(2)
-    for expression in NEWTONS[:3]:
+    for expression in [*NEWTONS, "newton(damping='adaptive')"]:
         tx = make(expression)
         updates, _ = tx.update(jnp.array([jnp.nan, 1.0]), tx.init(x), x, value_fn=lambda p: jnp.sum(p**2))
         assert jnp.isnan(updates).any(), expression
@@ -333,14 +333,14 @@ def test_newton_cg_holds_a_few_vectors():
         compiled = step.lower(x, tx.init(x), x).compile()
         return compiled.memory_analysis().temp_size_in_bytes / (8 * n)
 
-    assert vectors(10_000) < 16
-    assert abs(vectors(20_000) - vectors(10_000)) < 1
+    assert vectors(10_000) < 6
+    assert abs(vectors(20_000) - vectors(10_000)) < 0.1
 
 
 @pytest.mark.heavy
 def test_newton_cg_solves_a_million_variables():
     n = 1_000_000
-    tx = newton_cg()
+    tx = newton_cg(forcing=0.1)
     x = jnp.asarray(np.random.default_rng(0).normal(size=n))
     state = tx.init(x)
 
@@ -351,8 +351,8 @@ def test_newton_cg_solves_a_million_variables():
         return gx.apply_updates(x, updates), state, jnp.abs(g).max()
 
     memory = step.lower(x, state).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 16 * 8 * n  # a matrix would have a million vectors
-    for _ in range(12):
+    assert memory.temp_size_in_bytes < 6 * 8 * n  # a matrix would have a million vectors
+    for _ in range(14):
         x, state, size = step(x, state)
     assert size < 1e-10
     np.testing.assert_allclose(x, np.full(n, np.arcsinh(0.5)), atol=1e-9)
@@ -515,6 +515,18 @@ def test_they_are_values(tx):
     assert hash(tx.replace()) == hash(tx)
     for name, value in gx.hyperparameters(tx).items():
         assert gx.hyperparameters(tx.replace(**{name: value}))[name] == value
+
+
+def test_one_step_one_call():
+    """With `value_and_step`, which hands over the function; in float32 too."""
+    for expression in NEWTONS:
+        tx = make(expression)
+        step = jax.jit(gx.value_and_step(lambda p, shift: bowl(p["x"] - shift), tx), donate_argnums=(0, 1))
+        params = {"x": jnp.full(4, 2.0, jnp.float32)}
+        state = tx.init(params)
+        for _ in range(10):
+            params, state, _ = step(params, state, jnp.float32(1))
+        np.testing.assert_allclose(params["x"], np.ones(4), rtol=1e-5)
 
 
 # --- bad calls

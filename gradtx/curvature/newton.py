@@ -112,7 +112,7 @@ class scale_by_newton(GradientTransformation):
             trial = apply_updates(params, jax.tree.map(lambda p, x: _as(-x, p), params, unravel(u)))
             value, there = _values(fn, params, trial, extra, self.hessian == "gauss_newton")
             ratio = gain_ratio(value, there, promised)
-            u = jnp.where(ratio > _ACCEPTED, u, 0)
+            u = jnp.where((ratio > _ACCEPTED) | jnp.isnan(u), u, 0)  # NaN stays visible
             damping = jnp.where(g.any(), adapted(damping, ratio), damping)
         return unravel(u), ScaleByNewtonState(count, leaf.narrow(damping, state.damping.dtype))
 

@@ -143,7 +143,8 @@ class trust_region_newton(GradientTransformation):
     `update` needs params and `value_fn`, and uses `value` where it is given. The first `radius` and `max_radius` are
     positive, and `eta`, the least share of the promised gain with which a step is taken, lies in [0, 1/4]. A step that
     is not taken is a zero update, and the radius shrinks. `forcing`, in (0, 1), and `max_cg_steps` are those of
-    `newton_cg`, and so is the memory. State: three numbers. The step counts as a constant for derivatives.
+    `newton_cg`. State: three numbers; a step holds seven vectors like the parameters beside what a product holds. It
+    counts as a constant for derivatives.
 
     >>> import jax, jax.numpy as jnp
     >>> from gradtx.curvature.newton_cg import trust_region_newton
@@ -194,7 +195,8 @@ class trust_region_newton(GradientTransformation):
         larger = jnp.where(border, jnp.minimum(2 * radius, max_radius), radius)
         radius = jnp.where(ratio < 0.25, smaller, jnp.where(ratio > 0.75, larger, radius))
         radius = leaf.narrow(radius, state.radius.dtype)
-        taken = jax.tree.map(lambda x, g: leaf.narrow(jnp.where(ratio > eta, x, 0), jnp.result_type(g)), p, updates)
+        p = jax.tree.map(lambda x: jnp.where((ratio > eta) | jnp.isnan(x), x, 0), p)  # NaN stays visible
+        taken = jax.tree.map(lambda x, g: leaf.narrow(x, jnp.result_type(g)), p, updates)
         return lax.stop_gradient((taken, TrustRegionState(count, radius, steps)))
 
 
