@@ -563,6 +563,26 @@ SCHEDULES = [
     ),
 ]
 
+_SEARCH = {
+    "reverse": "the search is a while loop, which has no reverse derivative",
+    "scope": "the search looks at the whole tree",
+    "rounding": "values are those at parameters in their own dtype",
+}
+_PAIRS = {"rounding": "differences of rounded parameters", "derivatives": "whether a pair is kept is a corner"}
+TRANSFORMATIONS += [
+    Case("scale_by_lbfgs()", unless={**_PAIRS, "scope": "it sees the whole tree"}),
+    Case("scale_by_lbfgs(2, scale_init_precond=False)", unless={**_PAIRS, "scope": "it sees the whole tree"}),
+    Case("lbfgs(0.1, linesearch=None)", unless={**_PAIRS, "scope": "it sees the whole tree"}),
+    Case("lbfgs()", optax=None, why="another line search", unless={**_PAIRS, **_SEARCH}),
+    Case("scale_by_bfgs()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}),
+    Case("bfgs()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_SEARCH, **_REAL}),
+    Case("bfgs(0.1, linesearch=None, per_leaf=True)", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}),
+    Case("scale_by_sr1()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}),
+    Case("sr1(0.1)", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_SEARCH, **_REAL}),
+    Case("scale_by_backtracking_linesearch(10)", optax=None, why="it needs a function", unless=_SEARCH),
+    Case("scale_by_zoom_linesearch(10)", optax=None, why="it needs a function", unless=_SEARCH),
+]
+
 # Few leaves and few shapes: compilation is what the tests wait for. Axes of 8 can be split over 8 devices.
 SHAPES = {"w": (8, 2), "deep": [(8,)]}
 
@@ -575,7 +595,7 @@ def draw(seed: int, dtype: Any = "float64", scale: float = 1.0) -> Any:
     )
 
 
-def extra_args(tx: Any, grads: Any) -> dict[str, Any]:
+def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
     """The extra arguments of `update` that some rule might need."""
     size = sum((jnp.sum(jnp.abs(jnp.asarray(g)).astype(float) ** 2) for g in jax.tree.leaves(grads)), 0.0)
     extra: dict[str, Any] = {"value": 2 - 1 / (1 + size)}
@@ -588,12 +608,26 @@ def extra_args(tx: Any, grads: Any) -> dict[str, Any]:
             extra["grad_fn"] = lambda p, i: jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, p, grads)
         if tx._accepts("tokens"):
             extra["tokens"] = extra["value"]
+        if _searches(tx):
+            extra |= {"value": jnp.zeros(()), "grad": grads, "value_fn": functools.partial(_bowl, grads, params)}
     return extra
+
+
+def _searches(tx: Any) -> bool:
+    """Whether there is a line search in a chain."""
+    return any(map(_searches, tx.links)) if isinstance(tx, gx.chain) else hasattr(tx, "search")
+
+
+def _bowl(grads: Any, params: Any, there: Any) -> Any:
+    """A function of the parameters `there` that is 0 at `params`, with the gradient given."""
+    away = jax.tree.map(lambda q, p: jnp.asarray(q, float) - p, there, params)
+    terms = jax.tree.map(lambda g, d: jnp.sum((jnp.conj(g) * d).real) + jnp.sum(jnp.abs(d) ** 2) / 2, grads, away)
+    return sum(jax.tree.leaves(terms), jnp.zeros(()))
 
 
 def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
     """`tx.update` with what it might need."""
-    return tx.update(grads, state, params, **extra_args(tx, grads))
+    return tx.update(grads, state, params, **extra_args(tx, grads, params))
 
 
 def trajectory(tx: Any, params: Any, grads: Any) -> Any:

@@ -226,7 +226,7 @@ def test_every_transformation_takes_the_standard_extra_arguments(case):
     tx = case.make()
     params = {"w": jnp.ones(2), "deep": jnp.ones(2)}
     extra = {"value": 1.0, "grad": params, "value_fn": lambda p: 0.0, "key": jax.random.key(0)}
-    needed = extra_args(tx, params)
+    needed = extra_args(tx, params, params)
     tx.update(params, tx.init(params), params, **{**needed, **extra})
     if "with_extra_args_support" not in case.expression:  # which takes them all
         with pytest.raises(TypeError, match="unknown extra argument 'valeu'"):

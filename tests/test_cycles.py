@@ -54,6 +54,7 @@ def test_every_step_equals_the_loop_where_numbers_are_not_whole(period, multipli
         assert np.all(np.asarray(found.left) > 0)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("period", "multiplier", "fixed"), [(1, 2, 0), (3, 2, 0), (3, 3, 0), (1000, 7, 999), (11, 40, 2), (1, 99999, 0)]
 )
@@ -85,6 +86,7 @@ def test_equal_cycles_far_out():
                 np.testing.assert_array_equal(found.left, np.float32(period - counts % period))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("schedule", "name"),
     [
@@ -113,6 +115,7 @@ def test_derivatives_are_those_of_the_curve(schedule, name):
     np.testing.assert_allclose(jax.jacrev(curve)(value), slope, rtol=1e-12)
 
 
+@pytest.mark.heavy
 def test_vmap_over_periods_and_multipliers():
     counts = np.arange(100)
     for name, values in (("period", [3, 5, 10]), ("multiplier", [1, 2, 3]), ("multiplier", [1.0, 1.5, 2.0])):
@@ -128,6 +131,7 @@ def test_arrays_that_cannot_be_checked_still_end():
         jax.jit(lambda p, m: gx.cosine_restarts_schedule(1.0, p, m)(counts))(period, multiplier)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("period", "multiplier", "warmup", "gamma"), [(5, 2, 2, 0.5), (4, 1, 0, 0.9), (9, 3, 8, 1.0)])
 def test_restarts_with_warmup(period, multiplier, warmup, gamma):
     index, position, left, length = walk(300, period, multiplier, warmup)

@@ -161,6 +161,7 @@ def test_galore_leaves_what_is_no_matrix():
     assert (updates["t"] == 2).all()
 
 
+@pytest.mark.heavy
 def test_sophia_takes_the_hessian_diagonal():
     """Parity with optax's whole, whose estimator is made to return the same diagonal."""
     diagonal = jax.tree.map(lambda g: jnp.abs(g) + 0.1, jax.tree.map(lambda g: g[1], GRADS))

@@ -15,6 +15,7 @@ GRADS = jax.tree.map(lambda *x: jnp.stack(x), *(draw(i, scale=10.0**-i) for i in
 PARAMS = draw(9)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("bound", [0.1, 1.0, 100.0])
 def test_clipping_is_that_of_optax(bound):
     close(
@@ -48,6 +49,7 @@ def test_noise_is_that_of_optax(case):
     close(run(case.make()), run(theirs), rtol=1e-12)
 
 
+@pytest.mark.heavy
 def test_states_keep_their_kind_and_schedules_are_read():
     tx = gx.dpsgd(0.1, gx.linear_schedule(1.0, 0.5, 2), noise_multiplier=0.0, seed=3, momentum=0.9)
     grads = jax.tree.map(lambda g: 1e3 * g.astype("bfloat16"), GRADS)

@@ -12,6 +12,7 @@ from tests.cases import SCHEDULES, finite
 BIG = 2**24
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("x64", [False, True])
 def test_neighbouring_large_steps_differ(x64):
     with jax.enable_x64(x64):
@@ -135,6 +136,7 @@ def test_warmup_and_stable_phase_add_up_exactly(traced):
         np.testing.assert_array_equal(run(schedule, counts), 8.0 - np.arange(9))
 
 
+@pytest.mark.heavy
 def test_the_transformer_schedule():
     width, warmup = 512, 40
     schedule = gx.inverse_sqrt_schedule(0.0, (width * warmup) ** -0.5, warmup)
@@ -163,6 +165,7 @@ def test_exponential_and_optimal_rates():
     np.testing.assert_allclose(gx.optimal_constant_rate(3.0, 2.0, 50)(t), 3 / (2 * np.sqrt(50)), rtol=1e-15)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("steps", range(4, 60, 5))
 def test_onecycle_at_every_length(steps):
     """The ends of the phases are rounded down as optax rounds them."""
@@ -201,6 +204,7 @@ def test_factors_see_one_integer_step_and_may_be_constant():
     assert float(tenths(jnp.asarray(1, jnp.int32))) == 0.1
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("schedule", "name"),
     [
@@ -231,6 +235,7 @@ def test_vmap_over_lengths_equals_a_loop(schedule, name, dtype):
         np.testing.assert_allclose(curves, loop, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.heavy
 def test_vmap_over_boundaries():
     counts = np.arange(12)
     for build in (

@@ -117,6 +117,7 @@ def test_large_steps(expression):
         assert (values >= 0).all()
 
 
+@pytest.mark.heavy
 def test_neighbouring_large_steps():
     with jax.enable_x64(False):
         big = 2**24
@@ -167,6 +168,7 @@ def test_lengths_may_be_arrays(make):
     np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-17)
 
 
+@pytest.mark.heavy
 def test_derivatives_by_numbers():
     def value(lr, gamma, steps):
         pieces = [lr_scheduler.ExponentialLR(lr, gamma), lr_scheduler.LinearLR(lr, 0.5, 1.0, steps)]
@@ -196,6 +198,7 @@ def test_the_rate_may_stand_for_the_one_that_cycles():
     np.testing.assert_array_equal(a(T), b(T))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("within", "alone"),
     [

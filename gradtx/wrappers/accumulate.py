@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
 from gradtx import checks, leaf, tree
 from gradtx.core.branch import alike, branch
@@ -36,9 +37,13 @@ class _MeanState(NamedTuple):
 
 
 class _mean(Elementwise, state=_MeanState, takes=("weight",)):
-    """The weighted mean of the updates, or their sum, in the state; a weight of 0 leaves it as it is."""
+    """The weighted mean of the updates, or their sum, in the state; a weight of 0 leaves it as it is.
+
+    Without `all_count` a weight may be 0, and what has none may be no number. The updates stay as they are.
+    """
 
     use_grad_mean: bool = flag(default=True)
+    all_count: bool = flag(default=True)
     accumulator_dtype: Any = dtype(default=None)
 
     def init_leaf(self, p: Array) -> tuple[Array]:
@@ -56,16 +61,15 @@ class _mean(Elementwise, state=_MeanState, takes=("weight",)):
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         of_old, of_new = shared
-        # Where, and not a product by 0: what has no weight may be no number.
-        mean = jnp.where(of_old > 0, slots[0] * of_old, 0) + jnp.where(of_new > 0, g * of_new, 0)
-        return jnp.zeros_like(g), (mean,)
+        new = g * of_new if self.all_count else jnp.where(of_new > 0, g * of_new, 0)
+        return g, (jnp.where(of_old > 0, slots[0] * of_old, 0) + new,)
 
 
 @reports("mini_step", "gradient_step")
 class MultiStepsState(NamedTuple):
     """Micro-batches since the last step, steps, the mean and its weight, what the skip function said, the inner state.
 
-    With k = 1 there is no mean to keep: `acc_grads` and `acc_weight` are ().
+    Where `acc_weight` is 0, after a step, nothing is read from `acc_grads`. With k = 1 both are (): there is no mean.
     """
 
     mini_step: Array
@@ -143,23 +147,25 @@ class accumulate(Wrapper, state=MultiStepsState):
         info = alike("accumulate", info, state.skip_state)
         steps = jnp.where(skip, state.mini_step, counted(state.mini_step))
         emit = ~skip & (steps >= self._steps(state.gradient_step))
-        mean, out, kept, weight = updates, updates, (), ()
+        mean, weight = updates, ()
         if self.every != 1:
             before = _MeanState(state.mini_step, state.acc_grads, state.acc_weight)
             given = {"weight": jnp.where(skip, 0, self._weight(extra))}
-            out, (after,) = run_update((self._mean(),), updates, (before,), params, given)
-            mean = kept = after.mean
-            weight = jnp.where(emit, 0, after.weight)
+            _, (after,) = run_update((self._mean(),), updates, (before,), params, given)
+            mean, weight = after.mean, jnp.where(emit, 0, after.weight)
         extra = {**extra, "grad": mean} if "grad" in extra else extra
         if self.every == 1 and self.should_skip_update_fn is None:
             out, inner_state = self._inner_update(updates, state.inner_state, params, extra)
         else:
-            out, inner_state = branch(
+            # The update takes the mean's place: where nothing is done no buffer is copied or filled with zeros.
+            held, inner_state = branch(
                 "accumulate",
                 emit,
                 lambda: self._inner_update(mean, state.inner_state, params, extra),
-                lambda: (tree.zeros_like(out), state.inner_state),
+                lambda: (_as_wide(mean, updates), state.inner_state),
             )
+            out, mean = _if(emit, held, updates), alike("accumulate", held, mean)
+        kept = () if self.every == 1 else mean
         done = jnp.where(emit, counted(state.gradient_step), state.gradient_step)
         return out, MultiStepsState(jnp.where(emit, 0, steps), done, kept, weight, info, inner_state)
 
@@ -172,7 +178,8 @@ class accumulate(Wrapper, state=MultiStepsState):
         return self
 
     def _mean(self) -> _mean:
-        return _mean(self.use_grad_mean, self.accumulator_dtype)
+        all_count = self.weight is None and self.should_skip_update_fn is None
+        return _mean(self.use_grad_mean, all_count, self.accumulator_dtype)
 
     def _steps(self, gradient_step: Array) -> Any:
         return self.every(gradient_step) if callable(self.every) else self.every
@@ -197,6 +204,18 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     def _accepts(self, name: str) -> bool:
         return name == self.weight or super()._accepts(name)
+
+
+def _as_wide(mean: Any, updates: Any) -> Any:
+    """The mean in a dtype that holds the updates, too."""
+    return jax.tree.map(lambda m, u: m.astype(jnp.promote_types(m.dtype, jnp.result_type(u))), mean, updates)
+
+
+def _if(emit: Any, held: Any, updates: Any) -> Any:
+    """What is held, in the dtypes of the updates, or zeros."""
+    if not isinstance(emit, Tracer):
+        return alike("accumulate", held, updates) if emit else tree.zeros_like(updates)
+    return jax.tree.map(lambda h, u: leaf.narrow(jnp.where(emit, h, 0), jnp.result_type(u)), held, updates)
 
 
 def MultiSteps(  # noqa: N802  (its name in optax)
