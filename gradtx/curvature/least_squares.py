@@ -100,10 +100,16 @@ def least_squares(
     >>> y = jnp.array([2.0, 1.2, 0.7, 0.45])
     >>> result = least_squares(lambda p: p["size"] * jnp.exp(-p["rate"] * t) - y, {"size": 1.0, "rate": 0.0})
     >>> print(f"{result.params['size']:.3f} {result.params['rate']:.3f}")
-    1.998 0.512
+    1.998 0.511
     >>> result.message
     'The gradient is as small as was asked for.'
     """
+    maxiter = _check(residual_fn, x0, method, tol, maxiter, jac)
+    return _solve(residual_fn, x0, tol, maxiter, method == "gauss_newton", jac, geodesic and jac == "forward")
+
+
+def _check(residual_fn: Any, x0: Any, method: str, tol: Any, maxiter: Any, jac: str) -> int:
+    """`maxiter` as an int; raises for what `least_squares` cannot take."""
     who = "least_squares"
     if not callable(residual_fn):
         raise TypeError(f"{who}: residual_fn must be a function of the parameters, got {checks.shown(residual_fn)}.")
@@ -120,7 +126,7 @@ def least_squares(
     shapes = jax.tree.leaves(jax.eval_shape(residual_fn, x0))
     if not tree.size(shapes):
         raise ValueError(f"{who}: residual_fn returns no entry. Let it return the array of what shall be zero.")
-    return _solve(residual_fn, x0, tol, maxiter, method == "gauss_newton", jac, geodesic and jac == "forward")
+    return maxiter
 
 
 class _Point(NamedTuple):
