@@ -133,6 +133,17 @@ from gradtx.curvature.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
 from gradtx.curvature.bfgs import BFGSState, bfgs, scale_by_bfgs, scale_by_sr1, sr1
 from gradtx.curvature.minimize import minimize
 from gradtx.curvature.result import Result, Status
+from gradtx.curvature.products import fisher_vp, gauss_newton_vp, hessian, hessian_diag, hutchinson_diag, hvp
+from gradtx.curvature.newton import ScaleByNewtonState, newton, scale_by_newton
+from gradtx.curvature.newton_cg import (
+    ScaleByNewtonCGState,
+    TrustRegionState,
+    newton_cg,
+    scale_by_newton_cg,
+    trust_region_newton,
+)
+from gradtx.curvature.hessian_diag import ScaleByAdaHessianState, adahessian, scale_by_adahessian, scale_by_hessian_diag
+from gradtx.curvature.least_squares import least_squares
 
 # Wrappers
 from gradtx.core.layout import SplitRealAndImaginaryArrays, flatten, split_real_and_imaginary, with_extra_args_support
@@ -414,6 +425,25 @@ __all__ = [
     "minimize",
     "Result",
     "Status",
+    "fisher_vp",
+    "gauss_newton_vp",
+    "hessian",
+    "hessian_diag",
+    "hutchinson_diag",
+    "hvp",
+    "ScaleByNewtonState",
+    "newton",
+    "scale_by_newton",
+    "ScaleByNewtonCGState",
+    "TrustRegionState",
+    "newton_cg",
+    "scale_by_newton_cg",
+    "trust_region_newton",
+    "ScaleByAdaHessianState",
+    "adahessian",
+    "scale_by_adahessian",
+    "scale_by_hessian_diag",
+    "least_squares",
     # Wrappers
     "SplitRealAndImaginaryArrays",
     "flatten",

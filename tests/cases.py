@@ -567,20 +567,52 @@ _SEARCH = {
     "reverse": "the search is a while loop, which has no reverse derivative",
     "scope": "the search looks at the whole tree",
     "rounding": "values are those at parameters in their own dtype",
+    "finite": "what is known of a search is infinite before it has seen a point",
 }
+_POSITIVE = "optax keeps pairs without positive curvature, too; see tests/test_quasi_newton.py"
 _PAIRS = {"rounding": "differences of rounded parameters", "derivatives": "whether a pair is kept is a corner"}
 TRANSFORMATIONS += [
-    Case("scale_by_lbfgs()", unless={**_PAIRS, "scope": "it sees the whole tree"}),
-    Case("scale_by_lbfgs(2, scale_init_precond=False)", unless={**_PAIRS, "scope": "it sees the whole tree"}),
-    Case("lbfgs(0.1, linesearch=None)", unless={**_PAIRS, "scope": "it sees the whole tree"}),
+    Case("scale_by_lbfgs()", optax=None, why=_POSITIVE, unless={**_PAIRS, "scope": "it sees the whole tree"}),
+    Case(
+        "scale_by_lbfgs(2, scale_init_precond=False)",
+        optax=None,
+        why=_POSITIVE,
+        unless={**_PAIRS, "scope": "it sees the whole tree"},
+    ),
+    Case(
+        "lbfgs(0.1, linesearch=None)", optax=None, why=_POSITIVE, unless={**_PAIRS, "scope": "it sees the whole tree"}
+    ),
     Case("lbfgs()", optax=None, why="another line search", unless={**_PAIRS, **_SEARCH}),
     Case("scale_by_bfgs()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}),
     Case("bfgs()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_SEARCH, **_REAL}),
     Case("bfgs(0.1, linesearch=None, per_leaf=True)", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}),
-    Case("scale_by_sr1()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}),
-    Case("sr1(0.1)", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_SEARCH, **_REAL}),
+    Case(
+        "scale_by_sr1()",
+        optax=None,
+        why=_NO_OPTAX,
+        unless={**_PAIRS, **_REAL, "finite": "its denominators leave the range where the squares of gradients do"},
+    ),
+    Case("sr1(0.5)", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_SEARCH, **_REAL}),
     Case("scale_by_backtracking_linesearch(10)", optax=None, why="it needs a function", unless=_SEARCH),
     Case("scale_by_zoom_linesearch(10)", optax=None, why="it needs a function", unless=_SEARCH),
+]
+
+_WHOLE = {**_REAL, "rotation": "real parameters only", "scope": "the Hessian is that of the whole tree"}
+TRANSFORMATIONS += [
+    Case("newton()", optax=None, why=_NO_OPTAX, unless=_WHOLE),
+    Case("newton(0.5, hessian='absolute', damping=0.1)", optax=None, why=_NO_OPTAX, unless=_WHOLE),
+    Case("scale_by_newton()", optax=None, why=_NO_OPTAX, unless=_WHOLE),
+    Case("newton_cg()", optax=None, why=_NO_OPTAX, unless={**_AT_PARAMS, **_WHOLE}),
+    Case("scale_by_newton_cg()", optax=None, why=_NO_OPTAX, unless={**_AT_PARAMS, **_WHOLE}),
+    Case(
+        "trust_region_newton()",
+        optax=None,
+        why=_NO_OPTAX,
+        unless={**_AT_PARAMS, **_WHOLE, "derivatives": "the step counts as a constant"},
+    ),
+    Case("scale_by_hessian_diag()", optax=None, why=_NO_OPTAX),
+    Case("scale_by_adahessian()", optax=None, why=_NO_OPTAX),
+    Case("adahessian(0.1)", optax=None, why=_NO_OPTAX),
 ]
 
 # Few leaves and few shapes: compilation is what the tests wait for. Axes of 8 can be split over 8 devices.
@@ -614,13 +646,15 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
 
 
 def _searches(tx: Any) -> bool:
-    """Whether there is a line search in a chain."""
-    return any(map(_searches, tx.links)) if isinstance(tx, gx.chain) else hasattr(tx, "search")
+    """Whether something in a chain needs the function itself."""
+    if isinstance(tx, gx.chain):
+        return any(map(_searches, tx.links))
+    return type(tx).__module__.startswith("gradtx.curvature.") and not isinstance(tx, gx.Elementwise)
 
 
 def _bowl(grads: Any, params: Any, there: Any) -> Any:
     """A function of the parameters `there` that is 0 at `params`, with the gradient given."""
-    away = jax.tree.map(lambda q, p: jnp.asarray(q, float) - p, there, params)
+    away = jax.tree.map(lambda q, p: jnp.asarray(q) - p, there, params)
     terms = jax.tree.map(lambda g, d: jnp.sum((jnp.conj(g) * d).real) + jnp.sum(jnp.abs(d) ** 2) / 2, grads, away)
     return sum(jax.tree.leaves(terms), jnp.zeros(()))
 

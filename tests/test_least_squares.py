@@ -53,6 +53,7 @@ def test_models_have_the_certified_sums_of_squares():
         assert problem.digits_of_sum(r @ r / 2) > 9 or problem.name == "Lanczos1", problem.name
 
 
+@pytest.mark.heavy
 def test_levenberg_marquardt_fits_all_54_starts_of_nist():
     """None fails. The hard ones: BoxBOD 1 would leap to where its curve is flat if no step were refused for its bend;
     Mgh10 1 follows a canyon for hundreds of steps; Bennett5 and Lanczos have Jacobians that are singular to 1e-6.
@@ -63,6 +64,7 @@ def test_levenberg_marquardt_fits_all_54_starts_of_nist():
     assert np.all(results.status == Status.converged)
 
 
+@pytest.mark.heavy
 def test_sums_of_squares_of_nist():
     """Those of Lanczos1 are rounding errors of the data, 1e-25."""
     results = certified()
@@ -71,6 +73,7 @@ def test_sums_of_squares_of_nist():
 
 
 @pytest.mark.parametrize("name", ["Misra1a", "Rat43", "Thurber"])
+@pytest.mark.heavy
 def test_units_do_not_matter(name):
     """Parameters in other units take the same steps: badly scaled problems neither stop early nor run on."""
     problem = nist.PROBLEMS[name]

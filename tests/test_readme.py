@@ -23,7 +23,9 @@ def run(page):
     return names
 
 
-@pytest.mark.parametrize("page", [PAGES[0], *(pytest.param(p, marks=pytest.mark.heavy) for p in PAGES[1:])], ids=str)
+@pytest.mark.parametrize(
+    "page", [PAGES[0], *(pytest.param(p, marks=pytest.mark.heavy) for p in PAGES[1:])], ids=lambda p: p.name
+)
 def test_the_snippets_run(page, capsys):
     names = run(page)
     assert capsys.readouterr().out.strip()

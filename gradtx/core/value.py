@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -275,6 +276,8 @@ def show(x: Any) -> str:
         return checks.shown(x)
     if inspect.isfunction(x) and x.__module__.startswith("gradtx."):
         return f"tree.{x.__name__}" if x.__module__ == "gradtx.tree" else x.__name__
+    if type(x) is float and math.isinf(x):
+        return f"float('{x}')"
     if type(x) is dict:
         return "{" + ", ".join(f"{key!r}: {show(value)}" for key, value in x.items()) + "}"
     if type(x) is tuple:

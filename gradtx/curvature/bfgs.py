@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.layout import flatten
@@ -60,7 +60,7 @@ class _Dense(Layerwise, state=BFGSState, needs=("params",), real=True):
         fresh = jnp.where(sy > 0, leaf.ratio(sy, yy), 1)
         base = jnp.where(shared == 2, fresh * jnp.eye(s.size, dtype=inverse.dtype), inverse)
         new = jnp.where(shared > 1, self.updated(base, s, y), inverse)
-        first = jnp.minimum(1, 1 / jnp.maximum(jnp.linalg.norm(g), jnp.finfo(g.dtype).tiny))
+        first = 1 / jnp.maximum(tree.norm(g), 1)
         direction = (new @ g.ravel()).reshape(g.shape)
         return jnp.where(shared > 1, direction, g * first), (p, g, new)
 
@@ -82,7 +82,7 @@ class scale_by_bfgs(_Dense):
 
     def updated(self, inverse: Array, s: Array, y: Array) -> Array:
         sy = s @ y
-        kept = sy > jnp.finfo(s.dtype).eps * jnp.linalg.norm(s) * jnp.linalg.norm(y)
+        kept = sy > jnp.finfo(s.dtype).eps * tree.norm(s) * tree.norm(y)
         rho = 1 / jnp.where(kept, sy, 1)
         hy = inverse @ y
         outer = jnp.outer(s, hy)
@@ -108,7 +108,7 @@ class scale_by_sr1(_Dense):
     def updated(self, inverse: Array, s: Array, y: Array) -> Array:
         v = s - inverse @ y
         vy = v @ y
-        kept = jnp.abs(vy) > self.skip_rtol * jnp.linalg.norm(v) * jnp.linalg.norm(y)
+        kept = jnp.abs(vy) > self.skip_rtol * tree.norm(v) * tree.norm(y)
         return jnp.where(kept, inverse + jnp.outer(v, v) / jnp.where(kept, vy, 1), inverse)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:

@@ -152,7 +152,7 @@ def _step(updates: Any, state: ScaleByLBFGSState, params: Any, scaled: bool) -> 
 
     q, alphas = lax.scan(down, g, newest_first)
     if scaled:
-        first = jnp.minimum(1, 1 / jnp.maximum(tree.norm(g), jnp.finfo(alphas.dtype).tiny))
+        first = 1 / jnp.maximum(tree.norm(g), 1)
         gamma = jnp.where(state.pairs > 0, state.identity_scale, first.astype(state.identity_scale.dtype))
         q = jax.tree.map(lambda x: x * gamma.astype(leaf.compute_dtype(x.dtype)), q)
     r, _ = lax.scan(up, q, (newest_first, alphas), reverse=True)

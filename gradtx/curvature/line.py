@@ -47,11 +47,12 @@ class Conditions(NamedTuple):
             slopes = point.slope - (2 * self.slope_rtol - 1) * self.start.slope
             values = point.value - self.start.value - self.approx_dec_rtol * jnp.abs(self.start.value)
             error = jnp.minimum(error, jnp.maximum(slopes, values))
-        return _positive(error)
+        return _positive(error).astype(point.value.dtype)
 
     def curvature_error(self, point: Point) -> Array:
         """By how much the strong curvature condition is missed."""
-        return _positive(jnp.abs(point.slope) - self.curv_rtol * jnp.abs(self.start.slope))
+        error = jnp.abs(point.slope) - self.curv_rtol * jnp.abs(self.start.slope)
+        return _positive(error).astype(point.value.dtype)
 
 
 def _positive(error: Array) -> Array:
@@ -65,7 +66,7 @@ def along(value_fn: Callable[[Any], Any], params: Any, updates: Any, dtype: Any)
         there = jax.tree.map(lambda p, u: leaf.narrow(_moved(p, step, u), jnp.result_type(p)), params, updates)
         value, grad = jax.value_and_grad(value_fn)(there)
         grad = jax.tree.map(lambda g: jnp.conj(g) if jnp.iscomplexobj(g) else g, grad)
-        return Point(step, value.astype(dtype), tree.vdot(grad, updates).astype(dtype)), grad
+        return Point(step, jnp.asarray(value).astype(dtype), tree.vdot(grad, updates).astype(dtype)), grad
 
     return look
 

@@ -28,7 +28,12 @@ __all__ = ["Linesearch", "LinesearchInfo", "LinesearchState", "value_and_grad_fr
 
 
 class LinesearchInfo(NamedTuple):
-    """How a search ended: points looked at, by how much the conditions are missed, whether no step was found."""
+    """How a search ended: points looked at, by how much the conditions are missed, whether no step was found.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.scale_by_zoom_linesearch(20).init(jnp.zeros(2)).info.failed)
+    False
+    """
 
     num_linesearch_steps: Array
     decrease_error: Array
@@ -57,7 +62,7 @@ class Linesearch(GradientTransformation):
 
     def init(self, params: Any) -> LinesearchState:
         checks.floating(type(self).__name__, "params", params, jax.tree.leaves(params))
-        grad = jax.tree.map(jnp.zeros_like, params) if self.keeps_grad else ()
+        grad = jax.tree.map(leaf.full, params) if self.keeps_grad else ()
         one, inf = tree.number(params, 1.0), tree.number(params, jnp.inf)
         zero = jnp.zeros((), jnp.int32)
         return LinesearchState(zero, one, inf, grad, LinesearchInfo(zero + 0, inf + 0, inf + 0, jnp.array(False)))
@@ -66,9 +71,9 @@ class Linesearch(GradientTransformation):
         self._check_extra(extra)
         self._check_state(state, LinesearchState)
         who = type(self).__name__
-        for name in ("value", "grad", "value_fn"):
-            if extra.get(name) is None or params is None:
-                missing = "params" if params is None else name
+        given = {**extra, "params": params}
+        for missing in ("params", "value", "grad", "value_fn"):
+            if given.get(missing) is None and jax.tree.leaves(updates):
                 raise ValueError(
                     f"{who}.update needs `{missing}`, which is missing: call tx.update(grads, state, params, "
                     "value=value, grad=grads, value_fn=loss), or use gx.value_and_step."
@@ -79,10 +84,12 @@ class Linesearch(GradientTransformation):
         start = Point(jnp.zeros((), dtype), value, slope)
         look = along(extra["value_fn"], params, updates, dtype)
         now = self._filled(self._dynamic, [resolve(self, name, state.count) for name in self._dynamic])
-        point, grad, info = now.search(start, extra["grad"], look, state)
+        grad = jax.tree.map(lambda g, p: jnp.asarray(g).astype(jnp.result_type(p)), extra["grad"], params)
+        point, grad, info = now.search(start, grad, look, state)
         step = point.step
         scaled = jax.tree.map(lambda u: leaf.narrow(_times(u, step), jnp.result_type(u)), updates)
-        return scaled, LinesearchState(counted(state.count), step, point.value, grad, info)
+        kept = jax.tree.map(leaf.widen, grad)
+        return scaled, LinesearchState(counted(state.count), step, point.value, kept, info)
 
     def search(
         self, start: Point, grad: Any, look: Callable[[Array], tuple[Point, Any]], state: LinesearchState
@@ -133,6 +140,6 @@ def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., Any
 
         like = jax.eval_shape(anew)
         known = jax.tree.map(lambda x, y: x.astype(y.dtype), (part.value, part.grad), like)
-        return branch("value_and_grad_from_state", jnp.isfinite(part.value), lambda: known, anew)
+        return branch("value_and_grad_from_state", ~jnp.isfinite(part.value), anew, lambda: known)
 
     return value_and_grad

@@ -134,7 +134,8 @@ def _seen(state: Any, params: Any, look: Any) -> tuple[Array, Any, Any, Any]:
     failed = functools.reduce(jnp.logical_or, [part.info.failed for part in searches], jnp.array(False))
     tried = sum((part.info.num_linesearch_steps for part in searches), jnp.zeros((), jnp.int32))
     if len(searches) == 1 and jax.tree.leaves(searches[0].grad):
-        return searches[0].value, searches[0].grad, tried, failed
+        grad = jax.tree.map(lambda g, p: g.astype(p.dtype), searches[0].grad, params)
+        return searches[0].value, grad, tried, failed
     return *look(params), tried + 1, failed
 
 

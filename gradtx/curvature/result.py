@@ -12,7 +12,12 @@ __all__ = ["Result", "Status"]
 
 
 class Status(enum.IntEnum):
-    """Why a solver stopped."""
+    """Why a solver stopped.
+
+    >>> import gradtx as gx
+    >>> gx.Status(1).name
+    'maxiter'
+    """
 
     converged = 0
     maxiter = 1
@@ -36,6 +41,11 @@ class Result(NamedTuple):
 
     `value` and `grad_norm` are those at `params`; `steps` counts iterations, `evaluations` those of the function (a
     gradient that comes with one is not counted again); `status` is a `Status` as an int32.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> result = gx.minimize(lambda x: jnp.sum((x - 1.0) ** 2), jnp.zeros(3))
+    >>> print(result.steps, result.message)
+    2 The gradient is as small as was asked for.
     """
 
     params: Any

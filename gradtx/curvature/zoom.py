@@ -6,14 +6,15 @@ Wright, 2006, "Numerical Optimization", algorithms 3.5 and 3.6). A bracket that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.core.hyper import Hyper, Number, hyper, number
-from gradtx.core.value import choice, integer
+from gradtx.core.hyper import Hyper, Limits, hyper
+from gradtx.core.value import choice, field, integer, static
 from gradtx.curvature.line import Conditions, Point
 from gradtx.curvature.linesearch import Linesearch, LinesearchInfo, LinesearchState, where
 
@@ -36,12 +37,20 @@ class _Zoom(NamedTuple):
     done: Array
 
 
+def _or_infinite(who: str, name: str, value: Any) -> Any:
+    return Limits(gt=0, infinite=True).check(who, name, math.inf if value is None else value)
+
+
+def _check_rtol(who: str, name: str, value: Any) -> Any:
+    return Limits(ge=0).check(who, name, value, schedules=False, optional=True)
+
+
 class scale_by_zoom_linesearch(Linesearch):
     """The update, as long as the strong Wolfe conditions ask.
 
     Args:
       max_linesearch_steps: points to look at, at most.
-      max_learning_rate: the longest step, or None.
+      max_learning_rate: the longest step; None, like infinity, for none.
       tol: by how much the conditions may be missed.
       increase_factor: of a step that is too short.
       slope_rtol, curv_rtol: c1 and c2.
@@ -60,12 +69,12 @@ class scale_by_zoom_linesearch(Linesearch):
     """
 
     max_linesearch_steps: int = integer(ge=1)
-    max_learning_rate: Number = number(default=None, optional=True, gt=0)
+    max_learning_rate: Hyper = field(_or_infinite, dynamic=True, default=math.inf)
     tol: Hyper = hyper(default=0.0, ge=0)
     increase_factor: Hyper = hyper(default=2.0, gt=1)
     slope_rtol: Hyper = hyper(default=1e-4, gt=0, lt=0.5)
     curv_rtol: Hyper = hyper(default=0.9, gt=0, lt=1)
-    approx_dec_rtol: Number = number(default=1e-6, optional=True, ge=0)
+    approx_dec_rtol: float | None = static(default=1e-6, check=_check_rtol)
     stepsize_precision: Hyper = hyper(default=1e-5, ge=0)
     initial_guess_strategy: str = choice(default="keep", options=("one", "keep"))
 
@@ -74,7 +83,7 @@ class scale_by_zoom_linesearch(Linesearch):
     ) -> tuple[Point, Any, LinesearchInfo]:
         dtype = start.step.dtype
         conditions = Conditions(start, self.slope_rtol, self.curv_rtol, self.approx_dec_rtol)
-        longest = jnp.asarray(jnp.inf if self.max_learning_rate is None else self.max_learning_rate, dtype)
+        longest = jnp.asarray(self.max_learning_rate, dtype)
         keep = (state.learning_rate > 0) & (self.initial_guess_strategy == "keep")
         first = jnp.minimum(jnp.where(keep, state.learning_rate, 1), longest).astype(dtype)
         inf, no = jnp.full((), jnp.inf, dtype), jnp.array(False)

@@ -15,7 +15,7 @@ WITH_HYPERS = [case for case in TRANSFORMATIONS if gx.hyperparameters(case.make(
 
 def numbers(tx):
     """The dotted names of the hyperparameters that are numbers, and other values for them."""
-    known = {name: x for name, x in gx.hyperparameters(tx).items() if not isinstance(x, gx.Schedule)}
+    known = {name: x for name, x in gx.hyperparameters(tx).items() if not isinstance(x, gx.Schedule) and np.isfinite(x)}
     return {name: 0.9 * x if x else 0.05 for name, x in known.items()}
 
 

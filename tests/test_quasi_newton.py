@@ -1,0 +1,175 @@
+"""Line searches, quasi-Newton methods and `minimize`: what they promise on functions that are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gradtx as gx
+from tests.cases import close
+
+
+def rosenbrock(x):
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def beale(x):
+    return sum((c - x[0] + x[0] * x[1] ** (i + 1)) ** 2 for i, c in enumerate((1.5, 2.25, 2.625)))
+
+
+SPREAD = jnp.geomspace(0.1, 10.0, 6)
+
+
+def quadratic(x):
+    return jnp.sum(SPREAD * x**2) / 2
+
+
+def test_directions_are_those_of_optax_where_the_curvature_is_positive():
+    for settings in ((10, True), (3, True), (3, False)):
+        ours, theirs = gx.scale_by_lbfgs(*settings), optax.scale_by_lbfgs(*settings)
+
+        def run(tx):
+            def step(carry, _):
+                x, state = carry
+                updates, state = tx.update(jax.grad(quadratic)(x), state, x)
+                return (x - 0.1 * updates, state), updates
+
+            x = jnp.arange(1.0, 7.0)
+            return jax.lax.scan(step, (x, tx.init(x)), length=15)[1]
+
+        with jax.numpy_rank_promotion("allow"):
+            np.testing.assert_allclose(run(ours), run(theirs), rtol=1e-9)
+
+
+def test_a_step_along_negative_curvature_keeps_the_direction_downhill():
+    tx = gx.scale_by_lbfgs()
+    points = [jnp.array([1.0, 1.0]), jnp.array([2.0, 1.0])]
+    state = tx.init(points[0])
+    for x in points:
+        g = jnp.array([-x[0], x[1]])  # curvature -1 along the first axis
+        direction, state = tx.update(g, state, x)
+    assert state.pairs == 0
+    assert direction @ g > 0
+
+
+@pytest.mark.parametrize("search", [gx.scale_by_zoom_linesearch(30), gx.scale_by_backtracking_linesearch(60)], ids=str)
+def test_a_search_fulfils_its_conditions(search):
+    for scale in (1e-3, 1.0, 1e3):
+        x = jnp.array([-1.2, 1.0])
+        value, grad = jax.value_and_grad(rosenbrock)(x)
+        updates = -scale * grad
+        step, state = search.update(updates, search.init(x), x, value=value, grad=grad, value_fn=rosenbrock)
+        new, slope = jax.value_and_grad(rosenbrock)(x + step)
+        assert not state.info.failed
+        assert new <= value + 1e-4 * state.learning_rate * (updates @ grad)
+        if isinstance(search, gx.scale_by_zoom_linesearch):
+            assert abs(slope @ updates) <= 0.9 * abs(grad @ updates)
+            close((state.value, state.grad), (new, slope), rtol=1e-9)
+
+
+def test_a_search_that_cannot_go_down_stays_and_says_so():
+    x = jnp.array([1.0, 2.0])
+    value, grad = jax.value_and_grad(quadratic_of_two)(x)
+    for search in (gx.scale_by_zoom_linesearch(10), gx.scale_by_backtracking_linesearch(10)):
+        step, state = search.update(grad, search.init(x), x, value=value, grad=grad, value_fn=quadratic_of_two)
+        assert state.info.failed
+        np.testing.assert_array_equal(step, jnp.zeros(2))
+
+
+def quadratic_of_two(x):
+    return jnp.sum(x**2)
+
+
+def test_a_search_steps_back_from_where_the_function_is_not_finite():
+    def log_barrier(x):
+        return x[0] - jnp.log(x[0])
+
+    result = gx.minimize(log_barrier, jnp.array([1e-3]), gx.lbfgs())
+    np.testing.assert_allclose(result.params, 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", [gx.lbfgs(), gx.bfgs(), gx.sr1()], ids=["lbfgs", "bfgs", "sr1"])
+@pytest.mark.parametrize("function", [rosenbrock, beale, quadratic], ids=lambda f: f.__name__)
+def test_minima_are_found(method, function):
+    start = {rosenbrock: [-1.2, 1.0, -0.5, 2.0], beale: [0.0, 0.0], quadratic: np.arange(1.0, 7.0)}[function]
+    result = gx.minimize(function, jnp.asarray(start), method)
+    assert result.status == gx.Status.converged, result.message
+    assert result.grad_norm <= 1e-8
+    assert result.value <= 1e-15
+    assert result.steps < 100
+
+
+def test_starts_in_a_batch_are_starts_one_by_one():
+    starts = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2)))
+    batch = jax.vmap(lambda x: gx.minimize(rosenbrock, x))(starts)
+    for i, x in enumerate(starts):
+        one = gx.minimize(rosenbrock, x)
+        np.testing.assert_allclose(batch.params[i], one.params, rtol=1e-6)
+    assert batch.message == [gx.minimize(rosenbrock, starts[0]).message] * 4
+
+
+def test_every_way_to_end():
+    x = jnp.array([-1.2, 1.0])
+    assert gx.minimize(rosenbrock, x, maxiter=3).status == gx.Status.maxiter
+    assert gx.minimize(lambda x: jnp.sum(jnp.log(x)), x).status == gx.Status.not_finite
+    assert gx.minimize(quadratic_of_two, jnp.zeros(2)).steps == 0
+    kink = gx.minimize(lambda x: jnp.sum(jnp.abs(x)), jnp.array([1.0, -3.0]))
+    assert kink.status in (gx.Status.linesearch_failed, gx.Status.stalled, gx.Status.converged)
+    never_worse = gx.minimize(rosenbrock, x, gx.sgd(1.0), maxiter=20)
+    assert never_worse.value <= rosenbrock(x)
+    still = gx.minimize(quadratic_of_two, jnp.ones(2), gx.set_to_zero())
+    assert still.status == gx.Status.stalled
+    assert all(isinstance(status.name, str) for status in gx.Status)
+
+
+def test_trees_callbacks_and_aux():
+    seen = []
+
+    def loss(params):
+        return jnp.sum((params["a"] - 1) ** 2) + (params["b"][0] + 2) ** 2, "anything"
+
+    result = gx.minimize(
+        loss, {"a": jnp.zeros((2, 1)), "b": (jnp.zeros(()), None)}, has_aux=True, callback=lambda *x: seen.append(x)
+    )
+    jax.effects_barrier()
+    close(result.params, {"a": jnp.ones((2, 1)), "b": (-2 * jnp.ones(()), None)}, rtol=1e-7)
+    assert [int(step) for step, _, _ in seen] == list(range(1, int(result.steps) + 1))
+
+
+def test_value_and_gradient_are_not_computed_again():
+    calls = []
+
+    def counted(x):
+        jax.debug.callback(lambda: calls.append(1))
+        return quadratic(x)
+
+    tx = gx.lbfgs()
+    x = jnp.arange(1.0, 7.0)
+    state = tx.init(x)
+    at = gx.value_and_grad_from_state(quadratic)
+    for _ in range(3):
+        value, grad = at(x, state=state)
+        np.testing.assert_allclose(value, quadratic(x), rtol=1e-12)
+        updates, state = tx.update(grad, state, x, value=value, grad=grad, value_fn=quadratic)
+        x = gx.apply_updates(x, updates)
+    gx.value_and_grad_from_state(counted)(x, state=state)
+    jax.effects_barrier()
+    assert not calls
+    with pytest.raises(ValueError, match="0 line searches"):
+        at(x, state=gx.adam(0.1).init(x))
+
+
+def test_bad_calls():
+    x = jnp.ones(2)
+    for call, message in (
+        (lambda: gx.minimize(3, x), "fun must be a function"),
+        (lambda: gx.minimize(quadratic_of_two, x, maxiter=2.5), "maxiter must be an integer"),
+        (lambda: gx.minimize(quadratic_of_two, x, tol=-1.0), "tol must be"),
+        (lambda: gx.minimize(quadratic_of_two, jnp.ones(2, int)), "only floating"),
+        (lambda: gx.lbfgs().update(x, gx.lbfgs().init(x), x), "needs `value`"),
+        (lambda: gx.scale_by_lbfgs(0), "memory_size must be"),
+        (lambda: gx.scale_by_zoom_linesearch(10, slope_rtol=0.7), "slope_rtol must be in"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            call()
