@@ -205,6 +205,7 @@ def test_selectors_and_masks_mean_the_same():
         assert moved(gx.selective_transform(gx.sgd(1.0), freeze_mask=mask), params) == ["b/bias", "b/kernel"]
 
 
+@pytest.mark.heavy
 def test_selectors_as_masks_of_rules():
     params = {"dense": {"kernel": 2 * jnp.eye(3), "bias": jnp.ones(3)}, "head": {"kernel": jnp.ones((3, 1))}}
     zeros = jax.tree.map(jnp.zeros_like, params)

@@ -46,6 +46,7 @@ def certified():
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(solve))(starts, indices))
 
 
+@pytest.mark.heavy
 def test_models_have_the_certified_sums_of_squares():
     for problem in nist.PROBLEMS.values():
         r = problem.residual(problem.certified)
@@ -134,6 +135,7 @@ def test_starts_at_the_solution():
     assert (again.steps, again.status) == (0, Status.converged)
 
 
+@pytest.mark.heavy
 def test_trees_and_float32():
     wide = least_squares(decay, START)
     assert jax.tree.structure(wide.params) == jax.tree.structure(START)

@@ -31,6 +31,7 @@ def test_clipping_is_that_of_optax(bound):
         )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("case", PER_EXAMPLE, ids=str)
 def test_noise_is_that_of_optax(case):
     """The same key gives the same noise."""

@@ -39,6 +39,7 @@ def times(matrix):
     return ravel_pytree(PARAMS)[1](matrix @ ravel_pytree(VECTOR)[0])
 
 
+@pytest.mark.heavy
 def test_the_hessian_and_its_products_are_those_of_jax():
     matrix = dense(loss)
     close(products.hessian(loss, PARAMS), matrix, rtol=1e-10, atol=1e-12)
@@ -86,6 +87,7 @@ def test_fisher_is_the_mean_of_squared_scores():
     close(found, np.diag([np.exp(-1.4), 2.0]), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("distribution", ["rademacher", "normal"])
 def test_hutchinson_is_unbiased_with_the_variance_promised(distribution):
     matrix = dense(loss)
@@ -113,6 +115,7 @@ def everything(params, f):
     yield products.hessian_diag(f, params)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "params",
     [{}, None, 1.5, {"a": None, "b": [2.0]}, [jnp.ones((2, 0))], np.ones(2), jnp.ones(2, jnp.bfloat16)],
