@@ -11,6 +11,8 @@ from gradtx.curvature.least_squares import least_squares
 from gradtx.curvature.result import Status
 from tests import nist
 
+pytestmark = pytest.mark.heavy  # minutes of compilation
+
 METHODS = ("levenberg_marquardt", "gauss_newton")
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(7, 3))
@@ -46,7 +48,6 @@ def certified():
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(solve))(starts, indices))
 
 
-@pytest.mark.heavy
 def test_models_have_the_certified_sums_of_squares():
     for problem in nist.PROBLEMS.values():
         r = problem.residual(problem.certified)
@@ -54,7 +55,6 @@ def test_models_have_the_certified_sums_of_squares():
         assert problem.digits_of_sum(r @ r / 2) > 9 or problem.name == "Lanczos1", problem.name
 
 
-@pytest.mark.heavy
 def test_levenberg_marquardt_fits_all_54_starts_of_nist():
     """None fails. The hard ones: BoxBOD 1 would leap to where its curve is flat if no step were refused for its bend;
     Mgh10 1 follows a canyon for hundreds of steps; Bennett5 and Lanczos have Jacobians that are singular to 1e-6.
@@ -65,7 +65,6 @@ def test_levenberg_marquardt_fits_all_54_starts_of_nist():
     assert np.all(results.status == Status.converged)
 
 
-@pytest.mark.heavy
 def test_sums_of_squares_of_nist():
     """Those of Lanczos1 are rounding errors of the data, 1e-25."""
     results = certified()
@@ -74,7 +73,6 @@ def test_sums_of_squares_of_nist():
 
 
 @pytest.mark.parametrize("name", ["Misra1a", "Rat43", "Thurber"])
-@pytest.mark.heavy
 def test_units_do_not_matter(name):
     """Parameters in other units take the same steps: badly scaled problems neither stop early nor run on."""
     problem = nist.PROBLEMS[name]
@@ -135,7 +133,6 @@ def test_starts_at_the_solution():
     assert (again.steps, again.status) == (0, Status.converged)
 
 
-@pytest.mark.heavy
 def test_trees_and_float32():
     wide = least_squares(decay, START)
     assert jax.tree.structure(wide.params) == jax.tree.structure(START)

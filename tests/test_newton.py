@@ -14,6 +14,8 @@ from gradtx.curvature.newton_cg import newton_cg, scale_by_newton_cg, trust_regi
 from gradtx.curvature.products import hessian_diag
 from tests.cases import close, finite
 
+pytestmark = pytest.mark.heavy  # minutes of compilation
+
 RNG = np.random.default_rng(0)
 ROOT = RNG.normal(size=(5, 5))
 MATRIX = jnp.asarray(ROOT @ ROOT.T + np.eye(5))
@@ -144,7 +146,6 @@ def test_newton_cg_and_trust_regions_leave_saddles_too():
 # --- singular Hessians
 
 
-@pytest.mark.heavy
 def test_singular_hessians_give_no_nan():
     def valley(x):  # flat along (1, -1, 0) and along the last entry
         return (x[0] + x[1]) ** 2
@@ -164,7 +165,6 @@ def test_singular_hessians_give_no_nan():
             assert finite(tx.update(jnp.array([1.0, 2.0, 3.0]), state, x, value_fn=f)), expression
 
 
-@pytest.mark.heavy
 def test_a_gradient_off_the_range_of_a_singular_hessian():
     """No step along flat directions by eigenvalues; conjugate gradients go down the gradient there."""
     x, g = jnp.ones(2), jnp.array([3.0, 4.0])
@@ -179,7 +179,6 @@ def test_a_gradient_off_the_range_of_a_singular_hessian():
     close(tx.update(g, tx.init(x), x, value_fn=lambda x: -jnp.sum(x**2))[0], -g)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_extreme_gradients_give_finite_updates(dtype):
     info = jnp.finfo(dtype)
@@ -229,7 +228,6 @@ def test_gauss_newton_by_its_formula_and_to_the_minimum():
     )
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("hessian", ["exact", "absolute", "gauss_newton"])
 def test_adaptive_damping_descends_and_reports(hessian):
     tx = newton(hessian=hessian, damping="adaptive")
@@ -251,7 +249,6 @@ def test_adaptive_damping_rejects_what_gains_nothing():
     np.testing.assert_allclose(state[0].damping, 1e-2)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize(
     "linesearch",
     [
@@ -289,7 +286,6 @@ HARD = {
 }
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("name", HARD)
 def test_trust_region_from_hard_starts(name):
     f, start, minimum, steps = HARD[name]
@@ -343,7 +339,6 @@ def test_newton_cg_holds_a_few_vectors():
     assert abs(vectors(20_000) - vectors(10_000)) < 0.1
 
 
-@pytest.mark.heavy
 def test_newton_cg_solves_a_million_variables():
     n = 1_000_000
     tx = newton_cg(forcing=0.1)
@@ -423,7 +418,6 @@ def test_adahessian_by_its_formula():
 # --- trees, transforms, derivatives, values
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("params", [{}, None, 1.5, {"a": None, "b": [2.0]}, [jnp.ones((2, 0))]], ids=str)
 @pytest.mark.parametrize("expression", [*NEWTONS, "newton(damping='adaptive')"])
 def test_odd_trees(expression, params):
@@ -438,7 +432,6 @@ def test_odd_trees(expression, params):
         np.testing.assert_allclose(u, -np.asarray(p) / 2, rtol=1e-3)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("expression", [*NEWTONS, "newton(damping='adaptive')"])
 def test_jit_and_vmap_agree_with_a_loop(expression):
     tx = make(expression)
@@ -452,7 +445,6 @@ def test_jit_and_vmap_agree_with_a_loop(expression):
         close(jax.tree.map(lambda u, i=i: u[i], together), updated(x), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["exact", "absolute", "gauss_newton", "cg"])
 def test_derivatives_are_right(kind):
     """By the parameters, the gradient and the damping or the rate, in reverse, against central differences."""
@@ -477,7 +469,6 @@ def test_derivatives_are_right(kind):
     np.testing.assert_allclose(ravel_pytree(found)[0], numeric, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.heavy
 def test_derivatives_where_eigenvalues_meet():
     x = jnp.ones(3)
     tx = newton(hessian="absolute")
@@ -491,7 +482,6 @@ def test_derivatives_where_eigenvalues_meet():
         assert finite(flat), tx
 
 
-@pytest.mark.heavy
 def test_a_sweep_of_dampings_and_trust_regions_as_constants():
     x = jnp.arange(1.0, 4.0)
     g = jax.grad(bowl)(x)
@@ -507,7 +497,6 @@ def test_a_sweep_of_dampings_and_trust_regions_as_constants():
     np.testing.assert_array_equal(found, np.ones(3))
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize(
     "tx",
     [

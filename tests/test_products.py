@@ -9,6 +9,8 @@ from jax.flatten_util import ravel_pytree
 from gradtx.curvature import products
 from tests.cases import close
 
+pytestmark = pytest.mark.heavy  # minutes of compilation
+
 RNG = np.random.default_rng(0)
 PARAMS = {"w": jnp.asarray(RNG.normal(size=(2, 2))), "rest": [None, jnp.asarray(0.3), jnp.zeros((0, 2))]}
 X = jnp.asarray(RNG.normal(size=(5, 2)))
@@ -39,7 +41,6 @@ def times(matrix):
     return ravel_pytree(PARAMS)[1](matrix @ ravel_pytree(VECTOR)[0])
 
 
-@pytest.mark.heavy
 def test_the_hessian_and_its_products_are_those_of_jax():
     matrix = dense(loss)
     close(products.hessian(loss, PARAMS), matrix, rtol=1e-10, atol=1e-12)
@@ -87,7 +88,6 @@ def test_fisher_is_the_mean_of_squared_scores():
     close(found, np.diag([np.exp(-1.4), 2.0]), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("distribution", ["rademacher", "normal"])
 def test_hutchinson_is_unbiased_with_the_variance_promised(distribution):
     matrix = dense(loss)
@@ -115,7 +115,6 @@ def everything(params, f):
     yield products.hessian_diag(f, params)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize(
     "params",
     [{}, None, 1.5, {"a": None, "b": [2.0]}, [jnp.ones((2, 0))], np.ones(2), jnp.ones(2, jnp.bfloat16)],
