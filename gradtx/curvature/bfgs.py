@@ -25,8 +25,8 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.layout import flatten
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.state import Like
+from gradtx.curvature.linesearch import descending
 from gradtx.curvature.zoom import STRONG_WOLFE
-from gradtx.transforms.scale import scale, scale_by_learning_rate
 
 __all__ = ["BFGSState", "bfgs", "scale_by_bfgs", "scale_by_sr1", "sr1"]
 
@@ -116,11 +116,6 @@ class scale_by_sr1(_Dense):
         return jnp.where(jnp.sum(direction * g) > 0, direction, g), slots
 
 
-def _method(rule: Any, learning_rate: HyperArg | None, linesearch: Any, per_leaf: bool) -> chain:
-    rate = scale(-1.0) if learning_rate is None else scale_by_learning_rate(learning_rate)
-    return chain(rule if per_leaf else flatten(rule), rate, *(() if linesearch is None else (linesearch,)))
-
-
 def bfgs(
     learning_rate: HyperArg | None = None,
     *,
@@ -138,7 +133,8 @@ def bfgs(
     >>> print(result.params.round(2))
     [1. 1.]
     """
-    return _method(scale_by_bfgs(), learning_rate, linesearch, per_leaf)
+    rule = scale_by_bfgs()
+    return descending(rule if per_leaf else flatten(rule), learning_rate, linesearch)
 
 
 def sr1(
@@ -155,4 +151,5 @@ def sr1(
     >>> print(abs(result.params).max() < 1e-3)
     True
     """
-    return _method(scale_by_sr1(skip_rtol), learning_rate, linesearch, per_leaf)
+    rule = scale_by_sr1(skip_rtol)
+    return descending(rule if per_leaf else flatten(rule), learning_rate, linesearch)

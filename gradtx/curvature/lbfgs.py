@@ -26,8 +26,8 @@ from gradtx.core.hyper import HyperArg
 from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import flag, integer
+from gradtx.curvature.linesearch import descending
 from gradtx.curvature.zoom import STRONG_WOLFE
-from gradtx.transforms.scale import scale, scale_by_learning_rate
 
 __all__ = ["ScaleByLBFGSState", "lbfgs", "scale_by_lbfgs"]
 
@@ -176,5 +176,4 @@ def lbfgs(
     >>> print(result.params.round(2))
     [1. 1.]
     """
-    rate = scale(-1.0) if learning_rate is None else scale_by_learning_rate(learning_rate)
-    return chain(scale_by_lbfgs(memory_size, scale_init_precond), rate, *(() if linesearch is None else (linesearch,)))
+    return descending(scale_by_lbfgs(memory_size, scale_init_precond), learning_rate, linesearch)

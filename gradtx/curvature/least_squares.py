@@ -37,17 +37,16 @@ nonlinear least squares, Technometrics 23 (1981).
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
 from gradtx import checks, leaf, tree
+from gradtx.curvature.products import raveled
 from gradtx.curvature.result import Result, Status
 
 __all__ = ["least_squares"]
@@ -146,7 +145,7 @@ class _Point(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 6))
 def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac: str, geodesic: bool) -> Result:
-    x, restore = _raveled(x0)
+    x, restore = raveled(x0)
     tol = jnp.asarray(tol, x.dtype)
     r = _stacked(residual_fn(x0), x.dtype)
     unit = _power_of_two(tree.norm(r))  # of the residuals, so that no square overflows or underflows
@@ -265,17 +264,3 @@ def _stacked(residuals: Any, dtype: Any) -> Array:
     for x in map(jnp.asarray, jax.tree.leaves(residuals)):
         parts += [x.real, x.imag] if jnp.iscomplexobj(x) else [x]
     return jnp.concatenate([part.ravel().astype(dtype) for part in parts])
-
-
-def _raveled(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
-    """All entries as one vector, float32 or wider, and the function that makes a tree of one."""
-    leaves, treedef = jax.tree.flatten(tree)
-    leaves = [jnp.asarray(x) for x in leaves]
-    dtype = functools.reduce(jnp.promote_types, [x.dtype for x in leaves], np.dtype("float32"))
-    cuts = np.cumsum([math.prod(x.shape) for x in leaves])[:-1]
-
-    def restore(flat: Array) -> Any:
-        parts = zip(jnp.split(flat, cuts), leaves, strict=True)
-        return jax.tree.unflatten(treedef, [part.reshape(x.shape).astype(x.dtype) for part, x in parts])
-
-    return jnp.concatenate([x.ravel().astype(dtype) for x in leaves]), restore

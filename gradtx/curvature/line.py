@@ -21,7 +21,7 @@ from jax import Array
 
 from gradtx import leaf, tree
 
-__all__ = ["Conditions", "Point", "along"]
+__all__ = ["Conditions", "Point", "along", "value_and_grad"]
 
 
 class Point(NamedTuple):
@@ -59,13 +59,22 @@ def _positive(error: Array) -> Array:
     return jnp.where(jnp.isnan(error), jnp.inf, jnp.maximum(error, 0))
 
 
+def value_and_grad(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+    """`jax.value_and_grad`, with the gradient of a complex leaf conjugated, so that its negative descends."""
+
+    def conjugated(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        value, grad = jax.value_and_grad(fn)(*args, **kwargs)
+        return value, jax.tree.map(jnp.conj, grad)
+
+    return conjugated
+
+
 def along(value_fn: Callable[[Any], Any], params: Any, updates: Any, dtype: Any) -> Callable[..., tuple[Point, Any]]:
     """A function from a step to the point there, its numbers in `dtype`, and the gradient."""
 
     def look(step: Array) -> tuple[Point, Any]:
         there = jax.tree.map(lambda p, u: leaf.narrow(_moved(p, step, u), jnp.result_type(p)), params, updates)
-        value, grad = jax.value_and_grad(value_fn)(there)
-        grad = jax.tree.map(lambda g: jnp.conj(g) if jnp.iscomplexobj(g) else g, grad)
+        value, grad = value_and_grad(value_fn)(there)
         return Point(step, jnp.asarray(value).astype(dtype), tree.vdot(grad, updates).astype(dtype)), grad
 
     return look

@@ -18,13 +18,16 @@ from jax import Array
 
 from gradtx import checks, leaf, tree
 from gradtx.core.branch import branch
+from gradtx.core.chain import chain
 from gradtx.core.engine import resolve
+from gradtx.core.hyper import HyperArg
 from gradtx.core.report import find, reports
 from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation
-from gradtx.curvature.line import Point, along
+from gradtx.curvature.line import Point, along, value_and_grad
+from gradtx.transforms.scale import scale, scale_by_learning_rate
 
-__all__ = ["Linesearch", "LinesearchInfo", "LinesearchState", "value_and_grad_from_state", "where"]
+__all__ = ["Linesearch", "LinesearchInfo", "LinesearchState", "descending", "value_and_grad_from_state", "where"]
 
 
 class LinesearchInfo(NamedTuple):
@@ -108,6 +111,12 @@ def where(pred: Array, a: Any, b: Any) -> Any:
     return jax.tree.map(lambda x, y: jnp.where(pred, x, y), a, b)
 
 
+def descending(rule: GradientTransformation, learning_rate: HyperArg | None, linesearch: Any) -> chain:
+    """The rule, the learning rate (None is 1), and the line search if there is one."""
+    rate = scale(-1.0) if learning_rate is None else scale_by_learning_rate(learning_rate)
+    return chain(rule, rate, *(() if linesearch is None else (linesearch,)))
+
+
 def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.value_and_grad(value_fn)` with an argument `state`: what the last line search kept is not computed again.
 
@@ -125,7 +134,7 @@ def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., Any
       ValueError: when called: no line search in the state keeps a gradient, or more than one does.
     """
 
-    def value_and_grad(params: Any, *args: Any, state: Any, **kwargs: Any) -> tuple[Any, Any]:
+    def from_state(params: Any, *args: Any, state: Any, **kwargs: Any) -> tuple[Any, Any]:
         kept = [part for _, part in find(state, LinesearchState) if jax.tree.leaves(part.grad)]
         if len(kept) != 1:
             raise ValueError(
@@ -135,11 +144,10 @@ def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., Any
         (part,) = kept
 
         def anew() -> tuple[Any, Any]:
-            value, grad = jax.value_and_grad(value_fn)(params, *args, **kwargs)
-            return value, jax.tree.map(lambda g: jnp.conj(g) if jnp.iscomplexobj(g) else g, grad)
+            return value_and_grad(value_fn)(params, *args, **kwargs)
 
         like = jax.eval_shape(anew)
         known = jax.tree.map(lambda x, y: x.astype(y.dtype), (part.value, part.grad), like)
         return branch("value_and_grad_from_state", ~jnp.isfinite(part.value), anew, lambda: known)
 
-    return value_and_grad
+    return from_state

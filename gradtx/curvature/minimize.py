@@ -15,6 +15,7 @@ from gradtx.core.report import find
 from gradtx.core.transformation import apply_updates, as_transformation
 from gradtx.core.value import function
 from gradtx.curvature.lbfgs import lbfgs
+from gradtx.curvature.line import value_and_grad
 from gradtx.curvature.linesearch import LinesearchState, where
 from gradtx.curvature.result import Result, Status
 
@@ -86,9 +87,7 @@ def _minimize(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool,
     def value_fn(params: Any) -> Any:
         return fun(params)[0] if has_aux else fun(params)
 
-    def look(params: Any) -> tuple[Array, Any]:
-        value, grad = jax.value_and_grad(value_fn)(params)
-        return value, jax.tree.map(lambda g: jnp.conj(g) if jnp.iscomplexobj(g) else g, grad)
+    look = value_and_grad(value_fn)
 
     def step(loop: _Loop) -> _Loop:
         given = {"value": loop.value, "grad": loop.grad, "value_fn": value_fn}

@@ -36,8 +36,8 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.state import Once, counted
 from gradtx.core.transformation import GradientTransformation, apply_updates
 from gradtx.core.value import choice, flag
+from gradtx.curvature.linesearch import descending
 from gradtx.curvature.products import check_like, hessian, raveled
-from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["ScaleByNewtonState", "newton", "scale_by_newton"]
 
@@ -154,11 +154,6 @@ def newton(
     )
     rule = scale_by_newton(first, hessian, adaptive)
     return descending(rule, learning_rate, linesearch)
-
-
-def descending(rule: GradientTransformation, learning_rate: HyperArg, linesearch: Any) -> chain:
-    """The rule, the learning rate, and the line search if there is one."""
-    return chain(rule, scale_by_learning_rate(learning_rate), *(() if linesearch is None else (linesearch,)))
 
 
 def needed(who: str, name: str, updates: Any, params: Any, extra: Mapping[str, Any]) -> Callable[[Any], Any]:

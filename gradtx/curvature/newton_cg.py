@@ -34,7 +34,8 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.state import Once, counted
 from gradtx.core.transformation import GradientTransformation, apply_updates
 from gradtx.core.value import static
-from gradtx.curvature.newton import descending, gain_ratio, needed
+from gradtx.curvature.linesearch import descending
+from gradtx.curvature.newton import gain_ratio, needed
 from gradtx.curvature.products import check_like, hvp
 
 __all__ = ["ScaleByNewtonCGState", "TrustRegionState", "newton_cg", "scale_by_newton_cg", "trust_region_newton"]

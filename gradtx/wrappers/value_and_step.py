@@ -64,7 +64,7 @@ def value_and_step(loss_fn: Callable[..., Any], tx: Any, has_aux: bool = False) 
 
         def gradient(params: Any) -> tuple[Any, Any]:
             grads, out = jax.grad(scaled, has_aux=True)(params)
-            return jax.tree.map(lambda g: jnp.conj(g) if jnp.iscomplexobj(g) else g, grads), out
+            return jax.tree.map(jnp.conj, grads), out
 
         grads, (value, aux) = gradient(params)
         given = {"value": value, "grad": grads, "value_fn": lambda params: value_and_aux(params)[0], **extra}
