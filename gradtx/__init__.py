@@ -131,6 +131,7 @@ from gradtx.curvature.backtracking import scale_by_backtracking_linesearch
 from gradtx.curvature.zoom import scale_by_zoom_linesearch
 from gradtx.curvature.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
 from gradtx.curvature.bfgs import BFGSState, bfgs, scale_by_bfgs, scale_by_sr1, sr1
+from gradtx.curvature.lbfgsb import LBFGSBState, lbfgsb, step_in_box
 from gradtx.curvature.minimize import minimize
 from gradtx.curvature.result import Result, Status
 from gradtx.curvature.products import fisher_vp, gauss_newton_vp, hessian, hessian_diag, hutchinson_diag, hvp
@@ -417,6 +418,9 @@ __all__ = [
     "ScaleByLBFGSState",
     "lbfgs",
     "scale_by_lbfgs",
+    "LBFGSBState",
+    "lbfgsb",
+    "step_in_box",
     "BFGSState",
     "bfgs",
     "scale_by_bfgs",

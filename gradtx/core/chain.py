@@ -94,6 +94,16 @@ class chain(GradientTransformation):
     def _accepts(self, name: str) -> bool:
         return super()._accepts(name) or any(link._accepts(name) for link in self.links)
 
+    def _nearest(self, params: Any) -> Any:
+        for link in self.links:
+            params = link._nearest(params)
+        return params
+
+    def _reduced(self, params: Any, grad: Any) -> Any:
+        for link in self.links:
+            grad = link._reduced(params, grad)
+        return grad
+
     # --- names, hyperparameters, repr
 
     def _known_states(self, state: Any) -> Sequence[Any]:

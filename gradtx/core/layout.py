@@ -43,6 +43,12 @@ class _View(Wrapper):
         seen, state = self._inner_update(self._seen(updates), state, params, given)
         return self._back(seen, updates), state
 
+    def _nearest(self, params: Any) -> Any:
+        return self._back(self.inner._nearest(self._seen(params)), params)
+
+    def _reduced(self, params: Any, grad: Any) -> Any:
+        return self._back(self.inner._reduced(self._seen(params), self._seen(grad)), grad)
+
     def _of_view(self, name: str, x: Any, like: Any) -> Any:
         """An extra argument as the inner transformation is to see it."""
         if name == "value_fn":

@@ -91,6 +91,17 @@ class GradientTransformation(Value):
                 "Pass the state that tx.init(params) or the last tx.update returned."
             )
 
+    # --- what solvers ask of a transformation that keeps the parameters to a set
+
+    def _nearest(self, params: Any) -> Any:
+        """The nearest parameters in the set to which it keeps them: those themselves, where it keeps to none."""
+        return params
+
+    def _reduced(self, params: Any, grad: Any) -> Any:
+        """What the set leaves of a gradient, x - P(x - g): zero where no descent stays in it."""
+        del params
+        return grad
+
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
         """The dynamic fields; with a state, schedules as the numbers that the next update will use."""
         for name in self._dynamic:

@@ -47,6 +47,12 @@ class Wrapper(GradientTransformation):
     def _inner_update(self, updates: Any, inner_state: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, Any]:
         return self.inner.update(updates, inner_state, params, **self.inner._used(extra))
 
+    def _nearest(self, params: Any) -> Any:
+        return self.inner._nearest(params)
+
+    def _reduced(self, params: Any, grad: Any) -> Any:
+        return self.inner._reduced(params, grad)
+
     def _within(self, state: Any) -> dict[str, Any]:
         """The fields that are transformations, each with its part of the state, or None if there is none."""
         return {"inner": state if state is None or self.State is None else state.inner_state}

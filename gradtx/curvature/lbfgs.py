@@ -29,7 +29,7 @@ from gradtx.core.value import flag, integer
 from gradtx.curvature.linesearch import descending
 from gradtx.curvature.zoom import STRONG_WOLFE
 
-__all__ = ["ScaleByLBFGSState", "lbfgs", "scale_by_lbfgs"]
+__all__ = ["ScaleByLBFGSState", "lbfgs", "remembered", "scale_by_lbfgs"]
 
 
 class ScaleByLBFGSState(NamedTuple):
@@ -106,7 +106,7 @@ def _axpy(a: Any, x: Any, y: Any) -> Any:
     return jax.tree.map(lambda u, v: v + a.astype(leaf.compute_dtype(v.dtype)) * u, x, y)
 
 
-def _remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
+def remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
     """The state with the newest pair in it, if its curvature is positive."""
     s, y = jax.tree.map(jnp.subtract, x, state.params), jax.tree.map(jnp.subtract, g, state.updates)
     sy, ss, yy = _dot(s, y), _dot(s, s), _dot(y, y)
@@ -132,7 +132,7 @@ def _remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
 
 def _step(updates: Any, state: ScaleByLBFGSState, params: Any, scaled: bool) -> tuple[Any, ScaleByLBFGSState]:
     g = _wide(updates, state.updates)
-    state = _remembered(state, _wide(params, state.params), g)
+    state = remembered(state, _wide(params, state.params), g)
     size = state.weights_memory.shape[0]
     newest_first = (state.pairs - 1 - jnp.arange(size)) % size
 

@@ -95,7 +95,7 @@ def _minimize(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool,
         params = apply_updates(loop.params, updates)
         value, grad, tried, failed = _seen(state, params, look)
         evaluations = loop.best.evaluations + tried
-        norm = tree.norm(grad).astype(value.dtype)
+        norm = tree.norm(tx._reduced(params, grad)).astype(value.dtype)
 
         still = _unchanged(loop, params, value)
         still = jnp.where(still, loop.still + 1, 0)
@@ -117,8 +117,9 @@ def _minimize(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool,
     def go_on(loop: _Loop) -> Array:
         return (loop.best.status == _RUNNING) & (loop.best.steps < maxiter)
 
+    x0 = tx._nearest(x0)
     value, grad = look(x0)
-    norm = tree.norm(grad).astype(value.dtype)
+    norm = tree.norm(tx._reduced(x0, grad)).astype(value.dtype)
     finite = jnp.isfinite(value) & tree.finite(grad)
     status = jnp.select([~finite, norm <= tol], [Status.not_finite, Status.converged], _RUNNING).astype(jnp.int32)
     zero = jnp.zeros((), jnp.int32)

@@ -1,0 +1,218 @@
+"""L-BFGS-B: L-BFGS with bounds on the parameters, which no step leaves.
+
+With the pairs of L-BFGS, each divided by the root of its <s, y>, as the rows of S and Y, and theta = <y, y> / <s, y> of
+the newest, the Hessian is approximated by
+
+    B = theta I - W M W^T,    W = [Y^T, theta S^T],    M^-1 = [-I    L^T        ]    L_ij = <s_i, y_j>, i newer than j
+                                                              [ L    theta S S^T]
+and a step has three parts:
+
+    the Cauchy point        the first minimum of m(z) = <g, z> + <z, B z> / 2 along z(t) = P(x - t g) - x
+    the subspace minimum    that of m over the entries which the Cauchy point leaves off their bounds,
+                            each then put back into the box; where that does not descend, cut where it leaves the box
+    a line search           from x to there, and beyond if no bound is in the way
+
+(Byrd, Lu, Nocedal and Zhu, 1995, "A Limited Memory Algorithm for Bound Constrained Optimization"; the form of B: Byrd,
+Nocedal and Schnabel, 1994, theorem 2.3; putting back into the box: Morales and Nocedal, 2011, "Remark on Algorithm
+778".) Entry i meets its bound at t_i. Between two of the t_i, in order, the slope and curvature of m(z(t)) follow from
+sums over the entries that have met theirs and over those that have not: cumulative sums give those of all pieces at
+once, and the first piece with a minimum in it is looked up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf, tree
+from gradtx.core.state import counted
+from gradtx.core.transformation import identity
+from gradtx.core.value import child, integer
+from gradtx.core.wrapper import Wrapper
+from gradtx.curvature.box import Box, bound, box, inside
+from gradtx.curvature.lbfgs import ScaleByLBFGSState, remembered, scale_by_lbfgs
+from gradtx.curvature.products import check_like, raveled
+from gradtx.curvature.zoom import STRONG_WOLFE
+
+__all__ = ["LBFGSBState", "lbfgsb", "step_in_box"]
+
+
+class LBFGSBState(NamedTuple):
+    """Steps, the memory of L-BFGS, and the state of the line search."""
+
+    count: Array
+    memory: ScaleByLBFGSState
+    inner_state: Any
+
+
+class step_in_box(Wrapper, state=LBFGSBState):
+    """The rule of L-BFGS-B around its line search `inner`; see `lbfgsb`.
+
+    `inner` gets a step that ends in the box, and a `value_fn` that is never asked outside of it. If it has a
+    `max_learning_rate`, that is lowered to where the step meets the first bound.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.step_in_box(gx.identity(), 0.0, 1.0)  # the whole step
+    >>> x = jnp.array([0.5, 0.5])
+    >>> print(tx.update(jnp.array([8.0, -0.1]), tx.init(x), x)[0].round(3))
+    [-0.5    0.013]
+
+    Raises:
+      TypeError: a leaf is complex, or a bound is no number, array or tree of them.
+      ValueError: a bound does not fit the parameters, or params are missing.
+    """
+
+    lower: Any = child(check=bound)
+    upper: Any = child(check=bound)
+    memory_size: int = integer(default=10, ge=1)
+
+    def init(self, params: Any) -> LBFGSBState:
+        who = type(self).__name__
+        checks.floating(who, "params", params, jax.tree.leaves(params))
+        checks.real(who, "params", params, jax.tree.leaves(params))
+        box(who, self.lower, self.upper, params)
+        memory = scale_by_lbfgs(self.memory_size).init(params)
+        return LBFGSBState(jnp.zeros((), jnp.int32), memory, self.inner.init(params))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, LBFGSBState]:
+        self._begin(state, extra)
+        who = type(self).__name__
+        if params is None and jax.tree.leaves(updates):
+            raise ValueError(f"{who}.update needs `params`: call tx.update(updates, state, params).")
+        check_like(who, "updates", updates, "params", params)
+        count = counted(state.count)
+        if not tree.size(updates):
+            return updates, state._replace(count=count)
+        limits = box(who, self.lower, self.upper, params)
+        start = jax.tree.map(lambda p: leaf.widen(jnp.asarray(p)), limits.nearest(params))
+        grad = jax.tree.map(lambda g, p: leaf.widen(jnp.asarray(g)).astype(p.dtype), updates, start)
+        memory = remembered(state.memory, start, grad)
+        with jax.default_matmul_precision("highest"):
+            step = _step(memory, start, grad, limits)
+        inner = self._limited(limits.longest(start, step))
+        if extra.get("value_fn") is not None:
+            extra["value_fn"] = inside(extra["value_fn"], limits)
+        found, inner_state = inner.update(step, state.inner_state, params, **inner._used(extra))
+        return limits.kept(params, found, updates), LBFGSBState(count, memory, inner_state)
+
+    def _limited(self, longest: Array) -> Any:
+        """The line search, which ends where the box does."""
+        own = getattr(self.inner, "max_learning_rate", None)
+        if own is None or callable(own):
+            return self.inner
+        return self.inner._filled(("max_learning_rate",), (jnp.minimum(own, jnp.maximum(longest, 1)),))
+
+    def _nearest(self, params: Any) -> Any:
+        return box(type(self).__name__, self.lower, self.upper, params).nearest(params)
+
+    def _reduced(self, params: Any, grad: Any) -> Any:
+        return box(type(self).__name__, self.lower, self.upper, params).reduced(params, grad)
+
+
+class _Model(NamedTuple):
+    """B of the module's docstring; the rows of `w` are the columns of W, and the unused ones are zero."""
+
+    theta: Array
+    w: Array
+    inverse: Array
+
+
+def _model(memory: ScaleByLBFGSState, first: Array) -> _Model:
+    size = memory.weights_memory.shape[0]
+    weights = jnp.sqrt(memory.weights_memory).astype(first.dtype)[:, None]
+    s, y = (
+        weights * jnp.concatenate([x.reshape(size, -1).astype(first.dtype) for x in jax.tree.leaves(pairs)], 1)
+        for pairs in (memory.diff_params_memory, memory.diff_updates_memory)
+    )
+    gamma = memory.identity_scale.astype(first.dtype)
+    theta = jnp.where(memory.pairs > 0, 1 / jnp.where(gamma > 0, gamma, 1), first)
+    age = (memory.pairs - 1 - jnp.arange(size)) % size
+    below = jnp.where(age[:, None] < age[None, :], s @ y.T, 0)
+    corner = theta * (s @ s.T) + jnp.diag(jnp.where(weights[:, 0] > 0, 0, 1).astype(first.dtype))
+    inverse = jnp.block([[-jnp.eye(size, dtype=first.dtype), below.T], [below, corner]])
+    return _Model(theta, jnp.concatenate([y, theta * s]), inverse)
+
+
+def _step(memory: ScaleByLBFGSState, params: Any, grad: Any, limits: Box) -> Any:
+    """From the parameters to the minimum of the model in the box."""
+    x, unravel = raveled(params)
+    g, low, high = (raveled(part)[0] for part in (grad, *limits))
+    steepest = jnp.clip(g, x - high, x - low)
+    model = _model(memory, jnp.maximum(tree.norm(steepest), 1))
+    cauchy = _cauchy(model, x, g, low, high)
+    z = _subspace(model, x, g, low, high, cauchy) - x
+    # Rounding may spoil the model, most of all where pairs are nearly dependent: then the steepest descent.
+    sound = jnp.isfinite(z).all() & (g @ z < 0)
+    return unravel(jnp.where(sound, z, -jnp.clip(g / model.theta, x - high, x - low)))
+
+
+def _cauchy(model: _Model, x: Array, g: Array, low: Array, high: Array) -> Array:
+    theta, w, inverse = model
+    some = g != 0
+    bound = jnp.where(g < 0, high, low)
+    meets = jnp.where(some, (x - bound) / jnp.where(some, g, 1), jnp.inf)
+    order = jnp.argsort(meets)
+    at, g_at, w_at = meets[order], g[order], w[:, order]
+    reached = jnp.isfinite(at)
+    gone = jnp.where(reached, bound[order] - x[order], 0)
+
+    def before(terms: Array) -> Array:
+        return jnp.pad(jnp.cumsum(terms, -1), [(0, 0)] * (terms.ndim - 1) + [(1, 0)])
+
+    def after(terms: Array) -> Array:
+        return jnp.flip(before(jnp.flip(terms, -1)), -1)
+
+    # Piece j lies between the meetings j - 1 and j: d is -g without the first j entries, p = W^T d, c = W^T z.
+    begin, end = jnp.pad(jnp.where(reached, at, 0), (1, 0)), jnp.pad(at, (0, 1), constant_values=jnp.inf)
+    p, sq = -after(w_at * g_at), after(g_at * g_at)
+    c = before(w_at * gone) + begin * p
+    mp = jnp.linalg.solve(inverse, p)
+    slope = sq * (theta * begin - 1) - jnp.sum(mp * c, 0)
+    curvature = jnp.maximum(theta * sq - jnp.sum(mp * p, 0), jnp.finfo(x.dtype).eps * theta * sq)
+    further = jnp.where(slope < 0, -slope / jnp.where(curvature > 0, curvature, 1), 0)
+    inside = jnp.pad(reached, (1, 0), constant_values=True) & (begin + further <= end)
+    j = jnp.argmax(inside)
+    t = begin[j] + further[j]
+    return jnp.where(meets <= t, bound, jnp.clip(x - t * g, low, high))
+
+
+def _subspace(model: _Model, x: Array, g: Array, low: Array, high: Array, cauchy: Array) -> Array:
+    theta, w, inverse = model
+    free = (cauchy > low) & (cauchy < high)
+    z = cauchy - x
+    slope = jnp.where(free, g + theta * z - w.T @ jnp.linalg.solve(inverse, w @ z), 0)
+    freed = jnp.where(free, w, 0)
+    inner = jnp.linalg.solve(inverse - freed @ freed.T / theta, freed @ slope)
+    d = -(slope + freed.T @ inner / theta) / theta
+    projected = jnp.clip(cauchy + d, low, high)
+    ahead = jnp.where(d > 0, high, low) - cauchy
+    part = jnp.min(jnp.where(d == 0, 1, ahead / jnp.where(d == 0, 1, d)), initial=1)
+    cut = jnp.clip(cauchy + part * d, low, high)
+    return jnp.where(g @ (projected - x) < 0, projected, cut)
+
+
+def lbfgsb(lower: Any, upper: Any, memory_size: int = 10, linesearch: Any = STRONG_WOLFE) -> step_in_box:
+    """L-BFGS-B: L-BFGS for parameters with `lower <= params <= upper`, with a line search; None for none.
+
+    A bound is a number for all parameters, an array that can be broadcast to each, or a tree of those like the
+    parameters, or like the upper part of their tree. It may be infinite, and both may be equal; where lower exceeds
+    upper, upper holds. Bounds are data, but no schedules. State: 2 * memory_size + 2 arrays per parameter, and what the
+    line search keeps. `update` needs params, and with a line search `value`, `grad` and `value_fn`.
+
+    Parameters that are in the box stay in it exactly, after every step, and the function is never asked outside.
+    Those that are not are brought in by the first step, to rounding. `minimize` starts from the nearest point of the
+    box, and measures convergence by what the box leaves of the gradient, x - P(x - g).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> rosenbrock = lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+    >>> result = gx.minimize(rosenbrock, jnp.array([-1.2, 1.0]), gx.lbfgsb(-jnp.inf, jnp.array([0.5, 1.0])), tol=1e-3)
+    >>> print(result.params.round(3))
+    [0.5  0.25]
+
+    Raises:
+      TypeError, ValueError: a bound is NaN, or is none of those.
+    """
+    return step_in_box(identity() if linesearch is None else linesearch, lower, upper, memory_size)
