@@ -602,6 +602,18 @@ TRANSFORMATIONS += [
     Case("scale_by_zoom_linesearch(10)", optax=None, why="it needs a function", unless=_SEARCH),
 ]
 
+_BOX = {
+    **_PAIRS,
+    **_REAL,
+    "by hand": "bounds are no schedules",
+    "scope": "the step is that of the whole tree",
+    "finite": "a bound far away is a step out of range",
+}
+TRANSFORMATIONS += [
+    Case("step_in_box(identity(), -3.0, 0.5)", optax=None, why=_NO_OPTAX, unless=_BOX),
+    Case("lbfgsb(-3.0, float('inf'))", optax=None, why=_NO_OPTAX, unless={**_BOX, **_SEARCH}),
+]
+
 _WHOLE = {**_REAL, "rotation": "real parameters only", "scope": "the Hessian is that of the whole tree"}
 TRANSFORMATIONS += [
     Case("newton()", optax=None, why=_NO_OPTAX, unless=_WHOLE),

@@ -280,6 +280,8 @@ def show(x: Any) -> str:
         return f"float('{x}')"
     if type(x) is dict:
         return "{" + ", ".join(f"{key!r}: {show(value)}" for key, value in x.items()) + "}"
+    if type(x) is list:
+        return "[" + ", ".join(map(show, x)) + "]"
     if type(x) is tuple:
         return "(" + ", ".join(map(show, x)) + ("," if len(x) == 1 else "") + ")"
     return repr(x)

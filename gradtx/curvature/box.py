@@ -63,9 +63,10 @@ class Box(NamedTuple):
             wide = leaf.widen(p)
             u = leaf.narrow(jnp.clip(u, low - wide, high - wide), dtype)
             there = leaf.narrow(wide + leaf.widen(u), p.dtype)
-            inner = jnp.where(there < low, jnp.nextafter(u, jnp.full_like(u, jnp.inf)), u)
-            inner = jnp.where(there > high, jnp.nextafter(u, jnp.full_like(u, -jnp.inf)), inner)
-            return u + lax.stop_gradient(inner - u)
+            plain = lax.stop_gradient(u)
+            inner = jnp.where(there < low, jnp.nextafter(plain, jnp.full_like(u, jnp.inf)), plain)
+            inner = jnp.where(there > high, jnp.nextafter(plain, jnp.full_like(u, -jnp.inf)), inner)
+            return u + (inner - plain)
 
         return jax.tree.map(keep, params, updates, *self, like)
 
@@ -123,8 +124,7 @@ def _spread(who: str, name: str, value: Any, params: Any) -> Any:
         return jnp.broadcast_to(jnp.expand_dims(held, axes), shape)
 
     def below(path: Any, b: Any, part: Any) -> Any:
-        inner = jax.tree_util.tree_map_with_path(lambda rest, p: full(b, (*path, *rest), p), part)
-        return inner
+        return jax.tree_util.tree_map_with_path(lambda rest, p: full(b, (*path, *rest), p), part)
 
     if jax.tree_util.all_leaves([value]):
         return below((), value, params)

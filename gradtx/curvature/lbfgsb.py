@@ -69,6 +69,11 @@ class step_in_box(Wrapper, state=LBFGSBState):
     upper: Any = child(check=bound)
     memory_size: int = integer(default=10, ge=1)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if leaf.is_number(self.lower) and leaf.is_number(self.upper) and self.lower > self.upper:
+            raise ValueError(f"step_in_box: lower is {self.lower} and upper {self.upper}, so that the box is empty.")
+
     def init(self, params: Any) -> LBFGSBState:
         who = type(self).__name__
         checks.floating(who, "params", params, jax.tree.leaves(params))
@@ -117,6 +122,7 @@ class _Model(NamedTuple):
 
     theta: Array
     w: Array
+    m: Array
     inverse: Array
 
 
@@ -133,7 +139,7 @@ def _model(memory: ScaleByLBFGSState, first: Array) -> _Model:
     below = jnp.where(age[:, None] < age[None, :], s @ y.T, 0)
     corner = theta * (s @ s.T) + jnp.diag(jnp.where(weights[:, 0] > 0, 0, 1).astype(first.dtype))
     inverse = jnp.block([[-jnp.eye(size, dtype=first.dtype), below.T], [below, corner]])
-    return _Model(theta, jnp.concatenate([y, theta * s]), inverse)
+    return _Model(theta, jnp.concatenate([y, theta * s]), jnp.linalg.inv(inverse), inverse)
 
 
 def _step(memory: ScaleByLBFGSState, params: Any, grad: Any, limits: Box) -> Any:
@@ -150,7 +156,7 @@ def _step(memory: ScaleByLBFGSState, params: Any, grad: Any, limits: Box) -> Any
 
 
 def _cauchy(model: _Model, x: Array, g: Array, low: Array, high: Array) -> Array:
-    theta, w, inverse = model
+    theta, w, m, _ = model
     some = g != 0
     bound = jnp.where(g < 0, high, low)
     meets = jnp.where(some, (x - bound) / jnp.where(some, g, 1), jnp.inf)
@@ -167,9 +173,9 @@ def _cauchy(model: _Model, x: Array, g: Array, low: Array, high: Array) -> Array
 
     # Piece j lies between the meetings j - 1 and j: d is -g without the first j entries, p = W^T d, c = W^T z.
     begin, end = jnp.pad(jnp.where(reached, at, 0), (1, 0)), jnp.pad(at, (0, 1), constant_values=jnp.inf)
-    p, sq = -after(w_at * g_at), after(g_at * g_at)
-    c = before(w_at * gone) + begin * p
-    mp = jnp.linalg.solve(inverse, p)
+    p, sq = -after(w_at * g_at[None, :]), after(g_at * g_at)
+    c = before(w_at * gone[None, :]) + begin[None, :] * p
+    mp = m @ p
     slope = sq * (theta * begin - 1) - jnp.sum(mp * c, 0)
     curvature = jnp.maximum(theta * sq - jnp.sum(mp * p, 0), jnp.finfo(x.dtype).eps * theta * sq)
     further = jnp.where(slope < 0, -slope / jnp.where(curvature > 0, curvature, 1), 0)
@@ -180,11 +186,11 @@ def _cauchy(model: _Model, x: Array, g: Array, low: Array, high: Array) -> Array
 
 
 def _subspace(model: _Model, x: Array, g: Array, low: Array, high: Array, cauchy: Array) -> Array:
-    theta, w, inverse = model
+    theta, w, m, inverse = model
     free = (cauchy > low) & (cauchy < high)
     z = cauchy - x
-    slope = jnp.where(free, g + theta * z - w.T @ jnp.linalg.solve(inverse, w @ z), 0)
-    freed = jnp.where(free, w, 0)
+    slope = jnp.where(free, g + theta * z - w.T @ (m @ (w @ z)), 0)
+    freed = jnp.where(free[None, :], w, 0)
     inner = jnp.linalg.solve(inverse - freed @ freed.T / theta, freed @ slope)
     d = -(slope + freed.T @ inner / theta) / theta
     projected = jnp.clip(cauchy + d, low, high)
@@ -199,8 +205,9 @@ def lbfgsb(lower: Any, upper: Any, memory_size: int = 10, linesearch: Any = STRO
 
     A bound is a number for all parameters, an array that can be broadcast to each, or a tree of those like the
     parameters, or like the upper part of their tree. It may be infinite, and both may be equal; where lower exceeds
-    upper, upper holds. Bounds are data, but no schedules. State: 2 * memory_size + 2 arrays per parameter, and what the
-    line search keeps. `update` needs params, and with a line search `value`, `grad` and `value_fn`.
+    upper in arrays, upper holds. Bounds are data, but no schedules. Parameters are real. State: 2 * memory_size + 2
+    arrays per parameter, and what the line search keeps. `update` needs params, and with a line search `value`, `grad`
+    and `value_fn`.
 
     Parameters that are in the box stay in it exactly, after every step, and the function is never asked outside.
     Those that are not are brought in by the first step, to rounding. `minimize` starts from the nearest point of the

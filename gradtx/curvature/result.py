@@ -39,7 +39,7 @@ _MESSAGES = {
 class Result(NamedTuple):
     """The best point that a solver saw, and how it ended; under vmap every field has the batch's axis.
 
-    `value` and `grad_norm` are those at `params`; `steps` counts iterations, `evaluations` those of the function (a
+    `value` and `grad_norm` are those at `params`, the latter of what bounds leave of the gradient; `steps` counts iterations, `evaluations` those of the function (a
     gradient that comes with one is not counted again); `status` is a `Status` as an int32.
 
     >>> import jax.numpy as jnp, gradtx as gx
