@@ -58,7 +58,7 @@ class step_in_box(Wrapper, state=LBFGSBState):
     >>> tx = gx.step_in_box(gx.identity(), 0.0, 1.0)  # the whole step
     >>> x = jnp.array([0.5, 0.5])
     >>> print(tx.update(jnp.array([8.0, -0.1]), tx.init(x), x)[0].round(3))
-    [-0.5    0.013]
+    [-0.5  0.1]
 
     Raises:
       TypeError: a leaf is complex, or a bound is no number, array or tree of them.

@@ -39,8 +39,9 @@ _MESSAGES = {
 class Result(NamedTuple):
     """The best point that a solver saw, and how it ended; under vmap every field has the batch's axis.
 
-    `value` and `grad_norm` are those at `params`, the latter of what bounds leave of the gradient; `steps` counts iterations, `evaluations` those of the function (a
-    gradient that comes with one is not counted again); `status` is a `Status` as an int32.
+    `value` and `grad_norm` are those at `params`, the latter of what bounds leave of the gradient; `steps` counts
+    iterations, `evaluations` those of the function (a gradient that comes with one is not counted again); `status` is a
+    `Status` as an int32.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> result = gx.minimize(lambda x: jnp.sum((x - 1.0) ** 2), jnp.zeros(3))
