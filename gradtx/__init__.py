@@ -105,7 +105,6 @@ from gradtx.optimizers.elementwise.optimistic import (
     optimistic_gradient_descent,
     scale_by_optimistic_gradient,
 )
-from gradtx.optimizers.elementwise.sophia import SophiaState, scale_by_sophia
 from gradtx.optimizers.layerwise.lars import lars, scale_by_trust_ratio
 from gradtx.optimizers.layerwise.lamb import lamb
 from gradtx.optimizers.layerwise.fromage import fromage
@@ -134,7 +133,15 @@ from gradtx.curvature.bfgs import BFGSState, bfgs, scale_by_bfgs, scale_by_sr1, 
 from gradtx.curvature.lbfgsb import LBFGSBState, lbfgsb, step_in_box
 from gradtx.curvature.minimize import minimize
 from gradtx.curvature.result import Result, Status
-from gradtx.curvature.products import fisher_vp, gauss_newton_vp, hessian, hessian_diag, hutchinson_diag, hvp
+from gradtx.curvature.products import (
+    fisher_vp,
+    gauss_newton_bartlett_diag,
+    gauss_newton_vp,
+    hessian,
+    hessian_diag,
+    hutchinson_diag,
+    hvp,
+)
 from gradtx.curvature.newton import ScaleByNewtonState, newton, scale_by_newton
 from gradtx.curvature.newton_cg import (
     ScaleByNewtonCGState,
@@ -144,6 +151,8 @@ from gradtx.curvature.newton_cg import (
     trust_region_newton,
 )
 from gradtx.curvature.hessian_diag import ScaleByAdaHessianState, adahessian, scale_by_adahessian, scale_by_hessian_diag
+from gradtx.curvature.with_hessian_diag import WithHessianDiagState, with_hessian_diag
+from gradtx.curvature.sophia import SophiaState, scale_by_sophia, sophia
 from gradtx.curvature.least_squares import least_squares
 
 # Wrappers
@@ -362,8 +371,6 @@ __all__ = [
     "optimistic_adam_v2",
     "optimistic_gradient_descent",
     "scale_by_optimistic_gradient",
-    "SophiaState",
-    "scale_by_sophia",
     "lars",
     "scale_by_trust_ratio",
     "lamb",
@@ -430,6 +437,7 @@ __all__ = [
     "Result",
     "Status",
     "fisher_vp",
+    "gauss_newton_bartlett_diag",
     "gauss_newton_vp",
     "hessian",
     "hessian_diag",
@@ -447,6 +455,11 @@ __all__ = [
     "adahessian",
     "scale_by_adahessian",
     "scale_by_hessian_diag",
+    "WithHessianDiagState",
+    "with_hessian_diag",
+    "SophiaState",
+    "scale_by_sophia",
+    "sophia",
     "least_squares",
     # Wrappers
     "SplitRealAndImaginaryArrays",

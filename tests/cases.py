@@ -246,11 +246,6 @@ TRANSFORMATIONS = [
     Case("scale_by_optimistic_gradient(0.5, 0.3)", unless=_LINEAR),
     Case("optimistic_gradient_descent(0.1)", unless=_LINEAR),
     Case("optimistic_adam_v2(0.1)"),
-    Case(
-        "scale_by_sophia(update_interval=2)",
-        optax=None,
-        why="optax's estimates the diagonal itself: compared in tests/test_methods.py",
-    ),
     Case("scale_by_laprop()", optax=None, why=_NO_OPTAX),
     Case("scale_by_laprop(0.95, 0.5, eps=1e-3)", optax=None, why=_NO_OPTAX),
     Case("laprop(0.1, weight_decay=0.1)", optax=None, why=_NO_OPTAX),
@@ -630,6 +625,13 @@ TRANSFORMATIONS += [
     Case("scale_by_hessian_diag()", optax=None, why=_NO_OPTAX),
     Case("scale_by_adahessian()", optax=None, why=_NO_OPTAX),
     Case("adahessian(0.1)", optax=None, why=_NO_OPTAX),
+    Case(
+        "scale_by_sophia(update_interval=2)",
+        optax=None,
+        why="optax's estimates the diagonal itself: compared in tests/test_sophia.py",
+    ),
+    Case("sophia(0.1, update_interval=2)", optax=None, why="optax's keys are others", unless=_WHOLE),
+    Case("with_hessian_diag(adahessian(0.1))", optax=None, why=_NO_OPTAX, unless=_WHOLE),
 ]
 
 # Few leaves and few shapes: compilation is what the tests wait for. Axes of 8 can be split over 8 devices.

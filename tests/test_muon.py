@@ -161,29 +161,6 @@ def test_galore_leaves_what_is_no_matrix():
     assert (updates["t"] == 2).all()
 
 
-@pytest.mark.heavy
-def test_sophia_takes_the_hessian_diagonal():
-    """Parity with optax's whole, whose estimator is made to return the same diagonal."""
-    diagonal = jax.tree.map(lambda g: jnp.abs(g) + 0.1, jax.tree.map(lambda g: g[1], GRADS))
-    estimator = optax.GradientTransformationExtraArgs(lambda p: (), lambda u, s, params=None, **extra: (diagonal, s))
-    theirs = optax.contrib.sophia(0.1, weight_decay=0.0, update_interval=2, hessian_diagonal_fn=estimator)
-    ours = gx.chain(gx.scale_by_sophia(update_interval=2), gx.scale_by_learning_rate(0.1))
-
-    def updates(tx, **extra):
-        state, found = tx.init(PARAMS), []
-        for t in range(4):
-            u, state = tx.update(jax.tree.map(lambda g, t=t: g[t], GRADS), state, PARAMS, **extra)
-            found.append(u)
-        return found
-
-    expected, actual = jax.jit(lambda: (updates(theirs), updates(ours, hessian_diag=diagonal)))()
-    close(actual, expected, rtol=1e-10, atol=1e-15)
-    without = ours.update(PARAMS, ours.init(PARAMS))[1][0].nu
-    assert not any(x.any() for x in jax.tree.leaves(without))  # nothing handed in, nothing learnt
-    with pytest.raises(ValueError, match=r"scale_by_sophia: the tree of hessian_diag is not the tree of updates"):
-        ours.update(PARAMS, ours.init(PARAMS), hessian_diag={"a": PARAMS["a"]})
-
-
 @pytest.mark.parametrize(
     ("call", "match"),
     [

@@ -29,7 +29,7 @@ from gradtx.core.state import Like
 from gradtx.core.value import flag
 from gradtx.transforms.decay import descend
 
-__all__ = ["ScaleByAdaHessianState", "adahessian", "scale_by_adahessian", "scale_by_hessian_diag"]
+__all__ = ["ScaleByAdaHessianState", "adahessian", "diagonals", "scale_by_adahessian", "scale_by_hessian_diag"]
 
 
 class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",)):
@@ -38,9 +38,8 @@ class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",)):
     No divisor is smaller than `floor`, which is positive. Without `absolute` negative curvature keeps its sign, so that
     the step goes up there, as Newton's does.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.curvature.hessian_diag import scale_by_hessian_diag
-    >>> tx = scale_by_hessian_diag(floor=0.5)
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_hessian_diag(floor=0.5)
     >>> g, h = jnp.ones(3), jnp.array([4.0, -4.0, 0.0])
     >>> print(tx.update(g, tx.init(g), hessian_diag=h)[0])
     [0.25 0.25 2.  ]
@@ -55,7 +54,7 @@ class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",)):
     def measure(
         self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, hessian_diag: Any
     ) -> tuple[EachLeaf, tuple[()]]:
-        return EachLeaf(_diagonals(type(self).__name__, hessian_diag, updates)), ()
+        return EachLeaf(diagonals(type(self).__name__, hessian_diag, updates)), ()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         divisor = jnp.maximum(jnp.abs(shared), self.floor)
@@ -78,9 +77,8 @@ class scale_by_adahessian(Elementwise, state=ScaleByAdaHessianState, needs=("hes
     `b1` and `b2` lie in [0, 1), `eps` is positive, and `hessian_power` lies in [0, 1]: with 1 a Newton step, with 0 the
     average gradient.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.curvature.hessian_diag import scale_by_adahessian
-    >>> tx = scale_by_adahessian(eps=1e-8)
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_adahessian(eps=1e-8)
     >>> g, h = jnp.array([1.0, 8.0]), jnp.array([4.0, -4.0])
     >>> print(tx.update(g, tx.init(g), hessian_diag=h)[0].round(3))
     [0.25 2.  ]
@@ -101,7 +99,7 @@ class scale_by_adahessian(Elementwise, state=ScaleByAdaHessianState, needs=("hes
         self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, hessian_diag: Any
     ) -> tuple[EachLeaf, tuple[()]]:
         left = leaf.one_minus_power(self.b1, t), leaf.one_minus_power(self.b2, t)
-        return EachLeaf((*left, h) for h in _diagonals(type(self).__name__, hessian_diag, updates)), ()
+        return EachLeaf((*left, h) for h in diagonals(type(self).__name__, hessian_diag, updates)), ()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         left1, left2, h = shared
@@ -124,14 +122,14 @@ def adahessian(
     The latter is a tree like the gradients. The paper's rates are large, such as 0.15. `weight_decay` is decoupled, on
     the leaves that `mask` selects.
 
-    >>> from gradtx.curvature.hessian_diag import adahessian
-    >>> adahessian(0.15).links[0]
+    >>> import gradtx as gx
+    >>> gx.adahessian(0.15).links[0]
     scale_by_adahessian(b1=0.9, b2=0.999, eps=0.0001, hessian_power=1.0)
     """
     return chain(scale_by_adahessian(b1, b2, eps, hessian_power), *descend(learning_rate, weight_decay, mask))
 
 
-def _diagonals(who: str, hessian_diag: Any, updates: Any) -> list[Array]:
+def diagonals(who: str, hessian_diag: Any, updates: Any) -> list[Array]:
     """The leaves of the diagonal, real and in float32 or wider; raises unless the tree is like the updates'."""
     leaves, treedef = jax.tree.flatten(updates)
     diagonals, structure = jax.tree.flatten(hessian_diag)

@@ -10,6 +10,9 @@ For a loss f of parameters x, a vector v shaped like them, a model o(x) with Jac
                                                        "Natural Gradient Works Efficiently in Learning")
     hutchinson_diag     E_z[z * H z],  E[z z^T] = I    (Hutchinson, 1989; for diagonals Bekas, Kokiopoulou and Saad,
                                                        2007, "An estimator for the diagonal of a matrix")
+    gauss_newton_bartlett_diag     E_y[B * g * g]      the diagonal of the Gauss-Newton matrix of a mean over B
+                                                       examples, g its gradient for labels y drawn from the model (Liu
+                                                       et al., 2023, "Sophia", algorithm 2)
 
 Each product costs a few gradients and the memory of one. `hessian_diag` and `hessian` take one product for every entry
 of x, and are for small problems. Parameters are trees of real arrays; None leaves are passed over.
@@ -28,7 +31,15 @@ from jax import Array, lax
 
 from gradtx import checks, leaf, tree
 
-__all__ = ["fisher_vp", "gauss_newton_vp", "hessian", "hessian_diag", "hutchinson_diag", "hvp"]
+__all__ = [
+    "fisher_vp",
+    "gauss_newton_bartlett_diag",
+    "gauss_newton_vp",
+    "hessian",
+    "hessian_diag",
+    "hutchinson_diag",
+    "hvp",
+]
 
 _COLUMNS = 32
 """How many entries of an exact diagonal are computed at once."""
@@ -136,14 +147,60 @@ def hutchinson_diag(
     draw = _DRAWS[checks.choice(who, "distribution", distribution, tuple(_DRAWS))]
     params, _ = _pair(who, params, params)
     leaves, treedef = jax.tree.flatten(params)
-    if not leaves:
-        return params
 
-    def add(total: Any, key: Any) -> tuple[Any, None]:
+    def one(key: Any) -> Any:
         keys = jax.random.split(key, len(leaves))
         z = treedef.unflatten([draw(k, p.shape, p.dtype) for k, p in zip(keys, leaves, strict=True)])
-        one = jax.tree.map(lambda z, h: leaf.widen(z) * leaf.widen(h) / samples, z, hvp(f, params, z))
-        return jax.tree.map(jnp.add, total, one), None
+        return jax.tree.map(lambda z, h: leaf.widen(z) * leaf.widen(h), z, hvp(f, params, z))
+
+    return _mean(one, params, key, samples) if leaves else params
+
+
+def gauss_newton_bartlett_diag(outputs_fn: Callable[[Any], Any], params: Any, key: Any, samples: int = 1) -> Any:
+    """An unbiased estimate of the diagonal of the Gauss-Newton matrix of a classifier: a tree like `params`.
+
+    `outputs_fn(params)` are logits, with the classes along the last axis and examples (or tokens) along the others. The
+    loss is the mean over examples of the cross-entropy, -log softmax(logits)[label]. Labels are drawn from the model's
+    own outputs, g is the gradient for them, and B * g^2 for B examples is the estimate, or the mean of `samples` of
+    them. It is never negative, and takes one gradient a sample.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> logits = lambda w: jnp.stack([w, -w], -1)  # two classes of equal probability: (d log p / dw)^2 = 1
+    >>> print(gx.gauss_newton_bartlett_diag(lambda w: logits(w)[None, :], jnp.array(0.0), jax.random.key(0)))
+    1.0
+
+    Raises:
+      TypeError: a leaf is complex or no floating array; `samples` is no integer.
+      ValueError: `samples` is not positive, or the outputs are no array with an axis of classes.
+    """
+    who = "gauss_newton_bartlett_diag"
+    samples = checks.integer(who, "samples", samples, ge=1)
+    params, _ = _pair(who, params, params)
+    if not jax.tree.leaves(params):
+        return params
+    outputs, back = jax.vjp(outputs_fn, params)
+    if not isinstance(outputs, jax.Array) or outputs.ndim == 0 or not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise ValueError(
+            f"{who}: outputs_fn must return logits, one real array with the classes along its last axis, got "
+            f"{checks.shown(outputs)}."
+        )
+    logits = leaf.widen(outputs)
+    examples = max(logits.size // max(logits.shape[-1], 1), 1)
+
+    def one(key: Any) -> Any:
+        drawn = jax.nn.one_hot(jax.random.categorical(key, logits), logits.shape[-1], dtype=logits.dtype)
+        # The gradient of the sum over examples, whose square over B is B times that of the mean.
+        (g,) = back(leaf.narrow(jax.nn.softmax(logits) - drawn, outputs.dtype))
+        return jax.tree.map(lambda g: leaf.widen(g) * (leaf.widen(g) / examples), g)
+
+    return _mean(one, params, key, samples)
+
+
+def _mean(one: Callable[[Any], Any], params: Any, key: Any, samples: int) -> Any:
+    """The mean over some keys of a function of one, taken one after the other, in the dtypes of `params`."""
+
+    def add(total: Any, key: Any) -> tuple[Any, None]:
+        return jax.tree.map(lambda total, x: total + x / samples, total, one(key)), None
 
     total, _ = lax.scan(add, jax.tree.map(leaf.full, params), jax.random.split(key, samples))
     return jax.tree.map(lambda x, p: leaf.narrow(x, p.dtype), total, params)

@@ -5,8 +5,8 @@
     h_t = b2 * h_(t-1) + (1 - b2) * hessian_diag      at every `update_interval`-th step, else h_(t-1)
 
 Liu et al., 2023, "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training",
-algorithm 3, in optax's form, which corrects m. This is the elementwise part: an estimate of the diagonal is
-handed in.
+algorithm 3, in optax's form, which corrects m. The rule gets an estimate of the diagonal as `hessian_diag`; in
+`sophia` the wrapper `with_hessian_diag` makes it, at every `update_interval`-th step alone.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf
-from gradtx.core.hyper import Hyper, hyper
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import EachLeaf, Elementwise
 from gradtx.core.state import Like
 from gradtx.core.value import dtype, integer
+from gradtx.curvature.hessian_diag import diagonals
+from gradtx.curvature.with_hessian_diag import with_hessian_diag
+from gradtx.transforms.decay import descend
 
-__all__ = ["SophiaState", "scale_by_sophia"]
+__all__ = ["SophiaState", "scale_by_sophia", "sophia"]
 
 
 class SophiaState(NamedTuple):
@@ -69,15 +73,10 @@ class scale_by_sophia(Elementwise, state=SophiaState, takes=("hessian_diag",)):
         self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, hessian_diag: Any
     ) -> tuple[Any, tuple[()]]:
         left = leaf.one_minus_power(self.b1, t)
-        leaves, treedef = jax.tree.flatten(updates)
         if hessian_diag is None:
-            return EachLeaf((left, None, None) for _ in leaves), ()
-        diagonals, structure = jax.tree.flatten(hessian_diag)
-        if structure != treedef:
-            raise checks.tree_mismatch("scale_by_sophia", "hessian_diag", hessian_diag, "updates", updates)
-        checks.same_shapes("scale_by_sophia", "hessian_diag", hessian_diag, diagonals, "updates", leaves)
+            return EachLeaf((left, None, None) for _ in jax.tree.leaves(updates)), ()
         now = (t - 1) % self.update_interval == 0
-        return EachLeaf((left, now, leaf.widen(jnp.asarray(h))) for h in diagonals), ()
+        return EachLeaf((left, now, h) for h in diagonals("scale_by_sophia", hessian_diag, updates)), ()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         left, now, diagonal = shared
@@ -85,5 +84,39 @@ class scale_by_sophia(Elementwise, state=SophiaState, takes=("hessian_diag",)):
         u = leaf.clip(mu / (jnp.maximum(slots[1] * self.gamma, self.eps) * left), self.clip_threshold)
         nu = slots[1]
         if diagonal is not None:
-            nu = jnp.where(now, leaf.moment(nu, diagonal.real, self.b2), nu)
+            nu = jnp.where(now, leaf.moment(nu, diagonal, self.b2), nu)
         return u, (mu, nu)
+
+
+def sophia(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.965,
+    b2: HyperArg = 0.99,
+    eps: HyperArg = 1e-8,
+    weight_decay: HyperArg = 1e-4,
+    mask: Any = None,
+    gamma: HyperArg = 0.01,
+    clip_threshold: HyperArg = 1.0,
+    update_interval: int = 10,
+    estimator: str = "hutchinson",
+    mu_dtype: Any = None,
+    key: int = 0,
+) -> chain:
+    """Sophia. State: two arrays per parameter, and a random key. `update` needs params and `value_fn`.
+
+    With the estimator "gauss_newton_bartlett" (Sophia-G, for which the paper has gamma = 0.05 and weight decay 0.2)
+    `update` needs `outputs_fn`, the logits as a function of the parameters, in place of `value_fn`. The other steps of
+    an interval cost no estimate. `weight_decay` is decoupled, on the leaves that `mask` selects; `key` is the seed of
+    the estimates. Parameters are real.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> loss = lambda x: jnp.sum(jnp.array([1.0, 100.0]) * x**2)
+    >>> tx, x = gx.sophia(0.1, b1=0.9, b2=0.0, gamma=1.0), jnp.array([3.0, -2.0])
+    >>> state, step = tx.init(x), jax.jit(gx.value_and_step(loss, tx))
+    >>> for _ in range(100):
+    ...     x, state, value = step(x, state)
+    >>> print(bool(value < 0.01))
+    True
+    """
+    rule = scale_by_sophia(b1, b2, eps, gamma, clip_threshold, update_interval, mu_dtype)
+    return chain(with_hessian_diag(rule, update_interval, estimator, key), *descend(learning_rate, weight_decay, mask))

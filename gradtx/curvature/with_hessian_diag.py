@@ -1,0 +1,87 @@
+"""An estimate of the Hessian's diagonal, for those inside that precondition by it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks
+from gradtx.core.branch import branch
+from gradtx.core.state import Once, counted
+from gradtx.core.value import choice, integer
+from gradtx.core.wrapper import Wrapper
+from gradtx.curvature.newton import needed
+from gradtx.curvature.products import gauss_newton_bartlett_diag, hutchinson_diag
+
+__all__ = ["HESSIAN_DIAG_ESTIMATORS", "WithHessianDiagState", "with_hessian_diag"]
+
+HESSIAN_DIAG_ESTIMATORS = {
+    "hutchinson": ("value_fn", hutchinson_diag),
+    "gauss_newton_bartlett": ("outputs_fn", gauss_newton_bartlett_diag),
+}
+"""Of each estimator the extra argument of which it needs to know, and the function."""
+
+
+class WithHessianDiagState(NamedTuple):
+    """The steps taken, the random key of the next estimate, and the inner state."""
+
+    count: Array
+    rng_key: Once
+    inner_state: Any
+
+
+class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn",)):
+    """`inner`, which gets an estimate of the Hessian's diagonal as the extra argument `hessian_diag`.
+
+    `update` needs params and, with the estimator "hutchinson", `value_fn`, the loss as a function of the parameters;
+    with "gauss_newton_bartlett" `outputs_fn`, the logits as one. See `hutchinson_diag` and
+    `gauss_newton_bartlett_diag`.
+
+    The estimate is made at every `update_interval`-th step, from the first on. At the others nothing is computed and
+    the diagonal is zero: an interval above 1 is for rules such as `scale_by_sophia` with the same one, which do not
+    look at it then. `key` (default 0) is the seed of the random vectors or labels; `update(..., key=k)` draws from `k`
+    instead and leaves the state's key as it is.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> loss = lambda x: jnp.sum(jnp.array([1.0, 100.0]) * x**2)
+    >>> tx = gx.with_hessian_diag(gx.chain(gx.scale_by_hessian_diag(), gx.scale(-1.0)))
+    >>> x = jnp.array([3.0, -2.0])
+    >>> updates, state = tx.update(jax.grad(loss)(x), tx.init(x), x, value_fn=loss)
+    >>> print(x + updates)
+    [0. 0.]
+
+    Raises:
+      TypeError: a leaf is complex.
+      ValueError: params or the function is missing.
+    """
+
+    update_interval: int = integer(default=1, ge=1)
+    estimator: str = choice(default="hutchinson", options=tuple(HESSIAN_DIAG_ESTIMATORS))
+    key: int = integer(default=0)
+
+    def init(self, params: Any) -> WithHessianDiagState:
+        who, leaves = type(self).__name__, jax.tree.leaves(params)
+        checks.floating(who, "params", params, leaves)
+        checks.real(who, "params", params, leaves)
+        return WithHessianDiagState(jnp.zeros((), jnp.int32), jax.random.PRNGKey(self.key), self.inner.init(params))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, WithHessianDiagState]:
+        self._begin(state, extra)
+        who, rng_key, given = type(self).__name__, state.rng_key, extra.get("key")
+        diagonal = params
+        if jax.tree.leaves(updates):
+            name, estimate = HESSIAN_DIAG_ESTIMATORS[self.estimator]
+            fn = needed(who, name, updates, params, extra)
+
+            def renewed() -> tuple[Any, Any]:
+                following, sample = jax.random.split(rng_key) if given is None else (rng_key, given)
+                return estimate(fn, params, sample), following
+
+            now = state.count % self.update_interval == 0
+            diagonal, rng_key = branch(who, now, renewed, lambda: (jax.tree.map(jnp.zeros_like, params), rng_key))
+        extra = {**extra, "hessian_diag": diagonal}
+        updates, inner_state = self._inner_update(updates, state.inner_state, params, extra)
+        return updates, WithHessianDiagState(counted(state.count), rng_key, inner_state)
