@@ -93,11 +93,10 @@ def least_squares(
     Raises a TypeError for parameters that are complex or no floating arrays, and a ValueError for those without an
     entry and for options out of range.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.curvature.least_squares import least_squares
+    >>> import jax.numpy as jnp, gradtx as gx
     >>> t = jnp.array([0.0, 1.0, 2.0, 3.0])
     >>> y = jnp.array([2.0, 1.2, 0.7, 0.45])
-    >>> result = least_squares(lambda p: p["size"] * jnp.exp(-p["rate"] * t) - y, {"size": 1.0, "rate": 0.0})
+    >>> result = gx.least_squares(lambda p: p["size"] * jnp.exp(-p["rate"] * t) - y, {"size": 1.0, "rate": 0.0})
     >>> print(f"{result.params['size']:.3f} {result.params['rate']:.3f}")
     1.998 0.511
     >>> result.message

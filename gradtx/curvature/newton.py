@@ -67,12 +67,11 @@ class scale_by_newton(GradientTransformation):
     pseudo-inverse). So do the others where elimination meets a zero; where it meets rounding errors instead, their step
     is as large as those make it. Without a gradient the step is zero. What is not finite gives NaN.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from gradtx.curvature.newton import scale_by_newton
+    >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: x[0] ** 2 - 2 * x[1] ** 2
     >>> x = jnp.ones(2)
     >>> for kind in ("exact", "absolute"):
-    ...     tx = scale_by_newton(hessian=kind)
+    ...     tx = gx.scale_by_newton(hessian=kind)
     ...     print(tx.update(jax.grad(f)(x), tx.init(x), x, value_fn=f)[0])
     [1. 1.]
     [ 1. -1.]
@@ -134,10 +133,9 @@ def newton(
 
     Call it in a jitted function: outside of one, every update traces the Hessian anew.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from gradtx.curvature.newton import newton
+    >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: (x[0] - 1) ** 2 + 5 * (x[0] + x[1]) ** 2
-    >>> x, tx = jnp.array([7.0, 8.0]), newton()
+    >>> x, tx = jnp.array([7.0, 8.0]), gx.newton()
     >>> updates, state = tx.update(jax.grad(f)(x), tx.init(x), x, value_fn=f)
     >>> print((x + updates).round(4))  # one step from the minimum of a quadratic
     [ 1. -1.]

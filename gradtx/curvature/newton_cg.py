@@ -58,10 +58,9 @@ class scale_by_newton_cg(GradientTransformation):
     `forcing` lies in (0, 1), and `max_cg_steps` is None for the number of parameters. Derivatives are those of the
     exact solution of H u = g, solved for as far as u itself, whatever made it stop.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from gradtx.curvature.newton_cg import scale_by_newton_cg
+    >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: jnp.sum(jnp.array([1.0, 4.0]) * x**2)
-    >>> x, tx = jnp.array([1.0, 2.0]), scale_by_newton_cg(forcing=0.001)
+    >>> x, tx = jnp.array([1.0, 2.0]), gx.scale_by_newton_cg(forcing=0.001)
     >>> updates, state = tx.update(jax.grad(f)(x), tx.init(x), x, value_fn=f)
     >>> print(updates.round(4), state.cg_steps)
     [1. 2.] 2
@@ -111,10 +110,9 @@ def newton_cg(
     descends, with the gradient in the worst case, so that far from the minimum it wants a `linesearch`: a
     transformation that comes last, and gets the step.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from gradtx.curvature.newton_cg import newton_cg
+    >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: jnp.sum(jnp.cosh(x - jnp.arange(3.0)))
-    >>> x, tx = jnp.ones(3), newton_cg()
+    >>> x, tx = jnp.ones(3), gx.newton_cg()
     >>> state = tx.init(x)
     >>> step = jax.jit(lambda x, state: tx.update(jax.grad(f)(x), state, x, value_fn=f))
     >>> for _ in range(5):
@@ -147,10 +145,9 @@ class trust_region_newton(GradientTransformation):
     `newton_cg`. State: three numbers; a step holds seven vectors like the parameters beside what a product holds. It
     counts as a constant for derivatives.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from gradtx.curvature.newton_cg import trust_region_newton
+    >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: (x[0] ** 2 - 1) ** 2 + x[1] ** 2
-    >>> x, tx = jnp.array([0.1, 3.0]), trust_region_newton()
+    >>> x, tx = jnp.array([0.1, 3.0]), gx.trust_region_newton()
     >>> updates, state = tx.update(jax.grad(f)(x), tx.init(x), x, value_fn=f)
     >>> print(jnp.linalg.norm(updates).round(4), state.radius)
     1.0 2.0

@@ -50,11 +50,10 @@ def hvp(f: Callable[[Any], Any], params: Any, v: Any) -> Any:
 
     `f(params)` is a real scalar. It is differentiated in reverse, and its gradient forward.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.curvature.products import hvp
+    >>> import jax.numpy as jnp, gradtx as gx
     >>> f = lambda p: p["a"] ** 2 * p["b"]
     >>> x, v = {"a": jnp.array(3.0), "b": jnp.array(2.0)}, {"a": jnp.array(1.0), "b": jnp.array(0.0)}
-    >>> print(hvp(f, x, v))  # the first column of [[2 b, 2 a], [2 a, 0]]
+    >>> print(gx.hvp(f, x, v))  # the first column of [[2 b, 2 a], [2 a, 0]]
     {'a': Array(4., dtype=float32), 'b': Array(6., dtype=float32)}
 
     Raises:
@@ -73,11 +72,10 @@ def gauss_newton_vp(model_fn: Callable[[Any], Any], loss_of_output: Callable[[An
     It is the Hessian of the loss with the model replaced by its linear part at `params`, and positive semidefinite
     where `loss_of_output` is convex. For residuals r and half their sum of squares it is J^T J v.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.curvature.products import gauss_newton_vp
+    >>> import jax.numpy as jnp, gradtx as gx
     >>> model = lambda w: w**2  # J = diag(2 w)
     >>> half = lambda r: jnp.sum(r**2) / 2
-    >>> print(gauss_newton_vp(model, half, jnp.array([1.0, 3.0]), jnp.ones(2)))
+    >>> print(gx.gauss_newton_vp(model, half, jnp.array([1.0, 3.0]), jnp.ones(2)))
     [ 4. 36.]
 
     Raises:
@@ -105,10 +103,9 @@ def fisher_vp(outputs_fn: Callable[[Any], Any], log_likelihood: Callable[[Any, A
 
     Where o are natural parameters, as logits are, that does not depend on y, and any log-likelihood of data will do.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from gradtx.curvature.products import fisher_vp
+    >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> normal = lambda mean, at: -jnp.sum((at - mean) ** 2) / 2
-    >>> print(fisher_vp(lambda w: w * jnp.array([1.0, 2.0]), normal, jnp.array(5.0), jnp.array(1.0)))  # 1 + 4
+    >>> print(gx.fisher_vp(lambda w: w * jnp.array([1.0, 2.0]), normal, jnp.array(5.0), jnp.array(1.0)))  # 1 + 4
     5.0
 
     Raises:
@@ -133,9 +130,8 @@ def hutchinson_diag(
     with which a diagonal Hessian is found exactly and others with the least variance, or "normal" ones. Entry i has the
     variance sum_(j != i) H_ij^2 / samples with signs. It takes one product a sample, one after the other.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from gradtx.curvature.products import hutchinson_diag
-    >>> print(hutchinson_diag(lambda p: jnp.sum(p**3), jnp.array([1.0, 2.0]), jax.random.key(0)))
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> print(gx.hutchinson_diag(lambda p: jnp.sum(p**3), jnp.array([1.0, 2.0]), jax.random.key(0)))
     [ 6. 12.]
 
     Raises:
@@ -211,9 +207,8 @@ def hessian_diag(f: Callable[[Any], Any], params: Any) -> Any:
 
     It takes one product with the Hessian for every entry, a few at a time: for small problems.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.curvature.products import hessian_diag
-    >>> print(hessian_diag(lambda p: p[0] ** 2 * p[1] ** 3, jnp.array([1.0, 2.0])))
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.hessian_diag(lambda p: p[0] ** 2 * p[1] ** 3, jnp.array([1.0, 2.0])))
     [16. 12.]
 
     Raises:
@@ -239,9 +234,8 @@ def hessian(f: Callable[[Any], Any], params: Any) -> Array:
 
     It has n^2 numbers for n parameters, is in float32 or wider, and symmetric to rounding.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.curvature.products import hessian
-    >>> print(hessian(lambda p: p["a"] ** 2 * p["b"], {"a": 3.0, "b": 2.0}))
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.hessian(lambda p: p["a"] ** 2 * p["b"], {"a": 3.0, "b": 2.0}))
     [[4. 6.]
      [6. 0.]]
 
