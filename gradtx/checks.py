@@ -14,6 +14,7 @@ __all__ = [
     "floating",
     "integer",
     "keystr",
+    "needed",
     "pair",
     "paths",
     "real",
@@ -121,6 +122,20 @@ def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:
                 f"{who}: at {_path(tree, i)} {name} has dtype {_dtype(x)}; this method has no meaning for complex "
                 "arrays. Optimize the real and the imaginary part as two real leaves."
             )
+
+
+def needed(who: str, **given: Any) -> None:
+    """Raises a ValueError naming the first argument of `update` that is None, with the call that gives them all."""
+    for name, value in given.items():
+        if value is None:
+            extra = "".join(f", {other}={other}" for other in given if other != "params")
+            advice = ", or use gx.value_and_step" if name in _FROM_VALUE_AND_STEP else ""
+            raise ValueError(
+                f"{who}.update needs `{name}`, which is missing: call tx.update(updates, state, params{extra}){advice}."
+            )
+
+
+_FROM_VALUE_AND_STEP = {"value", "grad", "value_fn", "grad_fn"}
 
 
 def integer(who: str, name: str, value: Any, *, ge: int) -> int:

@@ -103,12 +103,9 @@ def _check(
 ) -> tuple[list[list[Any]], Sequence[Any]]:
     """Raises unless the arguments fit together; the slots' leaves by rule and field, and the parameters'."""
     for rule in rules:
-        for name in rule.needs:
-            if (params if name == "params" else extra.get(name)) is None and leaves:
-                raise ValueError(
-                    f"{type(rule).__name__}.update needs `{name}`, which is missing: call "
-                    f"tx.update(updates, state, params{'' if name == 'params' else f', {name}={name}'})."
-                )
+        if leaves:
+            given = {**extra, "params": params}
+            checks.needed(type(rule).__name__, **{name: given.get(name) for name in rule.needs})
     who = " + ".join(type(rule).__name__ for rule in rules)
     checks.floating(who, "updates", updates, leaves)
     for rule in rules:

@@ -82,8 +82,8 @@ class scale_by_lbfgs(GradientTransformation):
         self._check_extra(extra)
         self._check_state(state, ScaleByLBFGSState)
         leaves = jax.tree.leaves(updates)
-        if params is None and leaves:
-            raise ValueError("scale_by_lbfgs.update needs `params`: call tx.update(updates, state, params).")
+        if leaves:
+            checks.needed("scale_by_lbfgs", params=params)
         checks.floating("scale_by_lbfgs", "updates", updates, leaves)
         if jax.tree.structure(params) != jax.tree.structure(updates):
             raise checks.tree_mismatch("scale_by_lbfgs", "updates", updates, "params", params)

@@ -85,8 +85,8 @@ class step_in_box(Wrapper, state=LBFGSBState):
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, LBFGSBState]:
         self._begin(state, extra)
         who = type(self).__name__
-        if params is None and jax.tree.leaves(updates):
-            raise ValueError(f"{who}.update needs `params`: call tx.update(updates, state, params).")
+        if jax.tree.leaves(updates):
+            checks.needed(who, params=params)
         check_like(who, "updates", updates, "params", params)
         count = counted(state.count)
         if not tree.size(updates):

@@ -74,13 +74,9 @@ class Linesearch(GradientTransformation):
         self._check_extra(extra)
         self._check_state(state, LinesearchState)
         who = type(self).__name__
-        given = {**extra, "params": params}
-        for missing in ("params", "value", "grad", "value_fn"):
-            if given.get(missing) is None and jax.tree.leaves(updates):
-                raise ValueError(
-                    f"{who}.update needs `{missing}`, which is missing: call tx.update(grads, state, params, "
-                    "value=value, grad=grads, value_fn=loss), or use gx.value_and_step."
-                )
+        if jax.tree.leaves(updates):
+            given = {name: extra.get(name) for name in ("value", "grad", "value_fn")}
+            checks.needed(who, params=params, **given)
         checks.floating(who, "updates", updates, jax.tree.leaves(updates))
         dtype = state.value.dtype
         value, slope = jnp.asarray(extra["value"]).astype(dtype), tree.vdot(extra["grad"], updates).astype(dtype)

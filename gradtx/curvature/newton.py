@@ -156,11 +156,7 @@ def newton(
 
 def needed(who: str, name: str, updates: Any, params: Any, extra: Mapping[str, Any]) -> Callable[[Any], Any]:
     """The function among the extra arguments; raises unless it and params are there, and params like the updates."""
-    for what, given in (("params", params), (name, extra.get(name))):
-        if given is None:
-            raise ValueError(
-                f"{who}.update needs `{what}`, which is missing: call tx.update(updates, state, params, {name}={name})."
-            )
+    checks.needed(who, params=params, **{name: extra.get(name)})
     check_like(who, "updates", updates, "params", params)
     fn = extra[name]
     if not callable(fn):

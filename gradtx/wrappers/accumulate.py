@@ -187,12 +187,8 @@ class accumulate(Wrapper, state=MultiStepsState):
     def _weight(self, extra: dict[str, Any]) -> Any:
         if self.weight is None:
             return 1
-        if self.weight not in extra:
-            raise ValueError(
-                f"accumulate.update needs `{self.weight}`, the weight of the micro-batch, which is missing: call "
-                f"tx.update(updates, state, params, {self.weight}=...)."
-            )
-        weight = extra[self.weight]
+        weight = extra.get(self.weight)
+        checks.needed("accumulate", **{self.weight: weight})
         if leaf.is_number(weight) and weight < 0:
             raise ValueError(f"accumulate.update: {self.weight} is a weight and must not be negative, got {weight}.")
         return weight

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import checks, leaf
 from gradtx.core.branch import branch
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
@@ -92,11 +92,8 @@ class reset_every(Wrapper, state=ResetEveryState):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._begin(state, extra)
-        if params is None and jax.tree.leaves(updates):
-            raise ValueError(
-                "reset_every.update needs `params`, at which the inner state begins anew: call "
-                "tx.update(updates, state, params)."
-            )
+        if jax.tree.leaves(updates):
+            checks.needed("reset_every", params=params)
         ended = (state.count > 0) & (state.count % self.period == 0)
         inner_state = branch("reset_every", ended, lambda: self.inner.init(params), lambda: state.inner_state)
         updates, inner_state = self._inner_update(updates, inner_state, params, extra)

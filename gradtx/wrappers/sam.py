@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import leaf
+from gradtx import checks, leaf
 from gradtx.core.branch import alike, branch
 from gradtx.core.transformation import apply_updates, as_transformation
 from gradtx.core.value import child, flag, integer, static
@@ -75,16 +75,13 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, SAMState]:
         self._begin(state, extra)
-        if params is None and jax.tree.leaves(updates):
-            raise ValueError("sam.update needs `params`: call tx.update(updates, state, params).")
+        if jax.tree.leaves(updates):
+            checks.needed("sam", params=params)
         grad_fn = extra.pop("grad_fn", None)
         if not self.opaque_mode:
             return self._one_step(updates, state, params, extra)
-        if grad_fn is None and self.sync_period > 1:
-            raise ValueError(
-                "sam.update needs `grad_fn` in opaque mode: call tx.update(updates, state, params, "
-                "grad_fn=lambda params, i: gradient), or use gx.value_and_step."
-            )
+        if self.sync_period > 1:
+            checks.needed("sam", grad_fn=grad_fn)
         return self._round(updates, state, params, grad_fn, extra)
 
     def _within(self, state: Any) -> dict[str, Any]:

@@ -73,8 +73,8 @@ class with_metrics(Wrapper, state=MetricsState):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MetricsState]:
         self._begin(state, extra)
-        if params is None and jax.tree.leaves(updates):
-            raise ValueError("with_metrics.update needs `params`: call tx.update(updates, state, params).")
+        if jax.tree.leaves(updates):
+            checks.needed("with_metrics", params=params)
         new, inner_state = self._inner_update(updates, state.inner_state, params, extra)
         values = alike("with_metrics", self._values(updates, new, params, state.inner_state), state.values)
         return new, MetricsState(counted(state.count), values, inner_state)
