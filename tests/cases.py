@@ -590,7 +590,9 @@ TRANSFORMATIONS += [
     Case("lbfgs()", optax=None, why="another line search", unless={**_PAIRS, **_SEARCH}),
     Case("scale_by_bfgs()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}),
     Case("bfgs()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_SEARCH, **_REAL}),
-    Case("bfgs(0.1, linesearch=None, per_leaf=True)", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}),
+    Case(
+        "bfgs(0.1, linesearch=None, per_leaf=True, damped=True)", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}
+    ),
     Case(
         "scale_by_sr1()",
         optax=None,

@@ -110,6 +110,24 @@ def test_where_rounding_hides_the_decrease_slopes_lead_on():
         assert jnp.all(jnp.abs(x + step) <= 1e-10)
 
 
+def test_damping_takes_in_a_pair_of_negative_curvature_and_stays_positive():
+    g = [jnp.array([-1.0, 1.0]), jnp.array([-2.0, 3.0])]  # a saddle: <s, y> = -1 * 1 + 0.5 * 2
+    x = [jnp.array([1.0, 1.0]), jnp.array([2.0, 1.25])]
+    inverse = {}
+    for damped in (False, True):
+        tx = gx.scale_by_bfgs(damped)
+        state = tx.init(x[0])
+        for point, grad in zip(x, g, strict=True):
+            _, state = tx.update(grad, state, point)
+        inverse[damped] = state.inverse_hessian
+    np.testing.assert_array_equal(inverse[False], jnp.eye(2))
+    # The secant equation H y = s~ holds for the damped s~ = theta s + (1 - theta) y, whose <s~, y> is 0.2 |y|^2.
+    s, y = x[1] - x[0], g[1] - g[0]
+    theta = 0.8 * (y @ y) / (y @ y - s @ y)
+    np.testing.assert_allclose(inverse[True] @ y, theta * s + (1 - theta) * y, rtol=1e-12)
+    assert jnp.linalg.eigvalsh(inverse[True])[0] > 0
+
+
 METHODS = ("hager_zhang", "polak_ribiere", "fletcher_reeves")
 
 
