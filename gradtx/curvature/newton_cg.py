@@ -144,9 +144,9 @@ class trust_region_newton(GradientTransformation):
 
     `update` needs params and `value_fn`, and uses `value` where it is given. The first `radius` is positive, and so is
     `max_radius`, infinite by default; `eta`, the least share of the promised gain with which a step is taken, lies in
-    [0, 1/4]. A step that is not taken is a zero update, and the radius shrinks. `forcing`, in (0, 1), and `max_cg_steps` are those of
-    `newton_cg`. State: three numbers; a step holds seven vectors like the parameters beside what a product holds. It
-    counts as a constant for derivatives.
+    [0, 1/4]. A step that is not taken is a zero update, and the radius shrinks. `forcing`, in (0, 1), and
+    `max_cg_steps` are those of `newton_cg`. State: three numbers; a step holds seven vectors like the parameters beside
+    what a product holds. It counts as a constant for derivatives.
 
     >>> import jax, jax.numpy as jnp
     >>> from gradtx.curvature.newton_cg import trust_region_newton
