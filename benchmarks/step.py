@@ -86,6 +86,8 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "adafactor": lambda lib: lib.adafactor(1e-3),
     "prodigy": lambda lib: _contrib(lib).prodigy(),
     "muon": _muon,
+    # The decay makes the gradients those of a quadratic, so that all pairs are kept.
+    "lbfgs": lambda lib: lib.chain(lib.add_decayed_weights(1.0), lib.lbfgs(1e-2, linesearch=None)),
 }
 
 TREES: dict[str, Callable[[argparse.Namespace], trees.ShapeTree]] = {
@@ -158,7 +160,8 @@ def sample_steps(
     steps = {name: jitted_step(LIBRARIES[name], tx) for name, tx in txs.items()}
     carry = {}
     for name, tx in txs.items():
-        carry[name] = jax.tree.map(jnp.copy, params), tx.init(params)
+        # Copies, for some states share buffers with the parameters, or with themselves.
+        carry[name] = jax.tree.map(jnp.copy, (params, tx.init(params)))
         for _ in range(WARM_UP):
             carry[name] = steps[name](*carry[name], grads)
     check_agreement(params, *(carry[name][0] for name in LIBRARIES))

@@ -128,9 +128,11 @@ from gradtx.optimizers.layerwise.galore import GaLoreState, galore, scale_by_gal
 from gradtx.curvature.linesearch import LinesearchInfo, LinesearchState, value_and_grad_from_state
 from gradtx.curvature.backtracking import scale_by_backtracking_linesearch
 from gradtx.curvature.zoom import scale_by_zoom_linesearch
+from gradtx.curvature.hager_zhang import scale_by_hager_zhang_linesearch
 from gradtx.curvature.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
 from gradtx.curvature.bfgs import BFGSState, bfgs, scale_by_bfgs, scale_by_sr1, sr1
 from gradtx.curvature.lbfgsb import LBFGSBState, lbfgsb, step_in_box
+from gradtx.curvature.nonlinear_cg import NonlinearCGState, nonlinear_cg, scale_by_nonlinear_cg
 from gradtx.curvature.minimize import minimize
 from gradtx.curvature.result import Result, Status
 from gradtx.curvature.products import (
@@ -422,6 +424,7 @@ __all__ = [
     "value_and_grad_from_state",
     "scale_by_backtracking_linesearch",
     "scale_by_zoom_linesearch",
+    "scale_by_hager_zhang_linesearch",
     "ScaleByLBFGSState",
     "lbfgs",
     "scale_by_lbfgs",
@@ -433,6 +436,9 @@ __all__ = [
     "scale_by_bfgs",
     "scale_by_sr1",
     "sr1",
+    "NonlinearCGState",
+    "nonlinear_cg",
+    "scale_by_nonlinear_cg",
     "minimize",
     "Result",
     "Status",

@@ -585,7 +585,9 @@ TRANSFORMATIONS += [
     Case("lbfgs()", optax=None, why="another line search", unless={**_PAIRS, **_SEARCH}),
     Case("scale_by_bfgs()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}),
     Case("bfgs()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_SEARCH, **_REAL}),
-    Case("bfgs(0.1, linesearch=None, per_leaf=True)", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}),
+    Case(
+        "bfgs(0.1, linesearch=None, per_leaf=True, damped=True)", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_REAL}
+    ),
     Case(
         "scale_by_sr1()",
         optax=None,
@@ -595,6 +597,11 @@ TRANSFORMATIONS += [
     Case("sr1(0.5)", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_SEARCH, **_REAL}),
     Case("scale_by_backtracking_linesearch(10)", optax=None, why="it needs a function", unless=_SEARCH),
     Case("scale_by_zoom_linesearch(10)", optax=None, why="it needs a function", unless=_SEARCH),
+    Case("scale_by_hager_zhang_linesearch(10)", optax=None, why="it needs a function", unless=_SEARCH),
+    Case("scale_by_nonlinear_cg()", optax=None, why=_NO_OPTAX, unless=_PAIRS),
+    Case("scale_by_nonlinear_cg('polak_ribiere')", optax=None, why=_NO_OPTAX, unless=_PAIRS),
+    Case("scale_by_nonlinear_cg('fletcher_reeves', inf)", optax=None, why=_NO_OPTAX),
+    Case("nonlinear_cg()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_SEARCH}),
 ]
 
 _BOX = {

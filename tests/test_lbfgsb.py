@@ -90,7 +90,16 @@ def test_the_optimum_is_that_of_scipy(name):
     assert found.steps <= 2 * expected.nit + 20
 
 
-@pytest.mark.parametrize("search", [gx.scale_by_zoom_linesearch(20), gx.scale_by_backtracking_linesearch(30), None])
+@pytest.mark.parametrize(
+    "search",
+    [
+        gx.scale_by_zoom_linesearch(20),
+        gx.scale_by_hager_zhang_linesearch(20),
+        gx.scale_by_backtracking_linesearch(30),
+        None,
+    ],
+    ids=["zoom", "hager_zhang", "backtracking", "none"],
+)
 @pytest.mark.parametrize(
     "dtype",
     ["float32", pytest.param("float64", marks=pytest.mark.heavy), pytest.param("bfloat16", marks=pytest.mark.heavy)],
@@ -190,3 +199,14 @@ def test_bounds_are_trees_that_fit():
 def test_bad_calls(call, error, message):
     with pytest.raises(error, match=message):
         call(jnp.ones(2))
+
+
+@pytest.mark.heavy
+def test_in_float32():
+    for name in ("rosenbrock, 5", "non-negative least squares"):
+        f, x0, lower, upper, _ = PROBLEMS[name]
+        wide = gx.minimize(f, jnp.asarray(x0), gx.lbfgsb(lower, upper))
+        found = gx.minimize(f, jnp.asarray(x0, "float32"), gx.lbfgsb(lower, upper), tol=1e-3)
+        assert found.status == gx.Status.converged
+        assert found.params.dtype == jnp.float32
+        np.testing.assert_allclose(found.params, wide.params, atol=1e-3)

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import gradtx as gx
+from gradtx.curvature.hager_zhang import HAGER_ZHANG
 from tests.cases import close
 
 
@@ -53,7 +54,16 @@ def test_a_step_along_negative_curvature_keeps_the_direction_downhill():
     assert direction @ g > 0
 
 
-@pytest.mark.parametrize("search", [gx.scale_by_zoom_linesearch(30), gx.scale_by_backtracking_linesearch(60)], ids=str)
+@pytest.mark.parametrize(
+    "search",
+    [
+        gx.scale_by_zoom_linesearch(30),
+        gx.scale_by_backtracking_linesearch(60),
+        gx.scale_by_hager_zhang_linesearch(60, approx_dec_rtol=0.0),
+        gx.scale_by_hager_zhang_linesearch(60, slope_rtol=0.01, curv_rtol=0.1, initial_guess_strategy="keep"),
+    ],
+    ids=str,
+)
 def test_a_search_fulfils_its_conditions(search):
     for scale in (1e-3, 1.0, 1e3):
         x = jnp.array([-1.2, 1.0])
@@ -65,13 +75,95 @@ def test_a_search_fulfils_its_conditions(search):
         assert new <= value + 1e-4 * state.learning_rate * (updates @ grad)
         if isinstance(search, gx.scale_by_zoom_linesearch):
             assert abs(slope @ updates) <= 0.9 * abs(grad @ updates)
+        if isinstance(search, gx.scale_by_hager_zhang_linesearch):
+            assert slope @ updates >= search.curv_rtol * (grad @ updates)
+        if search.keeps_grad:
             close((state.value, state.grad), (new, slope), rtol=1e-9)
+
+
+def test_a_search_is_not_led_astray_by_a_hill():
+    """phi goes down at 0 and at the first try, which lies on the other side of a hill higher than the start."""
+
+    def hilly(x):
+        return jnp.sum(jnp.where(x < 2, (x - 0.5) ** 2, 3 - 0.01 * x))
+
+    x = jnp.zeros(1)
+    value, grad = jax.value_and_grad(hilly)(x)
+    search = gx.scale_by_hager_zhang_linesearch(50, slope_rtol=0.01, curv_rtol=0.02, initial_guess_strategy="one")
+    step, state = search.update(-10 * grad, search.init(x), x, value=value, grad=grad, value_fn=hilly)
+    assert not state.info.failed
+    np.testing.assert_allclose(step, 0.5, atol=0.05)
+
+
+def test_where_rounding_hides_the_decrease_slopes_lead_on():
+    """Near a minimum of 1 + x^2 all values within 1e-8 are the same number."""
+
+    def flat(x):
+        return 1 + jnp.sum(x**2)
+
+    x = jnp.full(2, 1e-9)
+    value, grad = jax.value_and_grad(flat)(x)
+    for search in (gx.scale_by_zoom_linesearch(50, curv_rtol=0.1), HAGER_ZHANG):
+        step, state = search.update(-grad, search.init(x), x, value=value, grad=grad, value_fn=flat)
+        assert not state.info.failed
+        assert state.info.decrease_error == 0
+        assert jnp.all(jnp.abs(x + step) <= 1e-10)
+
+
+def test_damping_takes_in_a_pair_of_negative_curvature_and_stays_positive():
+    g = [jnp.array([-1.0, 1.0]), jnp.array([-2.0, 3.0])]  # a saddle: <s, y> = -1 * 1 + 0.5 * 2
+    x = [jnp.array([1.0, 1.0]), jnp.array([2.0, 1.25])]
+    inverse = {}
+    for damped in (False, True):
+        tx = gx.scale_by_bfgs(damped)
+        state = tx.init(x[0])
+        for point, grad in zip(x, g, strict=True):
+            _, state = tx.update(grad, state, point)
+        inverse[damped] = state.inverse_hessian
+    np.testing.assert_array_equal(inverse[False], jnp.eye(2))
+    # The secant equation H y = s~ holds for the damped s~ = theta s + (1 - theta) y, whose <s~, y> is 0.2 |y|^2.
+    s, y = x[1] - x[0], g[1] - g[0]
+    theta = 0.8 * (y @ y) / (y @ y - s @ y)
+    np.testing.assert_allclose(inverse[True] @ y, theta * s + (1 - theta) * y, rtol=1e-12)
+    assert jnp.linalg.eigvalsh(inverse[True])[0] > 0
+
+
+METHODS = ("hager_zhang", "polak_ribiere", "fletcher_reeves")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_conjugate_gradients_end_on_a_quadratic_after_as_many_steps_as_it_has_curvatures(method):
+    def line(g, d, x):
+        return -(g @ d) / (d @ (SPREAD * d)) * d
+
+    tx = gx.scale_by_nonlinear_cg(method)
+    x = jnp.arange(1.0, 7.0)
+    state = tx.init(x)
+    for _ in SPREAD:
+        g = jax.grad(quadratic)(x)
+        u, state = tx.update(g, state)
+        x = x + line(g, -u, x)
+    np.testing.assert_allclose(x, 0, atol=1e-9)
+
+
+def test_the_betas_are_those_of_the_papers():
+    g0, g1 = np.array([2.0, 1.0, -1.0]), np.array([0.5, -1.0, 0.25])
+    y, d = g1 - g0, -g0
+    hz = (y - 2 * d * (y @ y) / (d @ y)) @ g1 / (d @ y)
+    for method, beta in (
+        ("fletcher_reeves", g1 @ g1 / (g0 @ g0)),
+        ("polak_ribiere", max(g1 @ y / (g0 @ g0), 0)),
+        ("hager_zhang", max(hz, -1 / (np.sqrt(d @ d) * 0.01))),
+    ):
+        tx = gx.scale_by_nonlinear_cg(method, restart_rtol=float("inf"))
+        _, state = tx.update(jnp.asarray(g0), tx.init(jnp.zeros(3)))
+        np.testing.assert_allclose(tx.update(jnp.asarray(g1), state)[0], g1 + beta * g0, rtol=1e-12)
 
 
 def test_a_search_that_cannot_go_down_stays_and_says_so():
     x = jnp.array([1.0, 2.0])
     value, grad = jax.value_and_grad(quadratic_of_two)(x)
-    for search in (gx.scale_by_zoom_linesearch(10), gx.scale_by_backtracking_linesearch(10)):
+    for search in (gx.scale_by_zoom_linesearch(10), gx.scale_by_backtracking_linesearch(10), HAGER_ZHANG):
         step, state = search.update(grad, search.init(x), x, value=value, grad=grad, value_fn=quadratic_of_two)
         assert state.info.failed
         np.testing.assert_array_equal(step, jnp.zeros(2))
@@ -89,7 +181,11 @@ def test_a_search_steps_back_from_where_the_function_is_not_finite():
     np.testing.assert_allclose(result.params, 1.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", [gx.lbfgs(), gx.bfgs(), gx.sr1()], ids=["lbfgs", "bfgs", "sr1"])
+@pytest.mark.parametrize(
+    "method",
+    [gx.lbfgs(), gx.bfgs(), gx.sr1(), *(gx.nonlinear_cg(method=method) for method in METHODS)],
+    ids=["lbfgs", "bfgs", "sr1", *METHODS],
+)
 @pytest.mark.parametrize("function", [rosenbrock, beale, quadratic], ids=lambda f: f.__name__)
 def test_minima_are_found(method, function):
     start = {rosenbrock: [-1.2, 1.0, -0.5, 2.0], beale: [0.0, 0.0], quadratic: np.arange(1.0, 7.0)}[function]
@@ -97,7 +193,7 @@ def test_minima_are_found(method, function):
     assert result.status == gx.Status.converged, result.message
     assert result.grad_norm <= 1e-8
     assert result.value <= 1e-15
-    assert result.steps < 100
+    assert result.steps < 150
 
 
 def test_starts_in_a_batch_are_starts_one_by_one():

@@ -5,6 +5,7 @@ With phi(a) = f(x + a u), its slope phi'(a) = <grad f(x + a u), u>, and 0 < c1 <
     the decrease condition          phi(a) <= phi(0) + c1 a phi'(0)                              (Armijo)
     or approximately                phi'(a) <= (2 c1 - 1) phi'(0)  and  phi(a) <= phi(0) + e |phi(0)|
     the strong curvature condition  |phi'(a)| <= c2 |phi'(0)|                                    (Wolfe)
+    or the weak one                 phi'(a) >= c2 phi'(0)
 
 The approximate one looks at slopes, which are still right where rounding hides the decrease of the values (Hager and
 Zhang, 2005, "A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line Search").
@@ -45,14 +46,22 @@ class Conditions(NamedTuple):
         error = point.value - self.start.value - self.slope_rtol * point.step * self.start.slope
         if self.approx_dec_rtol is not None:
             slopes = point.slope - (2 * self.slope_rtol - 1) * self.start.slope
-            values = point.value - self.start.value - self.approx_dec_rtol * jnp.abs(self.start.value)
+            values = point.value - self.start.value - self.rounding()
             error = jnp.minimum(error, jnp.maximum(slopes, values))
         return _positive(error).astype(point.value.dtype)
 
-    def curvature_error(self, point: Point) -> Array:
-        """By how much the strong curvature condition is missed."""
-        error = jnp.abs(point.slope) - self.curv_rtol * jnp.abs(self.start.slope)
-        return _positive(error).astype(point.value.dtype)
+    def curvature_error(self, point: Point, *, strong: bool = True) -> Array:
+        """By how much the strong curvature condition, or the weak one, is missed."""
+        steepness = jnp.abs(point.slope) if strong else -point.slope
+        return _positive(steepness - self.curv_rtol * jnp.abs(self.start.slope)).astype(point.value.dtype)
+
+    def rounding(self) -> Any:
+        """By how much a value may be above the first one: e |phi(0)|."""
+        return 0.0 if self.approx_dec_rtol is None else self.approx_dec_rtol * jnp.abs(self.start.value)
+
+    def hopeless(self) -> Array:
+        """Whether the line does not go down at its start: no step is tried."""
+        return ~(self.start.slope < 0) | ~jnp.isfinite(self.start.value)
 
 
 def _positive(error: Array) -> Array:

@@ -27,7 +27,15 @@ from gradtx.core.transformation import GradientTransformation
 from gradtx.curvature.line import Point, along, value_and_grad
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 
-__all__ = ["Linesearch", "LinesearchInfo", "LinesearchState", "descending", "value_and_grad_from_state", "where"]
+__all__ = [
+    "Best",
+    "Linesearch",
+    "LinesearchInfo",
+    "LinesearchState",
+    "descending",
+    "value_and_grad_from_state",
+    "where",
+]
 
 
 class LinesearchInfo(NamedTuple):
@@ -56,6 +64,37 @@ class LinesearchState(NamedTuple):
     value: Array
     grad: Any
     info: LinesearchInfo
+
+
+class Best(NamedTuple):
+    """The best step seen, with the gradient there and by how much it misses the conditions; step 0 for none."""
+
+    point: Point
+    grad: Any
+    decrease_error: Array
+    curvature_error: Array
+
+    @classmethod
+    def none(cls, start: Point, grad: Any) -> Best:
+        inf = jnp.full_like(start.value, jnp.inf)
+        return cls(start, grad, inf, inf)
+
+    @property
+    def found(self) -> Array:
+        return self.point.step > 0
+
+    def or_that(
+        self, point: Point, grad: Any, decrease_error: Array, curvature_error: Array, tol: Any
+    ) -> tuple[Best, Array]:
+        """The better of this and the point, and whether the point fulfils both conditions."""
+        good = decrease_error <= tol
+        both = good & (curvature_error <= tol)
+        take = both | (good & (~self.found | (point.value < self.point.value)))
+        errors = where(take | ~self.found, (decrease_error, curvature_error), self[2:])
+        return Best(*where(take, (point, grad), self[:2]), *errors), both
+
+    def info(self, count: Array) -> LinesearchInfo:
+        return LinesearchInfo(count, self.decrease_error, self.curvature_error, ~self.found)
 
 
 class Linesearch(GradientTransformation):

@@ -22,7 +22,8 @@ from gradtx.curvature.result import Result, Status
 __all__ = ["minimize"]
 
 _RUNNING = -1
-_PATIENCE = 5  # steps in a row that change nothing
+_PATIENCE = 50
+"""Zero updates in a row: methods that refuse a step try a shorter one next. Steps of rounding's size count for ten."""
 
 
 class _Loop(NamedTuple):
@@ -98,8 +99,7 @@ def _minimize(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool,
         evaluations = loop.best.evaluations + tried
         norm = tree.norm(tx._reduced(params, grad)).astype(value.dtype)
 
-        still = _unchanged(loop, params, value)
-        still = jnp.where(still, loop.still + 1, 0)
+        still = jnp.where(_unchanged(loop, params, value), loop.still + jnp.where(_zero(updates), 1, 10), 0)
         restart = failed & ~loop.fresh
         finite = jnp.isfinite(value) & tree.finite(grad)
         status = jnp.select(
@@ -138,6 +138,10 @@ def _seen(state: Any, params: Any, look: Any) -> tuple[Array, Any, Any, Any]:
         grad = jax.tree.map(lambda g, p: g.astype(p.dtype), searches[0].grad, params)
         return searches[0].value, grad, tried, failed
     return *look(params), tried + 1, failed
+
+
+def _zero(updates: Any) -> Array:
+    return functools.reduce(jnp.logical_and, [jnp.all(u == 0) for u in jax.tree.leaves(updates)], jnp.array(True))
 
 
 def _unchanged(loop: _Loop, params: Any, value: Array) -> Array:

@@ -20,6 +20,7 @@ Regions in Large Scale Optimization"). Then, as in Nocedal and Wright's algorith
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -139,11 +140,11 @@ class TrustRegionState(NamedTuple):
 class trust_region_newton(GradientTransformation):
     """Newton's method within a trust region, by Steihaug's conjugate gradients: it descends by itself.
 
-    `update` needs params and `value_fn`, and uses `value` where it is given. The first `radius` and `max_radius` are
-    positive, and `eta`, the least share of the promised gain with which a step is taken, lies in [0, 1/4]. A step that
-    is not taken is a zero update, and the radius shrinks. `forcing`, in (0, 1), and `max_cg_steps` are those of
-    `newton_cg`. State: three numbers; a step holds seven vectors like the parameters beside what a product holds. It
-    counts as a constant for derivatives.
+    `update` needs params and `value_fn`, and uses `value` where it is given. The first `radius` is positive, and so is
+    `max_radius`, infinite by default; `eta`, the least share of the promised gain with which a step is taken, lies in
+    [0, 1/4]. A step that is not taken is a zero update, and the radius shrinks. `forcing`, in (0, 1), and
+    `max_cg_steps` are those of `newton_cg`. State: three numbers; a step holds seven vectors like the parameters beside
+    what a product holds. It counts as a constant for derivatives.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: (x[0] ** 2 - 1) ** 2 + x[1] ** 2
@@ -158,7 +159,7 @@ class trust_region_newton(GradientTransformation):
     """
 
     radius: Hyper = hyper(default=1.0, gt=0)
-    max_radius: Hyper = hyper(default=1000.0, gt=0)
+    max_radius: Hyper = hyper(default=math.inf, gt=0, infinite=True)
     eta: Hyper = hyper(default=0.15, ge=0, le=0.25)
     forcing: Hyper = hyper(default=0.5, gt=0, lt=1)
     max_cg_steps: Any = static(default=None, check=_check_steps)

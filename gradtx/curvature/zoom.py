@@ -16,7 +16,7 @@ from jax import Array, lax
 from gradtx.core.hyper import Hyper, Limits, hyper
 from gradtx.core.value import choice, field, integer, static
 from gradtx.curvature.line import Conditions, Point
-from gradtx.curvature.linesearch import Linesearch, LinesearchInfo, LinesearchState, where
+from gradtx.curvature.linesearch import Best, Linesearch, LinesearchInfo, LinesearchState, where
 
 __all__ = ["STRONG_WOLFE", "scale_by_zoom_linesearch"]
 
@@ -30,10 +30,7 @@ class _Zoom(NamedTuple):
     bracketed: Array
     width: Array
     trial: Array
-    best: Point
-    best_grad: Any
-    decrease_error: Array
-    curvature_error: Array
+    best: Best
     done: Array
 
 
@@ -87,26 +84,23 @@ class scale_by_zoom_linesearch(Linesearch):
         keep = (state.learning_rate > 0) & (self.initial_guess_strategy == "keep")
         first = jnp.minimum(jnp.where(keep, state.learning_rate, 1), longest).astype(dtype)
         inf, no = jnp.full((), jnp.inf, dtype), jnp.array(False)
-        # No step goes down a line that does not: nothing is tried.
-        flat = ~(start.slope < 0) | ~jnp.isfinite(start.value)
-        begin = _Zoom(jnp.zeros((), jnp.int32), start, start, no, inf, first, start, grad, inf, inf, flat)
+        begin = _Zoom(
+            jnp.zeros((), jnp.int32), start, start, no, inf, first, Best.none(start, grad), conditions.hopeless()
+        )
 
         def go_on(zoom: _Zoom) -> Array:
             return ~zoom.done & (zoom.count < self.max_linesearch_steps)
 
         end = lax.while_loop(go_on, lambda zoom: self._try(zoom, conditions, look, longest), begin)
-        failed = ~(end.best.step > 0)
-        return end.best, end.best_grad, LinesearchInfo(end.count, end.decrease_error, end.curvature_error, failed)
+        return end.best.point, end.best.grad, end.best.info(end.count)
 
     def _try(self, zoom: _Zoom, conditions: Conditions, look: Any, longest: Array) -> _Zoom:
         point, grad = look(zoom.trial)
         decrease, curvature = conditions.decrease_error(point), conditions.curvature_error(point)
-        good, found = decrease <= self.tol, zoom.best.step > 0
-        both = good & (curvature <= self.tol)
-        take = both | (good & (~found | (point.value < zoom.best.value)))
-        errors = where(take | ~found, (decrease, curvature), (zoom.decrease_error, zoom.curvature_error))
+        best, both = zoom.best.or_that(point, grad, decrease, curvature, self.tol)
+        good = decrease <= self.tol
 
-        rounding = 0 if self.approx_dec_rtol is None else self.approx_dec_rtol * jnp.abs(conditions.start.value)
+        rounding = conditions.rounding()
         above = ~good | ((point.value > zoom.low.value + rounding) & (zoom.count > 0))
         ahead = jnp.where(zoom.bracketed, zoom.high.step - zoom.low.step, 1)
         turned = ~above & (point.slope * ahead >= 0)
@@ -118,8 +112,7 @@ class scale_by_zoom_linesearch(Linesearch):
         inside = _minimum_of_cubic(low, high, bisect=bracketed & (width > 0.6 * zoom.width))
         wider = jnp.minimum(point.step * self.increase_factor, longest)
         at_end = ~bracketed & (point.step >= longest)
-        narrow = bracketed & (width <= self.stepsize_precision * jnp.maximum(low.step, high.step)) & (found | take)
-        best, best_grad = where(take, (point, grad), (zoom.best, zoom.best_grad))
+        narrow = bracketed & (width <= self.stepsize_precision * jnp.maximum(low.step, high.step)) & best.found
         return _Zoom(
             zoom.count + 1,
             low,
@@ -128,9 +121,6 @@ class scale_by_zoom_linesearch(Linesearch):
             jnp.where(bracketed, width, jnp.inf).astype(width.dtype),
             jnp.where(bracketed, inside, wider).astype(width.dtype),
             best,
-            best_grad,
-            errors[0],
-            errors[1],
             both | at_end | narrow,
         )
 
