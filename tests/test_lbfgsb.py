@@ -203,7 +203,7 @@ def test_bad_calls(call, error, message):
 
 @pytest.mark.heavy
 def test_in_float32():
-    for name in ("rosenbrock, 5", "non-negative least squares"):
+    for name in ("rosenbrock, 5", "wood"):
         f, x0, lower, upper, _ = PROBLEMS[name]
         wide = gx.minimize(f, jnp.asarray(x0), gx.lbfgsb(lower, upper))
         found = gx.minimize(f, jnp.asarray(x0, "float32"), gx.lbfgsb(lower, upper), tol=1e-3)
