@@ -600,7 +600,7 @@ TRANSFORMATIONS += [
     Case("scale_by_hager_zhang_linesearch(10)", optax=None, why="it needs a function", unless=_SEARCH),
     Case("scale_by_nonlinear_cg()", optax=None, why=_NO_OPTAX, unless=_PAIRS),
     Case("scale_by_nonlinear_cg('polak_ribiere')", optax=None, why=_NO_OPTAX, unless=_PAIRS),
-    Case("scale_by_nonlinear_cg('fletcher_reeves', inf)", optax=None, why=_NO_OPTAX),
+    Case("scale_by_nonlinear_cg('fletcher_reeves', float('inf'))", optax=None, why=_NO_OPTAX),
     Case("nonlinear_cg()", optax=None, why=_NO_OPTAX, unless={**_PAIRS, **_SEARCH}),
 ]
 
