@@ -145,13 +145,8 @@ from gradtx.curvature.products import (
     hvp,
 )
 from gradtx.curvature.newton import ScaleByNewtonState, newton, scale_by_newton
-from gradtx.curvature.newton_cg import (
-    ScaleByNewtonCGState,
-    TrustRegionState,
-    newton_cg,
-    scale_by_newton_cg,
-    trust_region_newton,
-)
+from gradtx.curvature.newton_cg import ScaleByNewtonCGState, newton_cg, scale_by_newton_cg
+from gradtx.curvature.trust_region import TrustRegionState, trust_region_newton
 from gradtx.curvature.hessian_diag import ScaleByAdaHessianState, adahessian, scale_by_adahessian, scale_by_hessian_diag
 from gradtx.curvature.with_hessian_diag import WithHessianDiagState, with_hessian_diag
 from gradtx.curvature.sophia import SophiaState, scale_by_sophia, sophia
@@ -453,9 +448,9 @@ __all__ = [
     "newton",
     "scale_by_newton",
     "ScaleByNewtonCGState",
-    "TrustRegionState",
     "newton_cg",
     "scale_by_newton_cg",
+    "TrustRegionState",
     "trust_region_newton",
     "ScaleByAdaHessianState",
     "adahessian",

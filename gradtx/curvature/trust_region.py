@@ -1,0 +1,151 @@
+"""Newton's method within a trust region.
+
+The model m(p) = <g, p> + <p, H p> / 2 of the function is minimized over |p| <= radius,
+
+    "steihaug"   by conjugate gradients from p = 0, without the matrix, until |g + H p| <= min(forcing, sqrt(|g|)) |g|,
+                 or the border, to which negative curvature is followed (Steihaug, 1983, "The Conjugate Gradient Method
+                 and Trust Regions in Large Scale Optimization")
+    "exact"      as p = -(H + lambda I)^-1 g with the lambda >= 0 for which H + lambda I is positive semidefinite and
+                 |p| = radius, or lambda = 0 if that p is shorter; where g has no part along the lowest curvature, as
+                 at a saddle point, p has one (More and Sorensen, 1983, "Computing a Trust Region Step")
+
+and then, as in Nocedal and Wright, 2006, "Numerical Optimization", algorithm 4.1,
+
+    ratio = (f(x) - f(x + p)) / -m(p)
+    radius: |p| / 4 where ratio < 1/4; doubled, up to max_radius, where ratio > 3/4 and p is on the border
+    update: p where ratio > eta, else 0
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx import leaf, tree
+from gradtx.core.engine import resolve
+from gradtx.core.hyper import Hyper, hyper
+from gradtx.core.state import Once, counted
+from gradtx.core.transformation import GradientTransformation, apply_updates
+from gradtx.core.value import choice, static
+from gradtx.curvature import cg
+from gradtx.curvature.newton import gain_ratio, needed
+from gradtx.curvature.products import check_like, hessian, raveled
+
+__all__ = ["TrustRegionState", "trust_region_newton"]
+
+
+class TrustRegionState(NamedTuple):
+    """The steps taken, the radius of the next, and how many products with the Hessian the last one took."""
+
+    count: Array
+    radius: Once
+    cg_steps: Once
+
+
+_ROUNDS = 60
+"""Of Newton's method for lambda, halving where it leaves the bracket."""
+
+
+class trust_region_newton(GradientTransformation):
+    """Newton's method within a trust region: it descends by itself.
+
+    `update` needs params and `value_fn`, and uses `value` where it is given. The first `radius` is positive, and so is
+    `max_radius`, infinite by default; `eta`, the least share of the promised gain with which a step is taken, lies in
+    [0, 1/4]. A step that is not taken is a zero update, and the radius shrinks. `subproblem` is "steihaug" or "exact";
+    for the first, `forcing`, in (0, 1), and `max_cg_steps` are those of `newton_cg`. State: three numbers; a step holds
+    seven vectors like the parameters beside what a product holds, or with "exact" a few n x n matrices, and is for up
+    to some hundred parameters. It counts as a constant for derivatives.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> f = lambda x: (x[0] ** 2 - 1) ** 2 + x[1] ** 2
+    >>> x, tx = jnp.array([0.1, 3.0]), gx.trust_region_newton()
+    >>> updates, state = tx.update(jax.grad(f)(x), tx.init(x), x, value_fn=f)
+    >>> print(jnp.linalg.norm(updates).round(4), state.radius)
+    1.0 2.0
+
+    Raises:
+      TypeError: a leaf is complex.
+      ValueError: params or `value_fn` is missing, or the trees differ.
+    """
+
+    radius: Hyper = hyper(default=1.0, gt=0)
+    max_radius: Hyper = hyper(default=math.inf, gt=0, infinite=True)
+    eta: Hyper = hyper(default=0.15, ge=0, le=0.25)
+    forcing: Hyper = hyper(default=0.5, gt=0, lt=1)
+    max_cg_steps: Any = static(default=None, check=cg.check_steps)
+    subproblem: str = choice(default="steihaug", options=("steihaug", "exact"))
+
+    def init(self, params: Any) -> TrustRegionState:
+        check_like(type(self).__name__, "params", params, "params", params)
+        zero = jnp.zeros((), jnp.int32)
+        return TrustRegionState(zero, tree.number(params, resolve(self, "radius", 0)), jnp.zeros_like(zero))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, TrustRegionState]:
+        self._check_extra(extra)
+        self._check_state(state, TrustRegionState)
+        count = counted(state.count)
+        if not tree.size(updates):
+            return updates, state._replace(count=count)
+        value_fn = needed(type(self).__name__, "value_fn", updates, params, extra)
+        names = "max_radius", "eta", "forcing"
+        max_radius, eta, forcing = (lax.stop_gradient(resolve(self, name, state.count)) for name in names)
+        updates, params, radius = lax.stop_gradient((updates, params, state.radius))
+        g, size = cg.unit(updates)
+        # So far out that no step ends there, and near enough for products of its square.
+        bound = jnp.minimum(radius / size, float(jnp.finfo(size.dtype).max) ** 0.4).astype(size.dtype)
+        if self.subproblem == "exact":
+            b, unravel = raveled(g)
+            p, promised, border = _exact(hessian(value_fn, params).astype(b.dtype), b, bound)
+            p, steps = unravel(p), jnp.zeros_like(count)
+        else:
+            enough = cg.tolerance(updates, forcing, size)
+            limit = self.max_cg_steps or tree.size(updates)
+            p, promised, border, steps = cg.steihaug(cg.products(value_fn, params), g, bound, enough, limit)
+        p = jax.tree.map(lambda x, p: cg.scaled(x, size, p), p, params)
+        value = extra.get("value")
+        value = value_fn(params) if value is None else lax.stop_gradient(value)
+        ratio = gain_ratio(value, value_fn(apply_updates(params, p)), promised * size * size)
+        length = tree.norm(p).astype(radius.dtype)
+        smaller = jnp.where(length > 0, jnp.maximum(length / 4, float(jnp.finfo(radius.dtype).tiny)), radius)
+        larger = jnp.where(border, jnp.minimum(2 * radius, max_radius), radius)
+        radius = jnp.where(ratio < 0.25, smaller, jnp.where(ratio > 0.75, larger, radius))
+        radius = leaf.narrow(radius, state.radius.dtype)
+        p = jax.tree.map(lambda x: jnp.where((ratio > eta) | jnp.isnan(x), x, 0), p)  # NaN stays visible
+        taken = jax.tree.map(lambda x, g: leaf.narrow(x, jnp.result_type(g)), p, updates)
+        return lax.stop_gradient((taken, TrustRegionState(count, radius, steps)))
+
+
+def _exact(matrix: Array, g: Array, radius: Array) -> tuple[Array, Array, Array]:
+    """The step, what its model promises, and whether it is on the border."""
+    w, v = jnp.linalg.eigh(matrix)
+    b = v.T @ g
+
+    def at(shift: Array) -> Array:
+        shifted = w + shift
+        return jnp.where(b == 0, 0, b / jnp.where(shifted > 0, shifted, jnp.finfo(w.dtype).tiny))
+
+    least = jnp.maximum(-w[0], 0)
+    inside = (w[0] > 0) & (tree.norm(at(jnp.zeros_like(least))) <= radius)
+    # |p| decreases from the least shift on, and is at most |g| / (shift - least).
+    low, high = least, least + tree.norm(b) / radius * (1 + 8 * jnp.finfo(w.dtype).eps)
+
+    def closer(_: Any, bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        low, high, shift = bracket
+        p = at(shift)
+        length = tree.norm(p)
+        low, high = jnp.where(length > radius, shift, low), jnp.where(length > radius, high, shift)
+        # Newton's method for 1 / |p| = 1 / radius, which is nearly linear in the shift.
+        fall = leaf.ratio(jnp.sum(p * at(shift) / jnp.maximum(w + shift, jnp.finfo(w.dtype).tiny)), length * length)
+        newton = shift + leaf.ratio(length / radius - 1, fall)
+        return low, high, jnp.where((low < newton) & (newton < high), newton, low + (high - low) / 2)
+
+    _, high, _ = lax.fori_loop(0, _ROUNDS, closer, (low, high, high))
+    p = -at(jnp.where(inside, 0, high))
+    left = radius**2 - jnp.sum(p * p)
+    lowest = jnp.where(b[0] > 0, -1, 1) * jnp.sqrt(jnp.maximum(left, 0))
+    p = p.at[0].add(jnp.where((w[0] < 0) & (left > 1e-6 * radius**2), lowest, 0))
+    return v @ p, -jnp.sum(b * p + w * p * p / 2), ~inside
