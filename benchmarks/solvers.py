@@ -101,9 +101,12 @@ def with_scipy(method: str, **options: Any) -> Solver:
 METHODS: dict[str, Solver] = {
     "gradtx lbfgs": with_gradtx(gx.lbfgs()),
     "gradtx bfgs": with_gradtx(gx.bfgs()),
-    "gradtx newton": with_gradtx(gx.newton(hessian="absolute", linesearch=gx.scale_by_zoom_linesearch(20))),
-    "gradtx newton_cg": with_gradtx(gx.newton_cg(linesearch=gx.scale_by_zoom_linesearch(20))),
-    "gradtx trust_region_newton": with_gradtx(gx.trust_region_newton()),
+    "gradtx nonlinear_cg": with_gradtx(gx.nonlinear_cg()),
+    "gradtx newton": with_gradtx(
+        gx.newton(hessian="absolute", linesearch=gx.scale_by_zoom_linesearch(20, initial_guess_strategy="one"))
+    ),
+    "gradtx trust_region": with_gradtx(gx.trust_region_newton()),
+    "gradtx trust_region exact": with_gradtx(gx.trust_region_newton(subproblem="exact")),
     "optax lbfgs": with_optax(optax.lbfgs()),
     "optimistix BFGS": with_optimistix(optimistix.BFGS(rtol=TOL, atol=TOL)),
     "scipy BFGS": with_scipy("BFGS", gtol=TOL),

@@ -624,6 +624,12 @@ TRANSFORMATIONS += [
     Case("newton_cg()", optax=None, why=_NO_OPTAX, unless={**_AT_PARAMS, **_WHOLE}),
     Case("scale_by_newton_cg()", optax=None, why=_NO_OPTAX, unless={**_AT_PARAMS, **_WHOLE}),
     Case(
+        "trust_region_newton(subproblem='exact')",
+        optax=None,
+        why=_NO_OPTAX,
+        unless={**_AT_PARAMS, **_WHOLE, "derivatives": "the step counts as a constant"},
+    ),
+    Case(
         "trust_region_newton()",
         optax=None,
         why=_NO_OPTAX,

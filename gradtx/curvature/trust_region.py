@@ -145,7 +145,8 @@ def _exact(matrix: Array, g: Array, radius: Array) -> tuple[Array, Array, Array]
 
     _, high, _ = lax.fori_loop(0, _ROUNDS, closer, (low, high, high))
     p = -at(jnp.where(inside, 0, high))
-    left = radius**2 - jnp.sum(p * p)
-    lowest = jnp.where(b[0] > 0, -1, 1) * jnp.sqrt(jnp.maximum(left, 0))
-    p = p.at[0].add(jnp.where((w[0] < 0) & (left > 1e-6 * radius**2), lowest, 0))
+    # Where rounding hides the part of g along the lowest curvature, the step goes that way up to the border.
+    short = (w[0] < 0) & (jnp.sum(p * p) < (1 - 1e-6) * radius**2)
+    lowest = jnp.where(b[0] > 0, -1, 1) * jnp.sqrt(jnp.maximum(radius**2 - jnp.sum(p[1:] ** 2), 0))
+    p = p.at[0].set(jnp.where(short, lowest, p[0]))
     return v @ p, -jnp.sum(b * p + w * p * p / 2), ~inside
