@@ -92,30 +92,60 @@ class scale_by_lbfgs(GradientTransformation):
         return direction, state
 
 
+# What is done to one leaf is jitted, so that it is traced and lowered once for all leaves of a shape.
+
+
+@jax.jit
+def _as(x: Array, like: Array) -> Array:
+    return leaf.widen(x).astype(like.dtype)
+
+
+@jax.jit
+def _dot_leaf(x: Array, y: Array) -> Array:
+    return jnp.sum((jnp.conj(x) * y).real)
+
+
+@jax.jit
+def _axpy_leaf(a: Array, x: Array, y: Array) -> Array:
+    return y + a.astype(leaf.compute_dtype(y.dtype)) * x
+
+
+@jax.jit
+def _put(memory: Array, new: Array, slot: Array, kept: Array) -> Array:
+    return memory.at[slot].set(jnp.where(kept, new, memory[slot]).astype(memory.dtype))
+
+
+@jax.jit
+def _taken(memory: Array, slot: Array) -> Array:
+    return memory[slot]
+
+
+_minus = jax.jit(jnp.subtract)
+
+
 def _wide(x: Any, like: Any) -> Any:
-    return jax.tree.map(lambda a, b: leaf.widen(jnp.asarray(a)).astype(b.dtype), x, like)
+    return jax.tree.map(lambda a, b: _as(jnp.asarray(a), b), x, like)
 
 
 @jax.jit
 def _dot(a: Any, b: Any) -> Array:
-    parts = [jnp.sum((jnp.conj(x) * y).real) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
-    return sum(parts, jnp.zeros((), jnp.float32))
+    return sum(map(_dot_leaf, jax.tree.leaves(a), jax.tree.leaves(b)), jnp.zeros((), jnp.float32))
 
 
-def _axpy(a: Any, x: Any, y: Any) -> Any:
-    return jax.tree.map(lambda u, v: v + a.astype(leaf.compute_dtype(v.dtype)) * u, x, y)
+def _axpy(a: Array, x: Any, y: Any) -> Any:
+    return jax.tree.map(lambda u, v: _axpy_leaf(a, u, v), x, y)
 
 
 def remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
     """The state with the newest pair in it, if its curvature is positive."""
-    s, y = jax.tree.map(jnp.subtract, x, state.params), jax.tree.map(jnp.subtract, g, state.updates)
+    s, y = jax.tree.map(_minus, x, state.params), jax.tree.map(_minus, g, state.updates)
     sy, ss, yy = _dot(s, y), _dot(s, s), _dot(y, y)
     eps = jnp.finfo(sy.dtype).eps
     kept = (state.count > 0) & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy))
     slot = state.pairs % state.weights_memory.shape[0]
 
     def put(memory: Array, new: Array) -> Array:
-        return memory.at[slot].set(jnp.where(kept, new, memory[slot]).astype(memory.dtype))
+        return _put(memory, new, slot, kept)
 
     inverse = 1 / jnp.where(kept, sy, 1)
     return ScaleByLBFGSState(
@@ -137,7 +167,7 @@ def _step(updates: Any, state: ScaleByLBFGSState, params: Any, scaled: bool) -> 
     newest_first = (state.pairs - 1 - jnp.arange(size)) % size
 
     def pair(i: Array) -> tuple[Any, Any, Array]:
-        s, y = jax.tree.map(lambda m: m[i], (state.diff_params_memory, state.diff_updates_memory))
+        s, y = jax.tree.map(lambda m: _taken(m, i), (state.diff_params_memory, state.diff_updates_memory))
         return s, y, state.weights_memory[i]
 
     def down(q: Any, i: Array) -> tuple[Any, Array]:
