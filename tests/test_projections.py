@@ -1,5 +1,6 @@
 """Projections and proximal operators: nearest points against cvxpy, and what holds for all of them."""
 
+import contextlib
 import functools
 import warnings
 
@@ -55,21 +56,35 @@ def stated(case):
     return v, x, cost, cp.Problem(cp.Minimize(cost), constraints)
 
 
+def solve(problem, v):
+    """Solves as exactly as the solver can."""
+    for tol in (1e-12, 1e-10, 1e-8):
+        v.save_value(None)
+        with warnings.catch_warnings(), contextlib.suppress(cp.SolverError):
+            warnings.simplefilter("ignore")  # it warns that it may have come less far
+            problem.solve(solver=cp.CLARABEL, tol_gap_abs=tol, tol_gap_rel=tol, tol_feas=tol)
+        if v.value is not None:
+            return
+    raise AssertionError("the solver failed")
+
+
 def check_nearest(case, count):
-    """The distance (or the function's value) is the solver's within 1e-8, relative where it is larger than 1."""
+    """The distance (or the function's value) is the solver's within 1e-8, relative where it is larger than 1.
+
+    Now and then the solver comes less far, and then ours, which is in the set, may be less by more. A value that is a
+    square is not resolved by the solver for points that are far away; tests/test_prox.py has those.
+    """
     xs, ps = (part[:: len(part) // count] for part in projected(case))
     v, x, cost, problem = stated(case)
     for point, p in zip(xs, ps, strict=True):
+        if not case.is_set and size(point[None])[0] > 100:
+            continue
         x.value = point
-        for tol in (1e-12, 1e-10, 1e-9):  # the first that the solver can reach
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it warns that it may have come less far
-                problem.solve(solver=cp.CLARABEL, tol_gap_abs=tol, tol_gap_rel=tol, tol_feas=tol)
-            if v.value is not None:
-                break
+        solve(problem, v)
         least = cost.value
         v.save_value(p)
-        assert abs(cost.value - least) <= 1e-8 * max(1, abs(least)), (point, p, cost.value, least)
+        unit = max(1, abs(least))
+        assert -1e-6 * unit <= cost.value - least <= 1e-8 * unit, (point, p, cost.value, least)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.convex], ids=names)
