@@ -89,7 +89,7 @@ def on_stiefel(x):
 A = normal(2, 6)
 G, H = normal(9, 6), RNG.uniform(0.2, 1.0, 9)
 LOWER, UPPER, W = -RNG.uniform(0.1, 1, 6), RNG.uniform(0.1, 1, 6), normal(6)
-ROWS, COLUMNS = np.array([0.2, 0.3, 0.5]), np.array([0.1, 0.4, 0.2, 0.3])
+ROWS, COLUMNS = np.array([0.21, 0.33, 0.46]), np.array([0.13, 0.38, 0.22, 0.27])
 A3 = np.concatenate([A, A.sum(0, keepdims=True)])
 
 

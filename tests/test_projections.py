@@ -23,6 +23,11 @@ def names(case):
     return case.name
 
 
+def costly(cases):
+    """All cases, of which the quick run takes every eighth."""
+    return [pytest.param(case, marks=[pytest.mark.heavy] if i % 8 else []) for i, case in enumerate(cases)]
+
+
 def flat(x):
     return x.reshape(len(x), -1)
 
@@ -131,7 +136,7 @@ def test_distances_do_not_grow(case):
     assert (after <= before + 1e-12 * np.maximum(size(x)[1:], size(x)[:-1])).all()
 
 
-@pytest.mark.parametrize("case", CASES, ids=names)
+@pytest.mark.parametrize("case", costly(CASES), ids=names)
 def test_one_point_is_as_in_a_batch_and_leaves_are_one_vector(case):
     x, p = projected(case)
     alone = jax.jit(lambda x: case.fn(x, *case.data))
@@ -145,7 +150,7 @@ def test_one_point_is_as_in_a_batch_and_leaves_are_one_vector(case):
         np.testing.assert_allclose(gx.tree.raveled(new)[0], p[0], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("case", CASES, ids=names)
+@pytest.mark.parametrize("case", costly(CASES), ids=names)
 def test_dtypes(case):
     """16-bit leaves are projected in float32: the result differs from the exact one by the dtype's rounding."""
     x = generic(case, 1)[0]
@@ -180,7 +185,7 @@ def directions(case, count):
     return data, dx, tuple(0.1 * rng.normal(size=d.shape) for d in data), w
 
 
-@pytest.mark.parametrize("case", CASES, ids=names)
+@pytest.mark.parametrize("case", costly(CASES), ids=names)
 def test_derivatives(case):
     """Forward and reverse agree, are difference quotients at generic points, and finite at points of all kinds."""
     count, h = 16, 1e-6
