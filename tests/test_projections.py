@@ -63,7 +63,7 @@ def stated(case):
 
 def solve(problem, v):
     """Solves as exactly as the solver can."""
-    for tol in (1e-12, 1e-10, 1e-8):
+    for tol in (1e-12, 1e-10, 1e-8, 1e-6):
         v.save_value(None)
         with warnings.catch_warnings(), contextlib.suppress(cp.SolverError):
             warnings.simplefilter("ignore")  # it warns that it may have come less far
@@ -142,6 +142,7 @@ def test_one_point_is_as_in_a_batch_and_leaves_are_one_vector(case):
     alone = jax.jit(lambda x: case.fn(x, *case.data))
     for i in range(8):
         np.testing.assert_allclose(alone(x[i]), p[i], rtol=1e-12, atol=1e-12 * size(x)[i])
+    np.testing.assert_allclose(case.fn(jnp.asarray(x[0]), *case.data), p[0], rtol=1e-12, atol=1e-12)
     of_trees = ("vector", "plane", "halfspace", "box", "prox_l1", "hyper")
     if not any(kind in case.name for kind in (*MATRICES, "intersection", *of_trees)):
         tree = {"a": jnp.asarray(x[0][:2]), "b": [jnp.asarray(x[0][2:-1]).reshape(1, -1), None, x[0][-1]]}
@@ -336,11 +337,10 @@ def test_sinkhorn():
         p = np.asarray(gx.sinkhorn(jnp.asarray(x), a, b, epsilon))
         np.testing.assert_allclose(p.sum(0), b, rtol=1e-12)
         np.testing.assert_allclose(p.sum(1), a, atol=1e-9)
-        v = cp.Variable((5, 4))
-        cost = -cp.sum(cp.multiply(x, v)) - epsilon * cp.sum(cp.entr(v))
-        problem = cp.Problem(cp.Minimize(cost), [cp.sum(v, axis=1) == a, cp.sum(v, axis=0) == b])
-        problem.solve(solver=cp.CLARABEL)
-        np.testing.assert_allclose(-np.sum(x * p) + epsilon * np.sum(p * np.log(p)), problem.value, atol=1e-7)
+        # That epsilon log p - x is u_i + v_j makes it optimal: the problem is convex.
+        duals = epsilon * np.log(p) - x
+        sums = duals[:, :1] + duals[:1] - duals[0, 0]
+        np.testing.assert_allclose(duals, sums, atol=1e-12)
     margins = gx.sinkhorn(jnp.asarray(x), np.array([0, 0.2, 0.3, 0.5, 0]), b)
     np.testing.assert_allclose(margins.sum(1), [0, 0.2, 0.3, 0.5, 0], atol=1e-9)
 
@@ -405,6 +405,7 @@ def test_intersections_of_other_trees_and_with_outer_derivatives():
         (lambda x: gx.projection_transport(jnp.ones((2, 2)), np.ones(3)), "an entry for each row"),
         (lambda x: gx.projection_transport(jnp.ones((2, 2)), np.ones(2), np.array([0.5, 1])), "Divide each by its sum"),
         (lambda x: gx.sinkhorn(jnp.ones((2, 2)), np.array([-1.0, 1])), "must not be negative"),
+        (lambda x: gx.sinkhorn(jnp.ones((2, 2)), epsilon=0), "epsilon must be in"),
         (lambda x: gx.projection_intersection(x, [1.0]), "functions from a tree to a tree"),
         (lambda x: gx.projection_intersection(x, [lambda x: x[:1]]), "has shape"),
         (lambda x: gx.projection_intersection(x, [gx.projection_simplex], tol=-1.0), "tol must be"),
