@@ -32,6 +32,39 @@ from gradtx.core.value import choice, dtype, flag, integer, static
 from gradtx import tree
 from gradtx.linalg.matrix_view import WeightDimensionNumbers
 
+# The nearest point of a set, and proximal operators
+from gradtx.projections.boxes import (
+    projection_box,
+    projection_hypercube,
+    projection_linf_ball,
+    projection_non_negative,
+)
+from gradtx.projections.balls import projection_l2_ball, projection_l2_sphere
+from gradtx.projections.simplex import projection_l1_ball, projection_l1_sphere, projection_simplex
+from gradtx.projections.affine import projection_halfspace, projection_hyperplane, projection_vector
+from gradtx.projections.polyhedron import projection_affine_set, projection_polyhedron
+from gradtx.projections.box_section import projection_box_section
+from gradtx.projections.order import projection_monotone, projection_ordered_simplex
+from gradtx.projections.cones import projection_second_order_cone
+from gradtx.projections.matrices import (
+    projection_nuclear_ball,
+    projection_psd_cone,
+    projection_spectral_ball,
+    projection_stiefel,
+    prox_nuclear_norm,
+)
+from gradtx.projections.transport import projection_transport, sinkhorn
+from gradtx.projections.dykstra import projection_intersection
+from gradtx.projections.prox import (
+    prox_elastic_net,
+    prox_group_lasso,
+    prox_l1,
+    prox_l2,
+    prox_l2_squared,
+    prox_log_barrier,
+)
+from gradtx.projections.total_variation import prox_total_variation
+
 # Links of a chain
 from gradtx.transforms.clip import ClipByGlobalNormState, clip, clip_by_block_rms, clip_by_global_norm
 from gradtx.transforms.decay import add_decayed_weights, descend
@@ -249,6 +282,40 @@ __all__ = [
     # Trees of arrays
     "tree",
     "WeightDimensionNumbers",
+    # The nearest point of a set, and proximal operators
+    "projection_box",
+    "projection_hypercube",
+    "projection_linf_ball",
+    "projection_non_negative",
+    "projection_l2_ball",
+    "projection_l2_sphere",
+    "projection_l1_ball",
+    "projection_l1_sphere",
+    "projection_simplex",
+    "projection_halfspace",
+    "projection_hyperplane",
+    "projection_vector",
+    "projection_affine_set",
+    "projection_polyhedron",
+    "projection_box_section",
+    "projection_monotone",
+    "projection_ordered_simplex",
+    "projection_second_order_cone",
+    "projection_nuclear_ball",
+    "projection_psd_cone",
+    "projection_spectral_ball",
+    "projection_stiefel",
+    "prox_nuclear_norm",
+    "projection_transport",
+    "sinkhorn",
+    "projection_intersection",
+    "prox_elastic_net",
+    "prox_group_lasso",
+    "prox_l1",
+    "prox_l2",
+    "prox_l2_squared",
+    "prox_log_barrier",
+    "prox_total_variation",
     # Links of a chain
     "ClipByGlobalNormState",
     "clip",
