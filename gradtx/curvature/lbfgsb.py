@@ -34,7 +34,7 @@ from gradtx.core.value import child, integer
 from gradtx.core.wrapper import Wrapper
 from gradtx.curvature.box import Box, bound, box, inside
 from gradtx.curvature.lbfgs import ScaleByLBFGSState, remembered, scale_by_lbfgs
-from gradtx.curvature.products import check_like, raveled
+from gradtx.curvature.products import check_like
 from gradtx.curvature.zoom import STRONG_WOLFE
 
 __all__ = ["LBFGSBState", "lbfgsb", "step_in_box"]
@@ -144,8 +144,8 @@ def _model(memory: ScaleByLBFGSState, first: Array) -> _Model:
 
 def _step(memory: ScaleByLBFGSState, params: Any, grad: Any, limits: Box) -> Any:
     """From the parameters to the minimum of the model in the box."""
-    x, unravel = raveled(params)
-    g, low, high = (raveled(part)[0] for part in (grad, *limits))
+    x, unravel = tree.raveled(params)
+    g, low, high = (tree.raveled(part)[0] for part in (grad, *limits))
     steepest = jnp.clip(g, x - high, x - low)
     model = _model(memory, jnp.maximum(tree.norm(steepest), 1))
     cauchy = _cauchy(model, x, g, low, high)

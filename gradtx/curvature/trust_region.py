@@ -33,7 +33,7 @@ from gradtx.core.transformation import GradientTransformation, apply_updates
 from gradtx.core.value import choice, static
 from gradtx.curvature import cg
 from gradtx.curvature.newton import gain_ratio, needed
-from gradtx.curvature.products import check_like, hessian, raveled
+from gradtx.curvature.products import check_like, hessian
 
 __all__ = ["TrustRegionState", "trust_region_newton"]
 
@@ -98,7 +98,7 @@ class trust_region_newton(GradientTransformation):
         # So far out that no step ends there, and near enough for products of its square.
         bound = jnp.minimum(radius / size, float(jnp.finfo(size.dtype).max) ** 0.4).astype(size.dtype)
         if self.subproblem == "exact":
-            b, unravel = raveled(g)
+            b, unravel = tree.raveled(g)
             p, promised, border = _exact(hessian(value_fn, params).astype(b.dtype), b, bound)
             p, steps = unravel(p), jnp.zeros_like(count)
         else:
