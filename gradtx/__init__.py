@@ -145,6 +145,12 @@ from gradtx.curvature.newton_cg import (
 from gradtx.curvature.hessian_diag import ScaleByAdaHessianState, adahessian, scale_by_adahessian, scale_by_hessian_diag
 from gradtx.curvature.least_squares import least_squares
 
+# Constraints
+from gradtx.constraints.lagrangian import LagrangianPoint, PrimalDualState, lagrangian, primal_dual
+from gradtx.constraints.penalty import penalty
+from gradtx.constraints.augmented_lagrangian import augmented_lagrangian
+from gradtx.constraints.result import ConstrainedResult
+
 # Wrappers
 from gradtx.core.layout import SplitRealAndImaginaryArrays, flatten, split_real_and_imaginary, with_extra_args_support
 from gradtx.wrappers.groups import (
@@ -444,6 +450,14 @@ __all__ = [
     "scale_by_adahessian",
     "scale_by_hessian_diag",
     "least_squares",
+    # Constraints
+    "LagrangianPoint",
+    "PrimalDualState",
+    "lagrangian",
+    "primal_dual",
+    "penalty",
+    "augmented_lagrangian",
+    "ConstrainedResult",
     # Wrappers
     "SplitRealAndImaginaryArrays",
     "flatten",
