@@ -32,6 +32,17 @@ from gradtx.core.value import choice, dtype, flag, integer, static
 from gradtx import tree
 from gradtx.linalg.matrix_view import WeightDimensionNumbers
 
+# The nearest point of a set, and proximal operators
+from gradtx.projections.boxes import (
+    projection_box,
+    projection_hypercube,
+    projection_linf_ball,
+    projection_non_negative,
+)
+from gradtx.projections.balls import projection_l2_ball, projection_l2_sphere
+from gradtx.projections.simplex import projection_l1_ball, projection_l1_sphere, projection_simplex
+from gradtx.projections.affine import projection_halfspace, projection_hyperplane, projection_vector
+
 # Links of a chain
 from gradtx.transforms.clip import ClipByGlobalNormState, clip, clip_by_block_rms, clip_by_global_norm
 from gradtx.transforms.decay import add_decayed_weights, descend
@@ -248,6 +259,19 @@ __all__ = [
     # Trees of arrays
     "tree",
     "WeightDimensionNumbers",
+    # The nearest point of a set, and proximal operators
+    "projection_box",
+    "projection_hypercube",
+    "projection_linf_ball",
+    "projection_non_negative",
+    "projection_l2_ball",
+    "projection_l2_sphere",
+    "projection_l1_ball",
+    "projection_l1_sphere",
+    "projection_simplex",
+    "projection_halfspace",
+    "projection_hyperplane",
+    "projection_vector",
     # Links of a chain
     "ClipByGlobalNormState",
     "clip",

@@ -205,4 +205,5 @@ def sum_sq(x: Array) -> Array:
     """The plain sum of |x|^2 of a float32 or wider array; it may overflow (`gradtx.tree.norm` does not)."""
     if jnp.iscomplexobj(x):
         return lax.add(sum_sq(x.real), sum_sq(x.imag))
-    return lax.reduce_sum(lax.square(x), axes=tuple(range(x.ndim)))
+    # Not `lax.square`: the 2 in its derivative makes the largest numbers infinite.
+    return lax.reduce_sum(lax.mul(x, x), axes=tuple(range(x.ndim)))

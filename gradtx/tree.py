@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +15,7 @@ from jax import Array, lax
 
 from gradtx import leaf
 
-__all__ = ["finite", "nbytes", "norm", "norm_sq", "number", "size", "vdot", "zeros_like"]
+__all__ = ["finite", "nbytes", "norm", "norm_sq", "number", "raveled", "size", "vdot", "zeros_like"]
 
 
 def size(tree: Any) -> int:
@@ -106,6 +108,28 @@ def number(tree: Any, value: Any) -> Array:
     """A number that is kept once for a tree: real, and as wide as its widest leaf, float32 at least."""
     dtypes = [leaf.compute_dtype(jnp.result_type(x)) for x in jax.tree.leaves(tree)]
     return jnp.asarray(value, functools.reduce(jnp.promote_types, dtypes, np.dtype("float32")))
+
+
+def raveled(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
+    """The entries of all leaves as one vector in float32 or wider, and the function that makes such a tree of one.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> x, restored = gx.tree.raveled({"a": jnp.ones(2), "b": 3.0})
+    >>> print(x, restored(2 * x)["b"])
+    [1. 1. 3.] 6.0
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    shapes = [np.shape(x) for x in leaves]
+    dtypes = [jnp.result_type(x) for x in leaves]
+    ends = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
+    dtype = number(tree, 0).dtype
+    flat = [jnp.ravel(jnp.asarray(x)).astype(dtype) for x in leaves]
+
+    def restored(x: Array) -> Any:
+        places = zip(itertools.pairwise(ends), shapes, dtypes, strict=True)
+        return treedef.unflatten([leaf.narrow(x[a:b].reshape(shape), dtype) for (a, b), shape, dtype in places])
+
+    return jnp.concatenate(flat) if flat else jnp.zeros(0, dtype), restored
 
 
 def scaled(tree: Any) -> tuple[Array, Array]:

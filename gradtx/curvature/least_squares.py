@@ -46,7 +46,6 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from gradtx import checks, leaf, tree
-from gradtx.curvature.products import raveled
 from gradtx.curvature.result import Result, Status
 
 __all__ = ["least_squares"]
@@ -145,7 +144,7 @@ class _Point(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 6))
 def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac: str, geodesic: bool) -> Result:
-    x, restore = raveled(x0)
+    x, restore = tree.raveled(x0)
     tol = jnp.asarray(tol, x.dtype)
     r = _stacked(residual_fn(x0), x.dtype)
     unit = _power_of_two(tree.norm(r))  # of the residuals, so that no square overflows or underflows

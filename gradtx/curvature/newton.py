@@ -37,7 +37,7 @@ from gradtx.core.state import Once, counted
 from gradtx.core.transformation import GradientTransformation, apply_updates
 from gradtx.core.value import choice, flag
 from gradtx.curvature.linesearch import descending
-from gradtx.curvature.products import check_like, hessian, raveled
+from gradtx.curvature.products import check_like, hessian
 
 __all__ = ["ScaleByNewtonState", "newton", "scale_by_newton"]
 
@@ -100,7 +100,7 @@ class scale_by_newton(GradientTransformation):
             return updates, ScaleByNewtonState(count, state.damping)
         name = "residual_fn" if self.hessian == "gauss_newton" else "value_fn"
         fn = needed(type(self).__name__, name, updates, params, extra)
-        g, unravel = raveled(updates)
+        g, unravel = tree.raveled(updates)
         matrix = (_squared_jacobian(fn, params) if self.hessian == "gauss_newton" else hessian(fn, params)).astype(
             g.dtype
         )
@@ -196,7 +196,7 @@ def _as(x: Any, like: Any) -> Array:
 
 def _squared_jacobian(fn: Callable[[Any], Any], params: Any) -> Array:
     """J^T J of the residuals, by the entries of all leaves in order."""
-    x, unravel = raveled(params)
+    x, unravel = tree.raveled(params)
     jacobian = jax.jacfwd(lambda x: _residuals(fn, unravel(x)))(x)
     return jacobian.T @ jacobian
 
@@ -204,7 +204,7 @@ def _squared_jacobian(fn: Callable[[Any], Any], params: Any) -> Array:
 def _residuals(fn: Callable[[Any], Any], params: Any) -> Array:
     residuals = fn(params)
     check_like("scale_by_newton", "the residuals", residuals, "the residuals", residuals)
-    return raveled(residuals)[0]
+    return tree.raveled(residuals)[0]
 
 
 def _values(

@@ -17,7 +17,6 @@ of x, and are for small problems. Parameters are trees of real arrays; None leav
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -165,7 +164,7 @@ def hessian_diag(f: Callable[[Any], Any], params: Any) -> Any:
     """
     who = "hessian_diag"
     params, _ = _pair(who, params, params)
-    x, unravel = raveled(params)
+    x, unravel = tree.raveled(params)
     if not x.size:
         return params
     gradient = jax.grad(lambda x: _scalar(who, f)(unravel(x)))
@@ -193,28 +192,11 @@ def hessian(f: Callable[[Any], Any], params: Any) -> Array:
       ValueError: `f` returns no scalar.
     """
     params, _ = _pair("hessian", params, params)
-    x, unravel = raveled(params)
+    x, unravel = tree.raveled(params)
     if not x.size:
         return jnp.zeros((0, 0), x.dtype)
     _, along = jax.linearize(jax.grad(lambda x: _scalar("hessian", f)(unravel(x))), x)
     return jax.vmap(along)(jnp.eye(x.size, dtype=x.dtype))
-
-
-def raveled(parts: Any) -> tuple[Array, Callable[[Array], Any]]:
-    """The entries of all leaves as one vector in float32 or wider, and the function that makes such a tree of one."""
-    leaves, treedef = jax.tree.flatten(parts)
-    shapes = [np.shape(p) for p in leaves]
-    dtypes = [jnp.result_type(p) for p in leaves]
-    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
-    x = tree.number(parts, 0).reshape(1)[:0]
-    if leaves:
-        x = jnp.concatenate([x, *(jnp.ravel(jnp.asarray(p)).astype(x.dtype) for p in leaves)])
-
-    def unravel(x: Array) -> Any:
-        places = zip(itertools.pairwise(ends), shapes, dtypes, strict=True)
-        return treedef.unflatten([leaf.narrow(x[a:b].reshape(shape), dtype) for (a, b), shape, dtype in places])
-
-    return x, unravel
 
 
 def check_like(who: str, name: str, other: Any, like_name: str, params: Any) -> None:
