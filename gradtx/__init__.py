@@ -68,6 +68,7 @@ from gradtx.transforms.privacy import (
 from gradtx.transforms.shape import scale_by_shape
 from gradtx.transforms.monitor import MonitorState, SnapshotState, measure_with_ema, monitor, snapshot
 from gradtx.transforms.plateau import ReduceLROnPlateauState, reduce_on_plateau
+from gradtx.transforms.project import clip_params, keep_params_nonnegative, project
 
 # Optimizers
 from gradtx.optimizers.elementwise.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
@@ -157,6 +158,23 @@ from gradtx.curvature.hessian_diag import ScaleByAdaHessianState, adahessian, sc
 from gradtx.curvature.least_squares import least_squares
 
 # Constraints
+from gradtx.projections.oracles import (
+    oracle_box,
+    oracle_l1_ball,
+    oracle_l2_ball,
+    oracle_linf_ball,
+    oracle_nuclear_ball,
+    oracle_simplex,
+)
+from gradtx.constraints.proximal import (
+    AcceleratedProximalState,
+    accelerated_proximal_gradient,
+    proximal,
+    proximal_gradient,
+)
+from gradtx.constraints.mirror_descent import mirror_descent
+from gradtx.constraints.frank_wolfe import frank_wolfe
+from gradtx.constraints.riemannian import riemannian
 from gradtx.constraints.lagrangian import LagrangianPoint, PrimalDualState, lagrangian, primal_dual
 from gradtx.constraints.penalty import penalty
 from gradtx.constraints.augmented_lagrangian import augmented_lagrangian
@@ -311,6 +329,9 @@ __all__ = [
     "snapshot",
     "ReduceLROnPlateauState",
     "reduce_on_plateau",
+    "clip_params",
+    "keep_params_nonnegative",
+    "project",
     # Optimizers
     "ScaleByAdaDeltaState",
     "adadelta",
@@ -475,6 +496,19 @@ __all__ = [
     "scale_by_hessian_diag",
     "least_squares",
     # Constraints
+    "oracle_box",
+    "oracle_l1_ball",
+    "oracle_l2_ball",
+    "oracle_linf_ball",
+    "oracle_nuclear_ball",
+    "oracle_simplex",
+    "AcceleratedProximalState",
+    "accelerated_proximal_gradient",
+    "proximal",
+    "proximal_gradient",
+    "mirror_descent",
+    "frank_wolfe",
+    "riemannian",
     "LagrangianPoint",
     "PrimalDualState",
     "lagrangian",
