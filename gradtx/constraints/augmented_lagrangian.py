@@ -18,6 +18,7 @@ Martinez, 2014, "Practical Augmented Lagrangian Methods for Constrained Optimiza
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -180,7 +181,7 @@ def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: An
 
     def augmented(params: Any) -> Array:
         terms = _augmentation(scaled.constraints(params), loop.multipliers, loop.penalty)
-        return scaled.loss(params) + terms
+        return functools.reduce(jnp.add, terms, scaled.loss(params))
 
     found = solve(augmented, loop.params, inner, loop.inner_tol, inner_maxiter)
     dtype = loop.penalty.dtype
@@ -198,10 +199,11 @@ def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: An
         complementary_slackness=complementary_slackness(raw, original).astype(dtype),
         grad_norm=(found.grad_norm / scaled.loss_scale).astype(dtype),
     )
+    holds = jnp.maximum(now.violation, missed) <= tol
     slack = complementary_slackness(constraints, renewed)
-    converged = (jnp.maximum(now.violation, missed) <= tol) & (slack <= tol) & (found.grad_norm <= tol) & ~lost
+    converged = holds & (slack <= tol) & (found.grad_norm <= tol) & ~lost
     improved = missed <= _ENOUGH * loop.missed
-    grown = lost | ~(improved | (missed <= tol))
+    grown = lost | ~(improved | holds)
     penalty = jnp.where(grown, _GROWTH * loop.penalty, loop.penalty).astype(dtype)
     still = jnp.where((found.grad_norm > loop.inner_tol) & ~improved, loop.still + 1, 0)
     largest = float(jnp.finfo(dtype).eps) ** -0.75
@@ -227,8 +229,8 @@ def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: An
     return _Loop(params, multipliers, penalty, inner_tol, where(lost, loop.missed, missed), still, best)
 
 
-def _augmentation(constraints: Any, multipliers: Any, penalty: Array) -> Array:
-    """What L_rho adds to the loss."""
+def _augmentation(constraints: Any, multipliers: Any, penalty: Array) -> list[Array]:
+    """The terms that L_rho adds to the loss."""
 
     def inequality(g: Array, a: Array) -> Array:
         rho = penalty.astype(g.dtype)
@@ -237,11 +239,10 @@ def _augmentation(constraints: Any, multipliers: Any, penalty: Array) -> Array:
     def equality(h: Array, b: Array) -> Array:
         return jnp.sum(h * (b + penalty.astype(h.dtype) / 2 * h))
 
-    terms = [
+    return [
         *jax.tree.leaves(jax.tree.map(inequality, constraints["inequality"], multipliers["inequality"])),
         *jax.tree.leaves(jax.tree.map(equality, constraints["equality"], multipliers["equality"])),
     ]
-    return sum(terms, jnp.zeros(()))
 
 
 def _missed(constraints: Any, multipliers: Any, penalty: Array) -> Any:

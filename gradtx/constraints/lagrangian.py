@@ -205,7 +205,8 @@ class lagrangian(Problem):
         """The transformation of points: `tx` descends in the parameters, the multipliers ascend, alpha >= 0.
 
         `multiplier_rate` (default 0.1) is the learning rate of the ascent: a number, an array or a schedule. Or it is
-        a transformation that descends, such as `gx.adam(0.01)`, which then sees the negative gradient.
+        a transformation that descends, such as `gx.adam(0.01)`, which then sees the negative gradient. Plain ascent
+        is stable only if the rate is below 1 / s^2, s the largest singular value of the constraints' derivative.
         """
         made = hasattr(multiplier_rate, "init") and hasattr(multiplier_rate, "update")
         return primal_dual(tx, multiplier_rate if made else sgd(multiplier_rate))

@@ -109,9 +109,10 @@ class clip_params(Elementwise, needs=("params",), real=True):
         q = jnp.clip(there, self.lower, self.upper)
         u = jnp.where(q == there, g, q - p)
         # p + u is at most half a unit of u beyond the bound before it is rounded: one unit back is inside.
-        inside = jnp.where(p + u > self.upper, jnp.nextafter(u, -jnp.inf), u)
-        inside = jnp.where(p + u < self.lower, jnp.nextafter(u, jnp.inf), inside)
-        return u + lax.stop_gradient(inside - u), slots
+        at, landed = lax.stop_gradient((u, p + u))
+        inside = jnp.where(landed > self.upper, jnp.nextafter(at, -jnp.inf), at)
+        inside = jnp.where(landed < self.lower, jnp.nextafter(at, jnp.inf), inside)
+        return u + (inside - at), slots
 
 
 def keep_params_nonnegative(mask: Any = None) -> clip_params:
