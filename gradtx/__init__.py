@@ -42,6 +42,28 @@ from gradtx.projections.boxes import (
 from gradtx.projections.balls import projection_l2_ball, projection_l2_sphere
 from gradtx.projections.simplex import projection_l1_ball, projection_l1_sphere, projection_simplex
 from gradtx.projections.affine import projection_halfspace, projection_hyperplane, projection_vector
+from gradtx.projections.polyhedron import projection_affine_set, projection_polyhedron
+from gradtx.projections.box_section import projection_box_section
+from gradtx.projections.order import projection_monotone, projection_ordered_simplex
+from gradtx.projections.cones import projection_second_order_cone
+from gradtx.projections.matrices import (
+    projection_nuclear_ball,
+    projection_psd_cone,
+    projection_spectral_ball,
+    projection_stiefel,
+    prox_nuclear_norm,
+)
+from gradtx.projections.transport import projection_transport, sinkhorn
+from gradtx.projections.dykstra import projection_intersection
+from gradtx.projections.prox import (
+    prox_elastic_net,
+    prox_group_lasso,
+    prox_l1,
+    prox_l2,
+    prox_l2_squared,
+    prox_log_barrier,
+)
+from gradtx.projections.total_variation import prox_total_variation
 
 # Links of a chain
 from gradtx.transforms.clip import ClipByGlobalNormState, clip, clip_by_block_rms, clip_by_global_norm
@@ -290,6 +312,27 @@ __all__ = [
     "projection_halfspace",
     "projection_hyperplane",
     "projection_vector",
+    "projection_affine_set",
+    "projection_polyhedron",
+    "projection_box_section",
+    "projection_monotone",
+    "projection_ordered_simplex",
+    "projection_second_order_cone",
+    "projection_nuclear_ball",
+    "projection_psd_cone",
+    "projection_spectral_ball",
+    "projection_stiefel",
+    "prox_nuclear_norm",
+    "projection_transport",
+    "sinkhorn",
+    "projection_intersection",
+    "prox_elastic_net",
+    "prox_group_lasso",
+    "prox_l1",
+    "prox_l2",
+    "prox_l2_squared",
+    "prox_log_barrier",
+    "prox_total_variation",
     # Links of a chain
     "ClipByGlobalNormState",
     "clip",

@@ -46,9 +46,8 @@ def projection_hyperplane(x: Any, a: Any, b: ArrayLike) -> Any:
     """
     who = "projection_hyperplane"
     flat, restored = vector(who, x)
-    return restored(
-        _on_hyperplane(flat, vector_like(who, "a", a, x, flat), number(who, "b", b, flat.dtype, signed=True))
-    )
+    a, b = vector_like(who, "a", a, x, flat), number(who, "b", b, flat.dtype, signed=True)
+    return restored(_on_hyperplane(flat, a, b))
 
 
 def projection_halfspace(x: Any, a: Any, b: ArrayLike) -> Any:

@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx import tree as trees
@@ -52,12 +53,10 @@ def projection_l2_sphere(tree: Any, scale: ArrayLike = 1) -> Any:
     radius = number(who, "scale", scale, trees.number(tree, 0).dtype)
     unit, norm = trees.scaled(leaves)
     zero = norm == 0
-    factor = radius / jnp.where(zero, 1, norm)
+    first, second = 1 / unit, radius / jnp.where(zero, 1, norm)
     level = radius / math.sqrt(max(trees.size(leaves), 1))
-    return narrowed(
-        [
-            jnp.where(zero, level.astype(x.dtype), x * (1 / unit).astype(x.dtype) * factor.astype(x.dtype))
-            for x in leaves
-        ],
-        tree,
-    )
+
+    def on_sphere(x: Array) -> Array:
+        return jnp.where(zero, level.astype(x.dtype), x * first.astype(x.dtype) * second.astype(x.dtype))
+
+    return narrowed([on_sphere(x) for x in leaves], tree)

@@ -83,7 +83,7 @@ def _on_l1_sphere(x: Array, scale: Array) -> Array:
 
 @jax.jit
 def _in_l1_ball(x: Array, scale: Array) -> Array:
-    inside = jnp.sum(jnp.abs(x)) <= scale
+    inside = (jnp.sum(jnp.abs(x)) <= scale) & (scale > 0)
     return jnp.where(inside, x, _on_l1_sphere(x, scale))
 
 

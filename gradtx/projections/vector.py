@@ -73,16 +73,17 @@ def narrowed(new: list[Array], whole: Any) -> Any:
     return treedef.unflatten([leaf.narrow(x, jnp.result_type(old)) for x, old in zip(new, leaves, strict=True)])
 
 
-def unit(x: Array) -> Array:
+def unit(x: Array, axis: tuple[int, ...] | None = None) -> Array:
     """A power of two near the largest entry; 1 for zeros, for nothing, and for what is not finite.
 
-    Divided by it, entries have squares and sums that are representable; the division is exact.
+    Divided by it, entries have squares and sums that are representable; the division is exact. With `axis`, one for
+    each part, with axes of size 1.
     """
-    largest = jnp.max(jnp.abs(x), initial=0)
+    largest = jnp.max(jnp.abs(lax.stop_gradient(x)), axis=axis, keepdims=axis is not None, initial=0)
     some = (largest > 0) & jnp.isfinite(largest)
     _, exponent = jnp.frexp(jnp.where(some, largest, 1))
     limit = jnp.finfo(largest.dtype).maxexp - 2  # both the unit and its inverse are normal numbers
-    return lax.stop_gradient(jnp.where(some, jnp.ldexp(jnp.ones_like(largest), jnp.clip(exponent, -limit, limit)), 1))
+    return jnp.where(some, jnp.ldexp(jnp.ones_like(largest), jnp.clip(exponent, -limit, limit)), 1)
 
 
 def _is_scalar(x: Any) -> bool:

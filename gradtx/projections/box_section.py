@@ -1,0 +1,110 @@
+"""The section of a box by a plane: lower <= p <= upper and <w, p> = c.
+
+    p_i = min(max(x_i - t w_i, lower_i), upper_i)        with the t for which <w, p> = c
+
+<w, p> falls with t, and is linear between the values of t at which an entry meets a bound. Those are sorted, the two
+between which c lies are found by bisection, and there t is what a linear equation says (Kiwiel, 2008, "Breakpoint
+searching algorithms for the continuous quadratic knapsack problem"). The derivative is implicit: entries at a bound
+follow it, and the others the equation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from gradtx.projections.vector import number, vector, vector_like
+
+__all__ = ["projection_box_section"]
+
+
+def projection_box_section(tree: Any, lower: Any, upper: Any, w: Any = 1, c: ArrayLike = 1) -> Any:
+    """The nearest tree between `lower` and `upper` whose inner product with `w` is `c`; NaN if there is none.
+
+    The bounds and `w` are numbers or trees like `tree`; bounds may be infinite. A portfolio with at most 60% in one
+    asset:
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.projection_box_section(jnp.array([2.0, 0.5, 0.25]), 0.0, 0.625))
+    [0.625 0.3125 0.0625]
+
+    Raises:
+      TypeError: a leaf is complex or no floating array.
+      ValueError: `lower`, `upper` or `w` is not like the tree, or `c` is no scalar.
+    """
+    who = "projection_box_section"
+    x, restored = vector(who, tree)
+    data = [vector_like(who, name, d, tree, x) for name, d in (("lower", lower), ("upper", upper), ("w", w))]
+    return restored(_section(x, *data, number(who, "c", c, x.dtype, signed=True)) if x.size else x)
+
+
+class _Solution(NamedTuple):
+    p: Array
+    free: Array  # entries that meet no bound
+    at_lower: Array  # of the others, those at `lower`
+
+
+@jax.jit
+def _solve(x: Array, lower: Array, upper: Array, w: Array, c: Array) -> _Solution:
+    weight, turned = jnp.abs(w), w < 0
+    y = jnp.where(turned, -x, x)
+    low, high = jnp.where(turned, -upper, lower), jnp.where(turned, -lower, upper)
+    some = weight > 0
+    divisor = jnp.where(some, weight, 1)
+    # From `first` on an entry leaves its upper bound, and from `last` on it is at its lower one.
+    first, last = (jnp.where(some, (y - bound) / divisor, 0) for bound in (high, low))
+
+    def excess(t: Array) -> Array:
+        moved = jnp.where(some, y - jnp.where(some, t * divisor, 0), y)
+        return jnp.sum(jnp.where(some, weight * jnp.clip(moved, low, high), 0)) - c
+
+    ends = jnp.sort(jnp.concatenate([jnp.array([-jnp.inf], x.dtype), first, last, jnp.array([jnp.inf], x.dtype)]))
+
+    def halve(_: int, places: tuple[Array, Array]) -> tuple[Array, Array]:
+        left, right = places
+        middle = (left + right) // 2
+        positive = excess(ends[middle]) >= 0
+        return jnp.where(positive, middle, left), jnp.where(positive, right, middle)
+
+    left, right = lax.fori_loop(0, ends.size.bit_length(), halve, (jnp.array(0), jnp.array(ends.size - 1)))
+    start, end = ends[left], ends[right]
+    free = some & (first <= start) & (end <= last)
+    at_low = (some & (last <= start)) | (~some & (y <= low))
+    at_high = (some & (first >= end) & ~at_low) | (~some & (y >= high))
+    # Entries that are free lie near the box when they are shifted first, so that nothing is lost if x is far away.
+    shift = jnp.where(jnp.isfinite(start), start, jnp.where(jnp.isfinite(end), end, 0))
+    p = jnp.where(free, y - shift * weight, jnp.where(at_low, low, jnp.where(at_high, high, y)))
+    size = jnp.maximum(jnp.sum(jnp.where(free, weight * weight, 0)), jnp.finfo(x.dtype).tiny)
+    for _ in range(2):  # the second time corrects the rounding of the first
+        p = jnp.where(free, p - weight * ((_dot(weight, p) - c) / size), p)
+    p = jnp.where(free, jnp.clip(p, low, high), p)
+    bearable = 1e3 * x.size * jnp.finfo(x.dtype).eps * (_dot(weight, jnp.abs(p)) + jnp.abs(c))
+    p = jnp.where(jnp.abs(_dot(weight, p) - c) <= bearable, p, jnp.nan)
+    at_lower = jnp.where(turned, at_high, at_low)
+    return _Solution(jnp.where(turned, -p, p), free | ~(some | at_low | at_high), at_lower)
+
+
+def _dot(w: Array, p: Array) -> Array:
+    return jnp.sum(jnp.where(w == 0, 0, w * p))
+
+
+@jax.custom_jvp
+def _section(x: Array, lower: Array, upper: Array, w: Array, c: Array) -> Array:
+    return _solve(x, lower, upper, w, c).p
+
+
+@_section.defjvp
+def _section_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    (x, _, _, w, _), (dx, dlower, dupper, dw, dc) = primals, tangents
+    p, free, at_lower = _solve(*primals)
+    inside = jnp.where(free, w, 0)
+    size = jnp.sum(inside * inside)
+    size = jnp.where(size > 0, size, 1)
+    t = jnp.sum(inside * (x - p)) / size
+    dp = jnp.where(free, dx - t * dw, jnp.where(at_lower, dlower, dupper))
+    dt = (jnp.sum(w * dp) + jnp.sum(dw * p) - dc) / size
+    return p, dp - inside * dt

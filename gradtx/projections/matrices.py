@@ -1,0 +1,184 @@
+"""Sets of matrices, by eigenvalues and singular values.
+
+    projection_psd_cone        X = Q diag(w) Q^H      p = Q diag(max(w, 0)) Q^H
+    projection_spectral_ball   X = U diag(s) V^H      p = U diag(min(s, scale)) V^H
+    projection_nuclear_ball                           p = U diag(max(s - t, 0)) V^H,  sum max(s - t, 0) = scale
+    projection_stiefel                                p = U V^H, the polar factor
+    prox_nuclear_norm                                 p = U diag(max(s - reg, 0)) V^H
+
+A leaf is a stack of matrices in its last two axes; each is projected by itself. Leaves may be complex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from gradtx import checks, leaf
+from gradtx.linalg.spectral import Quotients, adjoint, differences, positive_part, singular_map, sums
+from gradtx.projections.simplex import on_simplex
+from gradtx.projections.vector import check, narrowed, number, unit, widened
+
+__all__ = [
+    "projection_nuclear_ball",
+    "projection_psd_cone",
+    "projection_spectral_ball",
+    "projection_stiefel",
+    "prox_nuclear_norm",
+]
+
+
+def projection_psd_cone(tree: Any) -> Any:
+    """The nearest positive semidefinite matrices: symmetric, or Hermitian if complex, without negative eigenvalues.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.projection_psd_cone(jnp.array([[2.0, 0.0], [0.0, -1.0]])))
+    [[2. 0.]
+     [0. 0.]]
+
+    Raises:
+      TypeError: a leaf is no floating array.
+      ValueError: a leaf has less than two axes, or its matrices are not square.
+    """
+    return _each("projection_psd_cone", tree, _psd, square=True)
+
+
+def projection_spectral_ball(tree: Any, scale: ArrayLike = 1) -> Any:
+    """The nearest matrices whose singular values are at most `scale` (not negative).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.projection_spectral_ball(jnp.diag(jnp.array([3.0, 0.5]))))
+    [[1.  0. ]
+     [0.  0.5]]
+
+    Raises:
+      TypeError: a leaf is no floating array.
+      ValueError: a leaf has less than two axes, or `scale` is a negative number.
+    """
+    return _each("projection_spectral_ball", tree, lambda x, r: _scaled(_capped, x, r), ("scale", scale))
+
+
+def projection_nuclear_ball(tree: Any, scale: ArrayLike = 1) -> Any:
+    """The nearest matrices whose singular values sum to at most `scale` (not negative).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.projection_nuclear_ball(jnp.diag(jnp.array([1.5, 1.0]))))
+    [[0.75 0.  ]
+     [0.   0.25]]
+    """
+    return _each("projection_nuclear_ball", tree, lambda x, r: _scaled(_in_l1_ball, x, r), ("scale", scale))
+
+
+def projection_stiefel(tree: Any) -> Any:
+    """The nearest matrices with orthonormal columns, or rows where those are fewer.
+
+    A matrix without full rank has several, of which one is returned.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.projection_stiefel(jnp.diag(jnp.array([3.0, 0.5]))))
+    [[1. 0.]
+     [0. 1.]]
+    """
+    return _each("projection_stiefel", tree, lambda x: singular_map(_polar, x / _unit(x), jnp.zeros(())))
+
+
+def prox_nuclear_norm(tree: Any, reg: ArrayLike = 1, scaling: ArrayLike = 1) -> Any:
+    """The proximal operator of `reg` times the sum of all singular values: each shrinks by `scaling * reg`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.prox_nuclear_norm(jnp.diag(jnp.array([1.5, 0.5]))))
+    [[0.5 0. ]
+     [0.  0. ]]
+    """
+    numbers = (("reg", reg), ("scaling", scaling))
+    return _each("prox_nuclear_norm", tree, lambda x, reg, scaling: _scaled(_soft, x, reg * scaling), *numbers)
+
+
+def _each(who: str, tree: Any, fn: Callable[..., Array], *numbers: tuple[str, ArrayLike], square: bool = False) -> Any:
+    """`fn(matrices, *numbers)` of every leaf that is not empty."""
+    leaves = check(who, tree, real=False)
+    for (path, x), shape in zip(jax.tree_util.tree_leaves_with_path(tree), map(np.shape, leaves), strict=True):
+        if len(shape) < 2 or (square and shape[-1] != shape[-2]):
+            kind = "square matrices" if square else "matrices"
+            raise ValueError(
+                f"{who}: at {checks.keystr(path)} the shape is {np.shape(x)}, which holds no {kind} in its last two "
+                "axes. Project only the leaves that are matrices."
+            )
+    wide = [widened(x) for x in leaves]
+    scalars = [[number(who, *pair, leaf.compute_dtype(x.dtype)) for pair in numbers] for x in wide]
+    return narrowed([fn(x, *scalar) if x.size else x for x, scalar in zip(wide, scalars, strict=True)], tree)
+
+
+def _unit(x: Array) -> Array:
+    return unit(x, axis=(-2, -1))
+
+
+@jax.jit
+def _psd(x: Array) -> Array:
+    size = _unit(x)
+    x = x / size
+    return positive_part(x / 2 + adjoint(x) / 2) * size
+
+
+def _scaled(rule: Any, x: Array, level: Array) -> Array:
+    """The function with level `level` of matrices that may have entries near the largest number."""
+    size = jnp.maximum(_unit(x), 1)
+    return singular_map(rule, x / size, level / size[..., 0]) * size
+
+
+def _soft(s: Array, level: Array) -> tuple[Array, Callable[[], Quotients]]:
+    values = jnp.maximum(s - level, 0)
+
+    def quotients() -> Quotients:
+        plus = sums(values, s, (level <= 0)[..., None])
+        return Quotients(differences(s - level), plus, lambda ds, dlevel: jnp.where(s > level, -dlevel, 0))
+
+    return values, quotients
+
+
+def _capped(s: Array, level: Array) -> tuple[Array, Callable[[], Quotients]]:
+    values = jnp.minimum(s, level)
+
+    def quotients() -> Quotients:
+        plus = sums(values, s, (level > 0)[..., None])
+        return Quotients(1 - differences(s - level), plus, lambda ds, dlevel: jnp.where(s > level, dlevel, 0))
+
+    return values, quotients
+
+
+def _in_l1_ball(s: Array, level: Array) -> tuple[Array, Callable[[], Quotients]]:
+    """Soft thresholding by what makes the sum at most `level`."""
+    inside = jnp.sum(s, axis=-1, keepdims=True) <= level
+    shrunk = jnp.vectorize(on_simplex, signature="(n),()->(n)")(s, level[..., 0])
+    values = jnp.where(inside, s, shrunk)
+    threshold = jnp.max(s - values, axis=-1, keepdims=True)
+
+    def quotients() -> Quotients:
+        soft = _soft(s, threshold)[1]()
+        above = (s > threshold) & ~inside
+        count = jnp.maximum(jnp.sum(above, axis=-1, keepdims=True), 1)
+
+        def shift(ds: Array, dlevel: Array) -> Array:
+            total = jnp.sum(jnp.where(above, ds, 0), axis=-1, keepdims=True)
+            return jnp.where(above, (dlevel - total) / count.astype(ds.dtype), 0)
+
+        return Quotients(soft.minus, soft.plus, shift)
+
+    return values, quotients
+
+
+def _polar(s: Array, level: Array) -> tuple[Array, Callable[[], Quotients]]:
+    values = jnp.ones_like(s)
+
+    def quotients() -> Quotients:
+        least = s.shape[-1] * jnp.finfo(s.dtype).eps * jnp.max(s, axis=-1)[..., None, None]
+        plus = sums(values, s, 0.0, least)
+        return Quotients(jnp.zeros_like(plus), plus, lambda ds, dlevel: jnp.zeros_like(s))
+
+    return values, quotients

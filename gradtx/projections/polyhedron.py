@@ -1,0 +1,217 @@
+"""All solutions of linear equations, and polyhedra.
+
+    projection_affine_set    A p = b                   p = x - A^+ (A x - b)
+    projection_polyhedron    A p = b,  G p <= h        p = x - A^T l - G^T m,  m >= 0,  m (G p - h) = 0
+
+The equations are eliminated, and then a dual active-set method goes from the nearest point of the affine set to the
+solution: it adds the inequality that is violated most, and drops those whose multipliers would become negative
+(Goldfarb and Idnani, 1983, "A numerically stable dual method for solving strictly convex quadratic programs"). It
+ends after finitely many steps with the exact active set, and the point is then that of an affine set. An inequality
+counts as violated from 100 roundings on. The derivative is implicit, with the same active set.
+
+A step factors a dense matrix with a row for each inequality: these are for hundreds of them, not for thousands.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx import checks
+from gradtx.projections.vector import vector
+
+__all__ = ["projection_affine_set", "projection_polyhedron"]
+
+
+def projection_affine_set(tree: Any, A: Any, b: Any) -> Any:  # noqa: N803
+    """The nearest tree, taken as a vector p, with A p = b.
+
+    `A` is a matrix with a column for each entry of the tree, of any rank, and `b` a vector. If there is no solution,
+    the nearest of the least-squares solutions is returned.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.projection_affine_set(jnp.array([1.0, 2.0, 3.0]), jnp.array([[1.0, 1.0, 0.0]]), jnp.ones(1)))
+    [0. 1. 3.]
+
+    Raises:
+      TypeError: a leaf is complex or no floating array.
+      ValueError: `A` or `b` has another shape.
+    """
+    who = "projection_affine_set"
+    x, restored = vector(who, tree)
+    matrix, right = _system(who, ("A", "b"), (A, b), x)
+    return restored(_on_affine(x, matrix, right))
+
+
+def projection_polyhedron(
+    tree: Any,
+    A: Any = None,  # noqa: N803
+    b: Any = None,
+    G: Any = None,  # noqa: N803
+    h: Any = None,
+) -> Any:
+    """The nearest tree, taken as a vector p, with A p = b and G p <= h; NaN if there is none.
+
+    `A` and `G` are matrices with a column for each entry of the tree, `b` and `h` vectors; either pair may be left out.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> x = jnp.array([1.0, 2.0, 3.0])
+    >>> print(gx.projection_polyhedron(x, G=jnp.array([[0.0, 1.0, 1.0]]), h=jnp.array([4.0])).round(4))
+    [1.  1.5 2.5]
+
+    Raises:
+      TypeError: a leaf is complex or no floating array.
+      ValueError: a matrix or vector has another shape, or comes without the other.
+    """
+    who = "projection_polyhedron"
+    x, restored = vector(who, tree)
+    equations = _system(who, ("A", "b"), (A, b), x)
+    return restored(_in_polyhedron(x, *equations, *_system(who, ("G", "h"), (G, h), x)))
+
+
+def _system(who: str, names: tuple[str, str], data: tuple[Any, Any], x: Array) -> tuple[Array, Array]:
+    """A matrix and a vector that fit `x` and each other; without rows if both are None."""
+    if data == (None, None):
+        return jnp.zeros((0, x.size), x.dtype), jnp.zeros(0, x.dtype)
+    for name, part in zip(names, data, strict=True):
+        if part is None or isinstance(part, (dict, str)):
+            raise ValueError(
+                f"{who}: {names[0]} must be a matrix and {names[1]} a vector, got {checks.shown(part)} for {name}."
+            )
+    matrix, right = (jnp.asarray(part).astype(x.dtype) for part in data)
+    if matrix.ndim != 2 or matrix.shape[1] != x.size or right.shape != matrix.shape[:1]:
+        raise ValueError(
+            f"{who}: {names[0]} must have a column for each of the {x.size} entries of the tree, and {names[1]} an "
+            f"entry for each row of {names[0]}; got shapes {matrix.shape} and {right.shape}."
+        )
+    return matrix, right
+
+
+@jax.jit
+def _on_affine(x: Array, matrix: Array, right: Array) -> Array:
+    if not matrix.size:
+        return x
+    inverse = jnp.linalg.pinv(matrix)
+    for _ in range(3):  # what the first leaves, by rounding, the others take away
+        x = x - inverse @ (matrix @ x - right)
+    return x
+
+
+class _Solution(NamedTuple):
+    p: Array
+    active: Array  # which inequalities hold with equality, and are needed
+
+
+@jax.jit
+def _solve(x: Array, A: Array, b: Array, G: Array, h: Array) -> _Solution:  # noqa: N803
+    """The nearest point of a polyhedron, and the inequalities that hold it there."""
+    start = _on_affine(x, A, b)
+    rows, bounds = G, h
+    if A.size:
+        inverse = jnp.linalg.pinv(A)
+        rows, bounds = G - (G @ inverse) @ A, h - G @ (inverse @ b)
+    sizes, before = (jnp.sqrt(jnp.sum(m * m, axis=1)) for m in (rows, G))
+    eps = jnp.finfo(x.dtype).eps
+    some = sizes > 1e3 * eps * before  # the others follow from the equations
+    divisor = jnp.where(some, sizes, 1)
+    rows, bounds = jnp.where(some[:, None], rows / divisor[:, None], 0), bounds / divisor
+    tol = 100 * eps * jnp.maximum(jnp.max(jnp.abs(start), initial=0), jnp.max(jnp.abs(bounds), initial=0))
+    empty = jnp.any(~some & (bounds < -tol))
+    active, found = _goldfarb_idnani(start, rows, jnp.where(some, bounds, jnp.inf), tol)
+    held = jnp.where(active[:, None], rows, 0)
+    p = start
+    for _ in range(3):
+        p = p - held.T @ _least(held, active, held @ p - jnp.where(active, bounds, 0))
+    return _Solution(jnp.where(found & ~empty, p, jnp.nan), active)
+
+
+def _least(held: Array, active: Array, right: Array) -> Array:
+    """The solution l of (N N^T) l = right for the rows N that are active, zeros for the others."""
+    gram = held @ held.T + jnp.diag(jnp.where(active, 0, 1).astype(right.dtype))
+    return jnp.linalg.solve(gram, right)
+
+
+class _Search(NamedTuple):
+    x: Array
+    active: Array
+    multipliers: Array
+    adding: Array  # the inequality that is being added, -1 for none
+    added: Array  # its multiplier so far
+    steps: Array
+    empty: Array
+
+
+def _goldfarb_idnani(x: Array, rows: Array, bounds: Array, tol: Array) -> tuple[Array, Array]:
+    """The active set of the nearest point, and whether it was found; rows have length 1."""
+    m = bounds.size
+    if not m:
+        return jnp.zeros(0, bool), jnp.array(True)
+    eps = jnp.finfo(x.dtype).eps
+    most = 20 * (m + 5)
+
+    def violation(s: _Search) -> Array:
+        return jnp.where(s.active, -jnp.inf, rows @ s.x - bounds)
+
+    def unfinished(s: _Search) -> Array:
+        wanted = (s.adding >= 0) | (jnp.max(violation(s)) > tol)
+        return wanted & ~s.empty & (s.steps < most)
+
+    def step(s: _Search) -> _Search:
+        adding = jnp.where(s.adding >= 0, s.adding, jnp.argmax(violation(s)))
+        normal = rows[adding]
+        held = jnp.where(s.active[:, None], rows, 0)
+        change = _least(held, s.active, held @ normal)
+        along = normal - held.T @ change
+        along = along - held.T @ _least(held, s.active, held @ along)
+        length = along @ along
+        free = length > 100 * eps
+        blocked = s.active & (change > 100 * eps)
+        ratios = jnp.where(blocked, s.multipliers / jnp.where(blocked, change, 1), jnp.inf)
+        drop, far = jnp.argmin(ratios), jnp.min(ratios)
+        full = jnp.where(free, (normal @ s.x - bounds[adding]) / jnp.where(free, length, 1), jnp.inf)
+        step = jnp.minimum(far, full)
+        done, empty = full <= far, jnp.isinf(step)
+        step = jnp.where(empty, 0, step)
+        multipliers = jnp.maximum(s.multipliers - step * jnp.where(s.active, change, 0), 0)
+        added = s.added + step
+        here = jnp.arange(m) == adding
+        there = jnp.arange(m) == drop
+        return _Search(
+            s.x - jnp.where(free, step, 0) * along,
+            jnp.where(done & ~empty, s.active | here, s.active & ~there),
+            jnp.where(done & here, added, jnp.where(~done & there, 0, multipliers)),
+            jnp.where(done, -1, adding),
+            jnp.where(done, 0, added),
+            s.steps + 1,
+            empty,
+        )
+
+    zeros, none = jnp.zeros_like(bounds), jnp.zeros((), x.dtype)
+    steps = jnp.zeros((), jnp.int32)
+    first = _Search(x, jnp.zeros(m, bool), zeros, steps - 1, none, steps, jnp.array(False))
+    last = lax.while_loop(unfinished, step, first)
+    return last.active, ~last.empty & (last.steps < most)
+
+
+@jax.custom_jvp
+def _in_polyhedron(x: Array, A: Array, b: Array, G: Array, h: Array) -> Array:  # noqa: N803
+    return _solve(x, A, b, G, h).p
+
+
+@_in_polyhedron.defjvp
+def _in_polyhedron_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    x, A, _, G, _ = primals  # noqa: N806
+    dx, dA, db, dG, dh = tangents  # noqa: N806
+    p, active = _solve(*primals)
+    # With the active rows M and multipliers l:  p + M^T l = x  and  M p = r.
+    held, dheld = (jnp.concatenate([a, jnp.where(active[:, None], g, 0)]) for a, g in ((A, G), (dA, dG)))
+    if not held.size:
+        return p, dx
+    inverse = jnp.linalg.pinv(held)
+    multipliers = inverse.T @ (x - p)
+    moved = dx - dheld.T @ multipliers
+    right = jnp.concatenate([db, jnp.where(active, dh, 0)]) - dheld @ p
+    return p, moved - inverse @ (held @ moved - right)
