@@ -622,11 +622,13 @@ TRANSFORMATIONS += [
     Case("adahessian(0.1)", optax=None, why=_NO_OPTAX),
 ]
 
-_INITIAL = "what is not in the set yet is brought there by a corner"
 _ONE_ENTRY = {"scope": "the set is a product of intervals"}
 TRANSFORMATIONS += [
     Case("clip_params(-0.5, 0.7)", optax=None, why=_NO_OPTAX, unless=_REAL),
-    Case("keep_params_nonnegative()", unless=_REAL),
+    Case(
+        "keep_params_nonnegative()",
+        unless={**_REAL, "derivatives": "the upper bound is infinite: no difference quotient"},
+    ),
     Case("project(projection_l2_ball, 2.0)", optax=None, why=_NO_OPTAX),
     Case("project(projection_simplex, axis=-1)", optax=None, why=_NO_OPTAX, unless=_REAL),
     Case("project(projection_box, -0.5, 0.7)", optax=None, why=_NO_OPTAX, unless={**_REAL, **_ONE_ENTRY}),
@@ -635,6 +637,8 @@ TRANSFORMATIONS += [
     Case("flatten(project(projection_l1_ball, 3.0))", optax=None, why=_NO_OPTAX, unless=_REAL),
     Case("chain(adamw(0.1), project(projection_simplex, axis=-1))", optax=None, why=_NO_OPTAX, unless=_REAL),
     Case("proximal(projection_simplex, 0.1, 2.0)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("proximal(prox_l1, linear_schedule(0.2, 0.1, 10), 0.3)", optax=None, why=_NO_OPTAX, unless=_ONE_ENTRY),
+    Case("proximal(prox_l2, 0.1, 0.3, acceleration=True)", optax=None, why=_NO_OPTAX),
     Case("proximal_gradient(projection_l2_ball, 0.1)", optax=None, why=_NO_OPTAX),
     Case("proximal(projection_simplex, 0.1, acceleration=True)", optax=None, why=_NO_OPTAX, unless=_REAL),
     Case("accelerated_proximal_gradient(projection_l2_ball, 0.1, 2.0, restart=False)", optax=None, why=_NO_OPTAX),

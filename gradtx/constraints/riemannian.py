@@ -18,6 +18,7 @@ from gradtx.core import mask as masks
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.value import choice, static
+from gradtx.projections.matrices import projection_stiefel
 from gradtx.transforms.project import check_axis
 
 __all__ = ["riemannian"]
@@ -80,7 +81,7 @@ class riemannian(Layerwise, needs=("params",), real=True):
         q = x * size  # orthonormal columns
         cross = jnp.matrix_transpose(q) @ u
         along = x + (u - q @ (cross + jnp.matrix_transpose(cross)) / 2)
-        new = _orthogonal_factor(along)
+        new = projection_stiefel(along) if self.retraction == "polar" else _orthogonal_factor(along)
         return (jnp.matrix_transpose(new) if wide else new).reshape(shape)
 
 
