@@ -91,10 +91,7 @@ PROBLEMS = {
     ),
     76: (
         lambda x: (
-            x @ (jnp.asarray([1.0, 0.5, 1, 0.5]) * x)
-            - x[0] * x[2]
-            + x[2] * x[3]
-            + x @ jnp.asarray([-1.0, -3, 1, -1])
+            x @ (jnp.asarray([1.0, 0.5, 1, 0.5]) * x) - x[0] * x[2] + x[2] * x[3] + x @ jnp.asarray([-1.0, -3, 1, -1])
         ),
         lambda x: (
             x[0] + 2 * x[1] + x[2] + x[3] - 5,

@@ -59,7 +59,9 @@ def test_the_lagrangian_is_the_loss_and_the_inner_products():
     assert jax.jit(lambda problem, point: problem(point))(PROBLEM, point) == PROBLEM(point)
 
 
-@pytest.mark.parametrize("rate", [0.1, gx.constant_schedule(0.1), gx.sgd(0.05, momentum=0.5)], ids=["number", "schedule", "momentum"])
+@pytest.mark.parametrize(
+    "rate", [0.1, gx.constant_schedule(0.1), gx.sgd(0.05, momentum=0.5)], ids=["number", "schedule", "momentum"]
+)
 def test_descent_and_ascent_find_the_saddle(rate):
     tx = PROBLEM.optimizer(gx.sgd(0.2), multiplier_rate=rate)
     (point, state), (metrics, points) = train(PROBLEM, tx, jnp.zeros(3), 1500)

@@ -57,7 +57,7 @@ class _Loop(NamedTuple):
 class _Scaled(NamedTuple):
     """The problem with its loss and each constraint multiplied by a number."""
 
-    problem: Problem
+    problem: Any
     loss_scale: Array
     scales: Any
 
@@ -90,7 +90,8 @@ def augmented_lagrangian(
     Args:
       loss: a function of the parameters to a real scalar, smooth like the constraints.
       x0: the first parameters, a tree of floating arrays; it may violate the constraints.
-      inequality, equality: functions of the parameters to trees of real arrays; one may be left out.
+      inequality: a function of the parameters to a tree of real arrays, to be <= 0.
+      equality: the same for what is to be 0; one of the two may be left out.
       inner: the transformation that `minimize` uses inside, `lbfgs()` by default.
       tol: the largest violation, complementary slackness and norm of the gradient of the Lagrangian at the end, the
         last two of the problem scaled to gradients of at most 1 at `x0`.

@@ -10,7 +10,7 @@ violated is known without computing them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -222,5 +222,3 @@ class lagrangian(Problem):
 
 def _inner(multiplier: Array, values: Any) -> Array:
     return jnp.sum(multiplier * leaf.widen(jnp.asarray(values)))
-
-

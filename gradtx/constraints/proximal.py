@@ -63,8 +63,8 @@ class proximal_gradient(_Proximal, Layerwise, needs=("params",)):
     [0.5 0. ]
     """
 
-    learning_rate: Hyper = hyper(ge=0)
     prox: Bound = child()
+    learning_rate: Hyper = hyper(ge=0)
     axis: int | None = static(default=None, check=check_axis)
 
     def __init__(self, prox: Any, learning_rate: HyperArg, *data: Any, axis: int | None = None) -> None:
@@ -85,9 +85,7 @@ class AcceleratedProximalState(NamedTuple):
     theta: Once
 
 
-class accelerated_proximal_gradient(
-    _Proximal, Treewide, state=AcceleratedProximalState, needs=("params",)
-):
+class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProximalState, needs=("params",)):
     """Accelerated proximal steps with restart. See `proximal`. State: two arrays per parameter.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
@@ -102,8 +100,8 @@ class accelerated_proximal_gradient(
     [1. 1.]
     """
 
-    learning_rate: Hyper = hyper(ge=0)
     prox: Bound = child()
+    learning_rate: Hyper = hyper(ge=0)
     restart: bool = flag(default=True, kw_only=True)
     axis: int | None = static(default=None, check=check_axis)
 

@@ -36,7 +36,8 @@ class ConstrainedResult(NamedTuple):
     of points that violate nothing by more than `tol` the one with the smallest value.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> result = gx.augmented_lagrangian(lambda x: jnp.sum(x**2), jnp.zeros(2), equality=lambda x: x[0] + x[1] - 1, tol=1e-4)
+    >>> loss, line = lambda x: jnp.sum(x**2), lambda x: jnp.sum(x) - 1
+    >>> result = gx.augmented_lagrangian(loss, jnp.zeros(2), equality=line, tol=1e-4)
     >>> print(result.params.round(2), result.multipliers["equality"].round(2))
     [0.5 0.5] -1.0
     """

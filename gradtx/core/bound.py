@@ -42,8 +42,8 @@ class Bound(Value):
             return self.fn(x, *self.data, **given)
         if not -x.ndim <= axis < x.ndim:
             raise ValueError(
-                f"{_name(self.fn)}: an array of shape {x.shape} has no axis {axis}. Choose one that all leaves have, or "
-                "leave the others out by a mask."
+                f"{_name(self.fn)}: an array of shape {x.shape} has no axis {axis}. Choose one that all leaves "
+                "have, or leave the others out by a mask."
             )
         last = jnp.moveaxis(x, axis, -1)
         rows = last.reshape(-1, last.shape[-1])
@@ -124,7 +124,8 @@ class WithFunction(Value):
     def _with_parts(self, parts: dict[str, Any]) -> Self:
         parts = dict(parts)
         data = [parts.pop(name) for name in self._bound().names()]
-        return type(self)(parts.pop(self._function), *self._between(parts), *data, **parts)
+        make: Any = type(self)
+        return make(parts.pop(self._function), *self._between(parts), *data, **parts)
 
     def _between(self, parts: dict[str, Any]) -> list[Any]:
         """The constructor's arguments between the function and its data, taken from `parts`."""

@@ -82,9 +82,7 @@ def minimize(
     return _minimize(fun, jax.tree.map(jnp.asarray, x0), tx, tol, maxiter, has_aux, callback)
 
 
-def solve(
-    fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = False, callback: Any = None
-) -> Result:
+def solve(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = False, callback: Any = None) -> Result:
     """`minimize` of checked arguments, for a function that may hold traced values."""
 
     def value_fn(params: Any) -> Any:

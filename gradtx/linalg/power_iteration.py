@@ -22,8 +22,8 @@ _ITERATIONS = 200
 def leading_singular_vectors(a: Array) -> tuple[Array, Array]:
     """Unit vectors u and v with u^T A v the largest singular value of a real matrix; zeros where the matrix is zero.
 
-    It starts from a fixed random vector, and ends when the singular value grows by no more than rounding does, after
-    200 iterations at most: of singular values that are nearly equal, u and v then mix the vectors.
+    It starts from a fixed random vector, and ends when v moves no more than by rounding, after 200 iterations at most:
+    of singular values that are nearly equal, u and v then mix the vectors.
     """
     rows, columns = a.shape
     a = a / _one_for_zero(jnp.max(jnp.abs(a), initial=0))
@@ -32,18 +32,17 @@ def leading_singular_vectors(a: Array) -> tuple[Array, Array]:
     eps = float(jnp.finfo(a.dtype).eps)
 
     def go_on(carry: tuple[Array, ...]) -> Array:
-        count, grew = carry[0], carry[4]
-        return grew & (count < _ITERATIONS)
+        count, _, _, moved = carry
+        return (moved > 4 * eps) & (count < _ITERATIONS)
 
     def iterate(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        count, _, v, last, _ = carry
-        u = _unit(a @ v)
-        v = a.T @ u
-        value = tree.norm(v)
-        return count + 1, u, _unit(v), value, value > last * (1 + eps)
+        count, _, last, _ = carry
+        u = _unit(a @ last)
+        v = _unit(a.T @ u)
+        return count + 1, u, v, tree.norm(v - last).astype(v.dtype)
 
-    begin = jnp.zeros((), jnp.int32), jnp.zeros((rows,), a.dtype), v, jnp.zeros((), a.dtype), jnp.array(True)
-    _, u, v, _, _ = lax.while_loop(go_on, iterate, begin)
+    begin = jnp.zeros((), jnp.int32), jnp.zeros((rows,), a.dtype), v, jnp.ones((), a.dtype)
+    _, u, v, _ = lax.while_loop(go_on, iterate, begin)
     return u, v
 
 

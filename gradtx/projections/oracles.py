@@ -109,6 +109,8 @@ def oracle_nuclear_ball(g: ArrayLike, scale: ArrayLike = 1) -> Array:
      [ 0.  0.]]
     """
     x, radius = _given("oracle_nuclear_ball", g, scale)
+    if not x.size:
+        return jnp.asarray(g)
     stack = x.reshape(-1, *x.shape[-2:]) if x.ndim > 1 else x.reshape(1, -1, 1)
     u, v = jax.vmap(leading_singular_vectors)(lax.stop_gradient(stack))
     found = -radius * u[:, :, None] * v[:, None, :]
