@@ -47,7 +47,7 @@ class mirror_descent(Layerwise, needs=("params",), real=True):
     >>> tx = gx.mirror_descent(jnp.log(3.0))
     >>> w = jnp.array([0.5, 0.5])
     >>> updates, _ = tx.update(jnp.array([0.0, -1.0]), tx.init(w), w)
-    >>> print(w + updates)
+    >>> print((w + updates).round(2))
     [0.25 0.75]
     """
 

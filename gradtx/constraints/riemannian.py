@@ -43,11 +43,11 @@ class riemannian(Layerwise, needs=("params",), real=True):
     Complex leaves are refused.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(0.75), gx.riemannian())
-    >>> x = jnp.array([0.0, 1.0])
-    >>> updates, _ = tx.update(jnp.array([-1.0, 5.0]), tx.init(x), x)
-    >>> print(x + updates)
-    [0.6 0.8]
+    >>> tx = gx.chain(gx.sgd(0.75), gx.riemannian(scale=5.0))
+    >>> x = jnp.array([0.0, 5.0])
+    >>> updates, _ = tx.update(jnp.array([-5.0, 3.0]), tx.init(x), x)
+    >>> print((x + updates).round())
+    [3. 4.]
     """
 
     manifold: str = choice(default="sphere", options=("sphere", "stiefel"))
