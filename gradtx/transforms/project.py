@@ -108,11 +108,10 @@ class clip_params(Elementwise, needs=("params",), real=True):
         there = p + g
         q = jnp.clip(there, self.lower, self.upper)
         u = jnp.where(q == there, g, q - p)
-        # p + u is at most half a unit of u beyond the bound before it is rounded: one unit back is inside.
-        at, landed = lax.stop_gradient((u, p + u))
-        inside = jnp.where(landed > self.upper, jnp.nextafter(at, -jnp.inf), at)
-        inside = jnp.where(landed < self.lower, jnp.nextafter(at, jnp.inf), inside)
-        return u + (inside - at), slots
+        # p + u is at most half a unit of u beyond the bound before it is rounded: one unit or two back it is inside.
+        landed, unit = lax.stop_gradient((p + u, jnp.abs(u) * jnp.finfo(u.dtype).eps))
+        back = jnp.where(landed > self.upper, -unit, jnp.where(landed < self.lower, unit, 0))
+        return u + back, slots
 
 
 def keep_params_nonnegative(mask: Any = None) -> clip_params:
