@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -35,8 +36,7 @@ def projection_l2_ball(tree: Any, scale: ArrayLike = 1) -> Any:
     who = "projection_l2_ball"
     leaves = [widened(x) for x in check(who, tree, real=False)]
     radius = number(who, "scale", scale, trees.number(tree, 0).dtype)
-    _, first, second = trees.shrinking(leaves, radius)
-    return narrowed([x * first.astype(x.dtype) * second.astype(x.dtype) for x in leaves], tree)
+    return narrowed(_in_ball(leaves, radius), tree)
 
 
 def projection_l2_sphere(tree: Any, scale: ArrayLike = 1) -> Any:
@@ -51,6 +51,17 @@ def projection_l2_sphere(tree: Any, scale: ArrayLike = 1) -> Any:
     who = "projection_l2_sphere"
     leaves = [widened(x) for x in check(who, tree, real=False)]
     radius = number(who, "scale", scale, trees.number(tree, 0).dtype)
+    return narrowed(_on_sphere(leaves, radius), tree)
+
+
+@jax.jit
+def _in_ball(leaves: list[Array], radius: Array) -> list[Array]:
+    _, first, second = trees.shrinking(leaves, radius)
+    return [x * first.astype(x.dtype) * second.astype(x.dtype) for x in leaves]
+
+
+@jax.jit
+def _on_sphere(leaves: list[Array], radius: Array) -> list[Array]:
     unit, norm = trees.scaled(leaves)
     zero = norm == 0
     first, second = 1 / unit, radius / jnp.where(zero, 1, norm)
@@ -59,4 +70,4 @@ def projection_l2_sphere(tree: Any, scale: ArrayLike = 1) -> Any:
     def on_sphere(x: Array) -> Array:
         return jnp.where(zero, level.astype(x.dtype), x * first.astype(x.dtype) * second.astype(x.dtype))
 
-    return narrowed([on_sphere(x) for x in leaves], tree)
+    return [on_sphere(x) for x in leaves]

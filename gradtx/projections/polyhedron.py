@@ -9,7 +9,7 @@ solution: it adds the inequality that is violated most, and drops those whose mu
 ends after finitely many steps with the exact active set, and the point is then that of an affine set. An inequality
 counts as violated from 100 roundings on. The derivative is implicit, with the same active set.
 
-A step factors a dense matrix with a row for each inequality: these are for hundreds of them, not for thousands.
+A step updates a dense matrix with a row for each inequality: these are for hundreds of them, not for thousands.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def projection_polyhedron(
 
 def _system(who: str, names: tuple[str, str], data: tuple[Any, Any], x: Array) -> tuple[Array, Array]:
     """A matrix and a vector that fit `x` and each other; without rows if both are None."""
-    if data == (None, None):
+    if all(part is None for part in data):
         return jnp.zeros((0, x.size), x.dtype), jnp.zeros(0, x.dtype)
     for name, part in zip(names, data, strict=True):
         if part is None or isinstance(part, (dict, str)):
@@ -137,6 +137,7 @@ def _least(held: Array, active: Array, right: Array) -> Array:
 class _Search(NamedTuple):
     x: Array
     active: Array
+    inverse: Array  # of N N^T, with N the active rows; zeros elsewhere
     multipliers: Array
     adding: Array  # the inequality that is being added, -1 for none
     added: Array  # its multiplier so far
@@ -160,12 +161,13 @@ def _goldfarb_idnani(x: Array, rows: Array, bounds: Array, tol: Array) -> tuple[
         return wanted & ~s.empty & (s.steps < most)
 
     def step(s: _Search) -> _Search:
-        adding = jnp.where(s.adding >= 0, s.adding, jnp.argmax(violation(s)))
+        adding = jnp.where(s.adding >= 0, s.adding, jnp.argmax(violation(s)).astype(jnp.int32))
         normal = rows[adding]
         held = jnp.where(s.active[:, None], rows, 0)
-        change = _least(held, s.active, held @ normal)
+        change = s.inverse @ (held @ normal)
+        for _ in range(2):  # the second time corrects the rounding of the inverse
+            change = change + s.inverse @ (held @ (normal - held.T @ change))
         along = normal - held.T @ change
-        along = along - held.T @ _least(held, s.active, held @ along)
         length = along @ along
         free = length > 100 * eps
         blocked = s.active & (change > 100 * eps)
@@ -179,9 +181,15 @@ def _goldfarb_idnani(x: Array, rows: Array, bounds: Array, tol: Array) -> tuple[
         added = s.added + step
         here = jnp.arange(m) == adding
         there = jnp.arange(m) == drop
+        border = jnp.where(here, -1, change)
+        column = s.inverse[:, drop]
+        larger = s.inverse + border[:, None] * border[None, :] / jnp.where(free, length, 1)
+        smaller = s.inverse - column[:, None] * column[None, :] / jnp.where(s.active[drop], column[drop], 1)
+        smaller = jnp.where(there[:, None] | there[None, :], 0, smaller)
         return _Search(
             s.x - jnp.where(free, step, 0) * along,
             jnp.where(done & ~empty, s.active | here, s.active & ~there),
+            jnp.where(done, larger, smaller),
             jnp.where(done & here, added, jnp.where(~done & there, 0, multipliers)),
             jnp.where(done, -1, adding),
             jnp.where(done, 0, added),
@@ -191,7 +199,7 @@ def _goldfarb_idnani(x: Array, rows: Array, bounds: Array, tol: Array) -> tuple[
 
     zeros, none = jnp.zeros_like(bounds), jnp.zeros((), x.dtype)
     steps = jnp.zeros((), jnp.int32)
-    first = _Search(x, jnp.zeros(m, bool), zeros, steps - 1, none, steps, jnp.array(False))
+    first = _Search(x, jnp.zeros(m, bool), jnp.zeros((m, m), x.dtype), zeros, steps - 1, none, steps, jnp.array(False))
     last = lax.while_loop(unfinished, step, first)
     return last.active, ~last.empty & (last.steps < most)
 

@@ -176,6 +176,7 @@ def _shrunk(x: Array, r: Array) -> Array:
     return jnp.where((x == 0) | (size <= r), 0, x * (1 - r / size))
 
 
+@jax.jit
 def _shortened(leaves: list[Array], r: Array) -> list[Array]:
     """The leaves as one vector, shortened by r."""
     unit, norm = trees.scaled(leaves)
