@@ -315,9 +315,7 @@ CASES = [
         ),
         (1.1, W, 0.4, UPPER),
         problem=lambda v, r, a, b, u: (0, [cp.norm2(v) <= r, a @ v == b, v >= -u, v <= u]),
-        violation=lambda p, r, a, b, u: max(
-            above(np.linalg.norm(p), r), off(a @ p, b), above(np.abs(p), u)
-        ),
+        violation=lambda p, r, a, b, u: max(above(np.linalg.norm(p), r), off(a @ p, b), above(np.abs(p), u)),
         cone=True,
         far=False,
     ),
