@@ -1,7 +1,7 @@
 """The registry of projections and proximal operators: one case for each, from which all their tests are made.
 
 A case is a function of a point and of data, and an independent statement of the same problem: a penalty and constraints
-for cvxpy, or for sets that are not convex a NumPy function that finds the nearest point by enumeration or in closed form.
+for cvxpy, or, for a set that is not convex, the nearest point by enumeration or in closed form, in NumPy.
 """
 
 import itertools

@@ -31,7 +31,7 @@ from gradtx.projections.vector import check, narrowed, number, widened
 
 __all__ = ["projection_transport", "sinkhorn"]
 
-_STEPS = 200
+_STEPS = 1000
 
 
 def projection_transport(tree: Any, a: Any = None, b: Any = None) -> Any:
@@ -131,68 +131,110 @@ def _hessian(above: Array) -> Array:
     return jnp.block([[jnp.diag(rows), above], [above.T, jnp.diag(columns)]])
 
 
+def _newton(above: Array, g: Array) -> Array:
+    """The solution of H d = g by conjugate gradients, where H may be singular and then is raised a little."""
+    rows, columns = jnp.sum(above, axis=1), jnp.sum(above, axis=0)
+    diagonal = jnp.concatenate([rows, columns])
+    diagonal = diagonal + jnp.sqrt(jnp.finfo(g.dtype).eps) * jnp.maximum(diagonal, 1)
+
+    def product(d: Array) -> Array:
+        u, v = jnp.split(d, [rows.size])
+        return diagonal * d + jnp.concatenate([above @ v, u @ above])
+
+    def step(carry: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
+        d, r, z, size, steps = carry
+        hz = product(z)
+        far = size / (z @ hz)
+        d, r = d + far * z, r - far * hz
+        new = r @ (r / diagonal)
+        return d, r, r / diagonal + (new / size) * z, new, steps + 1
+
+    first = g @ (g / diagonal)
+    least = jnp.finfo(g.dtype).eps ** 1.5 * first
+
+    def unfinished(carry: tuple[Array, Array, Array, Array, Array]) -> Array:
+        return (carry[3] > least) & (carry[4] < 4 * g.size)
+
+    start = (jnp.zeros_like(g), g, g / diagonal, first, jnp.zeros((), jnp.int32))
+    return lax.while_loop(unfinished, step, start)[0]
+
+
 def _raised(x: Array, total: Array) -> Array:
     """By how much a vector must be raised for its positive part to have this sum."""
     top = jnp.max(x)
     return -(top + threshold(x - top, total))
 
 
-@jax.jit
-def _solve(x: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """The plan, and where it is positive."""
-    m, eps = a.size, jnp.finfo(x.dtype).eps
-    x = x - jnp.max(x)
-    total = jnp.sum(a)
-    ridge = jnp.sqrt(eps)
+class _Search(NamedTuple):
+    duals: _Duals
+    part: Array  # the problem solved now is that of part * x
+    size: Array  # the largest error of a sum
+    steps: Array
 
-    def swept(v: Array) -> _Duals:
-        """The best u for v, and then the best v for that."""
-        u = jax.vmap(_raised)(x + v[None, :], a)
-        return _Duals(u, jax.vmap(_raised)((x + u[:, None]).T, b))
 
-    def gradient(duals: _Duals) -> tuple[Array, Array]:
-        p = jnp.maximum(duals.value(x), 0)
-        return jnp.concatenate([jnp.sum(p, axis=1) - a, jnp.sum(p, axis=0) - b]), p
+def _gradient(duals: _Duals, x: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """By how much the sums of rows and columns are wrong, and the plan."""
+    p = jnp.maximum(duals.value(x), 0)
+    return jnp.concatenate([jnp.sum(p, axis=1) - a, jnp.sum(p, axis=0) - b]), p
+
+
+def _newton_step(duals: _Duals, x: Array, a: Array, b: Array) -> _Duals:
+    """The best u for v, the best v for that u, and a step that lowers the function."""
+    u = jax.vmap(_raised)(x + duals.v[None, :], a)
+    duals = _Duals(u, jax.vmap(_raised)((x + u[:, None]).T, b))
+    g, p = _gradient(duals, x, a, b)
+    change = -_newton((duals.value(x) > 0).astype(x.dtype), g)
+
+    def moved(far: Array) -> _Duals:
+        return _Duals(duals.u + far * change[: a.size], duals.v + far * change[a.size :])
 
     def objective(duals: _Duals, p: Array) -> Array:
         return jnp.sum(p * p) / 2 - a @ duals.u - b @ duals.v
 
-    def moved(duals: _Duals, change: Array, far: Array) -> _Duals:
-        return _Duals(duals.u + far * change[:m], duals.v + far * change[m:])
+    here, slope = objective(duals, p), g @ change
 
-    def step(carry: tuple[_Duals, Array, Array, Array]) -> tuple[_Duals, Array, Array, Array]:
-        duals, _, before, steps = carry
-        duals = swept(duals.v)
-        g, p = gradient(duals)
-        hessian = _hessian((duals.value(x) > 0).astype(x.dtype))
-        change = -jnp.linalg.solve(hessian + ridge * jnp.diag(jnp.maximum(jnp.diag(hessian), 1)), g)
-        slope, here, size = g @ change, objective(duals, p), jnp.max(jnp.abs(g))
+    def too_far(far: Array) -> Array:
+        there = moved(far)
+        g_there, p_there = _gradient(there, x, a, b)
+        lower = objective(there, p_there) <= here + 1e-4 * far * slope
+        better = jnp.max(jnp.abs(g_there)) <= jnp.max(jnp.abs(g)) / 2
+        return ~(lower | better | (g_there @ change <= 0)) & (far > 0)
 
-        def too_far(far: Array) -> Array:
-            there = moved(duals, change, far)
-            g_there, p_there = gradient(there)
-            lower = objective(there, p_there) <= here + 1e-4 * far * slope
-            good = lower | (g_there @ change <= 0) | (jnp.max(jnp.abs(g_there)) <= size / 2)
-            return ~good & (far > 1e-6)
+    return moved(lax.while_loop(too_far, lambda far: jnp.where(far > 1e-16, far / 2, 0), jnp.ones((), x.dtype)))
 
-        far = lax.while_loop(too_far, lambda far: far / 2, jnp.ones((), x.dtype))
-        duals = moved(duals, change, far)
-        return duals, jnp.max(jnp.abs(gradient(duals)[0])), jnp.minimum(before, size), steps + 1
 
-    def unfinished(carry: tuple[_Duals, Array, Array, Array]) -> Array:
-        _, size, before, steps = carry
-        fine = size <= 4 * eps * total
-        stuck = (size >= before) & (size <= 1e4 * eps * total)
-        return ~(fine | stuck) & (steps < _STEPS)
+@jax.jit
+def _solve(x: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """The plan, and where it is positive.
 
-    infinite, zero = jnp.array(jnp.inf, x.dtype), jnp.zeros((), jnp.int32)
-    duals, *_ = lax.while_loop(unfinished, step, (swept(jnp.zeros_like(b)), infinite, infinite, zero))
-    _, p = gradient(duals)
+    If x is far from the plans, x / 4, x / 16 and so on are solved first, from the last one's multipliers.
+    """
+    eps, total = jnp.finfo(x.dtype).eps, jnp.sum(a)
+    x = x - jnp.max(x)
+    far = jnp.max(-x)
+    enough = 8 * eps * (total + far)
+
+    def step(s: _Search) -> _Search:
+        duals = _newton_step(s.duals, s.part * x, a, b)
+        size = jnp.max(jnp.abs(_gradient(duals, s.part * x, a, b)[0]))
+        done = (s.part < 1) & (size <= 1e-3 * total)
+        part = jnp.where(done, jnp.minimum(4 * s.part, 1), s.part)
+        duals = _Duals(*(part / s.part * d for d in duals))
+        return _Search(duals, part, jnp.where(done, jnp.inf, size), s.steps + 1)
+
+    def unfinished(s: _Search) -> Array:
+        return ((s.size > enough) | (s.part < 1)) & (s.steps < _STEPS)
+
+    part = jnp.minimum(total / jnp.where(far > 0, far, 1), 1)
+    part = jnp.where(far > 0, jnp.maximum(part, eps * eps), 1)
+    nothing = _Duals(jnp.zeros_like(a), jnp.zeros_like(b))
+    start = _Search(nothing, part, jnp.array(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
+    p = _gradient(lax.while_loop(unfinished, step, start).duals, x, a, b)[1]
     above = p > 0
     inverse = jnp.linalg.pinv(_hessian(above.astype(x.dtype)), hermitian=True)
     for _ in range(2):  # what rounding of x + u + v, which may be large, has left
         g = jnp.concatenate([jnp.sum(p, axis=1) - a, jnp.sum(p, axis=0) - b])
-        p = jnp.where(above, jnp.maximum(_Duals(*jnp.split(-inverse @ g, [m])).value(p), 0), 0)
+        p = jnp.where(above, jnp.maximum(_Duals(*jnp.split(-inverse @ g, [a.size])).value(p), 0), 0)
     return p, above
 
 
