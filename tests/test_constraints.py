@@ -92,6 +92,15 @@ def test_every_step_is_feasible(name, dtype):
         assert outside(x, kept) < 100 * float(jnp.finfo(dtype).eps)
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", METHODS)
+def test_a_nan_stays_visible(name):
+    tx, _ = METHODS[name]
+    x = jnp.asarray(np.eye(*SHAPE) / 2 + 0.01)
+    new = jax.jit(functools.partial(walk, tx))(x, jnp.full((1, *SHAPE), 0.1).at[0, 1, 1].set(jnp.nan))
+    assert np.isnan(new).any()
+
+
 def test_bounds_hold_exactly_and_zero_is_reached():
     rng = np.random.default_rng(0)
     for dtype in ("float32", "float64"):

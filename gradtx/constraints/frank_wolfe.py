@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 from jax import Array
 
 from gradtx.core.bound import Bound, WithFunction
@@ -58,4 +59,5 @@ class frank_wolfe(WithFunction, Layerwise, needs=("params",)):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:
             return g, slots
-        return self.step_size * (self.oracle(g, self.axis) - p), slots
+        corner = jnp.where(jnp.isfinite(g), self.oracle(g, self.axis), jnp.nan)  # which would hide it
+        return self.step_size * (corner - p), slots

@@ -62,6 +62,7 @@ class mirror_descent(Layerwise, needs=("params",), real=True):
         bound = 0.8 * float(np.log(float(jnp.finfo(g.dtype).max)))
         largest = float(jnp.finfo(g.dtype).max) / 4
         exponent = jnp.clip(-self.learning_rate * g, -largest, largest)
+        exponent = jnp.where(jnp.isfinite(g), exponent, jnp.nan)  # stays visible
         inside = jnp.where(p > 0, p, 0)
         if self.mirror == "unnormalized_entropy":
             moved = inside * jnp.expm1(jnp.clip(exponent, -largest, bound))
