@@ -80,7 +80,9 @@ def walk(tx, x, gradients):
     return jax.lax.scan(step, (x, tx.init(x)), gradients)[1]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", pytest.param("bfloat16", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize(
+    "dtype", ["float64", *(pytest.param(x, marks=pytest.mark.heavy) for x in ("float32", "bfloat16", "float16"))]
+)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_step_is_feasible(name, dtype):
     """In 16 bits but for the rounding of every entry of params and update."""
