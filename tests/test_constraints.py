@@ -120,10 +120,10 @@ def test_bounds_hold_exactly_and_zero_is_reached():
         np.testing.assert_array_equal(new, np.maximum(p + g, 0))
 
 
-def test_an_update_that_stays_inside_is_kept_as_it_is():
-    p, g = jnp.asarray([1.0, 0.0]), jnp.asarray([1e-17, 1e-30])
+def test_an_update_that_stays_inside_leads_where_it_did():
+    p, g = jnp.asarray([1.0, 0.0, -0.3, 1e-3]), jnp.asarray([1e-17, 1e-30, 0.1, 0.7])
     for tx in (gx.project(gx.projection_l2_ball, 2.0), gx.clip_params(-2.0, 2.0), gx.project(gx.projection_box, -2, 2)):
-        np.testing.assert_array_equal(tx.update(g, tx.init(p), p)[0], g)
+        np.testing.assert_array_equal(p + tx.update(g, tx.init(p), p)[0], p + g)
 
 
 def test_the_derivative_is_that_of_the_projection_where_the_point_does_not_move():

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from gradtx import leaf, tree
 from gradtx.core.bound import Bound, WithFunction
@@ -32,7 +32,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import EachLeaf, Layerwise, Treewide
 from gradtx.core.state import Like, Once
 from gradtx.core.value import child, flag, static
-from gradtx.transforms.project import check_axis, toward
+from gradtx.transforms.project import check_axis
 
 __all__ = ["AcceleratedProximalState", "accelerated_proximal_gradient", "proximal", "proximal_gradient"]
 
@@ -71,9 +71,8 @@ class proximal_gradient(_Proximal, Layerwise, needs=("params",)):
         self._set(prox, data, learning_rate=learning_rate, axis=axis)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        u = -self.learning_rate * g
-        there = p + u
-        return toward(_prox(self.prox, there, self.axis, self.learning_rate), there, u, p), slots
+        there = lax.optimization_barrier(p - self.learning_rate * g)
+        return _prox(self.prox, there, self.axis, self.learning_rate) - p, slots
 
 
 class AcceleratedProximalState(NamedTuple):

@@ -36,9 +36,9 @@ class project(WithFunction, Layerwise, needs=("params",)):
     than two axes are one vector. `mask` selects leaves, as in `masked`. The whole tree as one vector:
     `flatten(project(...))`.
 
-    A point that the projection leaves where it is gets the update as it came. Otherwise the new parameters are the
-    nearest point to the rounding of p + u: an error of the size of the dtype's eps times |p| + |p + u|. 16-bit
-    updates are rounded once, at the end. `update` needs params.
+    The new parameters are the nearest point to p + g, but for the rounding of p + g, of the update and of their sum: an
+    error of the size of the dtype's eps times |p| + |p + g|. 16-bit updates are rounded once, at the end. `update`
+    needs params.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.chain(gx.sgd(1.0), gx.project(gx.projection_l2_ball, 2.0))
@@ -66,14 +66,9 @@ class project(WithFunction, Layerwise, needs=("params",)):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:
             return g, slots
-        there = p + g
-        return toward(self.projection(there, self.axis), there, g, p), slots
-
-
-def toward(q: Array, there: Array, g: Array, p: Array) -> Array:
-    """The update from p to q: exactly g where q is p + g, with the derivative of q - p."""
-    u = q - p
-    return u + lax.stop_gradient(jnp.where(q == there, g - u, 0))
+        # Written once and read by every pass of the projection, which would else compute the update anew.
+        there = lax.optimization_barrier(p + g)
+        return self.projection(there, self.axis) - p, slots
 
 
 class clip_params(Elementwise, needs=("params",), real=True):
