@@ -1,5 +1,6 @@
 """Projections and proximal operators: nearest points against cvxpy, and what holds for all of them."""
 
+import contextlib
 import functools
 import warnings
 
@@ -16,11 +17,15 @@ from tests.nearest import CASES, generic, points
 SETS = [case for case in CASES if case.is_set]
 CONVEX = [case for case in SETS if case.convex]
 MATRICES = ("psd", "spectral", "nuclear", "stiefel", "transport", "group_lasso")
-TIGHT = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12, "tol_ktratio": 1e-10}
 
 
 def names(case):
     return case.name
+
+
+def costly(cases):
+    """All cases, of which the quick run takes every eighth."""
+    return [pytest.param(case, marks=[pytest.mark.heavy] if i % 8 else []) for i, case in enumerate(cases)]
 
 
 def flat(x):
@@ -45,31 +50,46 @@ def size(x):
 
 
 def stated(case):
-    """The case's problem for cvxpy, with the point as a parameter."""
+    """The problem for cvxpy, with the point as a parameter: the distance is to be least, or the function's value.
+
+    The distance and not its square, so that the solver's accuracy is that of the distance.
+    """
     v = cp.Variable(case.shape, symmetric=case.symmetric)
     x = cp.Parameter(case.shape)
     penalty, constraints = case.problem(v, *case.data)
-    return v, x, penalty, cp.Problem(cp.Minimize(cp.sum_squares(v - x) / 2 + penalty), constraints)
+    cost = cp.norm2(cp.vec(v - x, order="F")) if case.is_set else cp.sum_squares(v - x) / 2 + penalty
+    return v, x, cost, cp.Problem(cp.Minimize(cost), constraints)
+
+
+def solve(problem, v):
+    """Solves as exactly as the solver can."""
+    for tol in (1e-12, 1e-10, 1e-8):
+        v.save_value(None)
+        with warnings.catch_warnings(), contextlib.suppress(cp.SolverError):
+            warnings.simplefilter("ignore")  # it warns that it may have come less far
+            problem.solve(solver=cp.CLARABEL, tol_gap_abs=tol, tol_gap_rel=tol, tol_feas=tol)
+        if v.value is not None:
+            return
+    raise AssertionError("the solver failed")
 
 
 def check_nearest(case, count):
-    """The distance (or the function's value) is the solver's within 1e-8, relative where it is larger than 1."""
+    """The distance (or the function's value) is the solver's within 1e-8, relative where it is larger than 1.
+
+    Now and then the solver comes less far, and then ours, which is in the set, may be less by more. A value that is a
+    square is not resolved by the solver for points that are far away; tests/test_prox.py has those.
+    """
     xs, ps = (part[:: len(part) // count] for part in projected(case))
-    v, x, penalty, problem = stated(case)
+    v, x, cost, problem = stated(case)
     for point, p in zip(xs, ps, strict=True):
-        unit = size(point[None])[0]
+        if not case.is_set and size(point[None])[0] > 100:
+            continue
         x.value = point
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a solver that says it may be less exact than was asked for
-            problem.solve(solver=cp.CLARABEL, **TIGHT)
-
-        def value(q, point=point):
-            v.value = q
-            cost = np.linalg.norm(q - point)
-            return cost if case.is_set else cost**2 / 2 + (penalty if isinstance(penalty, int) else penalty.value)
-
-        least = value(v.value)
-        assert abs(value(p) - least) <= 1e-8 * max(1, unit, least), (point, p, value(p) - least)
+        solve(problem, v)
+        least = cost.value
+        v.save_value(p)
+        unit = max(1, abs(least))
+        assert -1e-6 * unit <= cost.value - least <= 1e-8 * unit, (point, p, cost.value, least)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.convex], ids=names)
@@ -116,7 +136,7 @@ def test_distances_do_not_grow(case):
     assert (after <= before + 1e-12 * np.maximum(size(x)[1:], size(x)[:-1])).all()
 
 
-@pytest.mark.parametrize("case", CASES, ids=names)
+@pytest.mark.parametrize("case", costly(CASES), ids=names)
 def test_one_point_is_as_in_a_batch_and_leaves_are_one_vector(case):
     x, p = projected(case)
     alone = jax.jit(lambda x: case.fn(x, *case.data))
@@ -130,7 +150,7 @@ def test_one_point_is_as_in_a_batch_and_leaves_are_one_vector(case):
         np.testing.assert_allclose(gx.tree.raveled(new)[0], p[0], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("case", CASES, ids=names)
+@pytest.mark.parametrize("case", costly(CASES), ids=names)
 def test_dtypes(case):
     """16-bit leaves are projected in float32: the result differs from the exact one by the dtype's rounding."""
     x = generic(case, 1)[0]
@@ -165,7 +185,7 @@ def directions(case, count):
     return data, dx, tuple(0.1 * rng.normal(size=d.shape) for d in data), w
 
 
-@pytest.mark.parametrize("case", CASES, ids=names)
+@pytest.mark.parametrize("case", costly(CASES), ids=names)
 def test_derivatives(case):
     """Forward and reverse agree, are difference quotients at generic points, and finite at points of all kinds."""
     count, h = 16, 1e-6

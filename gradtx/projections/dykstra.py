@@ -46,7 +46,8 @@ def projection_intersection(
 
     It lies in the last set to rounding, and in the others, and near the nearest point, to about `tol` times the size
     of the tree: the rounds end when they change less than that (at least 8 roundings), or after `maxiter` of them. The
-    sets are convex and have a point in common; how many rounds it takes depends on the angles between them.
+    sets are convex and have a point in common; how many rounds it takes depends on the angles between them, and grows
+    with the distance of the tree from sets that are curved. Outside of `jax.jit` every call compiles the rounds anew.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> sets = [gx.projection_simplex, lambda p: gx.projection_box(p, 0.0, 0.5)]
@@ -140,21 +141,21 @@ def _dykstra_jvp(
         for fn, y, numbers, moved in zip(functions, points, data, ddata, strict=True)
     ]
 
-    def linear(residuals: tuple[list[Array], Any]) -> Maps:
-        return [
-            jax.linearize(lambda y, fn=fn, numbers=numbers: fn(y, *numbers), y)[1]
-            for fn, y, numbers in zip(functions, *residuals, strict=True)
-        ]
+    maps = [
+        jax.linearize(lambda y, fn=fn, numbers=numbers: fn(y, *numbers), y)[1]
+        for fn, y, numbers in zip(functions, points, data, strict=True)
+    ]
 
-    def forward(residuals: Any, operands: tuple[Array, list[Array]]) -> Array:
-        dx, offsets = operands
-        maps = [lambda y, fn=fn, e=e: fn(y) + e for fn, e in zip(linear(residuals), offsets, strict=True)]
-        size = jnp.max(jnp.abs(jnp.stack([dx, *offsets])))
-        return _rounds(maps, dx, lambda _: tol * size, maxiter)[0]
+    def forward(_: Any, operands: Array) -> Array:
+        moved = [lambda y, fn=fn, e=e: fn(y) + e for fn, e in zip(maps, operands[1:], strict=True)]
+        size = jnp.max(jnp.abs(operands))
+        dp = _rounds(moved, operands[0], lambda _: tol * size, maxiter)[0]
+        return jnp.zeros_like(operands).at[0].set(dp)
 
-    def backward(residuals: Any, w: Array) -> tuple[Array, list[Array]]:
-        a, bs = _rounds(linear(residuals), w, lambda _: tol * jnp.max(jnp.abs(w)), maxiter)
-        return a, [a + b for b in bs]
+    def backward(_: Any, cotangents: Array) -> Array:
+        w = cotangents[0]
+        a, bs = _rounds(maps, w, lambda _: tol * jnp.max(jnp.abs(w)), maxiter)
+        return jnp.stack([a, *(a + b for b in bs)])
 
-    dp = jax.custom_derivatives.linear_call(forward, backward, (points, data), (dx, offsets))
-    return p, dp
+    # A linear function with a transpose of its own: the "solution" is like the operands, and its first row is dp.
+    return p, lax.custom_linear_solve(lambda y: y, jnp.stack([dx, *offsets]), forward, backward)[0]

@@ -14,6 +14,7 @@ A step updates a dense matrix with a row for each inequality: these are for hund
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -118,20 +119,16 @@ def _solve(x: Array, A: Array, b: Array, G: Array, h: Array) -> _Solution:  # no
     some = sizes > 1e3 * eps * before  # the others follow from the equations
     divisor = jnp.where(some, sizes, 1)
     rows, bounds = jnp.where(some[:, None], rows / divisor[:, None], 0), bounds / divisor
-    tol = 100 * eps * jnp.maximum(jnp.max(jnp.abs(start), initial=0), jnp.max(jnp.abs(bounds), initial=0))
-    empty = jnp.any(~some & (bounds < -tol))
-    active, found = _goldfarb_idnani(start, rows, jnp.where(some, bounds, jnp.inf), tol)
-    held = jnp.where(active[:, None], rows, 0)
-    p = start
-    for _ in range(3):
-        p = p - held.T @ _least(held, active, held @ p - jnp.where(active, bounds, 0))
-    return _Solution(jnp.where(found & ~empty, p, jnp.nan), active)
+    reached = _reached(jnp.append(start, bounds))
+    empty = jnp.any(~some & (bounds < -reached))
+    p, active, found = _goldfarb_idnani(start, rows, jnp.where(some, bounds, jnp.inf))
+    return _Solution(jnp.where(found & ~empty, _on_affine(p, A, b), jnp.nan), active)
 
 
-def _least(held: Array, active: Array, right: Array) -> Array:
-    """The solution l of (N N^T) l = right for the rows N that are active, zeros for the others."""
-    gram = held @ held.T + jnp.diag(jnp.where(active, 0, 1).astype(right.dtype))
-    return jnp.linalg.solve(gram, right)
+def _reached(numbers: Array) -> Array:
+    """What may be missing in a result that is made of these numbers."""
+    size = jnp.max(jnp.abs(jnp.where(jnp.isfinite(numbers), numbers, 0)), initial=0)
+    return 100 * jnp.finfo(numbers.dtype).eps * size
 
 
 class _Search(NamedTuple):
@@ -141,67 +138,85 @@ class _Search(NamedTuple):
     multipliers: Array
     adding: Array  # the inequality that is being added, -1 for none
     added: Array  # its multiplier so far
+    tol: Array
     steps: Array
     empty: Array
 
 
-def _goldfarb_idnani(x: Array, rows: Array, bounds: Array, tol: Array) -> tuple[Array, Array]:
-    """The active set of the nearest point, and whether it was found; rows have length 1."""
+def _violation(s: _Search, rows: Array, bounds: Array) -> Array:
+    return jnp.where(s.active, -jnp.inf, rows @ s.x - bounds)
+
+
+def _step(s: _Search, rows: Array, bounds: Array) -> _Search:
+    """One inequality more, or one fewer."""
+    eps, places = jnp.finfo(s.x.dtype).eps, jnp.arange(bounds.size)
+    adding = jnp.where(s.adding >= 0, s.adding, jnp.argmax(_violation(s, rows, bounds)).astype(jnp.int32))
+    normal = rows[adding]
+    held = jnp.where(s.active[:, None], rows, 0)
+    change = s.inverse @ (held @ normal)
+    for _ in range(2):  # the second time corrects the rounding of the inverse
+        change = change + s.inverse @ (held @ (normal - held.T @ change))
+    along = normal - held.T @ change
+    length = along @ along
+    free = length > 100 * eps
+    blocked = s.active & (change > 100 * eps)
+    ratios = jnp.where(blocked, s.multipliers / jnp.where(blocked, change, 1), jnp.inf)
+    drop, far = jnp.argmin(ratios), jnp.min(ratios)
+    full = jnp.where(free, (normal @ s.x - bounds[adding]) / jnp.where(free, length, 1), jnp.inf)
+    step = jnp.minimum(far, full)
+    done, empty = full <= far, jnp.isinf(step)
+    step = jnp.where(empty, 0, step)
+    multipliers = jnp.maximum(s.multipliers - step * jnp.where(s.active, change, 0), 0)
+    added = s.added + step
+    here = places == adding
+    there = places == drop
+    border = jnp.where(here, -1, change)
+    column = s.inverse[:, drop]
+    larger = s.inverse + border[:, None] * border[None, :] / jnp.where(free, length, 1)
+    smaller = s.inverse - column[:, None] * column[None, :] / jnp.where(s.active[drop], column[drop], 1)
+    smaller = jnp.where(there[:, None] | there[None, :], 0, smaller)
+    return _Search(
+        s.x - jnp.where(free, step, 0) * along,
+        jnp.where(done & ~empty, s.active | here, s.active & ~there),
+        jnp.where(done, larger, smaller),
+        jnp.where(done & here, added, jnp.where(~done & there, 0, multipliers)),
+        jnp.where(done, -1, adding),
+        jnp.where(done, 0, added),
+        s.tol,
+        s.steps + 1,
+        empty,
+    )
+
+
+def _goldfarb_idnani(x: Array, rows: Array, bounds: Array) -> tuple[Array, Array, Array]:
+    """The nearest point, its active set, and whether it was found; rows have length 1."""
     m = bounds.size
     if not m:
-        return jnp.zeros(0, bool), jnp.array(True)
-    eps = jnp.finfo(x.dtype).eps
+        return x, jnp.zeros(0, bool), jnp.array(True)
     most = 20 * (m + 5)
 
-    def violation(s: _Search) -> Array:
-        return jnp.where(s.active, -jnp.inf, rows @ s.x - bounds)
-
     def unfinished(s: _Search) -> Array:
-        wanted = (s.adding >= 0) | (jnp.max(violation(s)) > tol)
+        wanted = (s.adding >= 0) | (jnp.max(_violation(s, rows, bounds)) > s.tol)
         return wanted & ~s.empty & (s.steps < most)
 
-    def step(s: _Search) -> _Search:
-        adding = jnp.where(s.adding >= 0, s.adding, jnp.argmax(violation(s)).astype(jnp.int32))
-        normal = rows[adding]
-        held = jnp.where(s.active[:, None], rows, 0)
-        change = s.inverse @ (held @ normal)
-        for _ in range(2):  # the second time corrects the rounding of the inverse
-            change = change + s.inverse @ (held @ (normal - held.T @ change))
-        along = normal - held.T @ change
-        length = along @ along
-        free = length > 100 * eps
-        blocked = s.active & (change > 100 * eps)
-        ratios = jnp.where(blocked, s.multipliers / jnp.where(blocked, change, 1), jnp.inf)
-        drop, far = jnp.argmin(ratios), jnp.min(ratios)
-        full = jnp.where(free, (normal @ s.x - bounds[adding]) / jnp.where(free, length, 1), jnp.inf)
-        step = jnp.minimum(far, full)
-        done, empty = full <= far, jnp.isinf(step)
-        step = jnp.where(empty, 0, step)
-        multipliers = jnp.maximum(s.multipliers - step * jnp.where(s.active, change, 0), 0)
-        added = s.added + step
-        here = jnp.arange(m) == adding
-        there = jnp.arange(m) == drop
-        border = jnp.where(here, -1, change)
-        column = s.inverse[:, drop]
-        larger = s.inverse + border[:, None] * border[None, :] / jnp.where(free, length, 1)
-        smaller = s.inverse - column[:, None] * column[None, :] / jnp.where(s.active[drop], column[drop], 1)
-        smaller = jnp.where(there[:, None] | there[None, :], 0, smaller)
-        return _Search(
-            s.x - jnp.where(free, step, 0) * along,
-            jnp.where(done & ~empty, s.active | here, s.active & ~there),
-            jnp.where(done, larger, smaller),
-            jnp.where(done & here, added, jnp.where(~done & there, 0, multipliers)),
-            jnp.where(done, -1, adding),
-            jnp.where(done, 0, added),
-            s.steps + 1,
-            empty,
-        )
+    def settled(_: int, s: _Search) -> _Search:
+        """The search from here, and the point that its active set gives, to the last digits.
 
-    zeros, none = jnp.zeros_like(bounds), jnp.zeros((), x.dtype)
-    steps = jnp.zeros((), jnp.int32)
-    first = _Search(x, jnp.zeros(m, bool), jnp.zeros((m, m), x.dtype), zeros, steps - 1, none, steps, jnp.array(False))
-    last = lax.while_loop(unfinished, step, first)
-    return last.active, ~last.empty & (last.steps < most)
+        If x is far away these are many more than the search has had, which then goes on.
+        """
+        s = lax.while_loop(
+            unfinished, partial(_step, rows=rows, bounds=bounds), s._replace(tol=_reached(jnp.append(s.x, bounds)))
+        )
+        held, x = jnp.where(s.active[:, None], rows, 0), s.x
+        for _ in range(3):
+            x = x - held.T @ (s.inverse @ (held @ x - jnp.where(s.active, bounds, 0)))
+        return s._replace(x=x)
+
+    zeros, none, steps = jnp.zeros_like(bounds), jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32)
+    square = jnp.zeros((m, m), x.dtype)
+    first = _Search(x, jnp.zeros(m, bool), square, zeros, steps - 1, none, none, steps, jnp.array(False))
+    last = lax.fori_loop(0, 2, settled, first)
+    return last.x, last.active, ~last.empty & (last.steps < most)
 
 
 @jax.custom_jvp
