@@ -41,6 +41,7 @@ __all__ = ["augmented_lagrangian"]
 _RUNNING = -1
 _GROWTH, _ENOUGH = 10.0, 0.25  # of the penalty, unless the violation falls to this part
 _TIGHTER = 0.1  # the inner tolerance from round to round
+_ROUNDING = 100  # times eps: no tolerance is smaller
 _PATIENCE = 5  # rounds in a row in which the inner solver misses its tolerance and nothing gets better
 
 
@@ -94,7 +95,7 @@ def augmented_lagrangian(
       equality: the same for what is to be 0; one of the two may be left out.
       inner: the transformation that `minimize` uses inside, `lbfgs()` by default.
       tol: the largest violation, complementary slackness and norm of the gradient of the Lagrangian at the end, the
-        last two of the problem scaled to gradients of at most 1 at `x0`.
+        last two of the problem scaled to gradients of at most 1 at `x0`; at least 100 eps, 1.2e-5 in float32.
       maxiter: the largest number of rounds, each with new multipliers.
       inner_maxiter: the largest number of steps in a round.
       has_aux: True where `loss` returns a pair of the value and anything else, which is not used.
@@ -142,6 +143,7 @@ _Named.__name__ = "augmented_lagrangian"
 def _solve(problem: Any, x0: Any, inner: Any, tol: Any, maxiter: Any, inner_maxiter: Any) -> ConstrainedResult:
     scaled = _scaled(problem, x0)
     start = _begin(scaled, x0, tol)
+    tol = jnp.maximum(tol, _ROUNDING * jnp.finfo(start.penalty.dtype).eps)
     end = lax.while_loop(
         lambda loop: (loop.best.status == _RUNNING) & (loop.best.steps < maxiter),
         lambda loop: _round(loop, scaled, inner, tol, inner_maxiter),
@@ -203,7 +205,7 @@ def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: An
     holds = jnp.maximum(now.violation, missed) <= tol
     slack = complementary_slackness(constraints, renewed)
     converged = holds & (slack <= tol) & (found.grad_norm <= tol) & ~lost
-    improved = missed <= _ENOUGH * loop.missed
+    improved = (missed <= _ENOUGH * loop.missed) & (missed < loop.missed)
     grown = lost | ~(improved | holds)
     penalty = jnp.where(grown, _GROWTH * loop.penalty, loop.penalty).astype(dtype)
     still = jnp.where((found.grad_norm > loop.inner_tol) & ~improved, loop.still + 1, 0)
@@ -266,7 +268,10 @@ def _bounded(multipliers: Any) -> Any:
 
 def _better(now: ConstrainedResult, best: ConstrainedResult, tol: Any) -> Array:
     new, old = jnp.maximum(now.violation, tol), jnp.maximum(best.violation, tol)
-    return (new < old) | ((new <= old) & (now.value < best.value))
+    # Of values that are equal but for the tolerance the one at the smaller gradient is better.
+    close = jnp.abs(now.value - best.value) <= tol * jnp.maximum(1, jnp.abs(best.value))
+    lower = jnp.where(close, now.grad_norm < best.grad_norm, now.value < best.value)
+    return (new < old) | ((new <= old) & lower)
 
 
 def _largest(values: Any) -> Array:
