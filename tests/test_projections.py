@@ -63,7 +63,7 @@ def stated(case):
 
 def solve(problem, v):
     """Solves as exactly as the solver can."""
-    for tol in (1e-12, 1e-10, 1e-8):
+    for tol in (1e-12, 1e-10, 1e-8, 1e-6):
         v.save_value(None)
         with warnings.catch_warnings(), contextlib.suppress(cp.SolverError):
             warnings.simplefilter("ignore")  # it warns that it may have come less far
@@ -142,6 +142,7 @@ def test_one_point_is_as_in_a_batch_and_leaves_are_one_vector(case):
     alone = jax.jit(lambda x: case.fn(x, *case.data))
     for i in range(8):
         np.testing.assert_allclose(alone(x[i]), p[i], rtol=1e-12, atol=1e-12 * size(x)[i])
+    np.testing.assert_allclose(case.fn(jnp.asarray(x[0]), *case.data), p[0], rtol=1e-12, atol=1e-12)
     of_trees = ("vector", "plane", "halfspace", "box", "prox_l1", "hyper")
     if not any(kind in case.name for kind in (*MATRICES, "intersection", *of_trees)):
         tree = {"a": jnp.asarray(x[0][:2]), "b": [jnp.asarray(x[0][2:-1]).reshape(1, -1), None, x[0][-1]]}
@@ -284,7 +285,7 @@ def test_radius_zero_a_traced_radius_and_the_largest_numbers(name):
     x = jnp.array([1.0, -2.0, 1.0])
     largest = float(jnp.finfo(jnp.float64).max)
     both = jax.jit(jax.value_and_grad(lambda x, s: jnp.sum(fn(x, s) * jnp.arange(3.0)), (0, 1)))
-    for point in (x, 0 * x, largest * x / 2, jnp.full(3, 1e-308)):
+    for point in (x, 0 * x, largest / 2 * x, jnp.full(3, 1e-308)):
         assert not np.any(fn(point, 0.0))
         for radius in (0.0, 1.0, 1e-300):
             value, grads = both(point, radius)
@@ -310,6 +311,7 @@ def test_complex_leaves():
         gx.projection_simplex(x)
 
 
+@pytest.mark.heavy
 def test_matrices_with_equal_and_with_no_eigenvalues():
     """The derivative is that of the function, which the vectors of equal eigenvalues do not have."""
     eye = jnp.eye(3)
@@ -322,12 +324,14 @@ def test_matrices_with_equal_and_with_no_eigenvalues():
         (gx.projection_nuclear_ball, 2.0),
         (gx.prox_nuclear_norm, 2.0),
     ):
+        fn = jax.jit(fn)
         _, dp = jax.jvp(fn, (at * eye,), (d,))
         quotient = (fn(at * eye + 1e-6 * d) - fn(at * eye - 1e-6 * d)) / 2e-6
         np.testing.assert_allclose(dp, quotient, atol=1e-5)
         assert np.isfinite(jax.jacrev(fn)(0 * eye)).all()
 
 
+@pytest.mark.heavy
 def test_sinkhorn():
     rng = np.random.default_rng(0)
     x, a, b = rng.normal(size=(5, 4)), rng.random(5), rng.random(4)
@@ -336,11 +340,10 @@ def test_sinkhorn():
         p = np.asarray(gx.sinkhorn(jnp.asarray(x), a, b, epsilon))
         np.testing.assert_allclose(p.sum(0), b, rtol=1e-12)
         np.testing.assert_allclose(p.sum(1), a, atol=1e-9)
-        v = cp.Variable((5, 4))
-        cost = -cp.sum(cp.multiply(x, v)) - epsilon * cp.sum(cp.entr(v))
-        problem = cp.Problem(cp.Minimize(cost), [cp.sum(v, axis=1) == a, cp.sum(v, axis=0) == b])
-        problem.solve(solver=cp.CLARABEL)
-        np.testing.assert_allclose(-np.sum(x * p) + epsilon * np.sum(p * np.log(p)), problem.value, atol=1e-7)
+        # That epsilon log p - x is u_i + v_j makes it optimal: the problem is convex.
+        duals = epsilon * np.log(p) - x
+        sums = duals[:, :1] + duals[:1] - duals[0, 0]
+        np.testing.assert_allclose(duals, sums, atol=1e-12)
     margins = gx.sinkhorn(jnp.asarray(x), np.array([0, 0.2, 0.3, 0.5, 0]), b)
     np.testing.assert_allclose(margins.sum(1), [0, 0.2, 0.3, 0.5, 0], atol=1e-9)
 
@@ -348,7 +351,7 @@ def test_sinkhorn():
         return gx.sinkhorn(x, a / a.sum(), b / b.sum(), epsilon, tol=1e-14)
 
     at = (jnp.asarray(x), jnp.asarray(a), jnp.asarray(b), jnp.asarray(0.5))
-    along = [jnp.asarray(0.1 * rng.normal(size=np.shape(part))) for part in at]
+    along = tuple(jnp.asarray(0.1 * rng.normal(size=np.shape(part))) for part in at)
     w = rng.normal(size=x.shape)
     _, dp = jax.jvp(plan, at, along)
     here, there = (plan(*(p + h * d for p, d in zip(at, along, strict=True))) for h in (1e-5, -1e-5))
@@ -357,6 +360,7 @@ def test_sinkhorn():
     np.testing.assert_allclose(sum(jnp.sum(p * d) for p, d in zip(back, along, strict=True)), jnp.sum(w * dp))
 
 
+@pytest.mark.heavy
 def test_sets_without_points_give_nan():
     x = jnp.ones(2)
     assert np.isnan(gx.projection_polyhedron(x, G=jnp.array([[1.0, 0], [-1, 0]]), h=jnp.array([0.0, -1]))).all()
@@ -369,6 +373,7 @@ def test_a_box_section_at_its_corners():
         np.testing.assert_allclose(gx.projection_box_section(jnp.array([0.3, -5.0]), 0, 1, 1, c), p)
 
 
+@pytest.mark.heavy
 def test_intersections_of_other_trees_and_with_outer_derivatives():
     """Data of the sets that a function closes over have derivatives, under jit and vmap too."""
 
@@ -405,6 +410,7 @@ def test_intersections_of_other_trees_and_with_outer_derivatives():
         (lambda x: gx.projection_transport(jnp.ones((2, 2)), np.ones(3)), "an entry for each row"),
         (lambda x: gx.projection_transport(jnp.ones((2, 2)), np.ones(2), np.array([0.5, 1])), "Divide each by its sum"),
         (lambda x: gx.sinkhorn(jnp.ones((2, 2)), np.array([-1.0, 1])), "must not be negative"),
+        (lambda x: gx.sinkhorn(jnp.ones((2, 2)), epsilon=0), "epsilon must be in"),
         (lambda x: gx.projection_intersection(x, [1.0]), "functions from a tree to a tree"),
         (lambda x: gx.projection_intersection(x, [lambda x: x[:1]]), "has shape"),
         (lambda x: gx.projection_intersection(x, [gx.projection_simplex], tol=-1.0), "tol must be"),

@@ -12,6 +12,7 @@ A leaf is a stack of matrices in its last two axes; each is projected by itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -85,7 +86,7 @@ def projection_stiefel(tree: Any) -> Any:
     [[1. 0.]
      [0. 1.]]
     """
-    return _each("projection_stiefel", tree, lambda x: singular_map(_polar, x / _unit(x), jnp.zeros(())))
+    return _each("projection_stiefel", tree, _orthogonal)
 
 
 def prox_nuclear_norm(tree: Any, reg: ArrayLike = 1, scaling: ArrayLike = 1) -> Any:
@@ -120,12 +121,18 @@ def _unit(x: Array) -> Array:
 
 
 @jax.jit
+def _orthogonal(x: Array) -> Array:
+    return singular_map(_polar, x / _unit(x), jnp.zeros(()))
+
+
+@jax.jit
 def _psd(x: Array) -> Array:
     size = _unit(x)
     x = x / size
     return positive_part(x / 2 + adjoint(x) / 2) * size
 
 
+@partial(jax.jit, static_argnums=0)
 def _scaled(rule: Any, x: Array, level: Array) -> Array:
     """The function with level `level` of matrices that may have entries near the largest number."""
     size = jnp.maximum(_unit(x), 1)

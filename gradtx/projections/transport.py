@@ -26,6 +26,7 @@ from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
 from gradtx import checks
+from gradtx.core.hyper import Limits
 from gradtx.projections.simplex import threshold
 from gradtx.projections.vector import check, narrowed, number, widened
 
@@ -75,11 +76,16 @@ def sinkhorn(
     >>> print(gx.sinkhorn(jnp.zeros((2, 2)), a=jnp.array([0.25, 0.75])))
     [[0.125 0.125]
      [0.375 0.375]]
+
+    Raises:
+      TypeError: a leaf is complex or no floating array.
+      ValueError: as for `projection_transport`, or `epsilon` is not positive.
     """
     who = "sinkhorn"
     maxiter = checks.integer(who, "maxiter", maxiter, ge=1)
     leaves = [widened(x) for x in check(who, tree)]
     margins = [_margins(who, tree, i, x, a, b) for i, x in enumerate(leaves)]
+    epsilon = Limits(gt=0).check(who, "epsilon", epsilon, schedules=False)
     numbers = [number(who, "epsilon", epsilon, x.dtype) for x in leaves]
 
     def plan(x: Array, a: Array, b: Array) -> Array:
