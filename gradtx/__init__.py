@@ -90,6 +90,7 @@ from gradtx.transforms.privacy import (
 from gradtx.transforms.shape import scale_by_shape
 from gradtx.transforms.monitor import MonitorState, SnapshotState, measure_with_ema, monitor, snapshot
 from gradtx.transforms.plateau import ReduceLROnPlateauState, reduce_on_plateau
+from gradtx.transforms.project import clip_params, keep_params_nonnegative, project
 
 # Optimizers
 from gradtx.optimizers.elementwise.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
@@ -184,6 +185,29 @@ from gradtx.curvature.hessian_diag import ScaleByAdaHessianState, adahessian, sc
 from gradtx.curvature.with_hessian_diag import WithHessianDiagState, with_hessian_diag
 from gradtx.curvature.sophia import SophiaState, scale_by_sophia, sophia
 from gradtx.curvature.least_squares import least_squares
+
+# Constraints
+from gradtx.projections.oracles import (
+    oracle_box,
+    oracle_l1_ball,
+    oracle_l2_ball,
+    oracle_linf_ball,
+    oracle_nuclear_ball,
+    oracle_simplex,
+)
+from gradtx.constraints.proximal import (
+    AcceleratedProximalState,
+    accelerated_proximal_gradient,
+    proximal,
+    proximal_gradient,
+)
+from gradtx.constraints.mirror_descent import mirror_descent
+from gradtx.constraints.frank_wolfe import frank_wolfe
+from gradtx.constraints.riemannian import riemannian
+from gradtx.constraints.lagrangian import LagrangianPoint, PrimalDualState, lagrangian, primal_dual
+from gradtx.constraints.penalty import penalty
+from gradtx.constraints.augmented_lagrangian import augmented_lagrangian
+from gradtx.constraints.result import ConstrainedResult
 
 # Wrappers
 from gradtx.core.layout import SplitRealAndImaginaryArrays, flatten, split_real_and_imaginary, with_extra_args_support
@@ -355,6 +379,9 @@ __all__ = [
     "snapshot",
     "ReduceLROnPlateauState",
     "reduce_on_plateau",
+    "clip_params",
+    "keep_params_nonnegative",
+    "project",
     # Optimizers
     "ScaleByAdaDeltaState",
     "adadelta",
@@ -529,6 +556,27 @@ __all__ = [
     "scale_by_sophia",
     "sophia",
     "least_squares",
+    # Constraints
+    "oracle_box",
+    "oracle_l1_ball",
+    "oracle_l2_ball",
+    "oracle_linf_ball",
+    "oracle_nuclear_ball",
+    "oracle_simplex",
+    "AcceleratedProximalState",
+    "accelerated_proximal_gradient",
+    "proximal",
+    "proximal_gradient",
+    "mirror_descent",
+    "frank_wolfe",
+    "riemannian",
+    "LagrangianPoint",
+    "PrimalDualState",
+    "lagrangian",
+    "primal_dual",
+    "penalty",
+    "augmented_lagrangian",
+    "ConstrainedResult",
     # Wrappers
     "SplitRealAndImaginaryArrays",
     "flatten",

@@ -503,8 +503,10 @@ TRANSFORMATIONS += [
     ),
 ]
 
-# Their gradients have the examples along the first axis, so no law about trees like the parameters applies to them.
+# Their gradients have the examples along the first axis, or are points of a Lagrangian, so no law about trees like
+# `SHAPES` applies to them.
 PER_EXAMPLE = [
+    Case("primal_dual(adam(0.1), sgd(0.5))"),
     Case("differentially_private_aggregate(0.5, 0.3, key=1)"),
     Case("dpsgd(0.1, 0.5, 0.3, seed=1, momentum=0.9)"),
 ]
@@ -645,6 +647,47 @@ TRANSFORMATIONS += [
     ),
     Case("sophia(0.1, update_interval=2)", optax=None, why="optax's keys are others", unless=_WHOLE),
     Case("with_hessian_diag(adahessian(0.1))", optax=None, why=_NO_OPTAX, unless=_WHOLE),
+]
+
+_ONE_ENTRY = {"scope": "the set is a product of intervals"}
+TRANSFORMATIONS += [
+    Case("clip_params(-0.5, 0.7)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case(
+        "keep_params_nonnegative()",
+        unless={**_REAL, "derivatives": "the upper bound is infinite: no difference quotient"},
+    ),
+    Case("project(projection_l2_ball, 2.0)", optax=None, why=_NO_OPTAX),
+    Case("project(projection_simplex, axis=-1)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("project(projection_box, -0.5, 0.7)", optax=None, why=_NO_OPTAX, unless={**_REAL, **_ONE_ENTRY}),
+    Case("project(projection_l1_ball, linear_schedule(3.0, 1.0, 20))", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case(f"project(projection_l2_sphere, 2.0, mask={_MASK})", optax=None, why=_NO_OPTAX),
+    Case("flatten(project(projection_l1_ball, 3.0))", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("chain(adamw(0.1), project(projection_simplex, axis=-1))", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("proximal(projection_simplex, 0.1, 2.0)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("proximal(prox_l1, linear_schedule(0.2, 0.1, 10), 0.3)", optax=None, why=_NO_OPTAX, unless=_ONE_ENTRY),
+    Case("proximal(prox_l2, 0.1, 0.3, acceleration=True)", optax=None, why=_NO_OPTAX),
+    Case("proximal_gradient(projection_l2_ball, 0.1)", optax=None, why=_NO_OPTAX),
+    Case("proximal(projection_simplex, 0.1, acceleration=True)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("accelerated_proximal_gradient(projection_l2_ball, 0.1, 2.0, restart=False)", optax=None, why=_NO_OPTAX),
+    Case("mirror_descent(0.1)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("mirror_descent(0.1, scale=2.0, axis=-1)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("mirror_descent(0.1, 'unnormalized_entropy')", optax=None, why=_NO_OPTAX, unless={**_REAL, **_ONE_ENTRY}),
+    Case("mirror_descent(0.1, 'bit_entropy', scale=3.0)", optax=None, why=_NO_OPTAX, unless={**_REAL, **_ONE_ENTRY}),
+    Case("frank_wolfe(oracle_simplex, 2.0, axis=-1)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("frank_wolfe(oracle_l1_ball, 3.0)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("frank_wolfe(oracle_l2_ball, 3.0, step_size=0.1)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("frank_wolfe(oracle_linf_ball)", optax=None, why=_NO_OPTAX, unless={**_REAL, **_ONE_ENTRY}),
+    Case("frank_wolfe(oracle_box, -0.5, 0.7)", optax=None, why=_NO_OPTAX, unless={**_REAL, **_ONE_ENTRY}),
+    Case(
+        "frank_wolfe(oracle_nuclear_ball, 3.0)",
+        optax=None,
+        why=_NO_OPTAX,
+        unless={**_REAL, "derivatives": "singular vectors count as constants"},
+    ),
+    Case("riemannian()", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("riemannian(scale=2.0, axis=-1)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("riemannian('stiefel')", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("riemannian('stiefel', scale=2.0, retraction='qr')", optax=None, why=_NO_OPTAX, unless=_REAL),
 ]
 
 # Few leaves and few shapes: compilation is what the tests wait for. Axes of 8 can be split over 8 devices.

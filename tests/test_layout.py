@@ -23,6 +23,7 @@ ROWS = [
     {"core", "schedules", "losses", "projections"},
     {"precision", "sharding", "transforms"},
     {"optimizers", "curvature"},
+    {"constraints"},
     {"wrappers", "viz", "compat"},
 ]
 

@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array
 
 from gradtx import checks, leaf
+from gradtx.core.bound import Bound
 from gradtx.core.hyper import Schedule
 from gradtx.core.state import counted, fields
 from gradtx.core.value import Value
@@ -169,6 +170,8 @@ def resolve(rule: Any, name: str, count: Any) -> Any:
     value = getattr(rule, name)
     if isinstance(value, Schedule):
         value = value(count)
+    if isinstance(value, Bound):
+        return value.at(count)
     if value is None or isinstance(value, Value) or leaf.is_number(value):
         return value
     value = jnp.asarray(value)
@@ -180,6 +183,11 @@ def resolve(rule: Any, name: str, count: Any) -> Any:
     return value.astype(leaf.accumulator_dtype(jnp.promote_types(value.dtype, jnp.float16)))
 
 
+def _is_constant(value: Any) -> bool:
+    """Whether a hyperparameter is known when a rule is compiled."""
+    return leaf.is_number(value) or (isinstance(value, Bound) and value.constant)
+
+
 class _Run:
     """The jitted functions of one run of rules."""
 
@@ -188,7 +196,7 @@ class _Run:
         holes = [None] * sum(x is None for x in spec[1])
         self.rules: tuple[Any, ...] = _merge(spec, holes)
         self.traced = [
-            tuple(name for name in rule._dynamic if not leaf.is_number(getattr(rule, name))) for rule in self.rules
+            tuple(name for name in rule._dynamic if not _is_constant(getattr(rule, name))) for rule in self.rules
         ]
         self.needs_params = any("params" in rule.needs for rule in self.rules)
         self.begin = jax.jit(self._begin)

@@ -19,7 +19,7 @@ from gradtx.curvature.line import value_and_grad
 from gradtx.curvature.linesearch import LinesearchState, where
 from gradtx.curvature.result import Result, Status
 
-__all__ = ["minimize"]
+__all__ = ["minimize", "solve"]
 
 _RUNNING = -1
 _PATIENCE = 50
@@ -84,8 +84,9 @@ def minimize(
     return _minimize(fun, jax.tree.map(jnp.asarray, x0), tx, tol, maxiter, has_aux, callback)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5, 6))
-def _minimize(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool, callback: Any) -> Result:
+def solve(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = False, callback: Any = None) -> Result:
+    """`minimize` of checked arguments, for a function that may hold traced values."""
+
     def value_fn(params: Any) -> Any:
         return fun(params)[0] if has_aux else fun(params)
 
@@ -127,6 +128,9 @@ def _minimize(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool,
     best = Result(x0, value, norm, zero, zero + 1, status)
     end = lax.while_loop(go_on, step, _Loop(x0, tx.init(x0), value, grad, best, zero, jnp.array(True))).best
     return end._replace(status=jnp.where(end.status == _RUNNING, Status.maxiter, end.status).astype(jnp.int32))
+
+
+_minimize = jax.jit(solve, static_argnums=(0, 5, 6))
 
 
 def _seen(state: Any, params: Any, look: Any) -> tuple[Array, Any, Any, Any]:

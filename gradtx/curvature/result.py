@@ -24,6 +24,7 @@ class Status(enum.IntEnum):
     linesearch_failed = 2
     not_finite = 3
     stalled = 4
+    infeasible = 5
 
 
 _MESSAGES = {

@@ -67,9 +67,9 @@ class ClipByGlobalNormState(NamedTuple):
 class clip_by_global_norm(Treewide, state=ClipByGlobalNormState):
     """The whole tree shrunk so that its Euclidean norm is at most `max_norm` (not negative).
 
-    This is the projection of the gradient onto the ball of that radius. The norm is right
-    whenever it is representable, in 16-bit types too, and the result is right even where it is not. The factor is one
-    of `metrics(state)`.
+    This is the projection of the gradient onto the ball of that radius, `projection_l2_ball(updates, max_norm)`. The
+    norm is right whenever it is representable, in 16-bit types too, and the result is right even where it is not. The
+    factor is one of `metrics(state)`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.clip_by_global_norm(1.0)

@@ -1,0 +1,1 @@
+"""Methods for constrained problems: proximal and projection-free steps, multipliers, penalties."""

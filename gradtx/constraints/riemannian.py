@@ -1,0 +1,100 @@
+"""Steps on a manifold: along its tangent, and back onto it.
+
+    sphere    |x| = scale                v = u - x <x, u> / scale^2              x <- scale (x + v) / |x + v|
+    stiefel   X^T X = scale^2 I          V = U - X (X^T U + U^T X) / 2 scale^2   X <- scale Q,  Q from X + V
+
+Q is the polar factor, the nearest matrix with orthonormal columns, or that of the QR decomposition whose R has no
+negative diagonal (Absil, Mahony and Sepulchre, 2008, "Optimization Algorithms on Matrix Manifolds").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx.core import mask as masks
+from gradtx.core.hyper import Hyper, hyper
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.value import choice, static
+from gradtx.projections.matrices import projection_stiefel
+from gradtx.transforms.project import check_axis
+
+__all__ = ["riemannian"]
+
+
+class riemannian(Layerwise, needs=("params",), real=True):
+    """The last link of a chain, after which params + updates lies on a manifold: `chain(sgd(0.1), riemannian())`.
+
+    The update is projected onto the tangent space at the parameters, added, and the sum retracted onto the manifold.
+
+    Args:
+      manifold: 'sphere' (the default), or 'stiefel' for matrices with orthonormal columns; those of a matrix with more
+        columns than rows have orthonormal rows.
+      scale: the radius, a positive number (default 1); what the columns of a Stiefel matrix are as long as.
+      retraction: onto 'stiefel', 'polar' (the default) or 'qr', which is cheaper.
+      axis: for the sphere None for every leaf as a point, else every vector along that axis is one. Leaves with more
+        than two axes are stacks of Stiefel matrices, vectors are matrices of one column.
+      mask: selects leaves, as in `masked`.
+
+    State: none. `update` needs params, which ought to lie on the manifold; from elsewhere the first step leads onto it.
+    A point at the sphere's center goes where the update points, or, if that is zero, to the point with equal entries.
+    Complex leaves are refused.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.chain(gx.sgd(0.75), gx.riemannian(scale=5.0))
+    >>> x = jnp.array([0.0, 5.0])
+    >>> updates, _ = tx.update(jnp.array([-5.0, 3.0]), tx.init(x), x)
+    >>> print((x + updates).round())
+    [3. 4.]
+    """
+
+    manifold: str = choice(default="sphere", options=("sphere", "stiefel"))
+    scale: Hyper = hyper(default=1.0, gt=0, kw_only=True)
+    retraction: str = choice(default="polar", options=("polar", "qr"), kw_only=True)
+    axis: int | None = static(default=None, check=check_axis, kw_only=True)
+    mask: Any = static(default=None, check=masks.check, kw_only=True)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        if not g.size:
+            return g, slots
+        x = p / self.scale
+        # Everything in units of the update, if it is large: only the direction of the sum counts.
+        size = lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(g)) / self.scale, 1))
+        x, u = x / size, g / self.scale / size
+        new = self._on_sphere(x, u) if self.manifold == "sphere" else self._on_stiefel(x, u, size)
+        return self.scale * new - p, slots
+
+    def _on_sphere(self, x: Array, u: Array) -> Array:
+        axis = None if self.axis is None or x.ndim < 2 else self.axis
+        unit = _normalized(x, axis, 0.0)
+        along = x + (u - unit * jnp.sum(unit * u, axis=axis, keepdims=True))
+        count = x.size if axis is None else x.shape[axis]
+        return _normalized(along, axis, count**-0.5)
+
+    def _on_stiefel(self, x: Array, u: Array, size: Array) -> Array:
+        shape = x.shape
+        x, u = (y.reshape(-1, 1) if y.ndim < 2 else y for y in (x, u))
+        wide = x.shape[-2] < x.shape[-1]
+        x, u = (jnp.matrix_transpose(y) if wide else y for y in (x, u))
+        q = x * size  # orthonormal columns
+        cross = jnp.matrix_transpose(q) @ u
+        along = x + (u - q @ (cross + jnp.matrix_transpose(cross)) / 2)
+        new = projection_stiefel(along) if self.retraction == "polar" else _orthogonal_factor(along)
+        return (jnp.matrix_transpose(new) if wide else new).reshape(shape)
+
+
+def _normalized(x: Array, axis: int | None, otherwise: float) -> Array:
+    """Vectors of length 1; the number in every entry for a vector of zeros."""
+    top = lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
+    zero = top == 0
+    y = jnp.where(zero, 1, x) / jnp.where(zero, 1, top)
+    return jnp.where(zero, otherwise, y / jnp.sqrt(jnp.sum(y * y, axis=axis, keepdims=True)))
+
+
+def _orthogonal_factor(x: Array) -> Array:
+    """Q of the QR decomposition with a diagonal of R that is not negative."""
+    q, r = jnp.linalg.qr(x)
+    diagonal = jnp.diagonal(r, axis1=-2, axis2=-1)
+    return q * jnp.where(diagonal < 0, -1, 1)[..., None, :]

@@ -1,0 +1,131 @@
+"""Linear minimization oracles: s = argmin <g, s> over a set, for a gradient g.
+
+    simplex        scale e_i,  i = argmin g                        oracle_simplex
+    l1 ball        -scale sign(g_i) e_i,  i = argmax |g|           oracle_l1_ball
+    l2 ball        -scale g / |g|                                  oracle_l2_ball
+    linf ball      -scale sign(g)                                  oracle_linf_ball
+    box            lower where g > 0, upper where g < 0            oracle_box
+    nuclear ball   -scale u v^T, the leading singular vectors      oracle_nuclear_ball
+
+Of many minimizers each returns one, of which the derivative by the gradient is 0 where the set has corners. Where the
+gradient is 0 every point of the set is one: the center is returned where there is one, else the first corner.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from gradtx import leaf, tree
+from gradtx.linalg.power_iteration import leading_singular_vectors
+from gradtx.projections.vector import check, number
+
+__all__ = [
+    "oracle_box",
+    "oracle_l1_ball",
+    "oracle_l2_ball",
+    "oracle_linf_ball",
+    "oracle_nuclear_ball",
+    "oracle_simplex",
+]
+
+
+def oracle_simplex(g: ArrayLike, scale: ArrayLike = 1) -> Array:
+    """The corner of the simplex of size `scale` (not negative) with the smallest entry of `g`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.oracle_simplex(jnp.array([3.0, -1.0, 0.0]), 2.0))
+    [0. 2. 0.]
+
+    Raises:
+      TypeError: `g` is no real floating array.
+      ValueError: `scale` is a negative number, or not a scalar.
+    """
+    x, radius = _given("oracle_simplex", g, scale)
+    return leaf.narrow(_corner(-x) * radius, jnp.result_type(g))
+
+
+def oracle_l1_ball(g: ArrayLike, scale: ArrayLike = 1) -> Array:
+    """The corner of the l1 ball of radius `scale` that is furthest down `g`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.oracle_l1_ball(jnp.array([3.0, -1.0, 0.0]), 2.0))
+    [-2.  0.  0.]
+    """
+    x, radius = _given("oracle_l1_ball", g, scale)
+    found = jnp.where(_corner(jnp.abs(x)) > 0, -jnp.sign(x) * radius, 0)
+    return leaf.narrow(found, jnp.result_type(g))
+
+
+def oracle_l2_ball(g: ArrayLike, scale: ArrayLike = 1) -> Array:
+    """The point of the Euclidean ball of radius `scale` that is furthest down `g`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.oracle_l2_ball(jnp.array([3.0, -4.0]), 5.0))
+    [-3.  4.]
+    """
+    x, radius = _given("oracle_l2_ball", g, scale)
+    unit, norm = tree.scaled(x)
+    return leaf.narrow(-x * (1 / unit) * leaf.ratio(radius, norm), jnp.result_type(g))
+
+
+def oracle_linf_ball(g: ArrayLike, scale: ArrayLike = 1) -> Array:
+    """The corner of the cube with entries of modulus `scale` that is furthest down `g`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.oracle_linf_ball(jnp.array([3.0, -4.0])))
+    [-1.  1.]
+    """
+    x, radius = _given("oracle_linf_ball", g, scale)
+    return leaf.narrow(-jnp.sign(x) * radius, jnp.result_type(g))
+
+
+def oracle_box(g: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
+    """The corner of a box that is furthest down `g`; the bounds are finite numbers, or arrays like `g`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.oracle_box(jnp.array([3.0, -4.0]), -1.0, 2.0))
+    [-1.  2.]
+    """
+    x, _ = _given("oracle_box", g, 1)
+    low, high = (jnp.asarray(b).astype(x.dtype) for b in (lower, upper))
+    found = jnp.where(x > 0, low, jnp.where(x < 0, high, (low + high) / 2))
+    return leaf.narrow(found, jnp.result_type(g))
+
+
+def oracle_nuclear_ball(g: ArrayLike, scale: ArrayLike = 1) -> Array:
+    """The matrix of rank one in the nuclear-norm ball of radius `scale` that is furthest down `g`.
+
+    `g` is a matrix, or a stack of them in its last two axes, each for itself; a vector is a matrix of one column. The
+    singular vectors are found by power iteration, and count as constants in derivatives.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.oracle_nuclear_ball(jnp.array([[3.0, 0.0], [0.0, 1.0]])).round(3) + 0.0)
+    [[-1.  0.]
+     [ 0.  0.]]
+    """
+    x, radius = _given("oracle_nuclear_ball", g, scale)
+    if not x.size:
+        return jnp.asarray(g)
+    stack = x.reshape(-1, *x.shape[-2:]) if x.ndim > 1 else x.reshape(1, -1, 1)
+    u, v = jax.vmap(leading_singular_vectors)(lax.stop_gradient(stack))
+    found = -radius * u[:, :, None] * v[:, None, :]
+    return leaf.narrow(found.reshape(x.shape), jnp.result_type(g))
+
+
+def _given(who: str, g: Any, scale: Any) -> tuple[Array, Array]:
+    check(who, g, name="g")
+    x = leaf.widen(jnp.asarray(g))
+    return x, number(who, "scale", scale, x.dtype)
+
+
+def _corner(x: Array) -> Array:
+    """1 at the first of the largest entries, 0 elsewhere."""
+    if not x.size:
+        return x
+    flat = x.ravel()
+    return jnp.zeros_like(flat).at[jnp.argmax(flat)].set(1).reshape(x.shape)
