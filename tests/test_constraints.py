@@ -385,3 +385,23 @@ def test_leading_singular_vectors_are_found_whatever_the_first_row():
     a = jnp.asarray([[1.3, 0.0, 0.0], [0.0, 0.9, 0.9], [0.0, 0.9, 0.9]])
     found = gx.oracle_nuclear_ball(a)
     np.testing.assert_allclose(jnp.sum(a * found), -1.8, rtol=1e-12)
+
+
+def test_minimize_begins_in_the_set_and_stops_where_no_descent_stays_in_it():
+    """At the solution of a constrained problem the gradient is not zero: what the set leaves of it is."""
+    target = jnp.array([2.0, 0.5, -1.0])
+
+    def loss(x):
+        return jnp.sum((x - target) ** 2) / 2
+
+    start = jnp.array([5.0, 5.0, 5.0])
+    for last, nearest in (
+        (gx.project(gx.projection_simplex), gx.projection_simplex(target)),
+        (gx.project(gx.projection_l2_ball, 1.0), target / jnp.linalg.norm(target)),
+        (gx.clip_params(0.0, 1.0), jnp.clip(target, 0.0, 1.0)),
+        (gx.keep_params_nonnegative(mask=True), jnp.maximum(target, 0)),
+    ):
+        result = gx.minimize(loss, start, gx.chain(gx.sgd(0.5), last))
+        assert result.status == gx.Status.converged, result.message
+        np.testing.assert_allclose(result.params, nearest, atol=1e-7)
+        assert result.steps < 60

@@ -52,15 +52,15 @@ def minimize(
       fun: the function.
       x0: the first parameters, a tree of floating arrays.
       tx: any transformation that descends, `lbfgs()` by default. It may need `value`, `grad` and `value_fn`.
-      tol: the norm of the gradient at which to stop; for a `tx` with bounds, of what they leave of it.
+      tol: the norm of the gradient at which to stop; for a `tx` that keeps to a set (`lbfgsb`, or a chain with
+        `project`), of what the set leaves of it, x - P(x - g).
       maxiter: the largest number of steps.
       has_aux: True where `fun` returns a pair of the value and anything else, which is not used.
       callback: `callback(step, value, grad_norm)` is called after every step, for progress bars and logs.
 
     Returns:
-      The best point that was seen, never one worse than `x0` (or, with bounds, than the nearest point within them),
-      and how it ended. Where a line search fails, the
-      method starts anew once from there before it gives up.
+      The best point that was seen, never one worse than `x0` (or than the nearest point in the set), and how it ended.
+      Where a line search fails, the method starts anew once from there before it gives up.
 
     It is one while loop, jitted and kept for the next call with the same `fun`, and works under jit and vmap.
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import checks
+from gradtx import checks, leaf
 from gradtx.core import mask as masks
 from gradtx.core.bound import Bound, WithFunction
+from gradtx.core.engine import resolve
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.leafwise import Elementwise, Layerwise
+from gradtx.core.leafwise import Elementwise, Layerwise, Leafwise
 from gradtx.core.value import child, static
 
 __all__ = ["clip_params", "keep_params_nonnegative", "project"]
@@ -27,7 +29,30 @@ def check_axis(who: str, name: str, value: Any) -> int | None:
     return None if value is None else checks.integer(who, name, value, ge=-(2**31))
 
 
-class project(WithFunction, Layerwise, needs=("params",)):
+class _KeepsToSet(Leafwise):
+    """What a solver asks of a link that keeps every leaf to a set: the set is that of step 0."""
+
+    def _onto(self, x: Array) -> Array:
+        """The nearest point to one leaf, which is in float32 or wider."""
+        raise NotImplementedError
+
+    def _nearest(self, params: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(params)
+        chosen = self.where(params)
+        chosen = [True] * len(leaves) if chosen is None else chosen
+        now = self._filled(self._dynamic, [resolve(self, name, 0) for name in self._dynamic])
+        points = [
+            leaf.narrow(now._onto(leaf.widen(jnp.asarray(x))), jnp.result_type(x)) if yes and jnp.size(x) else x
+            for x, yes in zip(leaves, chosen, strict=True)
+        ]
+        return treedef.unflatten(points)
+
+    def _reduced(self, params: Any, grad: Any) -> Any:
+        there = self._nearest(jax.tree.map(jnp.subtract, params, grad))
+        return jax.tree.map(jnp.subtract, params, there)
+
+
+class project(WithFunction, _KeepsToSet, Layerwise, needs=("params",)):
     """The last link of a chain, after which params + updates lies in a set: `project(projection_simplex)`.
 
     `projection(leaf, *data)` returns the nearest point of the set, as those of `gradtx.projections` do. The data, such
@@ -63,15 +88,18 @@ class project(WithFunction, Layerwise, needs=("params",)):
     def __init__(self, projection: Any, *data: Any, axis: int | None = None, mask: Any = None) -> None:
         self._set(projection, data, axis=axis, mask=mask)
 
+    def _onto(self, x: Array) -> Array:
+        return self.projection(x, self.axis)
+
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:
             return g, slots
         # Written once and read by every pass of the projection, which would else compute the update anew.
         there = lax.optimization_barrier(p + g)
-        return self.projection(there, self.axis) - p, slots
+        return self._onto(there) - p, slots
 
 
-class clip_params(Elementwise, needs=("params",), real=True):
+class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
     """The last link of a chain, after which lower <= params + updates <= upper: the projection onto a box.
 
     It is `project(projection_box, lower, upper)` but for rounding: the sum in the updates' own dtype, float32 or wider,
@@ -99,9 +127,12 @@ class clip_params(Elementwise, needs=("params",), real=True):
         if isinstance(lower, (int, float)) and isinstance(upper, (int, float)) and lower > upper:
             raise ValueError(f"clip_params: there is no number between lower = {lower} and upper = {upper}.")
 
+    def _onto(self, x: Array) -> Array:
+        return jnp.clip(x, self.lower, self.upper)
+
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         there = p + g
-        q = jnp.clip(there, self.lower, self.upper)
+        q = self._onto(there)
         u = jnp.where(q == there, g, q - p)
         # p + u is at most half a unit of u beyond the bound before it is rounded: one unit or two back it is inside.
         landed, unit = lax.stop_gradient((p + u, jnp.abs(u) * jnp.finfo(u.dtype).eps))
