@@ -782,12 +782,12 @@ def kept(law: str, cases: list[Case] = TRANSFORMATIONS) -> list[Case]:
     return [case for case in cases if law not in case.unless]
 
 
-def costly(law: int, cases: list[Case] = TRANSFORMATIONS, *, every: int = 8) -> list[Any]:
+def costly(law: int, cases: list[Case] = TRANSFORMATIONS, *, every: int = 12) -> list[Any]:
     """The cases as parameters of a test of one law, most of them behind the marker `heavy`.
 
-    The quick run takes, of every rule, its first case, and of those pairs of law and rule every eighth (or `every`), so
-    that each rule meets some of the costlier laws and each law some rules of every kind. `law` is any number that tells
-    the tests apart.
+    The quick run takes, of every rule, its first case, and of those pairs of law and rule every twelfth (or `every`),
+    so that each rule meets some of the costlier laws and each law some rules of every kind. `law` is any number that
+    tells the tests apart.
     """
     first = {case.expression.partition("(")[0]: case for case in reversed(TRANSFORMATIONS) if not _composed(case)}
     quick = [case for i, case in enumerate(first.values()) if (i + law) % every == 0]

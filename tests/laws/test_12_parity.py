@@ -37,7 +37,7 @@ def descend(tx):
     return jax.vmap(run)(PROBLEMS)
 
 
-@pytest.mark.parametrize("case", costly(0, [c for c in TRANSFORMATIONS if c.optax is not None], every=2))
+@pytest.mark.parametrize("case", costly(0, [c for c in TRANSFORMATIONS if c.optax is not None], every=3))
 def test_parity(case: Case):
     reference = optax.with_extra_args_support(case.reference())
     with jax.numpy_rank_promotion("allow"):  # for optax's sake
