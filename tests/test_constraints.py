@@ -358,6 +358,7 @@ def test_the_leading_eigenvector_and_subspace():
         np.testing.assert_allclose(wide @ wide.T, np.eye(3), atol=1e-13)
 
 
+@pytest.mark.heavy
 def test_oracles_find_the_smallest_inner_product():
     rng = np.random.default_rng(0)
     g = jnp.asarray(rng.normal(size=(4, 3)))

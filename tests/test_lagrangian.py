@@ -161,6 +161,7 @@ def test_penalties(kind):
     assert problem(inside) == distance(inside)
 
 
+@pytest.mark.heavy
 def test_a_growing_quadratic_penalty_approaches_the_solution():
     found = []
     x = jnp.zeros(3)
@@ -206,6 +207,7 @@ def test_starts_in_a_batch():
     assert result.violation.shape == (3,)
 
 
+@pytest.mark.heavy
 def test_every_way_to_end():
     def two(x):
         return {"a": x, "b": x + 1}
@@ -228,6 +230,7 @@ def test_every_way_to_end():
         assert result.message.endswith(".")
 
 
+@pytest.mark.heavy
 def test_trees_aux_and_single_precision():
     def loss(p):
         return jnp.sum((p["a"] - 1) ** 2) + p["b"][0] ** 2, "anything"

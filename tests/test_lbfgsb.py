@@ -8,6 +8,8 @@ import scipy.optimize
 
 import gradtx as gx
 
+pytestmark = pytest.mark.heavy  # the step takes long to compile
+
 INF = np.inf
 
 
