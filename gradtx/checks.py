@@ -11,6 +11,7 @@ import numpy as np
 
 __all__ = [
     "choice",
+    "concrete",
     "floating",
     "integer",
     "keystr",
@@ -111,6 +112,16 @@ def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
             raise TypeError(
                 f"{who}: at {_path(tree, i)} {name} has {what}; only floating and complex arrays can be "
                 "optimized. Put None in place of such a leaf, in the parameters and in the gradients."
+            )
+
+
+def concrete(who: str, name: str, tree: Any, leaves: Leaves) -> None:
+    """Raises a TypeError naming the first leaf of `tree` that is a shape without values."""
+    for i, x in enumerate(leaves):
+        if isinstance(x, jax.ShapeDtypeStruct):
+            raise TypeError(
+                f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values. "
+                "Ask for the shapes of the state with jax.eval_shape(tx.init, params)."
             )
 
 
