@@ -97,8 +97,7 @@ def test_float32_gradients_of_bfloat16_parameters():
         try:
             after = jax.eval_shape(lambda g, p: first_step(tx, g, p, value=jnp.float32(1))[1], grads, params)
         except TypeError as error:
-            assert "branches must have equal output types" in str(error)
-            return True
+            return "branches must have equal output types" in str(error)
         return avals(after) != avals(before)
 
     assert not names_where(wrong, GRADTX)
