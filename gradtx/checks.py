@@ -11,6 +11,8 @@ import numpy as np
 
 __all__ = [
     "choice",
+    "concrete",
+    "flag",
     "floating",
     "integer",
     "keystr",
@@ -19,6 +21,7 @@ __all__ = [
     "paths",
     "real",
     "same_shapes",
+    "same_tree",
     "shown",
     "slashed",
     "tree_mismatch",
@@ -114,6 +117,23 @@ def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
             )
 
 
+def same_tree(who: str, name: str, tree: Any, like_name: str, like: Any) -> None:
+    """Raises a ValueError that names where `tree` has another structure, or a leaf of another shape, than `like`."""
+    if jax.tree.structure(tree) != jax.tree.structure(like):
+        raise tree_mismatch(who, name, tree, like_name, like)
+    same_shapes(who, name, tree, jax.tree.leaves(tree), like_name, jax.tree.leaves(like))
+
+
+def concrete(who: str, name: str, tree: Any, leaves: Leaves) -> None:
+    """Raises a TypeError naming the first leaf of `tree` that is a shape without values."""
+    for i, x in enumerate(leaves):
+        if isinstance(x, jax.ShapeDtypeStruct):
+            raise TypeError(
+                f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values. "
+                "Ask for the shapes of the state with jax.eval_shape(tx.init, params)."
+            )
+
+
 def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:
     """Raises a TypeError naming the first leaf of `tree` that is complex."""
     for i, x in enumerate(leaves):
@@ -136,6 +156,13 @@ def needed(who: str, **given: Any) -> None:
 
 
 _FROM_VALUE_AND_STEP = {"value", "grad", "value_fn", "grad_fn"}
+
+
+def flag(who: str, name: str, value: Any) -> bool:
+    """`value` as a bool; raises a TypeError unless it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{who}: {name} must be True or False, got {shown(value)}.")
+    return bool(value)
 
 
 def integer(who: str, name: str, value: Any, *, ge: int) -> int:

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import leaf, tree
+from gradtx import checks, leaf, tree
 from gradtx.core.bound import Bound, WithFunction
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import EachLeaf, Layerwise, Treewide
@@ -175,6 +175,7 @@ def proximal(
     >>> print(w + updates)
     [0.4 0.6]
     """
-    if not acceleration:
+    checks.flag("proximal", "restart", restart)
+    if not checks.flag("proximal", "acceleration", acceleration):
         return proximal_gradient(prox, learning_rate, *data, axis=axis)
     return accelerated_proximal_gradient(prox, learning_rate, *data, restart=restart, axis=axis)

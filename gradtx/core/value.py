@@ -53,7 +53,7 @@ def static(
 
 def flag(default: bool, *, kw_only: bool = False) -> Any:
     """A static field that is True or False."""
-    return field(_check_flag, default=default, kw_only=kw_only)
+    return field(checks.flag, default=default, kw_only=kw_only)
 
 
 def integer(default: Any = dataclasses.MISSING, *, ge: int = 0, kw_only: bool = False) -> Any:
@@ -76,12 +76,6 @@ def function(who: str, name: str, value: Any) -> Any:
     if not callable(value):
         raise TypeError(f"{who}: {name} must be a function, got {checks.shown(value)}.")
     return value
-
-
-def _check_flag(who: str, name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{who}: {name} must be True or False, got {checks.shown(value)}.")
-    return bool(value)
 
 
 def _check_dtype(who: str, name: str, value: Any) -> np.dtype | None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf, tree
+from gradtx import checks, leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.layout import flatten
@@ -153,8 +153,9 @@ def bfgs(
     >>> print(result.params.round(2))
     [1. 1.]
     """
+    leafwise = checks.flag("bfgs", "per_leaf", per_leaf)
     rule = scale_by_bfgs(damped)
-    return descending(rule if per_leaf else flatten(rule), learning_rate, linesearch)
+    return descending(rule if leafwise else flatten(rule), learning_rate, linesearch)
 
 
 def sr1(
@@ -171,5 +172,6 @@ def sr1(
     >>> print(abs(result.params).max() < 1e-3)
     True
     """
+    leafwise = checks.flag("sr1", "per_leaf", per_leaf)
     rule = scale_by_sr1(skip_rtol)
-    return descending(rule if per_leaf else flatten(rule), learning_rate, linesearch)
+    return descending(rule if leafwise else flatten(rule), learning_rate, linesearch)

@@ -117,6 +117,8 @@ class Linesearch(GradientTransformation):
             given = {name: extra.get(name) for name in ("value", "grad", "value_fn")}
             checks.needed(who, params=params, **given)
         checks.floating(who, "updates", updates, jax.tree.leaves(updates))
+        for name, other in (("updates", updates), ("grad", extra["grad"])):
+            checks.same_tree(who, name, other, "params", params)
         dtype = state.value.dtype
         value, slope = jnp.asarray(extra["value"]).astype(dtype), tree.vdot(extra["grad"], updates).astype(dtype)
         start = Point(jnp.zeros((), dtype), value, slope)

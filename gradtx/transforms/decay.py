@@ -14,6 +14,7 @@ from typing import Any
 
 from jax import Array
 
+from gradtx import checks
 from gradtx.core import mask as masks
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
@@ -62,6 +63,6 @@ def descend(
     chain(scale_by_sign(), add_decayed_weights(weight_decay=0.01), scale_by_learning_rate(learning_rate=0.1))
     """
     decay = add_decayed_weights(weight_decay, mask)
-    if decouple_lr:
+    if checks.flag("descend", "decouple_lr", decouple_lr):
         return scale_by_learning_rate(learning_rate, flip_sign=False), decay, scale(-1.0)
     return decay, scale_by_learning_rate(learning_rate)

@@ -39,6 +39,12 @@ def _zeros(fn: Callable[..., Any], *args: Any) -> Any:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, *args))
 
 
+def _name(who: str, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{who}: {name} must be a string, got {checks.shown(value)}.")
+    return value
+
+
 class snapshot(GradientTransformation):
     """Keeps `measure(updates)` in the state, under `measure_name`; the updates stay as they are.
 
@@ -52,7 +58,7 @@ class snapshot(GradientTransformation):
     {'norm_before': Array(5., dtype=float32)}
     """
 
-    measure_name: str = static()
+    measure_name: str = static(check=_name)
     measure: Any = static(check=function)
 
     def init(self, params: Any) -> SnapshotState:

@@ -117,5 +117,6 @@ def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, r
     [3.]
     [3.]
     """
-    inner = reset_every(fast_optimizer, sync_period) if reset_state else fast_optimizer
+    reset = checks.flag("lookahead", "reset_state", reset_state)
+    inner = reset_every(fast_optimizer, sync_period) if reset else fast_optimizer
     return chain(inner, sync_slow_weights(sync_period, slow_step_size))

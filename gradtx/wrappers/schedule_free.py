@@ -180,8 +180,9 @@ def schedule_free_adamw(
     chain
     """
     rate = _warmed_up(learning_rate, warmup_steps)
+    decay = scale_by_rms.check_field("decay", b2, who="schedule_free_adamw", name="b2")
     base = chain(
-        scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True),
+        scale_by_rms(decay, eps, eps_in_sqrt=False, bias_correction=True),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(rate),
     )

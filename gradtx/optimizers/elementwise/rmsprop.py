@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import checks, leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
@@ -128,7 +128,8 @@ def rmsprop(
     >>> gx.rmsprop(0.01)
     chain(scale_by_rms(decay=0.9, eps=1e-08, initial_scale=0.0), scale_by_learning_rate(learning_rate=0.01))
     """
-    rule = scale_by_stddev if centered else scale_by_rms
+    checks.flag("rmsprop", "nesterov", nesterov)
+    rule = scale_by_stddev if checks.flag("rmsprop", "centered", centered) else scale_by_rms
     links = [rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction), scale_by_learning_rate(learning_rate)]
     if momentum is not None:
         links.append(trace(trace.check_field("decay", momentum, who="rmsprop", name="momentum"), nesterov))

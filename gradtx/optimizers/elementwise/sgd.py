@@ -35,7 +35,6 @@ def sgd(
     chain(trace(decay=0.9, dampening=0.0), scale_by_learning_rate(learning_rate=0.1))
     """
     rate = scale_by_learning_rate(learning_rate)
-    if momentum is None:
-        return chain(rate)
-    decay = trace.check_field("decay", momentum, who="sgd", name="momentum")
-    return chain(trace(decay, nesterov, accumulator_dtype, dampening=dampening), rate)
+    decay = trace.check_field("decay", 0.0 if momentum is None else momentum, who="sgd", name="momentum")
+    links = [trace(decay, nesterov, accumulator_dtype, dampening=dampening), rate]
+    return chain(*links) if momentum is not None else chain(rate)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gradtx import leaf
+from gradtx import checks, leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
@@ -139,10 +139,12 @@ def adafactor(
     >>> gx.adafactor(0.01).links[1]
     clip_by_block_rms(threshold=1.0)
     """
-    links: list[Any] = [scale_by_factored_rms(factored, decay_rate, decay_offset, min_dim_size_to_factor, eps)]
+    offset = scale_by_factored_rms.check_field("step_offset", decay_offset, who="adafactor", name="decay_offset")
+    links: list[Any] = [scale_by_factored_rms(factored, decay_rate, offset, min_dim_size_to_factor, eps)]
     if clipping_threshold is not None:
-        links.append(clip_by_block_rms(clipping_threshold))
-    if multiply_by_parameter_scale:
+        named = {"who": "adafactor", "name": "clipping_threshold"}
+        links.append(clip_by_block_rms(clip_by_block_rms.check_field("threshold", clipping_threshold, **named)))
+    if checks.flag("adafactor", "multiply_by_parameter_scale", multiply_by_parameter_scale):
         links.append(scale_by_param_block_rms())
     if momentum is not None:
         decay = ema.check_field("decay", momentum, who="adafactor", name="momentum")

@@ -32,9 +32,11 @@ from gradtx.core.state import Like
 from gradtx.core.value import choice, dtype, flag, integer, static
 from gradtx.linalg.matrix_view import MatrixView
 from gradtx.linalg.newton_schulz import PRECONDITIONINGS, coefficients, orthogonalize
+from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.optimizers.elementwise.adamw import adamw
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import add_decayed_weights, descend
+from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.transforms.shape import scale_by_shape
 
 __all__ = ["MuonState", "muon", "scale_by_muon"]
@@ -181,6 +183,10 @@ def muon(
         *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )
     rate = learning_rate if adam_learning_rate is None else adam_learning_rate
-    moments = (adam_b1, adam_b2, eps, adam_eps_root, mu_dtype)
-    rest = adamw(rate, *moments, adam_weight_decay, mask, nesterov=nesterov, decouple_lr=decouple_lr)
+    rate = scale_by_learning_rate.check_field("learning_rate", rate, who="muon", name="adam_learning_rate")
+    decay = add_decayed_weights.check_field("weight_decay", adam_weight_decay, who="muon", name="adam_weight_decay")
+    given = {"b1": adam_b1, "b2": adam_b2, "eps_root": adam_eps_root}
+    moments = {k: scale_by_adam.check_field(k, x, who="muon", name=f"adam_{k}") for k, x in given.items()}
+    options = {"mu_dtype": mu_dtype, "mask": mask, "nesterov": nesterov, "decouple_lr": decouple_lr}
+    rest = adamw(rate, eps=eps, weight_decay=decay, **moments, **options)
     return partition({"muon": hidden, "adam": rest}, labels)

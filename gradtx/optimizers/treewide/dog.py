@@ -154,5 +154,6 @@ def dowg(
     >>> gx.dowg().links[1]
     scale_by_dowg(init_estim_sq_dist=0.0001, eps=0.0001)
     """
+    eps = scale_by_dowg.check_field("eps", eps, who="dowg", name="eps")
     rule = scale_by_dowg(eps if init_estim_sq_dist is None else init_estim_sq_dist, eps)
     return chain(add_decayed_weights(weight_decay, mask), rule, scale_by_learning_rate(learning_rate))

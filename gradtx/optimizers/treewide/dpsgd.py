@@ -30,5 +30,6 @@ def dpsgd(
     >>> gx.dpsgd(0.1, l2_norm_clip=1.0, noise_multiplier=1.1, seed=0).links[0]
     differentially_private_aggregate(l2_norm_clip=1.0, noise_multiplier=1.1)
     """
+    seed = differentially_private_aggregate.check_field("key", seed, who="dpsgd", name="seed")
     aggregate = differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed)
     return chain(aggregate, *sgd(learning_rate, momentum, nesterov).links)

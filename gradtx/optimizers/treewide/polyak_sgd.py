@@ -20,6 +20,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Treewide
 from gradtx.core.value import choice
 from gradtx.optimizers.elementwise.sgd import sgd
+from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["polyak_sgd", "scale_by_polyak"]
 
@@ -70,4 +71,5 @@ def polyak_sgd(
     >>> gx.polyak_sgd()
     chain(scale_by_learning_rate(learning_rate=1.0), scale_by_polyak(f_min=0.0, max_learning_rate=1.0, eps=0.0))
     """
+    scaling = scale_by_learning_rate.check_field("learning_rate", scaling, who="polyak_sgd", name="scaling")
     return chain(*sgd(scaling).links, scale_by_polyak(f_min, max_learning_rate, eps, variant))
