@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from jax import Array
 
 from gradtx.core.report import reports
-from gradtx.curvature.result import Status
+from gradtx.curvature.result import Status, in_words
 
 __all__ = ["ConstrainedResult"]
 
@@ -55,6 +54,4 @@ class ConstrainedResult(NamedTuple):
     @property
     def message(self) -> Any:
         """What `status` means, in words; a list of them for a batch."""
-        codes = np.asarray(self.status)
-        texts = [_MESSAGES[Status(int(code))] for code in codes.ravel()]
-        return texts if codes.ndim else texts[0]
+        return in_words(self.status, _MESSAGES)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
 
-__all__ = ["Result", "Status"]
+__all__ = ["Result", "Status", "in_words"]
 
 
 class Status(enum.IntEnum):
@@ -37,6 +38,13 @@ _MESSAGES = {
 }
 
 
+def in_words(status: Any, messages: Mapping[Status, str]) -> Any:
+    """The message of a status; a list of them for a batch."""
+    codes = np.asarray(status)
+    texts = [messages[Status(int(code))] for code in codes.ravel()]
+    return texts if codes.ndim else texts[0]
+
+
 class Result(NamedTuple):
     """The best point that a solver saw, and how it ended; under vmap every field has the batch's axis.
 
@@ -60,6 +68,4 @@ class Result(NamedTuple):
     @property
     def message(self) -> Any:
         """What `status` means, in words; a list of them for a batch."""
-        codes = np.asarray(self.status)
-        texts = [_MESSAGES[Status(int(code))] for code in codes.ravel()]
-        return texts if codes.ndim else texts[0]
+        return in_words(self.status, _MESSAGES)

@@ -139,7 +139,7 @@ def _exact(matrix: Array, g: Array, radius: Array) -> tuple[Array, Array, Array]
         length = tree.norm(p)
         low, high = jnp.where(length > radius, shift, low), jnp.where(length > radius, high, shift)
         # Newton's method for 1 / |p| = 1 / radius, which is nearly linear in the shift.
-        fall = leaf.ratio(jnp.sum(p * at(shift) / jnp.maximum(w + shift, jnp.finfo(w.dtype).tiny)), length * length)
+        fall = leaf.ratio(jnp.sum(p * p / jnp.maximum(w + shift, jnp.finfo(w.dtype).tiny)), length * length)
         newton = shift + leaf.ratio(length / radius - 1, fall)
         return low, high, jnp.where((low < newton) & (newton < high), newton, low + (high - low) / 2)
 
