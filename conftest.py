@@ -6,7 +6,7 @@ import pathlib
 # The tests wait for compilation, not for what is compiled: with these flags it takes a third of the time.
 QUICK_COMPILATION = """
     --xla_llvm_disable_expensive_passes=true
-    --xla_backend_optimization_level=1
+    --xla_backend_optimization_level=0
     --xla_cpu_parallel_codegen_split_count=1
     --xla_cpu_use_fusion_emitters=false
 """

@@ -707,18 +707,20 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
         if "grad" in getattr(tx, "needs", ()):
             extra["grad"] = jax.tree.map(lambda g: jnp.roll(jnp.asarray(g), 1), grads)
         if tx._accepts("hessian_diag"):
-            extra["hessian_diag"] = jax.tree.map(lambda g: jnp.minimum(jnp.abs(g), 10) + 0.5, grads)
+            extra["hessian_diag"] = jax.tree.map(lambda g: jnp.minimum(jnp.abs(gx.leaf.widen(jnp.asarray(g))), 10) + 0.5, grads)
         if tx._accepts("grad_fn"):
             extra["grad_fn"] = lambda p, i: jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, p, grads)
         if tx._accepts("tokens"):
             extra["tokens"] = extra["value"]
-        if _searches(tx):
-            extra |= {"value": jnp.zeros(()), "grad": grads, "value_fn": functools.partial(_bowl, grads, params)}
+    if _searches(tx):
+        extra |= {"value": jnp.zeros(()), "grad": grads, "value_fn": functools.partial(_bowl, grads, params)}
     return extra
 
 
 def _searches(tx: Any) -> bool:
-    """Whether something in a chain needs the function itself."""
+    """Whether something in a chain needs the function itself; what is not ours says so."""
+    if not isinstance(tx, gx.GradientTransformation) or isinstance(tx, gx.with_extra_args_support):
+        return getattr(tx, "searches", False)
     if isinstance(tx, gx.chain):
         return any(map(_searches, tx.links))
     return type(tx).__module__.startswith("gradtx.curvature.") and not isinstance(tx, gx.Elementwise)

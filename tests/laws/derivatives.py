@@ -1,0 +1,53 @@
+"""Law 6: derivatives by parameters, gradients and every hyperparameter are finite, at zero gradients too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests.cases import draw, finite, update
+from tests.laws.subject import PARAMS, law
+
+
+def loss(tx, params, grads):
+    """A number that depends on everything that three steps compute."""
+
+    def step(carry, scale):
+        params, state = carry
+        updates, state = update(tx, jax.tree.map(lambda g: scale * g, grads), state, params)
+        return (jax.tree.map(jnp.add, params, updates), state), None
+
+    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), jnp.asarray([1.0, -0.5, 2.0]))
+    return sum(jnp.sum(x) for x in jax.tree.leaves(params))
+
+
+@law(6, "derivatives", unless="reverse")
+def derivatives_are_finite_and_right(subject):
+    """Derivatives through three steps are finite, where gradients are zero too, and equal difference quotients."""
+    tx, grads = subject.tx, draw(1)
+    if subject.library.values:  # by every hyperparameter, too; arrays all: one compilation
+        point = jax.tree.map(np.asarray, (tx, PARAMS, grads))
+        value_and_grad = jax.jit(jax.value_and_grad(lambda point: loss(*point)))
+    else:
+        point = jax.tree.map(np.asarray, (PARAMS, grads))
+        value_and_grad = jax.jit(jax.value_and_grad(lambda point: loss(tx, *point)))
+
+    one_zero = {**grads, "deep": [jnp.asarray([0.0, 1.0, -1.0, 0.0, 2.0, 0.5, -0.5, 1.0])]}
+    for g in (one_zero, jax.tree.map(jnp.zeros_like, grads), grads):
+        value, found = value_and_grad((*point[:-1], g))
+        assert finite((value, found)), g
+
+    case = subject.case
+    if "derivatives" in case.unless or "clip" in case.expression or "bfloat16" in case.expression:
+        return  # a corner of the function, or rounding to 8 bits: differences are of no use
+    # Central differences in one random direction of everything at once.
+    rng = np.random.default_rng(0)
+    leaves, treedef = jax.tree.flatten(point)
+    size = [np.where(np.isfinite(x), np.abs(x), 0) for x in leaves]  # an infinite bound stays where it is
+    direction = [0.1 * rng.uniform(size=jnp.shape(x)) * x for x in size]
+    slope = sum(np.sum(d * s) for d, s in zip(direction, jax.tree.leaves(found), strict=True))
+    h = 1e-5
+    ahead, behind = (
+        value_and_grad(treedef.unflatten([x + sign * h * d for x, d in zip(leaves, direction, strict=True)]))[0]
+        for sign in (1, -1)
+    )
+    np.testing.assert_allclose(slope, (ahead - behind) / (2 * h), rtol=1e-4, atol=1e-7)

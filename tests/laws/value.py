@@ -1,0 +1,45 @@
+"""Law 1: repr, eval, ==, hash, pickle, copy; hash and == never read array contents."""
+
+import copy
+import pickle
+
+import jax
+import jax.numpy as jnp
+
+import gradtx as gx
+from tests.cases import FUNCTIONS
+from tests.laws.subject import law
+
+
+@law(1, "value", of_values=True, compiles=False)
+@law(1, "value", of_values=True, compiles=False, about="schedule")
+def a_value(subject):
+    """repr, eval, ==, hash, pickle and copy agree, and so do flatten and unflatten."""
+    tx = subject.make()
+    # The repr of a function is no expression: such a case is rebuilt from what was typed.
+    text = repr(tx)
+    for name, function in FUNCTIONS.items():
+        text = text.replace(repr(function), name)
+    assert eval(text, {**vars(gx), "jnp": jnp, **FUNCTIONS}) == tx
+    for twin in (subject.make(), pickle.loads(pickle.dumps(tx)), copy.copy(tx), copy.deepcopy(tx)):
+        assert twin == tx
+        assert hash(twin) == hash(tx)
+        assert repr(twin) == repr(tx)
+    leaves, treedef = jax.tree.flatten(tx)
+    assert treedef.unflatten(leaves) == tx
+    assert tx != gx.scale(123.0)
+    assert tx != gx.constant_schedule(123.0)
+
+
+@law(1, "traced value", of_values=True, compiles=False)
+@law(1, "traced value", of_values=True, compiles=False, about="schedule")
+def a_traced_value(subject):
+    """==, hash and repr of traced values read no contents."""
+
+    def same(traced):
+        assert traced == traced
+        assert isinstance(hash(traced), int)
+        repr(traced)
+        return jax.tree.leaves(traced)
+
+    jax.eval_shape(same, subject.tx)
