@@ -25,17 +25,18 @@ __all__ = [
     "shown",
     "slashed",
     "tree_mismatch",
+    "trees",
 ]
 
 Leaves = Sequence[Any]
 
 
 def shown(x: Any) -> str:
-    """`x` as an error message shows it: arrays by dtype and shape, tuples by length, the rest by a short repr."""
+    """`x` as an error message shows it: arrays by dtype and shape, tuples by class and length, the rest by its repr."""
     if isinstance(x, (jax.Array, np.ndarray)):
         return f"{x.dtype}[{','.join(map(str, x.shape))}]"
     if isinstance(x, tuple):
-        return f"a {type(x).__name__} of {len(x)}"
+        return f"a {type(x).__name__}" + ("" if hasattr(x, "_fields") else f" of {len(x)}")
     text = repr(x)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -95,13 +96,24 @@ def _listed(paths: Sequence[str]) -> str:
     return ", ".join(paths[:3]) + more
 
 
-def same_shapes(who: str, name: str, tree: Any, leaves: Leaves, like_name: str, like_leaves: Leaves) -> None:
+_NOT_BROADCAST = "Nothing is broadcast here: give both the same shape."
+
+
+def same_shapes(
+    who: str,
+    name: str,
+    tree: Any,
+    leaves: Leaves,
+    like_name: str,
+    like_leaves: Leaves,
+    advice: str = _NOT_BROADCAST,
+) -> None:
     """Raises a ValueError naming the first leaf of `tree` whose shape differs from its counterpart's."""
     for i, (x, like) in enumerate(zip(leaves, like_leaves, strict=True)):
         if np.shape(x) != np.shape(like):
             raise ValueError(
                 f"{who}: at {_path(tree, i)} {name} has shape {np.shape(x)} and {like_name} has shape "
-                f"{np.shape(like)}. Nothing is broadcast here: give both the same shape."
+                f"{np.shape(like)}. {advice}"
             )
 
 
@@ -124,6 +136,13 @@ def same_tree(who: str, name: str, tree: Any, like_name: str, like: Any) -> None
     same_shapes(who, name, tree, jax.tree.leaves(tree), like_name, jax.tree.leaves(like))
 
 
+def trees(who: str, updates: Any, params: Any) -> None:
+    """Raises unless the updates are floating arrays, and the parameters, where they are given, a tree like them."""
+    floating(who, "updates", updates, jax.tree.leaves(updates))
+    if params is not None:
+        same_tree(who, "updates", updates, "params", params)
+
+
 def concrete(who: str, name: str, tree: Any, leaves: Leaves) -> None:
     """Raises a TypeError naming the first leaf of `tree` that is a shape without values."""
     for i, x in enumerate(leaves):
@@ -140,7 +159,8 @@ def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:
         if jnp.iscomplexobj(x):
             raise TypeError(
                 f"{who}: at {_path(tree, i)} {name} has dtype {_dtype(x)}; this method has no meaning for complex "
-                "arrays. Optimize the real and the imaginary part as two real leaves."
+                "arrays. Optimize the real and the imaginary part as two real leaves: around a transformation, "
+                "gx.split_real_and_imaginary does so."
             )
 
 

@@ -78,7 +78,7 @@ def _nothing(selector: Selector, leaves: Leaves) -> ValueError:
     more = f", and {len(leaves) - 20} more" if len(leaves) > 20 else ""
     return ValueError(
         f"{selector} matches no leaf. The leaves are: {', '.join(shown)}{more}. "
-        f"Write select.maybe({selector}) where nothing to match is right."
+        f"Pick one of these, or write select.maybe({selector}) where nothing to match is right."
     )
 
 

@@ -158,22 +158,8 @@ OPEN = {
     ("with_extra_args_support", "an unknown extra argument"): "it takes them all",
     ("scale_by_galore", "parameters of another shape"): "it does not read them",
     ("dynamic_loss_scale", "integers"): "unscaled they are floating",
-    **dict.fromkeys(
-        (
-            ("MultiSteps", "a string"),
-            ("skip_spikes", "a string"),
-            ("skip_spikes", "integer parameters"),
-            ("skip_spikes", "a string for a parameter"),
-            ("sam", "a string for a parameter"),
-            ("sam", "parameters of another shape"),
-            ("galore", "another shape"),
-            ("scale_by_galore", "another shape"),
-            ("reset_every", "parameters of another shape"),
-        ),
-        "refused, but the message names no path",
-    ),
 }
-"""Calls that are accepted, or whose message is not ours yet."""
+"""Calls that are accepted, with the reason."""
 
 
 def first_cases():

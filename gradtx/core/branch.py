@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.core import Tracer
 
-from gradtx import leaf
+from gradtx import checks, leaf
 
 __all__ = ["alike", "branch"]
 
@@ -24,6 +24,7 @@ def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[],
 
     Raises:
       TypeError: the two trees differ.
+      ValueError: two corresponding leaves have different shapes.
     """
     like = otherwise()
     if not isinstance(pred, Tracer):
@@ -36,13 +37,20 @@ def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[],
 
 
 def alike(who: str, tree: Any, like: Any) -> Any:
-    """`tree` in the dtypes of `like`, arrays that are not weakly typed; raises a TypeError if they are not one tree."""
+    """`tree` in the dtypes of `like`, arrays that are not weakly typed.
+
+    Raises:
+      TypeError: they are not one tree.
+      ValueError: two corresponding leaves have different shapes.
+    """
     if jax.tree.structure(tree) != jax.tree.structure(like):
         raise TypeError(
             f"{who}: the inner transformation's updates or state changed their structure:\n"
             f"  {jax.tree.structure(like)}\n  {jax.tree.structure(tree)}\n"
             "It must return updates like those that it got, and a state like that of its init."
         )
+    new, old = jax.tree.leaves(tree), jax.tree.leaves(like)
+    checks.same_shapes(who, "what was returned", tree, new, "what it replaces", old)
     return jax.tree.map(_as, tree, like)
 
 

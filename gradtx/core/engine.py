@@ -130,6 +130,12 @@ def _check(
     return columns, p_leaves
 
 
+_OTHER_STATE = (
+    "The two belong to different parameters: pass updates like the params that tx.init got, or the state that it made "
+    "for these."
+)
+
+
 def _column(who: str, rule: Any, name: str, updates: Any, leaves: Any, treedef: Any, tree: Any) -> list[Any]:
     """The leaves of one state field, checked against the updates."""
     try:
@@ -137,7 +143,7 @@ def _column(who: str, rule: Any, name: str, updates: Any, leaves: Any, treedef: 
     except ValueError:
         raise checks.tree_mismatch(who, "updates", updates, f"state.{name}", tree) from None
     if name in fields(rule.State).like:
-        checks.same_shapes(who, "updates", updates, leaves, f"state.{name}", column)
+        checks.same_shapes(who, "updates", updates, leaves, f"state.{name}", column, _OTHER_STATE)
     return column
 
 

@@ -31,12 +31,7 @@ class _View(Wrapper):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._begin(state, extra)
-        who, treedef = type(self).__name__, jax.tree.structure(updates)
-        checks.floating(who, "updates", updates, jax.tree.leaves(updates))
-        if params is not None:
-            if jax.tree.structure(params) != treedef:
-                raise checks.tree_mismatch(who, "updates", updates, "params", params)
-            checks.same_shapes(who, "updates", updates, jax.tree.leaves(updates), "params", jax.tree.leaves(params))
+        checks.trees(type(self).__name__, updates, params)
         if params is not None or not jax.tree.leaves(updates):
             params = self._seen(params)
         given = {name: self._of_view(name, x, updates) for name, x in extra.items()}

@@ -119,7 +119,8 @@ class partition(GradientTransformation):
             if label not in self.labels:
                 raise ValueError(
                     f"partition: the leaf at {checks.keystr(path)} has the label {checks.shown(label)}, for which "
-                    f"there is no transformation; there are: {', '.join(self.labels)}."
+                    f"there is no transformation; there are: {', '.join(self.labels)}. "
+                    "Give the leaf one of these labels, or add a transformation for its own."
                 )
         return jax.tree.leaves(full)
 

@@ -80,7 +80,8 @@ class GradientTransformation(Value):
                 known = ", ".join(sorted(STANDARD_EXTRA_ARGS | self.extra_args))
                 raise TypeError(
                     f"{type(self).__name__}.update: unknown extra argument {name!r}. It would be ignored, so it is "
-                    f"refused; the extra arguments known here are {known}."
+                    f"refused; the extra arguments known here are {known}. Write one of these, or use "
+                    "gx.with_extra_args_support(tx), which ignores all others."
                 )
 
     def _check_state(self, state: Any, kind: type[Any]) -> None:

@@ -223,11 +223,12 @@ class Value:
             return matches[0]
         if matches:
             raise ValueError(
-                f"{type(self).__name__}.replace: {name!r} is ambiguous here: write one of {', '.join(matches)}, "
-                "as in tx.replace(**{'link.name': value})."
+                f"{type(self).__name__}.replace: {name!r} is ambiguous here: it may be {', '.join(matches)}. "
+                f"Write one of these in full, as in tx.replace(**{{{matches[0]!r}: value}})."
             )
         raise ValueError(
-            f"{type(self).__name__}.replace: nothing is named {name!r} here; there are: {', '.join(names)}."
+            f"{type(self).__name__}.replace: nothing is named {name!r} here; there are: {', '.join(names)}. "
+            "Write one of these, or the last part of its name."
         )
 
 

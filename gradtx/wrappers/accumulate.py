@@ -143,6 +143,7 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MultiStepsState]:
         self._begin(state, extra)
+        checks.floating("accumulate", "updates", updates, jax.tree.leaves(updates))
         skip, info = self._skip(updates, state.gradient_step, params)
         info = alike("accumulate", info, state.skip_state)
         steps = jnp.where(skip, state.mini_step, counted(state.mini_step))

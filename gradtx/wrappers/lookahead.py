@@ -94,6 +94,7 @@ class reset_every(Wrapper, state=ResetEveryState):
         self._begin(state, extra)
         if jax.tree.leaves(updates):
             checks.needed("reset_every", params=params)
+        checks.trees("reset_every", updates, params)
         ended = (state.count > 0) & (state.count % self.period == 0)
         inner_state = branch("reset_every", ended, lambda: self.inner.init(params), lambda: state.inner_state)
         updates, inner_state = self._inner_update(updates, inner_state, params, extra)

@@ -70,6 +70,7 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
     batch_axis_name: Any = static(default=None, check=_check_axis)
 
     def init(self, params: Any) -> SAMState:
+        checks.floating("sam", "params", params, jax.tree.leaves(params))
         cache = () if self.opaque_mode else jax.tree.map(leaf.copy, params)
         return SAMState(jnp.zeros((), jnp.int32), cache, self.adv_optimizer.init(params), self.inner.init(params))
 
@@ -77,6 +78,7 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
         self._begin(state, extra)
         if jax.tree.leaves(updates):
             checks.needed("sam", params=params)
+        checks.trees("sam", updates, params)
         grad_fn = extra.pop("grad_fn", None)
         if not self.opaque_mode:
             return self._one_step(updates, state, params, extra)
@@ -94,6 +96,8 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
     def _one_step(self, updates: Any, state: SAMState, params: Any, extra: Any) -> tuple[Any, SAMState]:
         first = state.steps_since_sync == 0
         last = state.steps_since_sync == self.sync_period - 1
+        if params is not None:
+            checks.same_tree("sam", "params", params, "state.cache", state.cache)
         cache = _where(first, params, state.cache)
 
         def climb() -> tuple[Any, Any, Any]:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf, tree
+from gradtx import checks, leaf, tree
 from gradtx.core.branch import branch
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.report import reports
@@ -63,12 +64,14 @@ class skip_spikes(Wrapper, state=SkipSpikesState):
     warmup: int = integer(default=20, ge=1)
 
     def init(self, params: Any) -> SkipSpikesState:
+        checks.floating("skip_spikes", "params", params, jax.tree.leaves(params))
         zero = jnp.zeros((), jnp.int32)
         mean, variance = tree.number(params, 0.0), tree.number(params, 0.0)
         return SkipSpikesState(zero, mean, variance, zero + 0, self.inner.init(params))
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._begin(state, extra)
+        checks.floating("skip_spikes", "updates", updates, jax.tree.leaves(updates))
         now = self._at(state.count)
         dtype = state.norm_mean.dtype
         norm = tree.norm(updates).astype(dtype)

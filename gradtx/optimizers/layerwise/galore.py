@@ -10,6 +10,7 @@ in the paper.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -43,6 +44,14 @@ class GaLoreState(NamedTuple):
 
 def _inner(who: str, name: str, value: Any) -> Any:
     return scale_by_adam() if value is None else as_transformation(who, value)
+
+
+def _shapes(view: MatrixView, x: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of a leaf's projector, and of what is projected."""
+    rows, columns = view.fan_in, view.fan_out
+    n = math.prod(np.shape(x)) // (rows * columns)
+    r = min(rank, rows, columns)
+    return ((n, rows, r), (n, r, columns)) if rows >= columns else ((n, columns, r), (n, rows, r))
 
 
 class scale_by_galore(GradientTransformation):
@@ -80,10 +89,7 @@ class scale_by_galore(GradientTransformation):
                 small.append(p)
                 projectors.append(None)
                 continue
-            x = jax.eval_shape(view.stacked, p)
-            r = min(self.rank, *x.shape[1:])
-            n, rows, columns = x.shape
-            shape, low = ((n, rows, r), (n, r, columns)) if rows >= columns else ((n, columns, r), (n, rows, r))
+            shape, low = _shapes(view, p, self.rank)
             projectors.append(leaf.full(jnp.zeros(shape, p.dtype)))
             small.append(jnp.zeros(low, p.dtype))
         inner = self.base_optimizer.init(treedef.unflatten(small))
@@ -91,11 +97,7 @@ class scale_by_galore(GradientTransformation):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
-        if not isinstance(state, GaLoreState):
-            raise TypeError(
-                f"scale_by_galore.update: the state must be a GaLoreState, got {checks.shown(state)}. "
-                "Pass the state that tx.init(params) or the last tx.update returned."
-            )
+        self._check_state(state, GaLoreState)
         leaves, treedef = jax.tree.flatten(updates)
         checks.floating("scale_by_galore", "updates", updates, leaves)
         views = self._views(updates)
@@ -103,8 +105,9 @@ class scale_by_galore(GradientTransformation):
         try:
             projectors = treedef.flatten_up_to(state.projector)
         except ValueError:
-            who = "scale_by_galore"
-            raise checks.tree_mismatch(who, "updates", updates, "state.projector", state.projector) from None
+            like = ("state.projector", state.projector)
+            raise checks.tree_mismatch("scale_by_galore", "updates", updates, *like) from None
+        self._check_projectors(updates, views, projectors)
         wide = [leaf.widen(jnp.asarray(g)) for g in leaves]
         small = list(wide)
         for i, view in enumerate(views):
@@ -120,6 +123,17 @@ class scale_by_galore(GradientTransformation):
                 out[i] = view.restored(self._up(out[i], projectors[i], view)) * scale
             out[i] = leaf.narrow(out[i], jnp.result_type(g))
         return treedef.unflatten(out), GaLoreState(counted(state.count), inner_state, treedef.unflatten(projectors))
+
+    def _check_projectors(self, updates: Any, views: Any, projectors: Any) -> None:
+        """Raises a ValueError naming the first leaf whose projector in the state is that of another shape."""
+        for (path, g), view, old in zip(jax.tree_util.tree_leaves_with_path(updates), views, projectors, strict=True):
+            found = np.shape(old)
+            if view is not None and (len(found) != 3 or found != _shapes(view, g, found[-1])[0]):
+                raise ValueError(
+                    f"scale_by_galore: at {checks.keystr(path)} updates has shape {np.shape(g)}, and state.projector, "
+                    f"which has shape {found}, does not fit it. The two belong to different parameters: pass "
+                    "updates like the params that tx.init got, or the state that it made for these."
+                )
 
     def _projector(self, x: Array, old: Array, anew: Any) -> Array:
         """The leading singular vectors of the longer side where they are taken anew, else the old ones."""
