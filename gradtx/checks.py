@@ -11,7 +11,6 @@ import numpy as np
 
 __all__ = [
     "choice",
-    "concrete",
     "flag",
     "floating",
     "integer",
@@ -120,6 +119,11 @@ def same_shapes(
 def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
     """Raises a TypeError naming the first leaf of `tree` that is not a floating or complex array."""
     for i, x in enumerate(leaves):
+        if isinstance(x, jax.ShapeDtypeStruct):
+            raise TypeError(
+                f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values. "
+                "Ask for the shapes of the state with jax.eval_shape(tx.init, params)."
+            )
         dtype = _dtype(x)
         if dtype is None or not _is_inexact(dtype):
             what = f"dtype {dtype}" if dtype is not None else f"type {type(x).__name__}"
@@ -141,16 +145,6 @@ def trees(who: str, updates: Any, params: Any) -> None:
     floating(who, "updates", updates, jax.tree.leaves(updates))
     if params is not None:
         same_tree(who, "updates", updates, "params", params)
-
-
-def concrete(who: str, name: str, tree: Any, leaves: Leaves) -> None:
-    """Raises a TypeError naming the first leaf of `tree` that is a shape without values."""
-    for i, x in enumerate(leaves):
-        if isinstance(x, jax.ShapeDtypeStruct):
-            raise TypeError(
-                f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values. "
-                "Ask for the shapes of the state with jax.eval_shape(tx.init, params)."
-            )
 
 
 def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:

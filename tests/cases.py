@@ -5,8 +5,7 @@ them, so a new method is tested by being listed. Where optax has the method, the
 in the names of `optax` is the parity reference; `optax` gives another one, or None with the reason.
 
 A method that cannot keep a law says so in `unless`, by the law's name, with the reason; its
-docstring says the same. The costlier laws run over all cases behind the marker `heavy`, and over a sample
-of the rules in the quick run (`costly`).
+docstring says the same. Further cases are made of the constructors' signatures, in `tests/libraries.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 import gradtx as gx
 
@@ -32,7 +30,7 @@ def negate(updates: Any, params: Any) -> Any:
 
 def halving(count: Any) -> Any:
     """A plain function of the step count."""
-    return 0.5 ** (count + 1)
+    return 0.5 ** (count + 1.0)
 
 
 def late(step: Any) -> Any:
@@ -84,6 +82,10 @@ class Case:
     """Why there is no reference, or another one."""
     unless: dict[str, str] = dataclasses.field(default_factory=dict)
     """Laws that this case does not keep, with the reason."""
+
+    @property
+    def constructor(self) -> str:
+        return self.expression.partition("(")[0]
 
     def make(self) -> Any:
         return eval(self.expression, {**vars(gx), **FUNCTIONS})
@@ -707,14 +709,21 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
         if "grad" in getattr(tx, "needs", ()):
             extra["grad"] = jax.tree.map(lambda g: jnp.roll(jnp.asarray(g), 1), grads)
         if tx._accepts("hessian_diag"):
-            extra["hessian_diag"] = jax.tree.map(lambda g: jnp.minimum(jnp.abs(gx.leaf.widen(jnp.asarray(g))), 10) + 0.5, grads)
+            extra["hessian_diag"] = jax.tree.map(_curvature, grads)
         if tx._accepts("grad_fn"):
             extra["grad_fn"] = lambda p, i: jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, p, grads)
         if tx._accepts("tokens"):
             extra["tokens"] = extra["value"]
+    elif getattr(tx, "opaque", False):
+        extra["grad_fn"] = lambda p, i: jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, p, grads)
     if _searches(tx):
         extra |= {"value": jnp.zeros(()), "grad": grads, "value_fn": functools.partial(_bowl, grads, params)}
     return extra
+
+
+def _curvature(g: Any) -> Any:
+    """Something positive, in float32 or wider."""
+    return jnp.minimum(jnp.abs(gx.leaf.widen(jnp.asarray(g))), 10) + 0.5
 
 
 def _searches(tx: Any) -> bool:
@@ -781,30 +790,3 @@ def finite(tree: Any) -> bool:
 def at(tree: Any, i: int) -> Any:
     """Entry `i` of the leading axis of every leaf (in NumPy, which compiles nothing)."""
     return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[i]), tree)
-
-
-def kept(law: str, cases: list[Case] = TRANSFORMATIONS) -> list[Case]:
-    """The cases that keep a law."""
-    return [case for case in cases if law not in case.unless]
-
-
-def costly(law: int, cases: list[Case] = TRANSFORMATIONS, *, every: int = 12) -> list[Any]:
-    """The cases as parameters of a test of one law, most of them behind the marker `heavy`.
-
-    The quick run takes, of every rule, its first case, and of those pairs of law and rule every twelfth (or `every`),
-    so that each rule meets some of the costlier laws and each law some rules of every kind. `law` is any number that
-    tells the tests apart.
-    """
-    first = {case.expression.partition("(")[0]: case for case in reversed(TRANSFORMATIONS) if not _composed(case)}
-    quick = [case for i, case in enumerate(first.values()) if (i + law) % every == 0]
-    return [pytest.param(case, id=str(case), marks=[] if case in quick else pytest.mark.heavy) for case in cases]
-
-
-@functools.cache
-def _kind(expression: str) -> type:
-    return type(Case(expression).make())
-
-
-def _composed(case: Case) -> bool:
-    own = ("chain", "named_chain", "partition")  # the compositions themselves are what such a case tests
-    return issubclass(_kind(case.expression), (gx.chain, gx.partition)) and not case.expression.startswith(own)

@@ -110,9 +110,17 @@ class Foreign:
     """A transformation of another library, with the extra arguments that it may be given."""
 
     def __init__(self, expression: str, tx: Any) -> None:
+        self.opaque = "opaque_mode" in expression
         self.searches = ("linesearch" in expression or "lbfgs()" in expression) and "linesearch=None" not in expression
         self.init = tx.init
-        self.update = optax.with_extra_args_support(tx).update
+        self._update = optax.with_extra_args_support(tx).update
+        taken = inspect.signature(self._update).parameters.values()
+        self._takes = None if any(x.kind is x.VAR_KEYWORD for x in taken) else {x.name for x in taken}
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        if self._takes is not None:
+            extra = {name: x for name, x in extra.items() if name in self._takes}
+        return self._update(updates, state, params, **extra)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,18 +150,18 @@ class Library:
 
     def cases(self) -> list[Case]:
         """A case for every constructor, and the settings of the registry that the library has."""
-        known = {case.expression: case for case in TRANSFORMATIONS + SCHEDULES}
+        known = {case.expression: case for case in TRANSFORMATIONS + PER_EXAMPLE + SCHEDULES}
         found = {case.expression: case for case in known.values() if self._has(case.expression)}
         if not self.values:
             for case in known.values():
-                if case.expression not in found and case.optax and _constructor(case.optax) == _constructor(case.expression):
-                    found[case.expression] = dataclasses.replace(case, expression=case.optax)
-        called = {_constructor(case.expression) for case in found.values()}
+                alike = dataclasses.replace(case, expression=case.optax or "")
+                if case.expression not in found and alike.constructor == case.constructor:
+                    found[case.expression] = alike
+        called = {case.constructor for case in found.values()}
         for name in self.constructors():
             if name not in called:
                 found[name] = Case(self.generated(name), optax=None, why="generated")
-        left_out = APART if self.values else {**APART, **NOT_ALIKE}
-        return [case for case in found.values() if _constructor(case.expression) not in left_out]
+        return [case for case in found.values() if self.values or case.constructor not in NOT_ALIKE]
 
     def generated(self, name: str) -> str:
         """A call of a constructor with the arguments that it asks for."""
@@ -174,10 +182,6 @@ class Library:
 
     def __repr__(self) -> str:
         return self.name
-
-
-def _constructor(expression: str) -> str:
-    return expression.partition("(")[0]
 
 
 def _makes_a_value(name: str, item: Any) -> bool:

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gradtx as gx
+from tests.cases import close, draw
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
 GRADS = jax.tree.map(lambda p: 0.5 * p, PARAMS)
@@ -213,3 +215,40 @@ def test_the_size_of_a_state():
     state = jax.eval_shape(gx.adam(0.1).init, {"w": jax.ShapeDtypeStruct((10, 10), "bfloat16")})
     assert gx.tree.nbytes(state) == 2 * 4 * 100 + 2 * 4  # two float32 moments, two counters
     assert gx.tree.size(PARAMS) == 9
+
+
+def test_the_counter_stays_at_its_end():
+    tx = gx.scale(gx.linear_schedule(1.0, 0.0, 10))
+    state = tx.init(jnp.ones(2))._replace(count=jnp.asarray(np.iinfo(np.int32).max))
+    _, state = tx.update(jnp.ones(2), state)
+    assert state.count == np.iinfo(np.int32).max
+
+
+def test_params_and_state_can_be_donated_together():
+    tx = gx.chain(gx.clip_by_global_norm(1.0), gx.adamw(0.1))
+
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return gx.apply_updates(params, updates), state
+
+    params = draw(0)
+    state = tx.init(params)
+    step = jax.jit(step, donate_argnums=(0, 1))
+    for _ in range(2):
+        params, state = step(params, state, draw(1))
+    assert all(x.is_deleted() is False for x in jax.tree.leaves((params, state)))
+
+
+def test_optax_inside_and_around():
+    """optax's transformations are links of a gradtx chain, and the other way round, with the same numbers."""
+
+    params, grads = draw(0), draw(1)
+    results = []
+    for tx in (
+        gx.chain(gx.clip_by_global_norm(0.5), optax.adam(0.1)),
+        optax.chain(gx.clip_by_global_norm(0.5), gx.adam(0.1)),
+        gx.chain(gx.clip_by_global_norm(0.5), gx.adam(0.1)),
+    ):
+        results.append(tx.update(grads, tx.init(params), params)[0])
+    close(results[0], results[2], rtol=1e-12)
+    close(results[1], results[2], rtol=1e-12)

@@ -121,3 +121,20 @@ def test_the_scale_has_a_floor_and_a_pause():
     tx = gx.reduce_on_plateau(0.1, patience=1, cooldown=2, min_scale=0.05)
     found = scales(tx, np.ones(9))
     np.testing.assert_allclose(found, [1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.05], rtol=1e-12)
+
+
+def test_sixteen_bit_hyperparameters_are_used_in_float32():
+    for dtype in ("float16", "bfloat16"):
+        b2 = jnp.asarray(0.999, dtype)
+        tx = gx.scale_by_adam(b2=b2)
+        expected = gx.scale_by_adam(b2=b2.astype("float32"))
+        g = jnp.asarray([[0.5, -2.0]], dtype)
+        # bfloat16 rounds 0.999 to 1, which no arithmetic can mend: use what it can hold.
+        if dtype == "float16":
+            close(trajectory(tx, g[0], g), trajectory(expected, g[0], g), rtol=1e-6)
+
+
+def test_non_scalar_hyperparameters_are_refused():
+    tx = gx.scale(jnp.ones(3))
+    with pytest.raises(ValueError, match=r"step_size has shape \(3,\).*vmap"):
+        tx.update(jnp.ones(3), tx.init(jnp.ones(3)))

@@ -112,7 +112,6 @@ class Leafwise(GradientTransformation):
         who = type(self).__name__
         leaves, treedef = jax.tree.flatten(params)
         checks.floating(who, "params", params, leaves)
-        checks.concrete(who, "params", params, leaves)
         if self.real:
             checks.real(who, "params", params, leaves)
         rule = self._filled(self._dynamic, [resolve(self, name, 0) for name in self._dynamic])

@@ -24,7 +24,7 @@ def step(subject, p_dtype, g_dtype):
 
 @law(3, "stable state", compiles=False)
 def the_state_is_stable(subject):
-    """After `update` the state has the structure, shapes, dtypes and weak types that `init` gave it; scan carries it."""
+    """After `update` the state has the structure, shapes, dtypes and weak types that `init` gave; scan carries it."""
     for dtypes in itertools.product(DTYPES, DTYPES):
         _, state, _, after = step(subject, *dtypes)
         assert jax.tree.structure(after) == jax.tree.structure(state), dtypes

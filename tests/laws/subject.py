@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from tests.cases import Case, draw, stack, trajectory
-from tests.libraries import GRADTX, Library, its_rules
+from tests.libraries import APART, GRADTX, Library, its_rules
 
 PARAMS = draw(0)
 GRADS = stack([draw(i + 1, scale=0.3) for i in range(3)])
@@ -65,6 +65,8 @@ class Law:
     """Of what it is: of transformations or of schedules."""
     of_values: bool = False
     """Whether it speaks of values and of hyperparameters as data, which only gradtx has."""
+    of_trees: bool = True
+    """Whether it runs the method on the trees of the laws."""
     unless: str = ""
     """By what name a case says that it does not keep this law (`Case.unless`)."""
     compiles: bool = True
@@ -112,6 +114,8 @@ def judge(subject: Subject, laws: Iterable[Law]) -> list[Verdict]:
 def _verdict(subject: Subject, law: Law) -> Verdict:
     if law.of_values and not subject.library.values:
         return Verdict(law, 0, 0, f"{subject.library} has no such notion")
+    if law.of_trees and subject.case.constructor in APART:
+        return Verdict(law, 0, 0, APART[subject.case.constructor])
     if law.unless and law.unless in subject.case.unless:
         return Verdict(law, 0, 0, subject.case.unless[law.unless])
     try:

@@ -11,7 +11,7 @@ from tests.cases import FUNCTIONS
 from tests.laws.subject import law
 
 
-@law(1, "value", of_values=True, compiles=False)
+@law(1, "value", of_values=True, compiles=False, of_trees=False)
 @law(1, "value", of_values=True, compiles=False, about="schedule")
 def a_value(subject):
     """repr, eval, ==, hash, pickle and copy agree, and so do flatten and unflatten."""
@@ -31,7 +31,7 @@ def a_value(subject):
     assert tx != gx.constant_schedule(123.0)
 
 
-@law(1, "traced value", of_values=True, compiles=False)
+@law(1, "traced value", of_values=True, compiles=False, of_trees=False)
 @law(1, "traced value", of_values=True, compiles=False, about="schedule")
 def a_traced_value(subject):
     """==, hash and repr of traced values read no contents."""

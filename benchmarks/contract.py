@@ -1,0 +1,186 @@
+"""The contract: how many of its cases a library passes, law by law and method by method, for gradtx and for optax.
+
+    pip install -e '.[test]'
+    python -m benchmarks.contract                          # both, side by side
+    python -m benchmarks.contract --library optax --area optimizers --json optax.json
+
+Every public constructor of a library is found by walking its namespace and called, with the settings of
+`tests/cases.py`; every law of `tests/laws` is asked about every case, through the same public calls for both libraries.
+A law may have nothing to say about a case: optax has no values and no hyperparameters as data (laws 1, 2 and 12), and
+some methods name a law that they cannot keep, with the reason. Those count as not applicable, apart. Law 11 asks many
+questions of one case; there passed / total counts the questions, in all others the cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+import gradtx as gx
+from benchmarks.report import environment as versions
+from tests import environment  # before JAX starts
+from tests.cases import Case
+from tests.laws import LAWS
+from tests.laws.corners import CORNERS
+from tests.laws.subject import Subject, judge
+from tests.libraries import LIBRARIES, its_rules
+
+CORNER = "corner"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One case before one law."""
+
+    library: str
+    area: str
+    method: str
+    case: str
+    law: str
+    passed: int
+    total: int
+    problem: str
+    """The first failure, or, where there is no question, why."""
+
+
+def area(method: str) -> str:
+    """The folder of gradtx in which a method lives; `optimizers` for one that only optax has."""
+    module = getattr(getattr(gx, method, None), "__module__", "")
+    return module.split(".")[1] if module.startswith("gradtx.") else "optimizers"
+
+
+def rows_of_case(library: str, case: Case) -> list[Row]:
+    """The verdicts of all laws about one case."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a library warns of is not the matter here
+        verdicts = judge(Subject(case, LIBRARIES[library]), LAWS)
+    environment.make_room()
+    name = case.constructor
+    return [Row(library, area(name), name, case.expression, str(v.law), v.passed, v.total, v.problem) for v in verdicts]
+
+
+def rows_of_corner(library: str, name: str) -> list[Row]:
+    """The verdict of one corner."""
+    problem = ""
+    try:
+        CORNERS[name](LIBRARIES[library])
+    except AssertionError as error:
+        problem = " ".join(str(error).split())[:300]
+    return [Row(library, "corners", name, name, CORNER, int(not problem), 1, problem)]
+
+
+Task = tuple[Callable[..., list[Row]], Any, Any]
+"""What is to be asked: a function, the library and the case or corner."""
+
+
+def tasks(libraries: Iterable[str], areas: Sequence[str], every: int) -> list[Task]:
+    """All that is to be asked, or every so-manieth of it."""
+    found: list[Task] = []
+    for name in libraries:
+        with its_rules(LIBRARIES[name]):
+            cases = [case for case in LIBRARIES[name].cases() if not areas or area(case.constructor) in areas]
+        found += [(rows_of_case, name, case) for case in cases[::every]]
+        if not areas or "corners" in areas:
+            found += [(rows_of_corner, name, corner) for corner in CORNERS]
+    return found
+
+
+def run(todo: Sequence[Task], jobs: int) -> list[Row]:
+    """All rows, by several processes."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        futures = [pool.submit(*task) for task in todo]
+        done = concurrent.futures.as_completed(futures)
+        for _ in tqdm(done, total=len(futures), file=sys.stderr, disable=None):
+            pass
+    return [row for future in futures for row in future.result()]
+
+
+def score(rows: Iterable[Row]) -> dict[str, str]:
+    """Passed / total, how many rows were not applicable, and the first failure."""
+    rows = list(rows)
+    passed, total = sum(row.passed for row in rows), sum(row.total for row in rows)
+    wrong = next((row for row in rows if row.passed < row.total), None)
+    return {
+        "passed / total": f"{passed} / {total}" if total else "",
+        "n/a": str(sum(row.total == 0 for row in rows) or ""),
+        "first failure": f"`{wrong.case}`: {_cell(wrong.problem)}" if wrong else "",
+    }
+
+
+def _cell(text: str) -> str:
+    """A text in a cell of a table."""
+    return text[:110].replace("|", "\\|").replace("`", "'")
+
+
+def table(rows: Iterable[Row], key: Callable[[Row], str], header: str, *, failures: str) -> str:
+    """A line for each value of `key`, with the scores of the libraries side by side."""
+    groups: dict[str, dict[str, list[Row]]] = collections.defaultdict(lambda: collections.defaultdict(list))
+    for row in rows:
+        groups[key(row)][row.library].append(row)
+    libraries = sorted({row.library for row in rows})
+    lines = []
+    for name, by_library in groups.items():
+        line = {header: name}
+        for library in libraries:
+            found = score(by_library[library])
+            line[library] = found["passed / total"] + (f" ({found['n/a']})" if found["n/a"] else "")
+            if library == failures:
+                line[f"first failure of {library}"] = found["first failure"]
+        lines.append(line)
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def page(rows: Sequence[Row], seconds: float) -> str:
+    """The scores by law and by method, in GitHub's table format."""
+    shown = next((name for name in ("optax", "gradtx") if any(row.library == name for row in rows)), "")
+    laws = [str(law) for law in LAWS]
+    by_law = sorted((r for r in rows if r.law != CORNER), key=lambda r: laws.index(r.law))
+    methods = sorted(by_law, key=lambda r: (r.area, r.method))
+    corners = [r for r in rows if r.law == CORNER]
+    parts = [
+        "passed / total, and in parentheses the cases to which a law does not apply",
+        table(rows, lambda row: "all", "", failures=""),
+        table(by_law, lambda row: row.law, "law", failures=shown),
+        table(corners, lambda row: row.method.replace("_", " "), "corner", failures=shown) if corners else "",
+        table(methods, lambda row: f"{row.area}: {row.method}", "method", failures=""),
+        f"{seconds / 60:.1f} minutes; " + ", ".join(f"{name} {x}" for name, x in versions().items()),
+    ]
+    wrong = [row for row in rows if row.library == "gradtx" and row.passed < row.total]
+    parts += [f"gradtx fails: {row.law}: {row.case}: {row.problem}" for row in wrong]
+    return "\n\n".join(part for part in parts if part)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
+    parser.add_argument("--area", nargs="+", default=[], help="folders of gradtx, and corners; all by default")
+    parser.add_argument("--every", type=int, default=1, help="only one case in so many")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=pathlib.Path, help="where to write every row")
+    args = parser.parse_args(arguments)
+    started = time.monotonic()
+    rows = run(tasks(args.library, args.area, args.every), args.jobs)
+    if args.json:
+        args.json.write_text(json.dumps({**versions(), "rows": [dataclasses.asdict(row) for row in rows]}, indent=1))
+    print(page(rows, time.monotonic() - started))
+    if any(row.library == "gradtx" and row.passed < row.total for row in rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

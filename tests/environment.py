@@ -1,0 +1,37 @@
+"""What must be said before JAX starts: 8 host devices, float64, quick compilation, and one cache of it for all workers.
+
+The tests and the contract wait for compilation, not for what is compiled; with these flags it takes a quarter of the
+time.
+"""
+
+import os
+import pathlib
+
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_parallel_codegen_split_count=1",
+        "--xla_cpu_use_fusion_emitters=false",
+    ]
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+
+CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
+MAPS = pathlib.Path("/proc/self/maps")
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def make_room() -> None:
+    """Drops compiled programs before they use up the memory maps that Linux gives a process, 65,530 by default."""
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 40_000:
+        jax.clear_caches()
