@@ -14,7 +14,6 @@ questions of one case; there passed / total counts the questions, in all others 
 from __future__ import annotations
 
 import argparse
-import collections
 import concurrent.futures
 import dataclasses
 import json
@@ -27,11 +26,11 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tabulate import tabulate
 from tqdm import tqdm
 
 import gradtx as gx
 from benchmarks.report import environment as versions
+from benchmarks.scores import CORNER, Row, tables
 from tests import environment  # before JAX starts
 from tests.cases import Case
 from tests.laws import LAWS
@@ -39,22 +38,7 @@ from tests.laws.corners import CORNERS
 from tests.laws.subject import Subject, judge
 from tests.libraries import LIBRARIES, its_rules
 
-CORNER = "corner"
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One case before one law."""
-
-    library: str
-    area: str
-    method: str
-    case: str
-    law: str
-    passed: int
-    total: int
-    problem: str
-    """The first failure, or, where there is no question, why."""
+MARK = "<!-- scores -->"
 
 
 def area(method: str) -> str:
@@ -110,61 +94,6 @@ def run(todo: Sequence[Task], jobs: int) -> list[Row]:
     return [row for future in futures for row in future.result()]
 
 
-def score(rows: Iterable[Row]) -> dict[str, str]:
-    """Passed / total, how many rows were not applicable, and the first failure."""
-    rows = list(rows)
-    passed, total = sum(row.passed for row in rows), sum(row.total for row in rows)
-    wrong = next((row for row in rows if row.passed < row.total), None)
-    return {
-        "passed / total": f"{passed} / {total}" if total else "",
-        "n/a": str(sum(row.total == 0 for row in rows) or ""),
-        "first failure": f"`{wrong.case}`: {_cell(wrong.problem)}" if wrong else "",
-    }
-
-
-def _cell(text: str) -> str:
-    """A text in a cell of a table."""
-    return text[:110].replace("|", "\\|").replace("`", "'")
-
-
-def table(rows: Iterable[Row], key: Callable[[Row], str], header: str, *, failures: str) -> str:
-    """A line for each value of `key`, with the scores of the libraries side by side."""
-    groups: dict[str, dict[str, list[Row]]] = collections.defaultdict(lambda: collections.defaultdict(list))
-    for row in rows:
-        groups[key(row)][row.library].append(row)
-    libraries = sorted({row.library for row in rows})
-    lines = []
-    for name, by_library in groups.items():
-        line = {header: name}
-        for library in libraries:
-            found = score(by_library[library])
-            line[library] = found["passed / total"] + (f" ({found['n/a']})" if found["n/a"] else "")
-            if library == failures:
-                line[f"first failure of {library}"] = found["first failure"]
-        lines.append(line)
-    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
-
-
-def page(rows: Sequence[Row], seconds: float) -> str:
-    """The scores by law and by method, in GitHub's table format."""
-    shown = next((name for name in ("optax", "gradtx") if any(row.library == name for row in rows)), "")
-    laws = [str(law) for law in LAWS]
-    by_law = sorted((r for r in rows if r.law != CORNER), key=lambda r: laws.index(r.law))
-    methods = sorted(by_law, key=lambda r: (r.area, r.method))
-    corners = [r for r in rows if r.law == CORNER]
-    parts = [
-        "passed / total, and in parentheses the cases to which a law does not apply",
-        table(rows, lambda row: "all", "", failures=""),
-        table(by_law, lambda row: row.law, "law", failures=shown),
-        table(corners, lambda row: row.method.replace("_", " "), "corner", failures=shown) if corners else "",
-        table(methods, lambda row: f"{row.area}: {row.method}", "method", failures=""),
-        f"{seconds / 60:.1f} minutes; " + ", ".join(f"{name} {x}" for name, x in versions().items()),
-    ]
-    wrong = [row for row in rows if row.library == "gradtx" and row.passed < row.total]
-    parts += [f"gradtx fails: {row.law}: {row.case}: {row.problem}" for row in wrong]
-    return "\n\n".join(part for part in parts if part)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
@@ -172,12 +101,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=1, help="only one case in so many")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=pathlib.Path, help="where to write every row")
+    parser.add_argument("--page", type=pathlib.Path, help="a page whose part after its `scores` mark is written anew")
     args = parser.parse_args(arguments)
     started = time.monotonic()
     rows = run(tasks(args.library, args.area, args.every), args.jobs)
+    took = f"{(time.monotonic() - started) / 60:.0f} minutes, {args.jobs} processes"
     if args.json:
         args.json.write_text(json.dumps({**versions(), "rows": [dataclasses.asdict(row) for row in rows]}, indent=1))
-    print(page(rows, time.monotonic() - started))
+    scores = tables(rows, LAWS) + f"\n\n{took}; " + ", ".join(f"{name} {x}" for name, x in versions().items())
+    print(scores)
+    if args.page:
+        begin = args.page.read_text().partition(MARK)[0]
+        args.page.write_text(f"{begin}{MARK}\n\n{scores}\n")
     if any(row.library == "gradtx" and row.passed < row.total for row in rows):
         sys.exit(1)
 

@@ -142,6 +142,7 @@ def _model(memory: ScaleByLBFGSState, first: Array) -> _Model:
     return _Model(theta, jnp.concatenate([y, theta * s]), jnp.linalg.inv(inverse), inverse)
 
 
+@jax.jit  # eager, it would be a hundred small programs
 def _step(memory: ScaleByLBFGSState, params: Any, grad: Any, limits: Box) -> Any:
     """From the parameters to the minimum of the model in the box."""
     x, unravel = tree.raveled(params)

@@ -32,9 +32,10 @@ def derivatives_are_finite_and_right(subject):
         value_and_grad = jax.jit(jax.value_and_grad(lambda point: loss(tx, *point)))
 
     one_zero = {**grads, "deep": [jnp.asarray([0.0, 1.0, -1.0, 0.0, 2.0, 0.5, -0.5, 1.0])]}
-    for g in (one_zero, jax.tree.map(jnp.zeros_like, grads), grads):
+    kinds = {"with a zero": one_zero, "of zeros": jax.tree.map(jnp.zeros_like, grads), "of plain numbers": grads}
+    for kind, g in kinds.items():
         value, found = value_and_grad((*point[:-1], g))
-        assert finite((value, found)), g
+        assert finite((value, found)), f"derivatives at gradients {kind} are not finite"
 
     case = subject.case
     if "derivatives" in case.unless or "clip" in case.expression or "bfloat16" in case.expression:

@@ -27,8 +27,9 @@ def the_state_is_stable(subject):
     """After `update` the state has the structure, shapes, dtypes and weak types that `init` gave; scan carries it."""
     for dtypes in itertools.product(DTYPES, DTYPES):
         _, state, _, after = step(subject, *dtypes)
-        assert jax.tree.structure(after) == jax.tree.structure(state), dtypes
-        assert avals(after) == avals(state), dtypes
+        of = "parameters of {} and gradients of {}".format(*dtypes)
+        assert jax.tree.structure(after) == jax.tree.structure(state), f"another structure: {of}"
+        assert avals(after) == avals(state), f"other shapes or dtypes: {of}"
     params, grads = (stack([draw(i, dtype)] * n) for i, (dtype, n) in enumerate((("float32", 1), ("bfloat16", 3))))
     params = jax.tree.map(lambda p: p[0], params)
     jax.eval_shape(lambda params, grads: trajectory(subject.tx, params, grads), params, grads)
@@ -40,7 +41,7 @@ def updates_look_like_gradients(subject):
     for p_dtype, g_dtype in itertools.product(("bfloat16", "float32"), DTYPES):
         grads, _, updates, _ = step(subject, p_dtype, g_dtype)
         assert jax.tree.structure(updates) == jax.tree.structure(grads)
-        assert avals(updates) == avals(grads), (p_dtype, g_dtype)
+        assert avals(updates) == avals(grads), f"parameters of {p_dtype} and gradients of {g_dtype}"
 
 
 @law(4, "wide accumulators", compiles=False)
@@ -50,7 +51,8 @@ def accumulators_are_wide(subject):
         return
     for dtype in ("float16", "bfloat16"):
         for x in jax.tree.leaves(jax.eval_shape(subject.tx.init, jax.eval_shape(lambda dtype=dtype: draw(0, dtype)))):
-            assert not jnp.issubdtype(x.dtype, jnp.inexact) or jnp.promote_types(x.dtype, "float32") == x.dtype, x
+            wide = not jnp.issubdtype(x.dtype, jnp.inexact) or jnp.promote_types(x.dtype, "float32") == x.dtype
+            assert wide, f"{x.dtype} in the state"
 
 
 @law(4, "float32 inside", unless="rounding")

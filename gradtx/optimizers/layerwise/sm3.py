@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -62,7 +63,27 @@ class scale_by_sm3(Layerwise, state=ScaleBySM3State):
         if g.ndim < 2:
             return nu, ([a], nu)
         others = [tuple(j for j in range(g.ndim) if j != i) for i in range(g.ndim)]
-        return nu, ([jnp.max(a, axis=axis, initial=0) for axis in others], nu)
+        return nu, ([_largest(a, axes) for axes in others], nu)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _largest(x: Array, axes: tuple[int, ...]) -> Array:
+    """The largest of some non-negative entries over `axes`; 0 of none.
+
+    Its derivative is that of the first of them. JAX's own divides by how many entries equal the largest, which are none
+    where a compiler computes the entries anew and rounds them otherwise.
+    """
+    return jnp.max(x, axis=axes, initial=0)
+
+
+@_largest.defjvp
+def _largest_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    value = _largest(x, axes)
+    if x.size == 0:
+        return value, jnp.zeros_like(value)
+    x, dx = (jnp.moveaxis(a, axes, range(len(axes))).reshape(-1, *value.shape) for a in (x, dx))
+    return value, jnp.take_along_axis(dx, jnp.argmax(x, axis=0, keepdims=True), axis=0)[0]
 
 
 def sm3(learning_rate: HyperArg, momentum: HyperArg = 0.9) -> chain:
