@@ -17,6 +17,12 @@ def avals(tree):
 
 def step(subject, p_dtype, g_dtype):
     """Shapes of the gradients, the fresh state, the updates and the next state."""
+    if (p_dtype, g_dtype) not in subject.shapes:
+        subject.shapes[p_dtype, g_dtype] = _step(subject, p_dtype, g_dtype)
+    return subject.shapes[p_dtype, g_dtype]
+
+
+def _step(subject, p_dtype, g_dtype):
     params, grads = (jax.eval_shape(lambda dtype=dtype: draw(0, dtype)) for dtype in (p_dtype, g_dtype))
     state = jax.eval_shape(subject.tx.init, params)
     return grads, state, *jax.eval_shape(lambda *args: update(subject.tx, *args), grads, state, params)
