@@ -298,6 +298,7 @@ TRANSFORMATIONS = [
         optax="scale_by_factored_rms(False, 0.5, decay_rate_fn=pow64)",
         why="optax takes the power in float32",
     ),
+    Case("scale_by_factored_rms(step_offset=2)", optax=None, why="optax's is NaN until the offset is passed"),
     Case("scale_by_factored_rms(dims='last', floor=1e-3, epsilon=0.0)", optax=None, why="PyTorch's form"),
     Case(
         "adafactor(0.1, min_dim_size_to_factor=2, momentum=0.9, dtype_momentum=None, "
