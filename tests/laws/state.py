@@ -15,20 +15,34 @@ def avals(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), tree)
 
 
-def step(subject, p_dtype, g_dtype):
-    """Shapes of the gradients, the fresh state, the updates and the next state."""
-    params, grads = (jax.eval_shape(lambda dtype=dtype: draw(0, dtype)) for dtype in (p_dtype, g_dtype))
-    state = jax.eval_shape(subject.tx.init, params)
-    return grads, state, *jax.eval_shape(lambda *args: update(subject.tx, *args), grads, state, params)
+def step(tx, params, grads):
+    """Shapes of the fresh state, the updates and the next state, from those of the parameters and the gradients."""
+    state = jax.eval_shape(tx.init, params)
+    return state, *jax.eval_shape(lambda *args: update(tx, *args), grads, state, params)
+
+
+def alike(actual, expected, about):
+    """Asserts that two abstract trees have the same structure, shapes, dtypes and weak types."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected), about
+    assert avals(actual) == avals(expected), about
+
+
+def wide(tx, params):
+    """Asserts that a fresh state is float32 or wider."""
+    for x in jax.tree.leaves(jax.eval_shape(tx.init, params)):
+        assert not jnp.issubdtype(x.dtype, jnp.inexact) or jnp.promote_types(x.dtype, "float32") == x.dtype, x
+
+
+def shapes(dtype):
+    return jax.eval_shape(lambda: draw(0, dtype))
 
 
 @law(3, "stable state", compiles=False)
 def the_state_is_stable(subject):
     """After `update` the state has the structure, shapes, dtypes and weak types that `init` gave; scan carries it."""
     for dtypes in itertools.product(DTYPES, DTYPES):
-        _, state, _, after = step(subject, *dtypes)
-        assert jax.tree.structure(after) == jax.tree.structure(state), dtypes
-        assert avals(after) == avals(state), dtypes
+        state, _, after = step(subject.tx, *map(shapes, dtypes))
+        alike(after, state, dtypes)
     params, grads = (stack([draw(i, dtype)] * n) for i, (dtype, n) in enumerate((("float32", 1), ("bfloat16", 3))))
     params = jax.tree.map(lambda p: p[0], params)
     jax.eval_shape(lambda params, grads: trajectory(subject.tx, params, grads), params, grads)
@@ -38,9 +52,8 @@ def the_state_is_stable(subject):
 def updates_look_like_gradients(subject):
     """Updates have the structure, shapes and dtypes of the gradients, whatever those of the parameters."""
     for p_dtype, g_dtype in itertools.product(("bfloat16", "float32"), DTYPES):
-        grads, _, updates, _ = step(subject, p_dtype, g_dtype)
-        assert jax.tree.structure(updates) == jax.tree.structure(grads)
-        assert avals(updates) == avals(grads), (p_dtype, g_dtype)
+        grads = shapes(g_dtype)
+        alike(step(subject.tx, shapes(p_dtype), grads)[1], grads, (p_dtype, g_dtype))
 
 
 @law(4, "wide accumulators", compiles=False)
@@ -49,8 +62,7 @@ def accumulators_are_wide(subject):
     if "dtype" in subject.case.expression:
         return
     for dtype in ("float16", "bfloat16"):
-        for x in jax.tree.leaves(jax.eval_shape(subject.tx.init, jax.eval_shape(lambda dtype=dtype: draw(0, dtype)))):
-            assert not jnp.issubdtype(x.dtype, jnp.inexact) or jnp.promote_types(x.dtype, "float32") == x.dtype, x
+        wide(subject.tx, shapes(dtype))
 
 
 @law(4, "float32 inside", unless="rounding")
