@@ -4,6 +4,8 @@ A chain is drawn as an expression, with its numbers and schedules, and a failure
 is the chain again. The quick run draws a few examples, always the same; `-m heavy` ten times as many.
 """
 
+import dataclasses
+
 import jax
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +16,7 @@ from tests.laws.state import alike, step, wide
 from tests.laws.transforms import one_by_one
 from tests.laws.value import rebuilds
 from tests.libraries import GRADTX
-from tests.strategies import Leaf, chains, grads_of, params_of, trees
+from tests.strategies import SHAPES, Leaf, chains, grads_of, params_of, trees
 
 SIZES = [pytest.param(1, id="quick"), pytest.param(10, id="heavy", marks=pytest.mark.heavy)]
 
@@ -62,6 +64,11 @@ def test_fresh_states(expression, tree):
     as_its_shapes_say(tx, params)
 
 
+def some(trees):
+    """Those with a leaf."""
+    return trees.filter(jax.tree.leaves)
+
+
 def stays_finite(case):
     """Whether finite gradients give finite numbers, whatever link of the same sort comes before.
 
@@ -71,19 +78,18 @@ def stays_finite(case):
     return "finite" not in case.unless and case.constructor not in ("reduce_on_plateau",)
 
 
-@fuzz(30, expression=chains(stays_finite, largest=1.0), tree=trees(depth=1))
+@fuzz(30, expression=chains(stays_finite, largest=1.0, most=3, depth=1), tree=some(trees(1, SHAPES[:3])))
 def test_finite_in_finite_out(expression, tree):
-    """Law 5, operation by operation: so nothing is compiled but for new shapes."""
+    """Law 5, operation by operation, so that nothing but a new shape compiles: for the gradients drawn, and two more."""
     tx = GRADTX.make(expression)
-    with jax.disable_jit():
-        seen = one_by_one(tx, params_of(tree), grads_of(tree))
-    assert finite(seen), seen
+    for kind in (None, "max", "late"):
+        alike = jax.tree.map(lambda leaf: dataclasses.replace(leaf, kind=kind or leaf.kind), tree)  # noqa: B023
+        with jax.disable_jit():
+            seen = one_by_one(tx, params_of(alike), grads_of(alike))
+        assert finite(seen), (kind, seen)
 
 
-PLAIN = trees(["plain"], ["float64"], depth=1).filter(jax.tree.leaves)
-
-
-@fuzz(3, expression=chains(most=3, depth=1), tree=PLAIN)
+@fuzz(3, expression=chains(most=3, depth=1), tree=some(trees(1, dtypes=["float64"], kinds=["plain"])))
 def test_jit_and_vmap(expression, tree):
     """Law 8: a compiled loop gives what single steps give, and a batch of two what the two give by themselves."""
     tx, params, grads = GRADTX.make(expression), params_of(tree), grads_of(tree)

@@ -62,7 +62,7 @@ class riemannian(Layerwise, needs=("params",), real=True):
         # Everything in units of the scale, or of the update if it is larger: only the direction of the sum counts.
         unit = lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(g)), self.scale))
         x, u = p / unit, g / unit
-        new = self._on_sphere(x, u) if self.manifold == "sphere" else self._on_stiefel(x, u, p / self.scale)
+        new = self._on_sphere(x, u) if self.manifold == "sphere" else self._on_stiefel(x, u, self._orthonormal(p))
         return self.scale * new - p, slots
 
     def _on_sphere(self, x: Array, u: Array) -> Array:
@@ -72,8 +72,13 @@ class riemannian(Layerwise, needs=("params",), real=True):
         count = x.size if axis is None else x.shape[axis]
         return _normalized(along, axis, count**-0.5)
 
+    def _orthonormal(self, p: Array) -> Array:
+        """`p` by its scale; what is far from the manifold by its largest entry, which is 1 at most on it."""
+        size = lax.stop_gradient(jnp.max(jnp.abs(p)))
+        return p / jnp.where(size > 2 * self.scale, size, self.scale)
+
     def _on_stiefel(self, x: Array, u: Array, q: Array) -> Array:
-        """`q` is x with orthonormal columns."""
+        """`q` is x with columns of length 1."""
         shape = x.shape
         x, u, q = (y.reshape(-1, 1) if y.ndim < 2 else y for y in (x, u, q))
         wide = x.shape[-2] < x.shape[-1]
