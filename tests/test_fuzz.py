@@ -8,7 +8,7 @@ import dataclasses
 
 import jax
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.cases import at, close, finite, stack, trajectory
 from tests.laws.donation import as_its_shapes_say, shares_nothing
@@ -33,6 +33,7 @@ def fuzz(examples, **drawn):
                     deadline=None,
                     derandomize=True,
                     database=None,
+                    phases=[Phase.generate, Phase.shrink],
                     suppress_health_check=[HealthCheck.too_slow],  # while the cases are read for the first time
                 )(law)
             )()
@@ -69,23 +70,30 @@ def some(trees):
     return trees.filter(jax.tree.leaves)
 
 
-def stays_finite(case):
-    """Whether finite gradients give finite numbers, whatever link of the same sort comes before.
+OVERFLOW = {
+    "reduce_on_plateau": "in a wrapper that leaves its first step out, the best value stays infinite",
+    "scale_by_stddev": "with decay 0 the variance is zero, and the update g / eps",
+    "rmsprop": "as above, where it is centered",
+}
+"""Constructors that may honestly leave the range of a dtype, in other settings than those of the registry."""
 
-    Left out is what the registry excepts, plain sums and linear links of a gain above 1, and what it excepts around
-    another link or in another setting only.
+
+def stays_finite(case):
+    """Whether finite gradients give finite updates and states; the registry excepts sums and gains above 1, with why.
+
+    The numbers drawn are 1 at most, since 2 times the largest number is infinite.
     """
-    return "finite" not in case.unless and case.constructor not in ("reduce_on_plateau",)
+    return "finite" not in case.unless and case.constructor not in OVERFLOW
 
 
 @fuzz(30, expression=chains(stays_finite, largest=1.0, most=3, depth=1), tree=some(trees(1, SHAPES[:3])))
 def test_finite_in_finite_out(expression, tree):
-    """Law 5, operation by operation, so that nothing but a new shape compiles: for the gradients drawn, and two more."""
+    """Law 5, operation by operation, so that only new shapes compile: for the gradients drawn, and two more."""
     tx = GRADTX.make(expression)
     for kind in (None, "max", "late"):
-        alike = jax.tree.map(lambda leaf: dataclasses.replace(leaf, kind=kind or leaf.kind), tree)  # noqa: B023
+        same = jax.tree.map(lambda leaf, kind=kind: dataclasses.replace(leaf, kind=kind or leaf.kind), tree)
         with jax.disable_jit():
-            seen = one_by_one(tx, params_of(alike), grads_of(alike))
+            seen = one_by_one(tx, params_of(same), grads_of(same))
         assert finite(seen), (kind, seen)
 
 

@@ -82,9 +82,10 @@ class average_base_steps(Elementwise, state=ScheduleFreeState, needs=("params",)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         c, b1 = shared
-        apart = (slots[0] - p) / b1  # z - x
-        # y_(t+1) - y_t by the steps of x and z, so that a small step is not lost in the parameters' rounding.
-        return self.b1 * c * (apart + g) + (1 - self.b1) * g - (self.b1 - b1) * apart, (slots[0] + g,)
+        # y_(t+1) - y_t by the steps of x and z, so that a small step is not lost in the parameters' rounding. Here
+        # z - y is b1 (z - x); the factors come first, so that no sum of large numbers overflows on the way.
+        of_distance, of_step = (self.b1 * c - (self.b1 - b1)) / b1, self.b1 * c + (1 - self.b1)
+        return of_distance * (slots[0] - p) + of_step * g, (slots[0] + g,)
 
 
 def _average(y: Array, z: Array, b1: Array) -> Array:
