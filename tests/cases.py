@@ -298,6 +298,11 @@ TRANSFORMATIONS = [
         optax="scale_by_factored_rms(False, 0.5, decay_rate_fn=pow64)",
         why="optax takes the power in float32",
     ),
+    Case(
+        "scale_by_factored_rms(min_dim_size_to_factor=2, step_offset=2)",
+        optax=None,
+        why="optax's is NaN until the offset is passed",
+    ),
     Case("scale_by_factored_rms(dims='last', floor=1e-3, epsilon=0.0)", optax=None, why="PyTorch's form"),
     Case(
         "adafactor(0.1, min_dim_size_to_factor=2, momentum=0.9, dtype_momentum=None, "
@@ -494,7 +499,6 @@ TRANSFORMATIONS += [
         "average_base_steps(0.1)",
         optax="schedule_free(identity(), 0.1)",
         why="a part of schedule_free",
-        unless=_LINEAR,
     ),
     Case("schedule_free_sgd(0.1, b1=0.8, weight_decay=0.1)"),
     Case("schedule_free_sgd(0.1, 5, 0.8)", optax=None, why="optax weighs a step by the next one's rate"),
@@ -697,6 +701,7 @@ TRANSFORMATIONS += [
     ),
     Case("riemannian()", optax=None, why=_NO_OPTAX, unless=_REAL),
     Case("riemannian(scale=2.0, axis=-1)", optax=None, why=_NO_OPTAX, unless=_REAL),
+    Case("riemannian(scale=0.1)", optax=None, why=_NO_OPTAX, unless=_REAL),
     Case("riemannian('stiefel')", optax=None, why=_NO_OPTAX, unless=_REAL),
     Case("riemannian('stiefel', scale=2.0, retraction='qr')", optax=None, why=_NO_OPTAX, unless=_REAL),
 ]

@@ -326,3 +326,10 @@ def test_extra_arguments():
         tight.update(START, tight.init(START), START, epoch=3)
     loose = gx.with_extra_args_support(tight)
     close(loose.update(START, loose.init(START), START, epoch=3)[0], tight.update(START, tight.init(START), START)[0])
+
+
+def test_mechanize_decays_by_the_largest_gradient():
+    """Its decay is a multiple of the gradient's norm, which at the first step meets a distance of zero."""
+    p, g = jnp.ones(2, "float32"), jnp.full(2, jnp.finfo("float32").max, "float32")
+    tx = gx.mechanize(gx.clip(1.0), weight_decay=1.0, s_init=1.0)
+    assert finite(tx.update(g, tx.init(p), p))

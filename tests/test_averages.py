@@ -257,6 +257,12 @@ def test_schedule_free_with_a_warm_up():
         np.testing.assert_allclose(average, x, rtol=1e-11)
 
 
+@pytest.mark.parametrize("make", [gx.schedule_free_sgd, gx.schedule_free_adamw])
+def test_a_schedule_with_a_warm_up_of_its_own_is_refused(make):
+    with pytest.raises(TypeError, match=f"{make.__name__}: learning_rate with warmup_steps must be a number"):
+        make(gx.linear_schedule(0.1, 0.0, 10), 5)
+
+
 def test_schedule_free_adamw_against_the_formula():
     rates = [0.1 * min(t / 3, 1) for t in range(12)]
     b2, eps, decay, nu = 0.9, 1e-6, 0.2, [np.zeros(3)]

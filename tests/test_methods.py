@@ -116,3 +116,13 @@ def test_many_methods_find_the_minimum():
             lambda start, body=body, tx=tx: jax.lax.scan(body, (start, tx.init(start)), length=400)
         )(start)
         assert jnp.abs(params).max() < 0.1, tx
+
+
+def test_factored_rms_averages_nothing_until_its_offset_is_passed():
+    """optax's takes the power of zero and of negative numbers there, and its updates are NaN."""
+    tx = gx.scale_by_factored_rms(step_offset=3)
+    with jax.disable_jit():
+        updates = trajectory(tx, ZEROS, GRADS)[0]
+        close(updates[:4], np.sign(GRADS[:4]), rtol=1e-12)
+        late = trajectory(gx.scale_by_factored_rms(), ZEROS, GRADS[3:])[0]
+        close(updates[3:], late, rtol=1e-12)

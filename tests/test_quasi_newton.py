@@ -8,7 +8,7 @@ import pytest
 
 import gradtx as gx
 from gradtx.curvature.hager_zhang import HAGER_ZHANG
-from tests.cases import close
+from tests.cases import close, finite
 
 
 def rosenbrock(x):
@@ -269,3 +269,10 @@ def test_bad_calls():
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             call()
+
+
+def test_a_float64_gradient_beyond_the_range_of_the_state():
+    """The state of float32 parameters is float32: there it is the largest number, not infinity."""
+    p, g = jnp.ones(2, "float32"), jnp.full(2, 1e300, "float64")
+    tx = gx.scale_by_lbfgs(scale_init_precond=False)
+    assert finite(tx.update(g, tx.init(p), p))

@@ -208,6 +208,14 @@ def test_equal_norms_are_no_reason_to_skip():
     assert all(u[0] != 0 for u in updates)
 
 
+def test_deviations_in_float64_do_not_widen_the_averages():
+    """A schedule's numbers are float64 where JAX has it, and the state of float32 parameters is not."""
+    tx, p = gx.skip_spikes(gx.sgd(1.0), gx.linear_schedule(6.0, 3.0, 10)), jnp.zeros(2, "float32")
+    state = tx.init(p)
+    after = jax.eval_shape(tx.update, p, state)[1]
+    assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(state)]
+
+
 # --- dynamic_loss_scale
 
 

@@ -59,11 +59,10 @@ class riemannian(Layerwise, needs=("params",), real=True):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:
             return g, slots
-        x = p / self.scale
-        # Everything in units of the update, if it is large: only the direction of the sum counts.
-        size = lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(g)) / self.scale, 1))
-        x, u = x / size, g / self.scale / size
-        new = self._on_sphere(x, u) if self.manifold == "sphere" else self._on_stiefel(x, u, size)
+        # Everything in units of the scale, or of the update if it is larger: only the direction of the sum counts.
+        unit = lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(g)), self.scale))
+        x, u = p / unit, g / unit
+        new = self._on_sphere(x, u) if self.manifold == "sphere" else self._on_stiefel(x, u, self._orthonormal(p))
         return self.scale * new - p, slots
 
     def _on_sphere(self, x: Array, u: Array) -> Array:
@@ -73,12 +72,17 @@ class riemannian(Layerwise, needs=("params",), real=True):
         count = x.size if axis is None else x.shape[axis]
         return _normalized(along, axis, count**-0.5)
 
-    def _on_stiefel(self, x: Array, u: Array, size: Array) -> Array:
+    def _orthonormal(self, p: Array) -> Array:
+        """`p` by its scale; what is far from the manifold by its largest entry, which is 1 at most on it."""
+        size = lax.stop_gradient(jnp.max(jnp.abs(p)))
+        return p / jnp.where(size > 2 * self.scale, size, self.scale)
+
+    def _on_stiefel(self, x: Array, u: Array, q: Array) -> Array:
+        """`q` is x with columns of length 1."""
         shape = x.shape
-        x, u = (y.reshape(-1, 1) if y.ndim < 2 else y for y in (x, u))
+        x, u, q = (y.reshape(-1, 1) if y.ndim < 2 else y for y in (x, u, q))
         wide = x.shape[-2] < x.shape[-1]
-        x, u = (jnp.matrix_transpose(y) if wide else y for y in (x, u))
-        q = x * size  # orthonormal columns
+        x, u, q = (jnp.matrix_transpose(y) if wide else y for y in (x, u, q))
         cross = jnp.matrix_transpose(q) @ u
         along = x + (u - q @ (cross + jnp.matrix_transpose(cross)) / 2)
         new = projection_stiefel(along) if self.retraction == "polar" else _orthogonal_factor(along)

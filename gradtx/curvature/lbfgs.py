@@ -97,7 +97,7 @@ class scale_by_lbfgs(GradientTransformation):
 
 @jax.jit
 def _as(x: Array, like: Array) -> Array:
-    return leaf.widen(x).astype(like.dtype)
+    return leaf.narrow(leaf.widen(x), like.dtype)
 
 
 @jax.jit

@@ -80,7 +80,8 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
         r, m, v, s, total = once
         betas = jnp.asarray(1 - 0.1 ** np.arange(1, self.num_betas + 1), s.dtype)
         back = jax.tree.map(lambda start, p: (start - leaf.widen(p)) / (total + self.eps), slots[0], params)
-        decay = self.weight_decay * total * leaf.saturated(tree.norm(grad)) / (tree.norm(params) + self.eps)
+        size = leaf.saturated(self.weight_decay * total * leaf.saturated(tree.norm(grad)))
+        decay = leaf.saturated(size / (tree.norm(params) + self.eps))
         toward, decayed = (leaf.bounded(tree.vdot(x, back).astype(s.dtype)) for x in (grad, params))
         h = leaf.bounded(toward + leaf.bounded(decay * decayed))
         r = betas * r + jnp.clip(h, -m, m) * s

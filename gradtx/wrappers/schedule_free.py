@@ -20,7 +20,7 @@ from jax import Array
 
 from gradtx import leaf, tree
 from gradtx.core.chain import chain
-from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.hyper import Hyper, HyperArg, Limits, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.report import only
 from gradtx.core.state import Like, Once
@@ -82,9 +82,10 @@ class average_base_steps(Elementwise, state=ScheduleFreeState, needs=("params",)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         c, b1 = shared
-        apart = (slots[0] - p) / b1  # z - x
-        # y_(t+1) - y_t by the steps of x and z, so that a small step is not lost in the parameters' rounding.
-        return self.b1 * c * (apart + g) + (1 - self.b1) * g - (self.b1 - b1) * apart, (slots[0] + g,)
+        # y_(t+1) - y_t by the steps of x and z, so that a small step is not lost in the parameters' rounding. Here
+        # z - y is b1 (z - x); the factors come first, so that no sum of large numbers overflows on the way.
+        of_distance, of_step = (self.b1 * c - (self.b1 - b1)) / b1, self.b1 * c + (1 - self.b1)
+        return of_distance * (slots[0] - p) + of_step * g, (slots[0] + g,)
 
 
 def _average(y: Array, z: Array, b1: Array) -> Array:
@@ -136,10 +137,11 @@ def schedule_free_eval_params(state: Any, params: Any) -> Any:
     )
 
 
-def _warmed_up(learning_rate: HyperArg, warmup_steps: int | None) -> HyperArg:
+def _warmed_up(who: str, learning_rate: HyperArg, warmup_steps: int | None) -> HyperArg:
     if not warmup_steps:
         return learning_rate
-    return warmup_constant_schedule(0.0, learning_rate, warmup_steps)  # pyright: ignore[reportArgumentType]
+    peak = Limits(ge=0).check(who, "learning_rate with warmup_steps", learning_rate, schedules=False)
+    return warmup_constant_schedule(0.0, peak, warmup_steps)
 
 
 def schedule_free_sgd(
@@ -157,7 +159,7 @@ def schedule_free_sgd(
     >>> print(type(gx.schedule_free_sgd(0.1, warmup_steps=100)).__name__)
     chain
     """
-    rate = _warmed_up(learning_rate, warmup_steps)
+    rate = _warmed_up("schedule_free_sgd", learning_rate, warmup_steps)
     base = chain(add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate))
     return schedule_free(base, rate, b1, weight_lr_power, state_dtype)
 
@@ -179,7 +181,7 @@ def schedule_free_adamw(
     >>> print(type(gx.schedule_free_adamw(2.5e-3)).__name__)
     chain
     """
-    rate = _warmed_up(learning_rate, warmup_steps)
+    rate = _warmed_up("schedule_free_adamw", learning_rate, warmup_steps)
     decay = scale_by_rms.check_field("decay", b2, who="schedule_free_adamw", name="b2")
     base = chain(
         scale_by_rms(decay, eps, eps_in_sqrt=False, bias_correction=True),

@@ -76,7 +76,7 @@ class skip_spikes(Wrapper, state=SkipSpikesState):
         dtype = state.norm_mean.dtype
         norm = tree.norm(updates).astype(dtype)
         spread = jnp.maximum(leaf.root(state.norm_variance), state.norm_mean * _LEAST_DEVIATION)
-        limit = leaf.saturated(state.norm_mean + now.deviations * spread)
+        limit = leaf.saturated((state.norm_mean + now.deviations * spread).astype(dtype))
         early = (state.count < self.warmup) | (state.norm_mean == 0)  # zeros alone say nothing
         taken = jnp.isfinite(norm) & (early | (norm <= limit))
 

@@ -15,27 +15,43 @@ def avals(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), tree)
 
 
-def step(subject, p_dtype, g_dtype):
-    """Shapes of the gradients, the fresh state, the updates and the next state."""
-    if (p_dtype, g_dtype) not in subject.shapes:
-        subject.shapes[p_dtype, g_dtype] = _step(subject, p_dtype, g_dtype)
-    return subject.shapes[p_dtype, g_dtype]
+def step(tx, params, grads):
+    """Shapes of the fresh state, the updates and the next state, from those of the parameters and the gradients."""
+    state = jax.eval_shape(tx.init, params)
+    return state, *jax.eval_shape(lambda *args: update(tx, *args), grads, state, params)
 
 
-def _step(subject, p_dtype, g_dtype):
-    params, grads = (jax.eval_shape(lambda dtype=dtype: draw(0, dtype)) for dtype in (p_dtype, g_dtype))
-    state = jax.eval_shape(subject.tx.init, params)
-    return grads, state, *jax.eval_shape(lambda *args: update(subject.tx, *args), grads, state, params)
+def alike(actual, expected, about):
+    """Asserts that two abstract trees have the same structure, shapes, dtypes and weak types."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected), f"another structure: {about}"
+    assert avals(actual) == avals(expected), f"other shapes or dtypes: {about}"
+
+
+def wide(tx, params):
+    """Asserts that a fresh state is float32 or wider."""
+    for x in jax.tree.leaves(jax.eval_shape(tx.init, params)):
+        narrow = jnp.issubdtype(x.dtype, jnp.inexact) and jnp.promote_types(x.dtype, "float32") != x.dtype
+        assert not narrow, f"{x.dtype} in the state"
+
+
+def shapes(dtype):
+    return jax.eval_shape(lambda: draw(0, dtype))
+
+
+def of_dtypes(subject, p_dtype, g_dtype):
+    """`step` on the trees of the laws, which two laws look at, and in words what it is of."""
+    dtypes = p_dtype, g_dtype
+    if dtypes not in subject.shapes:
+        subject.shapes[dtypes] = step(subject.tx, *map(shapes, dtypes))
+    return *subject.shapes[dtypes], "parameters of {} and gradients of {}".format(*dtypes)
 
 
 @law(3, "stable state", compiles=False)
 def the_state_is_stable(subject):
     """After `update` the state has the structure, shapes, dtypes and weak types that `init` gave; scan carries it."""
     for dtypes in itertools.product(DTYPES, DTYPES):
-        _, state, _, after = step(subject, *dtypes)
-        of = "parameters of {} and gradients of {}".format(*dtypes)
-        assert jax.tree.structure(after) == jax.tree.structure(state), f"another structure: {of}"
-        assert avals(after) == avals(state), f"other shapes or dtypes: {of}"
+        state, _, after, about = of_dtypes(subject, *dtypes)
+        alike(after, state, about)
     params, grads = (stack([draw(i, dtype)] * n) for i, (dtype, n) in enumerate((("float32", 1), ("bfloat16", 3))))
     params = jax.tree.map(lambda p: p[0], params)
     jax.eval_shape(lambda params, grads: trajectory(subject.tx, params, grads), params, grads)
@@ -45,9 +61,8 @@ def the_state_is_stable(subject):
 def updates_look_like_gradients(subject):
     """Updates have the structure, shapes and dtypes of the gradients, whatever those of the parameters."""
     for p_dtype, g_dtype in itertools.product(("bfloat16", "float32"), DTYPES):
-        grads, _, updates, _ = step(subject, p_dtype, g_dtype)
-        assert jax.tree.structure(updates) == jax.tree.structure(grads)
-        assert avals(updates) == avals(grads), f"parameters of {p_dtype} and gradients of {g_dtype}"
+        _, updates, _, about = of_dtypes(subject, p_dtype, g_dtype)
+        alike(updates, shapes(g_dtype), about)
 
 
 @law(4, "wide accumulators", compiles=False)
@@ -56,9 +71,7 @@ def accumulators_are_wide(subject):
     if "dtype" in subject.case.expression:
         return
     for dtype in ("float16", "bfloat16"):
-        for x in jax.tree.leaves(jax.eval_shape(subject.tx.init, jax.eval_shape(lambda dtype=dtype: draw(0, dtype)))):
-            wide = not jnp.issubdtype(x.dtype, jnp.inexact) or jnp.promote_types(x.dtype, "float32") == x.dtype
-            assert wide, f"{x.dtype} in the state"
+        wide(subject.tx, shapes(dtype))
 
 
 @law(4, "float32 inside", unless="rounding")

@@ -8,13 +8,19 @@ from tests.cases import at, close, draw, stack, trajectory, update
 from tests.laws.subject import GRADS, PARAMS, law
 
 
+def one_by_one(tx, params, grads):
+    """Updates and states of a step for each of the gradients, at fixed parameters; no step is compiled with another."""
+    state, seen = tx.init(params), []
+    for g in grads:
+        updates, state = update(tx, g, state, params)
+        seen.append((updates, state))
+    return seen
+
+
 @law(8, "eager")
 def eager_equals_jit(subject):
     """Steps outside of jit give what the compiled loop gives, but for rounding."""
-    state, eager = subject.tx.init(PARAMS), []
-    for t in range(3):
-        updates, state = update(subject.tx, at(GRADS, t), state, PARAMS)
-        eager.append((updates, state))
+    eager = one_by_one(subject.tx, PARAMS, [at(GRADS, t) for t in range(3)])
     close(stack(eager), subject.expected, rtol=1e-12, atol=1e-15)
 
 

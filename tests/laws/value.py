@@ -11,16 +11,20 @@ from tests.cases import FUNCTIONS
 from tests.laws.subject import law
 
 
+def rebuilds(tx):
+    """Asserts that the repr evaluates to an equal value; that of a function is no expression but for its name."""
+    text = repr(tx)
+    for name, function in FUNCTIONS.items():
+        text = text.replace(repr(function), name)
+    assert eval(text, {**vars(gx), "jnp": jnp, **FUNCTIONS}) == tx
+
+
 @law(1, "value", of_values=True, compiles=False, of_trees=False)
 @law(1, "value", of_values=True, compiles=False, about="schedule")
 def a_value(subject):
     """repr, eval, ==, hash, pickle and copy agree, and so do flatten and unflatten."""
     tx = subject.make()
-    # The repr of a function is no expression: such a case is rebuilt from what was typed.
-    text = repr(tx)
-    for name, function in FUNCTIONS.items():
-        text = text.replace(repr(function), name)
-    assert eval(text, {**vars(gx), "jnp": jnp, **FUNCTIONS}) == tx
+    rebuilds(tx)
     for twin in (subject.make(), pickle.loads(pickle.dumps(tx)), copy.copy(tx), copy.deepcopy(tx)):
         assert twin == tx
         assert hash(twin) == hash(tx)

@@ -1,6 +1,6 @@
 """Adafactor: the second moment of a matrix as an outer product of a row and a column.
 
-    beta_t = 1 - (t - step_offset)^(-decay_rate)
+    beta_t = 1 - max(t - step_offset, 1)^(-decay_rate)
     s_t = |g_t|^2 + epsilon
     r_t = beta_t * r_(t-1) + (1 - beta_t) * mean of s_t over the longest axis
     c_t = beta_t * c_(t-1) + (1 - beta_t) * mean of s_t over the second longest axis
@@ -97,7 +97,8 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         return *(leaf.full(jnp.zeros(shape, p.dtype), real=True) for shape in (row, col)), None
 
     def at_step(self, t: Array) -> Any:
-        return self.decay_rate_fn((t - self.step_offset).astype(float), self.decay_rate)
+        # Until the offset is passed every step is a first one: its power, of a number below 1, would be no average.
+        return self.decay_rate_fn(jnp.maximum((t - self.step_offset).astype(float), 1), self.decay_rate)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         square = leaf.abs_sq(g) + self.epsilon
