@@ -22,7 +22,6 @@ import os
 import pathlib
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -49,9 +48,7 @@ def area(method: str) -> str:
 
 def rows_of_case(library: str, case: Case) -> list[Row]:
     """The verdicts of all laws about one case."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a library warns of is not the matter here
-        verdicts = judge(Subject(case, LIBRARIES[library]), LAWS)
+    verdicts = judge(Subject(case, LIBRARIES[library]), LAWS)
     environment.make_room()
     name = case.constructor
     return [Row(library, area(name), name, case.expression, str(v.law), v.passed, v.total, v.problem) for v in verdicts]

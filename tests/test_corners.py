@@ -26,7 +26,7 @@ SAID = {
     "a_callable_mask_is_no_schedule": "-0.0 (ACTUAL), -0.05 (DESIRED)",
     "the_decay_of_adafactor_follows_the_learning_rate": "-0.10000000",
     "a_plateau_below_zero": "array(1.",
-    "nan_after_the_limit_of_apply_if_finite": "nan nan nan nan nan",
+    "nan_after_the_limit_of_apply_if_finite": "nan, nan, nan, nan, nan]",
     "neighbouring_large_steps": "both have the same value",
     "an_update_of_another_shape_is_refused": "(2, 2) from then on",
 }

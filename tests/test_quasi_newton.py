@@ -219,6 +219,18 @@ def test_every_way_to_end():
     assert all(isinstance(status.name, str) for status in gx.Status)
 
 
+def test_what_has_converged_has_a_small_gradient():
+    """Near the minimum values differ by rounding alone: a lower one at a larger gradient is no better point."""
+
+    def f(x):
+        return jnp.sum(500 * (x - 2) ** 2 + 1000 * (x - 1) + 5e3 * (x - 1) ** 2)
+
+    starts = 1 + 1e-9 * jax.random.normal(jax.random.key(0), (50, 1))
+    ends = jax.jit(jax.vmap(lambda x: gx.minimize(f, x, tol=1e-8)))(starts)
+    assert (ends.status == gx.Status.converged).all()
+    assert (ends.grad_norm <= 1e-8).all()
+
+
 def test_trees_callbacks_and_aux():
     seen = []
 

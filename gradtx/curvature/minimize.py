@@ -108,8 +108,8 @@ def solve(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = Fa
             [Status.not_finite, Status.converged, Status.linesearch_failed, Status.stalled],
             _RUNNING,
         ).astype(jnp.int32)
-        better = finite & ((value < loop.best.value) | ((value <= loop.best.value) & (norm < loop.best.grad_norm)))
-        best = where(better, loop.best._replace(params=params, value=value, grad_norm=norm), loop.best)
+        lower = jnp.where(_equal(value, loop.best.value), norm < loop.best.grad_norm, value < loop.best.value)
+        best = where(finite & lower, loop.best._replace(params=params, value=value, grad_norm=norm), loop.best)
         best = best._replace(steps=best.steps + 1, evaluations=evaluations, status=status)
         if callback is not None:
             jax.debug.callback(callback, best.steps, value, norm)
@@ -152,4 +152,9 @@ def _unchanged(loop: _Loop, params: Any, value: Array) -> Array:
     """Whether a step changed the value and the parameters by no more than rounding does."""
     eps = jnp.finfo(value.dtype).eps
     moved = tree.norm(jax.tree.map(jnp.subtract, params, loop.params)) > 4 * eps * tree.norm(params)
-    return (jnp.abs(value - loop.value) <= 4 * eps * jnp.abs(value)) & ~moved
+    return _equal(value, loop.value) & ~moved
+
+
+def _equal(a: Array, b: Array) -> Array:
+    """Whether two values differ by no more than rounding: then slopes decide."""
+    return jnp.abs(a - b) <= 4 * jnp.finfo(a.dtype).eps * jnp.abs(a)
