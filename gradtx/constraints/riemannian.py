@@ -74,7 +74,7 @@ class riemannian(Layerwise, needs=("params",), real=True):
 
     def _orthonormal(self, p: Array) -> Array:
         """`p` by its scale; what is far from the manifold by its largest entry, which is 1 at most on it."""
-        size = lax.stop_gradient(jnp.max(jnp.abs(p)))
+        size = jnp.max(jnp.abs(p))
         return p / jnp.where(size > 2 * self.scale, size, self.scale)
 
     def _on_stiefel(self, x: Array, u: Array, q: Array) -> Array:
