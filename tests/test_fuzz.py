@@ -57,7 +57,7 @@ def test_shapes(expression, tree):
         wide(tx, params)
 
 
-@fuzz(30, expression=chains(), tree=trees())
+@fuzz(25, expression=chains(), tree=trees())
 def test_fresh_states(expression, tree):
     """Law 7: a fresh state has its own buffers, and is what `jax.eval_shape` says."""
     tx, params = GRADTX.make(expression), params_of(tree)
@@ -74,6 +74,8 @@ OVERFLOW = {
     "reduce_on_plateau": "in a wrapper that leaves its first step out, the best value stays infinite",
     "scale_by_stddev": "with decay 0 the variance is zero, and the update g / eps",
     "rmsprop": "as above, where it is centered",
+    **dict.fromkeys(("trace", "sgd"), "a sum: finite of gradients whose sign flips, and not of another such sum"),
+    **dict.fromkeys(("scale_by_belief", "adabelief"), "with b1 = 0 no gradient differs from its average: as above"),
 }
 """Constructors that may honestly leave the range of a dtype, in other settings than those of the registry."""
 
@@ -97,7 +99,7 @@ def test_finite_in_finite_out(expression, tree):
         assert finite(seen), (kind, seen)
 
 
-@fuzz(3, expression=chains(most=3, depth=1), tree=some(trees(1, dtypes=["float64"], kinds=["plain"])))
+@fuzz(6, expression=chains(most=3, depth=1), tree=some(trees(1, dtypes=["float64"], kinds=["plain"])))
 def test_jit_and_vmap(expression, tree):
     """Law 8: a compiled loop gives what single steps give, and a batch of two what the two give by themselves."""
     tx, params, grads = GRADTX.make(expression), params_of(tree), grads_of(tree)

@@ -418,3 +418,12 @@ def test_groups_under_jit_and_scan():
     eager, state = tx.update(params, tx.init(params), params)
     jitted, jitted_state = jax.jit(tx.update)(params, tx.init(params), params)
     close((eager, state), (jitted, jitted_state))
+
+
+def test_a_group_without_leaves_needs_no_params():
+    """A tree that is None, or a group that no leaf is in, is empty: not missing."""
+    tx = gx.masked(gx.chain(gx.dog(), gx.scale_by_lbfgs()), gx.select.maybe(gx.select.path("w")))
+    assert tx.update(None, tx.init(None), None)[0] is None
+    only = gx.masked(gx.dog(), gx.select.maybe(gx.select.path("w")))
+    g = {"b": jnp.ones(2)}
+    close(only.update(g, only.init(g))[0], g)

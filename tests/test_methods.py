@@ -126,3 +126,11 @@ def test_factored_rms_averages_nothing_until_its_offset_is_passed():
         close(updates[:4], np.sign(GRADS[:4]), rtol=1e-12)
         late = trajectory(gx.scale_by_factored_rms(), ZEROS, GRADS[3:])[0]
         close(updates[3:], late, rtol=1e-12)
+
+
+def test_adamax_without_eps_at_zero():
+    """The divisor is the smallest normal number, which times a correction below 1 is taken for zero."""
+    for x64, dtype in ((True, "float64"), (True, "float32"), (False, "float32")):
+        with jax.enable_x64(x64):
+            g, tx = jnp.zeros(2, dtype), gx.scale_by_adamax(eps=0.0)
+            close(tx.update(g, tx.init(g))[0], g)

@@ -55,6 +55,8 @@ def run_update(
     """
     leaves, treedef = jax.tree.flatten(updates)
     columns, p_leaves = _check(rules, updates, leaves, treedef, states, params, extra)
+    if params is None and not leaves:
+        params = updates  # without leaves nobody needs to give them, and they are as empty
     dtypes = [jnp.result_type(g) for g in leaves]
     new_states: list[Any] = []
     starts = [0, *(i for i, rule in enumerate(rules) if i and rule.measures), len(rules)]

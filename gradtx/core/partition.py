@@ -74,7 +74,8 @@ class partition(GradientTransformation):
             raise checks.tree_mismatch("partition", "updates", updates, "params", params)
         labels, paths = self._leaf_labels("updates", updates if params is None else params), _paths(updates)
         groups = self._split(updates, labels, paths)
-        p_groups = dict.fromkeys(self.labels) if params is None else self._split(params, labels, paths)
+        missing = params is None and bool(paths)  # without leaves None is a tree
+        p_groups = dict.fromkeys(self.labels) if missing else self._split(params, labels, paths)
         new_states, out = {}, {}
         for label, tx in self._groups():
 

@@ -50,7 +50,8 @@ class scale_by_adamax(Elementwise, state=ScaleByAdamState):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots[0], g, self.b1)
         nu = jnp.maximum(slots[1] * self.b2, jnp.abs(g) + self.eps)
-        largest = jnp.maximum(nu, jnp.finfo(nu.dtype).tiny)
+        # Far enough above the smallest normal number that its product with the correction is no subnormal one, or zero.
+        largest = jnp.maximum(nu, 2.0**24 * float(jnp.finfo(nu.dtype).tiny))
         return leaf.debiased_ratio(mu, g, largest, shared), (mu, nu)
 
 
