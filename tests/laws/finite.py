@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from tests.cases import finite, trajectory
-from tests.laws.scope import TREEWIDE, width
+from tests.laws.scope import ELEMENTWISE, scope_of
 from tests.laws.subject import NotApplicableError, law
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -34,19 +34,19 @@ def finite_in_finite_out(subject):
     if "{'deep'" in subject.case.expression:
         raise NotApplicableError("its masks and labels are of another tree")
 
+    @jax.jit
     def steps(grads):
-        return trajectory(subject.tx, jax.tree.map(lambda g: jnp.ones_like(g[0]), grads), grads)
+        return trajectory(subject.tx, {"w": jnp.ones_like(grads[0])}, {"w": grads})
 
-    compiled, sees_all = jax.jit(steps), width(subject) == TREEWIDE or "scope" in subject.case.unless
     for dtype in DTYPES:
-        alone = [{"w": g} for g in sequences(dtype).values()]  # one leaf could hide another
-        for tree in alone if sees_all else [sequences(dtype)]:
-            # As it is compiled, and, for rules without loops, operation by operation.
-            with jax.disable_jit(not sees_all and dtype in ("bfloat16", "float64")):
-                seen = compiled(tree)
-            assert finite(seen), f"{dtype}: not finite at {_where(seen)}"
+        for name, grads in _leaves(subject, dtype):
+            for path, x in jax.tree_util.tree_leaves_with_path(steps(grads)):
+                assert finite(x), f"{dtype}, {name}: not finite at {jax.tree_util.keystr(path)}"
 
 
-def _where(tree):
-    """The path of the first leaf that is not finite: in the updates ([0]) under the name of the gradients."""
-    return next(jax.tree_util.keystr(path) for path, x in jax.tree_util.tree_leaves_with_path(tree) if not finite(x))
+def _leaves(subject, dtype):
+    """The gradients of a leaf: all extremes in one for elementwise rules, else each alone, as one may hide another."""
+    found = sequences(dtype)
+    if "scope" not in subject.case.unless and scope_of(subject) == ELEMENTWISE:
+        return [("extremes", jnp.concatenate(list(found.values()), axis=1))]
+    return found.items()

@@ -13,12 +13,12 @@ ELEMENTWISE, LAYERWISE, TREEWIDE = range(3)
 WIDTH = {gx.Elementwise: ELEMENTWISE, gx.Layerwise: LAYERWISE, gx.Treewide: TREEWIDE}
 
 
-def width(subject):
-    """The scope of a case: that of gradtx's method of this name, whose folder states it."""
+def scope_of(subject):
+    """The scope of a case: that of gradtx's method of this name, whose folder states it; None if there is none."""
     try:
         return scope(GRADTX.make(subject.case.expression))
-    except (NameError, TypeError, ValueError) as error:
-        raise NotApplicableError("gradtx has no such method, whose folder would state the scope") from error
+    except (NameError, TypeError, ValueError):
+        return None
 
 
 def scope(tx):
@@ -39,8 +39,8 @@ def scope(tx):
 def _must_be(subject, wanted):
     if "mask={" in subject.case.expression:
         raise NotApplicableError("a mask says which leaves")
-    if width(subject) != wanted:
-        raise NotApplicableError("the scope is another")
+    if scope_of(subject) != wanted:
+        raise NotApplicableError("the scope is another, or gradtx has no such method, whose folder would state it")
 
 
 @law(9, "elementwise", unless="scope")
