@@ -8,7 +8,7 @@ import optax.contrib
 
 import gradtx as gx
 from gradtx import leaf
-from tests.cases import close, trajectory
+from tests.cases import close, finite, trajectory
 
 GRADS = np.random.default_rng(0).normal(size=(6, 4))
 ZEROS = jnp.zeros(4)
@@ -63,6 +63,14 @@ def test_first_gradients_of_zeros_do_no_harm():
         assert (steps[1] <= bound).all()
         theirs = np.abs(trajectory(getattr(optax.contrib, name)(*rates), jnp.ones(4), grads)[0])
         assert not (theirs[1] < 1e6).any()  # not a number, or millions of times the rate
+
+
+def test_a_rate_above_one_makes_no_infinity():
+    """The factors of the largest gradient come first: their product is small where the rate alone is not."""
+    tx = gx.scale_by_dadapt_adamw(b2=0.5, estim_lr0=0.5)
+    g = jnp.asarray([1.0, -1.0]) * float(jnp.finfo("float64").max)
+    updates, state = trajectory(tx, jnp.ones(2), g[None])
+    assert finite((updates, state))
 
 
 def test_a_rounded_variance_is_not_negative():

@@ -86,7 +86,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",))
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         rate, c, decay = shared
-        m = leaf.moment(slots[0], g * rate, self.b1)
+        m = self.b1 * slots[0] + (1 - self.b1) * rate * g  # the factors first: a rate above 1 makes no infinity
         v = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
         s = slots[2] * c + leaf.bounded(g) * ((1 - c) * rate)
         return -p * decay - m / (leaf.root(v) + self.eps), (m, v, s)
