@@ -132,8 +132,8 @@ def refused(call, named):
     return "accepted"
 
 
-@law(11, "bad arguments", compiles=False, of_trees=False)
-@law(11, "bad arguments", compiles=False, of_trees=False, about="schedule")
+@law(11, "bad arguments", quick=True, of_trees=False)
+@law(11, "bad arguments", quick=True, of_trees=False, about="schedule")
 def bad_arguments_are_refused(subject):
     """Every argument out of its range, or of another kind, raises an error that names it, at construction."""
     name = _asked(subject)
@@ -177,7 +177,7 @@ def bad_uses(tx):
     yield "a string for a parameter", lambda: tx.init({**params, "w": "x"}), "['w']"
 
 
-@law(11, "bad trees", compiles=False)
+@law(11, "bad trees", quick=True)
 def bad_trees_are_refused(subject):
     """Every tree, state or extra argument that does not fit raises an error that names it or its path."""
     name = _asked(subject)

@@ -23,13 +23,13 @@ def as_its_shapes_say(tx, params):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), concrete) == jax.tree.map(lambda x: (x.shape, x.dtype), expected)
 
 
-@law(7, "own buffers", compiles=False)
+@law(7, "own buffers", quick=True)
 def a_fresh_state_has_its_own_buffers(subject):
     """A fresh state shares no buffer with the parameters or itself: both may be donated together."""
     shares_nothing(subject.tx, draw(0, "float32"))
 
 
-@law(7, "abstract init", compiles=False)
+@law(7, "abstract init", quick=True)
 def init_is_abstract(subject):
     """`jax.eval_shape(tx.init, params)` needs shapes alone, and says what `init` returns."""
     as_its_shapes_say(subject.tx, draw(0, "float32"))

@@ -46,7 +46,7 @@ def of_dtypes(subject, p_dtype, g_dtype):
     return *subject.shapes[dtypes], "parameters of {} and gradients of {}".format(*dtypes)
 
 
-@law(3, "stable state", compiles=False)
+@law(3, "stable state")
 def the_state_is_stable(subject):
     """After `update` the state has the structure, shapes, dtypes and weak types that `init` gave; scan carries it."""
     for dtypes in itertools.product(DTYPES, DTYPES):
@@ -57,7 +57,7 @@ def the_state_is_stable(subject):
     jax.eval_shape(lambda params, grads: trajectory(subject.tx, params, grads), params, grads)
 
 
-@law(4, "updates like gradients", compiles=False)
+@law(4, "updates like gradients")
 def updates_look_like_gradients(subject):
     """Updates have the structure, shapes and dtypes of the gradients, whatever those of the parameters."""
     for p_dtype, g_dtype in itertools.product(("bfloat16", "float32"), DTYPES):
@@ -65,7 +65,7 @@ def updates_look_like_gradients(subject):
         alike(updates, shapes(g_dtype), about)
 
 
-@law(4, "wide accumulators", compiles=False)
+@law(4, "wide accumulators", quick=True)
 def accumulators_are_wide(subject):
     """Accumulators of 16-bit parameters are float32 or wider, unless a dtype was asked for."""
     if "dtype" in subject.case.expression:

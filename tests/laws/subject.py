@@ -74,8 +74,8 @@ class Law:
     """Whether it runs the method on the trees of the laws."""
     unless: str = ""
     """By what name a case says that it does not keep this law (`Case.unless`)."""
-    compiles: bool = True
-    """Whether it takes more than a blink."""
+    quick: bool = False
+    """Whether it takes no more than a blink."""
 
     def __str__(self) -> str:
         return f"{self.number} {self.name}"

@@ -19,8 +19,8 @@ def rebuilds(tx):
     assert eval(text, {**vars(gx), "jnp": jnp, **FUNCTIONS}) == tx
 
 
-@law(1, "value", of_values=True, compiles=False, of_trees=False)
-@law(1, "value", of_values=True, compiles=False, about="schedule")
+@law(1, "value", of_values=True, quick=True, of_trees=False)
+@law(1, "value", of_values=True, quick=True, about="schedule")
 def a_value(subject):
     """repr, eval, ==, hash, pickle and copy agree, and so do flatten and unflatten."""
     tx = subject.make()
@@ -35,8 +35,8 @@ def a_value(subject):
     assert tx != gx.constant_schedule(123.0)
 
 
-@law(1, "traced value", of_values=True, compiles=False, of_trees=False)
-@law(1, "traced value", of_values=True, compiles=False, about="schedule")
+@law(1, "traced value", of_values=True, quick=True, of_trees=False)
+@law(1, "traced value", of_values=True, quick=True, about="schedule")
 def a_traced_value(subject):
     """==, hash and repr of traced values read no contents."""
 
