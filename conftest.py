@@ -1,10 +1,9 @@
 """JAX as the tests need it, and examples of docstrings as users see them."""
 
+import jax
 import pytest
 
-from tests import environment  # before JAX starts
-
-import jax  # isort: skip
+from tests import environment
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from tqdm import tqdm
 import gradtx as gx
 from benchmarks.report import environment as versions
 from benchmarks.scores import CORNER, Row, tables
-from tests import environment  # before JAX starts
+from tests import environment
 from tests.cases import Case
 from tests.laws import LAWS
 from tests.laws.corners import CORNERS
