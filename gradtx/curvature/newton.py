@@ -65,7 +65,8 @@ class scale_by_newton(GradientTransformation):
 
     Where the matrix is singular and damping is 0, "absolute" leaves the directions without curvature as they are (the
     pseudo-inverse). So do the others where elimination meets a zero; where it meets rounding errors instead, their step
-    is as large as those make it. Without a gradient the step is zero. What is not finite gives NaN.
+    is as large as those make it. Without a gradient the step is zero. What is not finite gives NaN. The Hessian is that
+    of the function as it computes, in the parameters' own dtype.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: x[0] ** 2 - 2 * x[1] ** 2

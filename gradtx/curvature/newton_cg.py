@@ -44,7 +44,8 @@ class scale_by_newton_cg(GradientTransformation):
     """The rule of `newton_cg`, without the learning rate; `update` needs params and `value_fn`.
 
     `forcing` lies in (0, 1), and `max_cg_steps` is None for the number of parameters. Derivatives are those of the
-    exact solution of H u = g, solved for as far as u itself, whatever made it stop.
+    exact solution of H u = g, solved for as far as u itself, whatever made it stop. Products with the Hessian are
+    those of the function as it computes, in the parameters' own dtype.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: jnp.sum(jnp.array([1.0, 4.0]) * x**2)

@@ -58,7 +58,8 @@ class trust_region_newton(GradientTransformation):
     [0, 1/4]. A step that is not taken is a zero update, and the radius shrinks. `subproblem` is "steihaug" or "exact";
     for the first, `forcing`, in (0, 1), and `max_cg_steps` are those of `newton_cg`. State: three numbers; a step holds
     seven vectors like the parameters beside what a product holds, or with "exact" a few n x n matrices, and is for up
-    to some hundred parameters. It counts as a constant for derivatives.
+    to some hundred parameters. It counts as a constant for derivatives. The Hessian is that of the function as it
+    computes, in the parameters' own dtype.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: (x[0] ** 2 - 1) ** 2 + x[1] ** 2

@@ -37,8 +37,8 @@ class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn"
     """`inner`, which gets an estimate of the Hessian's diagonal as the extra argument `hessian_diag`.
 
     `update` needs params and, with the estimator "hutchinson", `value_fn`, the loss as a function of the parameters;
-    with "gauss_newton_bartlett" `outputs_fn`, the logits as one. See `hutchinson_diag` and
-    `gauss_newton_bartlett_diag`.
+    with "gauss_newton_bartlett" `outputs_fn`, the logits as one, computed in the parameters' own dtype. See
+    `hutchinson_diag` and `gauss_newton_bartlett_diag`.
 
     The estimate is made at every `update_interval`-th step, from the first on. At the others nothing is computed and
     the diagonal is zero: an interval above 1 is for rules such as `scale_by_sophia` with the same one, which do not
