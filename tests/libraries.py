@@ -151,13 +151,8 @@ class Library:
 
     def cases(self) -> list[Case]:
         """A case for every constructor, and the settings of the registry that the library has."""
-        known = {case.expression: case for case in TRANSFORMATIONS + PER_EXAMPLE + SCHEDULES}
-        found = {case.expression: case for case in known.values() if self._has(case.expression)}
-        if not self.values:
-            for case in known.values():
-                alike = dataclasses.replace(case, expression=case.optax or "")
-                if case.expression not in found and alike.constructor == case.constructor:
-                    found[case.expression] = alike
+        known = TRANSFORMATIONS + PER_EXAMPLE + SCHEDULES
+        found = {case.expression: case for case in (known if self.values else self._of_optax(known))}
         called = {case.constructor for case in found.values()}
         for name in self.constructors():
             if name not in called:
@@ -175,11 +170,13 @@ class Library:
                 given.append(keyword + GLOSSARY[parameter.name])
         return f"{name}({', '.join(given)})" + ("(0.1)" if "inject_" in name else "")
 
-    def _has(self, expression: str) -> bool:
-        with contextlib.suppress(NameError, AttributeError, TypeError, ValueError):
-            self.make(expression)
-            return True
-        return False
+    def _of_optax(self, known: list[Case]) -> Iterator[Case]:
+        """The cases that optax has, in its own spelling where it has one, unless that is another method."""
+        for case in known:
+            with contextlib.suppress(NameError, AttributeError, TypeError, ValueError):
+                its = dataclasses.replace(case, expression=case.optax or case.expression)
+                if its.constructor == case.constructor and self.make(its.expression) is not None:
+                    yield its
 
     def __repr__(self) -> str:
         return self.name
