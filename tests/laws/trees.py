@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from tests.cases import close, draw, stack, trajectory, update
+from tests.laws.bad_calls import refused
 from tests.laws.subject import NotApplicableError, law
 
 
@@ -67,8 +67,8 @@ def rotating_a_complex_gradient_rotates_the_update(subject):
     turn, params, grads = np.exp(0.7j), tree(0), stack([tree(1), tree(2)])
     with jax.disable_jit():
         if "complex" in subject.case.unless:
-            with pytest.raises(TypeError, match="complex"):
-                trajectory(subject.tx, params, grads)
+            problem = refused(lambda: trajectory(subject.tx, params, grads), "complex")
+            assert problem is None, problem
             return
         straight = trajectory(subject.tx, params, grads)[0]
         turned = trajectory(subject.tx, *jax.tree.map(lambda x: turn * x, (params, grads)))[0]
