@@ -23,7 +23,7 @@ def costly():
         yield pytest.param(case, id=str(case), marks=[] if i % SAMPLE == 0 and not curved[i] else pytest.mark.heavy)
 
 
-@pytest.mark.parametrize("case", costly())
+@pytest.mark.parametrize("case", list(costly()))
 def test_costly_laws(case):
     verdicts = judge(Subject(case), [law for law in LAWS if not law.quick])
     assert all(verdict.passed == verdict.total for verdict in verdicts), report(verdicts)
