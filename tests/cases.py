@@ -728,14 +728,20 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
         if tx._accepts("hessian_diag"):
             extra["hessian_diag"] = jax.tree.map(_curvature, grads)
         if tx._accepts("grad_fn"):
-            extra["grad_fn"] = lambda p, i: jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, p, grads)
+            extra["grad_fn"] = functools.partial(_slope, grads)
         if tx._accepts("tokens"):
             extra["tokens"] = extra["value"]
     elif getattr(tx, "opaque", False):
-        extra["grad_fn"] = lambda p, i: jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, p, grads)
+        extra["grad_fn"] = functools.partial(_slope, grads)
     if _searches(tx):
         extra |= {"value": jnp.zeros(()), "grad": grads, "value_fn": functools.partial(_bowl, grads, params)}
     return extra
+
+
+def _slope(grads: Any, params: Any, i: Any) -> Any:
+    """A gradient that depends on the parameters, the same for every `i`."""
+    del i
+    return jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, params, grads)
 
 
 def _curvature(g: Any) -> Any:
