@@ -16,6 +16,7 @@ __all__ = [
     "integer",
     "keystr",
     "needed",
+    "other_shape",
     "pair",
     "paths",
     "real",
@@ -114,6 +115,15 @@ def same_shapes(
                 f"{who}: at {_path(tree, i)} {name} has shape {np.shape(x)} and {like_name} has shape "
                 f"{np.shape(like)}. {advice}"
             )
+
+
+def other_shape(who: str, updates: Any, i: int, name: str, found: Any, wanted: Any, advice: str) -> ValueError:
+    """The error for a field of a state that does not fit leaf `i` of the updates."""
+    shape = np.shape(jax.tree.leaves(updates)[i])
+    belongs = "" if wanted == shape else f", where {wanted} belongs to it"
+    return ValueError(
+        f"{who}: at {_path(updates, i)} updates has shape {shape} and {name} has shape {found}{belongs}. {advice}"
+    )
 
 
 def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:

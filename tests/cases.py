@@ -725,11 +725,11 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
     if isinstance(tx, gx.GradientTransformation) and not isinstance(tx, gx.with_extra_args_support):
         if "grad" in getattr(tx, "needs", ()):
             extra["grad"] = jax.tree.map(lambda g: jnp.roll(jnp.asarray(g), 1), grads)
-        if tx._accepts("hessian_diag"):
+        if tx.accepts("hessian_diag"):
             extra["hessian_diag"] = jax.tree.map(_curvature, grads)
-        if tx._accepts("grad_fn"):
+        if tx.accepts("grad_fn"):
             extra["grad_fn"] = functools.partial(_slope, grads)
-        if tx._accepts("tokens"):
+        if tx.accepts("tokens"):
             extra["tokens"] = extra["value"]
     elif getattr(tx, "opaque", False):
         extra["grad_fn"] = functools.partial(_slope, grads)

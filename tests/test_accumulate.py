@@ -34,8 +34,8 @@ def train(tx, batches):
     def micro(carry, batch):
         params, state, x, y = carry
         grads = x.T @ (batch * (x @ params - y)) / jnp.sum(batch)
-        extra = {"hessian_diag": HESSIAN} if tx._accepts("hessian_diag") else {}
-        extra |= {"tokens": jnp.sum(batch)} if tx._accepts("tokens") else {}
+        extra = {"hessian_diag": HESSIAN} if tx.accepts("hessian_diag") else {}
+        extra |= {"tokens": jnp.sum(batch)} if tx.accepts("tokens") else {}
         updates, state = tx.update(grads, state, params, **extra)
         return (params + updates, state, x, y), params
 

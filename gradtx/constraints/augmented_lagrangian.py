@@ -165,18 +165,25 @@ def _begin(scaled: _Scaled, x0: Any, tol: Any) -> _Loop:
     zero = jnp.zeros((), jnp.int32)
     raw = scaled.problem.constraints(x0)
     best = ConstrainedResult(
-        x0,
-        scaled.problem.value(x0),
-        scaled.original(multipliers),
-        violation(raw).astype(dtype),
-        jnp.zeros((), dtype),
-        (tree.norm(grad) / scaled.loss_scale).astype(dtype),
-        zero,
-        zero + 1,
-        status,
+        params=x0,
+        value=scaled.problem.value(x0),
+        multipliers=scaled.original(multipliers),
+        violation=violation(raw).astype(dtype),
+        complementary_slackness=jnp.zeros((), dtype),
+        grad_norm=(tree.norm(grad) / scaled.loss_scale).astype(dtype),
+        steps=zero,
+        evaluations=zero + 1,
+        status=status,
     )
-    inner_tol = jnp.maximum(jnp.sqrt(jnp.asarray(tol, dtype)), tol).astype(dtype)
-    return _Loop(x0, multipliers, penalty, inner_tol, jnp.full((), jnp.inf, dtype), zero, best)
+    return _Loop(
+        params=x0,
+        multipliers=multipliers,
+        penalty=penalty,
+        inner_tol=jnp.maximum(jnp.sqrt(jnp.asarray(tol, dtype)), tol).astype(dtype),
+        missed=jnp.full((), jnp.inf, dtype),
+        still=zero,
+        best=best,
+    )
 
 
 def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: Any) -> _Loop:
@@ -225,11 +232,16 @@ def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: An
     best = best._replace(
         steps=loop.best.steps + 1, evaluations=loop.best.evaluations + found.evaluations, status=status
     )
-    params = where(lost, loop.params, found.params)
-    multipliers = where(lost, loop.multipliers, _bounded(renewed))
     inner_tol = jnp.maximum(_TIGHTER * loop.inner_tol, tol).astype(dtype)
-    inner_tol = jnp.where(lost, loop.inner_tol, inner_tol)
-    return _Loop(params, multipliers, penalty, inner_tol, where(lost, loop.missed, missed), still, best)
+    return _Loop(
+        params=where(lost, loop.params, found.params),
+        multipliers=where(lost, loop.multipliers, _bounded(renewed)),
+        penalty=penalty,
+        inner_tol=jnp.where(lost, loop.inner_tol, inner_tol),
+        missed=where(lost, loop.missed, missed),
+        still=still,
+        best=best,
+    )
 
 
 def _augmentation(constraints: Any, multipliers: Any, penalty: Array) -> list[Array]:

@@ -14,9 +14,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.core.bound import Bound, WithFunction
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
+from gradtx.core.partial import Partial, WithFunction
 from gradtx.core.value import child, static
 from gradtx.schedules.inverse import inverse_power_schedule
 from gradtx.transforms.project import check_axis
@@ -47,7 +47,7 @@ class frank_wolfe(WithFunction, Layerwise, needs=("params",)):
     [ 0. -2.  0.]
     """
 
-    oracle: Bound = child()
+    oracle: Partial = child()
     step_size: Hyper = hyper(default=_STEPS, ge=0, le=1, kw_only=True)
     axis: int | None = static(default=None, check=check_axis, kw_only=True)
 

@@ -10,21 +10,18 @@ violated is known without computing them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf
 from gradtx.constraints.problem import Problem, complementary_slackness, violation
+from gradtx.core.composite import View, Wrapper, inner
 from gradtx.core.hyper import HyperArg
-from gradtx.core.report import reports
-from gradtx.core.state import counted
-from gradtx.core.transformation import as_transformation
-from gradtx.core.value import child
-from gradtx.core.wrapper import Wrapper
+from gradtx.core.metrics import reports
+from gradtx.core.state import child_state, counted, counter, per_tree
 from gradtx.optimizers.elementwise.sgd import sgd
 
 __all__ = ["LagrangianPoint", "PrimalDualState", "lagrangian", "primal_dual"]
@@ -47,16 +44,43 @@ class LagrangianPoint(NamedTuple):
 class PrimalDualState(NamedTuple):
     """The steps taken, both inner states, and how far the last point was from the constraints."""
 
-    count: Array
-    inner_state: Any
-    dual_state: Any
-    violation: Array
-    complementary_slackness: Array
+    count: Array = counter()
+    inner_state: Any = child_state()
+    dual_state: Any = child_state(of="dual")
+    violation: Array = per_tree(signed=False)
+    complementary_slackness: Array = per_tree(signed=False)
 
 
-def _check_dual(who: str, name: str, value: Any) -> Any:
-    del name
-    return as_transformation(who, value)
+class _Params(View):
+    """The parameters of a point."""
+
+    def seen(self, tree: Any) -> Any:
+        return tree.params
+
+    def restored(self, part: Any, tree: Any) -> Any:
+        return tree._replace(params=part)
+
+
+class _Multipliers(View):
+    """The multipliers of a point, in which the loss is the negative Lagrangian."""
+
+    def seen(self, tree: Any) -> Any:
+        return tree.multipliers
+
+    def restored(self, part: Any, tree: Any) -> Any:
+        return tree._replace(multipliers=part)
+
+    def argument(self, name: str, x: Any, like: Any) -> Any:
+        x = super().argument(name, x, like)
+        if name in ("value", "grad"):
+            return _negative(x)
+        if name in ("value_fn", "grad_fn"):
+            return lambda *args: _negative(x(*args))
+        return x
+
+
+def _negative(x: Any) -> Any:
+    return jax.tree.map(jnp.negative, x)
 
 
 class primal_dual(Wrapper, state=PrimalDualState):
@@ -79,37 +103,38 @@ class primal_dual(Wrapper, state=PrimalDualState):
       TypeError: the updates are no point.
     """
 
-    dual: Any = child(check=_check_dual)
+    dual: Any = inner()
+
+    def views(self, tree: Any) -> dict[str, View]:
+        del tree
+        return {"inner": _Params(), "dual": _Multipliers()}
 
     def init(self, params: Any) -> PrimalDualState:
-        point = _as_point("primal_dual.init", "params", params)
-        zero = tree.number(point.multipliers, 0.0)
-        inner_state, dual_state = self.inner.init(point.params), self.dual.init(point.multipliers)
-        return PrimalDualState(jnp.zeros((), jnp.int32), inner_state, dual_state, zero, zero + 0)
+        return super().init(_as_point("primal_dual.init", "params", params))
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, PrimalDualState]:
-        self._begin(state, extra)
-        grads = _as_point("primal_dual.update", "updates", updates)
+    def _check_trees(self, updates: Any, state: Any, params: Any) -> None:
+        _as_point("primal_dual.update", "updates", updates)
         if params is None:
             raise ValueError("primal_dual.update needs `params`, a point: call tx.update(updates, state, point).")
-        point = _as_point("primal_dual.update", "params", params)
-        given = self.inner._used(_of_params(extra, point))
-        moves, inner_state = self.inner.update(grads.params, state.inner_state, point.params, **given)
-        down = jax.tree.map(jnp.negative, grads.multipliers)
-        given = self.dual._used(_of_multipliers(extra, point))
-        rises, dual_state = self.dual.update(down, state.dual_state, point.multipliers, **given)
-        kept = jax.tree.map(_nonnegative, point.multipliers["inequality"], rises["inequality"])
-        measured = violation(grads.multipliers), complementary_slackness(grads.multipliers, point.multipliers)
-        numbers = (x.astype(old.dtype) for x, old in zip(measured, state[3:], strict=True))
-        new = PrimalDualState(counted(state.count), inner_state, dual_state, *numbers)
+        _as_point("primal_dual.update", "params", params)
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, PrimalDualState]:
+        def moved(name: str, tx: Any, grad: Any, inner_state: Any) -> tuple[Any, Any]:
+            view = self.views(params)[name]
+            return tx.update(grad, inner_state, view.seen(params), **self.given(name, view, extra, params))
+
+        moves, inner_state = moved("inner", self.inner, updates.params, state.inner_state)
+        rises, dual_state = moved("dual", self.dual, _negative(updates.multipliers), state.dual_state)
+        kept = jax.tree.map(_nonnegative, params.multipliers["inequality"], rises["inequality"])
+        slack = complementary_slackness(updates.multipliers, params.multipliers)
+        new = PrimalDualState(
+            count=counted(state.count),
+            inner_state=inner_state,
+            dual_state=dual_state,
+            violation=violation(updates.multipliers).astype(state.violation.dtype),
+            complementary_slackness=slack.astype(state.complementary_slackness.dtype),
+        )
         return LagrangianPoint(moves, {**rises, "inequality": kept}), new
-
-    def _accepts(self, name: str) -> bool:
-        return super()._accepts(name) or self.dual._accepts(name)
-
-    def _within(self, state: Any) -> dict[str, Any]:
-        parts = (None, None) if state is None else (state.inner_state, state.dual_state)
-        return dict(zip(("inner", "dual"), parts, strict=True))
 
 
 def _nonnegative(a: Any, u: Any) -> Array:
@@ -126,39 +151,6 @@ def _as_point(who: str, name: str, x: Any) -> LagrangianPoint:
             "and differentiate the problem at it: jax.grad(problem)(point)."
         )
     return x
-
-
-def _of_params(extra: Mapping[str, Any], point: LagrangianPoint) -> dict[str, Any]:
-    """The extra arguments as a transformation of the parameters alone sees them."""
-    given = {name: x.params if isinstance(x, LagrangianPoint) else x for name, x in extra.items()}
-
-    def at(fn: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda params, *args: fn(point._replace(params=params), *args)
-
-    if "value_fn" in given:
-        given["value_fn"] = at(extra["value_fn"])
-    if "grad_fn" in given:
-        given["grad_fn"] = lambda params, *args: at(extra["grad_fn"])(params, *args).params
-    return given
-
-
-def _of_multipliers(extra: Mapping[str, Any], point: LagrangianPoint) -> dict[str, Any]:
-    """The extra arguments as a transformation of the multipliers sees them: of the negative Lagrangian."""
-    given = {name: x.multipliers if isinstance(x, LagrangianPoint) else x for name, x in extra.items()}
-
-    def at(fn: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda multipliers, *args: fn(point._replace(multipliers=multipliers), *args)
-
-    if "value" in given:
-        given["value"] = -extra["value"]
-    if "grad" in given:
-        given["grad"] = jax.tree.map(jnp.negative, given["grad"])
-    if "value_fn" in given:
-        given["value_fn"] = lambda multipliers, *args: -at(extra["value_fn"])(multipliers, *args)
-    if "grad_fn" in given:
-        fn = at(extra["grad_fn"])
-        given["grad_fn"] = lambda x, *args: jax.tree.map(jnp.negative, fn(x, *args).multipliers)
-    return given
 
 
 class lagrangian(Problem):

@@ -27,17 +27,17 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import checks, leaf, tree
-from gradtx.core.bound import Bound, WithFunction
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Layerwise, Treewide
-from gradtx.core.state import Like, Once
+from gradtx.core.leafwise import Layerwise, Shared, Treewide
+from gradtx.core.partial import Partial, WithFunction
+from gradtx.core.state import PARAM, counter, per_param, per_tree
 from gradtx.core.value import child, flag, static
 from gradtx.transforms.project import check_axis
 
 __all__ = ["AcceleratedProximalState", "accelerated_proximal_gradient", "proximal", "proximal_gradient"]
 
 
-def _prox(function: Bound, x: Array, axis: int | None, scaling: Any) -> Array:
+def _prox(function: Partial, x: Array, axis: int | None, scaling: Any) -> Array:
     """The proximal operator at `x`; a projection is that of a set, whatever the scaling."""
     given = {"scaling": scaling} if function.takes("scaling") else {}
     return function(x, axis, **given) if x.size else x
@@ -63,7 +63,7 @@ class proximal_gradient(_Proximal, Layerwise, needs=("params",)):
     [0.5 0. ]
     """
 
-    prox: Bound = child()
+    prox: Partial = child()
     learning_rate: Hyper = hyper(ge=0)
     axis: int | None = static(default=None, check=check_axis)
 
@@ -78,13 +78,13 @@ class proximal_gradient(_Proximal, Layerwise, needs=("params",)):
 class AcceleratedProximalState(NamedTuple):
     """The steps taken, the points x and z, and theta of the next step."""
 
-    count: Array
-    x: Like
-    z: Like
-    theta: Once
+    count: Array = counter()
+    x: Array = per_param(start=PARAM)
+    z: Array = per_param(start=PARAM)
+    theta: Array = per_tree(start=1.0, signed=False)
 
 
-class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProximalState, needs=("params",)):
+class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProximalState, needs=("params",), loops=True):
     """Accelerated proximal steps with restart. See `proximal`. State: two arrays per parameter.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
@@ -99,7 +99,7 @@ class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProxim
     [1. 1.]
     """
 
-    prox: Bound = child()
+    prox: Partial = child()
     learning_rate: Hyper = hyper(ge=0)
     restart: bool = flag(default=True, kw_only=True)
     axis: int | None = static(default=None, check=check_axis)
@@ -109,32 +109,29 @@ class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProxim
     ) -> None:
         self._set(prox, data, learning_rate=learning_rate, restart=restart, axis=axis)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.copy(p), leaf.copy(p)
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        theta = numbers.theta
+        anew = self._turned(updates, slots, theta) if self.restart else jnp.asarray(False)
+        following = jnp.where(anew, 1, 2 / (1 + jnp.sqrt(1 + 4 / theta**2))).astype(theta.dtype)
+        return Shared(theta=theta, anew=anew, following=following), numbers._replace(theta=following)
 
-    def init_once(self, params: Any) -> tuple[Array]:
-        return (tree.number(params, 1.0),)
+    def _turned(self, updates: Any, slots: Any, theta: Array) -> Array:
+        """Whether the step turns against the last one."""
+        z = jax.tree.map(lambda g, z: self._along(g, z, theta), updates, slots.z)
+        x = jax.tree.map(lambda a, b: _mix(a, b, theta), slots.x, z)
+        return tree.vdot(_minus(slots.z, z), _minus(x, slots.x)) > 0
 
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        (theta,) = once
+    def _along(self, g: Array, z: Array, theta: Array) -> Array:
+        """Z' of one leaf."""
         rate = self.learning_rate / theta
-
-        def along(g: Array, z: Array) -> Array:
-            return _prox(self.prox, z - rate.astype(leaf.compute_dtype(z.dtype)) * g, self.axis, rate)
-
-        x, z = slots
-        z_new = jax.tree.map(along, updates, z)
-        x_new = jax.tree.map(lambda a, b: _mix(a, b, theta), x, z_new)
-        turned = tree.vdot(_minus(z, z_new), _minus(x_new, x)) > 0
-        anew = turned & self.restart
-        theta = jnp.where(anew, 1, 2 / (1 + jnp.sqrt(1 + 4 / theta**2))).astype(theta.dtype)
-        z_new = jax.tree.map(lambda a, b: jnp.where(anew, a, b), x_new, z_new)
-        y = jax.tree.map(lambda a, b: _mix(a, b, theta), x_new, z_new)
-        return EachLeaf(zip(*map(jax.tree.leaves, (y, x_new, z_new)), strict=True)), (theta,)
+        return _prox(self.prox, z - rate.astype(leaf.compute_dtype(z.dtype)) * g, self.axis, rate)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        y, *points = shared
-        return y - p, tuple(points)
+        z = self._along(g, slots.z, shared.theta)  # again, after `measure`: leaves share numbers only
+        x = _mix(slots.x, z, shared.theta)
+        z = jnp.where(shared.anew, x, z)
+        y = _mix(x, z, shared.following)
+        return y - p, slots._replace(x=x, z=z)
 
 
 def _mix(a: Array, b: Array, theta: Array) -> Array:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
-from gradtx.core.report import reports
+from gradtx.core.metrics import reports
 from gradtx.curvature.result import Status, in_words
 
 __all__ = ["ConstrainedResult"]

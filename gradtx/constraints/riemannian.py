@@ -14,9 +14,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.core import mask as masks
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
+from gradtx.core.mask import applies_to
 from gradtx.core.value import choice, static
 from gradtx.projections.matrices import projection_stiefel
 from gradtx.transforms.project import check_axis
@@ -54,7 +54,7 @@ class riemannian(Layerwise, needs=("params",), real=True):
     scale: Hyper = hyper(default=1.0, gt=0, kw_only=True)
     retraction: str = choice(default="polar", options=("polar", "qr"), kw_only=True)
     axis: int | None = static(default=None, check=check_axis, kw_only=True)
-    mask: Any = static(default=None, check=masks.check, kw_only=True)
+    mask: Any = applies_to(kw_only=True)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:

@@ -8,14 +8,15 @@ and a link that is no per-leaf rule (another library's, say), wait for the whole
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self, TypeGuard
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks, leaf
+from gradtx.core.composite import Composite
 from gradtx.core.engine import run_update
 from gradtx.core.leafwise import Leafwise
 from gradtx.core.transformation import GradientTransformation, as_transformation
@@ -24,7 +25,7 @@ from gradtx.core.value import child
 __all__ = ["chain", "named_chain"]
 
 
-class chain(GradientTransformation):
+class chain(Composite):
     """Applies transformations one after the other; the state is the tuple of theirs.
 
     Any object with `init` and `update` can be a link, another library's transformation too.
@@ -45,30 +46,38 @@ class chain(GradientTransformation):
         who = type(self).__name__
         object.__setattr__(self, "links", tuple(as_transformation(who, link) for link in links))
 
-    def init(self, params: Any) -> Any:
-        return self._state_of([link.init(params) for link in self.links])
+    def children(self) -> dict[str, GradientTransformation]:
+        return {str(i): link for i, link in enumerate(self.links)}
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._check_extra(extra)
-        new_states: list[Any] = []
-        runs = list(_runs(self._unroll(state)))
+    def child_states(self, state: Any) -> dict[str, Any]:
+        if not isinstance(state, tuple) or len(state) != len(self.links):
+            raise self._wrong_state(state, f"a tuple of {len(self.links)} states, one for each link")
+        return dict(zip(self.children(), state, strict=True))
+
+    def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
+        del state
+        return tuple(states.values())
+
+    def init(self, params: Any) -> Any:
+        return self.with_child_states(None, {name: link.init(params) for name, link in self.children().items()})
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        links, states = zip(*_opened(self, state), strict=True) if self.links else ((), ())
+        runs, new_states = list(_runs(links)), []
         given = updates if len(runs) > 1 and _sixteen_bit(updates) else None
-        for run, states in runs:
+        for part in runs:
+            run = links[part]
             if given is not None:  # between the runs updates are float32 or wider, but for what is not ours
                 updates = _as_given(updates, given) if run[0].foreign else _widened(updates)
             if isinstance(run[0], Leafwise):
-                updates, new = run_update(run, updates, states, params, extra)
+                updates, new = run_update(run, updates, states[part], params, extra)
                 new_states += new
             else:
-                updates, new = run[0].update(updates, states[0], params, **run[0]._used(extra))
+                (link,), (old,) = run, states[part]
+                updates, new = link.update(updates, old, params, **link.accepted(extra))
                 new_states.append(new)
-        return updates if given is None else _as_given(updates, given), self._reroll(iter(new_states))
-
-    def _states(self, state: Any) -> Sequence[Any]:
-        """The links' states in order."""
-        if not isinstance(state, tuple) or len(state) != len(self.links):
-            raise self._wrong_state(state, f"a tuple of {len(self.links)} states, one for each link")
-        return state
+        closed = _closed(self, iter(new_states), lambda tx, parts: tx.with_child_states(None, parts))
+        return updates if given is None else _as_given(updates, given), closed
 
     def _wrong_state(self, state: Any, expected: str) -> TypeError:
         return TypeError(
@@ -76,67 +85,27 @@ class chain(GradientTransformation):
             "Pass the state that tx.init(params) or the last tx.update returned."
         )
 
-    def _state_of(self, states: Sequence[Any]) -> Any:
-        return tuple(states)
-
-    def _unroll(self, state: Any) -> Iterator[tuple[GradientTransformation, Any]]:
-        """The links, those of nested chains included, each with its state."""
-        for link, link_state in zip(self.links, self._states(state), strict=True):
-            if isinstance(link, chain):
-                yield from link._unroll(link_state)
-            else:
-                yield link, link_state
-
-    def _reroll(self, states: Iterator[Any]) -> Any:
-        """The chain's state from those that `_unroll` gave, in the same order."""
-        return self._state_of([x._reroll(states) if isinstance(x, chain) else next(states) for x in self.links])
-
-    def _accepts(self, name: str) -> bool:
-        return super()._accepts(name) or any(link._accepts(name) for link in self.links)
-
-    def _nearest(self, params: Any) -> Any:
-        for link in self.links:
-            params = link._nearest(params)
-        return params
-
-    def _reduced(self, params: Any, grad: Any) -> Any:
-        for link in self.links:
-            grad = link._reduced(params, grad)
-        return grad
-
-    # --- names, hyperparameters, repr
-
-    def _known_states(self, state: Any) -> Sequence[Any]:
-        return [None] * len(self.links) if state is None else self._states(state)
+    # --- names, replacement, repr
 
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        """The links by class name, those of nested chains included, each with its state, or None if there is none."""
-        for link, link_state in zip(self.links, self._known_states(state), strict=True):
-            if isinstance(link, chain):
-                yield from link._members(link_state)
-            else:
-                yield type(link).__name__, link, link_state
-
-    def _numbered(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        """The members, with `[0]`, `[1]`, ... behind the names that occur more than once."""
-        members = list(self._members(state))
-        names = [name for name, _, _ in members]
-        for i, (name, link, link_state) in enumerate(members):
+        """The links by class name, those of nested chains included; `[0]`, `[1]`, ... where a name occurs again."""
+        members = list(_opened(self, state, named_chains=False))
+        names = [type(link).__name__ for link, _ in members]
+        for i, (name, (link, link_state)) in enumerate(zip(names, members, strict=True)):
             yield (name if names.count(name) == 1 else f"{name}[{names[:i].count(name)}]"), link, link_state
 
-    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
-        for name, link, link_state in self._numbered(state):
-            for inner, value in link._hyperparameters(link_state):
-                yield f"{name}.{inner}", value
+    def path_to(self, name: str) -> tuple[str, ...]:
+        del name
+        return ()
 
     def _parts(self) -> dict[str, Any]:
-        return {name: link for name, link, _ in self._numbered()}
+        return {name: link for name, link, _ in self._members()}
 
     def _with_parts(self, parts: dict[str, Any]) -> Self:
-        return self._rebuilt(iter(parts.values()))
+        return _closed(self, iter(parts.values()), lambda tx, links: tx._with_links(links), named_chains=False)
 
-    def _rebuilt(self, members: Iterator[Any]) -> Self:
-        return type(self)(*(x._rebuilt(members) if isinstance(x, chain) else next(members) for x in self.links))
+    def _with_links(self, links: dict[str, Any]) -> Self:
+        return type(self)(*links.values())
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
         return ((None, link) for link in self.links)
@@ -169,29 +138,64 @@ class named_chain(chain):
         super().__init__(*(link for _, link in links))
         object.__setattr__(self, "names", names)
 
-    def _states(self, state: Any) -> Sequence[Any]:
+    def children(self) -> dict[str, GradientTransformation]:
+        return dict(zip(self.names, self.links, strict=True))
+
+    def child_states(self, state: Any) -> dict[str, Any]:
         if not isinstance(state, dict) or set(state) != set(self.names):
             raise self._wrong_state(state, f"a dict with the keys {', '.join(self.names)}")
-        return [state[name] for name in self.names]
+        return {name: state[name] for name in self.names}
 
-    def _state_of(self, states: Sequence[Any]) -> Any:
-        return dict(zip(self.names, states, strict=True))
+    def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
+        del state
+        return dict(states)
+
+    def path_to(self, name: str) -> tuple[str, ...]:
+        return (name,)
 
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        return zip(self.names, self.links, self._known_states(state), strict=True)
+        return Composite._members(self, state)
 
-    def _rebuilt(self, members: Iterator[Any]) -> Self:
-        return type(self)(*((name, next(members)) for name in self.names))
+    def _with_parts(self, parts: dict[str, Any]) -> Self:
+        return self._with_links(parts)
+
+    def _with_links(self, links: dict[str, Any]) -> Self:
+        return type(self)(*links.items())
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
-        return ((None, pair) for pair in zip(self.names, self.links, strict=True))
+        return ((None, pair) for pair in self.children().items())
 
 
-def _runs(pairs: Iterator[tuple[GradientTransformation, Any]]) -> Iterator[tuple[list[Any], list[Any]]]:
-    """Groups of neighbouring per-leaf rules with their states; other links by themselves."""
-    for leafwise, group in itertools.groupby(pairs, key=lambda pair: isinstance(pair[0], Leafwise)):
-        for part in [list(group)] if leafwise else ([pair] for pair in group):
-            yield [link for link, _ in part], [state for _, state in part]
+def _opened(tx: chain, state: Any, *, named_chains: bool = True) -> Iterator[tuple[GradientTransformation, Any]]:
+    """The links with their states (None without one), those of chains among them opened in their place."""
+    states = {} if state is None else tx.child_states(state)
+    for name, link in tx.children().items():
+        if _opens(link, named_chains):
+            yield from _opened(link, states.get(name), named_chains=named_chains)
+        else:
+            yield link, states.get(name)
+
+
+def _closed(tx: chain, items: Iterator[Any], make: Callable[..., Any], *, named_chains: bool = True) -> Any:
+    """What `make(chain, parts)` makes of the items of opened links, chain by chain: the inverse of `_opened`."""
+    parts = {
+        name: _closed(link, items, make, named_chains=named_chains) if _opens(link, named_chains) else next(items)
+        for name, link in tx.children().items()
+    }
+    return make(tx, parts)
+
+
+def _opens(link: GradientTransformation, named_chains: bool) -> TypeGuard[chain]:
+    return isinstance(link, chain) and (named_chains or not isinstance(link, named_chain))
+
+
+def _runs(links: Sequence[GradientTransformation]) -> Iterator[slice]:
+    """Where neighbouring per-leaf rules stand; other links by themselves."""
+    start = 0
+    for leafwise, group in itertools.groupby(links, key=lambda link: isinstance(link, Leafwise)):
+        n = len(list(group))
+        yield from [slice(start, start + n)] if leafwise else (slice(i, i + 1) for i in range(start, start + n))
+        start += n
 
 
 def _sixteen_bit(updates: Any) -> bool:

@@ -1,9 +1,9 @@
 """The engine: runs rules for one leaf over trees.
 
-Neighbouring rules run as one jitted call per leaf, traced once for each leaf shape. In that call
-Python numbers are static, so that `1 - b2` is taken in double precision; arrays, tracers and the
-values of schedules are traced, in float32 or wider. Before the leaves, one jitted call a step
-calls the schedules, counts, and computes what the leaves share; a rule that measures adds one.
+Neighbouring rules run as one jitted call per leaf (`core/compiled.py`), before which one jitted call a step calls the
+schedules, counts, and computes what the leaves share. A rule that measures the tree begins a pass of its own. A rule
+that works on stacks of matrices ends one pass, in which it says what the matrices are, and begins the next, in which it
+gets what became of them.
 
 A rule is a `core.leafwise.Leafwise`.
 """
@@ -11,88 +11,132 @@ A rule is a `core.leafwise.Leafwise`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from gradtx import checks, leaf
-from gradtx.core.bound import Bound
-from gradtx.core.hyper import Schedule
-from gradtx.core.state import counted, fields
-from gradtx.core.value import Value
+from gradtx import checks
+from gradtx.core.compiled import Plan, compiled
+from gradtx.core.state import leaf_slots, tree_slots
+from gradtx.core.stateful import column
 
-__all__ = ["EachLeaf", "resolve", "run_update"]
+__all__ = ["run_update"]
 
 
-@jax.tree_util.register_pytree_node_class
-class EachLeaf:
-    """What a `measure` returns to give every leaf its own: one item for each leaf of the updates, in order."""
+class _Known(NamedTuple):
+    """What one rule knows of each leaf, beside its slots."""
 
-    def __init__(self, items: Iterable[Any]) -> None:
-        self.items = tuple(items)
-
-    def tree_flatten(self) -> tuple[Any, None]:
-        return self.items, None
-
-    @classmethod
-    def tree_unflatten(cls, aux: None, items: Any) -> EachLeaf:
-        del aux
-        return cls(items)
+    where: Sequence[bool] | None
+    """Whether it applies to the leaf; None where it applies to all."""
+    static: list[tuple[tuple[str, Any], ...]]
+    """What is known while compiling."""
+    arrays: list[dict[str, Any]]
+    """Extra arguments by leaf, and facts that are arrays."""
+    views: Sequence[Any]
 
 
 def run_update(
     rules: Sequence[Any], updates: Any, states: Sequence[Any], params: Any, extra: dict[str, Any]
 ) -> tuple[Any, list[Any]]:
-    """Updates and new states of neighbouring rules: one pass over the leaves, and one more for each rule that measures.
+    """Updates and new states of neighbouring rules: one pass over the leaves, and one more for each barrier.
 
     Between the passes updates stay in float32 or wider.
     """
-    leaves, treedef = jax.tree.flatten(updates)
-    columns, p_leaves = _check(rules, updates, leaves, treedef, states, params, extra)
-    if params is None and not leaves:
+    values, treedef = jax.tree.flatten(updates)
+    if params is None and not values:
         params = updates  # without leaves nobody needs to give them, and they are as empty
-    dtypes = [jnp.result_type(g) for g in leaves]
-    new_states: list[Any] = []
-    starts = [0, *(i for i, rule in enumerate(rules) if i and rule.measures), len(rules)]
-    for start, stop in itertools.pairwise(starts):
-        part = slice(start, stop)
-        run, arrays = _compiled(rules[part])
-        hypers, counts, shared = run.begin(arrays, [state.count for state in states[part]])
-        once: list[tuple[Any, ...]] = [()] * len(counts)
-        if rules[start].measures:
-            given = {name: extra.get(name) for name in rules[start].extra_args}
-            slots, once[0] = _divided(states[start])
-            tree = (treedef.unflatten(leaves), slots, once[0], params if run.needs_params else None)
-            shared[0], once[0] = run.measure(hypers[0], *tree, counts[0], given)
-        shared = [x.items if isinstance(x, EachLeaf) else itertools.repeat(x, len(leaves)) for x in shared]
-        active = _active(rules[part], updates if params is None else params, len(leaves))
-        outs = dtypes if stop == len(rules) else [None] * len(leaves)
-        p_part = p_leaves if run.needs_params else [None] * len(leaves)
-        rows = [zip(*column, strict=True) if column else [()] * len(leaves) for column in columns[part]]
-        steps = [
-            run.step(which, out, hypers, g, slots, p, shares)
-            for which, out, g, p, shares, slots in zip(
-                active, outs, leaves, p_part, zip(*shared, strict=True), zip(*rows, strict=True), strict=True
+    p_leaves = _check(rules, updates, values, treedef, states, params, extra)
+    known = [_knows(rule, updates, updates if params is None else params, extra) for rule in rules]
+    slots = _rows(rules, updates, values, treedef, states, known)
+    dtypes = [jnp.result_type(g) for g in values]
+
+    run, arrays = compiled(tuple(rules), updates)
+    numbers = [tree_slots(rule.State)(*_fields(tree_slots, state)) for rule, state in zip(rules, states, strict=True)]
+    given = [{name: extra.get(name) for name in rule.extra_args.difference(rule.by_leaf)} for rule in rules]
+    hypers, counts, shared, numbers = run.begin(arrays, [state.count for state in states], numbers, given)
+
+    before: Sequence[Any] | None = None
+    for start, stop in _passes(rules):
+        if before is None and start < len(rules) and rules[start].measures:
+            rule, trees = rules[start], leaf_slots(rules[start].State)(*_fields(leaf_slots, states[start]))
+            tree = (treedef.unflatten(values), trees, numbers[start], params if "params" in rule.needs else None)
+            taken = {name: extra.get(name) for name in rule.extra_args}
+            shared[start], numbers[start] = run.measure(start, hypers[start], *tree, counts[start], taken)
+        to_stack = stop < len(rules) and rules[stop].stacks is not None
+        part = range(start, stop + to_stack)
+        run_part, shared_part = hypers[part.start : part.stop], shared[part.start : part.stop]
+        last, out = stop == len(rules), []
+        for i, g in enumerate(values):
+            plan = _plan(part, i, known, from_stack=before is not None, to_stack=to_stack)
+            here = [known[k].arrays[i] for k in part]
+            old = None if before is None else before[i]
+            u, new = run.step(
+                plan,
+                dtypes[i] if last else None,
+                run_part,
+                g,
+                [slots[k][i] for k in part],
+                p_leaves[i],
+                shared_part,
+                here,
+                old,
             )
-        ]
-        leaves = [u for u, _ in steps]
-        for i, (state, count) in enumerate(zip(states[part], counts, strict=True)):
-            names = fields(type(state)).leaf
-            new_columns = zip(*(new[i] for _, new in steps), strict=True) if steps else ((),) * len(names)
-            new_states.append(type(state)(count, *map(treedef.unflatten, new_columns), *once[i]))
-    return treedef.unflatten(leaves), new_states
+            out.append(u)
+            for k, x in zip(part, new, strict=True):
+                slots[k][i] = x
+        values, before = out, None
+        if to_stack:
+            rule = rules[stop]
+            chosen = known[stop].where or itertools.repeat(True)
+            views = tuple(view if yes else None for view, yes in zip(known[stop].views, chosen))  # noqa: B905
+            before = values
+            values, slots[stop] = run.stack(stop, views, hypers[stop], values, slots[stop], shared[stop], counts[stop])
+    return treedef.unflatten(values), [
+        _state(rule, count, _trees(rule, rows, treedef), kept)
+        for rule, count, rows, kept in zip(rules, counts, slots, numbers, strict=True)
+    ]
 
 
-def _divided(state: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """A state's trees of slots, and what it keeps once."""
-    stop = 1 + len(fields(type(state)).leaf)
-    return tuple(state[1:stop]), tuple(state[stop:])
+def _passes(rules: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Where the passes begin and end."""
+    starts = [i for i, rule in enumerate(rules) if rule.stacks is not None or (i and rule.measures)]
+    return itertools.pairwise([0, *starts, len(rules)])
+
+
+def _plan(part: range, i: int, known: Sequence[_Known], *, from_stack: bool, to_stack: bool) -> Plan:
+    """What the rules of a pass do to leaf `i`: those that apply to it, by their place in the pass."""
+    plan = []
+    for k in part:
+        where = known[k].where
+        if where is None or where[i]:
+            hook = "update_leaf"
+            if to_stack and k == part[-1]:
+                hook = "to_stack"
+            elif from_stack and k == part[0]:
+                hook = "from_stack"
+            plan.append((k - part.start, hook, known[k].static[i]))
+    return part.start, tuple(plan)
+
+
+def _fields(kind: Any, state: Any) -> tuple[Any, ...]:
+    """The fields of a state that `leaf_slots` or `tree_slots` has."""
+    return tuple(getattr(state, name) for name in kind(type(state))._fields)
+
+
+def _trees(rule: Any, rows: Sequence[Any], treedef: Any) -> Any:
+    """The slots of a rule as trees, from those of each leaf."""
+    cls = leaf_slots(rule.State)
+    return cls(*(treedef.unflatten([row[n] for row in rows]) for n in range(len(cls._fields))))
+
+
+def _state(rule: Any, count: Any, trees: Any, numbers: Any) -> Any:
+    return rule.State(count=count, **trees._asdict(), **numbers._asdict())
+
+
+# --- before any work
 
 
 def _check(
@@ -103,170 +147,79 @@ def _check(
     states: Sequence[Any],
     params: Any,
     extra: dict[str, Any],
-) -> tuple[list[list[Any]], Sequence[Any]]:
-    """Raises unless the arguments fit together; the slots' leaves by rule and field, and the parameters'."""
+) -> Sequence[Any]:
+    """Raises unless the arguments fit together; the parameters' leaves, None where no rule needs them."""
     for rule in rules:
-        if leaves:
+        if leaves and rule.needs:
             given = {**extra, "params": params}
             checks.needed(type(rule).__name__, **{name: given.get(name) for name in rule.needs})
-    who = " + ".join(type(rule).__name__ for rule in rules)
+    who = _names(rules)
     checks.floating(who, "updates", updates, leaves)
     for rule in rules:
         if rule.real:
             checks.real(type(rule).__name__, "updates", updates, leaves)
-    p_leaves: Sequence[Any] = []
+    p_leaves: Sequence[Any] = [None] * len(leaves)
     if params is not None:
         p_leaves, p_treedef = jax.tree.flatten(params)
         if p_treedef != treedef:
             raise checks.tree_mismatch(who, "updates", updates, "params", params)
         checks.same_shapes(who, "updates", updates, leaves, "params", p_leaves)
-    columns = []
     for rule, state in zip(rules, states, strict=True):
-        if not isinstance(state, rule.State):
-            raise TypeError(
-                f"{type(rule).__name__}.update: the state must be a {rule.State.__name__}, got "
-                f"{checks.shown(state)}. Pass the state that tx.init(params) or the last tx.update returned."
-            )
-        slots = zip(fields(rule.State).leaf, _divided(state)[0], strict=True)
-        columns.append([_column(who, rule, name, updates, leaves, treedef, tree) for name, tree in slots])
-    return columns, p_leaves
+        rule._check_state(state, rule.State)
+    return p_leaves if any("params" in rule.needs for rule in rules) else [None] * len(leaves)
 
 
-_OTHER_STATE = (
-    "The two belong to different parameters: pass updates like the params that tx.init got, or the state that it made "
-    "for these."
-)
+def _names(rules: Sequence[Any]) -> str:
+    return " + ".join(type(rule).__name__ for rule in rules)
 
 
-def _column(who: str, rule: Any, name: str, updates: Any, leaves: Any, treedef: Any, tree: Any) -> list[Any]:
-    """The leaves of one state field, checked against the updates."""
-    try:
-        column = treedef.flatten_up_to(tree)
-    except ValueError:
-        raise checks.tree_mismatch(who, "updates", updates, f"state.{name}", tree) from None
-    if name in fields(rule.State).like:
-        checks.same_shapes(who, "updates", updates, leaves, f"state.{name}", column, _OTHER_STATE)
-    return column
-
-
-def _active(rules: Sequence[Any], params: Any, n: int) -> Sequence[tuple[int, ...]]:
-    """For each leaf, the positions of the rules that apply to it."""
-    masks = [rule.where(params) for rule in rules]
-    if all(mask is None for mask in masks):
-        return [tuple(range(len(rules)))] * n
-    return [tuple(i for i, mask in enumerate(masks) if mask is None or mask[place]) for place in range(n)]
-
-
-# A run's key: the treedef of its rules, and their Python numbers, with None where an array stands.
-_Spec = tuple[Any, tuple[Any, ...]]
-
-
-def _split(value: Any) -> tuple[_Spec, list[Any]]:
-    leaves, treedef = jax.tree.flatten(value)
-    key = tuple(x if leaf.is_number(x) else None for x in leaves)
-    return (treedef, key), [x for x in leaves if not leaf.is_number(x)]
-
-
-def _merge(spec: _Spec, arrays: Sequence[Any]) -> Any:
-    treedef, key = spec
-    rest = iter(arrays)
-    return treedef.unflatten([next(rest) if x is None else x for x in key])
-
-
-def resolve(rule: Any, name: str, count: Any) -> Any:
-    """A hyperparameter as a rule sees it: a Python number, or a scalar array in float32 or wider."""
-    value = getattr(rule, name)
-    if isinstance(value, Schedule):
-        value = value(count)
-    if isinstance(value, Bound):
-        return value.at(count)
-    if value is None or isinstance(value, Value) or leaf.is_number(value):
-        return value
-    value = jnp.asarray(value)
-    if value.shape != ():
-        raise ValueError(
-            f"{type(rule).__name__}: {name} has shape {value.shape}; a hyperparameter is one number. "
-            "Use jax.vmap over the transformation to run several values."
-        )
-    return value.astype(leaf.accumulator_dtype(jnp.promote_types(value.dtype, jnp.float16)))
-
-
-def _is_constant(value: Any) -> bool:
-    """Whether a hyperparameter is known when a rule is compiled."""
-    return leaf.is_number(value) or (isinstance(value, Bound) and value.constant)
-
-
-class _Run:
-    """The jitted functions of one run of rules."""
-
-    def __init__(self, spec: _Spec) -> None:
-        self.spec = spec
-        holes = [None] * sum(x is None for x in spec[1])
-        self.rules: tuple[Any, ...] = _merge(spec, holes)
-        self.traced = [
-            tuple(name for name in rule._dynamic if not _is_constant(getattr(rule, name))) for rule in self.rules
+def _rows(
+    rules: Sequence[Any],
+    updates: Any,
+    leaves: Sequence[Any],
+    treedef: Any,
+    states: Sequence[Any],
+    known: Sequence[_Known],
+) -> list[list[Any]]:
+    """For each rule and leaf its slots by name, checked against the updates."""
+    who, rows = _names(rules), []
+    for rule, state, of in zip(rules, states, known, strict=True):
+        cls = leaf_slots(rule.State)
+        columns = [
+            column(who, rule, name, updates, leaves, treedef, getattr(state, name), of.views) or [()] * len(leaves)
+            for name in cls._fields
         ]
-        self.needs_params = any("params" in rule.needs for rule in self.rules)
-        self.begin = jax.jit(self._begin)
-        self.measure = jax.jit(self._measure)
-        self.step = jax.jit(self._step, static_argnums=(0, 1))
-
-    def _begin(self, arrays: Sequence[Any], counts: Sequence[Array]) -> tuple[list[Any], list[Array], list[Any]]:
-        """Of each rule: its traced hyperparameters, its count after this step, and what its leaves share."""
-        after = [counted(count) for count in counts]
-        hypers = [
-            [resolve(rule, name, t - 1) for name in names]
-            for rule, names, t in zip(_merge(self.spec, arrays), self.traced, after, strict=True)
-        ]
-        return hypers, after, [self._rule(i, hypers[i]).at_step(t) for i, t in enumerate(after)]
-
-    def _rule(self, i: int, hypers: Sequence[Any]) -> Any:
-        return self.rules[i]._filled(self.traced[i], hypers)
-
-    def _measure(
-        self, hypers: Any, updates: Any, slots: Any, once: Any, params: Any, t: Array, extra: dict[str, Any]
-    ) -> tuple[Any, tuple[Any, ...]]:
-        rule: Any = self._rule(0, hypers)
-        updates, slots, params = jax.tree.map(lambda x: leaf.widen(jnp.asarray(x)), (updates, slots, params))
-        shared, new = rule.measure(updates, slots, once, params, t, **extra)
-        return shared, tuple(leaf.narrow(x, old.dtype) for x, old in zip(new, once, strict=True))
-
-    def _step(
-        self, active: Sequence[int], out: Any, hypers: Any, g: Any, slots: Any, p: Any, shared: Any
-    ) -> tuple[Array, list[Any]]:
-        """One leaf through the rules that apply to it; the update comes in dtype `out`, or as wide as computed."""
-        g = jnp.asarray(g)
-        # All that meets the gradient is as wide as it is, and float32 at least.
-        dtype = leaf.compute_dtype(g.dtype)
-        u, p = leaf.widen(g, dtype), None if p is None else leaf.widen(jnp.asarray(p), dtype)
-        slots = list(slots)
-        for i in active:
-            rule = self._rule(i, hypers[i])
-            with _plain_operators(rule):
-                u, new = rule.update_leaf(u, jax.tree.map(lambda x: leaf.widen(x, dtype), slots[i]), p, shared[i])
-            if np.shape(u) != g.shape:
-                raise TypeError(
-                    f"{type(rule).__name__}.update_leaf returned an update of shape {np.shape(u)} for a gradient "
-                    f"of shape {g.shape}."
-                )
-            slots[i] = jax.tree.map(lambda old, x: leaf.narrow(x, old.dtype), slots[i], tuple(new))
-        return leaf.narrow(u, u.dtype if out is None else out), slots
+        rows.append(list(map(cls, *columns)) if columns else [cls()] * len(leaves))
+    return rows
 
 
-def _plain_operators(rule: Any) -> AbstractContextManager[Any]:
-    """Traces the operators of `jax.numpy` as such, not each as a jitted function of its own.
+def _knows(rule: Any, updates: Any, params: Any, extra: dict[str, Any]) -> _Known:
+    who, n = type(rule).__name__, len(jax.tree.leaves(updates))
+    static, arrays = [()] * n, [{}] * n
+    facts = {**rule.facts(params), **_extra_by_leaf(who, rule.by_leaf, updates, extra)}
+    views = facts.pop(rule.stacks, [None] * n)
+    if facts:
+        traced = {name: items for name, items in facts.items() if any(map(_is_traced, items))}
+        static = [tuple((name, facts[name][i]) for name in facts if name not in traced) for i in range(n)]
+        arrays = [{name: items[i] for name, items in traced.items()} for i in range(n)]
+    return _Known(rule.where(params), static, arrays, views)
 
-    For every new leaf shape each of those would be traced and cached anew, only to be inlined
-    here: that is most of the time it takes to trace a rule. Loops must stay loops, so rules that
-    may contain them are left alone.
-    """
-    return nullcontext() if rule.may_loop else jax.disable_jit()
+
+def _is_traced(x: Any) -> bool:
+    return isinstance(x, (jax.Array, np.ndarray))
 
 
-_run = lru_cache(maxsize=1024)(_Run)
-
-
-def _compiled(rules: Sequence[Any]) -> tuple[_Run, list[Any]]:
-    """The jitted functions of a run, kept for its next use, and the arrays among its hyperparameters."""
-    spec, arrays = _split(tuple(rules))
-    return _run(spec), arrays
+def _extra_by_leaf(who: str, names: Sequence[str], updates: Any, extra: dict[str, Any]) -> dict[str, list[Any]]:
+    """Of each extra argument that is a tree its leaves, checked against the updates."""
+    found: dict[str, list[Any]] = {}
+    for name in names:
+        value = extra.get(name)
+        if name == "index":
+            found[name] = [np.asarray(i, np.int32) for i in range(len(jax.tree.leaves(updates)))]
+        elif value is None:
+            found[name] = [None] * len(jax.tree.leaves(updates))
+        else:
+            checks.same_tree(who, name, value, "updates", updates)
+            checks.floating(who, name, value, jax.tree.leaves(value))
+            found[name] = list(map(jnp.asarray, jax.tree.leaves(value)))
+    return found

@@ -25,7 +25,18 @@ from jax.typing import ArrayLike
 from gradtx import checks, leaf
 from gradtx.core.value import Value, field, function, static
 
-__all__ = ["Hyper", "HyperArg", "Limits", "Number", "Schedule", "function_schedule", "hyper", "number"]
+__all__ = [
+    "Hyper",
+    "HyperArg",
+    "Limits",
+    "Number",
+    "Resolvable",
+    "Schedule",
+    "function_schedule",
+    "hyper",
+    "number",
+    "resolve",
+]
 
 
 class Schedule(Value):
@@ -142,3 +153,34 @@ def number(default: Any = dataclasses.MISSING, *, optional: bool = False, **limi
     """A field of a schedule: a dynamic field that takes a number within `Limits`, an array, or None if `optional`."""
     check = partial(Limits(**limits).check, schedules=False, optional=optional)
     return field(check, dynamic=True, default=default)
+
+
+class Resolvable(Value):
+    """A value with hyperparameters inside, as a field of a transformation."""
+
+    @property
+    def constant(self) -> bool:
+        """Whether all of them are Python numbers, known when a rule is compiled."""
+        raise NotImplementedError
+
+    def at(self, count: Any) -> Any:
+        """The value with its schedules called at a step."""
+        raise NotImplementedError
+
+
+def resolve(owner: Any, name: str, count: Any) -> Any:
+    """A hyperparameter as a rule sees it at a step: a Python number, or a scalar array in float32 or wider."""
+    value = getattr(owner, name)
+    if isinstance(value, Schedule):
+        value = value(count)
+    if isinstance(value, Resolvable):
+        return value.at(count)
+    if value is None or isinstance(value, Value) or leaf.is_number(value):
+        return value
+    value = jnp.asarray(value)
+    if value.shape != ():
+        raise ValueError(
+            f"{type(owner).__name__}: {name} has shape {value.shape}; a hyperparameter is one number. "
+            "Use jax.vmap over the transformation to run several values."
+        )
+    return value.astype(leaf.accumulator_dtype(jnp.promote_types(value.dtype, jnp.float16)))

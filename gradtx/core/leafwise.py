@@ -1,13 +1,22 @@
 """Rules written for one tensor.
 
-A rule says what happens to one leaf, in `init_leaf` and `update_leaf`, as in the paper. The engine
-(`core/engine.py`) alone knows about trees, None leaves, the step counter, dtypes, schedules and errors.
+A rule says what happens to one leaf, in `update_leaf`, as in the paper. The engine (`core/engine.py`) alone knows about
+trees, None leaves, the step counter, dtypes, schedules and errors.
 
 Three base classes say what a rule may look at, and the laws hold a rule to what it says:
 
     Elementwise   every entry by itself: gluing leaves together changes nothing
     Layerwise     a leaf as a whole, but no other leaf
     Treewide      the whole tree, once a step, in `measure`, whose result `update_leaf` receives
+
+Beside `update_leaf` there are three hooks, kept apart because they cost differently:
+
+    at_step       the step count and the slots per tree                   once a step, no pass over leaves
+    on_stack      all matrices of one shape as one batch                  a pass before it and one after it
+    measure       the whole tree                                          a pass of its own, for which all others wait
+
+What is known of a leaf from its path, its shape or a mask is a field (`core/mask.py`); what comes with it in another
+tree is an extra argument (`by_leaf`). `update_leaf` gets both as keyword arguments.
 """
 
 from __future__ import annotations
@@ -16,109 +25,122 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks
-from gradtx.core import mask
-from gradtx.core.engine import EachLeaf, resolve, run_update
-from gradtx.core.state import CountState, fields
-from gradtx.core.transformation import GradientTransformation
+from gradtx.core import mask, matrices
+from gradtx.core.engine import run_update
+from gradtx.core.state import CountState
+from gradtx.core.stateful import Stateful
 
-__all__ = ["EachLeaf", "Elementwise", "Layerwise", "Leafwise", "Treewide"]
+__all__ = ["Elementwise", "Layerwise", "Leafwise", "Shared", "Treewide"]
 
 
-class Leafwise(GradientTransformation):
+class Leafwise(Stateful, state=CountState):
     """A transformation given by a rule for one leaf; subclass one of the three scopes instead.
 
-    Class arguments:
-      state: the NamedTuple class of the state: `count`, the slots of a leaf, what is kept `Once` (`core.state`).
-      needs: which of `params` and the extra arguments `update` cannot do without.
-      takes: extra arguments that `measure` receives too, None where they are not given.
-      real: True for a rule that has no meaning for complex leaves, and refuses them.
+    Class arguments, beside those of `Stateful`:
+      by_leaf: Which of the extra arguments are trees like the updates: `update_leaf` gets each leaf's own, in float32
+        or wider, as a keyword argument of that name. 'index' stands for the place of the leaf in the tree.
+      every: The name of the field that says how often `renew_stack` is called; by default it is at every step.
+      loops: True for a rule whose `update_leaf` contains loops (`lax.scan`, `lax.fori_loop`). Elementwise rules are
+        traced as if every loop were written out, which is quicker where there are none.
     """
 
-    State: ClassVar[type[Any]] = CountState
-    needs: ClassVar[tuple[str, ...]] = ()
-    real: ClassVar[bool] = False
+    by_leaf: ClassVar[tuple[str, ...]] = ()
+    every: ClassVar[str | None] = None
+    loops: ClassVar[bool] = False
     measures: ClassVar[bool] = False
     """Whether the rule has a `measure`, for which the whole tree must be there."""
-    may_loop: ClassVar[bool] = False
-    """Whether `update_leaf` may contain loops and other functions that are better not traced inline."""
+    stacks: ClassVar[str | None] = None
+    """The name of the field that says how leaves are matrices, of a rule that works on stacks of them."""
 
     def __init_subclass__(
-        cls,
-        *,
-        state: type[Any] | None = None,
-        needs: tuple[str, ...] = (),
-        takes: tuple[str, ...] = (),
-        real: bool = False,
-        **options: Any,
+        cls, *, by_leaf: tuple[str, ...] = (), every: str | None = None, loops: bool = False, **options: Any
     ) -> None:
         super().__init_subclass__(**options)
-        cls.real = cls.real or real
+        if "count" not in cls.State._fields:
+            raise TypeError(f"{cls.__name__}: {cls.State.__name__} must have a field `count: Array = counter()`.")
+        cls.by_leaf = by_leaf or cls.by_leaf
+        cls.every = every or cls.every
+        cls.loops = cls.loops or loops
         cls.measures = cls.measure is not Leafwise.measure
-        if state is not None:
-            fields(state)  # raises if they are in the wrong order
-            cls.State = state
-        if needs or takes:
-            cls.needs = needs
-            cls.extra_args = frozenset(needs + takes) - {"params"}
+        cls._each, cls._applies = mask.leaf_fields(cls)
+        if cls.on_stack is not Leafwise.on_stack:
+            cls.stacks = next((name for name, each in cls._each.items() if each is matrices.views), None)
+            if cls.stacks is None:
+                raise TypeError(
+                    f"{cls.__name__}: a rule with `on_stack` needs a field that says how leaves are matrices: write "
+                    "weight_dimension_numbers: Any = matrix_axes()."
+                )
+
+    _each: ClassVar[dict[str, Any]] = {}
+    _applies: ClassVar[str | None] = None
 
     # --- what a rule defines
 
-    def init_leaf(self, p: Array) -> tuple[Any, ...]:
-        """The slots of one parameter: an array, or a list of arrays, for each field of a leaf."""
-        del p
-        return ()
+    def at_step(self, t: Array, numbers: Any, **extra: Any) -> tuple[Any, Any]:
+        """What all leaves share at step `t`, which counts from 1, and the next slots per tree: `(shared, numbers)`.
 
-    def init_once(self, params: Any) -> tuple[Any, ...]:
-        """What is kept once for the tree: an array for each field that is declared `Once`."""
-        del params
-        return ()
+        `numbers` has the state's fields per tree, by name: return it as it is or `numbers._replace(...)`. `extra` has
+        the extra arguments that the class needs or takes, but for those by leaf.
+        """
+        del t, extra
+        return None, numbers
 
-    def at_step(self, t: Array) -> Any:
-        """What all leaves share at step `t`, which counts from 1: computed once, passed to `update_leaf`."""
-        del t
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        """What needs the whole tree, once a step, in place of `at_step`: `(shared, numbers)`.
 
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any
-    ) -> tuple[Any, tuple[Any, ...]]:
-        """What needs the whole tree, once a step: `(shared, once)`.
-
-        `shared` goes to every `update_leaf`, in place of what `at_step` returns; in `EachLeaf` every leaf gets
-        its own. `once` are the new values of the fields kept once, () if there are none. `slots` is a
-        tuple of trees, one for each field of a leaf; `extra` holds the extra arguments that the
-        class needs or takes; `params` is None unless it needs them.
+        `slots` has the state's fields per parameter, by name, each a tree; `params` is None unless the class needs
+        them. `extra` has all extra arguments that it needs or takes.
         """
         raise NotImplementedError
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        """The update and the new slots of one leaf.
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, **here: Any) -> tuple[Array, Any]:
+        """The update and the next slots of one leaf.
 
-        All arrays come in float32 or wider, and the engine casts what is returned to the dtypes of
-        the gradient and of the old slots. `p` is None unless the rule needs `params`; `shared` is
-        what `at_step` returned, or what `measure` did.
+        `slots` has the state's fields per parameter, by name: return it as it is or `slots._replace(...)`. All arrays
+        come in float32 or wider, and the engine casts what is returned to the dtypes of the gradient and of the old
+        slots. `p` is None unless the class needs `params`; `shared` is what `at_step` or `measure` returned. `here`
+        has what is known of this leaf: the items of its `per_leaf` fields, and the extra arguments by leaf.
+
+        A rule with `on_stack` gets as `g` what that returned, in the leaf's own shape, and as `here["before"]` what
+        `to_stack` did.
         """
         raise NotImplementedError
 
-    def where(self, params: Any) -> Sequence[bool] | None:
-        """For each leaf of `params`, whether the rule applies to it; None where it applies to all."""
-        return mask.selected(type(self).__name__, getattr(self, "mask", None), params)
+    def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        """Of one leaf what its matrices are to be, in the leaf's shape, and the next slots; for `on_stack`."""
+        del p, shared
+        return g, slots
+
+    def renew_stack(self, x: Array, slots: Any, shared: Any) -> Any:
+        """The slots of a stack that are renewed every so many steps, before `on_stack`; see `every`."""
+        del x, shared
+        return slots
+
+    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+        """What becomes of all matrices of one shape and dtype, and of their slots.
+
+        `x` has the shape (matrices, inputs, outputs). `slots` has the fields declared as factors of 'rows' or
+        'columns', by name, those of all the matrices along a leading axis.
+        """
+        raise NotImplementedError
 
     # --- what the engine makes of it
 
-    def init(self, params: Any) -> Any:
+    def where(self, params: Any) -> Sequence[bool] | None:
+        """For each leaf of `params`, whether the rule applies to it; None where it applies to all."""
+        return self._applies and mask.selected(type(self).__name__, getattr(self, self._applies), params)  # pyright: ignore
+
+    def facts(self, params: Any) -> dict[str, list[Any]]:
+        """By field what is known of each leaf."""
         who = type(self).__name__
-        leaves, treedef = jax.tree.flatten(params)
-        checks.floating(who, "params", params, leaves)
-        if self.real:
-            checks.real(who, "params", params, leaves)
-        rule = self._filled(self._dynamic, [resolve(self, name, 0) for name in self._dynamic])
-        slots = [rule.init_leaf(jnp.asarray(p)) for p in leaves]
-        columns = zip(*slots, strict=True) if slots else ((),) * len(fields(self.State).leaf)
-        once = rule.init_once(jax.tree.map(jnp.asarray, params)) if fields(self.State).once else ()
-        return self.State(jnp.zeros((), jnp.int32), *map(treedef.unflatten, columns), *once)
+        return {name: each(who, getattr(self, name), params) for name, each in self._each.items()}
+
+    def _views(self, tree: Any) -> Sequence[Any]:
+        if self.stacks is None:
+            return super()._views(tree)
+        return matrices.views(type(self).__name__, getattr(self, self.stacks), tree)
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
@@ -127,14 +149,34 @@ class Leafwise(GradientTransformation):
 
 
 class Elementwise(Leafwise):
-    """A rule that treats every entry by itself."""
+    """A rule that treats every entry by itself.
+
+    Where `update_leaf` contains a loop, say so: `class x(Elementwise, loops=True)`. Else the loop is unrolled.
+    """
 
 
-class Layerwise(Leafwise):
+class Layerwise(Leafwise, loops=True):
     """A rule that sees one leaf as a whole."""
-
-    may_loop = True
 
 
 class Treewide(Leafwise):
     """A rule that sees the whole tree once a step, in `measure`."""
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Shared:
+    """Numbers by name, as in `Shared(rate=..., decay=...)`: what `at_step` and `measure` return of several parts."""
+
+    def __init__(self, **parts: Any) -> None:
+        self.__dict__.update(parts)
+
+    def __repr__(self) -> str:
+        return f"Shared({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
+
+    def tree_flatten_with_keys(self) -> tuple[Any, tuple[str, ...]]:
+        keys = tuple(self.__dict__)
+        return tuple((jax.tree_util.GetAttrKey(key), self.__dict__[key]) for key in keys), keys
+
+    @classmethod
+    def tree_unflatten(cls, keys: tuple[str, ...], parts: Any) -> Shared:
+        return cls(**dict(zip(keys, parts, strict=True)))

@@ -1,33 +1,50 @@
-"""Masks: which leaves a rule applies to.
+"""Fields of a rule that say something about each leaf: masks first of all.
 
-A rule with a field `mask: Any = static(default=None, check=mask.check)` applies to the leaves that it
-selects and leaves the others as they are. A mask is None for all leaves, a tree of booleans with the
-structure of the parameters or a prefix of it, a selector (`gradtx.select`), or any other function from
-the parameters to such a tree.
+    mask: Any = applies_to()          the rule applies to the leaves that the mask selects, and leaves the others alone
+    decay_mask: Any = selection()     `update_leaf` gets True or False as the keyword argument `decay_mask`
+    depth_of: Any = per_leaf(...)     `update_leaf` gets the leaf's item as the keyword argument `depth_of`
+
+A mask is None for all leaves, a tree of booleans with the structure of the parameters or a prefix of it, a selector
+(`gradtx.select`), or any other function from the parameters to such a tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from gradtx import checks, select
-from gradtx.core.value import FrozenTree, Value, static
+from gradtx.core.value import FrozenTree, Value, field, static
 
-__all__ = ["by_path", "check", "each", "in_group", "is_function", "selected"]
+__all__ = [
+    "applies_to",
+    "at_paths",
+    "check",
+    "each",
+    "in_group",
+    "is_function",
+    "leaf_fields",
+    "per_leaf",
+    "selected",
+    "selection",
+]
+
+_EACH = "gradtx.each"
+_APPLIES = "gradtx.applies"
 
 
-class by_path(Value):
+class at_paths(Value):
     """A tree as a function: for every leaf of another tree the item at its path, or at the nearest path above it.
 
     Paths are strings such as `dense/bias`, so that the items are found in the dict from path to leaf too which a
     group of `partition` sees. A leaf that the tree has nothing for gets None.
 
     >>> import gradtx as gx
-    >>> gx.by_path({"dense": True, "norm": False})({"dense": {"w": 1.0, "b": 2.0}})
+    >>> gx.at_paths({"dense": True, "norm": False})({"dense": {"w": 1.0, "b": 2.0}})
     {'dense': {'b': True, 'w': True}}
     """
 
@@ -81,7 +98,7 @@ def in_group(mask: Any) -> Any:
     """A mask of a whole tree as one for a group of it: a tree is found by path, and a selector may pick nothing."""
     if isinstance(mask, select.Selector):
         return select.maybe(mask)
-    return mask if mask is None or is_function(mask) else by_path(mask)
+    return mask if mask is None or is_function(mask) else at_paths(mask)
 
 
 def selected(who: str, mask: Any, params: Any) -> list[bool] | None:
@@ -102,3 +119,36 @@ def each(who: str, mask: Any, params: Any) -> list[bool]:
     """For each leaf of `params`, whether the mask selects it."""
     found = selected(who, mask, params)
     return [True] * len(jax.tree.leaves(params)) if found is None else found
+
+
+def per_leaf(
+    each: Callable[[str, Any, Any], list[Any]],
+    default: Any = None,
+    *,
+    check: Callable[[str, str, Any], Any] | None = None,
+    kw_only: bool = False,
+) -> Any:
+    """A static field of a rule that says something about each leaf, from its path, its shape or a tree.
+
+    `each(who, value, params)` returns one item for each leaf, which `update_leaf` gets as a keyword argument with the
+    name of the field. Items that are arrays are traced; others must be hashable, and leaves with different items are
+    compiled apart.
+    """
+    return field(check, default=default, kw_only=kw_only, metadata={_EACH: each})
+
+
+def selection(default: Any = None, *, kw_only: bool = False) -> Any:
+    """A field that holds a mask: `update_leaf` gets whether the leaf is selected, under the name of the field."""
+    return per_leaf(each, default, check=check, kw_only=kw_only)
+
+
+def applies_to(default: Any = None, *, kw_only: bool = False) -> Any:
+    """A field that holds a mask of the leaves that the rule applies to; it leaves the others as they are."""
+    return field(check, default=default, kw_only=kw_only, metadata={_APPLIES: True})
+
+
+def leaf_fields(cls: Any) -> tuple[dict[str, Callable[[str, Any, Any], list[Any]]], str | None]:
+    """The `per_leaf` fields of a class by name, and the name of the one that says where the rule applies."""
+    found = {f.name: f.metadata for f in dataclasses.fields(cls)}
+    where = [name for name, metadata in found.items() if metadata.get(_APPLIES)]
+    return {name: metadata[_EACH] for name, metadata in found.items() if _EACH in metadata}, where[0] if where else None

@@ -1,24 +1,32 @@
-"""Leaves as matrices: the field `weight_dimension_numbers` of rules that act on matrices."""
+"""Leaves as matrices: the field `weight_dimension_numbers` of rules that act on matrices, and work on stacks of them.
+
+Matrices of one shape and dtype are worked on together, as one stack, however many leaves they come from: a batched
+product is one large operation in place of many small ones, and may be divided among devices.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array, lax
+from jax.core import Tracer
 
 from gradtx import checks
 from gradtx.core import mask
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
 
-__all__ = ["check", "numbers_of", "views"]
+__all__ = ["check", "matrix_axes", "numbers_of", "on_stacks", "renewed", "views"]
 
 
 def check(who: str, name: str, value: Any) -> Any:
     """Dimension numbers as they are stored: None, one for all leaves, or a function of a tree."""
     if value is None or isinstance(value, WeightDimensionNumbers) or callable(value):
         return value
-    table = mask.by_path(value)
+    table = mask.at_paths(value)
     for path, x in table.table.tree.items():
         if not _is_numbers(x):
             raise TypeError(
@@ -52,3 +60,62 @@ def views(who: str, numbers: Any, tree: Any) -> list[MatrixView]:
         except ValueError as error:
             raise ValueError(f"{who}: at {checks.keystr(path)}: {error}") from None
     return found
+
+
+def matrix_axes(*, kw_only: bool = False) -> Any:
+    """A field that says how a rule sees each leaf as a stack of matrices: which axes are inputs, which are outputs.
+
+    It holds one `WeightDimensionNumbers` for all leaves, a tree of them, a function from the tree to such a tree, or
+    None for (input, output), where a weight with more axes has one output axis, the last. `update_leaf` gets the
+    leaf's `MatrixView` under the name of the field.
+    """
+    return mask.per_leaf(views, check=check, kw_only=kw_only)
+
+
+def on_stacks(
+    work: Callable[[Array, Any], tuple[Array, Any]],
+    views: Sequence[MatrixView | None],
+    leaves: Sequence[Array],
+    kept: Sequence[Any],
+) -> tuple[list[Array], list[Any]]:
+    """`work(stack, kept)` for all matrices of one shape and dtype at once; `(results, kept)` by leaf.
+
+    A stack has the shape (matrices, inputs, outputs). `kept` has for each leaf a tree of arrays whose leading axis
+    counts its matrices, such as the factors of a preconditioner; `work` gets those of the stack, and returns their
+    next values. A result is the stack of a leaf. Leaves without a view are returned as they are.
+    """
+    results, kept = list(leaves), list(kept)
+    groups: dict[Any, list[int]] = {}
+    for i, (x, view) in enumerate(zip(leaves, views, strict=True)):
+        if view is not None:
+            results[i] = view.stacked(x)
+            like = jax.tree.map(lambda a: (a.shape[1:], a.dtype.name), kept[i])
+            groups.setdefault((results[i].shape[1:], x.dtype, str(like)), []).append(i)
+    for places in groups.values():
+        stack, old = _joined([results[i] for i in places]), jax.tree.map(_join, *(kept[i] for i in places))
+        done, new = work(stack, old)
+        ends = np.cumsum([len(results[i]) for i in places])[:-1].tolist()
+        parts = jax.tree.map(lambda a, ends=ends: jnp.split(a, ends), (done, new))
+        for n, i in enumerate(places):
+            results[i], kept[i] = jax.tree.map(
+                lambda part, n=n: part[n], parts, is_leaf=lambda part: isinstance(part, list)
+            )
+    return results, kept
+
+
+def _join(*arrays: Array) -> Array:
+    return _joined(arrays)
+
+
+def _joined(arrays: Sequence[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays)
+
+
+def renewed(every: int, count: Any, make: Callable[[], Any], old: Any) -> Any:
+    """What `make()` returns at every `every`-th step, counted from 0, else `old`; only what is needed is computed."""
+    if every == 1:
+        return make()
+    now = count % every == 0
+    if not isinstance(now, Tracer):
+        return make() if now else old
+    return lax.cond(now, make, lambda: old)

@@ -7,14 +7,16 @@ its state holds nothing for the others, and no placeholder enters any tree.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import jax
 
 from gradtx import checks, select
+from gradtx.core.composite import Composite, View
 from gradtx.core.mask import is_function
-from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
+from gradtx.core.state import child_state
+from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import FrozenTree, child, static
 
 __all__ = ["PartitionState", "partition"]
@@ -23,10 +25,25 @@ __all__ = ["PartitionState", "partition"]
 class PartitionState(NamedTuple):
     """The state of each group by its label."""
 
-    inner_states: dict[str, Any]
+    inner_states: dict[str, Any] = child_state(of=None)
 
 
-class partition(GradientTransformation):
+class _Group(View):
+    """The leaves of one label, in a dict by path."""
+
+    def __init__(self, label: str, labels: Sequence[str], paths: Sequence[str]) -> None:
+        self.label, self.labels, self.paths = label, labels, paths
+
+    def seen(self, tree: Any) -> dict[str, Any]:
+        rows = zip(self.labels, self.paths, jax.tree.leaves(tree), strict=True)
+        return {path: x for label, path, x in rows if label == self.label}
+
+    def restored(self, part: Any, tree: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(tree)
+        return treedef.unflatten([part.get(path, x) for path, x in zip(self.paths, leaves, strict=True)])
+
+
+class partition(Composite, state=PartitionState):
     """Applies to each leaf the transformation of its label.
 
     `transforms` is a dict from label to transformation. `param_labels` is one of
@@ -62,48 +79,31 @@ class partition(GradientTransformation):
         object.__setattr__(self, "labels", tuple(transforms))
         object.__setattr__(self, "param_labels", _stored(param_labels))
 
-    def init(self, params: Any) -> PartitionState:
-        groups = self._split(params, self._leaf_labels("params", params), _paths(params))
-        return PartitionState({label: tx.init(groups[label]) for label, tx in self._groups()})
+    def children(self) -> dict[str, GradientTransformation]:
+        return dict(zip(self.labels, self.transforms, strict=True))
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, PartitionState]:
-        self._check_extra(extra)
-        self._check_state(state, PartitionState)
+    def views(self, tree: Any) -> dict[str, View]:
+        return self._groups("params", tree)
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, PartitionState]:
         treedef = jax.tree.structure(updates)
         if params is not None and jax.tree.structure(params) != treedef:
             raise checks.tree_mismatch("partition", "updates", updates, "params", params)
-        labels, paths = self._leaf_labels("updates", updates if params is None else params), _paths(updates)
-        groups = self._split(updates, labels, paths)
-        missing = params is None and bool(paths)  # without leaves None is a tree
-        p_groups = dict.fromkeys(self.labels) if missing else self._split(params, labels, paths)
-        new_states, out = {}, {}
-        for label, tx in self._groups():
+        missing = params is None and treedef.num_leaves > 0  # without leaves None is a tree
+        like = updates if params is None else params
+        new, states = updates, {}
+        for label, view in self._groups("updates", like).items():
+            given = self.given(label, view, extra, like)
+            seen = None if missing else view.seen(params)
+            part, states[label] = self.children()[label].update(
+                view.seen(updates), state.inner_states[label], seen, **given
+            )
+            new = view.restored(part, new)
+        return new, PartitionState(states)
 
-            def given(name: str, x: Any, label: str = label) -> Any:
-                if name in ("value_fn", "grad_fn") and params is not None:
-                    return self._of_group(label, x, params, labels, paths, gradient=name == "grad_fn")
-                is_like = name not in STANDARD_EXTRA_ARGS - {"grad"} and jax.tree.structure(x) == treedef
-                return self._split(x, labels, paths)[label] if is_like else x
-
-            known = {name: given(name, x) for name, x in tx._used(extra).items()}
-            new, new_states[label] = tx.update(groups[label], state.inner_states[label], p_groups[label], **known)
-            out |= new
-        return treedef.unflatten([out[path] for path in paths]), PartitionState(new_states)
-
-    def _of_group(
-        self, label: str, fn: Callable[..., Any], params: Any, labels: list[str], paths: list[str], gradient: bool
-    ) -> Callable[..., Any]:
-        """A function of the parameters as one of a group's, the others as they are; of a gradient, the group's part."""
-        leaves, treedef = jax.tree.flatten(params)
-
-        def of_group(group: dict[str, Any], *args: Any) -> Any:
-            result = fn(treedef.unflatten([group.get(path, x) for path, x in zip(paths, leaves, strict=True)]), *args)
-            return self._split(result, labels, paths)[label] if gradient else result
-
-        return of_group
-
-    def _groups(self) -> Iterator[tuple[str, GradientTransformation]]:
-        return zip(self.labels, self.transforms, strict=True)
+    def _groups(self, name: str, tree: Any) -> dict[str, View]:
+        labels, paths = self._leaf_labels(name, tree), _paths(tree)
+        return {label: _Group(label, labels, paths) for label in self.labels}
 
     def _leaf_labels(self, name: str, tree: Any) -> list[str]:
         """The label of each leaf."""
@@ -125,31 +125,14 @@ class partition(GradientTransformation):
                 )
         return jax.tree.leaves(full)
 
-    def _split(self, tree: Any, labels: list[str], paths: list[str]) -> dict[str, dict[str, Any]]:
-        """The leaves of each group by their paths."""
-        groups: dict[str, dict[str, Any]] = {label: {} for label in self.labels}
-        for label, path, x in zip(labels, paths, jax.tree.leaves(tree), strict=True):
-            groups[label][path] = x
-        return groups
-
-    def _accepts(self, name: str) -> bool:
-        return super()._accepts(name) or any(tx._accepts(name) for tx in self.transforms)
-
-    # --- names, hyperparameters, repr
-
-    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
-        for label, tx in self._groups():
-            inner = None if state is None else state.inner_states[label]
-            yield from ((f"{label}.{name}", value) for name, value in tx._hyperparameters(inner))
-
     def _parts(self) -> dict[str, Any]:
-        return dict(self._groups())
+        return dict(self.children())
 
     def _with_parts(self, parts: dict[str, Any]) -> Self:
         return type(self)(parts, self.param_labels)
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
-        yield None, dict(self._groups())
+        yield None, self.children()
         yield "param_labels", self.param_labels
 
 

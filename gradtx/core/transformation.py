@@ -66,17 +66,18 @@ class GradientTransformation(Value):
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.update))
 
-    def _accepts(self, name: str) -> bool:
+    def accepts(self, name: str) -> bool:
+        """Whether `update` takes an extra argument of this name."""
         return name in STANDARD_EXTRA_ARGS or name in self.extra_args
 
-    def _used(self, extra: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of the extra arguments that this transformation accepts."""
-        return {name: value for name, value in extra.items() if self._accepts(name)}
+    def accepted(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """The extra arguments that this transformation accepts."""
+        return {name: value for name, value in extra.items() if self.accepts(name)}
 
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
         """Raises for an extra argument that nobody reads: most likely a misspelt one."""
         for name in extra:
-            if not self._accepts(name):
+            if not self.accepts(name):
                 known = ", ".join(sorted(STANDARD_EXTRA_ARGS | self.extra_args))
                 raise TypeError(
                     f"{type(self).__name__}.update: unknown extra argument {name!r}. It would be ignored, so it is "
@@ -94,12 +95,12 @@ class GradientTransformation(Value):
 
     # --- what solvers ask of a transformation that keeps the parameters to a set
 
-    def _nearest(self, params: Any) -> Any:
-        """The nearest parameters in the set to which it keeps them: those themselves, where it keeps to none."""
+    def nearest(self, params: Any) -> Any:
+        """The nearest parameters in the set that this transformation keeps them to; `params` themselves without one."""
         return params
 
-    def _reduced(self, params: Any, grad: Any) -> Any:
-        """What the set leaves of a gradient, x - P(x - g): zero where no descent stays in it."""
+    def reduced_gradient(self, params: Any, grad: Any) -> Any:
+        """What the set leaves of a gradient, x - P(x - g): zero where no descent stays in the set."""
         del params
         return grad
 
@@ -126,8 +127,8 @@ class _Functions(GradientTransformation):
         taken = {name: value for name, value in extra.items() if self._names_taken(name)}
         return self.update_fn(updates, state, params, **taken)
 
-    def _accepts(self, name: str) -> bool:
-        return super()._accepts(name) or self._names_taken(name)
+    def accepts(self, name: str) -> bool:
+        return super().accepts(name) or self._names_taken(name)
 
     def _names_taken(self, name: str) -> bool:
         """Whether the function itself takes an extra argument of this name."""

@@ -33,7 +33,8 @@ _CHECK = "gradtx.check"
 
 def field(check: Callable[[str, str, Any], Any] | None, *, dynamic: bool = False, **options: Any) -> Any:
     """A dataclass field; `check(who, name, value)` raises or returns what is to be stored."""
-    return dataclasses.field(**options, metadata={_DYNAMIC: dynamic, _CHECK: check})
+    more = options.pop("metadata", {})
+    return dataclasses.field(**options, metadata={_DYNAMIC: dynamic, _CHECK: check, **more})
 
 
 def child(default: Any = dataclasses.MISSING, *, check: Callable[[str, str, Any], Any] | None = None) -> Any:

@@ -25,10 +25,10 @@ from jax import Array
 from gradtx import checks, leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.layout import flatten
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.state import Like
+from gradtx.core.state import counter, factor, per_param
 from gradtx.core.value import flag
+from gradtx.core.views import flatten
 from gradtx.curvature.linesearch import descending
 from gradtx.curvature.zoom import STRONG_WOLFE
 
@@ -40,35 +40,30 @@ _LEAST = 0.2
 class BFGSState(NamedTuple):
     """The steps taken, the last parameters and gradient, and for a leaf of n entries an n x n inverse Hessian."""
 
-    count: Array
-    params: Like
-    updates: Like
-    inverse_hessian: Any
+    count: Array = counter()
+    params: Array = per_param()
+    updates: Array = per_param()
+    inverse_hessian: Array = factor(start=1.0)
 
 
 class _Dense(Layerwise, state=BFGSState, needs=("params",), real=True):
     """A dense inverse Hessian for every leaf; `flatten` makes it one for the whole tree."""
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array, Array]:
-        size = max(p.size, 1)
-        return leaf.full(p), leaf.full(p), jnp.eye(size, dtype=leaf.accumulator_dtype(p.dtype))
-
-    def at_step(self, t: Array) -> Array:
-        return t
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        return t, numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         if g.size == 0:
             return g, slots
-        last_p, last_g, inverse = slots
-        s, y = (p - last_p).ravel(), (g - last_g).ravel()
+        s, y = (p - slots.params).ravel(), (g - slots.updates).ravel()
         sy, yy = s @ y, y @ y
         # Before the first pair the identity has the length of a first step; with it, that of the problem.
         fresh = jnp.where(sy > 0, leaf.ratio(sy, yy), 1)
-        base = jnp.where(shared == 2, fresh * jnp.eye(s.size, dtype=inverse.dtype), inverse)
-        new = jnp.where(shared > 1, self.updated(base, s, y), inverse)
+        base = jnp.where(shared == 2, fresh * jnp.eye(s.size, dtype=s.dtype), slots.inverse_hessian)
+        new = jnp.where(shared > 1, self.updated(base, s, y), slots.inverse_hessian)
         first = 1 / jnp.maximum(tree.norm(g), 1)
         direction = (new @ g.ravel()).reshape(g.shape)
-        return jnp.where(shared > 1, direction, g * first), (p, g, new)
+        return jnp.where(shared > 1, direction, g * first), slots._replace(params=p, updates=g, inverse_hessian=new)
 
     def updated(self, inverse: Array, s: Array, y: Array) -> Array:
         """The inverse Hessian with a pair taken in, or as it was."""

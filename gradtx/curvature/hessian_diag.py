@@ -17,22 +17,21 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf
+from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Elementwise
-from gradtx.core.state import Like
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.decay import descend
 
-__all__ = ["ScaleByAdaHessianState", "adahessian", "diagonals", "scale_by_adahessian", "scale_by_hessian_diag"]
+__all__ = ["ScaleByAdaHessianState", "adahessian", "scale_by_adahessian", "scale_by_hessian_diag"]
 
 
-class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",)):
+class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",), by_leaf=("hessian_diag",)):
     """Divides by the diagonal of the Hessian; `update` needs `hessian_diag`, a tree like the gradients.
 
     No divisor is smaller than `floor`, which is positive. Without `absolute` negative curvature keeps its sign, so that
@@ -51,27 +50,24 @@ class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",)):
     floor: Hyper = hyper(default=1e-6, gt=0)
     absolute: bool = flag(default=True)
 
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, hessian_diag: Any
-    ) -> tuple[EachLeaf, tuple[()]]:
-        return EachLeaf(diagonals(type(self).__name__, hessian_diag, updates)), ()
-
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        divisor = jnp.maximum(jnp.abs(shared), self.floor)
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, hessian_diag: Array) -> tuple[Array, Any]:
+        divisor = jnp.maximum(jnp.abs(hessian_diag.real), self.floor)
         if not self.absolute:
-            divisor = jnp.where(shared < 0, -divisor, divisor)
+            divisor = jnp.where(hessian_diag.real < 0, -divisor, divisor)
         return leaf.bounded(g) / divisor, slots
 
 
 class ScaleByAdaHessianState(NamedTuple):
     """The steps taken, the first moment of the gradient, and the second of the diagonal."""
 
-    count: Array
-    mu: Like
-    nu: Like
+    count: Array = counter()
+    mu: Array = per_param()
+    nu: Array = per_param(real=True, signed=False)
 
 
-class scale_by_adahessian(Elementwise, state=ScaleByAdaHessianState, needs=("hessian_diag",)):
+class scale_by_adahessian(
+    Elementwise, state=ScaleByAdaHessianState, needs=("hessian_diag",), by_leaf=("hessian_diag",)
+):
     """The rule of AdaHessian, without the learning rate; `update` needs `hessian_diag`, a tree like the gradients.
 
     `b1` and `b2` lie in [0, 1), `eps` is positive, and `hessian_power` lies in [0, 1]: with 1 a Newton step, with 0 the
@@ -92,20 +88,14 @@ class scale_by_adahessian(Elementwise, state=ScaleByAdaHessianState, needs=("hes
     eps: Hyper = hyper(default=1e-4, gt=0)
     hessian_power: Hyper = hyper(default=1.0, ge=0, le=1)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p), leaf.full(p, real=True)
+    def at_step(self, t: Array, numbers: Any, **extra: Any) -> tuple[Any, Any]:
+        return Shared(left_mu=leaf.one_minus_power(self.b1, t), left_nu=leaf.one_minus_power(self.b2, t)), numbers
 
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, hessian_diag: Any
-    ) -> tuple[EachLeaf, tuple[()]]:
-        left = leaf.one_minus_power(self.b1, t), leaf.one_minus_power(self.b2, t)
-        return EachLeaf((*left, h) for h in diagonals(type(self).__name__, hessian_diag, updates)), ()
-
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        left1, left2, h = shared
-        mu = leaf.moment(slots[0], leaf.bounded(g), self.b1)
-        nu = leaf.moment(slots[1], leaf.abs_sq(h), self.b2)
-        return mu / left1 / (leaf.root(nu / left2) ** self.hessian_power + self.eps), (mu, nu)
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, hessian_diag: Array) -> tuple[Array, Any]:
+        mu = leaf.moment(slots.mu, leaf.bounded(g), self.b1)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(hessian_diag.real), self.b2)
+        root = leaf.root(nu / shared.left_nu) ** self.hessian_power
+        return mu / shared.left_mu / (root + self.eps), slots._replace(mu=mu, nu=nu)
 
 
 def adahessian(
@@ -127,14 +117,3 @@ def adahessian(
     scale_by_adahessian(b1=0.9, b2=0.999, eps=0.0001, hessian_power=1.0)
     """
     return chain(scale_by_adahessian(b1, b2, eps, hessian_power), *descend(learning_rate, weight_decay, mask))
-
-
-def diagonals(who: str, hessian_diag: Any, updates: Any) -> list[Array]:
-    """The leaves of the diagonal, real and in float32 or wider; raises unless the tree is like the updates'."""
-    leaves, treedef = jax.tree.flatten(updates)
-    diagonals, structure = jax.tree.flatten(hessian_diag)
-    if structure != treedef:
-        raise checks.tree_mismatch(who, "hessian_diag", hessian_diag, "updates", updates)
-    checks.floating(who, "hessian_diag", hessian_diag, diagonals)
-    checks.same_shapes(who, "hessian_diag", hessian_diag, diagonals, "updates", leaves)
-    return [leaf.widen(jnp.asarray(h)).real for h in diagonals]

@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import checks, leaf, tree
+from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import HyperArg
-from gradtx.core.state import counted
-from gradtx.core.transformation import GradientTransformation
+from gradtx.core.state import counted, counter, per_param, per_tree, stack
+from gradtx.core.stateful import Stateful
 from gradtx.core.value import flag, integer
 from gradtx.curvature.linesearch import descending
 from gradtx.curvature.zoom import STRONG_WOLFE
@@ -38,17 +38,17 @@ class ScaleByLBFGSState(NamedTuple):
     The memories have the tree of the parameters, with an axis of `memory_size` in front of every leaf.
     """
 
-    count: Array
-    pairs: Array
-    params: Any
-    updates: Any
-    diff_params_memory: Any
-    diff_updates_memory: Any
-    weights_memory: Array
-    identity_scale: Array
+    count: Array = counter()
+    pairs: Array = counter()
+    params: Array = per_param()
+    updates: Array = per_param()
+    diff_params_memory: Array = stack(length="memory_size")
+    diff_updates_memory: Array = stack(length="memory_size")
+    weights_memory: Array = per_tree(start="first_weights", signed=False)
+    identity_scale: Array = per_tree(start=1.0, signed=False)
 
 
-class scale_by_lbfgs(GradientTransformation):
+class scale_by_lbfgs(Stateful, state=ScaleByLBFGSState, needs=("params",)):
     """The gradient times an approximation of the inverse Hessian; `update` needs params.
 
     `memory_size` (default 10) is the number of pairs; without `scale_init_precond` gamma is 1.
@@ -66,30 +66,12 @@ class scale_by_lbfgs(GradientTransformation):
     memory_size: int = integer(default=10, ge=1)
     scale_init_precond: bool = flag(default=True)
 
-    def init(self, params: Any) -> ScaleByLBFGSState:
-        checks.floating("scale_by_lbfgs", "params", params, jax.tree.leaves(params))
+    def first_weights(self, params: Any) -> Array:
+        """A zero for each pair."""
+        return jnp.zeros(self.memory_size, tree.number(params, 0.0).dtype)
 
-        def memory() -> Any:
-            return jax.tree.map(lambda p: jnp.zeros((self.memory_size, *jnp.shape(p)), leaf.full(p).dtype), params)
-
-        one = tree.number(params, 1.0)
-        zero = jnp.zeros((), jnp.int32)
-        x, g = jax.tree.map(leaf.full, params), jax.tree.map(leaf.full, params)
-        weights = jnp.zeros(self.memory_size, one.dtype)
-        return ScaleByLBFGSState(zero, zero + 0, x, g, memory(), memory(), weights, one)
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, ScaleByLBFGSState]:
-        self._check_extra(extra)
-        self._check_state(state, ScaleByLBFGSState)
-        leaves = jax.tree.leaves(updates)
-        if leaves:
-            checks.needed("scale_by_lbfgs", params=params)
-        checks.floating("scale_by_lbfgs", "updates", updates, leaves)
-        if jax.tree.structure(params) != jax.tree.structure(updates):
-            raise checks.tree_mismatch("scale_by_lbfgs", "updates", updates, "params", params)
-        checks.same_shapes("scale_by_lbfgs", "updates", updates, leaves, "params", jax.tree.leaves(params))
-        direction, state = _step(updates, state, params, self.scale_init_precond)
-        return direction, state
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, ScaleByLBFGSState]:
+        return _step(updates, state, params, self.scale_init_precond)
 
 
 # What is done to one leaf is jitted, so that it is traced and lowered once for all leaves of a shape.
@@ -147,16 +129,16 @@ def remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
     def put(memory: Array, new: Array) -> Array:
         return _put(memory, new, slot, kept)
 
-    inverse = 1 / jnp.where(kept, sy, 1)
+    scale = jnp.where(kept, leaf.ratio(sy, yy), state.identity_scale)
     return ScaleByLBFGSState(
-        counted(state.count),
-        jnp.where(kept, counted(state.pairs), state.pairs),
-        x,
-        g,
-        jax.tree.map(put, state.diff_params_memory, s),
-        jax.tree.map(put, state.diff_updates_memory, y),
-        put(state.weights_memory, inverse),
-        jnp.where(kept, leaf.ratio(sy, yy), state.identity_scale).astype(state.identity_scale.dtype),
+        count=counted(state.count),
+        pairs=jnp.where(kept, counted(state.pairs), state.pairs),
+        params=x,
+        updates=g,
+        diff_params_memory=jax.tree.map(put, state.diff_params_memory, s),
+        diff_updates_memory=jax.tree.map(put, state.diff_updates_memory, y),
+        weights_memory=put(state.weights_memory, 1 / jnp.where(kept, sy, 1)),
+        identity_scale=scale.astype(state.identity_scale.dtype),
     )
 
 

@@ -28,10 +28,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks, leaf, tree
-from gradtx.core.state import counted
-from gradtx.core.transformation import identity
+from gradtx.core.composite import Wrapper
+from gradtx.core.state import child_state, counted, counter
+from gradtx.core.transformation import GradientTransformation, identity
 from gradtx.core.value import child, integer
-from gradtx.core.wrapper import Wrapper
 from gradtx.curvature.box import Box, bound, box, inside
 from gradtx.curvature.lbfgs import ScaleByLBFGSState, remembered, scale_by_lbfgs
 from gradtx.curvature.products import check_like
@@ -43,12 +43,12 @@ __all__ = ["LBFGSBState", "lbfgsb", "step_in_box"]
 class LBFGSBState(NamedTuple):
     """Steps, the memory of L-BFGS, and the state of the line search."""
 
-    count: Array
-    memory: ScaleByLBFGSState
-    inner_state: Any
+    count: Array = counter()
+    memory: ScaleByLBFGSState = child_state(of="memory")
+    inner_state: Any = child_state()
 
 
-class step_in_box(Wrapper, state=LBFGSBState):
+class step_in_box(Wrapper, state=LBFGSBState, needs=("params",), real=True):
     """The rule of L-BFGS-B around its line search `inner`; see `lbfgsb`.
 
     `inner` gets a step that ends in the box, and a `value_fn` that is never asked outside of it. If it has a
@@ -74,23 +74,21 @@ class step_in_box(Wrapper, state=LBFGSBState):
         if leaf.is_number(self.lower) and leaf.is_number(self.upper) and self.lower > self.upper:
             raise ValueError(f"step_in_box: lower is {self.lower} and upper {self.upper}, so that the box is empty.")
 
+    def children(self) -> dict[str, GradientTransformation]:
+        return {"memory": scale_by_lbfgs(self.memory_size), "inner": self.inner}
+
     def init(self, params: Any) -> LBFGSBState:
         who = type(self).__name__
         checks.floating(who, "params", params, jax.tree.leaves(params))
         checks.real(who, "params", params, jax.tree.leaves(params))
         box(who, self.lower, self.upper, params)
-        memory = scale_by_lbfgs(self.memory_size).init(params)
-        return LBFGSBState(jnp.zeros((), jnp.int32), memory, self.inner.init(params))
+        return super().init(params)
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, LBFGSBState]:
-        self._begin(state, extra)
-        who = type(self).__name__
-        if jax.tree.leaves(updates):
-            checks.needed(who, params=params)
-        check_like(who, "updates", updates, "params", params)
-        count = counted(state.count)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, LBFGSBState]:
+        who, count = type(self).__name__, counted(state.count)
         if not tree.size(updates):
             return updates, state._replace(count=count)
+        check_like(who, "updates", updates, "params", params)
         limits = box(who, self.lower, self.upper, params)
         start = jax.tree.map(lambda p: leaf.widen(jnp.asarray(p)), limits.nearest(params))
         grad = jax.tree.map(lambda g, p: leaf.widen(jnp.asarray(g)).astype(p.dtype), updates, start)
@@ -100,8 +98,8 @@ class step_in_box(Wrapper, state=LBFGSBState):
         inner = self._limited(limits.longest(start, step))
         if extra.get("value_fn") is not None:
             extra["value_fn"] = inside(extra["value_fn"], limits)
-        found, inner_state = inner.update(step, state.inner_state, params, **inner._used(extra))
-        return limits.kept(params, found, updates), LBFGSBState(count, memory, inner_state)
+        found, inner_state = inner.update(step, state.inner_state, params, **inner.accepted(extra))
+        return limits.kept(params, found, updates), LBFGSBState(count=count, memory=memory, inner_state=inner_state)
 
     def _limited(self, longest: Array) -> Any:
         """The line search, which ends where the box does."""
@@ -110,10 +108,10 @@ class step_in_box(Wrapper, state=LBFGSBState):
             return self.inner
         return self.inner._filled(("max_learning_rate",), (jnp.minimum(own, jnp.maximum(longest, 1)),))
 
-    def _nearest(self, params: Any) -> Any:
+    def nearest(self, params: Any) -> Any:
         return box(type(self).__name__, self.lower, self.upper, params).nearest(params)
 
-    def _reduced(self, params: Any, grad: Any) -> Any:
+    def reduced_gradient(self, params: Any, grad: Any) -> Any:
         return box(type(self).__name__, self.lower, self.upper, params).reduced(params, grad)
 
 

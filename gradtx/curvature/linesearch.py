@@ -9,6 +9,7 @@ update is zero and `info.failed` is set: a search never goes up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,10 +20,10 @@ from jax import Array
 from gradtx import checks, leaf, tree
 from gradtx.core.branch import branch
 from gradtx.core.chain import chain
-from gradtx.core.engine import resolve
 from gradtx.core.hyper import HyperArg
-from gradtx.core.report import find, reports
-from gradtx.core.state import counted
+from gradtx.core.metrics import find, reports
+from gradtx.core.state import counted, counter, per_param, per_tree
+from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import GradientTransformation
 from gradtx.curvature.line import Point, along, value_and_grad
 from gradtx.transforms.scale import scale, scale_by_learning_rate
@@ -59,11 +60,11 @@ class LinesearchState(NamedTuple):
     `value` is infinite before the first step, and `grad` is () if it is not kept.
     """
 
-    count: Array
-    learning_rate: Array
-    value: Array
-    grad: Any
-    info: LinesearchInfo
+    count: Array = counter()
+    learning_rate: Array = per_tree(start=1.0, signed=False)
+    value: Array = per_tree(start=math.inf)
+    grad: Array = per_param(when="keeps_grad")
+    info: LinesearchInfo = per_tree(start="first_info")
 
 
 class Best(NamedTuple):
@@ -97,39 +98,31 @@ class Best(NamedTuple):
         return LinesearchInfo(count, self.decrease_error, self.curvature_error, ~self.found)
 
 
-class Linesearch(GradientTransformation):
-    """What all searches share: the arguments, the line, the state."""
+class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "grad", "value_fn")):
+    """What all searches share: the arguments, the line, the state. Subclasses define `search`."""
 
     keeps_grad = True
+    """Whether the state keeps the gradient at the new point."""
 
-    def init(self, params: Any) -> LinesearchState:
-        checks.floating(type(self).__name__, "params", params, jax.tree.leaves(params))
-        grad = jax.tree.map(leaf.full, params) if self.keeps_grad else ()
-        one, inf = tree.number(params, 1.0), tree.number(params, jnp.inf)
-        zero = jnp.zeros((), jnp.int32)
-        return LinesearchState(zero, one, inf, grad, LinesearchInfo(zero + 0, inf + 0, inf + 0, jnp.array(False)))
+    def first_info(self, params: Any) -> LinesearchInfo:
+        """That of a search that has seen no point."""
+        inf = tree.number(params, math.inf)
+        return LinesearchInfo(jnp.zeros((), jnp.int32), inf, inf + 0, jnp.array(False))
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, LinesearchState]:
-        self._check_extra(extra)
-        self._check_state(state, LinesearchState)
-        who = type(self).__name__
-        if jax.tree.leaves(updates):
-            given = {name: extra.get(name) for name in ("value", "grad", "value_fn")}
-            checks.needed(who, params=params, **given)
-        checks.floating(who, "updates", updates, jax.tree.leaves(updates))
-        for name, other in (("updates", updates), ("grad", extra["grad"])):
-            checks.same_tree(who, name, other, "params", params)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, LinesearchState]:
+        checks.same_tree(type(self).__name__, "grad", extra["grad"], "params", params)
         dtype = state.value.dtype
         value, slope = jnp.asarray(extra["value"]).astype(dtype), tree.vdot(extra["grad"], updates).astype(dtype)
         start = Point(jnp.zeros((), dtype), value, slope)
         look = along(extra["value_fn"], params, updates, dtype)
-        now = self._filled(self._dynamic, [resolve(self, name, state.count) for name in self._dynamic])
         grad = jax.tree.map(lambda g, p: jnp.asarray(g).astype(jnp.result_type(p)), extra["grad"], params)
-        point, grad, info = now.search(start, grad, look, state)
+        point, grad, info = self.at(state.count).search(start, grad, look, state)
         step = point.step
         scaled = jax.tree.map(lambda u: leaf.narrow(_times(u, step), jnp.result_type(u)), updates)
         kept = jax.tree.map(leaf.widen, grad)
-        return scaled, LinesearchState(counted(state.count), step, point.value, kept, info)
+        return scaled, LinesearchState(
+            count=counted(state.count), learning_rate=step, value=point.value, grad=kept, info=info
+        )
 
     def search(
         self, start: Point, grad: Any, look: Callable[[Array], tuple[Point, Any]], state: LinesearchState

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import checks, tree
-from gradtx.core.report import find
+from gradtx.core.metrics import find
 from gradtx.core.transformation import apply_updates, as_transformation
 from gradtx.core.value import function
 from gradtx.curvature.lbfgs import lbfgs
@@ -98,7 +98,7 @@ def solve(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = Fa
         params = apply_updates(loop.params, updates)
         value, grad, tried, failed = _seen(state, params, look)
         evaluations = loop.best.evaluations + tried
-        norm = tree.norm(tx._reduced(params, grad)).astype(value.dtype)
+        norm = tree.norm(tx.reduced_gradient(params, grad)).astype(value.dtype)
 
         still = jnp.where(_unchanged(loop, params, value), loop.still + jnp.where(_zero(updates), 1, 10), 0)
         restart = failed & ~loop.fresh
@@ -119,9 +119,9 @@ def solve(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = Fa
     def go_on(loop: _Loop) -> Array:
         return (loop.best.status == _RUNNING) & (loop.best.steps < maxiter)
 
-    x0 = tx._nearest(x0)
+    x0 = tx.nearest(x0)
     value, grad = look(x0)
-    norm = tree.norm(tx._reduced(x0, grad)).astype(value.dtype)
+    norm = tree.norm(tx.reduced_gradient(x0, grad)).astype(value.dtype)
     finite = jnp.isfinite(value) & tree.finite(grad)
     status = jnp.select([~finite, norm <= tol], [Status.not_finite, Status.converged], _RUNNING).astype(jnp.int32)
     zero = jnp.zeros((), jnp.int32)

@@ -31,10 +31,10 @@ from jax import Array, lax
 
 from gradtx import checks, leaf, tree
 from gradtx.core.chain import chain
-from gradtx.core.engine import resolve
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.state import Once, counted
-from gradtx.core.transformation import GradientTransformation, apply_updates
+from gradtx.core.state import counted, counter, per_tree
+from gradtx.core.stateful import Stateful
+from gradtx.core.transformation import apply_updates
 from gradtx.core.value import choice, flag
 from gradtx.curvature.linesearch import descending
 from gradtx.curvature.products import check_like, hessian
@@ -51,11 +51,11 @@ _ACCEPTED = 1e-4
 class ScaleByNewtonState(NamedTuple):
     """The steps taken, and the damping: that of the last step, or, if adapted, that of the next."""
 
-    count: Array
-    damping: Once
+    count: Array = counter()
+    damping: Array = per_tree(start="damping", signed=False)
 
 
-class scale_by_newton(GradientTransformation):
+class scale_by_newton(Stateful, state=ScaleByNewtonState, needs=("params",), takes=("residual_fn",), real=True):
     """The rule of Newton's method, without the learning rate: the gradient times the inverse of the damped matrix.
 
     `update` needs params and `value_fn`, the function of the parameters whose Hessian it takes; with
@@ -82,29 +82,21 @@ class scale_by_newton(GradientTransformation):
       ValueError: params or the function is missing, or the trees differ.
     """
 
-    extra_args = frozenset({"residual_fn"})
-
     damping: Hyper = hyper(default=0.0, ge=0)
     hessian: str = choice(default="exact", options=("exact", "absolute", "gauss_newton"))
     adaptive: bool = flag(default=False)
 
-    def init(self, params: Any) -> ScaleByNewtonState:
-        check_like(type(self).__name__, "params", params, "params", params)
-        return ScaleByNewtonState(jnp.zeros((), jnp.int32), tree.number(params, resolve(self, "damping", 0)))
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, ScaleByNewtonState]:
-        self._check_extra(extra)
-        self._check_state(state, ScaleByNewtonState)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, ScaleByNewtonState]:
         count = counted(state.count)
         if not tree.size(updates):
-            return updates, ScaleByNewtonState(count, state.damping)
+            return updates, state._replace(count=count)
         name = "residual_fn" if self.hessian == "gauss_newton" else "value_fn"
         fn = needed(type(self).__name__, name, updates, params, extra)
         g, unravel = tree.raveled(updates)
         matrix = (_squared_jacobian(fn, params) if self.hessian == "gauss_newton" else hessian(fn, params)).astype(
             g.dtype
         )
-        damping = state.damping if self.adaptive else resolve(self, "damping", state.count)
+        damping = state.damping if self.adaptive else self.at(state.count).damping
         damping = jnp.asarray(damping).astype(g.dtype)
         u, matrix = _solved(matrix, g, damping, self.hessian == "absolute")
         if self.adaptive:
@@ -114,7 +106,7 @@ class scale_by_newton(GradientTransformation):
             ratio = gain_ratio(value, there, promised)
             u = jnp.where((ratio > _ACCEPTED) | jnp.isnan(u), u, 0)  # NaN stays visible
             damping = jnp.where(g.any(), adapted(damping, ratio), damping)
-        return unravel(u), ScaleByNewtonState(count, leaf.narrow(damping, state.damping.dtype))
+        return unravel(u), ScaleByNewtonState(count=count, damping=leaf.narrow(damping, state.damping.dtype))
 
 
 def newton(

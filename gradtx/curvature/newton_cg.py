@@ -15,20 +15,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import tree
 from gradtx.core.chain import chain
-from gradtx.core.engine import resolve
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.state import Once, counted
-from gradtx.core.transformation import GradientTransformation
+from gradtx.core.state import counted, counter
+from gradtx.core.stateful import Stateful
 from gradtx.core.value import static
 from gradtx.curvature import cg
 from gradtx.curvature.linesearch import descending
 from gradtx.curvature.newton import needed
-from gradtx.curvature.products import check_like
 
 __all__ = ["ScaleByNewtonCGState", "newton_cg", "scale_by_newton_cg"]
 
@@ -36,11 +33,11 @@ __all__ = ["ScaleByNewtonCGState", "newton_cg", "scale_by_newton_cg"]
 class ScaleByNewtonCGState(NamedTuple):
     """The steps taken, and how many products with the Hessian the last one took."""
 
-    count: Array
-    cg_steps: Once
+    count: Array = counter()
+    cg_steps: Array = counter()
 
 
-class scale_by_newton_cg(GradientTransformation):
+class scale_by_newton_cg(Stateful, state=ScaleByNewtonCGState, needs=("params", "value_fn"), real=True):
     """The rule of `newton_cg`, without the learning rate; `update` needs params and `value_fn`.
 
     `forcing` lies in (0, 1), and `max_cg_steps` is None for the number of parameters. Derivatives are those of the
@@ -62,18 +59,12 @@ class scale_by_newton_cg(GradientTransformation):
     forcing: Hyper = hyper(default=0.5, gt=0, lt=1)
     max_cg_steps: Any = static(default=None, check=cg.check_steps)
 
-    def init(self, params: Any) -> ScaleByNewtonCGState:
-        check_like(type(self).__name__, "params", params, "params", params)
-        return ScaleByNewtonCGState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, ScaleByNewtonCGState]:
-        self._check_extra(extra)
-        self._check_state(state, ScaleByNewtonCGState)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, ScaleByNewtonCGState]:
         if not tree.size(updates):
-            return updates, ScaleByNewtonCGState(counted(state.count), state.cg_steps)
+            return updates, state._replace(count=counted(state.count))
         value_fn = needed(type(self).__name__, "value_fn", updates, params, extra)
         g, size = cg.unit(updates)
-        enough = lax.stop_gradient(cg.tolerance(updates, resolve(self, "forcing", state.count), size))
+        enough = lax.stop_gradient(cg.tolerance(updates, self.at(state.count).forcing, size))
         limit = self.max_cg_steps or tree.size(updates)
 
         def solve(matvec: Callable[[Any], Any], b: Any) -> tuple[Any, Array]:
@@ -81,7 +72,7 @@ class scale_by_newton_cg(GradientTransformation):
 
         u, steps = lax.custom_linear_solve(cg.products(value_fn, params), g, solve, symmetric=True, has_aux=True)
         u = jax.tree.map(lambda x, g: cg.scaled(x, size, g), u, updates)
-        return u, ScaleByNewtonCGState(counted(state.count), steps)
+        return u, ScaleByNewtonCGState(count=counted(state.count), cg_steps=steps)
 
 
 def newton_cg(

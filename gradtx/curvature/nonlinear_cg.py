@@ -26,7 +26,7 @@ from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Treewide
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import choice
 from gradtx.curvature.hager_zhang import HAGER_ZHANG
 from gradtx.curvature.linesearch import descending
@@ -40,9 +40,9 @@ _ETA = 0.01
 class NonlinearCGState(NamedTuple):
     """The steps taken, the last gradient and the last direction."""
 
-    count: Array
-    updates: Like
-    direction: Like
+    count: Array = counter()
+    updates: Array = per_param()
+    direction: Array = per_param()
 
 
 class scale_by_nonlinear_cg(Treewide, state=NonlinearCGState):
@@ -60,13 +60,8 @@ class scale_by_nonlinear_cg(Treewide, state=NonlinearCGState):
     method: str = choice(default="hager_zhang", options=_METHODS)
     restart_rtol: Hyper = hyper(default=0.1, gt=0, infinite=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p), leaf.full(p)
-
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any
-    ) -> tuple[Array, tuple[()]]:
-        last, direction = slots
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array) -> tuple[Array, Any]:
+        last, direction = slots.updates, slots.direction
         lengths = tree.norm(updates), tree.norm(last), tree.norm(direction)
         # Of gradients of length 1 at most the squares do not overflow.
         size = jnp.maximum(jnp.maximum(lengths[0], lengths[1]), lengths[2])
@@ -83,11 +78,11 @@ class scale_by_nonlinear_cg(Treewide, state=NonlinearCGState):
             beta = leaf.ratio(gg - gl + 2 * tree.norm_sq(y) * leaf.ratio(ug, dy), dy)
             beta = jnp.maximum(beta, -leaf.ratio(1.0, lengths[2] * jnp.minimum(_ETA, lengths[1])))
         kept = (gg + beta * ug > 0) & (jnp.abs(gl) < self.restart_rtol * gg)
-        return jnp.where(kept & (t > 1), beta, 0), ()
+        return jnp.where(kept & (t > 1), beta, 0), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        u = leaf.clip(g + shared * slots[1], float(jnp.finfo(g.dtype).max))
-        return u, (g, u)
+        u = leaf.clip(g + shared * slots.direction, float(jnp.finfo(g.dtype).max))
+        return u, slots._replace(updates=g, direction=u)
 
 
 def nonlinear_cg(

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Elementwise
-from gradtx.core.state import Like
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import dtype, integer
-from gradtx.curvature.hessian_diag import diagonals
 from gradtx.curvature.with_hessian_diag import with_hessian_diag
 from gradtx.transforms.decay import descend
 
@@ -33,12 +31,12 @@ __all__ = ["SophiaState", "scale_by_sophia", "sophia"]
 class SophiaState(NamedTuple):
     """The steps taken, the first moment, and the average Hessian diagonal."""
 
-    count: Array
-    mu: Like
-    nu: Like
+    count: Array = counter()
+    mu: Array = per_param(dtype="mu_dtype")
+    nu: Array = per_param(real=True)
 
 
-class scale_by_sophia(Elementwise, state=SophiaState, takes=("hessian_diag",)):
+class scale_by_sophia(Elementwise, state=SophiaState, takes=("hessian_diag",), by_leaf=("hessian_diag",)):
     """The rule of Sophia, without the learning rate.
 
     `update(..., hessian_diag=h)` takes a tree like the gradients; without it the average stays as it is,
@@ -66,26 +64,15 @@ class scale_by_sophia(Elementwise, state=SophiaState, takes=("hessian_diag",)):
     update_interval: int = integer(default=10, ge=1)
     mu_dtype: Any = dtype(default=None)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
+    def at_step(self, t: Array, numbers: Any, **extra: Any) -> tuple[Any, Any]:
+        return Shared(left=leaf.one_minus_power(self.b1, t), now=(t - 1) % self.update_interval == 0), numbers
 
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, hessian_diag: Any
-    ) -> tuple[Any, tuple[()]]:
-        left = leaf.one_minus_power(self.b1, t)
-        if hessian_diag is None:
-            return EachLeaf((left, None, None) for _ in jax.tree.leaves(updates)), ()
-        now = (t - 1) % self.update_interval == 0
-        return EachLeaf((left, now, h) for h in diagonals("scale_by_sophia", hessian_diag, updates)), ()
-
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        left, now, diagonal = shared
-        mu = leaf.moment(slots[0], g, self.b1)
-        u = leaf.clip(mu / (jnp.maximum(slots[1] * self.gamma, self.eps) * left), self.clip_threshold)
-        nu = slots[1]
-        if diagonal is not None:
-            nu = jnp.where(now, leaf.moment(nu, diagonal, self.b2), nu)
-        return u, (mu, nu)
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, hessian_diag: Any) -> tuple[Array, Any]:
+        mu, nu = leaf.moment(slots.mu, g, self.b1), slots.nu
+        u = leaf.clip(mu / (jnp.maximum(nu * self.gamma, self.eps) * shared.left), self.clip_threshold)
+        if hessian_diag is not None:
+            nu = jnp.where(shared.now, leaf.moment(nu, hessian_diag.real, self.b2), nu)
+        return u, slots._replace(mu=mu, nu=nu)
 
 
 def sophia(

@@ -26,14 +26,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import leaf, tree
-from gradtx.core.engine import resolve
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.state import Once, counted
-from gradtx.core.transformation import GradientTransformation, apply_updates
+from gradtx.core.state import counted, counter, per_tree
+from gradtx.core.stateful import Stateful
+from gradtx.core.transformation import apply_updates
 from gradtx.core.value import choice, static
 from gradtx.curvature import cg
 from gradtx.curvature.newton import gain_ratio, needed
-from gradtx.curvature.products import check_like, hessian
+from gradtx.curvature.products import hessian
 
 __all__ = ["TrustRegionState", "trust_region_newton"]
 
@@ -41,16 +41,16 @@ __all__ = ["TrustRegionState", "trust_region_newton"]
 class TrustRegionState(NamedTuple):
     """The steps taken, the radius of the next, and how many products with the Hessian the last one took."""
 
-    count: Array
-    radius: Once
-    cg_steps: Once
+    count: Array = counter()
+    radius: Array = per_tree(start="radius", signed=False)
+    cg_steps: Array = counter()
 
 
 _ROUNDS = 60
 """Of Newton's method for lambda, halving where it leaves the bracket."""
 
 
-class trust_region_newton(GradientTransformation):
+class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "value_fn"), real=True):
     """Newton's method within a trust region: it descends by itself.
 
     `update` needs params and `value_fn`, and uses `value` where it is given. The first `radius` is positive, and so is
@@ -80,20 +80,12 @@ class trust_region_newton(GradientTransformation):
     max_cg_steps: Any = static(default=None, check=cg.check_steps)
     subproblem: str = choice(default="steihaug", options=("steihaug", "exact"))
 
-    def init(self, params: Any) -> TrustRegionState:
-        check_like(type(self).__name__, "params", params, "params", params)
-        zero = jnp.zeros((), jnp.int32)
-        return TrustRegionState(zero, tree.number(params, resolve(self, "radius", 0)), jnp.zeros_like(zero))
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, TrustRegionState]:
-        self._check_extra(extra)
-        self._check_state(state, TrustRegionState)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, TrustRegionState]:
         count = counted(state.count)
         if not tree.size(updates):
             return updates, state._replace(count=count)
         value_fn = needed(type(self).__name__, "value_fn", updates, params, extra)
-        names = "max_radius", "eta", "forcing"
-        max_radius, eta, forcing = (lax.stop_gradient(resolve(self, name, state.count)) for name in names)
+        now = lax.stop_gradient(self.at(state.count))
         updates, params, radius = lax.stop_gradient((updates, params, state.radius))
         g, size = cg.unit(updates)
         # So far out that no step ends there, and near enough for products of its square.
@@ -103,7 +95,7 @@ class trust_region_newton(GradientTransformation):
             p, promised, border = _exact(hessian(value_fn, params).astype(b.dtype), b, bound)
             p, steps = unravel(p), jnp.zeros_like(count)
         else:
-            enough = cg.tolerance(updates, forcing, size)
+            enough = cg.tolerance(updates, now.forcing, size)
             limit = self.max_cg_steps or tree.size(updates)
             p, promised, border, steps = cg.steihaug(cg.products(value_fn, params), g, bound, enough, limit)
         p = jax.tree.map(lambda x, p: cg.scaled(x, size, p), p, params)
@@ -112,12 +104,12 @@ class trust_region_newton(GradientTransformation):
         ratio = gain_ratio(value, value_fn(apply_updates(params, p)), promised * size * size)
         length = tree.norm(p).astype(radius.dtype)
         smaller = jnp.where(length > 0, jnp.maximum(length / 4, float(jnp.finfo(radius.dtype).tiny)), radius)
-        larger = jnp.where(border, jnp.minimum(2 * radius, max_radius), radius)
+        larger = jnp.where(border, jnp.minimum(2 * radius, now.max_radius), radius)
         radius = jnp.where(ratio < 0.25, smaller, jnp.where(ratio > 0.75, larger, radius))
         radius = leaf.narrow(radius, state.radius.dtype)
-        p = jax.tree.map(lambda x: jnp.where((ratio > eta) | jnp.isnan(x), x, 0), p)  # NaN stays visible
+        p = jax.tree.map(lambda x: jnp.where((ratio > now.eta) | jnp.isnan(x), x, 0), p)  # NaN stays visible
         taken = jax.tree.map(lambda x, g: leaf.narrow(x, jnp.result_type(g)), p, updates)
-        return lax.stop_gradient((taken, TrustRegionState(count, radius, steps)))
+        return lax.stop_gradient((taken, TrustRegionState(count=count, radius=radius, cg_steps=steps)))
 
 
 def _exact(matrix: Array, g: Array, radius: Array) -> tuple[Array, Array, Array]:

@@ -10,9 +10,9 @@ from jax import Array
 
 from gradtx import checks
 from gradtx.core.branch import branch
-from gradtx.core.state import Once, counted
+from gradtx.core.composite import Wrapper
+from gradtx.core.state import child_state, counted, counter, per_tree
 from gradtx.core.value import choice, integer
-from gradtx.core.wrapper import Wrapper
 from gradtx.curvature.newton import needed
 from gradtx.curvature.products import gauss_newton_bartlett_diag, hutchinson_diag
 
@@ -22,18 +22,18 @@ HESSIAN_DIAG_ESTIMATORS = {
     "hutchinson": ("value_fn", hutchinson_diag),
     "gauss_newton_bartlett": ("outputs_fn", gauss_newton_bartlett_diag),
 }
-"""Of each estimator the extra argument of which it needs to know, and the function."""
+"""Maps each estimator's name to the extra argument that it needs, and to its function."""
 
 
 class WithHessianDiagState(NamedTuple):
     """The steps taken, the random key of the next estimate, and the inner state."""
 
-    count: Array
-    rng_key: Once
-    inner_state: Any
+    count: Array = counter()
+    rng_key: Array = per_tree(start="first_key")
+    inner_state: Any = child_state()
 
 
-class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn",)):
+class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn",), real=True):
     """`inner`, which gets an estimate of the Hessian's diagonal as the extra argument `hessian_diag`.
 
     `update` needs params and, with the estimator "hutchinson", `value_fn`, the loss as a function of the parameters;
@@ -62,14 +62,18 @@ class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn"
     estimator: str = choice(default="hutchinson", options=tuple(HESSIAN_DIAG_ESTIMATORS))
     key: int = integer(default=0)
 
+    def first_key(self, params: Any) -> Array:
+        """The random key of the seed."""
+        del params
+        return jax.random.PRNGKey(self.key)
+
     def init(self, params: Any) -> WithHessianDiagState:
         who, leaves = type(self).__name__, jax.tree.leaves(params)
         checks.floating(who, "params", params, leaves)
         checks.real(who, "params", params, leaves)
-        return WithHessianDiagState(jnp.zeros((), jnp.int32), jax.random.PRNGKey(self.key), self.inner.init(params))
+        return super().init(params)
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, WithHessianDiagState]:
-        self._begin(state, extra)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, WithHessianDiagState]:
         who, rng_key, given = type(self).__name__, state.rng_key, extra.get("key")
         diagonal = params
         if jax.tree.leaves(updates):
@@ -83,5 +87,5 @@ class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn"
             now = state.count % self.update_interval == 0
             diagonal, rng_key = branch(who, now, renewed, lambda: (jax.tree.map(jnp.zeros_like, params), rng_key))
         extra = {**extra, "hessian_diag": diagonal}
-        updates, inner_state = self._inner_update(updates, state.inner_state, params, extra)
-        return updates, WithHessianDiagState(counted(state.count), rng_key, inner_state)
+        updates, inner_state = self.inner_update(updates, state.inner_state, params, extra)
+        return updates, WithHessianDiagState(count=counted(state.count), rng_key=rng_key, inner_state=inner_state)

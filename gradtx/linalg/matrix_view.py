@@ -11,7 +11,7 @@ The view of an array is a stack of shape (matrices, inputs, outputs). By default
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,12 +33,20 @@ class WeightDimensionNumbers(NamedTuple):
 
 
 class MatrixView(NamedTuple):
-    """How an array is seen as a stack of matrices: `stacked` and its inverse, and the matrices' two sizes."""
+    """How arrays of a shape are seen as a stack of matrices: hashable, so that it can be static in a jitted function."""
 
+    shape: tuple[int, ...]
+    count: int
+    """How many matrices there are."""
     fan_in: int
+    """The rows of each."""
     fan_out: int
-    stacked: Callable[[Array], Array]
-    restored: Callable[[Array], Array]
+    """The columns of each."""
+    order: tuple[int, ...]
+    """The array's axes, those of the count first, then those of the rows, then those of the columns."""
+    rows: tuple[int, ...]
+    """The axes of the rows."""
+    columns: tuple[int, ...]
 
     @classmethod
     def of(cls, shape: tuple[int, ...], numbers: WeightDimensionNumbers | None = None) -> MatrixView:
@@ -47,17 +55,24 @@ class MatrixView(NamedTuple):
         Raises:
           ValueError: the numbers name an axis that is not there, or one twice.
         """
-        inputs, outputs = _axes(shape, numbers)
-        order = [i for i in range(len(shape)) if i not in inputs + outputs] + inputs + outputs
-        fan_in, fan_out = (math.prod(shape[i] for i in axes) for axes in (inputs, outputs))
-        count = math.prod(shape[i] for i in order[: len(order) - len(inputs) - len(outputs)])
-        permuted = tuple(shape[i] for i in order)
-        return cls(
-            fan_in,
-            fan_out,
-            lambda x: x.transpose(order).reshape(count, fan_in, fan_out),
-            lambda x: x.reshape(permuted).transpose(np.argsort(order)),
-        )
+        rows, columns = _axes(shape, numbers)
+        others = [i for i in range(len(shape)) if i not in rows + columns]
+        count, fan_in, fan_out = (math.prod(shape[i] for i in axes) for axes in (others, rows, columns))
+        return cls(shape, count, fan_in, fan_out, (*others, *rows, *columns), tuple(rows), tuple(columns))
+
+    def stacked(self, x: Array) -> Array:
+        """The matrices, of shape (count, fan_in, fan_out)."""
+        return x.transpose(self.order).reshape(self.count, self.fan_in, self.fan_out)
+
+    def restored(self, matrices: Array) -> Array:
+        """The array that has these matrices."""
+        permuted = tuple(self.shape[i] for i in self.order)
+        return matrices.reshape(permuted).transpose(np.argsort(self.order))
+
+    def axis(self, side: str) -> int | None:
+        """The one axis of the array that makes the 'rows' or 'columns', or None where there are several, or none."""
+        axes = self.rows if side == "rows" else self.columns
+        return axes[0] if len(axes) == 1 else None
 
 
 def _axes(shape: tuple[int, ...], numbers: WeightDimensionNumbers | None) -> tuple[list[int], list[int]]:

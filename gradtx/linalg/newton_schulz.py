@@ -71,16 +71,11 @@ def orthogonalize(
     `eps` is added to the norm, or is the least norm to divide by (`eps_is_floor`). Products are taken of numbers
     rounded to `dtype` (x's own by default) and summed in x's. Zeros stay zeros.
     """
+    settings = {"eps": eps, "eps_is_floor": eps_is_floor, "preconditioning": preconditioning, "dtype": dtype}
+    if x.ndim == 3 and len(x) == 1:  # a product of two matrices is quicker than one of two stacks of one
+        return orthogonalize(x[0], coefficients, **settings)[None]
     if x.shape[-2] > x.shape[-1]:  # A is the smaller product
-        x = orthogonalize(
-            jnp.swapaxes(x, -1, -2),
-            coefficients,
-            eps=eps,
-            eps_is_floor=eps_is_floor,
-            preconditioning=preconditioning,
-            dtype=dtype,
-        )
-        return jnp.swapaxes(x, -1, -2)
+        return jnp.swapaxes(orthogonalize(jnp.swapaxes(x, -1, -2), coefficients, **settings), -1, -2)
     wide = x.dtype
 
     def rounded(x: Array) -> Array:

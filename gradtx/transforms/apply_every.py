@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
-from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import integer
 
 __all__ = ["ApplyEveryState", "apply_every"]
@@ -18,8 +17,8 @@ __all__ = ["ApplyEveryState", "apply_every"]
 class ApplyEveryState(NamedTuple):
     """The steps taken, and the sum since the last update."""
 
-    count: Array
-    grad_acc: Like
+    count: Array = counter()
+    grad_acc: Array = per_param()
 
 
 class apply_every(Elementwise, state=ApplyEveryState):
@@ -41,14 +40,10 @@ class apply_every(Elementwise, state=ApplyEveryState):
 
     k: int = integer(default=1, ge=1)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p),)
-
-    def at_step(self, t: Array) -> tuple[Array, Array]:
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         place = (t - 1) % self.k
-        return place == 0, place == self.k - 1
+        return Shared(first=place == 0, last=place == self.k - 1), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        first, last = shared
-        total = g + jnp.where(first, 0, slots[0])
-        return jnp.where(last, total, 0), (total,)
+        total = g + jnp.where(shared.first, 0, slots.grad_acc)
+        return jnp.where(shared.last, total, 0), slots._replace(grad_acc=total)

@@ -16,9 +16,9 @@ from jax import Array
 
 from gradtx import leaf, tree
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.leafwise import Elementwise, Layerwise, Treewide
-from gradtx.core.report import reports
-from gradtx.core.state import Once
+from gradtx.core.leafwise import Elementwise, Layerwise, Shared, Treewide
+from gradtx.core.metrics import reports
+from gradtx.core.state import counter, per_tree
 
 __all__ = ["ClipByGlobalNormState", "clip", "clip_by_block_rms", "clip_by_global_norm"]
 
@@ -52,16 +52,16 @@ class clip_by_block_rms(Layerwise):
     threshold: Hyper = hyper(ge=0, infinite=True)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        _, first, second = tree.shrinking(g, self.threshold * math.sqrt(g.size))
-        return g * first * second, slots
+        _, unscale, shrink = tree.shrinking(g, self.threshold * math.sqrt(g.size))
+        return g * unscale * shrink, slots
 
 
 @reports("clip_factor")
 class ClipByGlobalNormState(NamedTuple):
     """The steps taken, and the factor of the last one: 1 where nothing was clipped."""
 
-    count: Array
-    clip_factor: Once
+    count: Array = counter()
+    clip_factor: Array = per_tree(start=1.0, signed=False)
 
 
 class clip_by_global_norm(Treewide, state=ClipByGlobalNormState):
@@ -81,13 +81,9 @@ class clip_by_global_norm(Treewide, state=ClipByGlobalNormState):
 
     max_norm: Hyper = hyper(ge=0, infinite=True)
 
-    def init_once(self, params: Any) -> tuple[Array]:
-        return (tree.number(params, 1.0),)
-
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        _, first, second = tree.shrinking(updates, self.max_norm)
-        return (first, second), (first * second,)
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        _, unscale, shrink = tree.shrinking(updates, self.max_norm)
+        return Shared(unscale=unscale, shrink=shrink), numbers._replace(clip_factor=unscale * shrink)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        first, second = shared
-        return g * first * second, slots
+        return g * shared.unscale * shared.shrink, slots

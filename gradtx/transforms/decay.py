@@ -15,10 +15,9 @@ from typing import Any
 from jax import Array
 
 from gradtx import checks
-from gradtx.core import mask as masks
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.value import static
+from gradtx.core.mask import applies_to
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 
 __all__ = ["add_decayed_weights", "descend"]
@@ -45,7 +44,7 @@ class add_decayed_weights(Elementwise, needs=("params",)):
     """
 
     weight_decay: Hyper = hyper(default=0.0, ge=0)
-    mask: Any = static(default=None, check=masks.check)
+    mask: Any = applies_to()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return g + p * self.weight_decay, slots

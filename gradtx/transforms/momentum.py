@@ -18,7 +18,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import dtype, flag
 
 __all__ = ["EmaState", "TraceState", "ema", "trace"]
@@ -27,8 +27,8 @@ __all__ = ["EmaState", "TraceState", "ema", "trace"]
 class TraceState(NamedTuple):
     """The steps taken, and the decaying sum."""
 
-    count: Array
-    trace: Like
+    count: Array = counter()
+    trace: Array = per_param(dtype="accumulator_dtype")
 
 
 class trace(Elementwise, state=TraceState):
@@ -52,23 +52,20 @@ class trace(Elementwise, state=TraceState):
     accumulator_dtype: Any = dtype(default=None)
     dampening: Hyper = hyper(default=0.0, ge=0, le=1, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p, dtype=self.accumulator_dtype),)
-
-    def at_step(self, t: Array) -> Array:
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         """The weight of the new gradient: the first is not damped."""
-        return jnp.where(t == 1, 1.0, 1.0 - self.dampening)
+        return jnp.where(t == 1, 1.0, 1.0 - self.dampening), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        m = slots[0] * self.decay + g * shared
-        return (g + m * self.decay if self.nesterov else m), (m,)
+        m = slots.trace * self.decay + g * shared
+        return (g + m * self.decay if self.nesterov else m), slots._replace(trace=m)
 
 
 class EmaState(NamedTuple):
     """The steps taken, and the average before its correction."""
 
-    count: Array
-    ema: Like
+    count: Array = counter()
+    ema: Array = per_param(dtype="accumulator_dtype")
 
 
 class ema(Elementwise, state=EmaState):
@@ -88,12 +85,9 @@ class ema(Elementwise, state=EmaState):
     debias: bool = flag(default=True)
     accumulator_dtype: Any = dtype(default=None)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p, dtype=self.accumulator_dtype),)
-
-    def at_step(self, t: Array) -> Array | int:
-        return leaf.one_minus_power(self.decay, t) if self.debias else 1
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        return (leaf.one_minus_power(self.decay, t) if self.debias else 1), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        m = leaf.moment(slots[0], g, self.decay)
-        return m / shared, (m,)
+        m = leaf.moment(slots.ema, g, self.decay)
+        return m / shared, slots._replace(ema=m)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 
 from gradtx import checks
 from gradtx.core.branch import alike
+from gradtx.core.composite import Composite, View
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.report import reports
+from gradtx.core.metrics import reports
+from gradtx.core.state import EmptyState, child_state, per_tree
+from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child, dtype, flag, function, static
 from gradtx.transforms.momentum import ema
@@ -23,20 +26,20 @@ __all__ = ["MonitorState", "SnapshotState", "measure_with_ema", "monitor", "snap
 class SnapshotState(NamedTuple):
     """What was measured last, by its name; zeros before the first step."""
 
-    measurement: dict[str, Any]
+    measurement: dict[str, Any] = per_tree(start="nothing_measured")
 
 
 @reports("measurements")
 class MonitorState(NamedTuple):
     """What was measured last, by name; zeros before the first step; and the measures' states."""
 
-    measurements: dict[str, Any]
-    measure_states: dict[str, Any]
+    measurements: dict[str, Any] = per_tree(start="nothing_measured")
+    measure_states: dict[str, Any] = child_state(of=None)
 
 
-def _zeros(fn: Callable[..., Any], *args: Any) -> Any:
+def _zeros(fn: Callable[[Any], Any], params: Any) -> Any:
     """Zeros like what the function returns, which is not computed."""
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, *args))
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, params))
 
 
 def _name(who: str, name: str, value: Any) -> str:
@@ -45,7 +48,7 @@ def _name(who: str, name: str, value: Any) -> str:
     return value
 
 
-class snapshot(GradientTransformation):
+class snapshot(Stateful, state=SnapshotState):
     """Keeps `measure(updates)` in the state, under `measure_name`; the updates stay as they are.
 
     `measure` is a function from the updates to a tree of arrays; scalars are among `metrics(state)`.
@@ -61,28 +64,32 @@ class snapshot(GradientTransformation):
     measure_name: str = static(check=_name)
     measure: Any = static(check=function)
 
-    def init(self, params: Any) -> SnapshotState:
-        return SnapshotState({self.measure_name: _zeros(self.measure, params)})
+    def nothing_measured(self, params: Any) -> dict[str, Any]:
+        """The measurement before the first step."""
+        return {self.measure_name: _zeros(self.measure, params)}
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, SnapshotState]:
-        self._check_extra(extra)
-        self._check_state(state, SnapshotState)
-        return updates, SnapshotState(alike("snapshot", {self.measure_name: self.measure(updates)}, state.measurement))
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, SnapshotState]:
+        found = {self.measure_name: self.measure(updates)}
+        return updates, SnapshotState(measurement=alike("snapshot", found, state.measurement))
 
 
-class _measured(GradientTransformation):
+class _Looking(Composite):
+    """A transformation with measures inside: their updates are measurements, and move no parameters."""
+
+    def movers(self) -> dict[str, GradientTransformation]:
+        return {}
+
+
+class _measured(Stateful, state=EmptyState):
     """A function of the updates as a transformation."""
 
     fn: Any = static(check=function)
 
-    def init(self, params: Any) -> tuple[()]:
-        return ()
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         return self.fn(updates), state
 
 
-class monitor(GradientTransformation):
+class monitor(_Looking, state=MonitorState):
     """Keeps several measurements of the updates in the state; the updates stay as they are.
 
     `measures` is a dict from a name to a function of the updates, or to a transformation whose updates are the
@@ -106,45 +113,45 @@ class monitor(GradientTransformation):
         object.__setattr__(self, "measures", tuple(as_transformation("monitor", x) for x in made))
         object.__setattr__(self, "names", tuple(measures))
 
-    def init(self, params: Any) -> MonitorState:
-        states = {name: tx.init(params) for name, tx in self._named()}
-        zeros = {
-            name: _zeros(lambda p, tx=tx, name=name: tx.update(p, states[name], p)[0], params)
-            for name, tx in self._named()
+    def children(self) -> dict[str, GradientTransformation]:
+        return dict(zip(self.names, self.measures, strict=True))
+
+    def nothing_measured(self, params: Any) -> dict[str, Any]:
+        """The measurements before the first step."""
+        return {
+            name: _zeros(lambda p, tx=tx: tx.update(p, tx.init(p), p)[0], params)
+            for name, tx in self.children().items()
         }
-        return MonitorState(zeros, states)
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MonitorState]:
-        self._check_extra(extra)
-        self._check_state(state, MonitorState)
-        measurements, states = {}, {}
-        for name, tx in self._named():
-            used = tx._used(extra)
-            measurements[name], states[name] = tx.update(updates, state.measure_states[name], params, **used)
-        return updates, MonitorState(alike("monitor", measurements, state.measurements), states)
-
-    def _named(self) -> Iterator[tuple[str, GradientTransformation]]:
-        return zip(self.names, self.measures, strict=True)
-
-    def _accepts(self, name: str) -> bool:
-        return super()._accepts(name) or any(tx._accepts(name) for tx in self.measures)
-
-    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
-        for name, tx in self._named():
-            inner = None if state is None else state.measure_states[name]
-            yield from ((f"{name}.{key}", value) for key, value in tx._hyperparameters(inner))
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MonitorState]:
+        found, states = {}, {}
+        for name, tx in self.children().items():
+            old, given = state.measure_states[name], tx.accepted(extra)
+            found[name], states[name] = tx.update(updates, old, params, **given)
+        kept = alike("monitor", found, state.measurements)
+        return updates, MonitorState(measurements=kept, measure_states=states)
 
     def _parts(self) -> dict[str, Any]:
-        return dict(self._named())
+        return dict(self.children())
 
-    def _with_parts(self, parts: dict[str, Any]) -> monitor:
-        return monitor(parts)
+    def _with_parts(self, parts: dict[str, Any]) -> Self:
+        return type(self)(parts)
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
-        yield None, {name: tx.fn if isinstance(tx, _measured) else tx for name, tx in self._named()}
+        yield None, {name: tx.fn if isinstance(tx, _measured) else tx for name, tx in self.children().items()}
 
 
-class measure_with_ema(GradientTransformation):
+class _Measurement(View):
+    """What is measured of a tree, in its place."""
+
+    def __init__(self, measure: Callable[[Any], Any]) -> None:
+        self.measure = measure
+
+    def seen(self, tree: Any) -> Any:
+        return self.measure(tree)
+
+
+class measure_with_ema(_Looking):
     """For `monitor`: the moving average of `measure(updates)`, with the arguments and the state of `ema`.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -159,12 +166,20 @@ class measure_with_ema(GradientTransformation):
     debias: bool = flag(default=True)
     accumulator_dtype: Any = dtype(default=None)
 
+    def children(self) -> dict[str, GradientTransformation]:
+        return {"inner": ema(self.decay, self.debias, self.accumulator_dtype)}
+
+    def views(self, tree: Any) -> dict[str, View]:
+        del tree
+        return {"inner": _Measurement(self.measure)}
+
     def init(self, params: Any) -> Any:
-        return self._ema().init(_zeros(self.measure, params))
+        return self.children()["inner"].init(_zeros(self.measure, params))
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._check_extra(extra)
-        return self._ema().update(self.measure(updates), state)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        return self.children()["inner"].update(self.measure(updates), state)
 
-    def _ema(self) -> ema:
-        return ema(self.decay, self.debias, self.accumulator_dtype)
+    def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
+        """None: the arguments of `ema` are fields of its own."""
+        del state
+        return iter(())

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.leafwise import EachLeaf, Treewide
-from gradtx.core.state import Once
+from gradtx.core.leafwise import Shared, Treewide
+from gradtx.core.state import counter, per_tree
 from gradtx.core.value import integer
 
 __all__ = ["AddNoiseState", "add_noise"]
@@ -22,11 +22,11 @@ __all__ = ["AddNoiseState", "add_noise"]
 class AddNoiseState(NamedTuple):
     """The steps taken, and the random key of the next."""
 
-    count: Array
-    rng_key: Once
+    count: Array = counter()
+    rng_key: Array = per_tree(start="first_key")
 
 
-class add_noise(Treewide, state=AddNoiseState, takes=("key",)):
+class add_noise(Treewide, state=AddNoiseState, takes=("key",), by_leaf=("index",), loops=True):
     """Adds noise that fades; `eta` (the variance at the first step) and `gamma` are not negative.
 
     `key` (default 0) is the seed, an integer, from which the state's random key is made. `update(..., key=k)` draws
@@ -44,20 +44,18 @@ class add_noise(Treewide, state=AddNoiseState, takes=("key",)):
     gamma: Hyper = hyper(ge=0)
     key: int = integer(default=0)
 
-    may_loop = True
+    def first_key(self, params: Any) -> Array:
+        """The state's random key before the first step."""
+        del params
+        return jax.random.PRNGKey(self.key)
 
-    def init_once(self, params: Any) -> tuple[Array]:
-        return (jax.random.PRNGKey(self.key),)
-
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, key: Any
-    ) -> tuple[Any, tuple[Array]]:
-        following, sample = jax.random.split(once[0]) if key is None else (once[0], key)
+    def at_step(self, t: Array, numbers: Any, *, key: Any) -> tuple[Any, Any]:
+        following, sample = jax.random.split(numbers.rng_key) if key is None else (numbers.rng_key, key)
         variance = self.eta / t.astype(float) ** self.gamma
         deviation = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
-        keys = jax.random.split(sample, max(len(jax.tree.leaves(updates)), 1))
-        return EachLeaf((keys[i], deviation) for i in range(len(jax.tree.leaves(updates)))), (following,)
+        return Shared(key=sample, deviation=deviation), numbers._replace(rng_key=following)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        key, deviation = shared
-        return g + jax.random.normal(key, g.shape, g.dtype) * deviation, slots
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, index: Array) -> tuple[Array, Any]:
+        """Every leaf has a key of its own, by its place in the tree."""
+        key = jax.random.fold_in(shared.key, index)
+        return g + jax.random.normal(key, g.shape, g.dtype) * shared.deviation, slots

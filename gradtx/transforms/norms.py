@@ -18,7 +18,7 @@ from jax import Array
 
 from gradtx import tree
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.leafwise import Layerwise, Treewide
+from gradtx.core.leafwise import Layerwise, Shared, Treewide
 
 __all__ = [
     "centralize",
@@ -81,14 +81,14 @@ class normalize_by_update_norm(Treewide):
     scale_factor: Hyper = hyper(default=1.0)
     eps: Hyper = hyper(default=1e-6, ge=0)
 
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         scale, norm = tree.scaled(updates)  # their product need not be representable
         divisor = norm + self.eps / scale
-        return (1 / scale, self.scale_factor / jnp.where(divisor > 0, divisor, 1)), ()
+        rescale = self.scale_factor / jnp.where(divisor > 0, divisor, 1)
+        return Shared(unscale=1 / scale, rescale=rescale), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        first, second = shared
-        return g * first * second, slots
+        return g * shared.unscale * shared.rescale, slots
 
 
 def normalize() -> normalize_by_update_norm:

@@ -12,15 +12,16 @@ f < (1 - rtol) * b, takes any standstill below zero for an improvement.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Treewide
-from gradtx.core.state import Once
+from gradtx.core.state import counter, per_tree
 from gradtx.core.value import choice, integer
 
 __all__ = ["ReduceLROnPlateauState", "reduce_on_plateau"]
@@ -29,12 +30,12 @@ __all__ = ["ReduceLROnPlateauState", "reduce_on_plateau"]
 class ReduceLROnPlateauState(NamedTuple):
     """The steps taken, the factor, the best mean loss (infinite at first), the counters, and the mean loss since."""
 
-    count: Array
-    scale: Once
-    best_value: Once
-    plateau_count: Once
-    cooldown_count: Once
-    avg_value: Once
+    count: Array = counter()
+    scale: Array = per_tree(start=1.0, signed=False)
+    best_value: Array = per_tree(start="worst")
+    plateau_count: Array = counter()
+    cooldown_count: Array = counter()
+    avg_value: Array = per_tree()
 
 
 class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)):
@@ -66,36 +67,38 @@ class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)
     min_scale: Hyper = hyper(default=0.0, ge=0)
     mode: str = choice(default="min", options=("min", "max"), kw_only=True)
 
-    def init_once(self, params: Any) -> tuple[Array, ...]:
-        worst = jnp.inf if self.mode == "min" else -jnp.inf
-        zero = jnp.zeros((), jnp.int32)
-        return *(tree.number(params, x) for x in (1.0, worst)), zero, zero + 0, tree.number(params, 0.0)
+    def worst(self, params: Any) -> float:
+        """The value that any loss is better than."""
+        del params
+        return math.inf if self.mode == "min" else -math.inf
 
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, value: Any
-    ) -> tuple[Array, tuple[Array, ...]]:
-        scale, best, plateau, cooldown, mean = once
+    def at_step(self, t: Array, numbers: Any, *, value: Any) -> tuple[Any, Any]:
         place = (t - 1) % self.accumulation_size
+        mean = numbers.avg_value
         mean = mean + (jnp.asarray(value, mean.dtype) - mean) / (place + 1)
+        numbers = numbers._replace(avg_value=mean)
         compared = place == self.accumulation_size - 1
+        numbers = jax.tree.map(lambda new, old: jnp.where(compared, new, old), self._compared(numbers), numbers)
+        return numbers.scale, numbers
 
+    def _compared(self, numbers: Any) -> Any:
+        """The numbers after a comparison of the mean loss with the best."""
+        mean, best, cooldown = numbers.avg_value, numbers.best_value, numbers.cooldown_count
         sign = 1 if self.mode == "min" else -1
         some = jnp.where(jnp.isinf(best), 0, best)
         better = (sign * mean < sign * some - (self.rtol * jnp.abs(some) + self.atol)) | (
             jnp.isinf(best) & ~jnp.isnan(mean)
         )
-        waiting = jnp.where(better | (cooldown > 0), 0, plateau + 1)
+        waiting = jnp.where(better | (cooldown > 0), 0, numbers.plateau_count + 1)
         reduced = waiting >= self.patience
-        new = (
-            jnp.where(reduced, jnp.maximum(scale * self.factor, self.min_scale), scale),
-            jnp.where(better, mean, best),
-            jnp.where(reduced, 0, waiting),
-            jnp.where(reduced, self.cooldown, jnp.maximum(cooldown - 1, 0)),
-            jnp.zeros_like(mean),
+        smaller = jnp.maximum(numbers.scale * self.factor, self.min_scale)
+        return numbers._replace(
+            scale=jnp.where(reduced, smaller, numbers.scale),
+            best_value=jnp.where(better, mean, best),
+            plateau_count=jnp.where(reduced, 0, waiting),
+            cooldown_count=jnp.where(reduced, self.cooldown, jnp.maximum(cooldown - 1, 0)),
+            avg_value=jnp.zeros_like(mean),
         )
-        old = (*once[:4], mean)
-        state = tuple(jnp.where(compared, a, b) for a, b in zip(new, old, strict=True))
-        return state[0], state
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * shared, slots

@@ -20,8 +20,8 @@ from jax import Array
 
 from gradtx import checks, leaf, tree
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.state import counted
-from gradtx.core.transformation import GradientTransformation
+from gradtx.core.state import counted, counter, per_tree
+from gradtx.core.stateful import Stateful
 from gradtx.core.value import integer
 
 __all__ = [
@@ -99,11 +99,11 @@ def per_example_layer_norm_clip(grads: Any, global_l2_norm_clip: Any, uniform: b
 class DifferentiallyPrivateAggregateState(NamedTuple):
     """The steps taken, and the random key of the next."""
 
-    count: Array
-    rng_key: Array
+    count: Array = counter()
+    rng_key: Array = per_tree(start="first_key")
 
 
-class differentially_private_aggregate(GradientTransformation):
+class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggregateState):
     """The private average of per-example gradients: the first link of a chain.
 
     `updates` have the examples along their first axis; params, where later links need them, do not. `l2_norm_clip` and
@@ -122,24 +122,25 @@ class differentially_private_aggregate(GradientTransformation):
     noise_multiplier: Hyper = hyper(ge=0)
     key: int = integer(default=0)
 
-    def init(self, params: Any) -> DifferentiallyPrivateAggregateState:
+    def first_key(self, params: Any) -> Array:
+        """The state's random key before the first step."""
         del params
-        return DifferentiallyPrivateAggregateState(jnp.zeros((), jnp.int32), jax.random.PRNGKey(self.key))
+        return jax.random.PRNGKey(self.key)
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._check_extra(extra)
-        if not isinstance(state, DifferentiallyPrivateAggregateState):
-            raise TypeError(
-                f"differentially_private_aggregate.update: the state must be a DifferentiallyPrivateAggregateState, "
-                f"got {checks.shown(state)}. Pass the state that tx.init(params) or the last tx.update returned."
-            )
-        n = _examples("differentially_private_aggregate", updates)
-        bound, multiplier = dict(self._hyperparameters(state)).values()
-        following, *keys = jax.random.split(state.rng_key, len(jax.tree.leaves(updates)) + 1)
+    def _check_trees(self, updates: Any, state: Any, params: Any) -> None:
+        """The updates have an axis that neither params nor later updates have: nothing else is asked of them."""
+        _examples(type(self).__name__, updates)
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        n, now = _examples(type(self).__name__, updates), self.at(state.count)
+        bound, deviation = now.l2_norm_clip, now.l2_norm_clip * now.noise_multiplier
         sums, treedef = jax.tree.flatten(per_example_global_norm_clip(updates, bound)[0])
-        wide = [leaf.widen(x) for x in sums]
-        noisy = [
-            leaf.narrow((x + jax.random.normal(key, x.shape, x.dtype) * (bound * multiplier)) / n, g.dtype)
-            for key, x, g in zip(keys, wide, sums, strict=True)
-        ]
-        return treedef.unflatten(noisy), DifferentiallyPrivateAggregateState(counted(state.count), following)
+        following, *keys = jax.random.split(state.rng_key, len(sums) + 1)
+
+        def noisy(x: Array, key: Array) -> Array:
+            wide = leaf.widen(x)
+            noise = jax.random.normal(key, wide.shape, wide.dtype) * deviation
+            return leaf.narrow((wide + noise) / n, x.dtype)
+
+        average = treedef.unflatten(map(noisy, sums, keys))
+        return average, DifferentiallyPrivateAggregateState(count=counted(state.count), rng_key=following)

@@ -14,11 +14,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import checks, leaf
-from gradtx.core import mask as masks
-from gradtx.core.bound import Bound, WithFunction
-from gradtx.core.engine import resolve
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise, Layerwise, Leafwise
+from gradtx.core.mask import applies_to
+from gradtx.core.partial import Partial, WithFunction
 from gradtx.core.value import child, static
 
 __all__ = ["clip_params", "keep_params_nonnegative", "project"]
@@ -32,23 +31,21 @@ def check_axis(who: str, name: str, value: Any) -> int | None:
 class _KeepsToSet(Leafwise):
     """What a solver asks of a link that keeps every leaf to a set: the set is that of step 0."""
 
-    def _onto(self, x: Array) -> Array:
+    def _nearest_leaf(self, x: Array) -> Array:
         """The nearest point to one leaf, which is in float32 or wider."""
         raise NotImplementedError
 
-    def _nearest(self, params: Any) -> Any:
+    def nearest(self, params: Any) -> Any:
         leaves, treedef = jax.tree.flatten(params)
-        chosen = self.where(params)
-        chosen = [True] * len(leaves) if chosen is None else chosen
-        now = self._filled(self._dynamic, [resolve(self, name, 0) for name in self._dynamic])
+        now, chosen = self.at(0), self.where(params) or [True] * len(leaves)
         points = [
-            leaf.narrow(now._onto(leaf.widen(jnp.asarray(x))), jnp.result_type(x)) if yes and jnp.size(x) else x
+            leaf.narrow(now._nearest_leaf(leaf.widen(jnp.asarray(x))), jnp.result_type(x)) if yes and jnp.size(x) else x
             for x, yes in zip(leaves, chosen, strict=True)
         ]
         return treedef.unflatten(points)
 
-    def _reduced(self, params: Any, grad: Any) -> Any:
-        there = self._nearest(jax.tree.map(jnp.subtract, params, grad))
+    def reduced_gradient(self, params: Any, grad: Any) -> Any:
+        there = self.nearest(jax.tree.map(jnp.subtract, params, grad))
         return jax.tree.map(jnp.subtract, params, there)
 
 
@@ -79,16 +76,16 @@ class project(WithFunction, _KeepsToSet, Layerwise, needs=("params",)):
       ValueError: `update` is called without params, or the mask is no prefix of their tree.
     """
 
-    projection: Bound = child()
+    projection: Partial = child()
     axis: int | None = static(default=None, check=check_axis)
-    mask: Any = static(default=None, check=masks.check)
+    mask: Any = applies_to()
 
     _function = "projection"
 
     def __init__(self, projection: Any, *data: Any, axis: int | None = None, mask: Any = None) -> None:
         self._set(projection, data, axis=axis, mask=mask)
 
-    def _onto(self, x: Array) -> Array:
+    def _nearest_leaf(self, x: Array) -> Array:
         return self.projection(x, self.axis)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
@@ -96,7 +93,7 @@ class project(WithFunction, _KeepsToSet, Layerwise, needs=("params",)):
             return g, slots
         # Written once and read by every pass of the projection, which would else compute the update anew.
         there = lax.optimization_barrier(p + g)
-        return self._onto(there) - p, slots
+        return self._nearest_leaf(there) - p, slots
 
 
 class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
@@ -119,7 +116,7 @@ class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
 
     lower: Hyper = hyper(default=-math.inf, infinite=True)
     upper: Hyper = hyper(default=math.inf, infinite=True)
-    mask: Any = static(default=None, check=masks.check)
+    mask: Any = applies_to()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,12 +124,12 @@ class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
         if isinstance(lower, (int, float)) and isinstance(upper, (int, float)) and lower > upper:
             raise ValueError(f"clip_params: there is no number between lower = {lower} and upper = {upper}.")
 
-    def _onto(self, x: Array) -> Array:
+    def _nearest_leaf(self, x: Array) -> Array:
         return jnp.clip(x, self.lower, self.upper)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         there = p + g
-        q = self._onto(there)
+        q = self._nearest_leaf(there)
         u = jnp.where(q == there, g, q - p)
         # p + u is at most half a unit of u beyond the bound before it is rounded: one unit or two back it is inside.
         landed, unit = lax.stop_gradient((p + u, jnp.abs(u) * jnp.finfo(u.dtype).eps))

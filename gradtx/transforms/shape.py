@@ -13,8 +13,8 @@ from typing import Any
 from jax import Array
 
 from gradtx import checks, leaf
-from gradtx.core import matrices
-from gradtx.core.leafwise import EachLeaf, Layerwise
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.matrices import matrix_axes
 from gradtx.core.value import static
 from gradtx.linalg.matrix_view import MatrixView
 
@@ -39,17 +39,15 @@ class scale_by_shape(Layerwise):
     [[2. 2. 2. 2.]]
     """
 
-    weight_dimension_numbers: Any = static(default=None, check=matrices.check)
+    weight_dimension_numbers: Any = matrix_axes()
     consistent_rms: float | None = static(default=None, check=_check_rms)
 
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        views = matrices.views("scale_by_shape", self.weight_dimension_numbers, updates)
-        return EachLeaf(self._factor(view) for view in views), ()
+    def update_leaf(
+        self, g: Array, slots: Any, p: Any, shared: Any, *, weight_dimension_numbers: MatrixView
+    ) -> tuple[Array, Any]:
+        return g * self._factor(weight_dimension_numbers), slots
 
     def _factor(self, view: MatrixView) -> float:
         if self.consistent_rms is None:
             return math.sqrt(max(1, view.fan_out / max(view.fan_in, 1)))
         return math.sqrt(max(view.fan_in, view.fan_out)) * self.consistent_rms
-
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return g * shared, slots

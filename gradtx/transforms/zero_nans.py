@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Reduced
+from gradtx.core.state import counter, reduced
 
 __all__ = ["ZeroNansState", "zero_nans"]
 
@@ -16,8 +16,8 @@ __all__ = ["ZeroNansState", "zero_nans"]
 class ZeroNansState(NamedTuple):
     """The steps taken, and for each leaf whether the last update had a NaN in it."""
 
-    count: Array
-    found_nan: Reduced
+    count: Array = counter()
+    found_nan: Array = reduced(start=False, dtype=bool)
 
 
 class zero_nans(Elementwise, state=ZeroNansState):
@@ -30,9 +30,6 @@ class zero_nans(Elementwise, state=ZeroNansState):
     [1. 0.] True
     """
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (jnp.zeros((), bool),)
-
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         bad = jnp.isnan(g)
-        return jnp.where(bad, 0, g), (jnp.any(bad),)
+        return jnp.where(bad, 0, g), slots._replace(found_nan=jnp.any(bad))

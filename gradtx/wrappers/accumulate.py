@@ -20,20 +20,20 @@ from jax.core import Tracer
 
 from gradtx import checks, leaf, tree
 from gradtx.core.branch import alike, branch
+from gradtx.core.composite import Wrapper
 from gradtx.core.engine import run_update
-from gradtx.core.leafwise import Elementwise
-from gradtx.core.report import reports
-from gradtx.core.state import Like, Once, counted
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.metrics import reports
+from gradtx.core.state import child_state, counted, counter, per_param, per_tree
 from gradtx.core.value import dtype, flag, function, static
-from gradtx.core.wrapper import Wrapper
 
 __all__ = ["MultiSteps", "MultiStepsState", "accumulate", "skip_large_updates", "skip_not_finite"]
 
 
 class _MeanState(NamedTuple):
-    count: Array
-    mean: Like
-    weight: Once
+    count: Array = counter()
+    mean: Array = per_param(dtype="accumulator_dtype")
+    weight: Array = per_tree(signed=False)
 
 
 class _mean(Elementwise, state=_MeanState, takes=("weight",)):
@@ -46,23 +46,15 @@ class _mean(Elementwise, state=_MeanState, takes=("weight",)):
     all_count: bool = flag(default=True)
     accumulator_dtype: Any = dtype(default=None)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p, dtype=self.accumulator_dtype),)
-
-    def init_once(self, params: Any) -> tuple[Array]:
-        return (tree.number(params, 0.0),)
-
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, weight: Any
-    ) -> tuple[tuple[Array, Array], tuple[Array]]:
-        total = once[0] + weight
-        share = leaf.ratio(weight, total)
-        return (1 - share, share) if self.use_grad_mean else (jnp.where(once[0] > 0, 1.0, 0.0), weight), (total,)
+    def at_step(self, t: Array, numbers: Any, *, weight: Any) -> tuple[Any, Any]:
+        total = numbers.weight + weight
+        new = leaf.ratio(weight, total) if self.use_grad_mean else weight
+        old = 1 - new if self.use_grad_mean else jnp.where(numbers.weight > 0, 1.0, 0.0)
+        return Shared(old=old, new=new), numbers._replace(weight=total)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        of_old, of_new = shared
-        new = g * of_new if self.all_count else jnp.where(of_new > 0, g * of_new, 0)
-        return g, (jnp.where(of_old > 0, slots[0] * of_old, 0) + new,)
+        new = g * shared.new if self.all_count else jnp.where(shared.new > 0, g * shared.new, 0)
+        return g, slots._replace(mean=jnp.where(shared.old > 0, slots.mean * shared.old, 0) + new)
 
 
 @reports("mini_step", "gradient_step")
@@ -72,12 +64,12 @@ class MultiStepsState(NamedTuple):
     Where `acc_weight` is 0, after a step, nothing is read from `acc_grads`. With k = 1 both are (): there is no mean.
     """
 
-    mini_step: Array
-    gradient_step: Array
-    acc_grads: Any
-    acc_weight: Any
-    skip_state: Any
-    inner_state: Any
+    mini_step: Array = counter()
+    gradient_step: Array = counter()
+    acc_grads: Array = per_param(dtype="accumulator_dtype", when="accumulates")
+    acc_weight: Array = per_tree(signed=False, when="accumulates")
+    skip_state: Any = per_tree(start="first_skip_state")
+    inner_state: Any = child_state()
 
 
 def _check_every(who: str, name: str, value: Any) -> Any:
@@ -132,43 +124,61 @@ class accumulate(Wrapper, state=MultiStepsState):
     should_skip_update_fn: Any = static(default=None, check=_check_skip, kw_only=True)
     accumulator_dtype: Any = dtype(default=None, kw_only=True)
 
-    def init(self, params: Any) -> MultiStepsState:
-        inner_state = self.inner.init(params)
-        zero, mean, weight = jnp.zeros((), jnp.int32), (), ()
-        if self.every != 1:
-            _, mean, weight = self._mean().init(params)
-        info = jax.eval_shape(lambda p: self._skip(p, zero, p)[1], params)
-        skip_state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
-        return MultiStepsState(zero, zero + 0, mean, weight, skip_state, inner_state)
+    @property
+    def accumulates(self) -> bool:
+        """Whether a mean is kept: with `every=1` there is none."""
+        return self.every != 1
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MultiStepsState]:
-        self._begin(state, extra)
-        checks.floating("accumulate", "updates", updates, jax.tree.leaves(updates))
+    def first_skip_state(self, params: Any) -> Any:
+        """Zeros like what the skip function says of a micro-batch."""
+        info = jax.eval_shape(lambda p: self._skip(p, jnp.zeros((), jnp.int32), p)[1], params)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MultiStepsState]:
         skip, info = self._skip(updates, state.gradient_step, params)
-        info = alike("accumulate", info, state.skip_state)
         steps = jnp.where(skip, state.mini_step, counted(state.mini_step))
         emit = ~skip & (steps >= self._steps(state.gradient_step))
-        mean, weight = updates, ()
-        if self.every != 1:
-            before = _MeanState(state.mini_step, state.acc_grads, state.acc_weight)
-            given = {"weight": jnp.where(skip, 0, self._weight(extra))}
-            _, (after,) = run_update((self._mean(),), updates, (before,), params, given)
-            mean, weight = after.mean, jnp.where(emit, 0, after.weight)
-        extra = {**extra, "grad": mean} if "grad" in extra else extra
-        if self.every == 1 and self.should_skip_update_fn is None:
-            out, inner_state = self._inner_update(updates, state.inner_state, params, extra)
-        else:
-            # The update takes the mean's place: where nothing is done no buffer is copied or filled with zeros.
-            held, inner_state = branch(
-                "accumulate",
-                emit,
-                lambda: self._inner_update(mean, state.inner_state, params, extra),
-                lambda: (_as_wide(mean, updates), state.inner_state),
-            )
-            out, mean = _if(emit, held, updates), alike("accumulate", held, mean)
-        kept = () if self.every == 1 else mean
+        mean, weight = self._accumulated(updates, state, skip, emit, params, extra)
+        out, kept, inner_state = self._stepped(updates, mean, emit, state.inner_state, params, extra)
         done = jnp.where(emit, counted(state.gradient_step), state.gradient_step)
-        return out, MultiStepsState(jnp.where(emit, 0, steps), done, kept, weight, info, inner_state)
+        return out, MultiStepsState(
+            mini_step=jnp.where(emit, 0, steps),
+            gradient_step=done,
+            acc_grads=kept if self.accumulates else (),
+            acc_weight=weight,
+            skip_state=alike("accumulate", info, state.skip_state),
+            inner_state=inner_state,
+        )
+
+    def _accumulated(
+        self, updates: Any, state: Any, skip: Any, emit: Any, params: Any, extra: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """The mean with this micro-batch, and its weight after the step."""
+        if not self.accumulates:
+            return updates, ()
+        all_count = self.weight is None and self.should_skip_update_fn is None
+        rule = _mean(self.use_grad_mean, all_count, self.accumulator_dtype)
+        before = _MeanState(count=state.mini_step, mean=state.acc_grads, weight=state.acc_weight)
+        given = {"weight": jnp.where(skip, 0, self._weight(extra))}
+        _, (after,) = run_update((rule,), updates, (before,), params, given)
+        return after.mean, jnp.where(emit, 0, after.weight)
+
+    def _stepped(
+        self, updates: Any, mean: Any, emit: Any, inner_state: Any, params: Any, extra: dict[str, Any]
+    ) -> tuple[Any, Any, Any]:
+        """The update, the next mean, and the next inner state; `inner` steps where `emit`."""
+        extra = {**extra, "grad": mean} if "grad" in extra else extra
+        if not self.accumulates and self.should_skip_update_fn is None:
+            out, inner_state = self.inner_update(updates, inner_state, params, extra)
+            return out, mean, inner_state
+        # The update takes the mean's place: where nothing is done no buffer is copied or filled with zeros.
+        held, inner_state = branch(
+            "accumulate",
+            emit,
+            lambda: self.inner_update(mean, inner_state, params, extra),
+            lambda: (_as_wide(mean, updates), inner_state),
+        )
+        return _if(emit, held, updates), alike("accumulate", held, mean), inner_state
 
     def has_updated(self, state: MultiStepsState) -> Array:
         """Whether the last update was a step of `inner`."""
@@ -177,10 +187,6 @@ class accumulate(Wrapper, state=MultiStepsState):
     def gradient_transformation(self) -> accumulate:
         """Itself, for those who come from optax."""
         return self
-
-    def _mean(self) -> _mean:
-        all_count = self.weight is None and self.should_skip_update_fn is None
-        return _mean(self.use_grad_mean, all_count, self.accumulator_dtype)
 
     def _steps(self, gradient_step: Array) -> Any:
         return self.every(gradient_step) if callable(self.every) else self.every
@@ -199,8 +205,8 @@ class accumulate(Wrapper, state=MultiStepsState):
             return jnp.array(False), ()
         return self.should_skip_update_fn(updates, gradient_step, params)
 
-    def _accepts(self, name: str) -> bool:
-        return name == self.weight or super()._accepts(name)
+    def accepts(self, name: str) -> bool:
+        return name == self.weight or super().accepts(name)
 
 
 def _as_wide(mean: Any, updates: Any) -> Any:

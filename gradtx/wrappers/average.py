@@ -21,8 +21,8 @@ from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.report import only
-from gradtx.core.state import Like, Once
+from gradtx.core.metrics import only
+from gradtx.core.state import PARAM, counter, per_param, per_tree
 from gradtx.core.value import choice, flag, integer
 
 __all__ = ["AverageState", "averaged_params", "ema_params", "polyak_average", "swa", "track_average", "track_ema"]
@@ -31,23 +31,21 @@ __all__ = ["AverageState", "averaged_params", "ema_params", "polyak_average", "s
 class AverageState(NamedTuple):
     """The steps taken, the average of the parameters, and the sum of its weights."""
 
-    count: Array
-    average: Like
-    weight: Once
+    count: Array = counter()
+    average: Array = per_param(start=PARAM)
+    weight: Array = per_tree(start="first_weight", signed=False)
 
 
 class _Average(Elementwise, state=AverageState, needs=("params",)):
     """An average in the state; subclasses say which share of it the new parameters get, and which parameters."""
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.copy(p),)
+    def first_weight(self, params: Any) -> Array:
+        """The sum of weights before the first step."""
+        return tree.number(params, 0.0)
 
-    def init_once(self, params: Any) -> tuple[Array]:
-        return (tree.number(params, 0.0),)
-
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        share, weight = self.shares(once[0], t)
-        return share, (weight.astype(once[0].dtype),)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        share, weight = self.shares(numbers.weight, t)
+        return share, numbers._replace(weight=weight)
 
     def shares(self, weight: Array, t: Array) -> tuple[Array, Array]:
         """The share of the new parameters at step t (from 1), and the new sum of weights."""
@@ -58,7 +56,7 @@ class _Average(Elementwise, state=AverageState, needs=("params",)):
         return p + g
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return g, (slots[0] * (1 - shared) + self.averaged(g, p) * shared,)
+        return g, slots._replace(average=slots.average * (1 - shared) + self.averaged(g, p) * shared)
 
 
 class track_ema(_Average):
@@ -75,8 +73,8 @@ class track_ema(_Average):
     decay: Hyper = hyper(default=0.999, ge=0, lt=1)
     debias: bool = flag(default=True)
 
-    def init_once(self, params: Any) -> tuple[Array]:
-        return (tree.number(params, 0.0 if self.debias else 1.0),)
+    def first_weight(self, params: Any) -> Array:
+        return tree.number(params, 0.0 if self.debias else 1.0)
 
     def shares(self, weight: Array, t: Array) -> tuple[Array, Array]:
         weight = weight * self.decay + (1 - self.decay)

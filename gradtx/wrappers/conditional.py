@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 from jax import Array
 
 from gradtx import tree
 from gradtx.core.branch import branch
-from gradtx.core.state import counted
+from gradtx.core.composite import Wrapper
+from gradtx.core.state import child_state, counted, counter
 from gradtx.core.value import flag, function, static
-from gradtx.core.wrapper import Wrapper
 
 __all__ = ["ConditionallyTransformState", "conditionally_mask", "conditionally_transform"]
 
@@ -19,27 +18,23 @@ __all__ = ["ConditionallyTransformState", "conditionally_mask", "conditionally_t
 class ConditionallyTransformState(NamedTuple):
     """The steps taken, and the inner state."""
 
-    step: Array
-    inner_state: Any
+    step: Array = counter()
+    inner_state: Any = child_state()
 
 
 class _Conditional(Wrapper, state=ConditionallyTransformState):
     should_transform_fn: Any = static(check=function)
     forward_extra_args: bool = flag(default=False)
 
-    def init(self, params: Any) -> ConditionallyTransformState:
-        return ConditionallyTransformState(jnp.zeros((), jnp.int32), self.inner.init(params))
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._begin(state, extra)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         given = extra if self.forward_extra_args else {}
         updates, inner_state = branch(
             type(self).__name__,
             self.should_transform_fn(state.step, **given),
-            lambda: self._inner_update(updates, state.inner_state, params, extra),
+            lambda: self.inner_update(updates, state.inner_state, params, extra),
             lambda: (self._left_out(updates), state.inner_state),
         )
-        return updates, ConditionallyTransformState(counted(state.step), inner_state)
+        return updates, ConditionallyTransformState(step=counted(state.step), inner_state=inner_state)
 
     def _left_out(self, updates: Any) -> Any:
         """The updates of a step on which the inner transformation is left out."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 from jax import Array
 
 from gradtx import checks
 from gradtx.core import mask as masks
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Elementwise
-from gradtx.core.mask import is_function
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.mask import is_function, per_leaf
 from gradtx.core.partition import partition
 from gradtx.core.transformation import GradientTransformation, as_transformation, identity
 from gradtx.core.value import FrozenTree, Value, static
@@ -115,6 +117,19 @@ def _check_depth(who: str, name: str, value: Any) -> Any:
     return FrozenTree(value)
 
 
+def _depths(who: str, depth_of: Any, tree: Any) -> list[np.ndarray]:
+    """The depth of each leaf, as an array: leaves of other depths are not compiled apart."""
+    if not isinstance(depth_of, FrozenTree):
+        found = [checks.integer(who, f"depth_of({path!r})", depth_of(path), ge=0) for path in checks.paths(tree)]
+    else:
+        try:
+            full = jax.tree.map(lambda n, part: jax.tree.map(lambda _: n, part), depth_of.tree, tree)
+        except ValueError:
+            raise checks.tree_mismatch(who, "depth_of", depth_of.tree, "updates", tree) from None
+        found = jax.tree.leaves(full)
+    return [np.asarray(depth, np.int32) for depth in found]
+
+
 class scale_by_depth(Elementwise):
     """u = decay^depth * g, with a depth for every leaf: the link of `layerwise_lr_decay`.
 
@@ -125,26 +140,11 @@ class scale_by_depth(Elementwise):
     [0.5]
     """
 
-    depth_of: Any = static(check=_check_depth)
+    depth_of: Any = per_leaf(_depths, dataclasses.MISSING, check=_check_depth)
     decay: Hyper = hyper(gt=0, le=1)
 
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        return EachLeaf(self.decay**depth for depth in self._depths(updates)), ()
-
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return g * shared, slots
-
-    def _depths(self, tree: Any) -> list[int]:
-        if isinstance(self.depth_of, FrozenTree):
-            try:
-                full = jax.tree.map(lambda n, part: jax.tree.map(lambda _: n, part), self.depth_of.tree, tree)
-            except ValueError:
-                raise checks.tree_mismatch(
-                    "layerwise_lr_decay", "depth_of", self.depth_of.tree, "updates", tree
-                ) from None
-            return jax.tree.leaves(full)
-        who = "layerwise_lr_decay"
-        return [checks.integer(who, f"depth_of({path!r})", self.depth_of(path), ge=0) for path in checks.paths(tree)]
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, depth_of: Array) -> tuple[Array, Any]:
+        return g * (self.decay**depth_of), slots
 
 
 def layerwise_lr_decay(inner: Any, depth_of: Any, decay: HyperArg) -> chain:

@@ -12,10 +12,10 @@ from jax.core import Tracer
 
 from gradtx import tree
 from gradtx.core.branch import branch
-from gradtx.core.report import reports
-from gradtx.core.state import counted
+from gradtx.core.composite import Wrapper
+from gradtx.core.metrics import reports
+from gradtx.core.state import child_state, counted, counter, per_tree
 from gradtx.core.value import choice, integer
-from gradtx.core.wrapper import Wrapper
 
 __all__ = ["ApplyIfFiniteState", "apply_if_finite"]
 
@@ -24,10 +24,10 @@ __all__ = ["ApplyIfFiniteState", "apply_if_finite"]
 class ApplyIfFiniteState(NamedTuple):
     """Steps in a row that were not finite, whether the last one was, how many there were, and the inner state."""
 
-    notfinite_count: Array
-    last_finite: Array
-    total_notfinite: Array
-    inner_state: Any
+    notfinite_count: Array = counter()
+    last_finite: Array = per_tree(start=True, dtype=bool)
+    total_notfinite: Array = counter()
+    inner_state: Any = child_state()
 
 
 def if_finite(
@@ -71,28 +71,23 @@ class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
     max_consecutive_errors: int = integer(default=5)
     policy: str = choice(default="skip", options=("skip", "raise", "accept"))
 
-    def init(self, params: Any) -> ApplyIfFiniteState:
-        zero = jnp.zeros((), jnp.int32)
-        return ApplyIfFiniteState(zero, jnp.array(True), zero + 0, self.inner.init(params))
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._begin(state, extra)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         streak = counted(state.notfinite_count)
         accepted = (streak > self.max_consecutive_errors) & (self.policy == "accept")
         new, inner_state, finite = if_finite(
             "apply_if_finite",
             updates,
             state.inner_state,
-            lambda: self._inner_update(updates, state.inner_state, params, extra),
+            lambda: self.inner_update(updates, state.inner_state, params, extra),
             accepted,
         )
         if self.policy == "raise":
             self._raise(~finite & (streak > self.max_consecutive_errors))
         return new, ApplyIfFiniteState(
-            jnp.where(finite | accepted, 0, streak),
-            finite,
-            jnp.where(finite, state.total_notfinite, counted(state.total_notfinite)),
-            inner_state,
+            notfinite_count=jnp.where(finite | accepted, 0, streak),
+            last_finite=finite,
+            total_notfinite=jnp.where(finite, state.total_notfinite, counted(state.total_notfinite)),
+            inner_state=inner_state,
         )
 
     def _raise(self, failed: Any) -> None:

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf
+from gradtx import leaf
+from gradtx.core.composite import Composite
 from gradtx.core.hyper import Schedule, function_schedule
-from gradtx.core.state import counted
+from gradtx.core.state import child_state, counted, counter, per_tree
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import FrozenTree, child, dtype, function, show, static
 
@@ -27,17 +28,17 @@ __all__ = ["InjectHyperparamsState", "inject_hyperparams"]
 class InjectHyperparamsState(NamedTuple):
     """The steps taken, the numbers of the last step (set them here), and the inner state."""
 
-    count: Array
-    hyperparams: dict[str, Array]
-    inner_state: Any
+    count: Array = counter()
+    hyperparams: dict[str, Array] = per_tree(start="first_numbers")
+    inner_state: Any = child_state(of="transformation")
 
 
-class _Injected(GradientTransformation):
+class _Injected(Composite, state=InjectHyperparamsState):
     """A transformation that is built anew from the numbers in its state, at every step."""
 
     factory: Any = static(check=function)
     names: tuple[str, ...] = static()
-    """Of the arguments, those whose values are in the state."""
+    """The arguments whose values are in the state."""
     values: tuple[Any, ...] = child()
     others: FrozenTree = static()
     """The other arguments by name."""
@@ -47,20 +48,18 @@ class _Injected(GradientTransformation):
         super().__post_init__()
         self._built(self._given())  # raises where a number is out of range
 
-    def init(self, params: Any) -> InjectHyperparamsState:
-        count = jnp.zeros((), jnp.int32)
-        numbers = self._numbers(count, self._given())
-        return InjectHyperparamsState(count, numbers, self._built(numbers).init(params))
+    def children(self) -> dict[str, GradientTransformation]:
+        return {"transformation": self._built(self._given())}
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        if not isinstance(state, InjectHyperparamsState):
-            raise TypeError(
-                f"{self}.update: the state must be an InjectHyperparamsState, got {checks.shown(state)}. "
-                "Pass the state that tx.init(params) or the last tx.update returned."
-            )
+    def first_numbers(self, params: Any) -> dict[str, Array]:
+        """The numbers of the first step."""
+        del params
+        return self._numbers(jnp.zeros((), jnp.int32), self._given())
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         numbers = self._numbers(state.count, state.hyperparams)
-        updates, inner = self._built(numbers).update(updates, state.inner_state, params, **extra)
-        return updates, InjectHyperparamsState(counted(state.count), numbers, inner)
+        updates, inner_state = self._built(numbers).update(updates, state.inner_state, params, **extra)
+        return updates, InjectHyperparamsState(count=counted(state.count), hyperparams=numbers, inner_state=inner_state)
 
     def _numbers(self, count: Array, given: dict[str, Any]) -> dict[str, Array]:
         """The numbers of a step: schedules called, the others as they are in the state."""
@@ -77,10 +76,8 @@ class _Injected(GradientTransformation):
     def _given(self) -> dict[str, Any]:
         return dict(zip(self.names, self.values, strict=True))
 
-    def _accepts(self, name: str) -> bool:
-        return self._built(self._given())._accepts(name)
-
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+        """The arguments of the factory, which stand for the hyperparameters of what it builds."""
         now = self._given() if state is None else self._numbers(state.count, state.hyperparams)
         return iter(now.items())
 
@@ -94,6 +91,9 @@ class _Injected(GradientTransformation):
         inner = ", ".join(f"{name}={show(x)}" for name, x in (self._given() | self.others.tree).items())
         static = "" if self.hyperparam_dtype is None else f", hyperparam_dtype={show(self.hyperparam_dtype)}"
         return f"inject_hyperparams({self.factory.__name__}{static})({inner})"
+
+
+_Injected.__name__ = "inject_hyperparams"  # in errors and descriptions; pickle goes by the qualified name
 
 
 def inject_hyperparams(

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf
+from gradtx import checks
 from gradtx.core.branch import branch
 from gradtx.core.chain import chain
+from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like, counted
+from gradtx.core.state import PARAM, child_state, counted, counter, per_param
 from gradtx.core.value import integer
-from gradtx.core.wrapper import Wrapper
 
 __all__ = ["LookaheadState", "ResetEveryState", "lookahead", "reset_every", "sync_slow_weights"]
 
@@ -31,8 +30,8 @@ __all__ = ["LookaheadState", "ResetEveryState", "lookahead", "reset_every", "syn
 class LookaheadState(NamedTuple):
     """The steps taken, and the slow weights."""
 
-    count: Array
-    slow: Like
+    count: Array = counter()
+    slow: Array = per_param(start=PARAM)
 
 
 class sync_slow_weights(Elementwise, state=LookaheadState, needs=("params",)):
@@ -49,26 +48,23 @@ class sync_slow_weights(Elementwise, state=LookaheadState, needs=("params",)):
     sync_period: int = integer(ge=1)
     slow_step_size: Hyper = hyper(ge=0, le=1)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.copy(p),)
-
-    def at_step(self, t: Array) -> Array:
-        return t % self.sync_period == 0
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        return t % self.sync_period == 0, numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        (slow,) = slots
-        slow = jnp.where(shared, slow * (1 - self.slow_step_size) + (p + g) * self.slow_step_size, slow)
-        return jnp.where(shared, slow - p, g), (slow,)
+        drawn_back = slots.slow * (1 - self.slow_step_size) + (p + g) * self.slow_step_size
+        slow = jnp.where(shared, drawn_back, slots.slow)
+        return jnp.where(shared, slow - p, g), slots._replace(slow=slow)
 
 
 class ResetEveryState(NamedTuple):
     """The steps taken, and the inner state."""
 
-    count: Array
-    inner_state: Any
+    count: Array = counter()
+    inner_state: Any = child_state()
 
 
-class reset_every(Wrapper, state=ResetEveryState):
+class reset_every(Wrapper, state=ResetEveryState, needs=("params",)):
     """`inner`, whose state begins anew after every `period` steps, at the parameters of that time.
 
     `update` needs params.
@@ -87,18 +83,11 @@ class reset_every(Wrapper, state=ResetEveryState):
 
     period: int = integer(ge=1)
 
-    def init(self, params: Any) -> ResetEveryState:
-        return ResetEveryState(jnp.zeros((), jnp.int32), self.inner.init(params))
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._begin(state, extra)
-        if jax.tree.leaves(updates):
-            checks.needed("reset_every", params=params)
-        checks.trees("reset_every", updates, params)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         ended = (state.count > 0) & (state.count % self.period == 0)
         inner_state = branch("reset_every", ended, lambda: self.inner.init(params), lambda: state.inner_state)
-        updates, inner_state = self._inner_update(updates, inner_state, params, extra)
-        return updates, ResetEveryState(counted(state.count), inner_state)
+        updates, inner_state = self.inner_update(updates, inner_state, params, extra)
+        return updates, ResetEveryState(count=counted(state.count), inner_state=inner_state)
 
 
 def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, reset_state: bool = False) -> chain:

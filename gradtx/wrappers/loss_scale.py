@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf
+from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.report import only, reports
-from gradtx.core.state import counted
+from gradtx.core.metrics import only, reports
+from gradtx.core.state import child_state, counted, counter, per_tree
 from gradtx.core.value import integer
-from gradtx.core.wrapper import Wrapper
 from gradtx.wrappers.if_finite import if_finite
 
 __all__ = ["DynamicLossScaleState", "dynamic_loss_scale", "loss_scale"]
@@ -31,11 +31,11 @@ __all__ = ["DynamicLossScaleState", "dynamic_loss_scale", "loss_scale"]
 class DynamicLossScaleState(NamedTuple):
     """The steps, the scale, finite steps since it last changed, how many steps were skipped, and the inner state."""
 
-    count: Array
-    loss_scale: Array
-    growth_count: Array
-    skipped: Array
-    inner_state: Any
+    count: Array = counter()
+    loss_scale: Array = per_tree(start="init_scale", signed=False, dtype=jnp.float32)
+    growth_count: Array = counter()
+    skipped: Array = counter()
+    inner_state: Any = child_state()
 
 
 class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
@@ -65,21 +65,15 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
     min_scale: Hyper = hyper(default=1.0, gt=0)
     max_scale: Hyper = hyper(default=2.0**24, gt=0)
 
-    def init(self, params: Any) -> DynamicLossScaleState:
-        zero = jnp.zeros((), jnp.int32)
-        scale = jnp.array(self._at(0).init_scale, jnp.float32, copy=True)
-        return DynamicLossScaleState(zero, scale, zero + 0, zero + 0, self.inner.init(params))
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._begin(state, extra)
-        now = self._at(state.count)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        now = self.at(state.count)
         true = _divided(updates, state.loss_scale)
         given = {name: self._true(name, x, state.loss_scale) for name, x in extra.items()}
         new, inner_state, finite = if_finite(
             "dynamic_loss_scale",
             updates,
             state.inner_state,
-            lambda: self._inner_update(true, state.inner_state, params, given),
+            lambda: self.inner_update(true, state.inner_state, params, given),
         )
         steps = jnp.where(finite, counted(state.growth_count), 0)
         grown = steps >= self.growth_interval
@@ -87,7 +81,13 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
         down = jnp.maximum(state.loss_scale * now.backoff_factor, now.min_scale)
         scale = jnp.where(finite, jnp.where(grown, up, state.loss_scale), down).astype(jnp.float32)
         skipped = jnp.where(finite, state.skipped, counted(state.skipped))
-        return new, DynamicLossScaleState(counted(state.count), scale, jnp.where(grown, 0, steps), skipped, inner_state)
+        return new, DynamicLossScaleState(
+            count=counted(state.count),
+            loss_scale=scale,
+            growth_count=jnp.where(grown, 0, steps),
+            skipped=skipped,
+            inner_state=inner_state,
+        )
 
     @staticmethod
     def _true(name: str, x: Any, scale: Array) -> Any:

@@ -28,9 +28,9 @@ from jax import Array
 from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Treewide
-from gradtx.core.report import reports
-from gradtx.core.state import Like, Once
+from gradtx.core.leafwise import Shared, Treewide
+from gradtx.core.metrics import reports
+from gradtx.core.state import PARAM, counter, per_param, per_tree
 from gradtx.core.value import integer
 from gradtx.wrappers.with_grad import with_grad
 
@@ -41,13 +41,13 @@ __all__ = ["MechanicState", "mechanize", "scale_by_mechanic"]
 class MechanicState(NamedTuple):
     """The steps taken, the first parameters, the tuners' reward, bound, variance and scale, and the scales' sum."""
 
-    count: Array
-    x0: Like
-    r: Once
-    m: Once
-    v: Once
-    s: Once
-    total: Once
+    count: Array = counter()
+    x0: Array = per_param(start=PARAM)
+    r: Array = per_tree(start="first_tuners")
+    m: Array = per_tree(start="first_tuners", signed=False)
+    v: Array = per_tree(start="first_tuners", signed=False)
+    s: Array = per_tree(start="first_scales", signed=False)
+    total: Array = per_tree(start="first_total", signed=False)
 
 
 class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad")):
@@ -65,36 +65,37 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
     s_init: Hyper = hyper(default=1e-6, gt=0)
     num_betas: int = integer(default=6, ge=1)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.copy(p),)
+    def first_tuners(self, params: Any) -> Array:
+        """A zero for each tuner."""
+        return jnp.zeros(self.num_betas, tree.number(params, 0.0).dtype)
 
-    def init_once(self, params: Any) -> tuple[Array, ...]:
-        zero = tree.number(params, 0.0)
-        none = np.zeros(self.num_betas)
-        first = jnp.full(self.num_betas, self.s_init, zero.dtype)
-        return *(jnp.asarray(none, zero.dtype) for _ in range(3)), first, jnp.sum(first)
+    def first_scales(self, params: Any) -> Array:
+        """The first scale, once for each tuner."""
+        return jnp.full(self.num_betas, self.s_init, tree.number(params, 0.0).dtype)
 
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, grad: Any
-    ) -> tuple[Any, tuple[Array, ...]]:
-        r, m, v, s, total = once
+    def first_total(self, params: Any) -> Array:
+        """The sum of the first scales."""
+        return jnp.sum(self.first_scales(params))
+
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, grad: Any) -> tuple[Any, Any]:
+        total, s = numbers.total, numbers.s
         betas = jnp.asarray(1 - 0.1 ** np.arange(1, self.num_betas + 1), s.dtype)
-        back = jax.tree.map(lambda start, p: (start - leaf.widen(p)) / (total + self.eps), slots[0], params)
+        back = jax.tree.map(lambda start, p: (start - leaf.widen(p)) / (total + self.eps), slots.x0, params)
         size = leaf.saturated(self.weight_decay * total * leaf.saturated(tree.norm(grad)))
         decay = leaf.saturated(size / (tree.norm(params) + self.eps))
         toward, decayed = (leaf.bounded(tree.vdot(x, back).astype(s.dtype)) for x in (grad, params))
         h = leaf.bounded(toward + leaf.bounded(decay * decayed))
-        r = betas * r + jnp.clip(h, -m, m) * s
-        m = jnp.maximum(betas * m, jnp.abs(h) + self.eps)
-        v = leaf.finite_sum(betas**2 * v, leaf.abs_sq(h))
+        r = betas * numbers.r + jnp.clip(h, -numbers.m, numbers.m) * s
+        m = jnp.maximum(betas * numbers.m, jnp.abs(h) + self.eps)
+        v = leaf.finite_sum(betas**2 * numbers.v, leaf.abs_sq(h))
         s = (self.s_init / self.num_betas * m + jnp.maximum(r, 0)) / (leaf.root(v) + self.eps)
-        new = tuple(x.astype(total.dtype) for x in (r, m, v, s, jnp.sum(s)))
-        return (total, new[-1]), new
+        new = numbers._replace(r=r, m=m, v=v, s=s, total=jnp.sum(s))
+        return Shared(before=total, after=new.total.astype(total.dtype)), new
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        before, after = shared
+        before, after = shared.before, shared.after
         # x_1 + s' (Delta + u) - x, with (x - x_1) / (s + eps) for Delta: no sum with the parameters rounds it off.
-        return (p - slots[0]) * ((after - before - self.eps) / (before + self.eps)) + g * after, slots
+        return (p - slots.x0) * ((after - before - self.eps) / (before + self.eps)) + g * after, slots
 
 
 def mechanize(

@@ -18,9 +18,10 @@ from jax import Array, lax
 
 from gradtx import checks, leaf
 from gradtx.core.branch import alike, branch
-from gradtx.core.transformation import apply_updates, as_transformation
-from gradtx.core.value import child, flag, integer, static
-from gradtx.core.wrapper import Wrapper
+from gradtx.core.composite import Wrapper, inner
+from gradtx.core.state import PARAM, child_state, counter, per_param
+from gradtx.core.transformation import GradientTransformation, apply_updates
+from gradtx.core.value import flag, integer, static
 
 __all__ = ["SAMState", "sam"]
 
@@ -28,15 +29,10 @@ __all__ = ["SAMState", "sam"]
 class SAMState(NamedTuple):
     """Steps since the last one of the optimizer, the parameters then (() in opaque mode), and the two states."""
 
-    steps_since_sync: Array
-    cache: Any
-    adv_state: Any
-    inner_state: Any
-
-
-def _check_adversary(who: str, name: str, value: Any) -> Any:
-    del name
-    return as_transformation(who, value)
+    steps_since_sync: Array = counter()
+    cache: Array = per_param(start=PARAM, when="transparent")
+    adv_state: Any = child_state(of="adv_optimizer")
+    inner_state: Any = child_state()
 
 
 def _check_axis(who: str, name: str, value: Any) -> Any:
@@ -45,7 +41,7 @@ def _check_axis(who: str, name: str, value: Any) -> Any:
     raise TypeError(f"{who}: {name} must be None or the name of an axis, got {value!r}.")
 
 
-class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
+class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
     """`inner` with the gradient at a point that `adv_optimizer` climbs to in `sync_period - 1` steps (default 1).
 
     In the transparent mode, the default, every call of `update` is one of these steps: the parameters go up
@@ -63,41 +59,37 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
     [-0.21]
     """
 
-    adv_optimizer: Any = child(check=_check_adversary)
+    adv_optimizer: Any = inner()
     sync_period: int = integer(default=2, ge=1)
     reset_state: bool = flag(default=True)
     opaque_mode: bool = flag(default=False)
     batch_axis_name: Any = static(default=None, check=_check_axis)
 
-    def init(self, params: Any) -> SAMState:
-        checks.floating("sam", "params", params, jax.tree.leaves(params))
-        cache = () if self.opaque_mode else jax.tree.map(leaf.copy, params)
-        return SAMState(jnp.zeros((), jnp.int32), cache, self.adv_optimizer.init(params), self.inner.init(params))
+    @property
+    def transparent(self) -> bool:
+        """Whether every call of `update` is one step."""
+        return not self.opaque_mode
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, SAMState]:
-        self._begin(state, extra)
-        if jax.tree.leaves(updates):
-            checks.needed("sam", params=params)
-        checks.trees("sam", updates, params)
+    def movers(self) -> dict[str, GradientTransformation]:
+        """The optimizer alone: the adversary's steps are taken back."""
+        return {"inner": self.inner}
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, SAMState]:
         grad_fn = extra.pop("grad_fn", None)
-        if not self.opaque_mode:
+        if self.transparent:
             return self._one_step(updates, state, params, extra)
-        if self.sync_period > 1:
+        if self.sync_period > 1 and jax.tree.leaves(updates):
             checks.needed("sam", grad_fn=grad_fn)
         return self._round(updates, state, params, grad_fn, extra)
 
-    def _within(self, state: Any) -> dict[str, Any]:
-        return {**super()._within(state), "adv_optimizer": None if state is None else state.adv_state}
-
     def _climb(self, updates: Any, adv_state: Any, params: Any, extra: Any) -> tuple[Any, Any]:
-        updates, adv_state = self.adv_optimizer.update(updates, adv_state, params, **self.adv_optimizer._used(extra))
+        given = self.adv_optimizer.accepted(extra)
+        updates, adv_state = self.adv_optimizer.update(updates, adv_state, params, **given)
         return _negated(updates), adv_state
 
     def _one_step(self, updates: Any, state: SAMState, params: Any, extra: Any) -> tuple[Any, SAMState]:
         first = state.steps_since_sync == 0
         last = state.steps_since_sync == self.sync_period - 1
-        if params is not None:
-            checks.same_tree("sam", "params", params, "state.cache", state.cache)
         cache = _where(first, params, state.cache)
 
         def climb() -> tuple[Any, Any, Any]:
@@ -106,13 +98,13 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
 
         def descend() -> tuple[Any, Any, Any]:
             start = jax.tree.map(lambda x, p: leaf.narrow(x, jnp.result_type(p)), cache, params)
-            down, inner_state = self._inner_update(updates, state.inner_state, start, extra)
+            down, inner_state = self.inner_update(updates, state.inner_state, start, extra)
             adv_state = self.adv_optimizer.init(start) if self.reset_state else state.adv_state
             return _from(params, cache, down), adv_state, inner_state
 
         out, adv_state, inner_state = branch("sam", last, descend, climb)
         steps = (state.steps_since_sync + 1) % self.sync_period
-        return out, SAMState(steps, cache, adv_state, inner_state)
+        return out, SAMState(steps_since_sync=steps, cache=cache, adv_state=adv_state, inner_state=inner_state)
 
     def _round(self, updates: Any, state: SAMState, params: Any, grad_fn: Any, extra: Any) -> tuple[Any, SAMState]:
         there, adv_state, g = params, state.adv_state, updates
@@ -124,9 +116,9 @@ class sam(Wrapper, state=SAMState, takes=("grad_fn",)):
                 g = lax.pmean(g, self.batch_axis_name)
         if self.reset_state:
             adv_state = self.adv_optimizer.init(params)
-        out, inner_state = self._inner_update(g, state.inner_state, params, extra)
+        out, inner_state = self.inner_update(g, state.inner_state, params, extra)
         out = alike("sam", out, updates)
-        return out, SAMState(state.steps_since_sync, (), adv_state, inner_state)
+        return out, state._replace(adv_state=adv_state, inner_state=inner_state)
 
 
 @jax.jit

@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf, tree
+from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, Limits, hyper
-from gradtx.core.leafwise import Elementwise
-from gradtx.core.report import only
-from gradtx.core.state import Like, Once
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.metrics import only
+from gradtx.core.state import PARAM, counter, per_param, per_tree
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.rmsprop import scale_by_rms
 from gradtx.schedules.warmup import warmup_constant_schedule
@@ -43,11 +43,11 @@ __all__ = [
 class ScheduleFreeState(NamedTuple):
     """The steps taken, the base method's iterate z, b1 of the last step, the sum of the weights, the largest rate."""
 
-    count: Array
-    z: Like
-    b1: Once
-    weight_sum: Once
-    max_lr: Once
+    count: Array = counter()
+    z: Array = per_param(start=PARAM, dtype="state_dtype")
+    b1: Array = per_tree(start="b1", signed=False)
+    weight_sum: Array = per_tree(signed=False)
+    max_lr: Array = per_tree(signed=False)
 
 
 class average_base_steps(Elementwise, state=ScheduleFreeState, needs=("params",)):
@@ -66,26 +66,19 @@ class average_base_steps(Elementwise, state=ScheduleFreeState, needs=("params",)
     weight_lr_power: Hyper = hyper(default=2.0, ge=0)
     state_dtype: Any = dtype(default=None)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.copy(p) if self.state_dtype is None else jnp.array(p, self.state_dtype, copy=True),)
-
-    def init_once(self, params: Any) -> tuple[Array, Array, Array]:
-        return tree.number(params, self.b1), tree.number(params, 0.0), tree.number(params, 0.0)
-
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        b1, weight_sum, max_lr = once
-        max_lr = jnp.maximum(max_lr, self.learning_rate)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        max_lr = jnp.maximum(numbers.max_lr, self.learning_rate)
         weight = jnp.where(max_lr > 0, jnp.where(max_lr > 0, max_lr, 1) ** self.weight_lr_power, 0)
-        total = weight_sum + weight
-        new = (jnp.asarray(self.b1), total, max_lr)
-        return (leaf.ratio(weight, total), b1), tuple(x.astype(b1.dtype) for x in new)
+        total = numbers.weight_sum + weight
+        shared = Shared(share=leaf.ratio(weight, total), b1=numbers.b1)
+        return shared, numbers._replace(b1=jnp.asarray(self.b1), weight_sum=total, max_lr=max_lr)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        c, b1 = shared
+        c, b1 = shared.share, shared.b1
         # y_(t+1) - y_t by the steps of x and z, so that a small step is not lost in the parameters' rounding. Here
         # z - y is b1 (z - x); the factors come first, so that no sum of large numbers overflows on the way.
         of_distance, of_step = (self.b1 * c - (self.b1 - b1)) / b1, self.b1 * c + (1 - self.b1)
-        return of_distance * (slots[0] - p) + of_step * g, (slots[0] + g,)
+        return of_distance * (slots.z - p) + of_step * g, slots._replace(z=slots.z + g)
 
 
 def _average(y: Array, z: Array, b1: Array) -> Array:

@@ -19,11 +19,11 @@ from jax import Array
 
 from gradtx import checks, leaf, tree
 from gradtx.core.branch import branch
+from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.report import reports
-from gradtx.core.state import counted
+from gradtx.core.metrics import reports
+from gradtx.core.state import child_state, counted, counter, per_tree
 from gradtx.core.value import integer
-from gradtx.core.wrapper import Wrapper
 
 __all__ = ["SkipSpikesState", "skip_spikes"]
 
@@ -34,11 +34,11 @@ _LEAST_DEVIATION = 0.01  # of the mean: equal norms are no reason to skip one th
 class SkipSpikesState(NamedTuple):
     """The steps, mean and variance of the gradient's norm, how many steps were skipped, and the inner state."""
 
-    count: Array
-    norm_mean: Array
-    norm_variance: Array
-    skipped: Array
-    inner_state: Any
+    count: Array = counter()
+    norm_mean: Array = per_tree(signed=False)
+    norm_variance: Array = per_tree(signed=False)
+    skipped: Array = counter()
+    inner_state: Any = child_state()
 
 
 class skip_spikes(Wrapper, state=SkipSpikesState):
@@ -65,14 +65,11 @@ class skip_spikes(Wrapper, state=SkipSpikesState):
 
     def init(self, params: Any) -> SkipSpikesState:
         checks.floating("skip_spikes", "params", params, jax.tree.leaves(params))
-        zero = jnp.zeros((), jnp.int32)
-        mean, variance = tree.number(params, 0.0), tree.number(params, 0.0)
-        return SkipSpikesState(zero, mean, variance, zero + 0, self.inner.init(params))
+        return super().init(params)
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._begin(state, extra)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         checks.floating("skip_spikes", "updates", updates, jax.tree.leaves(updates))
-        now = self._at(state.count)
+        now = self.at(state.count)
         dtype = state.norm_mean.dtype
         norm = tree.norm(updates).astype(dtype)
         spread = jnp.maximum(leaf.root(state.norm_variance), state.norm_mean * _LEAST_DEVIATION)
@@ -89,8 +86,10 @@ class skip_spikes(Wrapper, state=SkipSpikesState):
         new, inner_state = branch(
             "skip_spikes",
             taken,
-            lambda: self._inner_update(updates, state.inner_state, params, extra),
+            lambda: self.inner_update(updates, state.inner_state, params, extra),
             lambda: (tree.zeros_like(updates), state.inner_state),
         )
         skipped = jnp.where(taken, state.skipped, counted(state.skipped))
-        return new, SkipSpikesState(counted(state.count), mean, variance, skipped, inner_state)
+        return new, SkipSpikesState(
+            count=counted(state.count), norm_mean=mean, norm_variance=variance, skipped=skipped, inner_state=inner_state
+        )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx import checks
-from gradtx.core.report import find
+from gradtx.core.metrics import find
 from gradtx.core.transformation import apply_updates, as_transformation
 from gradtx.core.value import function
 from gradtx.wrappers.loss_scale import DynamicLossScaleState
@@ -68,7 +68,7 @@ def value_and_step(loss_fn: Callable[..., Any], tx: Any, has_aux: bool = False) 
 
         grads, (value, aux) = gradient(params)
         given = {"value": value, "grad": grads, "value_fn": lambda params: value_and_aux(params)[0], **extra}
-        if tx._accepts("grad_fn"):
+        if tx.accepts("grad_fn"):
             given["grad_fn"] = lambda params, i=0: gradient(params)[0]
         updates, state = tx.update(grads, state, params, **given)
         new = apply_updates(params, updates)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx.core.chain import chain
-from gradtx.core.leafwise import EachLeaf, Layerwise
-from gradtx.core.wrapper import Wrapper
+from gradtx.core.composite import Wrapper
+from gradtx.core.leafwise import Layerwise
 
 __all__ = ["cautious", "keep_aligned", "with_grad"]
 
@@ -30,15 +29,11 @@ class with_grad(Wrapper):
     [-3.8 -0. ]
     """
 
-    def init(self, params: Any) -> Any:
-        return self.inner.init(params)
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._begin(state, extra)
-        return self._inner_update(updates, state, params, {**extra, "grad": updates})
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        return self.inner_update(updates, state, params, {**extra, "grad": updates})
 
 
-class keep_aligned(Layerwise, needs=("grad",)):
+class keep_aligned(Layerwise, needs=("grad",), by_leaf=("grad",)):
     """The link of `cautious`: the entries of the update that descend, longer by as much as there are fewer of them.
 
     `update` needs `grad`, the gradient; `with_grad` gives it.
@@ -50,13 +45,8 @@ class keep_aligned(Layerwise, needs=("grad",)):
     [-2. -0.]
     """
 
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, grad: Any
-    ) -> tuple[Any, tuple[Any, ...]]:
-        return EachLeaf(jax.tree.leaves(grad)), ()
-
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        descends = _opposed(g, jnp.asarray(shared)).astype(g.real.dtype)
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, grad: Array) -> tuple[Array, Any]:
+        descends = _opposed(g, grad).astype(g.real.dtype)
         share = jnp.mean(descends) if g.size else jnp.ones((), g.real.dtype)
         return g * (descends / jnp.maximum(share, _LEAST_SHARE)), slots
 

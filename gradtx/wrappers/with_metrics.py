@@ -12,11 +12,11 @@ from jax import Array
 from gradtx import checks, leaf, tree
 from gradtx.core import mask as masks
 from gradtx.core.branch import alike
-from gradtx.core.report import reports
-from gradtx.core.state import counted
+from gradtx.core.composite import Wrapper
+from gradtx.core.metrics import reports
+from gradtx.core.state import child_state, counted, counter, per_tree
 from gradtx.core.transformation import hyperparameters
 from gradtx.core.value import static
-from gradtx.core.wrapper import Wrapper
 
 __all__ = ["MetricsState", "with_metrics"]
 
@@ -25,9 +25,9 @@ __all__ = ["MetricsState", "with_metrics"]
 class MetricsState(NamedTuple):
     """The steps taken, the numbers of the last one by name, and the inner state."""
 
-    count: Array
-    values: dict[str, Array]
-    inner_state: Any
+    count: Array = counter()
+    values: dict[str, Array] = per_tree(start="first_values")
+    inner_state: Any = child_state()
 
 
 def _check_groups(who: str, name: str, value: Any) -> Any:
@@ -41,7 +41,7 @@ def _check_groups(who: str, name: str, value: Any) -> Any:
     return tuple((key, masks.check(who, f"{name}[{key!r}]", mask)) for key, mask in value.items())
 
 
-class with_metrics(Wrapper, state=MetricsState):
+class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
     """`inner`, and numbers about its last step, which `metrics(state)` returns:
 
         grad_norm       the norm of the updates that came in, before any clipping
@@ -65,19 +65,15 @@ class with_metrics(Wrapper, state=MetricsState):
 
     groups: Any = static(default=(), check=_check_groups)
 
-    def init(self, params: Any) -> MetricsState:
-        state = self.inner.init(params)
-        values = jax.eval_shape(lambda p: self._values(p, p, p, state), params)
-        zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in values.items()}
-        return MetricsState(jnp.zeros((), jnp.int32), zeros, state)
+    def first_values(self, params: Any) -> dict[str, Array]:
+        """A zero for each number."""
+        values = jax.eval_shape(lambda p: self._values(p, p, p, self.inner.init(p)), params)
+        return {name: jnp.zeros(x.shape, x.dtype) for name, x in values.items()}
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MetricsState]:
-        self._begin(state, extra)
-        if jax.tree.leaves(updates):
-            checks.needed("with_metrics", params=params)
-        new, inner_state = self._inner_update(updates, state.inner_state, params, extra)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MetricsState]:
+        new, inner_state = self.inner_update(updates, state.inner_state, params, extra)
         values = alike("with_metrics", self._values(updates, new, params, state.inner_state), state.values)
-        return new, MetricsState(counted(state.count), values, inner_state)
+        return new, MetricsState(count=counted(state.count), values=values, inner_state=inner_state)
 
     def _values(self, updates: Any, new: Any, params: Any, state: Any) -> dict[str, Array]:
         parts = tuple((name, tuple(masks.each("with_metrics", mask, params))) for name, mask in self.groups)

@@ -33,8 +33,8 @@ class scale_by_relative_step(Elementwise, needs=("params",)):
     learning_rate: Hyper = hyper(ge=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
 
-    def at_step(self, t: Array) -> Array:
-        return jnp.minimum(self.learning_rate, jnp.asarray(t, jnp.result_type(float)) ** -0.5)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        return jnp.minimum(self.learning_rate, jnp.asarray(t, jnp.result_type(float)) ** -0.5), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return -(g * shared + p * (self.learning_rate * self.weight_decay)), slots

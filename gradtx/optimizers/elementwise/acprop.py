@@ -19,7 +19,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
+from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.optimizers.elementwise.adabelief import ScaleByBeliefState
 from gradtx.transforms.decay import descend
 
@@ -43,19 +43,17 @@ class scale_by_acprop(Elementwise, state=ScaleByBeliefState):
     eps: Hyper = hyper(default=1e-16, ge=0)
     eps_root: Hyper = hyper(default=1e-16, ge=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p), leaf.full(p, real=True)
-
-    def at_step(self, t: Array) -> tuple[Array, Any]:
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         before = jnp.maximum(t - 1, 1)
-        return 1 / leaf.one_minus_power(self.b2, before), self.eps_root / (1 - self.b2)
+        grow_nu = 1 / leaf.one_minus_power(self.b2, before)
+        return Shared(grow_nu=grow_nu, shift=self.eps_root / (1 - self.b2)), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        mu, nu = slots
-        grow_nu, shift = shared
-        divisor = jnp.where(nu == 0, 1, leaf.root(nu * grow_nu, shift) + self.eps)
-        new_nu = leaf.moment(nu, leaf.abs_sq(g - mu), self.b2)
-        return g / divisor, (leaf.moment(mu, g, self.b1), new_nu)
+        root = leaf.root(slots.nu * shared.grow_nu, shared.shift) + self.eps
+        u = g / jnp.where(slots.nu == 0, 1, root)
+        mu = leaf.moment(slots.mu, g, self.b1)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g - slots.mu), self.b2)
+        return u, slots._replace(mu=mu, nu=nu)
 
 
 def acprop(

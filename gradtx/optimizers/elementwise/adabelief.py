@@ -16,8 +16,8 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -27,9 +27,9 @@ __all__ = ["ScaleByBeliefState", "adabelief", "scale_by_belief"]
 class ScaleByBeliefState(NamedTuple):
     """The steps taken, the first moment, and the second moment of the surprise."""
 
-    count: Array
-    mu: Like
-    nu: Like
+    count: Array = counter()
+    mu: Array = per_param()
+    nu: Array = per_param(real=True, signed=False)
 
 
 class scale_by_belief(Elementwise, state=ScaleByBeliefState):
@@ -48,17 +48,15 @@ class scale_by_belief(Elementwise, state=ScaleByBeliefState):
     eps_root: Hyper = hyper(default=1e-16, ge=0)
     nesterov: bool = flag(default=False, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p), leaf.full(p, real=True)
-
-    def at_step(self, t: Array) -> tuple[Any, Array]:
-        return leaf.debias(self.b1, t, self.nesterov), 1 / leaf.one_minus_power(self.b2, t)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        corrections = leaf.debias(self.b1, t, self.nesterov)
+        return Shared(corrections=corrections, grow_nu=1 / leaf.one_minus_power(self.b2, t)), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        corrections, grow_nu = shared
-        mu = leaf.moment(slots[0], g, self.b1)
-        nu = leaf.moment(slots[1], leaf.abs_sq(g - mu), self.b2) + self.eps_root
-        return leaf.debiased_ratio(mu, g, leaf.root(nu * grow_nu) + self.eps, corrections), (mu, nu)
+        mu = leaf.moment(slots.mu, g, self.b1)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g - mu), self.b2) + self.eps_root
+        root = leaf.root(nu * shared.grow_nu) + self.eps
+        return leaf.debiased_ratio(mu, g, root, shared.corrections), slots._replace(mu=mu, nu=nu)
 
 
 def adabelief(

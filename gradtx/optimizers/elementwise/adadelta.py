@@ -17,7 +17,7 @@ from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -27,9 +27,9 @@ __all__ = ["ScaleByAdaDeltaState", "adadelta", "scale_by_adadelta"]
 class ScaleByAdaDeltaState(NamedTuple):
     """The steps taken, and the moving averages of the squared gradient and of the squared step."""
 
-    count: Array
-    e_g: Like
-    e_x: Like
+    count: Array = counter()
+    e_g: Array = per_param(real=True, signed=False)
+    e_x: Array = per_param(real=True, signed=False)
 
 
 class scale_by_adadelta(Elementwise, state=ScaleByAdaDeltaState):
@@ -45,14 +45,11 @@ class scale_by_adadelta(Elementwise, state=ScaleByAdaDeltaState):
     rho: Hyper = hyper(default=0.9, ge=0, lt=1)
     eps: Hyper = hyper(default=1e-6, ge=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, real=True), leaf.full(p, real=True)
-
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        e_g, e_x = slots
-        e_g = leaf.moment(e_g, leaf.abs_sq(g), self.rho)
-        u = g * (leaf.root(e_x, self.eps) / leaf.root(e_g, self.eps))
-        return u, (e_g, leaf.moment(e_x, leaf.abs_sq(u), self.rho))
+        e_g = leaf.moment(slots.e_g, leaf.abs_sq(g), self.rho)
+        u = g * (leaf.root(slots.e_x, self.eps) / leaf.root(e_g, self.eps))
+        e_x = leaf.moment(slots.e_x, leaf.abs_sq(u), self.rho)
+        return u, slots._replace(e_g=e_g, e_x=e_x)
 
 
 def adadelta(

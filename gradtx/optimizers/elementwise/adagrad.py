@@ -18,7 +18,7 @@ from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -28,8 +28,8 @@ __all__ = ["ScaleByRssState", "adagrad", "scale_by_rss"]
 class ScaleByRssState(NamedTuple):
     """The steps taken, and the sum of squares."""
 
-    count: Array
-    sum_of_squares: Like
+    count: Array = counter()
+    sum_of_squares: Array = per_param(start="initial_accumulator_value", real=True, signed=False)
 
 
 class scale_by_rss(Elementwise, state=ScaleByRssState):
@@ -49,12 +49,10 @@ class scale_by_rss(Elementwise, state=ScaleByRssState):
     eps: Hyper = hyper(default=1e-7, ge=0)
     eps_in_sqrt: bool = flag(default=True, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p, self.initial_accumulator_value, real=True),)
-
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        s = leaf.finite_sum(slots[0], leaf.abs_sq(g))
-        return g / (leaf.root(s, self.eps) if self.eps_in_sqrt else leaf.root(s) + self.eps), (s,)
+        s = leaf.finite_sum(slots.sum_of_squares, leaf.abs_sq(g))
+        root = leaf.root(s, self.eps) if self.eps_in_sqrt else leaf.root(s) + self.eps
+        return g / root, slots._replace(sum_of_squares=s)
 
 
 def adagrad(

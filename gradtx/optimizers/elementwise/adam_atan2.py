@@ -21,7 +21,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
+from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.decay import descend
@@ -65,23 +65,21 @@ class scale_by_adam_atan2(Elementwise, state=ScaleByAdamState):
     b: Hyper = hyper(default=1.0, ge=0)
     mu_dtype: Any = dtype(default=None)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
-
-    def at_step(self, t: Array) -> tuple[Array, Array]:
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         # The corrections meet in the second argument: the first moment itself may be the largest number.
-        return leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
+        left, grow_nu = leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
+        return Shared(left=left, grow_nu=grow_nu), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        left, grow_nu = shared
-        mu = leaf.moment(slots[0], g, self.b1)
-        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
-        square = nu * grow_nu
-        below = self.b * left * jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), square)
+        mu = leaf.moment(slots.mu, g, self.b1)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
+        square = nu * shared.grow_nu
+        below = self.b * shared.left * jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), square)
+        new = slots._replace(mu=mu, nu=nu)
         if not jnp.iscomplexobj(mu):
-            return self.a * _atan2(mu, below), (mu, nu)
+            return self.a * _atan2(mu, below), new
         size = jnp.abs(jnp.where(mu == 0, 1, mu))
-        return mu / size * (self.a * _atan2(jnp.where(mu == 0, 0, size), below)), (mu, nu)
+        return mu / size * (self.a * _atan2(jnp.where(mu == 0, 0, size), below)), new
 
 
 def adam_atan2(

@@ -17,7 +17,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
+from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.decay import descend
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -41,18 +41,15 @@ class scale_by_adamax(Elementwise, state=ScaleByAdamState):
     b2: Hyper = hyper(default=0.999, ge=0, le=1)
     eps: Hyper = hyper(default=1e-8, ge=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p), leaf.full(p, real=True)
-
-    def at_step(self, t: Array) -> tuple[Any, ...]:
-        return leaf.debias(self.b1, t)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        return Shared(corrections=leaf.debias(self.b1, t)), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        mu = leaf.moment(slots[0], g, self.b1)
-        nu = jnp.maximum(slots[1] * self.b2, jnp.abs(g) + self.eps)
+        mu = leaf.moment(slots.mu, g, self.b1)
+        nu = jnp.maximum(slots.nu * self.b2, jnp.abs(g) + self.eps)
         # Far enough above the smallest normal number that its product with the correction is no subnormal one, or zero.
         largest = jnp.maximum(nu, 2.0**24 * float(jnp.finfo(nu.dtype).tiny))
-        return leaf.debiased_ratio(mu, g, largest, shared), (mu, nu)
+        return leaf.debiased_ratio(mu, g, largest, shared.corrections), slots._replace(mu=mu, nu=nu)
 
 
 def adamax(learning_rate: HyperArg, b1: HyperArg = 0.9, b2: HyperArg = 0.999, eps: HyperArg = 1e-8) -> chain:

@@ -21,8 +21,8 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.state import counter, per_param
 from gradtx.transforms.decay import descend
 
 __all__ = ["ScaleByAdanState", "adan", "scale_by_adan"]
@@ -31,11 +31,11 @@ __all__ = ["ScaleByAdanState", "adan", "scale_by_adan"]
 class ScaleByAdanState(NamedTuple):
     """The steps taken, the moments of gradient, difference and their sum's square, and the last gradient."""
 
-    count: Array
-    m: Like
-    v: Like
-    n: Like
-    g: Like
+    count: Array = counter()
+    m: Array = per_param()
+    v: Array = per_param()
+    n: Array = per_param(real=True, signed=False)
+    g: Array = per_param()
 
 
 class scale_by_adan(Elementwise, state=ScaleByAdanState):
@@ -54,22 +54,19 @@ class scale_by_adan(Elementwise, state=ScaleByAdanState):
     eps: Hyper = hyper(default=1e-8, ge=0)
     eps_root: Hyper = hyper(default=0.0, ge=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array, Array, Array]:
-        return leaf.full(p), leaf.full(p), leaf.full(p, real=True), leaf.full(p)
-
-    def at_step(self, t: Array) -> tuple[Array, ...]:
-        return t == 1, *(1 / leaf.one_minus_power(b, t) for b in (self.b1, self.b2, self.b3))
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        grow_m, grow_v, grow_n = (1 / leaf.one_minus_power(b, t) for b in (self.b1, self.b2, self.b3))
+        return Shared(first=t == 1, grow_m=grow_m, grow_v=grow_v, grow_n=grow_n), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        m, v, n, last = slots
-        first, grow_m, grow_v, grow_n = shared
         now = leaf.bounded(g)  # so that the difference of two gradients is finite
-        d = jnp.where(first, 0, now - leaf.bounded(last))
-        m = leaf.moment(m, now, self.b1)
-        v = leaf.moment(v, d, self.b2)
-        n = leaf.moment(n, leaf.abs_sq(g + d * (1 - self.b2)), self.b3)
-        root = leaf.root(n * grow_n, self.eps_root) + self.eps
-        return m / root * grow_m + v / root * (grow_v * (1 - self.b2)), (m, v, n, g)
+        d = jnp.where(shared.first, 0, now - leaf.bounded(slots.g))
+        m = leaf.moment(slots.m, now, self.b1)
+        v = leaf.moment(slots.v, d, self.b2)
+        n = leaf.moment(slots.n, leaf.abs_sq(g + d * (1 - self.b2)), self.b3)
+        root = leaf.root(n * shared.grow_n, self.eps_root) + self.eps
+        u = m / root * shared.grow_m + v / root * (shared.grow_v * (1 - self.b2))
+        return u, slots._replace(m=m, v=v, n=n, g=g)
 
 
 def adan(

@@ -23,8 +23,8 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import dtype
 from gradtx.transforms.decay import descend
 
@@ -41,10 +41,10 @@ __all__ = [
 class ScaleByAdemamixState(NamedTuple):
     """The steps taken, the fast and the slow first moment, and the second."""
 
-    count: Array
-    m1: Like
-    m2: Like
-    nu: Like
+    count: Array = counter()
+    m1: Array = per_param(dtype="mu_dtype")
+    m2: Array = per_param(dtype="mu_dtype")
+    nu: Array = per_param(real=True, signed=False)
 
 
 class scale_by_ademamix(Elementwise, state=ScaleByAdemamixState):
@@ -67,19 +67,16 @@ class scale_by_ademamix(Elementwise, state=ScaleByAdemamixState):
     eps_root: Hyper = hyper(default=0.0, ge=0)
     mu_dtype: Any = dtype(default=None)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array, Array]:
-        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
-
-    def at_step(self, t: Array) -> tuple[Array, Array]:
-        return 1 / leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        grow_m1, grow_nu = 1 / leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
+        return Shared(grow_m1=grow_m1, grow_nu=grow_nu), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        grow_m1, grow_nu = shared
-        m1 = leaf.moment(slots[0], g, self.b1)
-        m2 = leaf.moment(slots[1], g, self.b3)
-        nu = leaf.moment(slots[2], leaf.abs_sq(g), self.b2)
-        root = leaf.root(nu * grow_nu, self.eps_root) + self.eps
-        return m1 / root * grow_m1 + m2 / root * self.alpha, (m1, m2, nu)
+        m1 = leaf.moment(slots.m1, g, self.b1)
+        m2 = leaf.moment(slots.m2, g, self.b3)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
+        root = leaf.root(nu * shared.grow_nu, self.eps_root) + self.eps
+        return m1 / root * shared.grow_m1 + m2 / root * self.alpha, slots._replace(m1=m1, m2=m2, nu=nu)
 
 
 def ademamix(
@@ -109,9 +106,9 @@ def ademamix(
 class ScaleBySimplifiedAdEMAMixState(NamedTuple):
     """The steps taken, the decaying sum of gradients, and the second moment."""
 
-    count: Array
-    m: Like
-    n: Like
+    count: Array = counter()
+    m: Array = per_param()
+    n: Array = per_param(real=True, signed=False)
 
 
 class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixState):
@@ -130,17 +127,14 @@ class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixS
     eps: Hyper = hyper(default=1e-8, ge=0)
     eps_root: Hyper = hyper(default=0.0, ge=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p), leaf.full(p, real=True)
-
-    def at_step(self, t: Array) -> Array:
-        return 1 / leaf.one_minus_power(self.b2, t)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        return 1 / leaf.one_minus_power(self.b2, t), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        m = slots[0] * self.b1 + leaf.bounded(g)  # a sum of the largest numbers would overflow
-        n = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
+        m = slots.m * self.b1 + leaf.bounded(g)  # a sum of the largest numbers would overflow
+        n = leaf.moment(slots.n, leaf.abs_sq(g), self.b2)
         root = leaf.root(n * shared, self.eps_root) + self.eps
-        return m / root + g / root * self.alpha, (m, n)
+        return m / root + g / root * self.alpha, slots._replace(m=m, n=n)
 
 
 def simplified_ademamix(

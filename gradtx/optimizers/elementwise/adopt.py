@@ -20,7 +20,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
+from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import dtype, flag, function, static
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -55,21 +55,18 @@ class scale_by_adopt(Elementwise, state=ScaleByAdamState):
     use_clipping: bool = flag(default=True, kw_only=True)
     clip_value_fn: Any = static(default=_fourth_root, check=function, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
-
-    def at_step(self, t: Array) -> tuple[Array, ...]:
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         first = t == 1
-        return first, jnp.where(first, 1, self.b1), jnp.where(first, 0, self.b2), self.clip_value_fn(t - 1)
+        b1, b2 = jnp.where(first, 1, self.b1), jnp.where(first, 0, self.b2)
+        return Shared(first=first, b1=b1, b2=b2, bound=self.clip_value_fn(t - 1)), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        first, b1, b2, bound = shared
-        n = g / jnp.where(first, 1, jnp.maximum(leaf.root(slots[1]), self.eps))
+        n = g / jnp.where(shared.first, 1, jnp.maximum(leaf.root(slots.nu), self.eps))
         if self.use_clipping:
-            n = leaf.clip(n, bound)
-        mu = leaf.moment(slots[0], n, b1)
-        nu = leaf.moment(slots[1], leaf.abs_sq(g), b2)
-        return leaf.moment(mu, n, b1) if self.nesterov else mu, (mu, nu)
+            n = leaf.clip(n, shared.bound)
+        mu = leaf.moment(slots.mu, n, shared.b1)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g), shared.b2)
+        return leaf.moment(mu, n, shared.b1) if self.nesterov else mu, slots._replace(mu=mu, nu=nu)
 
 
 def adopt(

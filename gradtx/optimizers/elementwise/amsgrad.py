@@ -19,8 +19,8 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import dtype, flag
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -30,10 +30,10 @@ __all__ = ["ScaleByAmsgradState", "amsgrad", "scale_by_amsgrad"]
 class ScaleByAmsgradState(NamedTuple):
     """The steps taken, the two moments before their corrections, and the largest second moment."""
 
-    count: Array
-    mu: Like
-    nu: Like
-    nu_max: Like
+    count: Array = counter()
+    mu: Array = per_param(dtype="mu_dtype")
+    nu: Array = per_param(real=True, signed=False)
+    nu_max: Array = per_param(real=True, signed=False)
 
 
 class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState):
@@ -61,21 +61,18 @@ class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState):
     bias_correction_nu: bool = flag(default=True)
     correct_after_max: bool = flag(default=False, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array, Array]:
-        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True), leaf.full(p, real=True)
-
-    def at_step(self, t: Array) -> tuple[Any, Any]:
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         corrections = leaf.debias(self.b1, t) if self.bias_correction_mu else (1,)
-        return corrections, 1 / leaf.one_minus_power(self.b2, t) if self.bias_correction_nu else 1
+        grow_nu = 1 / leaf.one_minus_power(self.b2, t) if self.bias_correction_nu else 1
+        return Shared(corrections=corrections, grow_nu=grow_nu), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        corrections, grow_nu = shared
-        before, after = (1, grow_nu) if self.correct_after_max else (grow_nu, 1)
-        mu = leaf.moment(slots[0], g, self.b1)
-        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
-        nu_max = jnp.maximum(slots[2], nu * before)
+        before, after = (1, shared.grow_nu) if self.correct_after_max else (shared.grow_nu, 1)
+        mu = leaf.moment(slots.mu, g, self.b1)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
+        nu_max = jnp.maximum(slots.nu_max, nu * before)
         root = leaf.root(nu_max * after, self.eps_root) + self.eps
-        return leaf.debiased_ratio(mu, g, root, corrections), (mu, nu, nu_max)
+        return leaf.debiased_ratio(mu, g, root, shared.corrections), slots._replace(mu=mu, nu=nu, nu_max=nu_max)
 
 
 def amsgrad(

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf, tree
+from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like, Once
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.state import counter, per_param, per_tree
 from gradtx.transforms.decay import add_decayed_weights
 
 __all__ = ["ScaleByAsgdState", "asgd", "scale_by_asgd"]
@@ -30,9 +30,9 @@ __all__ = ["ScaleByAsgdState", "asgd", "scale_by_asgd"]
 class ScaleByAsgdState(NamedTuple):
     """The steps taken, the average of the parameters (zero before the first step), and the next step's rate."""
 
-    count: Array
-    ax: Like
-    eta: Once
+    count: Array = counter()
+    ax: Array = per_param()
+    eta: Array = per_tree(start="learning_rate", signed=False)
 
 
 class scale_by_asgd(Elementwise, state=ScaleByAsgdState, needs=("params",)):
@@ -58,23 +58,16 @@ class scale_by_asgd(Elementwise, state=ScaleByAsgdState, needs=("params",)):
     alpha: Hyper = hyper(default=0.75, ge=0)
     t0: Hyper = hyper(default=1e6)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p),)
-
-    def init_once(self, params: Any) -> tuple[Array]:
-        return (tree.number(params, self.learning_rate),)
-
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        (eta,) = once
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        eta = numbers.eta
         steps = jnp.asarray(t, eta.dtype)
-        new_eta = self.learning_rate / (1 + self.lambd * self.learning_rate * steps) ** self.alpha
+        next_eta = self.learning_rate / (1 + self.lambd * self.learning_rate * steps) ** self.alpha
         mu = jnp.where(t == 1, 1, 1 / jnp.maximum(steps - 1 - self.t0, 1))
-        return (eta, eta * self.lambd, mu), (new_eta,)
+        return Shared(eta=eta, decay=eta * self.lambd, mu=mu), numbers._replace(eta=next_eta)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        eta, decay, mu = shared
-        u = -(g * eta + p * decay)
-        return u, (slots[0] * (1 - mu) + (p + u) * mu,)
+        u = -(g * shared.eta + p * shared.decay)
+        return u, slots._replace(ax=slots.ax * (1 - shared.mu) + (p + u) * shared.mu)
 
 
 def asgd(

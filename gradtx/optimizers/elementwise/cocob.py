@@ -21,7 +21,7 @@ from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.state import PARAM, counter, per_param
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -31,12 +31,12 @@ __all__ = ["COCOBState", "cocob", "scale_by_cocob"]
 class COCOBState(NamedTuple):
     """The steps taken, x_1, and C, L, G and R."""
 
-    count: Array
-    init_particles: Like
-    cumulative_gradients: Like
-    scale: Like
-    subgradients: Like
-    reward: Like
+    count: Array = counter()
+    init_particles: Array = per_param(start=PARAM)
+    cumulative_gradients: Array = per_param()
+    scale: Array = per_param(start="eps", signed=False)
+    subgradients: Array = per_param(signed=False)
+    reward: Array = per_param(signed=False)
 
 
 class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True):
@@ -51,19 +51,17 @@ class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True
     alpha: Hyper = hyper(default=100.0, gt=0)
     eps: Hyper = hyper(default=1e-8, gt=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array, ...]:
-        return leaf.copy(p), leaf.full(p), leaf.full(p, self.eps), leaf.full(p), leaf.full(p)
-
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        start, against, largest, total, reward = slots
-        g = leaf.bounded(g)
-        largest = jnp.maximum(largest, jnp.abs(g))
-        total = leaf.finite_sum(total, jnp.abs(g))
-        reward = leaf.saturated(jnp.maximum(reward - g * (p - start), 0))
-        against = against - g
+        g, start = leaf.bounded(g), slots.init_particles
+        largest = jnp.maximum(slots.scale, jnp.abs(g))
+        total = leaf.finite_sum(slots.subgradients, jnp.abs(g))
+        reward = leaf.saturated(jnp.maximum(slots.reward - g * (p - start), 0))
+        against = slots.cumulative_gradients - g
         # Everything in units of the largest gradient, whose square might overflow.
         bet = against / largest / jnp.maximum(total / largest + 1, self.alpha) * (1 + reward / largest)
-        return start + bet - p, (start, against, largest, total, reward)
+        return start + bet - p, slots._replace(
+            cumulative_gradients=against, scale=largest, subgradients=total, reward=reward
+        )
 
 
 def cocob(

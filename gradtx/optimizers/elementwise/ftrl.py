@@ -31,7 +31,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 
 __all__ = ["FtrlState", "ftrl"]
 
@@ -39,9 +39,9 @@ __all__ = ["FtrlState", "ftrl"]
 class FtrlState(NamedTuple):
     """The steps taken, the sum of squares `n`, and `dual`, the slope of the L1 penalty that holds each weight."""
 
-    count: Array
-    n: Like
-    dual: Like
+    count: Array = counter()
+    n: Array = per_param(start="initial_accumulator_value", real=True, signed=False)
+    dual: Array = per_param()
 
 
 class ftrl(Elementwise, state=FtrlState, needs=("params",)):
@@ -74,19 +74,16 @@ class ftrl(Elementwise, state=FtrlState, needs=("params",)):
     l2_regularization_strength: Hyper = hyper(default=0.0, ge=0)
     beta: Hyper = hyper(default=0.0, ge=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, self.initial_accumulator_value, real=True), leaf.full(p)
-
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         rate, l1 = self.learning_rate, self.l1_regularization_strength
-        n = leaf.finite_sum(slots[0], leaf.abs_sq(g))
+        n = leaf.finite_sum(slots.n, leaf.abs_sq(g))
         tiny = float(jnp.finfo(n.dtype).tiny)
         # The weights' curvature, s_t + 2 * l2, times the rate, which a schedule may take to zero.
         curved = self.beta + jnp.maximum(n, tiny) ** -self.learning_rate_power
         curved = curved + 2 * self.l2_regularization_strength * rate
-        z = slots[1] + g - p / jnp.maximum(rate, tiny**0.25) * curved
+        z = slots.dual + g - p / jnp.maximum(rate, tiny**0.25) * curved
         size = jnp.abs(z)
         inside = (size <= l1) & (l1 > 0)
         direction = z / jnp.where(size > 0, size, 1) if jnp.iscomplexobj(z) else jnp.sign(z)
         dual = jnp.where(inside, z, l1 * direction)
-        return jnp.where(inside, -p, (dual - slots[1] - g) / curved * rate), (n, dual)
+        return jnp.where(inside, -p, (dual - slots.dual - g) / curved * rate), slots._replace(n=n, dual=dual)

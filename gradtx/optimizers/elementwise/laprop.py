@@ -19,7 +19,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
+from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.decay import descend
@@ -46,17 +46,14 @@ class scale_by_laprop(Elementwise, state=ScaleByAdamState):
     eps: Hyper = hyper(default=1e-15, ge=0)
     mu_dtype: Any = dtype(default=None)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
-
-    def at_step(self, t: Array) -> tuple[Array, Array]:
-        return 1 / leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        grow_mu, grow_nu = 1 / leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
+        return Shared(grow_mu=grow_mu, grow_nu=grow_nu), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        grow_mu, grow_nu = shared
-        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
-        mu = leaf.moment(slots[0], g / (leaf.root(nu * grow_nu) + self.eps), self.b1)
-        return mu * grow_mu, (mu, nu)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
+        mu = leaf.moment(slots.mu, g / (leaf.root(nu * shared.grow_nu) + self.eps), self.b1)
+        return mu * shared.grow_mu, slots._replace(mu=mu, nu=nu)
 
 
 def laprop(

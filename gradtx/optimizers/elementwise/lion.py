@@ -19,7 +19,7 @@ from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import choice, dtype
 from gradtx.transforms.decay import descend
 
@@ -29,8 +29,8 @@ __all__ = ["ScaleByLionState", "lion", "scale_by_lion"]
 class ScaleByLionState(NamedTuple):
     """The steps taken, and the momentum."""
 
-    count: Array
-    mu: Like
+    count: Array = counter()
+    mu: Array = per_param(dtype="mu_dtype")
 
 
 class scale_by_lion(Elementwise, state=ScaleByLionState):
@@ -51,12 +51,9 @@ class scale_by_lion(Elementwise, state=ScaleByLionState):
     mode: str = choice(default="hard", options=("hard", "smooth", "refined"), kw_only=True)
     smooth_beta: Hyper = hyper(default=1.0, gt=0, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p, dtype=self.mu_dtype),)
-
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        c = leaf.moment(slots[0], g, self.b1)
-        return self._soft_sign(c), (leaf.moment(slots[0], g, self.b2),)
+        c = leaf.moment(slots.mu, g, self.b1)
+        return self._soft_sign(c), slots._replace(mu=leaf.moment(slots.mu, g, self.b2))
 
     def _soft_sign(self, c: Array) -> Array:
         if self.mode == "hard":

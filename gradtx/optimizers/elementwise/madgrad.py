@@ -21,7 +21,7 @@ from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.state import PARAM, counter, per_param
 from gradtx.transforms.decay import add_decayed_weights
 
 __all__ = ["MadgradState", "madgrad", "scale_by_madgrad"]
@@ -30,10 +30,10 @@ __all__ = ["MadgradState", "madgrad", "scale_by_madgrad"]
 class MadgradState(NamedTuple):
     """The steps taken, the weighted sums of squares and of gradients, and x_1."""
 
-    count: Array
-    grad_sum_sq: Like
-    s: Like
-    x0: Like
+    count: Array = counter()
+    grad_sum_sq: Array = per_param(real=True, signed=False)
+    s: Array = per_param()
+    x0: Array = per_param(start=PARAM)
 
 
 class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
@@ -51,19 +51,16 @@ class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
     momentum: Hyper = hyper(default=0.9, ge=0, le=1)
     eps: Hyper = hyper(default=1e-6, ge=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array, Array]:
-        return leaf.full(p, real=True), leaf.full(p), leaf.copy(p)
-
-    def at_step(self, t: Array) -> Array:
-        return (self.learning_rate + self.eps) * jnp.sqrt(t.astype(float))
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        """The weight of the gradient, w_t."""
+        return (self.learning_rate + self.eps) * jnp.sqrt(t.astype(float)), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        squares, s, start = slots
-        squares = leaf.finite_sum(squares, leaf.abs_sq(g) * shared)
-        s = s + leaf.bounded(g) * shared
+        squares = leaf.finite_sum(slots.grad_sum_sq, leaf.abs_sq(g) * shared)
+        s = slots.s + leaf.bounded(g) * shared
         cube_root = jnp.cbrt(jnp.maximum(squares, jnp.finfo(squares.dtype).tiny))
-        z = start - s / (cube_root + self.eps)
-        return (z - p) * (1 - self.momentum), (squares, s, start)
+        z = slots.x0 - s / (cube_root + self.eps)
+        return (z - p) * (1 - self.momentum), slots._replace(grad_sum_sq=squares, s=s)
 
 
 def madgrad(

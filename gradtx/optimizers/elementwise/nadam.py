@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf, tree
+from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like, Once
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.state import counter, per_param, per_tree
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import adam, scale_by_adam
 from gradtx.transforms.decay import descend
@@ -33,10 +33,10 @@ __all__ = ["ScaleByNadamState", "nadam", "nadamw", "scale_by_nadam"]
 class ScaleByNadamState(NamedTuple):
     """The steps taken, the first and second moment before their corrections, and the product of the momenta."""
 
-    count: Array
-    mu: Like
-    nu: Like
-    mu_product: Once
+    count: Array = counter()
+    mu: Array = per_param(dtype="mu_dtype")
+    nu: Array = per_param(real=True, signed=False)
+    mu_product: Array = per_tree(start=1.0, signed=False)
 
 
 class scale_by_nadam(Elementwise, state=ScaleByNadamState):
@@ -59,19 +59,14 @@ class scale_by_nadam(Elementwise, state=ScaleByNadamState):
     mu_dtype: Any = dtype(default=None)
     momentum_decay: Hyper = hyper(default=4e-3, ge=0, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
-
-    def init_once(self, params: Any) -> tuple[Array]:
-        return (tree.number(params, 1.0),)
-
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        steps = jnp.asarray(t, once[0].dtype)
-        product = once[0] * self._momentum(steps)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        steps = jnp.asarray(t, numbers.mu_product.dtype)
+        product = numbers.mu_product * self._momentum(steps)
         ahead = self._momentum(steps + 1)
         now = (1 - self._momentum(steps)) / (1 - product)
         corrections = ahead / (1 - product * ahead), now
-        return (corrections, 1 / leaf.one_minus_power(self.b2, t)), (product,)
+        shared = Shared(corrections=corrections, grow_nu=1 / leaf.one_minus_power(self.b2, t))
+        return shared, numbers._replace(mu_product=product)
 
     def _momentum(self, t: Array) -> Array:
         return self.b1 * (1 - 0.5 * jnp.exp(t * self.momentum_decay * math.log(0.96)))

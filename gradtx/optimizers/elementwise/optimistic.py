@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -33,8 +32,8 @@ __all__ = [
 class ScaleByOptimisticGradientState(NamedTuple):
     """The steps taken, and the last gradient."""
 
-    count: Array
-    previous_gradient: Like
+    count: Array = counter()
+    previous_gradient: Array = per_param()
 
 
 class scale_by_optimistic_gradient(Elementwise, state=ScaleByOptimisticGradientState):
@@ -52,15 +51,13 @@ class scale_by_optimistic_gradient(Elementwise, state=ScaleByOptimisticGradientS
     alpha: Hyper = hyper(default=1.0)
     beta: Hyper = hyper(default=1.0)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p),)
-
-    def at_step(self, t: Array) -> Array:
-        return t == 1
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        """Whether it is the first step."""
+        return t == 1, numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        last = jnp.where(shared, g, slots[0])
-        return g * (self.alpha + self.beta) - last * self.beta, (g,)
+        last = jnp.where(shared, g, slots.previous_gradient)
+        return g * (self.alpha + self.beta) - last * self.beta, slots._replace(previous_gradient=g)
 
 
 def optimistic_gradient_descent(learning_rate: HyperArg, alpha: HyperArg = 1.0, beta: HyperArg = 1.0) -> chain:

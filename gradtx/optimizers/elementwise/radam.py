@@ -19,7 +19,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
+from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import flag
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -47,27 +47,25 @@ class scale_by_radam(Elementwise, state=ScaleByAdamState):
     nesterov: bool = flag(default=False, kw_only=True)
     eps_before_correction: bool = flag(default=False, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p), leaf.full(p, real=True)
-
-    def at_step(self, t: Array) -> tuple[Any, ...]:
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         left = leaf.one_minus_power(self.b2, t)
         end = 2 / (1 - self.b2) - 1
         rho = end - 2 * t * (1 - left) / left
         rectified = (rho >= self.threshold) & (rho > 4)
         rho, end = jnp.where(rectified, rho, 5), jnp.where(rectified, end, 5)  # anything that has a root
         r = jnp.sqrt((rho - 4) * (rho - 2) * end / ((end - 4) * (end - 2) * rho))
-        return leaf.debias(self.b1, t, self.nesterov), left, rectified, r
+        corrections = leaf.debias(self.b1, t, self.nesterov)
+        return Shared(corrections=corrections, left=left, rectified=rectified, r=r), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        corrections, left, rectified, r = shared
-        mu = leaf.moment(slots[0], g, self.b1)
-        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
+        mu = leaf.moment(slots.mu, g, self.b1)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
         if self.eps_before_correction:
-            root = (leaf.root(nu, self.eps_root) + self.eps) / jnp.sqrt(left)
+            root = (leaf.root(nu, self.eps_root) + self.eps) / jnp.sqrt(shared.left)
         else:
-            root = leaf.root(nu / left, self.eps_root) + self.eps
-        return leaf.debiased_ratio(mu, g, jnp.where(rectified, root / r, 1), corrections), (mu, nu)
+            root = leaf.root(nu / shared.left, self.eps_root) + self.eps
+        divisor = jnp.where(shared.rectified, root / shared.r, 1)
+        return leaf.debiased_ratio(mu, g, divisor, shared.corrections), slots._replace(mu=mu, nu=nu)
 
 
 def radam(

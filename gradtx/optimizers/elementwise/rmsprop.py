@@ -20,7 +20,7 @@ from gradtx import checks, leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.momentum import trace
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -31,16 +31,16 @@ __all__ = ["ScaleByRStdDevState", "ScaleByRmsState", "rmsprop", "scale_by_rms", 
 class ScaleByRmsState(NamedTuple):
     """The steps taken, and the second moment."""
 
-    count: Array
-    nu: Like
+    count: Array = counter()
+    nu: Array = per_param(start="initial_scale", real=True, signed=False)
 
 
 class ScaleByRStdDevState(NamedTuple):
     """The steps taken, and the first and second moment."""
 
-    count: Array
-    mu: Like
-    nu: Like
+    count: Array = counter()
+    mu: Array = per_param()
+    nu: Array = per_param(start="initial_scale", real=True, signed=False)
 
 
 def _over_root(g: Array, v: Array, eps: Any, eps_in_sqrt: bool) -> Array:
@@ -65,15 +65,12 @@ class scale_by_rms(Elementwise, state=ScaleByRmsState):
     eps_in_sqrt: bool = flag(default=True)
     bias_correction: bool = flag(default=False)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p, self.initial_scale, real=True),)
-
-    def at_step(self, t: Array) -> Array | int:
-        return leaf.one_minus_power(self.decay, t) if self.bias_correction else 1
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        return (leaf.one_minus_power(self.decay, t) if self.bias_correction else 1), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        nu = leaf.moment(slots[0], leaf.abs_sq(g), self.decay)
-        return _over_root(g, nu / shared, self.eps, self.eps_in_sqrt), (nu,)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.decay)
+        return _over_root(g, nu / shared, self.eps, self.eps_in_sqrt), slots._replace(nu=nu)
 
 
 class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
@@ -96,17 +93,14 @@ class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
     eps_in_sqrt: bool = flag(default=True)
     bias_correction: bool = flag(default=False)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p), leaf.full(p, self.initial_scale, real=True)
-
-    def at_step(self, t: Array) -> Array | int:
-        return leaf.one_minus_power(self.decay, t) if self.bias_correction else 1
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        return (leaf.one_minus_power(self.decay, t) if self.bias_correction else 1), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        mu = leaf.moment(slots[0], leaf.bounded(g), self.decay)  # so that |mu|^2 is no more than nu
-        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.decay)
+        mu = leaf.moment(slots.mu, leaf.bounded(g), self.decay)  # so that |mu|^2 is no more than nu
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.decay)
         variance = jnp.maximum(nu / shared - leaf.abs_sq(mu / shared), 0)
-        return _over_root(g, variance, self.eps, self.eps_in_sqrt), (mu, nu)
+        return _over_root(g, variance, self.eps, self.eps_in_sqrt), slots._replace(mu=mu, nu=nu)
 
 
 def rmsprop(

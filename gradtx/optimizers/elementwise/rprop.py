@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 from gradtx.transforms.scale import scale
 
 __all__ = ["ScaleByRpropState", "rprop", "scale_by_rprop"]
@@ -30,9 +29,9 @@ __all__ = ["ScaleByRpropState", "rprop", "scale_by_rprop"]
 class ScaleByRpropState(NamedTuple):
     """The steps taken, the step sizes, and the last step (before its sign is flipped)."""
 
-    count: Array
-    step_sizes: Like
-    prev_updates: Like
+    count: Array = counter()
+    step_sizes: Array = per_param(start="learning_rate", signed=False)
+    prev_updates: Array = per_param()
 
 
 class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):
@@ -56,16 +55,12 @@ class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):
     min_step_size: Hyper = hyper(default=1e-6, gt=0)
     max_step_size: Hyper = hyper(default=50.0, gt=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, self.learning_rate), leaf.full(p)
-
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        step, last = slots
-        s = jnp.sign(g) * jnp.sign(last)
-        changed = step * jnp.where(s > 0, self.eta_plus, self.eta_minus)
-        step = jnp.where(s == 0, step, jnp.clip(changed, self.min_step_size, self.max_step_size))
+        s = jnp.sign(g) * jnp.sign(slots.prev_updates)
+        changed = slots.step_sizes * jnp.where(s > 0, self.eta_plus, self.eta_minus)
+        step = jnp.where(s == 0, slots.step_sizes, jnp.clip(changed, self.min_step_size, self.max_step_size))
         u = jnp.where(s < 0, 0, step * jnp.sign(g))
-        return u, (step, u)
+        return u, slots._replace(step_sizes=step, prev_updates=u)
 
 
 def rprop(

@@ -10,7 +10,7 @@ Zaheer, Reddi, Sachan, Kale and Kumar, 2018, "Adaptive Methods for Nonconvex Opt
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -18,14 +18,22 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Elementwise
-from gradtx.optimizers.elementwise.adam import ScaleByAdamState
+from gradtx.core.leafwise import Elementwise, Shared
+from gradtx.core.state import counter, per_param
 from gradtx.transforms.scale import scale_by_learning_rate
 
-__all__ = ["scale_by_yogi", "yogi"]
+__all__ = ["ScaleByYogiState", "scale_by_yogi", "yogi"]
 
 
-class scale_by_yogi(Elementwise, state=ScaleByAdamState):
+class ScaleByYogiState(NamedTuple):
+    """The steps taken, and the first and second moment before their corrections."""
+
+    count: Array = counter()
+    mu: Array = per_param(start="first_mu")
+    nu: Array = per_param(start="initial_accumulator_value", real=True, signed=False)
+
+
+class scale_by_yogi(Elementwise, state=ScaleByYogiState):
     """The rule of Yogi, without the learning rate.
 
     `b1` and `b2` lie in [0, 1); `eps`, `eps_root`, `initial_accumulator_value` and `nu_floor` are not
@@ -46,21 +54,19 @@ class scale_by_yogi(Elementwise, state=ScaleByAdamState):
     initial_accumulator_value: Hyper = hyper(default=1e-6, ge=0)
     nu_floor: Hyper = hyper(default=0.0, ge=0, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        start = 0.0 if jnp.iscomplexobj(p) else self.initial_accumulator_value  # no direction is preferred
-        return leaf.full(p, start), leaf.full(p, self.initial_accumulator_value, real=True)
+    def first_mu(self, p: Array) -> Any:
+        return 0.0 if jnp.iscomplexobj(p) else self.initial_accumulator_value  # no direction is preferred
 
-    def at_step(self, t: Array) -> tuple[Array, Array]:
-        return leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        left, grow_nu = leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
+        return Shared(left=left, grow_nu=grow_nu), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        left, grow_nu = shared
-        mu, nu = slots
         square = leaf.abs_sq(g)
-        mu = leaf.moment(mu, g, self.b1)
-        nu = jnp.maximum(nu - (1 - self.b2) * jnp.sign(nu - square) * square, self.nu_floor)
-        root = leaf.root(nu * grow_nu, self.eps_root) + self.eps
-        return mu / (root * left), (mu, nu)
+        mu = leaf.moment(slots.mu, g, self.b1)
+        nu = jnp.maximum(slots.nu - (1 - self.b2) * jnp.sign(slots.nu - square) * square, self.nu_floor)
+        root = leaf.root(nu * shared.grow_nu, self.eps_root) + self.eps
+        return mu / (root * shared.left), slots._replace(mu=mu, nu=nu)
 
 
 def yogi(

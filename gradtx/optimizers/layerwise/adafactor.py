@@ -24,7 +24,7 @@ from gradtx import checks, leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.state import Reduced
+from gradtx.core.state import counter, reduced
 from gradtx.core.value import choice, flag, function, integer, static
 from gradtx.transforms.clip import clip_by_block_rms
 from gradtx.transforms.decay import descend
@@ -37,10 +37,10 @@ __all__ = ["FactoredState", "adafactor", "scale_by_factored_rms"]
 class FactoredState(NamedTuple):
     """The steps taken; of each leaf r and c if it is factored, else v. What a leaf does not have is None."""
 
-    count: Array
-    v_row: Reduced
-    v_col: Reduced
-    v: Reduced
+    count: Array = counter()
+    v_row: Array = reduced(over="row_over", keepdims=True, real=True, signed=False)
+    v_col: Array = reduced(over="col_over", keepdims=True, real=True, signed=False)
+    v: Array = reduced(over="v_over", real=True, signed=False)
 
 
 def _decay_rate_pow(t: Any, exponent: Any) -> Any:
@@ -88,30 +88,34 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         second, longest = (int(i) for i in np.argsort(shape, stable=True)[-2:])
         return (second, longest) if shape[second] >= self.min_dim_size_to_factor else None
 
-    def init_leaf(self, p: Array) -> tuple[Any, ...]:
-        dims = self._dims(p.shape)
-        if dims is None:
-            return None, None, leaf.full(p, real=True)
-        second, longest = dims
-        row, col = ([1 if i == axis else n for i, n in enumerate(p.shape)] for axis in (longest, second))
-        return *(leaf.full(jnp.zeros(shape, p.dtype), real=True) for shape in (row, col)), None
+    def row_over(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        dims = self._dims(shape)
+        return dims and dims[1:]
 
-    def at_step(self, t: Array) -> Any:
+    def col_over(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        dims = self._dims(shape)
+        return dims and dims[:1]
+
+    def v_over(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        return () if self._dims(shape) is None else None
+
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         # Until the offset is passed every step is a first one: its power, of a number below 1, would be no average.
-        return self.decay_rate_fn(jnp.maximum((t - self.step_offset).astype(float), 1), self.decay_rate)
+        return self.decay_rate_fn(jnp.maximum((t - self.step_offset).astype(float), 1), self.decay_rate), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         square = leaf.abs_sq(g) + self.epsilon
         floor = float(jnp.finfo(g.dtype).eps) if self.dtype_floor else self.floor
         dims = self._dims(g.shape)
         if dims is None:
-            v = leaf.moment(slots[2], square, shared)
-            return _over_root(g, v, floor), (None, None, v)
+            v = leaf.moment(slots.v, square, shared)
+            return _over_root(g, v, floor), slots._replace(v=v)
         second, longest = dims
-        row = leaf.moment(slots[0], _mean(square, longest), shared)
-        col = leaf.moment(slots[1], _mean(square, second), shared)
+        row = leaf.moment(slots.v_row, _mean(square, longest), shared)
+        col = leaf.moment(slots.v_col, _mean(square, second), shared)
         mean = jnp.maximum(_mean(row, second), floor)
-        return _over_root(g, row / jnp.maximum(mean, jnp.finfo(row.dtype).tiny) * col, floor), (row, col, None)
+        v = row / jnp.maximum(mean, jnp.finfo(row.dtype).tiny) * col
+        return _over_root(g, v, floor), slots._replace(v_row=row, v_col=col)
 
 
 def adafactor(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.leafwise import Layerwise
+from gradtx.core.leafwise import Layerwise, Shared
 from gradtx.optimizers.layerwise.lars import scale_by_trust_ratio
 
 __all__ = ["fromage"]
@@ -35,12 +35,12 @@ class fromage(Layerwise, needs=("params",)):
     learning_rate: Hyper = hyper(ge=0)
     min_norm: Hyper = hyper(default=1e-6, ge=0)
 
-    def at_step(self, t: Array) -> tuple[Array, Array]:
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         rate = jnp.asarray(self.learning_rate)
         grown = jnp.sqrt(1 + rate**2)
-        return rate / grown, -(rate**2) / (grown * (1 + grown))  # 1 / grown - 1, without cancellation
+        shrink = -(rate**2) / (grown * (1 + grown))  # 1 / grown - 1, without cancellation
+        return Shared(step=rate / grown, shrink=shrink), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        step, shrink = shared
-        direction, _ = scale_by_trust_ratio(self.min_norm).update_leaf(g, (), p, None)
-        return p * shrink - direction * step, slots
+        direction, _ = scale_by_trust_ratio(self.min_norm).update_leaf(g, slots, p, None)
+        return p * shared.shrink - direction * shared.step, slots

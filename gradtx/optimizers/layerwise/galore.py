@@ -10,8 +10,7 @@ in the paper.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,11 +21,11 @@ from jax import Array, lax
 from gradtx import checks, leaf
 from gradtx.core import matrices
 from gradtx.core.chain import chain
-from gradtx.core.engine import resolve
+from gradtx.core.composite import Composite, View, inner
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.state import Reduced, counted
-from gradtx.core.transformation import GradientTransformation, as_transformation
-from gradtx.core.value import child, integer, static
+from gradtx.core.state import child_state, counted, counter, factor
+from gradtx.core.transformation import GradientTransformation
+from gradtx.core.value import integer, static
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.transforms.decay import descend
@@ -37,24 +36,33 @@ __all__ = ["GaLoreState", "galore", "scale_by_galore"]
 class GaLoreState(NamedTuple):
     """The steps taken, the inner rule's state, and the projections; None for a leaf that is not projected."""
 
-    count: Array
-    base_optimizer_state: Any
-    projector: Reduced
+    count: Array = counter()
+    base_optimizer_state: Any = child_state(of="base_optimizer")
+    projector: Array = factor(side="longer", rank="rank")
 
 
-def _inner(who: str, name: str, value: Any) -> Any:
-    return scale_by_adam() if value is None else as_transformation(who, value)
+class _Projected(View):
+    """The shapes of what the inner rule gets; its numbers are made of the gradients alone."""
+
+    def __init__(self, views: Sequence[MatrixView | None], rank: int) -> None:
+        self.matrices, self.rank = views, rank
+
+    def seen(self, tree: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(tree)
+        return treedef.unflatten([self._low(jnp.asarray(x), v) for x, v in zip(leaves, self.matrices, strict=True)])
+
+    def _low(self, x: Array, view: MatrixView | None) -> Array:
+        if view is None:
+            return x
+        r = min(self.rank, view.fan_in, view.fan_out)
+        return jnp.zeros((view.count, *((r, view.fan_out) if _is_tall(view) else (view.fan_in, r))), x.dtype)
 
 
-def _shapes(view: MatrixView, x: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shapes of a leaf's projector, and of what is projected."""
-    rows, columns = view.fan_in, view.fan_out
-    n = math.prod(np.shape(x)) // (rows * columns)
-    r = min(rank, rows, columns)
-    return ((n, rows, r), (n, r, columns)) if rows >= columns else ((n, columns, r), (n, rows, r))
+def _is_tall(view: MatrixView) -> bool:
+    return view.fan_in >= view.fan_out
 
 
-class scale_by_galore(GradientTransformation):
+class scale_by_galore(Composite, state=GaLoreState):
     """The rule of GaLore around `base_optimizer`, by default `scale_by_adam()`.
 
     Matrices are projected, and other leaves pass to the inner rule as they are; `weight_dimension_numbers` say
@@ -75,91 +83,40 @@ class scale_by_galore(GradientTransformation):
     rank: int = integer(default=128, ge=1)
     update_proj_gap: int = integer(default=200, ge=1)
     scale: Hyper = hyper(default=1.0)
-    base_optimizer: Any = child(default=None, check=_inner)
+    base_optimizer: Any = inner(lambda tx: scale_by_adam() if tx is None else tx, default=None)
     weight_dimension_numbers: Any = static(default=None, check=matrices.check)
 
+    def views(self, tree: Any) -> dict[str, View]:
+        return {"base_optimizer": _Projected(self._views(tree), self.rank)}
+
+    def movers(self) -> dict[str, GradientTransformation]:
+        """None: the inner rule gets no params, so that it cannot keep them to a set."""
+        return {}
+
     def init(self, params: Any) -> GaLoreState:
-        leaves, treedef = jax.tree.flatten(params)
-        checks.floating("scale_by_galore", "params", params, leaves)
-        views = self._views(params)
-        small, projectors = [], []
-        for p, view in zip(leaves, views, strict=True):
-            p = jnp.asarray(p)
-            if view is None:
-                small.append(p)
-                projectors.append(None)
-                continue
-            shape, low = _shapes(view, p, self.rank)
-            projectors.append(leaf.full(jnp.zeros(shape, p.dtype)))
-            small.append(jnp.zeros(low, p.dtype))
-        inner = self.base_optimizer.init(treedef.unflatten(small))
-        return GaLoreState(jnp.zeros((), jnp.int32), inner, treedef.unflatten(projectors))
+        checks.floating("scale_by_galore", "params", params, jax.tree.leaves(params))
+        return super().init(params)
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._check_extra(extra)
-        self._check_state(state, GaLoreState)
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, GaLoreState]:
         leaves, treedef = jax.tree.flatten(updates)
-        checks.floating("scale_by_galore", "updates", updates, leaves)
         views = self._views(updates)
-        anew = state.count % self.update_proj_gap == 0
-        try:
-            projectors = treedef.flatten_up_to(state.projector)
-        except ValueError:
-            like = ("state.projector", state.projector)
-            raise checks.tree_mismatch("scale_by_galore", "updates", updates, *like) from None
-        self._check_projectors(updates, views, projectors)
+
+        def project(x: Array, old: Array) -> tuple[Array, Array]:
+            new = matrices.renewed(self.update_proj_gap, state.count, lambda: _leading(x, old), old)
+            return _down(x, new), new
+
         wide = [leaf.widen(jnp.asarray(g)) for g in leaves]
-        small = list(wide)
-        for i, view in enumerate(views):
-            if view is not None:
-                x = view.stacked(wide[i])
-                projectors[i] = self._projector(x, projectors[i], anew)
-                small[i] = self._down(x, projectors[i])
-        inner, inner_state = self.base_optimizer.update(treedef.unflatten(small), state.base_optimizer_state)
-        scale = resolve(self, "scale", state.count)
-        out = jax.tree.leaves(inner)
-        for i, (g, view) in enumerate(zip(leaves, views, strict=True)):
-            if view is not None:
-                out[i] = view.restored(self._up(out[i], projectors[i], view)) * scale
-            out[i] = leaf.narrow(out[i], jnp.result_type(g))
-        return treedef.unflatten(out), GaLoreState(counted(state.count), inner_state, treedef.unflatten(projectors))
-
-    def _check_projectors(self, updates: Any, views: Any, projectors: Any) -> None:
-        """Raises a ValueError naming the first leaf whose projector in the state is that of another shape."""
-        for (path, g), view, old in zip(jax.tree_util.tree_leaves_with_path(updates), views, projectors, strict=True):
-            found = np.shape(old)
-            if view is not None and (len(found) != 3 or found != _shapes(view, g, found[-1])[0]):
-                raise ValueError(
-                    f"scale_by_galore: at {checks.keystr(path)} updates has shape {np.shape(g)}, and state.projector, "
-                    f"which has shape {found}, does not fit it. The two belong to different parameters: pass "
-                    "updates like the params that tx.init got, or the state that it made for these."
-                )
-
-    def _projector(self, x: Array, old: Array, anew: Any) -> Array:
-        """The leading singular vectors of the longer side where they are taken anew, else the old ones."""
-
-        def leading() -> Array:
-            constant = lax.stop_gradient(x)
-            largest = jnp.max(jnp.abs(constant), axis=(-2, -1), keepdims=True, initial=0)
-            u, _, vh = jnp.linalg.svd(constant / jnp.where(largest > 0, largest, 1), full_matrices=False)
-            vectors = u if x.shape[1] >= x.shape[2] else jnp.swapaxes(vh, -1, -2).conj()
-            return leaf.narrow(vectors[..., : old.shape[-1]], old.dtype)
-
-        return lax.cond(anew, leading, lambda: old)
-
-    def _down(self, x: Array, projector: Array) -> Array:
-        tall = x.shape[1] >= x.shape[2]
-        projector = projector.astype(x.dtype)
-        return jnp.swapaxes(projector, -1, -2).conj() @ x if tall else x @ projector
-
-    def _up(self, low: Array, projector: Array, view: MatrixView) -> Array:
-        projector = projector.astype(jnp.promote_types(projector.dtype, low.dtype))
-        if view.fan_in >= view.fan_out:
-            return projector @ low
-        return low @ jnp.swapaxes(projector, -1, -2).conj()
+        low, projectors = matrices.on_stacks(project, views, wide, treedef.flatten_up_to(state.projector))
+        base, base_state = self.base_optimizer.update(treedef.unflatten(low), state.base_optimizer_state)
+        scale, out = self.at(state.count).scale, []
+        for g, u, view, projector in zip(leaves, jax.tree.leaves(base), views, projectors, strict=True):
+            full = u if view is None else view.restored(_up(u, projector, _is_tall(view))) * scale
+            out.append(leaf.narrow(full, jnp.result_type(g)))
+        return treedef.unflatten(out), GaLoreState(
+            count=counted(state.count), base_optimizer_state=base_state, projector=treedef.unflatten(projectors)
+        )
 
     def _views(self, tree: Any) -> list[MatrixView | None]:
-        """How each leaf that is projected is seen as matrices."""
         shapes = [np.shape(x) for x in jax.tree.leaves(tree)]
         numbers: list[Any]
         if self.weight_dimension_numbers is None:
@@ -170,10 +127,24 @@ class scale_by_galore(GradientTransformation):
         views = matrices.views("scale_by_galore", numbers, tree)
         return [view if used else None for view, used in zip(views, chosen, strict=True)]
 
-    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
-        yield "scale", self.scale if state is None else resolve(self, "scale", state.count)
-        inner = None if state is None else state.base_optimizer_state
-        yield from ((f"base_optimizer.{name}", x) for name, x in self.base_optimizer._hyperparameters(inner))
+
+def _leading(x: Array, old: Array) -> Array:
+    """The leading singular vectors of the longer side, as many as the old ones."""
+    constant = lax.stop_gradient(x)
+    largest = jnp.max(jnp.abs(constant), axis=(-2, -1), keepdims=True, initial=0)
+    u, _, vh = jnp.linalg.svd(constant / jnp.where(largest > 0, largest, 1), full_matrices=False)
+    vectors = u if x.shape[1] >= x.shape[2] else jnp.swapaxes(vh, -1, -2).conj()
+    return leaf.narrow(vectors[..., : old.shape[-1]], old.dtype)
+
+
+def _down(x: Array, projector: Array) -> Array:
+    projector = projector.astype(x.dtype)
+    return jnp.swapaxes(projector, -1, -2).conj() @ x if x.shape[1] >= x.shape[2] else x @ projector
+
+
+def _up(low: Array, projector: Array, tall: bool) -> Array:
+    projector = projector.astype(jnp.promote_types(projector.dtype, low.dtype))
+    return projector @ low if tall else low @ jnp.swapaxes(projector, -1, -2).conj()
 
 
 def galore(

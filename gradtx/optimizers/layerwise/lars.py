@@ -14,11 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import tree
-from gradtx.core import mask as masks
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.value import static
+from gradtx.core.mask import applies_to
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.momentum import trace
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -42,7 +41,7 @@ class scale_by_trust_ratio(Layerwise, needs=("params",)):
     min_norm: Hyper = hyper(default=0.0, ge=0)
     trust_coefficient: Hyper = hyper(default=1.0, ge=0)
     eps: Hyper = hyper(default=0.0, ge=0)
-    mask: Any = static(default=None, check=masks.check)
+    mask: Any = applies_to()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         scale, norm = tree.scaled(g)  # |g| = scale * norm, which need not be representable

@@ -17,7 +17,7 @@ from jax import Array
 from gradtx import leaf, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.state import Like, Reduced
+from gradtx.core.state import PARAM, counter, per_param, reduced
 from gradtx.core.value import dtype
 
 __all__ = ["ScaleByDistanceOverGradientsState", "scale_by_distance_over_gradients"]
@@ -26,10 +26,10 @@ __all__ = ["ScaleByDistanceOverGradientsState", "scale_by_distance_over_gradient
 class ScaleByDistanceOverGradientsState(NamedTuple):
     """The steps taken; of each leaf the largest distance, the sum of squares, and x_1."""
 
-    count: Array
-    max_dist: Reduced
-    grad_sum_of_squares: Reduced
-    init_params: Like
+    count: Array = counter()
+    max_dist: Array = reduced(start="first_distance", real=True, signed=False)
+    grad_sum_of_squares: Array = reduced(real=True, signed=False)
+    init_params: Array = per_param(start=PARAM, dtype="param_dtype")
 
 
 class scale_by_distance_over_gradients(Layerwise, state=ScaleByDistanceOverGradientsState, needs=("params",)):
@@ -49,12 +49,11 @@ class scale_by_distance_over_gradients(Layerwise, state=ScaleByDistanceOverGradi
     param_dtype: Any = dtype(default=None)
     global_scale: Hyper = hyper(default=1.0)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array, Array]:
-        start = leaf.copy(p) if self.param_dtype is None else jnp.array(p, self.param_dtype, copy=True)
-        return tree.number(p, self.reps_rel * (1 + tree.norm(p))), tree.number(p, 0.0), start
+    def first_distance(self, p: Array) -> Array:
+        return self.reps_rel * (1 + tree.norm(p))
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        farthest, total, start = slots
-        farthest = jnp.maximum(farthest, tree.norm(p - start))
-        total = leaf.finite_sum(total, tree.norm_sq(g))
-        return g * (farthest / leaf.root(total, self.eps) * self.global_scale), (farthest, total, start)
+        farthest = jnp.maximum(slots.max_dist, tree.norm(p - slots.init_params))
+        total = leaf.finite_sum(slots.grad_sum_of_squares, tree.norm_sq(g))
+        u = g * (farthest / leaf.root(total, self.eps) * self.global_scale)
+        return u, slots._replace(max_dist=farthest, grad_sum_of_squares=total)

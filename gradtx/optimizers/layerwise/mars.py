@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf, tree
+from gradtx import tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.transforms.decay import descend
@@ -33,8 +33,8 @@ __all__ = ["ReduceVarianceState", "mars", "reduce_variance"]
 class ReduceVarianceState(NamedTuple):
     """The steps taken, and the last gradient."""
 
-    count: Array
-    last_grad: Like
+    count: Array = counter()
+    last_grad: Array = per_param(dtype="accumulator_dtype")
 
 
 class reduce_variance(Layerwise, state=ReduceVarianceState):
@@ -58,22 +58,19 @@ class reduce_variance(Layerwise, state=ReduceVarianceState):
     max_norm: Hyper = hyper(default=1.0, ge=0, infinite=True)
     accumulator_dtype: Any = dtype(default=None)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p, dtype=self.accumulator_dtype),)
-
-    def at_step(self, t: Array) -> Array:
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         """How strong the correction is."""
-        return jnp.where(t == 1, 0.0, self.gamma * self.b1 / (1 - self.b1))
+        return jnp.where(t == 1, 0.0, self.gamma * self.b1 / (1 - self.b1)), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         # A mean of g and -g_(t-1) first, then its stretch to c_t: the norm may be too large to represent.
         stretch = 1 + 2 * shared
-        mean = g * ((1 + shared) / stretch) - slots[0] * (shared / stretch)
+        mean = g * ((1 + shared) / stretch) - slots.last_grad * (shared / stretch)
         unit, norm = tree.scaled(mean)  # the norm of the mean is unit * norm
         short = norm <= self.max_norm / stretch / unit
         first = jnp.where(short, stretch, 1 / unit)
         second = jnp.where(short, 1, self.max_norm / jnp.where(short, 1, norm))
-        return mean * first * second, (g,)
+        return mean * first * second, slots._replace(last_grad=g)
 
 
 def mars(

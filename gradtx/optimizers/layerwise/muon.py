@@ -13,24 +13,20 @@ norm to divide by (`eps_is_floor=True`). Matrices of the same shape are iterated
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import accumulate
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf
 from gradtx.core import mask as masks
-from gradtx.core import matrices
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Layerwise
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.matrices import matrix_axes
 from gradtx.core.partition import partition
-from gradtx.core.state import Like
+from gradtx.core.state import counter, per_param
 from gradtx.core.value import choice, dtype, flag, integer, static
-from gradtx.linalg.matrix_view import MatrixView
 from gradtx.linalg.newton_schulz import PRECONDITIONINGS, coefficients, orthogonalize
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.optimizers.elementwise.adamw import adamw
@@ -45,8 +41,8 @@ __all__ = ["MuonState", "muon", "scale_by_muon"]
 class MuonState(NamedTuple):
     """The steps taken, and the momentum."""
 
-    count: Array
-    mu: Like
+    count: Array = counter()
+    mu: Array = per_param(dtype="mu_dtype")
 
 
 class scale_by_muon(Layerwise, state=MuonState):
@@ -77,7 +73,7 @@ class scale_by_muon(Layerwise, state=MuonState):
     nesterov: bool = flag(default=True, kw_only=True)
     adaptive: bool = flag(default=False, kw_only=True)
     preconditioning: str = choice(default="frobenius", options=PRECONDITIONINGS, kw_only=True)
-    weight_dimension_numbers: Any = static(default=None, check=matrices.check, kw_only=True)
+    weight_dimension_numbers: Any = matrix_axes(kw_only=True)
     bias_correction: bool = flag(default=True, kw_only=True)
     eps_is_floor: bool = flag(default=False, kw_only=True)
     iteration_dtype: Any = dtype(default=None, kw_only=True)
@@ -90,54 +86,23 @@ class scale_by_muon(Layerwise, state=MuonState):
                 "Give one triple for all steps, or one for each."
             )
 
-    def init(self, params: Any) -> Any:
-        matrices.views("scale_by_muon", self.weight_dimension_numbers, params)  # raises if they do not fit
-        return super().init(params)
-
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p, dtype=self.mu_dtype),)
-
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         if self.bias_correction:
-            corrections = leaf.debias(self.beta, t, self.nesterov)
-        else:
-            corrections = (self.beta, 1 - self.beta) if self.nesterov else (1,)
+            return leaf.debias(self.beta, t, self.nesterov), numbers
+        return ((self.beta, 1 - self.beta) if self.nesterov else (1,)), numbers
 
-        def direction(m: Array, g: Array) -> Array:  # a quarter of it, so that it cannot overflow
-            return leaf.debiased_ratio(leaf.moment(m, g, self.beta), g, jnp.full((), 4, g.real.dtype), corrections)
+    def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        """The corrected momentum; a quarter of it, so that it cannot overflow."""
+        mu = leaf.moment(slots.mu, g, self.beta)
+        return leaf.debiased_ratio(mu, g, jnp.full((), 4, g.real.dtype), shared), slots._replace(mu=mu)
 
-        directions = [
-            direction(*pair) for pair in zip(jax.tree.leaves(slots[0]), jax.tree.leaves(updates), strict=True)
-        ]
-        views = matrices.views("scale_by_muon", self.weight_dimension_numbers, updates)
-        return EachLeaf(self._orthogonal(directions, views)), ()
-
-    def _orthogonal(self, directions: list[Array], views: list[MatrixView]) -> Iterator[Array]:
-        """O of every leaf: those with matrices of one shape and dtype together."""
-        stacks = [view.stacked(x) for view, x in zip(views, directions, strict=True)]
-        groups: dict[Any, list[int]] = {}
-        for i, x in enumerate(stacks):
-            groups.setdefault((x.shape[1:], x.dtype), []).append(i)
+    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
         triples = self.ns_coeffs * self.ns_steps if len(self.ns_coeffs) == 1 else self.ns_coeffs
-        for places in groups.values():
-            stack = jnp.concatenate([stacks[i] for i in places])
-            if len(stack) == 1:  # a product of two matrices is quicker than one of two stacks of one
-                done = self._newton_schulz(stack[0], triples)[None]
-            else:
-                done = self._newton_schulz(stack, triples)
-            ends = accumulate(len(stacks[i]) for i in places)
-            for i, part in zip(places, jnp.split(done, list(ends)[:-1]), strict=True):
-                stacks[i] = part
-        for view, o, x in zip(views, stacks, directions, strict=True):
-            u = view.restored(o)
-            yield u * jnp.sum(x.conj() * u) * 4 if self.adaptive else u
-
-    def _newton_schulz(self, x: Array, triples: Any) -> Array:
         settings = {"preconditioning": self.preconditioning, "dtype": self.iteration_dtype}
-        return orthogonalize(x, triples, eps=self.eps / 4, eps_is_floor=self.eps_is_floor, **settings)
+        return orthogonalize(x, triples, eps=self.eps / 4, eps_is_floor=self.eps_is_floor, **settings), slots
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return shared, (leaf.moment(slots[0], g, self.beta),)
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+        return (g * jnp.sum(before.conj() * g) * 4 if self.adaptive else g), slots
 
 
 def muon(

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf
-from gradtx.core import mask as masks
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Layerwise
-from gradtx.core.state import Like, Reduced
-from gradtx.core.value import dtype, static
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.mask import selection
+from gradtx.core.state import counter, per_param, reduced
+from gradtx.core.value import dtype
 from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["ScaleByNovogradState", "novograd", "scale_by_novograd"]
@@ -30,9 +30,9 @@ __all__ = ["ScaleByNovogradState", "novograd", "scale_by_novograd"]
 class ScaleByNovogradState(NamedTuple):
     """The steps taken, the first moment, and the second, one number per leaf."""
 
-    count: Array
-    mu: Like
-    nu: Reduced
+    count: Array = counter()
+    mu: Array = per_param(dtype="mu_dtype")
+    nu: Array = reduced(real=True, signed=False)
 
 
 class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)):
@@ -54,24 +54,19 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
     eps_root: Hyper = hyper(default=0.0, ge=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
     mu_dtype: Any = dtype(default=None)
-    decay_mask: Any = static(default=None, check=masks.check)
+    decay_mask: Any = selection()
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, dtype=self.mu_dtype), leaf.full(jnp.zeros((), jnp.result_type(p)), real=True)
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        """Whether it is the first step."""
+        return t == 1, numbers
 
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any
-    ) -> tuple[Any, tuple[()]]:
-        decays = masks.each(type(self).__name__, self.decay_mask, params)
-        return EachLeaf((t == 1, self.weight_decay * decayed) for decayed in decays), ()
-
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        first, weight_decay = shared
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
+        decay = self.weight_decay if decay_mask else 0
         square = leaf.saturated(jnp.sum(leaf.abs_sq(g)))
-        nu = jnp.where(first, square, leaf.moment(slots[1], square, self.b2))
+        nu = jnp.where(shared, square, leaf.moment(slots.nu, square, self.b2))
         scaled = g / (leaf.root(nu, self.eps_root) + self.eps)
-        mu = slots[0] * self.b1 + scaled + p * weight_decay
-        return mu, (mu, nu)
+        mu = slots.mu * self.b1 + scaled + p * decay
+        return mu, slots._replace(mu=mu, nu=nu)
 
 
 def novograd(

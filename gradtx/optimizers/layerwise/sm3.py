@@ -20,7 +20,7 @@ from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.state import Like, Reduced
+from gradtx.core.state import counter, per_param, reduced
 from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["ScaleBySM3State", "scale_by_sm3", "sm3"]
@@ -29,9 +29,9 @@ __all__ = ["ScaleBySM3State", "scale_by_sm3", "sm3"]
 class ScaleBySM3State(NamedTuple):
     """The steps taken, for each leaf the accumulators of its axes, and the momentum."""
 
-    count: Array
-    mu: Reduced
-    nu: Like
+    count: Array = counter()
+    mu: Array = reduced(over="all_but_one", real=True, signed=False)
+    nu: Array = per_param()
 
 
 class scale_by_sm3(Layerwise, state=ScaleBySM3State):
@@ -50,20 +50,18 @@ class scale_by_sm3(Layerwise, state=ScaleBySM3State):
     b2: Hyper = hyper(default=1.0, ge=0, le=1)
     eps: Hyper = hyper(default=1e-8, ge=0)
 
-    def init_leaf(self, p: Array) -> tuple[list[Array], Array]:
-        axes = [leaf.full(jnp.zeros(n, p.dtype), real=True) for n in p.shape]
-        return axes if p.ndim else [leaf.full(p, real=True)], leaf.full(p)
+    def all_but_one(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """For each axis the others."""
+        axes = range(len(shape))
+        return [tuple(j for j in axes if j != i) for i in axes] or [()]
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        axes, nu = slots
+        others = self.all_but_one(g.shape)
         new = jnp.where(jnp.asarray(self.b2) == 1, 1, 1 - self.b2)
-        along = [jnp.expand_dims(v, [j for j in range(g.ndim) if j != i]) for i, v in enumerate(axes)]
+        along = [jnp.expand_dims(v, axes) for v, axes in zip(slots.mu, others, strict=True)]
         a = leaf.finite_sum(functools.reduce(jnp.minimum, along) * self.b2, leaf.abs_sq(g) * new)
-        nu = leaf.moment(nu, g / leaf.root(a, self.eps), self.b1)
-        if g.ndim < 2:
-            return nu, ([a], nu)
-        others = [tuple(j for j in range(g.ndim) if j != i) for i in range(g.ndim)]
-        return nu, ([_largest(a, axes) for axes in others], nu)
+        nu = leaf.moment(slots.nu, g / leaf.root(a, self.eps), self.b1)
+        return nu, slots._replace(mu=[_largest(a, axes) if axes else a for axes in others], nu=nu)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -15,16 +15,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf
-from gradtx.core import mask as masks
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Layerwise
-from gradtx.core.value import dtype, static
+from gradtx.core.leafwise import Layerwise, Shared
+from gradtx.core.mask import selection
+from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -51,32 +50,21 @@ class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",)
     b2: Hyper = hyper(default=0.99, ge=0, lt=1)
     eps: Hyper = hyper(default=1e-6, ge=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
-    mask: Any = static(default=None, check=masks.check)
+    mask: Any = selection()
     mu_dtype: Any = dtype(default=None)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p, dtype=self.mu_dtype), leaf.full(p, real=True)
-
-    def where(self, params: Any) -> None:
-        """Every leaf moves; the mask says which decay."""
-        del params
-
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        """The corrections of the step, and each leaf's decay."""
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         left, grow_nu = leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
-        decays = masks.selected(type(self).__name__, self.mask, params)
-        if decays is None:
-            decays = [True] * len(jax.tree.leaves(updates))
-        return EachLeaf((left, grow_nu, self.weight_decay if on else 0.0) for on in decays), ()
+        return Shared(left=left, grow_nu=grow_nu), numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        left, grow_nu, decay = shared
-        mu = leaf.moment(slots[0], g, self.b1)
-        nu = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
-        root = leaf.root(nu * grow_nu)
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, mask: bool) -> tuple[Array, Any]:
+        decay = self.weight_decay if mask else 0
+        mu = leaf.moment(slots.mu, g, self.b1)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
+        root = leaf.root(nu * shared.grow_nu)
         square = leaf.sum_sq(leaf.bounded(g) / jnp.maximum(root, self.eps)) / max(g.size, 1)
         lower = jnp.maximum(leaf.root(square), 1)
-        return (mu / ((root + self.eps) * left) + p * decay) / lower, (mu, nu)
+        return (mu / ((root + self.eps) * shared.left) + p * decay) / lower, slots._replace(mu=mu, nu=nu)
 
 
 def stable_adamw(

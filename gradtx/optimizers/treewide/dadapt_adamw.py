@@ -21,12 +21,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks, leaf, tree
-from gradtx.core import mask as masks
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Treewide
-from gradtx.core.state import Like, Once
-from gradtx.core.value import flag, static
+from gradtx.core.leafwise import Shared, Treewide
+from gradtx.core.mask import selection
+from gradtx.core.state import counter, per_param, per_tree
+from gradtx.core.value import flag
 
 __all__ = ["DAdaptAdamWState", "dadapt_adamw", "scale_by_dadapt_adamw"]
 
@@ -34,12 +34,12 @@ __all__ = ["DAdaptAdamWState", "dadapt_adamw", "scale_by_dadapt_adamw"]
 class DAdaptAdamWState(NamedTuple):
     """The steps taken, m, v and s, the estimate d, and n."""
 
-    count: Array
-    exp_avg: Like
-    exp_avg_sq: Like
-    grad_sum: Like
-    estim_lr: Once
-    numerator_weighted: Once
+    count: Array = counter()
+    exp_avg: Array = per_param()
+    exp_avg_sq: Array = per_param(real=True, signed=False)
+    grad_sum: Array = per_param()
+    estim_lr: Array = per_tree(start="estim_lr0", signed=False)
+    numerator_weighted: Array = per_tree()
 
 
 class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",)):
@@ -61,35 +61,28 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",))
     eps: Hyper = hyper(default=1e-8, ge=0)
     estim_lr0: Hyper = hyper(default=1e-6, gt=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
-    decay_mask: Any = static(default=None, check=masks.check)
+    decay_mask: Any = selection()
     decouple_lr: bool = flag(default=False, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array, Array]:
-        return leaf.full(p), leaf.full(p, real=True), leaf.full(p)
-
-    def init_once(self, params: Any) -> tuple[Array, Array]:
-        return tree.number(params, self.estim_lr0), tree.number(params, 0.0)
-
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        _, v, s = slots
-        d, numerator = once
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        d, s = numbers.estim_lr, slots.grad_sum
         c = jnp.sqrt(self.b2)
         rate = d * self.learning_rate * jnp.sqrt(leaf.one_minus_power(self.b2, t)) / leaf.one_minus_power(self.b1, t)
-        weighted = jax.tree.map(lambda s, v: s / (leaf.root(v) + self.eps), s, v)
-        numerator = numerator * c + (1 - c) * rate * tree.vdot(updates, weighted)
+        weighted = jax.tree.map(lambda s, v: s / (leaf.root(v) + self.eps), s, slots.exp_avg_sq)
+        numerator = numbers.numerator_weighted * c + (1 - c) * rate * tree.vdot(updates, weighted)
         sums = jax.tree.map(lambda s, g: jnp.sum(jnp.abs(s * c + leaf.bounded(g) * ((1 - c) * rate))), s, updates)
         length = tree.number(params, sum(jax.tree.leaves(sums)))
         estimate = leaf.ratio(numerator, length * (1 - c))
         decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
-        decays = masks.each(type(self).__name__, self.decay_mask, params)
-        return EachLeaf((rate, c, decay * decayed) for decayed in decays), (jnp.maximum(d, estimate), numerator)
+        new = numbers._replace(estim_lr=jnp.maximum(d, estimate), numerator_weighted=numerator)
+        return Shared(rate=rate, c=c, decay=decay), new
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        rate, c, decay = shared
-        m = self.b1 * slots[0] + (1 - self.b1) * rate * g  # the factors first: a rate above 1 makes no infinity
-        v = leaf.moment(slots[1], leaf.abs_sq(g), self.b2)
-        s = slots[2] * c + leaf.bounded(g) * ((1 - c) * rate)
-        return -p * decay - m / (leaf.root(v) + self.eps), (m, v, s)
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
+        rate, c, decay = shared.rate, shared.c, shared.decay if decay_mask else 0
+        m = self.b1 * slots.exp_avg + (1 - self.b1) * rate * g  # the factors first: a rate above 1 makes no infinity
+        v = leaf.moment(slots.exp_avg_sq, leaf.abs_sq(g), self.b2)
+        s = slots.grad_sum * c + leaf.bounded(g) * ((1 - c) * rate)
+        return -p * decay - m / (leaf.root(v) + self.eps), slots._replace(exp_avg=m, exp_avg_sq=v, grad_sum=s)
 
 
 def dadapt_adamw(

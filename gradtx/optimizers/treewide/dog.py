@@ -27,7 +27,7 @@ from gradtx import checks, leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Treewide
-from gradtx.core.state import Like, Once
+from gradtx.core.state import PARAM, counter, per_param, per_tree
 from gradtx.core.value import choice
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -40,10 +40,10 @@ _KINDS = ("heuristic", "distance", "learning_rate")
 class DoGState(NamedTuple):
     """The steps taken, x_1, the largest distance, and the sum of squared norms."""
 
-    count: Array
-    init_params: Like
-    max_dist: Once
-    sum_sq_norm_grads: Once
+    count: Array = counter()
+    init_params: Array = per_param(start=PARAM)
+    max_dist: Array = per_tree(start="first_distance", signed=False)
+    sum_sq_norm_grads: Array = per_tree(signed=False)
 
 
 class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
@@ -60,23 +60,20 @@ class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
     init_step_value: Hyper = hyper(default=1e-6, ge=0)
     eps: Hyper = hyper(default=1e-8, ge=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.copy(p),)
-
-    def init_once(self, params: Any) -> tuple[Array, Array]:
+    def first_distance(self, params: Any) -> Array:
         first = 0.0 if self.init_step == "learning_rate" else self.init_step_value
         if self.init_step == "heuristic":
             first = first * (1 + tree.norm(params))
-        return tree.number(params, first), tree.number(params, 0.0)
+        return tree.number(params, first)
 
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        farthest, total = once
-        farthest = jnp.maximum(farthest, tree.norm(jax.tree.map(jnp.subtract, params, slots[0])))
-        total = leaf.finite_sum(total, tree.norm_sq(updates))
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        travelled = tree.norm(jax.tree.map(jnp.subtract, params, slots.init_params))
+        farthest = jnp.maximum(numbers.max_dist, travelled)
+        total = leaf.finite_sum(numbers.sum_sq_norm_grads, tree.norm_sq(updates))
         rate = farthest / leaf.root(total, self.eps)
         if self.init_step == "learning_rate":
             rate = jnp.where(t == 1, self.init_step_value, rate)
-        return rate, (farthest, total)
+        return rate, numbers._replace(max_dist=farthest, sum_sq_norm_grads=total)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * shared, slots
@@ -106,10 +103,10 @@ def dog(
 class DoWGState(NamedTuple):
     """The steps taken, x_1, the weighted sum of squared norms, and the largest squared distance."""
 
-    count: Array
-    init_params: Like
-    weighted_sq_norm_grads: Once
-    estim_sq_dist: Once
+    count: Array = counter()
+    init_params: Array = per_param(start=PARAM)
+    weighted_sq_norm_grads: Array = per_tree(signed=False)
+    estim_sq_dist: Array = per_tree(start="init_estim_sq_dist", signed=False)
 
 
 class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):
@@ -125,17 +122,12 @@ class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):
     init_estim_sq_dist: Hyper = hyper(default=1e-4, ge=0)
     eps: Hyper = hyper(default=1e-4, ge=0)
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.copy(p),)
-
-    def init_once(self, params: Any) -> tuple[Array, Array]:
-        return tree.number(params, 0.0), tree.number(params, self.init_estim_sq_dist)
-
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        weighted, farthest = once
-        farthest = jnp.maximum(farthest, tree.norm_sq(jax.tree.map(jnp.subtract, params, slots[0])))
-        weighted = leaf.finite_sum(weighted, farthest * tree.norm_sq(updates))
-        return farthest / (leaf.root(weighted) + self.eps), (weighted, farthest)
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        travelled = tree.norm_sq(jax.tree.map(jnp.subtract, params, slots.init_params))
+        farthest = jnp.maximum(numbers.estim_sq_dist, travelled)
+        weighted = leaf.finite_sum(numbers.weighted_sq_norm_grads, farthest * tree.norm_sq(updates))
+        rate = farthest / (leaf.root(weighted) + self.eps)
+        return rate, numbers._replace(weighted_sq_norm_grads=weighted, estim_sq_dist=farthest)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * shared, slots

@@ -20,12 +20,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf, tree
-from gradtx.core import mask as masks
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Treewide
-from gradtx.core.state import Like, Once
-from gradtx.core.value import flag, static
+from gradtx.core.leafwise import Shared, Treewide
+from gradtx.core.mask import selection
+from gradtx.core.state import counter, per_param, per_tree
+from gradtx.core.value import flag
 
 __all__ = ["MomoState", "momo", "scale_by_momo"]
 
@@ -33,11 +33,11 @@ __all__ = ["MomoState", "momo", "scale_by_momo"]
 class MomoState(NamedTuple):
     """The steps taken, the averages of gradient, loss and <g, x>, and the lower bound."""
 
-    count: Array
-    exp_avg: Like
-    barf: Once
-    gamma: Once
-    lb: Once
+    count: Array = counter()
+    exp_avg: Array = per_param()
+    barf: Array = per_tree()
+    gamma: Array = per_tree()
+    lb: Array = per_tree(start="lower_bound")
 
 
 class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
@@ -58,22 +58,13 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
     lower_bound: Hyper = hyper(default=0.0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
     adapt_lower_bound: bool = flag(default=False)
-    decay_mask: Any = static(default=None, check=masks.check)
+    decay_mask: Any = selection()
 
-    def init_leaf(self, p: Array) -> tuple[Array]:
-        return (leaf.full(p),)
-
-    def init_once(self, params: Any) -> tuple[Array, Array, Array]:
-        return tuple(tree.number(params, x) for x in (0.0, 0.0, self.lower_bound))  # pyright: ignore[reportReturnType]
-
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, value: Any
-    ) -> tuple[Any, tuple[Array, ...]]:
-        average, inner, lb = once
-        beta = jnp.where(t == 1, 0, self.beta)
-        d = jax.tree.map(lambda d, g: leaf.moment(d, g, beta), slots[0], updates)
-        average = leaf.moment(average, jnp.asarray(value, average.dtype), beta)
-        inner = leaf.moment(inner, tree.vdot(updates, params), beta)
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, value: Any) -> tuple[Any, Any]:
+        lb, beta = numbers.lb, jnp.where(t == 1, 0, self.beta)
+        d = jax.tree.map(lambda d, g: leaf.moment(d, g, beta), slots.exp_avg, updates)
+        average = leaf.moment(numbers.barf, jnp.asarray(value, numbers.barf.dtype), beta)
+        inner = leaf.moment(numbers.gamma, tree.vdot(updates, params), beta)
         square, along = tree.norm_sq(d), tree.vdot(d, params)
         grown = 1 + self.learning_rate * self.weight_decay
         if self.adapt_lower_bound:
@@ -85,13 +76,12 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
         if self.adapt_lower_bound:
             lb = jnp.maximum(average + along - inner - 0.5 * step * square, self.lower_bound)
         shrink = self.learning_rate * self.weight_decay / grown
-        decays = masks.each(type(self).__name__, self.decay_mask, params)
-        return EachLeaf((beta, step, shrink * decayed) for decayed in decays), (average, inner, lb)
+        return Shared(beta=beta, step=step, shrink=shrink), numbers._replace(barf=average, gamma=inner, lb=lb)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        beta, step, shrink = shared
-        d = leaf.moment(slots[0], g, beta)
-        return -p * shrink - d * step, (d,)
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
+        shrink = shared.shrink if decay_mask else 0
+        d = leaf.moment(slots.exp_avg, g, shared.beta)
+        return -p * shrink - d * shared.step, slots._replace(exp_avg=d)
 
 
 def momo(

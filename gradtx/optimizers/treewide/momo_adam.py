@@ -19,12 +19,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf, tree
-from gradtx.core import mask as masks
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Treewide
-from gradtx.core.state import Like, Once
-from gradtx.core.value import flag, static
+from gradtx.core.leafwise import Shared, Treewide
+from gradtx.core.mask import selection
+from gradtx.core.state import counter, per_param, per_tree
+from gradtx.core.value import flag
 
 __all__ = ["MomoAdamState", "momo_adam", "scale_by_momo_adam"]
 
@@ -32,12 +32,12 @@ __all__ = ["MomoAdamState", "momo_adam", "scale_by_momo_adam"]
 class MomoAdamState(NamedTuple):
     """The steps taken, Adam's moments, the averages of the loss and of <g, x>, and the lower bound."""
 
-    count: Array
-    exp_avg: Like
-    exp_avg_sq: Like
-    barf: Once
-    gamma: Once
-    lb: Once
+    count: Array = counter()
+    exp_avg: Array = per_param()
+    exp_avg_sq: Array = per_param(real=True, signed=False)
+    barf: Array = per_tree()
+    gamma: Array = per_tree()
+    lb: Array = per_tree(start="lower_bound")
 
 
 class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value")):
@@ -60,13 +60,7 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
     lower_bound: Hyper = hyper(default=0.0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
     adapt_lower_bound: bool = flag(default=False)
-    decay_mask: Any = static(default=None, check=masks.check)
-
-    def init_leaf(self, p: Array) -> tuple[Array, Array]:
-        return leaf.full(p), leaf.full(p, real=True)
-
-    def init_once(self, params: Any) -> tuple[Array, Array, Array]:
-        return tuple(tree.number(params, x) for x in (0.0, 0.0, self.lower_bound))  # pyright: ignore[reportReturnType]
+    decay_mask: Any = selection()
 
     def _direction(self, g: Array, m: Array, v: Array, left: Any) -> tuple[Array, Array, Array]:
         """The new moments, and m / D."""
@@ -74,15 +68,12 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
         v = leaf.moment(v, leaf.abs_sq(g), self.b2)
         return m, v, m / (leaf.root(v / left) + self.eps)
 
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, value: Any
-    ) -> tuple[Any, tuple[Array, ...]]:
-        average, inner, lb = once
-        c, left = leaf.one_minus_power(self.b1, t), leaf.one_minus_power(self.b2, t)
-        m = jax.tree.map(lambda m, g: leaf.moment(m, g, self.b1), slots[0], updates)
-        u = jax.tree.map(lambda g, m, v: self._direction(g, m, v, left)[2], updates, *slots)
-        average = leaf.moment(average, jnp.asarray(value, average.dtype), self.b1)
-        inner = leaf.moment(inner, tree.vdot(updates, params), self.b1)
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, value: Any) -> tuple[Any, Any]:
+        lb, c, left = numbers.lb, leaf.one_minus_power(self.b1, t), leaf.one_minus_power(self.b2, t)
+        m = jax.tree.map(lambda m, g: leaf.moment(m, g, self.b1), slots.exp_avg, updates)
+        u = jax.tree.map(lambda g, m, v: self._direction(g, m, v, left)[2], updates, slots.exp_avg, slots.exp_avg_sq)
+        average = leaf.moment(numbers.barf, jnp.asarray(value, numbers.barf.dtype), self.b1)
+        inner = leaf.moment(numbers.gamma, tree.vdot(updates, params), self.b1)
         square, along = tree.vdot(m, u), tree.vdot(m, params)
         grown = 1 + self.learning_rate * self.weight_decay
         if self.adapt_lower_bound:
@@ -95,13 +86,12 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
         if self.adapt_lower_bound:
             lb = jnp.maximum((average + along - inner - 0.5 * step * square) / c, self.lower_bound)
         shrink = self.learning_rate * self.weight_decay / grown
-        decays = masks.each(type(self).__name__, self.decay_mask, params)
-        return EachLeaf((left, step, shrink * decayed) for decayed in decays), (average, inner, lb)
+        return Shared(left=left, step=step, shrink=shrink), numbers._replace(barf=average, gamma=inner, lb=lb)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        left, step, shrink = shared
-        m, v, u = self._direction(g, slots[0], slots[1], left)
-        return -p * shrink - u * step, (m, v)
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
+        shrink = shared.shrink if decay_mask else 0
+        m, v, u = self._direction(g, slots.exp_avg, slots.exp_avg_sq, shared.left)
+        return -p * shrink - u * shared.step, slots._replace(exp_avg=m, exp_avg_sq=v)
 
 
 def momo_adam(

@@ -42,15 +42,13 @@ class scale_by_polyak(Treewide, needs=("value",)):
     eps: Hyper = hyper(default=0.0, ge=0)
     variant: str = choice(default="sps", options=("sps", "sps+"))
 
-    def measure(
-        self, updates: Any, slots: Any, once: Any, params: Any, t: Array, *, value: Any
-    ) -> tuple[Array, tuple[()]]:
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, value: Any) -> tuple[Any, Any]:
         square = tree.norm_sq(updates)
         gap = (value - self.f_min) * jnp.ones_like(square)
         if self.variant == "sps+":
             gap = jnp.maximum(gap, 0)
         step = leaf.ratio(gap, jnp.maximum(square + self.eps, gap / self.max_learning_rate))
-        return jnp.where(square > 0, step, 0), ()
+        return jnp.where(square > 0, step, 0), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * shared, slots

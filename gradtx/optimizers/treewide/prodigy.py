@@ -21,12 +21,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks, leaf, tree
-from gradtx.core import mask as masks
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import EachLeaf, Treewide
-from gradtx.core.state import Like, Once
-from gradtx.core.value import flag, static
+from gradtx.core.leafwise import Shared, Treewide
+from gradtx.core.mask import selection
+from gradtx.core.state import PARAM, counter, per_param, per_tree
+from gradtx.core.value import flag
 
 __all__ = ["ProdigyState", "prodigy", "scale_by_prodigy"]
 
@@ -34,13 +34,13 @@ __all__ = ["ProdigyState", "prodigy", "scale_by_prodigy"]
 class ProdigyState(NamedTuple):
     """The steps taken, m, v, s and x_1, the estimate d, and n."""
 
-    count: Array
-    exp_avg: Like
-    exp_avg_sq: Like
-    grad_sum: Like
-    params0: Like
-    estim_lr: Once
-    numerator_weighted: Once
+    count: Array = counter()
+    exp_avg: Array = per_param()
+    exp_avg_sq: Array = per_param(real=True, signed=False)
+    grad_sum: Array = per_param()
+    params0: Array = per_param(start=PARAM)
+    estim_lr: Array = per_tree(start="estim_lr0", signed=False)
+    numerator_weighted: Array = per_tree()
 
 
 class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",)):
@@ -66,39 +66,34 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",)):
     estim_lr_coef: Hyper = hyper(default=1.0, ge=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
     safeguard_warmup: bool = flag(default=False)
-    decay_mask: Any = static(default=None, check=masks.check)
+    decay_mask: Any = selection()
     decouple_lr: bool = flag(default=False, kw_only=True)
 
-    def init_leaf(self, p: Array) -> tuple[Array, Array, Array, Array]:
-        return leaf.full(p), leaf.full(p, real=True), leaf.full(p), leaf.copy(p)
-
-    def init_once(self, params: Any) -> tuple[Array, Array]:
-        return tree.number(params, self.estim_lr0), tree.number(params, 0.0)
-
-    def measure(self, updates: Any, slots: Any, once: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        _, _, s, start = slots
-        d, numerator = once
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+        d = numbers.estim_lr
         rate = d * self.learning_rate * jnp.sqrt(leaf.one_minus_power(self.b2, t)) / leaf.one_minus_power(self.b1, t)
         weight = (d if self.safeguard_warmup else rate) * d / self.estim_lr0
-        toward = tree.vdot(updates, jax.tree.map(jnp.subtract, start, params))
-        numerator = numerator * self.beta3 + d / self.estim_lr0 * rate * toward
-        sums = jax.tree.map(lambda s, g: jnp.sum(jnp.abs(self._grad_sum(s, g, weight))), s, updates)
+        toward = tree.vdot(updates, jax.tree.map(jnp.subtract, slots.params0, params))
+        numerator = numbers.numerator_weighted * self.beta3 + d / self.estim_lr0 * rate * toward
+        s = jax.tree.map(lambda s, g: self._grad_sum(s, g, weight), slots.grad_sum, updates)
+        sums = jax.tree.map(lambda s: jnp.sum(jnp.abs(s)), s)
         length = tree.number(params, sum(jax.tree.leaves(sums)))
         estimate = leaf.ratio(self.estim_lr_coef * numerator, length)
         new_d = jnp.maximum(d, estimate)
         decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
-        decays = masks.each(type(self).__name__, self.decay_mask, params)
-        return EachLeaf((d, rate, weight, new_d * self.eps, decay * x) for x in decays), (new_d, numerator)
+        shared = Shared(d=d, rate=rate, weight=weight, eps=new_d * self.eps, decay=decay)
+        return shared, numbers._replace(estim_lr=new_d, numerator_weighted=numerator)
 
     def _grad_sum(self, s: Array, g: Array, weight: Any) -> Array:
         return s * self.beta3 + leaf.bounded(g) * weight
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        d, rate, weight, eps, decay = shared
-        m = leaf.moment(slots[0], g * d, self.b1)
-        v = leaf.moment(slots[1], leaf.abs_sq(g * d), self.b2)
-        s = self._grad_sum(slots[2], g, weight)
-        return -p * decay - m / (leaf.root(v) + eps) * rate, (m, v, s, slots[3])
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
+        d, decay = shared.d, shared.decay if decay_mask else 0
+        m = leaf.moment(slots.exp_avg, g * d, self.b1)
+        v = leaf.moment(slots.exp_avg_sq, leaf.abs_sq(g * d), self.b2)
+        s = self._grad_sum(slots.grad_sum, g, shared.weight)
+        u = -p * decay - m / (leaf.root(v) + shared.eps) * shared.rate
+        return u, slots._replace(exp_avg=m, exp_avg_sq=v, grad_sum=s)
 
 
 def prodigy(

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks, leaf
-from gradtx.core.hyper import Limits, Schedule
+from gradtx.core.hyper import Limits, Resolvable, Schedule
 from gradtx.core.value import Value, child, function, static
 
-__all__ = ["Bound", "WithFunction"]
+__all__ = ["Partial", "WithFunction"]
 
 _ANY = Limits(infinite=True)
 
@@ -30,7 +30,7 @@ def _check_data(who: str, name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-class Bound(Value):
+class Partial(Resolvable):
     """`fn(x, *data)` as a function of x."""
 
     fn: Any = static(check=function)
@@ -94,7 +94,7 @@ def _name(fn: Any) -> str:
 
 
 class WithFunction(Value):
-    """A value whose field named `_function` is a `Bound`, given to the constructor as `(function, *data, ...)`."""
+    """A value whose field named `_function` is a `Partial`, given to the constructor as `(function, *data, ...)`."""
 
     _function: ClassVar[str]
 
@@ -102,13 +102,13 @@ class WithFunction(Value):
         """What the constructor does: sets all fields and checks them."""
         who = type(self).__name__
         function(who, self._function, fn)
-        names = Bound(fn, data).names()
+        names = Partial(fn, data).names()
         checked = [x if _is_tree(x) else _ANY.check(who, name, x) for name, x in zip(names, data, strict=True)]
-        for name, value in {self._function: Bound(fn, tuple(checked)), **fields}.items():
+        for name, value in {self._function: Partial(fn, tuple(checked)), **fields}.items():
             object.__setattr__(self, name, value)
         self.__post_init__()
 
-    def _bound(self) -> Bound:
+    def _bound(self) -> Partial:
         return getattr(self, self._function)
 
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,224 @@
+"""What is compiled of neighbouring rules: one function for a step, one for a leaf, traced once for each leaf shape.
+
+In them Python numbers are static, so that `1 - b2` is taken in double precision; arrays, tracers and the values of
+schedules are traced, in float32 or wider. A Python number that takes another value at every eager step (as after
+`tx.replace(learning_rate=...)`) is compiled twice and traced from the third value on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from gradtx import leaf
+from gradtx.core import matrices
+from gradtx.core.hyper import Resolvable, resolve
+from gradtx.core.state import counted, stack_slots
+
+__all__ = ["Plan", "compiled"]
+
+Plan = tuple[int, tuple[tuple[int, str, tuple[tuple[str, Any], ...]], ...]]
+"""Where a pass begins among the rules, and for each rule that acts its place in the pass, its hook, and its facts."""
+
+# A run's key: the treedef of its rules, and their Python numbers, with None where an array stands.
+_Spec = tuple[Any, tuple[Any, ...]]
+
+
+class _Run:
+    """The jitted functions of one run of rules."""
+
+    def __init__(self, spec: _Spec) -> None:
+        self.spec = spec
+        holes = [None] * sum(x is None for x in spec[1])
+        self.rules: tuple[Any, ...] = _merge(spec, holes)
+        self.traced = [
+            tuple(name for name in rule._dynamic if not _is_constant(getattr(rule, name))) for rule in self.rules
+        ]
+        self.begin = jax.jit(self._begin)
+        self.measure = jax.jit(self._measure, static_argnums=0)
+        self.step = jax.jit(self._step, static_argnums=(0, 1))
+        self.stack = jax.jit(self._stack, static_argnums=(0, 1))
+
+    def _begin(
+        self, arrays: Sequence[Any], counts: Sequence[Array], numbers: Sequence[Any], given: Sequence[Any]
+    ) -> tuple[list[Any], list[Array], list[Any], list[Any]]:
+        """Of each rule: its traced hyperparameters, its count after this step, what its leaves share, its numbers.
+
+        What a rule shares that measures is known later.
+        """
+        after = [counted(count) for count in counts]
+        hypers = [
+            [resolve(rule, name, t - 1) for name in names]
+            for rule, names, t in zip(_merge(self.spec, arrays), self.traced, after, strict=True)
+        ]
+        shared, new = [], []
+        for i, (t, old, extra) in enumerate(zip(after, numbers, given, strict=True)):
+            both = (None, old) if self.rules[i].measures else self._rule(i, hypers[i]).at_step(t, old, **extra)
+            shared.append(both[0])
+            new.append(_narrowed(both[1], old))
+        return hypers, after, shared, new
+
+    def _rule(self, i: int, hypers: Sequence[Any]) -> Any:
+        return self.rules[i]._filled(self.traced[i], hypers)
+
+    def _measure(
+        self,
+        i: int,
+        hypers: Any,
+        updates: Any,
+        slots: Any,
+        numbers: Any,
+        params: Any,
+        t: Array,
+        extra: dict[str, Any],
+    ) -> tuple[Any, Any]:
+        updates, slots, params = jax.tree.map(lambda x: leaf.widen(jnp.asarray(x)), (updates, slots, params))
+        shared, new = self._rule(i, hypers).measure(updates, slots, numbers, params, t, **extra)
+        return shared, _narrowed(new, numbers)
+
+    def _step(
+        self,
+        plan: Plan,
+        out: Any,
+        hypers: Any,
+        g: Any,
+        slots: Any,
+        p: Any,
+        shared: Any,
+        here: Any,
+        before: Any,
+    ) -> tuple[Array, list[Any]]:
+        """One leaf through the rules that apply to it; the update comes in dtype `out`, or as wide as computed."""
+        g = jnp.asarray(g)
+        # All that meets the gradient is as wide as it is, and float32 at least.
+        dtype = leaf.compute_dtype(g.dtype)
+        u, p = leaf.widen(g, dtype), None if p is None else leaf.widen(jnp.asarray(p), dtype)
+        slots, (start, acting) = list(slots), plan
+        for i, hook, facts in acting:
+            rule = self._rule(start + i, hypers[i])
+            known = {**dict(facts), **{name: leaf.widen(x, dtype) for name, x in here[i].items()}}
+            if hook == "to_stack":
+                known = {}
+            elif hook == "from_stack":
+                known["before"] = before
+            do = rule.to_stack if hook == "to_stack" else rule.update_leaf
+            with _plain_operators(rule):
+                old = jax.tree.map(lambda x: leaf.widen(x, dtype), slots[i])
+                u, new = do(u, old, p if "params" in rule.needs else None, shared[i], **known)
+            _check_result(rule, hook, u, g, new, slots[i])
+            slots[i] = _narrowed(new, slots[i])
+        return leaf.narrow(u, u.dtype if out is None else out), slots
+
+    def _stack(
+        self, i: int, views: Sequence[Any], hypers: Any, values: Any, rows: Any, shared: Any, t: Array
+    ) -> tuple[list[Array], list[Any]]:
+        """The leaves and slots after the rule's work on stacks of their matrices."""
+        rule = self._rule(i, hypers)
+        cls = stack_slots(rule.State)
+        every = 1 if rule.every is None else getattr(rule, rule.every)
+
+        def work(x: Array, old: Any) -> tuple[Array, Any]:
+            slots = jax.tree.map(lambda a: leaf.widen(a, leaf.compute_dtype(x.dtype)), old)
+            slots = matrices.renewed(every, t - 1, lambda: rule.renew_stack(x, slots, shared), slots)
+            y, new = rule.on_stack(x, slots, shared)
+            return y, _narrowed(new, old)
+
+        kept = [cls(*(getattr(row, name) for name in cls._fields)) for row in rows]
+        done, kept = matrices.on_stacks(work, views, values, kept)
+        restored = [x if view is None else view.restored(x) for x, view in zip(done, views, strict=True)]
+        return restored, [row._replace(**new._asdict()) for row, new in zip(rows, kept, strict=True)]
+
+
+def _narrowed(new: Any, old: Any) -> Any:
+    """The next values of slots, in the dtypes of the old ones."""
+    return jax.tree.map(lambda before, x: leaf.narrow(x, before.dtype), old, new)
+
+
+def _check_result(rule: Any, hook: str, u: Any, g: Any, new: Any, old: Any) -> None:
+    name = f"{type(rule).__name__}.{'to_stack' if hook == 'to_stack' else 'update_leaf'}"
+    if np.shape(u) != g.shape:
+        raise TypeError(f"{name} returned an update of shape {np.shape(u)} for a gradient of shape {g.shape}.")
+    if type(new) is not type(old):
+        raise TypeError(
+            f"{name} returned {type(new).__name__} for its slots: return `slots` as they came, or "
+            f"slots._replace(...) with new values for {', '.join(old._fields) or 'none: it has no slots'}."
+        )
+
+
+def _plain_operators(rule: Any) -> AbstractContextManager[Any]:
+    """Traces the operators of `jax.numpy` as such, not each as a jitted function of its own.
+
+    For every new leaf shape each of those would be traced and cached anew, only to be inlined
+    here: that is most of the time it takes to trace a rule. Loops must stay loops, so rules that
+    may contain them are left alone.
+    """
+    return nullcontext() if rule.loops else jax.disable_jit()
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether a hyperparameter is known when a rule is compiled."""
+    return leaf.is_number(value) or (isinstance(value, Resolvable) and value.constant)
+
+
+def _merge(spec: _Spec, arrays: Sequence[Any]) -> Any:
+    treedef, key = spec
+    rest = iter(arrays)
+    return treedef.unflatten([next(rest) if x is None else x for x in key])
+
+
+_run = lru_cache(maxsize=1024)(_Run)
+
+
+def compiled(rules: tuple[Any, ...], updates: Any) -> tuple[_Run, list[Any]]:
+    """The jitted functions of a run, kept for its next use, and the arrays among its hyperparameters."""
+    leaves, treedef = jax.tree.flatten(rules)
+    key = tuple(x if leaf.is_number(x) else None for x in leaves)
+    arrays = [x for x in leaves if not leaf.is_number(x)]
+    if not any(isinstance(x, Tracer) for x in (*arrays, *jax.tree.leaves(updates))):
+        key = _eager.key(treedef, key)
+        arrays = [
+            np.asarray(x, float) if leaf.is_number(x) else x for x, n in zip(leaves, key, strict=True) if n is None
+        ]
+    return _run((treedef, key)), arrays
+
+
+class _EagerNumbers:
+    """The numbers of eager steps: a third value in one place, all others being equal, is traced from then on."""
+
+    _LIMIT = 2
+    _SIZE = 4096
+
+    def __init__(self) -> None:
+        self.keys: OrderedDict[Any, tuple[Any, ...]] = OrderedDict()
+        self.values: OrderedDict[Any, set[Any]] = OrderedDict()
+
+    def key(self, treedef: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The numbers that stay static, with None in place of those to be traced."""
+        known = self.keys.get((treedef, key))
+        if known is None:
+            known = self.keys[treedef, key] = tuple(
+                None if x is not None and self._varies(treedef, key, i) else x for i, x in enumerate(key)
+            )
+            for kept in (self.keys, self.values):
+                while len(kept) > self._SIZE:
+                    kept.popitem(last=False)
+        return known
+
+    def _varies(self, treedef: Any, key: tuple[Any, ...], i: int) -> bool:
+        others = treedef, i, key[:i] + key[i + 1 :]
+        seen = self.values.setdefault(others, set())
+        if len(seen) < self._LIMIT:
+            seen.add(key[i])
+        return key[i] not in seen
+
+
+_eager = _EagerNumbers()

@@ -1,0 +1,188 @@
+"""Transformations that have others inside: chains, groups, wrappers.
+
+What all of them do is here, once: names of hyperparameters and replacement, which extra arguments are accepted, what an
+inner transformation sees of them, the sets that parameters are kept to, the states inside a state. A subclass says
+which transformations it has (`children`), and how each sees the tree (`views`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradtx.core.state import child_state, declared
+from gradtx.core.stateful import Stateful
+from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
+from gradtx.core.value import child
+
+__all__ = ["Composite", "View", "Wrapper", "inner"]
+
+
+class View:
+    """How an inner transformation sees a tree like the parameters: here as it is."""
+
+    def seen(self, tree: Any) -> Any:
+        """What it sees of the tree."""
+        return tree
+
+    def restored(self, part: Any, tree: Any) -> Any:
+        """The tree with `part` in place of what is seen of it."""
+        del tree
+        return part
+
+    def argument(self, name: str, x: Any, like: Any) -> Any:
+        """An extra argument as it sees it, where the whole tree is `like`.
+
+        A tree like the parameters is seen as they are. A function of the parameters becomes one of what is seen, the
+        rest as it is in `like`; of a gradient, the part that is seen. Everything else is passed on.
+        """
+        if name == "value_fn":
+            return lambda part, *args: x(self.restored(part, like), *args)
+        if name == "grad_fn":
+            return lambda part, *args: self.seen(x(self.restored(part, like), *args))
+        if name in STANDARD_EXTRA_ARGS - {"grad"} or not _is_like(x, like):
+            return x
+        return self.seen(x)
+
+
+_AS_IT_IS = View()
+
+
+def _is_like(x: Any, like: Any) -> bool:
+    """Whether `x` is a tree like the parameters; of a single leaf it has the shape, too."""
+    if jax.tree.structure(x) != jax.tree.structure(like):
+        return False
+    return not jax.tree_util.all_leaves([like]) or np.shape(x) == np.shape(like)
+
+
+class Composite(Stateful):
+    """A transformation with others inside. Most are a `Wrapper`."""
+
+    def children(self) -> dict[str, GradientTransformation]:
+        """The inner transformations by name: here the fields that hold one."""
+        found = {name: getattr(self, name) for name in self._dynamic}
+        return {name: tx for name, tx in found.items() if isinstance(tx, GradientTransformation)}
+
+    def views(self, tree: Any) -> Mapping[str, View]:
+        """How each inner transformation sees a tree like the parameters."""
+        del tree
+        return dict.fromkeys(self.children(), _AS_IT_IS)
+
+    def movers(self) -> dict[str, GradientTransformation]:
+        """The inner transformations whose updates move the parameters: they decide to what set these are kept."""
+        return self.children()
+
+    # --- the states inside a state
+
+    def child_states(self, state: Any) -> dict[str, Any]:
+        """The states of the inner transformations by name."""
+        if self.State is None:
+            return dict.fromkeys(self.children(), state)
+        found: dict[str, Any] = {}
+        for name, slot in declared(self.State).items():
+            if isinstance(slot, child_state):
+                part = getattr(state, name)
+                found |= part if slot.of is None else {slot.of: part}
+        return found
+
+    def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
+        """The state with other states of the inner transformations."""
+        if self.State is None:
+            (only,) = states.values()
+            return only
+        slots = {name: slot for name, slot in declared(self.State).items() if isinstance(slot, child_state)}
+        parts = {
+            name: {key: states[key] for key in getattr(state, name)} if slot.of is None else states[slot.of]
+            for name, slot in slots.items()
+        }
+        return state._replace(**parts)
+
+    def init(self, params: Any) -> Any:
+        if self.State is None:
+            ((name, tx),) = self.children().items()
+            return tx.init(self.views(params)[name].seen(params))
+        return self._begin(params)
+
+    def _inner_begin(self, slot: child_state, params: Any) -> Any:
+        views = self.views(params)
+        states = {
+            name: tx.init(views[name].seen(params)) for name, tx in self.children().items() if slot.of in (None, name)
+        }
+        return states if slot.of is None else states[slot.of]
+
+    def _check_trees(self, updates: Any, state: Any, params: Any) -> None:
+        """Only what has slots of its own looks at the trees; else the inner transformations do."""
+        slots = () if self.State is None else declared(self.State).values()
+        if "params" in self.needs or any(hasattr(slot, "layout") for slot in slots):
+            super()._check_trees(updates, state, params)
+
+    # --- what an inner transformation is given
+
+    def accepts(self, name: str) -> bool:
+        return super().accepts(name) or any(tx.accepts(name) for tx in self.children().values())
+
+    def given(self, name: str, view: View, extra: Mapping[str, Any], like: Any) -> dict[str, Any]:
+        """The extra arguments that an inner transformation accepts, as it sees them; the whole tree is `like`."""
+        return {key: view.argument(key, x, like) for key, x in self.children()[name].accepted(extra).items()}
+
+    # --- sets
+
+    def nearest(self, params: Any) -> Any:
+        for name, tx in self.movers().items():
+            view = self.views(params)[name]
+            params = view.restored(tx.nearest(view.seen(params)), params)
+        return params
+
+    def reduced_gradient(self, params: Any, grad: Any) -> Any:
+        for name, tx in self.movers().items():
+            view = self.views(params)[name]
+            grad = view.restored(tx.reduced_gradient(view.seen(params), view.seen(grad)), grad)
+        return grad
+
+    # --- names, hyperparameters, replacement
+
+    def path_to(self, name: str) -> tuple[str, ...]:
+        """What a description writes before the name of an inner transformation."""
+        who = type(self).__name__
+        return (who,) if name == "inner" else (who, name)
+
+    def _own(self) -> list[str]:
+        return [name for name in self._dynamic if not isinstance(getattr(self, name), (GradientTransformation, tuple))]
+
+    def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
+        """The inner transformations by the names that users know, each with its state, or None if there is none."""
+        states = {} if state is None else self.child_states(state)
+        return ((name, tx, states.get(name)) for name, tx in self.children().items())
+
+    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+        own = self._own()
+        yield from ((name, value) for name, value in super()._hyperparameters(state) if name in own)
+        for name, tx, inner_state in self._members(state):
+            yield from ((f"{name}.{key}", value) for key, value in tx._hyperparameters(inner_state))
+
+
+def inner(check: Callable[[Any], Any] = lambda tx: tx, **options: Any) -> Any:
+    """A field that holds a transformation, this library's or another's."""
+
+    def checked(who: str, name: str, value: Any) -> GradientTransformation:
+        del name
+        return as_transformation(who, check(value))
+
+    return child(check=checked, **options)
+
+
+class Wrapper(Composite):
+    """A transformation around another one, `inner`; subclasses define `step`.
+
+    Class arguments are those of `Stateful`. Without `state` the state is the inner transformation's; a state has a
+    field `inner_state: Any = child_state()`.
+    """
+
+    inner: Any = inner()
+
+    def inner_update(self, updates: Any, state: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, Any]:
+        """`inner.update` with those of the extra arguments that it accepts; `state` is the inner state."""
+        return self.inner.update(updates, state, params, **self.inner.accepted(extra))

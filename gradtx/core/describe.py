@@ -1,0 +1,184 @@
+"""What a state consists of, array by array, from the declarations of its slots."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gradtx import checks, tree
+from gradtx.core.composite import Composite
+from gradtx.core.state import Slot, child_state, declared, per_tree
+from gradtx.core.stateful import Stateful
+from gradtx.core.transformation import as_transformation
+
+__all__ = ["Description", "Place", "Row", "describe", "map_state"]
+
+
+class Place(NamedTuple):
+    """Where something stands in a state: what `map_state` tells its function."""
+
+    link: str
+    """The names of the transformations down to the one whose state it is, joined by dots."""
+    field: str
+    """The field of that transformation's state."""
+    slot: Slot | None
+    """How the field is declared; None in the state of another library's transformation."""
+    path: str
+    """The path of the parameter that it belongs to, as in `dense/kernel`; empty if it belongs to the whole tree."""
+    axes: tuple[int | None, ...]
+    """For each axis of the array the axis of the parameter that it follows, or None if it is an axis of its own."""
+
+
+def map_state(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any) -> Any:
+    """The state of `tx` with `f(place, x)` in place of every array `x` in it.
+
+    `params` are the parameters, or their shapes. Arrays of the states of inner transformations are among those that
+    `f` gets, each in the place where its own transformation has declared it.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx, params = gx.adam(0.1), {"w": jnp.ones(2)}
+    >>> doubled = gx.map_state(lambda place, x: 2 * x if place.field == "mu" else x, tx, tx.init(params), params)
+    >>> print(doubled[0].mu["w"])
+    [0. 0.]
+    """
+    return _mapped(f, as_transformation("map_state", tx), state, params, ())
+
+
+def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any, above: tuple[str, ...]) -> Any:
+    link = ".".join((*above, type(tx).__name__))
+    if not isinstance(tx, Stateful):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: f(Place(link, checks.slashed(path), None, "", (None,) * jnp.ndim(x)), x), state
+        )
+    if tx.State is not None:
+        fields = {
+            name: _field(f, tx, slot, getattr(state, name), params, Place(link, name, slot, "", ()))
+            for name, slot in declared(tx.State).items()
+            if slot.present(tx) and not isinstance(slot, child_state)
+        }
+        state = state._replace(**fields)
+    if isinstance(tx, Composite):
+        views = tx.views(params)
+        states = {
+            name: _mapped(
+                f,
+                child,
+                tx.child_states(state)[name],
+                jax.eval_shape(views[name].seen, params),
+                (*above, *tx.path_to(name)),
+            )
+            for name, child in tx.children().items()
+        }
+        state = tx.with_child_states(state, states)
+    return state
+
+
+def _field(f: Callable[[Place, Any], Any], tx: Any, slot: Any, value: Any, params: Any, place: Place) -> Any:
+    if isinstance(slot, per_tree):
+
+        def one(path: Any, x: Any) -> Any:
+            names = [place.field, *map(checks.slashed, [path] if path else [])]
+            return f(place._replace(field="/".join(names), axes=(None,) * jnp.ndim(x)), x)
+
+        return jax.tree_util.tree_map_with_path(one, value)
+    leaves, treedef = jax.tree.flatten(params)
+    items = []
+    rows = zip(checks.paths(params), leaves, treedef.flatten_up_to(value), tx._views(params), strict=True)
+    for path, p, item, view in rows:
+        layout = slot.layout(tx, jnp.shape(p), view)
+        if isinstance(layout, list):
+            items.append([f(_at(place, path, part), x) for part, x in zip(layout, item, strict=True)])
+        else:
+            items.append(None if layout is None else f(_at(place, path, layout), item))
+    return treedef.unflatten(items)
+
+
+def _at(place: Place, path: str, layout: Any) -> Place:
+    return place._replace(path=path, axes=tuple(axis for _, axis in layout))
+
+
+class Row(NamedTuple):
+    """One array of a state."""
+
+    link: str
+    field: str
+    kind: str
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    axes: tuple[int | None, ...]
+
+
+class Description:
+    """The arrays of a state: `rows`, one for each, and `nbytes`, of all. Prints as a table by field."""
+
+    def __init__(self, rows: tuple[Row, ...]) -> None:
+        self.rows = rows
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all arrays together."""
+        return sum(row.nbytes for row in self.rows)
+
+    def __repr__(self) -> str:
+        groups = itertools.groupby(self.rows, key=lambda row: (row.link, row.field, row.kind, row.dtype))
+        lines = [("link", "field", "kind", "arrays", "dtype", "bytes")]
+        for (link, field, kind, dtype), group in groups:
+            rows = list(group)
+            lines.append((link, field, kind, str(len(rows)), dtype, f"{sum(row.nbytes for row in rows):,}"))
+        lines.append(("total", "", "", str(len(self.rows)), "", f"{self.nbytes:,}"))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        sides = (str.ljust, str.ljust, str.ljust, str.rjust, str.ljust, str.rjust)
+        return "\n".join(
+            "  ".join(side(x, width) for side, x, width in zip(sides, line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+
+
+def describe(tx: Any, params: Any) -> Description:
+    """Lists every array that the state of `tx` holds: what it is, its shape, its dtype, its bytes.
+
+    Nothing is allocated, so it answers whether a state fits before it is made.
+
+    Args:
+      tx: The transformation.
+      params: The parameters, or their shapes (`jax.ShapeDtypeStruct`).
+
+    Returns:
+      A description with `nbytes` and `rows`. Each row has `link` (the transformation whose state it is), `field`,
+      `kind` ('per parameter', 'reduced', 'factor', 'stack' or 'per tree'; 'foreign' for another library's), `path` (of
+      the parameter that it belongs to), `shape`, `dtype`, `nbytes`, and `axes`: for each axis of the array the axis of
+      the parameter that it follows, or None.
+
+    >>> import jax, gradtx as gx
+    >>> shape = jax.ShapeDtypeStruct
+    >>> params = {"kernel": shape((1000, 500), "float32"), "bias": shape((500,), "float32")}
+    >>> print(gx.describe(gx.adamw(1e-3), params))
+    link                    field  kind           arrays  dtype        bytes
+    scale_by_adam           count  per tree            1  int32            4
+    scale_by_adam           mu     per parameter       2  float32  2,002,000
+    scale_by_adam           nu     per parameter       2  float32  2,002,000
+    add_decayed_weights     count  per tree            1  int32            4
+    scale_by_learning_rate  count  per tree            1  int32            4
+    total                                              7           4,004,012
+
+    Raises:
+      TypeError: `tx` is no transformation, or a leaf of `params` has no shape or dtype.
+    """
+    tx, rows = as_transformation("describe", tx), []
+
+    def note(place: Place, item: Any) -> Any:
+        for path, x in jax.tree_util.tree_leaves_with_path(item):
+            part = checks.slashed(path)
+            field = f"{place.field}/{part}" if part else place.field
+            dtype, kind = jnp.result_type(x), "foreign" if place.slot is None else place.slot.kind
+            rows.append(Row(place.link, field, kind, place.path, x.shape, dtype.name, tree.nbytes(x), place.axes))
+        return item
+
+    map_state(note, tx, jax.eval_shape(tx.init, params), params)
+    return Description(tuple(rows))

@@ -1,0 +1,161 @@
+"""Transformations whose state is declared: `init` and the checks of `update` follow from the slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx import checks
+from gradtx.core.hyper import resolve
+from gradtx.core.state import Slot, child_state, declared, per_param, per_tree
+from gradtx.core.transformation import GradientTransformation
+
+__all__ = ["Stateful"]
+
+
+class Stateful(GradientTransformation):
+    """A transformation with a declared state; subclasses define `step`.
+
+    Class arguments:
+      state: The NamedTuple class of the state, every field of which is declared by a slot (`gradtx.core.state`).
+      needs: Which of `params` and the extra arguments `update` cannot do without.
+      takes: Further extra arguments that it uses where they are given.
+      real: True for a method that has no meaning for complex parameters, and refuses them.
+    """
+
+    State: ClassVar[Any] = None
+    needs: ClassVar[tuple[str, ...]] = ()
+    real: ClassVar[bool] = False
+
+    def __init_subclass__(
+        cls,
+        *,
+        state: type[Any] | None = None,
+        needs: tuple[str, ...] = (),
+        takes: tuple[str, ...] = (),
+        real: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init_subclass__(**options)
+        cls.real = cls.real or real
+        if state is not None:
+            declared(state)  # raises if a field is not declared
+            cls.State = state
+        if needs or takes:
+            cls.needs = needs
+            cls.extra_args = frozenset(needs + takes) - {"params"}
+
+    # --- what a transformation defines
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        """The transformed updates and the next state, of checked arguments."""
+        raise NotImplementedError
+
+    # --- what follows from the declaration
+
+    def init(self, params: Any) -> Any:
+        who, leaves = type(self).__name__, jax.tree.leaves(params)
+        checks.floating(who, "params", params, leaves)
+        if self.real:
+            checks.real(who, "params", params, leaves)
+        return self._begin(params)
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._check_call(updates, state, params, extra)
+        self._check_trees(updates, state, params)
+        return self.step(updates, state, params, extra)
+
+    def at(self, count: Any) -> Self:
+        """A copy whose hyperparameters are the numbers of step `count`: schedules are called."""
+        names = self._own()
+        return self._filled(names, [resolve(self, name, count) for name in names])
+
+    def _own(self) -> Sequence[str]:
+        """The names of the fields that are hyperparameters of this transformation itself."""
+        return self._dynamic
+
+    def _views(self, tree: Any) -> Sequence[Any]:
+        """For each leaf how it is seen as matrices, or None where it is not."""
+        return [None] * len(jax.tree.leaves(tree))
+
+    def _begin(self, params: Any) -> Any:
+        """The state before the first step."""
+        leaves, treedef = jax.tree.flatten(params)
+        arrays, views = list(map(jnp.asarray, leaves)), self._views(params)
+
+        def first(slot: Slot) -> Any:
+            if not slot.present(self):
+                return ()
+            if isinstance(slot, child_state):
+                return self._inner_begin(slot, params)
+            if isinstance(slot, per_tree):
+                return slot.first(self, treedef.unflatten(arrays))
+            pairs = zip(arrays, views, strict=True)
+            return treedef.unflatten([slot.first(self, p, view) for p, view in pairs])  # pyright: ignore
+
+        return self.State(**{name: first(slot) for name, slot in declared(self.State).items()})
+
+    def _inner_begin(self, slot: child_state, params: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no inner transformation for {slot}.")
+
+    def _check_call(self, updates: Any, state: Any, params: Any, extra: Mapping[str, Any]) -> None:
+        """Raises unless the extra arguments are known, the state is of its class, and nothing needed is missing."""
+        self._check_extra(extra)
+        if self.State is not None:
+            self._check_state(state, self.State)
+        if self.needs and jax.tree.leaves(updates):
+            given = {**extra, "params": params}
+            checks.needed(type(self).__name__, **{name: given.get(name) for name in self.needs})
+
+    def _check_trees(self, updates: Any, state: Any, params: Any) -> None:
+        """Raises unless updates, parameters and slots belong together."""
+        who, (leaves, treedef) = type(self).__name__, jax.tree.flatten(updates)
+        checks.floating(who, "updates", updates, leaves)
+        if self.real:
+            checks.real(who, "updates", updates, leaves)
+        if params is not None:
+            checks.same_tree(who, "updates", updates, "params", params)
+        if self.State is not None:
+            views = self._views(updates)
+            for name in declared(self.State):
+                column(who, self, name, updates, leaves, treedef, getattr(state, name), views)
+
+
+_OTHER_STATE = (
+    "The two belong to different parameters: pass updates like the params that tx.init got, or the state that it made "
+    "for these."
+)
+
+
+def column(
+    who: str, owner: Any, name: str, updates: Any, leaves: Any, treedef: Any, value: Any, views: Sequence[Any]
+) -> list[Any]:
+    """The items of one field of a state for each leaf, checked against the updates; () of a field without any."""
+    slot = declared(owner.State)[name]
+    if isinstance(slot, (per_tree, child_state)) or not slot.present(owner):
+        return []
+    try:
+        items = treedef.flatten_up_to(value)
+    except ValueError:
+        raise checks.tree_mismatch(who, "updates", updates, f"state.{name}", value) from None
+    if isinstance(slot, per_param):
+        checks.same_shapes(who, "updates", updates, leaves, f"state.{name}", items, _OTHER_STATE)
+        return items
+    for i, (x, item, view) in enumerate(zip(leaves, items, views, strict=True)):
+        layout = slot.layout(owner, np.shape(x), view)  # pyright: ignore[reportAttributeAccessIssue]
+        found, wanted = _shapes(item), _lengths(layout)
+        if found != wanted:
+            raise checks.other_shape(who, updates, i, f"state.{name}", found, wanted, _OTHER_STATE)
+    return items
+
+
+def _shapes(item: Any) -> Any:
+    return list(map(_shapes, item)) if isinstance(item, list) else None if item is None else np.shape(item)
+
+
+def _lengths(layout: Any) -> Any:
+    return list(map(_lengths, layout)) if isinstance(layout, list) else layout and tuple(n for n, _ in layout)

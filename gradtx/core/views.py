@@ -1,0 +1,129 @@
+"""Other views of the same tree: as one vector, or with complex leaves as pairs of real ones."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gradtx import checks, leaf
+from gradtx.core.composite import View, Wrapper
+
+__all__ = ["SplitRealAndImaginaryArrays", "flatten", "split_real_and_imaginary", "with_extra_args_support"]
+
+
+class _OnView(Wrapper):
+    """`inner` on another view of the tree, which extra arguments like the updates, and functions, see too."""
+
+    view: ClassVar[View]
+
+    def views(self, tree: Any) -> dict[str, View]:
+        del tree
+        return {"inner": self.view}
+
+    def init(self, params: Any) -> Any:
+        checks.floating(type(self).__name__, "params", params, jax.tree.leaves(params))
+        return super().init(params)
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        checks.trees(type(self).__name__, updates, params)
+        given = self.given("inner", self.view, extra, updates)
+        seen = None if params is None and jax.tree.leaves(updates) else self.view.seen(params)
+        new, state = self.inner.update(self.view.seen(updates), state, seen, **given)
+        return self.view.restored(new, updates), state
+
+
+class _Vector(View):
+    def seen(self, tree: Any) -> Array:
+        leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
+        if not leaves:
+            return jnp.zeros((0,), jnp.float32)
+        dtype = jnp.result_type(*leaves)
+        return jnp.concatenate([jnp.ravel(x).astype(dtype) for x in leaves])
+
+    def restored(self, part: Any, tree: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(tree)
+        parts = jnp.split(part, np.cumsum([np.size(x) for x in leaves])[:-1]) if leaves else []
+        return treedef.unflatten(
+            [_cast(part.reshape(np.shape(x)), jnp.result_type(x)) for part, x in zip(parts, leaves, strict=True)]
+        )
+
+
+def _cast(x: Array, dtype: Any) -> Array:
+    return leaf.narrow(x if jnp.issubdtype(dtype, jnp.complexfloating) else x.real, dtype)
+
+
+class flatten(_OnView):
+    """`inner` on all leaves as one vector: a few large operations in place of many small ones.
+
+    The vector has a dtype that holds those of all leaves. A rule that looks at a leaf as a whole then sees the whole
+    tree as one leaf.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.flatten(gx.clip_by_block_rms(1.0))
+    >>> g = {"w": jnp.array([1.0]), "b": jnp.array([7.0])}
+    >>> print(tx.update(g, tx.init(g))[0]["b"])
+    [1.4]
+    """
+
+    view = _Vector()
+
+
+class SplitRealAndImaginaryArrays(NamedTuple):
+    """A complex leaf as two real ones.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.split_real_and_imaginary(gx.scale_by_lion())
+    >>> print(jax.tree.map(jnp.shape, tx.init(jnp.ones(3, complex)).mu))
+    SplitRealAndImaginaryArrays(real=(3,), imaginary=(3,))
+    """
+
+    real: Any
+    imaginary: Any
+
+
+class _RealAndImaginary(View):
+    def seen(self, tree: Any) -> Any:
+        def split(x: Any) -> Any:
+            return SplitRealAndImaginaryArrays(jnp.real(x), jnp.imag(x)) if jnp.iscomplexobj(x) else x
+
+        return jax.tree.map(split, tree)
+
+    def restored(self, part: Any, tree: Any) -> Any:
+        def join(x: Any, part: Any) -> Any:
+            return jax.lax.complex(*part) if jnp.iscomplexobj(x) else part
+
+        return jax.tree.map(join, tree, part)
+
+
+class split_real_and_imaginary(_OnView):
+    """`inner` on real leaves only: each complex leaf is a pair of its real and its imaginary part.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.split_real_and_imaginary(gx.sign_sgd(1.0))
+    >>> g = jnp.array([3 - 4j])
+    >>> print(tx.update(g, tx.init(g))[0])
+    [-1.+1.j]
+    """
+
+    view = _RealAndImaginary()
+
+
+class with_extra_args_support(Wrapper):
+    """Ignores the extra arguments that `inner` does not know, where gradtx would raise.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.with_extra_args_support(gx.sgd(1.0))
+    >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
+    [-1.]
+    """
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        return self.inner_update(updates, state, params, extra)
+
+    def accepts(self, name: str) -> bool:
+        del name
+        return True
