@@ -30,7 +30,7 @@ LINKS = {"reduce_variance"}
 """Public transformations of the methods' files that are neither rules called scale_by nor optimizers."""
 
 PARAMS = jax.ShapeDtypeStruct((1024, 1024), "float32")
-SCOPES = (gx.Elementwise, gx.Layerwise, gx.Treewide)
+SCOPES = (gx.rules.Elementwise, gx.rules.Layerwise, gx.rules.Treewide)
 
 
 def optimizers() -> Iterator[str]:

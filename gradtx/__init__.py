@@ -301,7 +301,12 @@ from gradtx.wrappers.inject_hyperparams import inject_hyperparams as inject_hype
 from gradtx.wrappers.with_metrics import with_metrics as with_metrics
 from gradtx.wrappers.value_and_step import value_and_step as value_and_step
 
+# Storage
+from gradtx.storage.stored import rounded as rounded
+from gradtx.storage.stored import stored as stored
+
 # Schedules
+from gradtx.core.hyper import function_schedule as function_schedule
 from gradtx.schedules.constant import constant_schedule as constant_schedule
 from gradtx.schedules.constant import optimal_constant_rate as optimal_constant_rate
 from gradtx.schedules.cosine import cosine_decay_schedule as cosine_decay_schedule

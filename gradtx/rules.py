@@ -20,7 +20,6 @@ from gradtx.core.composite import inner as inner
 from gradtx.core.hyper import Hyper as Hyper
 from gradtx.core.hyper import Number as Number
 from gradtx.core.hyper import Schedule as Schedule
-from gradtx.core.hyper import function_schedule as function_schedule
 from gradtx.core.hyper import hyper as hyper
 from gradtx.core.hyper import number as number
 from gradtx.core.hyper import resolve as resolve
@@ -55,3 +54,4 @@ from gradtx.curvature.linesearch import Best as Best
 from gradtx.curvature.linesearch import Linesearch as Linesearch
 from gradtx.curvature.linesearch import LinesearchInfo as LinesearchInfo
 from gradtx.curvature.linesearch import LinesearchState as LinesearchState
+from gradtx.storage.stored import Format as Format

@@ -755,7 +755,7 @@ def _searches(tx: Any) -> bool:
         return getattr(tx, "searches", False)
     if isinstance(tx, gx.chain):
         return any(map(_searches, tx.links))
-    return type(tx).__module__.startswith("gradtx.curvature.") and not isinstance(tx, gx.Elementwise)
+    return type(tx).__module__.startswith("gradtx.curvature.") and not isinstance(tx, gx.rules.Elementwise)
 
 
 def _bowl(grads: Any, params: Any, there: Any) -> Any:

@@ -48,7 +48,7 @@ def train(tx, batches):
 
 def elementwise(tx):
     links = tx.links if isinstance(tx, gx.chain) else (tx,)
-    return all(elementwise(x) if isinstance(x, gx.chain) else isinstance(x, gx.Elementwise) for x in links)
+    return all(elementwise(x) if isinstance(x, gx.chain) else isinstance(x, gx.rules.Elementwise) for x in links)
 
 
 def optimizers():

@@ -144,28 +144,25 @@ def test_a_plain_function_is_a_schedule():
 class MaximumState(NamedTuple):
     """For `scale_by_maximum`."""
 
-    count: jax.Array
-    largest: gx.Like
+    count: jax.Array = gx.rules.counter()
+    largest: jax.Array = gx.rules.per_param(signed=False)
 
 
-class scale_by_maximum(gx.Elementwise, state=MaximumState):
+class scale_by_maximum(gx.rules.Elementwise, state=MaximumState):
     """g divided by the largest entry seen so far at its place."""
 
-    eps: gx.Hyper = gx.hyper(default=1e-8, gt=0)
-
-    def init_leaf(self, p):
-        return (jnp.zeros_like(p),)
+    eps: gx.rules.Hyper = gx.rules.hyper(default=1e-8, gt=0)
 
     def update_leaf(self, g, slots, p, shared):
-        largest = jnp.maximum(slots[0], jnp.abs(g))
-        return g / (largest + self.eps), (largest,)
+        largest = jnp.maximum(slots.largest, jnp.abs(g))
+        return g / (largest + self.eps), slots._replace(largest=largest)
 
 
-class scale_by_value(gx.Treewide, needs=("value", "params")):
+class scale_by_value(gx.rules.Treewide, needs=("value", "params")):
     """g times value / |params|."""
 
-    def measure(self, updates, slots, once, params, t, **extra):
-        return extra["value"] / gx.tree.norm(params), ()
+    def measure(self, updates, slots, numbers, params, t, *, value):
+        return value / gx.tree.norm(params), numbers
 
     def update_leaf(self, g, slots, p, shared):
         return shared * g, slots
@@ -190,7 +187,7 @@ def test_a_rule_may_need_an_extra_argument():
         tx.update(GRADS, tx.init(PARAMS), PARAMS)
 
 
-class broken(gx.Elementwise):
+class broken(gx.rules.Elementwise):
     """Returns another shape."""
 
     def update_leaf(self, g: Any, slots: Any, p: Any, shared: Any) -> Any:

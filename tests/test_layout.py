@@ -20,14 +20,15 @@ ROWS = [
     {"leaf", "checks"},
     {"tree", "select", "linalg"},
     {"core", "schedules", "losses", "projections"},
-    {"precision", "sharding", "transforms"},
+    {"precision", "sharding", "storage", "transforms"},
     {"optimizers", "curvature"},
     {"constraints"},
-    {"wrappers", "viz", "compat"},
+    {"wrappers", "viz", "compat", "testing"},
+    {"rules"},
 ]
 
 
-SCOPES = (gx.Elementwise, gx.Layerwise, gx.Treewide)
+SCOPES = (gx.rules.Elementwise, gx.rules.Layerwise, gx.rules.Treewide)
 
 
 def row(name):

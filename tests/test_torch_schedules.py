@@ -53,7 +53,7 @@ def test_there_are_several_of_each():
 @pytest.mark.parametrize("expression", CURVES)
 def test_curve(expression):
     schedule = make(expression)
-    assert isinstance(schedule, gx.Schedule)
+    assert isinstance(schedule, gx.rules.Schedule)
     values = schedule(T)
     assert values.dtype == np.float64
     agree(values, recorded(expression))

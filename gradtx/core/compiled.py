@@ -62,7 +62,7 @@ class _Run:
         ]
         shared, new = [], []
         for i, (t, old, extra) in enumerate(zip(after, numbers, given, strict=True)):
-            both = (None, old) if self.rules[i].measures else self._rule(i, hypers[i]).at_step(t, old, **extra)
+            both = (None, old) if self.rules[i]._measures else self._rule(i, hypers[i]).at_step(t, old, **extra)
             shared.append(both[0])
             new.append(_narrowed(both[1], old))
         return hypers, after, shared, new
@@ -124,7 +124,7 @@ class _Run:
         """The leaves and slots after the rule's work on stacks of their matrices."""
         rule = self._rule(i, hypers)
         cls = stack_slots(rule.State)
-        every = 1 if rule.every is None else getattr(rule, rule.every)
+        every = 1 if rule._every is None else getattr(rule, rule._every)
 
         def work(x: Array, old: Any) -> tuple[Array, Any]:
             slots = jax.tree.map(lambda a: leaf.widen(a, leaf.compute_dtype(x.dtype)), old)
@@ -161,7 +161,7 @@ def _plain_operators(rule: Any) -> AbstractContextManager[Any]:
     here: that is most of the time it takes to trace a rule. Loops must stay loops, so rules that
     may contain them are left alone.
     """
-    return nullcontext() if rule.loops else jax.disable_jit()
+    return nullcontext() if rule._loops else jax.disable_jit()
 
 
 def _is_constant(value: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradtx.core.state import child_state, declared
+from gradtx.core.state import PerLeaf, child_state, declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
 from gradtx.core.value import child
@@ -104,6 +104,8 @@ class Composite(Stateful):
         if self.State is None:
             ((name, tx),) = self.children().items()
             return tx.init(self.views(params)[name].seen(params))
+        if self._has_leaf_slots():
+            return super().init(params)
         return self._begin(params)
 
     def _inner_begin(self, slot: child_state, params: Any) -> Any:
@@ -115,9 +117,12 @@ class Composite(Stateful):
 
     def _check_trees(self, updates: Any, state: Any, params: Any) -> None:
         """Only what has slots of its own looks at the trees; else the inner transformations do."""
-        slots = () if self.State is None else declared(self.State).values()
-        if "params" in self.needs or any(hasattr(slot, "layout") for slot in slots):
+        if "params" in self.needs or self._has_leaf_slots():
             super()._check_trees(updates, state, params)
+
+    def _has_leaf_slots(self) -> bool:
+        slots = () if self.State is None else declared(self.State).values()
+        return any(isinstance(slot, PerLeaf) for slot in slots)
 
     # --- what an inner transformation is given
 

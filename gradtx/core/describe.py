@@ -29,6 +29,8 @@ class Place(NamedTuple):
     """How the field is declared; None in the state of another library's transformation."""
     path: str
     """The path of the parameter that it belongs to, as in `dense/kernel`; empty if it belongs to the whole tree."""
+    shape: tuple[int, ...]
+    """The shape that the field is declared to have there."""
     axes: tuple[int | None, ...]
     """For each axis of the array the axis of the parameter that it follows, or None if it is an axis of its own."""
 
@@ -52,11 +54,11 @@ def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any, ab
     link = ".".join((*above, type(tx).__name__))
     if not isinstance(tx, Stateful):
         return jax.tree_util.tree_map_with_path(
-            lambda path, x: f(Place(link, checks.slashed(path), None, "", (None,) * jnp.ndim(x)), x), state
+            lambda path, x: f(Place(link, checks.slashed(path), None, "", *_own(x)), x), state
         )
     if tx.State is not None:
         fields = {
-            name: _field(f, tx, slot, getattr(state, name), params, Place(link, name, slot, "", ()))
+            name: _field(f, tx, slot, getattr(state, name), params, Place(link, name, slot, "", (), ()))
             for name, slot in declared(tx.State).items()
             if slot.present(tx) and not isinstance(slot, child_state)
         }
@@ -82,7 +84,8 @@ def _field(f: Callable[[Place, Any], Any], tx: Any, slot: Any, value: Any, param
 
         def one(path: Any, x: Any) -> Any:
             names = [place.field, *map(checks.slashed, [path] if path else [])]
-            return f(place._replace(field="/".join(names), axes=(None,) * jnp.ndim(x)), x)
+            shape, axes = _own(x)
+            return f(place._replace(field="/".join(names), shape=shape, axes=axes), x)
 
         return jax.tree_util.tree_map_with_path(one, value)
     leaves, treedef = jax.tree.flatten(params)
@@ -98,7 +101,13 @@ def _field(f: Callable[[Place, Any], Any], tx: Any, slot: Any, value: Any, param
 
 
 def _at(place: Place, path: str, layout: Any) -> Place:
-    return place._replace(path=path, axes=tuple(axis for _, axis in layout))
+    lengths, axes = zip(*layout, strict=True) if layout else ((), ())
+    return place._replace(path=path, shape=lengths, axes=axes)
+
+
+def _own(x: Any) -> tuple[tuple[int, ...], tuple[None, ...]]:
+    """The shape of an array all of whose axes are its own."""
+    return jnp.shape(x), (None,) * jnp.ndim(x)
 
 
 class Row(NamedTuple):

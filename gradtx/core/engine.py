@@ -55,17 +55,17 @@ def run_update(
 
     run, arrays = compiled(tuple(rules), updates)
     numbers = [tree_slots(rule.State)(*_fields(tree_slots, state)) for rule, state in zip(rules, states, strict=True)]
-    given = [{name: extra.get(name) for name in rule.extra_args.difference(rule.by_leaf)} for rule in rules]
+    given = [{name: extra.get(name) for name in rule.extra_args.difference(rule._by_leaf)} for rule in rules]
     hypers, counts, shared, numbers = run.begin(arrays, [state.count for state in states], numbers, given)
 
     before: Sequence[Any] | None = None
     for start, stop in _passes(rules):
-        if before is None and start < len(rules) and rules[start].measures:
+        if before is None and start < len(rules) and rules[start]._measures:
             rule, trees = rules[start], leaf_slots(rules[start].State)(*_fields(leaf_slots, states[start]))
             tree = (treedef.unflatten(values), trees, numbers[start], params if "params" in rule.needs else None)
             taken = {name: extra.get(name) for name in rule.extra_args}
             shared[start], numbers[start] = run.measure(start, hypers[start], *tree, counts[start], taken)
-        to_stack = stop < len(rules) and rules[stop].stacks is not None
+        to_stack = stop < len(rules) and rules[stop]._stacks is not None
         part = range(start, stop + to_stack)
         run_part, shared_part = hypers[part.start : part.stop], shared[part.start : part.stop]
         last, out = stop == len(rules), []
@@ -102,7 +102,7 @@ def run_update(
 
 def _passes(rules: Sequence[Any]) -> Iterator[tuple[int, int]]:
     """Where the passes begin and end."""
-    starts = [i for i, rule in enumerate(rules) if rule.stacks is not None or (i and rule.measures)]
+    starts = [i for i, rule in enumerate(rules) if rule._stacks is not None or (i and rule._measures)]
     return itertools.pairwise([0, *starts, len(rules)])
 
 
@@ -196,13 +196,13 @@ def _rows(
 def _knows(rule: Any, updates: Any, params: Any, extra: dict[str, Any]) -> _Known:
     who, n = type(rule).__name__, len(jax.tree.leaves(updates))
     static, arrays = [()] * n, [{}] * n
-    facts = {**rule.facts(params), **_extra_by_leaf(who, rule.by_leaf, updates, extra)}
-    views = facts.pop(rule.stacks, [None] * n)
+    facts = {**rule._facts(params), **_extra_by_leaf(who, rule._by_leaf, updates, extra)}
+    views = facts.pop(rule._stacks, [None] * n)
     if facts:
         traced = {name: items for name, items in facts.items() if any(map(_is_traced, items))}
         static = [tuple((name, facts[name][i]) for name in facts if name not in traced) for i in range(n)]
         arrays = [{name: items[i] for name, items in traced.items()} for i in range(n)]
-    return _Known(rule.where(params), static, arrays, views)
+    return _Known(rule._where(params), static, arrays, views)
 
 
 def _is_traced(x: Any) -> bool:

@@ -46,12 +46,12 @@ class Leafwise(Stateful, state=CountState):
         traced as if every loop were written out, which is quicker where there are none.
     """
 
-    by_leaf: ClassVar[tuple[str, ...]] = ()
-    every: ClassVar[str | None] = None
-    loops: ClassVar[bool] = False
-    measures: ClassVar[bool] = False
+    _by_leaf: ClassVar[tuple[str, ...]] = ()
+    _every: ClassVar[str | None] = None
+    _loops: ClassVar[bool] = False
+    _measures: ClassVar[bool] = False
     """Whether the rule has a `measure`, for which the whole tree must be there."""
-    stacks: ClassVar[str | None] = None
+    _stacks: ClassVar[str | None] = None
     """The name of the field that says how leaves are matrices, of a rule that works on stacks of them."""
 
     def __init_subclass__(
@@ -60,14 +60,14 @@ class Leafwise(Stateful, state=CountState):
         super().__init_subclass__(**options)
         if "count" not in cls.State._fields:
             raise TypeError(f"{cls.__name__}: {cls.State.__name__} must have a field `count: Array = counter()`.")
-        cls.by_leaf = by_leaf or cls.by_leaf
-        cls.every = every or cls.every
-        cls.loops = cls.loops or loops
-        cls.measures = cls.measure is not Leafwise.measure
+        cls._by_leaf = by_leaf or cls._by_leaf
+        cls._every = every or cls._every
+        cls._loops = cls._loops or loops
+        cls._measures = cls.measure is not Leafwise.measure
         cls._each, cls._applies = mask.leaf_fields(cls)
         if cls.on_stack is not Leafwise.on_stack:
-            cls.stacks = next((name for name, each in cls._each.items() if each is matrices.views), None)
-            if cls.stacks is None:
+            cls._stacks = next((name for name, each in cls._each.items() if each is matrices.views), None)
+            if cls._stacks is None:
                 raise TypeError(
                     f"{cls.__name__}: a rule with `on_stack` needs a field that says how leaves are matrices: write "
                     "weight_dimension_numbers: Any = matrix_axes()."
@@ -128,19 +128,19 @@ class Leafwise(Stateful, state=CountState):
 
     # --- what the engine makes of it
 
-    def where(self, params: Any) -> Sequence[bool] | None:
+    def _where(self, params: Any) -> Sequence[bool] | None:
         """For each leaf of `params`, whether the rule applies to it; None where it applies to all."""
         return self._applies and mask.selected(type(self).__name__, getattr(self, self._applies), params)  # pyright: ignore
 
-    def facts(self, params: Any) -> dict[str, list[Any]]:
+    def _facts(self, params: Any) -> dict[str, list[Any]]:
         """By field what is known of each leaf."""
         who = type(self).__name__
         return {name: each(who, getattr(self, name), params) for name, each in self._each.items()}
 
     def _views(self, tree: Any) -> Sequence[Any]:
-        if self.stacks is None:
+        if self._stacks is None:
             return super()._views(tree)
-        return matrices.views(type(self).__name__, getattr(self, self.stacks), tree)
+        return matrices.views(type(self).__name__, getattr(self, self._stacks), tree)
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)

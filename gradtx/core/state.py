@@ -38,6 +38,7 @@ __all__ = [
     "PARAM",
     "CountState",
     "EmptyState",
+    "PerLeaf",
     "Slot",
     "child_state",
     "counted",
@@ -97,7 +98,7 @@ class Slot:
         return getattr(owner.at(0), self.start)(params)
 
 
-class _PerLeaf(Slot):
+class PerLeaf(Slot):
     """A slot with something for each parameter."""
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | list[Layout] | None:
@@ -126,7 +127,7 @@ def _whole(shape: tuple[int, ...]) -> Layout:
     return tuple((length, axis) for axis, length in enumerate(shape))
 
 
-class per_param(_PerLeaf):
+class per_param(PerLeaf):
     """A slot with one array per parameter, of its shape. Takes the arguments of `Slot`."""
 
     kind = "per parameter"
@@ -137,7 +138,7 @@ class per_param(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class reduced(_PerLeaf):
+class reduced(PerLeaf):
     """A slot with an array per parameter that lacks some of its axes.
 
     Args:
@@ -171,7 +172,7 @@ class reduced(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class factor(_PerLeaf):
+class factor(PerLeaf):
     """A slot with a square matrix per parameter, n x n for an axis of length n.
 
     It begins as `start` times the identity.
@@ -210,7 +211,7 @@ class factor(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class stack(_PerLeaf):
+class stack(PerLeaf):
     """A slot with several arrays per parameter, each of its shape, on a leading axis.
 
     Args:
@@ -241,7 +242,7 @@ class per_tree(Slot):
     def first(self, owner: Any, params: Any) -> Any:
         """The array before the first step."""
         value, dtype = self._start(owner, params), self._dtype(owner)
-        if not isinstance(self.start, str) or self.start in owner._dynamic:
+        if isinstance(value, (bool, int, float)) or self.start in owner._dynamic:
             return tree.number(params, value) if dtype is None else jnp.array(value, dtype, copy=True)
         return value
 
@@ -315,7 +316,7 @@ def stack_slots(state: Any) -> Any:
 @cache
 def leaf_slots(state: Any) -> Any:
     """The class of what a rule gets as `slots`: the fields with something per parameter."""
-    return _named(state, "Slots", _PerLeaf)
+    return _named(state, "Slots", PerLeaf)
 
 
 @cache

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradtx import checks
 from gradtx.core.hyper import resolve
-from gradtx.core.state import Slot, child_state, declared, per_param, per_tree
+from gradtx.core.state import PerLeaf, child_state, declared, per_param, per_tree
 from gradtx.core.transformation import GradientTransformation
 
 __all__ = ["Stateful"]
@@ -84,20 +84,19 @@ class Stateful(GradientTransformation):
 
     def _begin(self, params: Any) -> Any:
         """The state before the first step."""
+        slots = declared(self.State)
+        # Inner states first: an inner transformation that refuses the parameters says so in its own words.
+        state = {name: self._inner_begin(x, params) for name, x in slots.items() if isinstance(x, child_state)}
         leaves, treedef = jax.tree.flatten(params)
         arrays, views = list(map(jnp.asarray, leaves)), self._views(params)
-
-        def first(slot: Slot) -> Any:
+        for name, slot in slots.items():
             if not slot.present(self):
-                return ()
-            if isinstance(slot, child_state):
-                return self._inner_begin(slot, params)
-            if isinstance(slot, per_tree):
-                return slot.first(self, treedef.unflatten(arrays))
-            pairs = zip(arrays, views, strict=True)
-            return treedef.unflatten([slot.first(self, p, view) for p, view in pairs])  # pyright: ignore
-
-        return self.State(**{name: first(slot) for name, slot in declared(self.State).items()})
+                state[name] = ()
+            elif isinstance(slot, per_tree):
+                state[name] = slot.first(self, treedef.unflatten(arrays))
+            elif isinstance(slot, PerLeaf):
+                state[name] = treedef.unflatten([slot.first(self, *pair) for pair in zip(arrays, views, strict=True)])
+        return self.State(**state)
 
     def _inner_begin(self, slot: child_state, params: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no inner transformation for {slot}.")

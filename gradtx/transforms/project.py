@@ -37,7 +37,7 @@ class _KeepsToSet(Leafwise):
 
     def nearest(self, params: Any) -> Any:
         leaves, treedef = jax.tree.flatten(params)
-        now, chosen = self.at(0), self.where(params) or [True] * len(leaves)
+        now, chosen = self.at(0), self._where(params) or [True] * len(leaves)
         points = [
             leaf.narrow(now._nearest_leaf(leaf.widen(jnp.asarray(x))), jnp.result_type(x)) if yes and jnp.size(x) else x
             for x, yes in zip(leaves, chosen, strict=True)

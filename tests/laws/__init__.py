@@ -5,6 +5,7 @@
 """
 
 from tests.laws import (
+    accounted,
     bad_calls,
     derivatives,
     donation,
@@ -23,6 +24,7 @@ from tests.laws.subject import LAWS as _LISTED
 LAWS = sorted(_LISTED, key=lambda law: law.number)
 
 __all__ = [
+    "accounted",
     "LAWS",
     "bad_calls",
     "derivatives",

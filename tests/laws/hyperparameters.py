@@ -11,7 +11,7 @@ from tests.laws.subject import GRADS, PARAMS, NotApplicableError, law
 
 def numbers(tx):
     """The dotted names of the hyperparameters that are numbers, and other values for them."""
-    known = {name: x for name, x in gx.hyperparameters(tx).items() if not isinstance(x, gx.Schedule) and np.isfinite(x)}
+    known = {name: x for name, x in gx.hyperparameters(tx).items() if not isinstance(x, gx.rules.Schedule) and np.isfinite(x)}
     if not known:
         raise NotApplicableError("it has no numbers")
     return {name: 0.9 * x if x else 0.05 for name, x in known.items()}

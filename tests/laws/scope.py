@@ -10,7 +10,7 @@ from tests.laws.subject import GRADS, PARAMS, NotApplicableError, law
 from tests.libraries import GRADTX
 
 ELEMENTWISE, LAYERWISE, TREEWIDE = range(3)
-WIDTH = {gx.Elementwise: ELEMENTWISE, gx.Layerwise: LAYERWISE, gx.Treewide: TREEWIDE}
+WIDTH = {gx.rules.Elementwise: ELEMENTWISE, gx.rules.Layerwise: LAYERWISE, gx.rules.Treewide: TREEWIDE}
 
 
 def scope_of(subject):
