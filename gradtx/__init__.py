@@ -8,6 +8,9 @@ params         = gx.apply_updates(params, updates)
 
 # ruff: noqa: I001  (grouped as the documentation groups them)
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 # Using transformations, and composing them
 from gradtx.core.transformation import (
     GradientTransformation,
@@ -268,7 +271,18 @@ from gradtx.schedules.warmup import warmup_constant_schedule, wsd_schedule
 # Pictures
 from gradtx import viz
 
+# The contract, for transformations of other authors. Imported when it is first used: training needs no laws.
+if TYPE_CHECKING:
+    from gradtx import testing
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return importlib.import_module("gradtx.testing")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     # Using transformations, and composing them
@@ -665,4 +679,6 @@ __all__ = [
     "wsd_schedule",
     # Pictures
     "viz",
+    # The contract, for transformations of other authors
+    "testing",
 ]

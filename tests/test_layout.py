@@ -23,7 +23,7 @@ ROWS = [
     {"precision", "sharding", "transforms"},
     {"optimizers", "curvature"},
     {"constraints"},
-    {"wrappers", "viz", "compat"},
+    {"wrappers", "viz", "compat", "testing"},
 ]
 
 

@@ -1,17 +1,20 @@
-"""Law 2: hyperparameters are data: none retraces, vmap over each equals a loop, schedules equal steps by hand."""
+"""Law 2: hyperparameters are data: no number retraces, vmap over each equals a loop, schedules equal steps by hand."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import gradtx as gx
-from tests.cases import at, close, trajectory, update
-from tests.laws.subject import GRADS, PARAMS, NotApplicableError, law
+from gradtx.core.hyper import Schedule
+from gradtx.core.transformation import hyperparameters
+from gradtx.schedules.polynomial import linear_schedule
+from gradtx.testing.calls import trajectory, update
+from gradtx.testing.data import at, close
+from gradtx.testing.subject import NotApplicableError, law
 
 
 def numbers(tx):
     """The dotted names of the hyperparameters that are numbers, and other values for them."""
-    known = {name: x for name, x in gx.hyperparameters(tx).items() if not isinstance(x, gx.Schedule) and np.isfinite(x)}
+    known = {name: x for name, x in hyperparameters(tx).items() if not isinstance(x, Schedule) and np.isfinite(x)}
     if not known:
         raise NotApplicableError("it has no numbers")
     return {name: 0.9 * x if x else 0.05 for name, x in known.items()}
@@ -19,8 +22,8 @@ def numbers(tx):
 
 @law(2, "one trace, vmap over each", of_values=True)
 def one_trace_and_vmap_over_each(subject):
-    """A step that takes the transformation is traced once for all numbers, and vmap over each equals a loop."""
-    tx = subject.tx
+    """A step that takes the transformation as an argument is traced once, and vmap over each number equals a loop."""
+    tx, params, grads = subject.tx, subject.params, subject.grads
     variants = [tx] + [tx.replace(**{name: x}) for name, x in numbers(tx).items()]
     traces = 0
 
@@ -28,12 +31,12 @@ def one_trace_and_vmap_over_each(subject):
     def run(tx):
         nonlocal traces
         traces += 1
-        return trajectory(tx, PARAMS, GRADS)
+        return trajectory(tx, params, grads)
 
     loop = [run(variant) for variant in variants]
-    assert traces == 1
+    assert traces == 1, f"{traces} traces for {len(variants)} sets of numbers"
     stacked = jax.tree.map(lambda *xs: jnp.asarray(xs), *variants)
-    batch = jax.jit(jax.vmap(lambda tx: trajectory(tx, PARAMS, GRADS), axis_size=len(variants)))(stacked)
+    batch = jax.jit(jax.vmap(lambda tx: trajectory(tx, params, grads), axis_size=len(variants)))(stacked)
     for i, expected in enumerate(loop):
         close(at(batch, i), expected, rtol=1e-10, atol=1e-14)
     # A number given at construction, static in the rule, gives the same as a traced one.
@@ -44,17 +47,17 @@ def one_trace_and_vmap_over_each(subject):
 def schedules_equal_steps_by_hand(subject):
     """A schedule in every hyperparameter equals replacing the numbers before each step."""
     tx = subject.tx
-    slopes = {name: gx.linear_schedule(x, 0.5 * x, 4) for name, x in numbers(tx).items()}
+    slopes = {name: linear_schedule(x, 0.5 * x, 4) for name, x in numbers(tx).items()}
     scheduled = tx.replace(**slopes)
-    state = by_hand = scheduled.init(PARAMS)
+    state = by_hand = scheduled.init(subject.params)
     with jax.disable_jit():  # each of these is computed once: nothing is worth compiling
         for t in range(3):
-            g = at(GRADS, t)
-            current = gx.hyperparameters(scheduled, state)
+            g = at(subject.grads, t)
+            current = hyperparameters(scheduled, state)
             now = {name: float(current[name]) for name in slopes}
             for name, slope in slopes.items():  # a wrapper may leave a step of the inner transformation out
-                steps = range(t + 1) if "own steps" in subject.case.unless else [t]
+                steps = range(t + 1) if "own steps" in subject.unless else [t]
                 assert min(abs(now[name] - float(slope(s))) for s in steps) < 1e-12
-            expected, by_hand = update(tx.replace(**now), g, by_hand, PARAMS)
-            actual, state = update(scheduled, g, state, PARAMS)
+            expected, by_hand = update(tx.replace(**now), g, by_hand, subject.params)
+            actual, state = update(scheduled, g, state, subject.params)
             close((actual, state), (expected, by_hand), rtol=1e-10, atol=1e-14)

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from tests.cases import finite, trajectory
-from tests.laws.scope import ELEMENTWISE, scope_of
-from tests.laws.subject import NotApplicableError, law
+from gradtx.testing.calls import trajectory
+from gradtx.testing.data import finite
+from gradtx.testing.scope import ELEMENTWISE, scope_of
+from gradtx.testing.subject import NotApplicableError, law
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -31,7 +32,7 @@ def sequences(dtype):
 @law(5, "finite", unless="finite")
 def finite_in_finite_out(subject):
     """Gradients of zeros, of the smallest and of the largest numbers give finite updates and states, in every dtype."""
-    if "{'deep'" in subject.case.expression:
+    if "{'deep'" in subject.expression:
         raise NotApplicableError("its masks and labels are of another tree")
 
     @jax.jit
@@ -47,6 +48,6 @@ def finite_in_finite_out(subject):
 def _leaves(subject, dtype):
     """The gradients of a leaf: all extremes in one for elementwise rules, else each alone, as one may hide another."""
     found = sequences(dtype)
-    if "scope" not in subject.case.unless and scope_of(subject) == ELEMENTWISE:
+    if "scope" not in subject.unless and scope_of(subject) == ELEMENTWISE:
         return [("extremes", jnp.concatenate(list(found.values()), axis=1))]
     return found.items()

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.cases import close, draw, stack, trajectory, update
-from tests.laws.bad_calls import refused
-from tests.laws.subject import NotApplicableError, law
+from gradtx.testing.bad_calls import refused
+from gradtx.testing.calls import trajectory, update
+from gradtx.testing.data import close, draw, stack
+from gradtx.testing.subject import NotApplicableError, law
 
 
 @jax.tree_util.register_dataclass
@@ -24,28 +25,30 @@ class Pair(NamedTuple):
     second: Any
 
 
-TREES = {
-    "empty dict": {},
-    "nothing": None,
-    "one scalar": 1.5,
-    "None leaves": {"a": None, "b": [None, jnp.ones(2)]},
-    "zero-size leaves": {"a": jnp.ones((0, 3)), "b": jnp.ones(2)},
-    "only zero-size leaves": [jnp.ones((2, 0))],
-    "custom nodes": Layer(kernel=jnp.ones((2, 2)), bias=Pair(jnp.ones(2), None)),
-    "NumPy arrays": (np.ones(3), [np.float64(2.0)]),
-}
+def trees():
+    """Trees as users may have them, by what is odd about them."""
+    return {
+        "empty dict": {},
+        "nothing": None,
+        "one scalar": 1.5,
+        "None leaves": {"a": None, "b": [None, jnp.ones(2)]},
+        "zero-size leaves": {"a": jnp.ones((0, 3)), "b": jnp.ones(2)},
+        "only zero-size leaves": [jnp.ones((2, 0))],
+        "custom nodes": Layer(kernel=jnp.ones((2, 2)), bias=Pair(jnp.ones(2), None)),
+        "NumPy arrays": (np.ones(3), [np.float64(2.0)]),
+    }
 
 
 @law(10, "odd trees", unless="trees")
 def odd_trees(subject):
-    """Empty trees, None, scalars, zero-size leaves, nodes of the user's own and NumPy arrays are trees like others."""
+    """Empty trees, None, scalars, zero-size leaves, custom nodes and NumPy arrays are trees like any other."""
     tx = subject.tx
-    if "mask={" in subject.case.expression:
-        if not subject.library.values:
+    if "mask={" in subject.expression:
+        if not subject.is_value:
             raise NotApplicableError("the mask is that of one tree")
         tx = tx.replace(mask=None)
     with jax.disable_jit():
-        for name, tree in TREES.items():
+        for name, tree in trees().items():
             state = tx.init(tree)
             updates, new_state = update(tx, tree, state, tree)
             assert jax.tree.structure(updates) == jax.tree.structure(tree), name
@@ -57,8 +60,8 @@ def odd_trees(subject):
 
 @law(10, "complex leaves", unless="rotation")
 def rotating_a_complex_gradient_rotates_the_update(subject):
-    """Rotating complex parameters and gradients rotates the update; or the method refuses them in so many words."""
-    if "mu_dtype" in subject.case.expression or "accumulator_dtype" in subject.case.expression:
+    """Rotating complex parameters and gradients rotates the update, or the method refuses complex leaves by name."""
+    if "mu_dtype" in subject.expression or "accumulator_dtype" in subject.expression:
         raise NotApplicableError("a real dtype was asked for: no place for a complex moment")
 
     def tree(seed):
@@ -66,7 +69,7 @@ def rotating_a_complex_gradient_rotates_the_update(subject):
 
     turn, params, grads = np.exp(0.7j), tree(0), stack([tree(1), tree(2)])
     with jax.disable_jit():
-        if "complex" in subject.case.unless:
+        if "complex" in subject.unless:
             problem = refused(lambda: trajectory(subject.tx, params, grads), "complex")
             assert problem is None, problem
             return
