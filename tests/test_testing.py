@@ -1,5 +1,7 @@
 """`gx.testing.check` passes for what keeps the contract, and names the law that a transformation breaks."""
 
+import subprocess
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -225,6 +227,17 @@ def test_the_exceptions_are_those_of_the_laws():
         "complex",
         "own steps",
     }
+
+
+def test_the_laws_are_imported_on_first_use_and_need_no_test_library():
+    heavy = ["optax", "chex", "pytest", "hypothesis", "matplotlib"]
+    code = f"""if True:
+        import sys, gradtx
+        assert "gradtx.testing" not in sys.modules
+        gradtx.testing.check
+        print([m for m in {heavy} if m in sys.modules])
+    """
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 def test_there_are_eight_devices():
