@@ -117,10 +117,10 @@ class deaf(moving_mean):
     ("tx", "number", "name", "said"),
     [
         (narrowing(), 3, "stable state", "other shapes or dtypes"),
-        (cubed(), 5, "finite", "extremes: not finite at"),
+        (cubed(), 5, "finite", "updates['w'] not finite for bfloat16 gradients: large, max"),
         (rooted(), 6, "derivatives", "derivatives at gradients"),
         (keeping(), 7, "own buffers", "share a buffer"),
-        (unit_norm(), 9, "elementwise", "Not equal to tolerance"),
+        (unit_norm(), 9, "elementwise", "other updates where all leaves are glued"),
         (deaf(), 11, "bad trees", "deaf: an unknown extra argument: accepted"),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, GradientTransformation) else None,

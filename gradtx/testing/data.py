@@ -32,13 +32,16 @@ def at(tree: Any, i: int) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[i]), tree)
 
 
-def close(actual: Any, expected: Any, rtol: float = 1e-12, atol: float = 0.0) -> None:
-    """Asserts that two trees have the same structure and close leaves."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+def close(actual: Any, expected: Any, rtol: float = 1e-12, atol: float = 0.0, about: str = "") -> None:
+    """Asserts that two trees have the same structure and close leaves; `about` says what it means if they have not."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected), f"{about or 'trees'}: another structure"
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(
-            np.asarray(a, dtype=_wide(a)), np.asarray(b, dtype=_wide(b)), rtol, atol, err_msg=jax.tree_util.keystr(path)
-        )
+        message = " at ".join(filter(None, (about, jax.tree_util.keystr(path))))
+        a, b = (np.asarray(x, dtype=_wide(x)) for x in (a, b))
+        try:
+            np.testing.assert_allclose(a, b, rtol, atol)
+        except AssertionError as error:
+            raise AssertionError(f"{message or 'the tree'}: {str(error).strip()}") from None
 
 
 def _wide(x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradtx.testing.calls import trajectory
 from gradtx.testing.data import finite
@@ -42,12 +43,23 @@ def finite_in_finite_out(subject):
     for dtype in DTYPES:
         for name, grads in _leaves(subject, dtype):
             for path, x in jax.tree_util.tree_leaves_with_path(steps(grads)):
-                assert finite(x), f"{dtype}, {name}: not finite at {jax.tree_util.keystr(path)}"
+                what = "updates" if path[0].idx == 0 else "state"
+                where = jax.tree_util.keystr(path[1:])
+                assert finite(x), f"{what}{where} not finite for {dtype} gradients: {_guilty(name, x)}"
+
+
+def _guilty(name, x):
+    """The extremes whose entries of `x` are not finite, where all extremes are in one leaf."""
+    names = name.split(", ")
+    if np.ndim(x) != 2 or np.shape(x)[1] != 2 * len(names):
+        return name
+    parts = np.split(np.asarray(x), len(names), axis=1)
+    return ", ".join(name for name, part in zip(names, parts, strict=True) if not finite(part))
 
 
 def _leaves(subject, dtype):
     """The gradients of a leaf: all extremes in one for elementwise rules, else each alone, as one may hide another."""
     found = sequences(dtype)
     if "scope" not in subject.unless and scope_of(subject) == ELEMENTWISE:
-        return [("extremes", jnp.concatenate(list(found.values()), axis=1))]
+        return [(", ".join(found), jnp.concatenate(list(found.values()), axis=1))]
     return found.items()

@@ -38,9 +38,9 @@ def one_trace_and_vmap_over_each(subject):
     stacked = jax.tree.map(lambda *xs: jnp.asarray(xs), *variants)
     batch = jax.jit(jax.vmap(lambda tx: trajectory(tx, params, grads), axis_size=len(variants)))(stacked)
     for i, expected in enumerate(loop):
-        close(at(batch, i), expected, rtol=1e-10, atol=1e-14)
+        close(at(batch, i), expected, rtol=1e-10, atol=1e-14, about="other results under vmap over the numbers")
     # A number given at construction, static in the rule, gives the same as a traced one.
-    close(subject.expected, loop[0], rtol=1e-10, atol=1e-14)
+    close(subject.expected, loop[0], rtol=1e-10, atol=1e-14, about="other results with the numbers traced")
 
 
 @law(2, "schedules by hand", of_values=True, unless="by hand")
@@ -57,7 +57,9 @@ def schedules_equal_steps_by_hand(subject):
             now = {name: float(current[name]) for name in slopes}
             for name, slope in slopes.items():  # a wrapper may leave a step of the inner transformation out
                 steps = range(t + 1) if "own steps" in subject.unless else [t]
-                assert min(abs(now[name] - float(slope(s))) for s in steps) < 1e-12
+                shown = f"hyperparameters(tx, state) shows another {name} than the schedule at step {t}"
+                assert min(abs(now[name] - float(slope(s))) for s in steps) < 1e-12, shown
             expected, by_hand = update(tx.replace(**now), g, by_hand, subject.params)
             actual, state = update(scheduled, g, state, subject.params)
-            close((actual, state), (expected, by_hand), rtol=1e-10, atol=1e-14)
+            about = f"other results with schedules at step {t}"
+            close((actual, state), (expected, by_hand), rtol=1e-10, atol=1e-14, about=about)

@@ -59,7 +59,8 @@ def leaves_may_be_glued_together(subject):
     glued = jax.vmap(lambda g: ravel_pytree(g)[0])(subject.grads)
     with jax.disable_jit():
         whole = trajectory(subject.tx, ravel_pytree(subject.params)[0], glued)[0]
-    close(whole, jax.vmap(lambda u: ravel_pytree(u)[0])(subject.expected[0]), rtol=1e-12, atol=1e-15)
+    apart = jax.vmap(lambda u: ravel_pytree(u)[0])(subject.expected[0])
+    close(whole, apart, rtol=1e-12, atol=1e-15, about="other updates where all leaves are glued into one vector")
 
 
 @law(9, "layerwise", unless="scope")
@@ -69,7 +70,8 @@ def leaves_ignore_each_other(subject):
     with jax.disable_jit():
         for i, p in enumerate(jax.tree.leaves(subject.params)):
             alone = trajectory(subject.tx, p, jax.tree.leaves(subject.grads)[i])[0]
-            close(alone, jax.tree.leaves(subject.expected[0])[i], rtol=1e-12, atol=1e-15)
+            among = jax.tree.leaves(subject.expected[0])[i]
+            close(alone, among, rtol=1e-12, atol=1e-15, about="other updates where a leaf is alone")
         g = draw(1)["w"][:6].reshape(2, 2, 3)  # two steps of a matrix that is not square
         whole = trajectory(subject.tx, g[0], g)[0]
         entries = [trajectory(subject.tx, g[0, i, j], g[:, i, j])[0] for i in range(2) for j in range(3)]

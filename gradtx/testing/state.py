@@ -85,5 +85,5 @@ def sixteen_bit_gradients_are_computed_in_float32(subject):
     with jax.disable_jit():  # every operation is rounded to its dtype
         narrow, exact = trajectory(subject.tx, p16, g16), trajectory(subject.tx, *wide)
     # Half a unit in the last of 8 bits.
-    close(narrow[0], exact[0], rtol=2.0**-8, atol=1e-30)
-    close(narrow[1], exact[1], rtol=1e-6, atol=1e-30)
+    close(narrow[0], exact[0], rtol=2.0**-8, atol=1e-30, about="other updates than in float32")
+    close(narrow[1], exact[1], rtol=1e-6, atol=1e-30, about="another state than in float32")

@@ -22,7 +22,7 @@ def one_by_one(tx, params, grads):
 def eager_equals_jit(subject):
     """Steps outside of jit give what the compiled loop gives, up to rounding."""
     eager = one_by_one(subject.tx, subject.params, [at(subject.grads, t) for t in range(3)])
-    close(stack(eager), subject.expected, rtol=1e-12, atol=1e-15)
+    close(stack(eager), subject.expected, rtol=1e-12, atol=1e-15, about="other results outside of jit")
 
 
 @law(8, "vmap")
@@ -30,8 +30,9 @@ def vmap_equals_a_loop(subject):
     """A batch of two runs gives what the two give by themselves, up to rounding."""
     params, grads = stack([subject.params, draw(10)]), stack([subject.grads, jax.tree.map(jnp.negative, subject.grads)])
     batch = jax.jit(jax.vmap(lambda params, grads: trajectory(subject.tx, params, grads)))(params, grads)
-    close(at(batch, 0), subject.expected, rtol=1e-12, atol=1e-15)
-    close(at(batch, 1), subject.run(*at((params, grads), 1)), rtol=1e-12, atol=1e-15)
+    close(at(batch, 0), subject.expected, rtol=1e-12, atol=1e-15, about="other results under vmap")
+    second = subject.run(*at((params, grads), 1))
+    close(at(batch, 1), second, rtol=1e-12, atol=1e-15, about="other results under vmap")
 
 
 @law(8, "mesh")
@@ -43,4 +44,4 @@ def a_mesh_equals_one_device(subject):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
     params = jax.device_put(subject.params, NamedSharding(mesh, PartitionSpec("x")))
     grads = jax.device_put(subject.grads, NamedSharding(mesh, PartitionSpec(None, "x")))
-    close(subject.run(params, grads), subject.expected, rtol=1e-12, atol=1e-15)
+    close(subject.run(params, grads), subject.expected, rtol=1e-12, atol=1e-15, about="other results on 8 devices")

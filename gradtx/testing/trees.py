@@ -51,11 +51,11 @@ def odd_trees(subject):
         for name, tree in trees().items():
             state = tx.init(tree)
             updates, new_state = update(tx, tree, state, tree)
-            assert jax.tree.structure(updates) == jax.tree.structure(tree), name
-            assert jax.tree.structure(new_state) == jax.tree.structure(state), name
+            assert jax.tree.structure(updates) == jax.tree.structure(tree), f"{name}: updates of another structure"
+            assert jax.tree.structure(new_state) == jax.tree.structure(state), f"{name}: a state of another structure"
             for u, g in zip(jax.tree.leaves(updates), jax.tree.leaves(tree), strict=True):
-                assert np.shape(u) == np.shape(g), name
-                assert np.isfinite(u).all(), name
+                assert np.shape(u) == np.shape(g), f"{name}: an update of another shape"
+                assert np.isfinite(u).all(), f"{name}: an update that is not finite"
 
 
 @law(10, "complex leaves", unless="rotation")
@@ -75,5 +75,5 @@ def rotating_a_complex_gradient_rotates_the_update(subject):
             return
         straight = trajectory(subject.tx, params, grads)[0]
         turned = trajectory(subject.tx, *jax.tree.map(lambda x: turn * x, (params, grads)))[0]
-    assert all(jnp.iscomplexobj(u) for u in jax.tree.leaves(turned))
-    close(turned, jax.tree.map(lambda x: turn * x, straight), rtol=1e-10, atol=1e-14)
+    assert all(jnp.iscomplexobj(u) for u in jax.tree.leaves(turned)), "real updates of complex gradients"
+    close(turned, jax.tree.map(lambda x: turn * x, straight), rtol=1e-10, atol=1e-14, about="the updates do not rotate")

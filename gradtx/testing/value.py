@@ -24,14 +24,20 @@ def a_value(subject):
     """repr, eval, ==, hash, pickle and copy agree, and so do flatten and unflatten."""
     tx = subject.make()
     rebuilds(tx, subject.names)
-    for twin in (subject.make(), pickle.loads(pickle.dumps(tx)), copy.copy(tx), copy.deepcopy(tx)):
-        assert twin == tx
-        assert hash(twin) == hash(tx)
-        assert repr(twin) == repr(tx)
+    twins = {
+        "made again": subject.make(),
+        "pickled": pickle.loads(pickle.dumps(tx)),
+        "copied": copy.copy(tx),
+        "copied deeply": copy.deepcopy(tx),
+    }
+    for how, twin in twins.items():
+        assert twin == tx, f"not equal when {how}"
+        assert hash(twin) == hash(tx), f"another hash when {how}"
+        assert repr(twin) == repr(tx), f"another repr when {how}"
     leaves, treedef = jax.tree.flatten(tx)
-    assert treedef.unflatten(leaves) == tx
-    assert tx != gx.scale(123.0)
-    assert tx != gx.constant_schedule(123.0)
+    assert treedef.unflatten(leaves) == tx, "not equal when flattened and unflattened"
+    for other in (gx.scale(123.0), gx.constant_schedule(123.0)):
+        assert tx != other, f"equal to {other}"
 
 
 @law(1, "traced value", of_values=True, quick=True, of_trees=False)
@@ -40,8 +46,8 @@ def a_traced_value(subject):
     """==, hash and repr of traced values read no contents."""
 
     def same(traced):
-        assert traced == traced
-        assert isinstance(hash(traced), int)
+        assert traced == traced, "not equal to itself when traced"
+        assert isinstance(hash(traced), int), "its hash is no integer when traced"
         repr(traced)
         return jax.tree.leaves(traced)
 
