@@ -5,10 +5,10 @@
     python -m benchmarks.contract --library optax --area optimizers --json optax.json
 
 Every public constructor of a library is found by walking its namespace and called, with the settings of
-`tests/cases.py`; every law of `tests/laws` is asked about every case, through the same public calls for both libraries.
-A law may have nothing to say about a case: optax has no values and no hyperparameters as data (laws 1, 2 and 12), and
-some methods name a law that they cannot keep, with the reason. Those count as not applicable, apart. Law 11 asks many
-questions of one case; there passed / total counts the questions, in all others the cases.
+`tests/cases.py`; every law of `gradtx.testing` and `tests/laws` is asked about every case, through the same public
+calls for both libraries. A law may have nothing to say about a case: optax has no values and no hyperparameters as data
+(laws 1, 2 and 12), and some methods name a law that they cannot keep, with the reason. Those count as not applicable,
+apart. Law 11 asks many questions of one case; there passed / total counts the questions, in all others the cases.
 """
 
 from __future__ import annotations

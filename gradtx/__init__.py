@@ -8,7 +8,9 @@ params         = gx.apply_updates(params, updates)
 
 # ruff: noqa: I001  (grouped as the documentation groups them)
 
+import importlib as _importlib
 from types import ModuleType as _Module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 # Using transformations, and composing them
 from gradtx.core.transformation import GradientTransformation as GradientTransformation
@@ -338,10 +340,22 @@ from gradtx.schedules.warmup import wsd_schedule as wsd_schedule
 # Pictures
 from gradtx import viz as viz
 
+# The laws, for transformations of other authors
+if _TYPE_CHECKING:
+    from gradtx import testing as testing
+
+_MODULES = {"rules", "select", "testing", "tree", "viz"}
+
 __all__ = sorted(  # pyright: ignore[reportUnsupportedDunderAll]
-    name
-    for name, item in globals().items()
-    if not name.startswith("_") and (not isinstance(item, _Module) or name in ("rules", "select", "tree", "viz"))
+    _MODULES | {name for name, x in globals().items() if not name.startswith("_") and not isinstance(x, _Module)}
 )
+
+
+def __getattr__(name: str) -> object:
+    """Imports `gradtx.testing` when it is asked for: training does not need it."""
+    if name == "testing":
+        return _importlib.import_module("gradtx.testing")
+    raise AttributeError(f"module 'gradtx' has no attribute {name!r}")
+
 
 __version__ = "0.1.0"

@@ -11,15 +11,22 @@ docstring says the same. Further cases are made of the constructors' signatures,
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import gradtx as gx
+from gradtx.testing.calls import extra_args as extra_args
+from gradtx.testing.calls import trajectory as trajectory
+from gradtx.testing.calls import update as update
+from gradtx.testing.data import SHAPES as SHAPES
+from gradtx.testing.data import at as at
+from gradtx.testing.data import close as close
+from gradtx.testing.data import draw as draw
+from gradtx.testing.data import finite as finite
+from gradtx.testing.data import stack as stack
 
 
 def negate(updates: Any, params: Any) -> Any:
@@ -705,111 +712,3 @@ TRANSFORMATIONS += [
     Case("riemannian('stiefel')", optax=None, why=_NO_OPTAX, unless=_REAL),
     Case("riemannian('stiefel', scale=2.0, retraction='qr')", optax=None, why=_NO_OPTAX, unless=_REAL),
 ]
-
-# Few leaves and few shapes: compilation is what the tests wait for. Axes of 8 can be split over 8 devices.
-SHAPES = {"w": (8, 2), "deep": [(8,)]}
-
-
-def draw(seed: int, dtype: Any = "float64", scale: float = 1.0) -> Any:
-    """A tree of normal draws with `SHAPES`."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda shape: jnp.asarray(scale * rng.normal(size=shape), dtype), SHAPES, is_leaf=lambda x: isinstance(x, tuple)
-    )
-
-
-def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
-    """The extra arguments of `update` that some rule might need."""
-    size = sum((jnp.sum(jnp.abs(jnp.asarray(g)).astype(float) ** 2) for g in jax.tree.leaves(grads)), 0.0)
-    extra: dict[str, Any] = {"value": 2 - 1 / (1 + size)}
-    if isinstance(tx, gx.GradientTransformation) and not isinstance(tx, gx.with_extra_args_support):
-        if "grad" in getattr(tx, "needs", ()):
-            extra["grad"] = jax.tree.map(lambda g: jnp.roll(jnp.asarray(g), 1), grads)
-        if tx.accepts("hessian_diag"):
-            extra["hessian_diag"] = jax.tree.map(_curvature, grads)
-        if tx.accepts("grad_fn"):
-            extra["grad_fn"] = functools.partial(_slope, grads)
-        if tx.accepts("tokens"):
-            extra["tokens"] = extra["value"]
-    elif getattr(tx, "opaque", False):
-        extra["grad_fn"] = functools.partial(_slope, grads)
-    if _searches(tx):
-        extra |= {"value": jnp.zeros(()), "grad": grads, "value_fn": functools.partial(_bowl, grads, params)}
-    return extra
-
-
-def _slope(grads: Any, params: Any, i: Any) -> Any:
-    """A gradient that depends on the parameters, the same for every `i`."""
-    del i
-    return jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, params, grads)
-
-
-def _curvature(g: Any) -> Any:
-    """Something positive, in float32 or wider."""
-    return jnp.minimum(jnp.abs(gx.leaf.widen(jnp.asarray(g))), 10) + 0.5
-
-
-def _searches(tx: Any) -> bool:
-    """Whether something in a chain needs the function itself; what is not ours says so."""
-    if not isinstance(tx, gx.GradientTransformation) or isinstance(tx, gx.with_extra_args_support):
-        return getattr(tx, "searches", False)
-    if isinstance(tx, gx.chain):
-        return any(map(_searches, tx.links))
-    return type(tx).__module__.startswith("gradtx.curvature.") and not isinstance(tx, gx.rules.Elementwise)
-
-
-def _bowl(grads: Any, params: Any, there: Any) -> Any:
-    """A function of the parameters `there` that is 0 at `params`, with the gradient given.
-
-    Its curvatures differ, so that no step down the gradient ends where the gradient is nothing but rounding.
-    """
-
-    def term(g: Any, q: Any, p: Any) -> Any:
-        away = jnp.ravel(jnp.asarray(q) - p)
-        curvature = jnp.linspace(1, 2, away.size, dtype=jnp.finfo(away.dtype).dtype)
-        return jnp.sum((jnp.conj(jnp.ravel(g)) * away).real) + jnp.sum(curvature * jnp.abs(away) ** 2) / 2
-
-    return sum(jax.tree.leaves(jax.tree.map(term, grads, there, params)), jnp.zeros(()))
-
-
-def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
-    """`tx.update` with what it might need."""
-    return tx.update(grads, state, params, **extra_args(tx, grads, params))
-
-
-def trajectory(tx: Any, params: Any, grads: Any) -> Any:
-    """Updates and states of a few steps at fixed parameters, one for each of the stacked `grads`."""
-
-    def step(state: Any, g: Any) -> Any:
-        updates, state = update(tx, g, state, params)
-        return state, (updates, state)
-
-    return jax.lax.scan(step, tx.init(params), grads)[1]
-
-
-def stack(trees: Any) -> Any:
-    """One tree whose leaves have a leading axis over `trees`."""
-    return jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *trees)
-
-
-def close(actual: Any, expected: Any, rtol: float = 1e-12, atol: float = 0.0) -> None:
-    """Asserts that two trees have the same structure and close leaves."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(
-            np.asarray(a, dtype=_wide(a)), np.asarray(b, dtype=_wide(b)), rtol, atol, err_msg=jax.tree_util.keystr(path)
-        )
-
-
-def _wide(x: Any) -> Any:
-    return np.complex128 if jnp.iscomplexobj(x) else np.float64
-
-
-def finite(tree: Any) -> bool:
-    """Whether every entry of every leaf is finite."""
-    return all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(tree))
-
-
-def at(tree: Any, i: int) -> Any:
-    """Entry `i` of the leading axis of every leaf (in NumPy, which compiles nothing)."""
-    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[i]), tree)

@@ -187,7 +187,13 @@ def _makes_a_value(name: str, item: Any) -> bool:
         return False
     if inspect.isfunction(item):
         item = vars(gx).get(str(inspect.signature(item).return_annotation))
-    abstract = (gx.GradientTransformation, gx.rules.Schedule, gx.rules.Elementwise, gx.rules.Layerwise, gx.rules.Treewide)
+    abstract = (
+        gx.GradientTransformation,
+        gx.rules.Schedule,
+        gx.rules.Elementwise,
+        gx.rules.Layerwise,
+        gx.rules.Treewide,
+    )
     return inspect.isclass(item) and issubclass(item, abstract[:2]) and item not in abstract
 
 

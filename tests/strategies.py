@@ -19,10 +19,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gradtx.core.hyper import Limits
+from gradtx.testing.finite import sequences
+from gradtx.testing.trees import Layer, Pair
 from tests.cases import WRAPPERS, Case
 from tests.laws.bad_calls import NUMBERS, limits
-from tests.laws.finite import sequences
-from tests.laws.trees import Layer, Pair
 from tests.libraries import APART, GRADTX
 
 # --- trees

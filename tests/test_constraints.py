@@ -181,7 +181,10 @@ def test_constructors_refuse_what_they_cannot_use():
         (lambda: gx.mirror_descent(0.1, "hyperbolic"), "mirror must be one of"),
         (lambda: gx.frank_wolfe(gx.oracle_simplex, step_size=2.0), "step_size must be in"),
         (lambda: gx.riemannian("torus"), "manifold must be one of"),
-        (lambda: gx.project(gx.projection_simplex).update(jnp.ones(2), gx.rules.CountState(jnp.zeros((), int))), "params"),
+        (
+            lambda: gx.project(gx.projection_simplex).update(jnp.ones(2), gx.rules.CountState(jnp.zeros((), int))),
+            "params",
+        ),
     ):
         with pytest.raises((TypeError, ValueError), match=match):
             make()

@@ -10,11 +10,11 @@ import jax
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.cases import at, close, finite, stack, trajectory
-from tests.laws.donation import as_its_shapes_say, shares_nothing
-from tests.laws.state import alike, step, wide
-from tests.laws.transforms import one_by_one
-from tests.laws.value import rebuilds
+from gradtx.testing.donation import as_its_shapes_say, shares_nothing
+from gradtx.testing.state import alike, step, wide
+from gradtx.testing.transforms import one_by_one
+from gradtx.testing.value import rebuilds
+from tests.cases import FUNCTIONS, at, close, finite, stack, trajectory
 from tests.libraries import GRADTX
 from tests.strategies import SHAPES, Leaf, chains, grads_of, params_of, trees
 
@@ -48,7 +48,7 @@ def fuzz(examples, **drawn):
 def test_shapes(expression, tree):
     """Laws 1, 3, 4, 7 and 10: of shapes alone, so nothing is compiled."""
     tx = GRADTX.make(expression)
-    rebuilds(tx)
+    rebuilds(tx, FUNCTIONS)
     params, grads = (jax.tree.map(abstract, tree) for abstract in (Leaf.abstract_param, Leaf.abstract_grad))
     state, updates, after = step(tx, params, grads)
     alike(after, state, "the state after a step")

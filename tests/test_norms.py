@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import gradtx as gx
+from gradtx.testing.finite import DTYPES, extremes
 from tests.cases import finite
-from tests.laws.finite import DTYPES, extremes
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

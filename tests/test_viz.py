@@ -10,6 +10,8 @@ import pytest
 import gradtx as gx
 from gradtx.viz.__main__ import main
 from gradtx.viz.expression import parse
+
+NAMES = {name: getattr(gx, name) for name in gx.__all__}
 from gradtx.viz.schedules import cycle_starts
 from tests.cases import SCHEDULES
 
@@ -49,8 +51,8 @@ def test_where_cycles_start():
 @pytest.mark.parametrize("case", [c for c in SCHEDULES if "halving" not in c.expression], ids=str)
 def test_every_schedule_is_read_from_its_text(case):
     expected = case.make()
-    assert parse(case.expression) == expected
-    assert parse(repr(expected)) == expected
+    assert parse(case.expression, NAMES) == expected
+    assert parse(repr(expected), NAMES) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_every_schedule_is_read_from_its_text(case):
 )
 def test_texts_that_are_refused(text, match):
     with pytest.raises(ValueError, match=match):
-        parse(text)
+        parse(text, NAMES)
 
 
 def test_the_shell(tmp_path, capsys):

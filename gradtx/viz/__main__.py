@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import gradtx
 from gradtx.core.hyper import Schedule
 from gradtx.viz.expression import parse
 from gradtx.viz.schedules import plot_schedules
@@ -24,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_argument("--steps", type=int, required=True, help="how many steps to draw")
     command.add_argument("--out", required=True, metavar="FILE", help="the picture: .png, .svg or .pdf")
     args = parser.parse_args(argv)
+    names = {name: getattr(gradtx, name) for name in gradtx.__all__}
     try:
-        schedules = {text: parse(text) for text in args.expressions}
+        schedules = {text: parse(text, names) for text in args.expressions}
         for text, value in schedules.items():
             if not isinstance(value, Schedule):
                 raise ValueError(f"{text} is no schedule, but a {type(value).__name__}.")

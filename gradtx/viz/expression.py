@@ -9,9 +9,8 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
+from collections.abc import Mapping
 from typing import Any
-
-import gradtx
 
 __all__ = ["parse"]
 
@@ -25,15 +24,16 @@ _OPERATORS: dict[type[ast.AST], Any] = {
 }
 
 
-def parse(text: str) -> Any:
-    """The value of an expression in gradtx's public names.
+def parse(text: str, names: Mapping[str, Any]) -> Any:
+    """The value of an expression in calls of `names`, which maps each name to what it stands for.
 
+    >>> import gradtx as gx
     >>> from gradtx.viz.expression import parse
-    >>> parse("cosine_decay_schedule(0.1, 10 * 100)")
+    >>> parse("cosine_decay_schedule(0.1, 10 * 100)", vars(gx))
     cosine_decay_schedule(init_value=0.1, decay_steps=1000, alpha=0.0, exponent=1.0)
 
     Raises:
-      ValueError: the text is no such expression, or a name is not one of gradtx's.
+      ValueError: The text is no such expression, or it has a name that is not in `names`.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
@@ -41,25 +41,26 @@ def parse(text: str) -> Any:
         raise ValueError(
             f"{text!r} is no expression: {error}. Write a call such as cosine_decay_schedule(0.1, 1000)."
         ) from None
-    return _value(tree.body)
+    return _value(tree.body, names)
 
 
-def _value(node: ast.expr) -> Any:
+def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None as value):
             return value
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_number(operand))
+            return _OPERATORS[type(op)](_number(operand, names))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_number(left), _number(right))
+            return _OPERATORS[type(op)](_number(left, names), _number(right, names))
         case ast.List(elts=items):
-            return [_value(item) for item in items]
+            return [_value(item, names) for item in items]
         case ast.Tuple(elts=items):
-            return tuple(_value(item) for item in items)
+            return tuple(_value(item, names) for item in items)
         case ast.Dict(keys=keys, values=values) if all(keys):
-            return {_value(key): _value(value) for key, value in zip(keys, values, strict=True) if key}
+            return {_value(key, names): _value(value, names) for key, value in zip(keys, values, strict=True) if key}
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if all(k.arg for k in keywords):
-            return _public(name)(*map(_value, args), **{k.arg: _value(k.value) for k in keywords if k.arg})
+            given = {k.arg: _value(k.value, names) for k in keywords if k.arg}
+            return _public(name, names)(*(_value(x, names) for x in args), **given)
         case ast.Name(id=name):
             raise ValueError(f"{name} stands alone: write a call, {name}(...).")
     raise ValueError(
@@ -68,17 +69,17 @@ def _value(node: ast.expr) -> Any:
     )
 
 
-def _number(node: ast.expr) -> Any:
-    value = _value(node)
+def _number(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    value = _value(node, names)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
     raise ValueError(f"{ast.unparse(node)!r} is no number: arithmetic is for numbers alone.")
 
 
-def _public(name: str) -> Any:
+def _public(name: str, names: Mapping[str, Any]) -> Any:
     if name == "dict":
         return dict
-    if name in gradtx.__all__ and callable(getattr(gradtx, name)):
-        return getattr(gradtx, name)
-    near = difflib.get_close_matches(name, gradtx.__all__, n=3)
+    if callable(names.get(name)) and not name.startswith("_"):
+        return names[name]
+    near = difflib.get_close_matches(name, names, n=3)
     raise ValueError(f"gradtx has no {name}" + (f"; did you mean {' or '.join(near)}?" if near else "."))

@@ -1,41 +1,14 @@
-"""What gradtx promises, as functions: each law judges any case of any library, and `tests/test_laws.py` all of gradtx.
+"""The laws over any case of any library: those of `gradtx.testing`, and those that need the registry or optax.
 
-`python -m benchmarks.contract` runs them over gradtx and over optax, and prints both scores. A law is a function with
-`@law` above it, in the file of its theme; its docstring says what it promises.
+`tests/test_laws.py` asks all of them about gradtx. `python -m benchmarks.contract` runs them over gradtx and over
+optax, and prints both scores. The files here have the laws of schedules, of constructors'
+arguments and of parity with optax.
 """
 
-from tests.laws import (
-    accounted,
-    bad_calls,
-    derivatives,
-    donation,
-    finite,
-    hyperparameters,
-    parity,
-    schedules,
-    scope,
-    state,
-    transforms,
-    trees,
-    value,
-)
-from tests.laws.subject import LAWS as _LISTED
+from gradtx.testing.subject import LAWS as _OF_ANY
+from tests.laws import bad_calls, parity, schedules
+from tests.laws.subject import OWN as _OWN
 
-LAWS = sorted(_LISTED, key=lambda law: law.number)
+LAWS = sorted([*_OF_ANY, *_OWN], key=lambda law: law.number)
 
-__all__ = [
-    "accounted",
-    "LAWS",
-    "bad_calls",
-    "derivatives",
-    "donation",
-    "finite",
-    "hyperparameters",
-    "parity",
-    "schedules",
-    "scope",
-    "state",
-    "transforms",
-    "trees",
-    "value",
-]
+__all__ = ["LAWS", "bad_calls", "parity", "schedules"]

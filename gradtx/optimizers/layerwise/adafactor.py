@@ -89,14 +89,17 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         return (second, longest) if shape[second] >= self.min_dim_size_to_factor else None
 
     def row_over(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The axis whose mean is r."""
         dims = self._dims(shape)
         return dims and dims[1:]
 
     def col_over(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The axis whose mean is c."""
         dims = self._dims(shape)
         return dims and dims[:1]
 
     def v_over(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """No axis of a leaf that is not factored."""
         return () if self._dims(shape) is None else None
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:

@@ -1,11 +1,12 @@
-"""Law 6: derivatives by parameters, gradients and every hyperparameter are finite, at zero gradients too."""
+"""Law 6: derivatives by parameters, gradients and every hyperparameter are finite, also at zero gradients."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.cases import draw, finite, update
-from tests.laws.subject import PARAMS, law
+from gradtx.testing.calls import update
+from gradtx.testing.data import draw, finite
+from gradtx.testing.subject import law
 
 
 def loss(tx, params, grads):
@@ -22,13 +23,13 @@ def loss(tx, params, grads):
 
 @law(6, "derivatives", unless="reverse")
 def derivatives_are_finite_and_right(subject):
-    """Derivatives through three steps are finite, where gradients are zero too, and equal difference quotients."""
+    """Derivatives through three steps are finite, also at zero gradients, and equal difference quotients."""
     tx, grads = subject.tx, draw(1)
-    if subject.library.values:  # by every hyperparameter, too; arrays all: one compilation
-        point = jax.tree.map(np.asarray, (tx, PARAMS, grads))
+    if subject.is_value:  # by every hyperparameter, too; arrays all: one compilation
+        point = jax.tree.map(np.asarray, (tx, subject.params, grads))
         value_and_grad = jax.jit(jax.value_and_grad(lambda point: loss(*point)))
     else:
-        point = jax.tree.map(np.asarray, (PARAMS, grads))
+        point = jax.tree.map(np.asarray, (subject.params, grads))
         value_and_grad = jax.jit(jax.value_and_grad(lambda point: loss(tx, *point)))
 
     one_zero = {**grads, "deep": [jnp.asarray([0.0, 1.0, -1.0, 0.0, 2.0, 0.5, -0.5, 1.0])]}
@@ -37,9 +38,10 @@ def derivatives_are_finite_and_right(subject):
         value, found = value_and_grad((*point[:-1], g))
         assert finite((value, found)), f"derivatives at gradients {kind} are not finite"
 
-    case = subject.case
-    if "derivatives" in case.unless or "clip" in case.expression or "bfloat16" in case.expression:
+    text = subject.expression
+    if "derivatives" in subject.unless or "clip" in text or "bfloat16" in text:
         return  # a corner of the function, or rounding to 8 bits: differences are of no use
+    _, found = value_and_grad(point)
     # Central differences in one random direction of everything at once.
     rng = np.random.default_rng(0)
     leaves, treedef = jax.tree.flatten(point)

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from tests.cases import draw
-from tests.laws.subject import law
+from gradtx.testing.data import draw
+from gradtx.testing.subject import law
 
 
 def shares_nothing(tx, params):
@@ -12,7 +12,7 @@ def shares_nothing(tx, params):
     leaves = jax.tree.leaves((params, tx.init(params)))
     arrays = [x for x in leaves if isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
     pointers = [x.unsafe_buffer_pointer() for x in arrays if x.size]
-    assert len(set(pointers)) == len(pointers)
+    assert len(set(pointers)) == len(pointers), "two of the leaves share a buffer"
 
 
 def as_its_shapes_say(tx, params):

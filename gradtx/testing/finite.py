@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tests.cases import finite, trajectory
-from tests.laws.scope import ELEMENTWISE, scope_of
-from tests.laws.subject import NotApplicableError, law
+from gradtx.testing.calls import trajectory
+from gradtx.testing.data import finite
+from gradtx.testing.scope import ELEMENTWISE, scope_of
+from gradtx.testing.subject import NotApplicableError, law
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -31,7 +33,7 @@ def sequences(dtype):
 @law(5, "finite", unless="finite")
 def finite_in_finite_out(subject):
     """Gradients of zeros, of the smallest and of the largest numbers give finite updates and states, in every dtype."""
-    if "{'deep'" in subject.case.expression:
+    if "{'deep'" in subject.expression:
         raise NotApplicableError("its masks and labels are of another tree")
 
     @jax.jit
@@ -41,12 +43,23 @@ def finite_in_finite_out(subject):
     for dtype in DTYPES:
         for name, grads in _leaves(subject, dtype):
             for path, x in jax.tree_util.tree_leaves_with_path(steps(grads)):
-                assert finite(x), f"{dtype}, {name}: not finite at {jax.tree_util.keystr(path)}"
+                what = "updates" if path[0].idx == 0 else "state"
+                where = jax.tree_util.keystr(path[1:])
+                assert finite(x), f"{what}{where} not finite for {dtype} gradients: {_guilty(name, x)}"
+
+
+def _guilty(name, x):
+    """The extremes whose entries of `x` are not finite, where all extremes are in one leaf."""
+    names = name.split(", ")
+    if np.ndim(x) != 2 or np.shape(x)[1] != 2 * len(names):
+        return name
+    parts = np.split(np.asarray(x), len(names), axis=1)
+    return ", ".join(name for name, part in zip(names, parts, strict=True) if not finite(part))
 
 
 def _leaves(subject, dtype):
     """The gradients of a leaf: all extremes in one for elementwise rules, else each alone, as one may hide another."""
     found = sequences(dtype)
-    if "scope" not in subject.case.unless and scope_of(subject) == ELEMENTWISE:
-        return [("extremes", jnp.concatenate(list(found.values()), axis=1))]
+    if "scope" not in subject.unless and scope_of(subject) == ELEMENTWISE:
+        return [(", ".join(found), jnp.concatenate(list(found.values()), axis=1))]
     return found.items()

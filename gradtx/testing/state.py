@@ -5,8 +5,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from tests.cases import close, draw, stack, trajectory, update
-from tests.laws.subject import law
+from gradtx.testing.calls import trajectory, update
+from gradtx.testing.data import close, draw, stack
+from gradtx.testing.subject import law
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -31,7 +32,7 @@ def wide(tx, params):
     """Asserts that a fresh state is float32 or wider."""
     for x in jax.tree.leaves(jax.eval_shape(tx.init, params)):
         narrow = jnp.issubdtype(x.dtype, jnp.inexact) and jnp.promote_types(x.dtype, "float32") != x.dtype
-        assert not narrow, f"{x.dtype} in the state"
+        assert not narrow, f"{x.dtype} in the state: start it in float32 or wider, as gradtx.leaf.full(p) does"
 
 
 def shapes(dtype):
@@ -59,7 +60,7 @@ def the_state_is_stable(subject):
 
 @law(4, "updates like gradients")
 def updates_look_like_gradients(subject):
-    """Updates have the structure, shapes and dtypes of the gradients, whatever those of the parameters."""
+    """Updates have the structure, shapes and dtypes of the gradients, whatever dtypes the parameters have."""
     for p_dtype, g_dtype in itertools.product(("bfloat16", "float32"), DTYPES):
         _, updates, _, about = of_dtypes(subject, p_dtype, g_dtype)
         alike(updates, shapes(g_dtype), about)
@@ -68,7 +69,7 @@ def updates_look_like_gradients(subject):
 @law(4, "wide accumulators", quick=True)
 def accumulators_are_wide(subject):
     """Accumulators of 16-bit parameters are float32 or wider, unless a dtype was asked for."""
-    if "dtype" in subject.case.expression:
+    if "dtype" in subject.expression:
         return
     for dtype in ("float16", "bfloat16"):
         wide(subject.tx, shapes(dtype))
@@ -76,13 +77,13 @@ def accumulators_are_wide(subject):
 
 @law(4, "float32 inside", unless="rounding")
 def sixteen_bit_gradients_are_computed_in_float32(subject):
-    """What comes of bfloat16 numbers is what comes of the same numbers in float32, rounded once at the end."""
-    if subject.case.expression.startswith("stateless"):
-        return  # the function is the user's
+    """Steps on bfloat16 arrays give what the same steps in float32 give, rounded once at the end."""
+    if subject.expression.startswith("stateless"):
+        return  # the user's function gets the gradients in their own dtype
     p16, g16 = draw(0, "bfloat16"), stack([draw(i + 1, "bfloat16") for i in range(3)])
     wide = jax.tree.map(lambda x: x.astype("float32"), (p16, g16))
     with jax.disable_jit():  # every operation is rounded to its dtype
         narrow, exact = trajectory(subject.tx, p16, g16), trajectory(subject.tx, *wide)
     # Half a unit in the last of 8 bits.
-    close(narrow[0], exact[0], rtol=2.0**-8, atol=1e-30)
-    close(narrow[1], exact[1], rtol=1e-6, atol=1e-30)
+    close(narrow[0], exact[0], rtol=2.0**-8, atol=1e-30, about="other updates than in float32")
+    close(narrow[1], exact[1], rtol=1e-6, atol=1e-30, about="another state than in float32")

@@ -1,0 +1,27 @@
+"""Holds transformations to gradtx's contract, those of other authors too.
+
+    report = gx.testing.check(tx)
+    print(report)
+    report.raise_if_broken()
+
+Each law is a function with `@law` above it, in the file of its theme; its docstring says what it promises.
+"""
+
+# ruff: noqa: I001  (in the order in which a report lists them)
+
+from gradtx.testing import value as value
+from gradtx.testing import hyperparameters as hyperparameters
+from gradtx.testing import state as state
+from gradtx.testing import finite as finite
+from gradtx.testing import derivatives as derivatives
+from gradtx.testing import donation as donation
+from gradtx.testing import transforms as transforms
+from gradtx.testing import scope as scope
+from gradtx.testing import trees as trees
+from gradtx.testing import bad_calls as bad_calls
+from gradtx.testing import accounted as accounted
+from gradtx.testing.contract import EXCEPTIONS, check
+from gradtx.testing.report import Report
+from gradtx.testing.subject import Verdict
+
+__all__ = ["EXCEPTIONS", "Report", "Verdict", "check"]

@@ -1,0 +1,97 @@
+"""How the laws call `update`: with every extra argument that the transformation asks for, for a few steps."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.transformation import GradientTransformation
+from gradtx.core.views import with_extra_args_support
+
+__all__ = ["SUPPLIED", "extra_args", "needs", "trajectory", "update"]
+
+SUPPLIED = ("params", "value", "grad", "value_fn", "grad_fn", "hessian_diag", "tokens")
+"""The arguments beside `updates` and `state` that `update` is called with where a transformation asks for them."""
+
+
+def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
+    """Makes the extra arguments of `update` that the transformation might need."""
+    size = sum((jnp.sum(jnp.abs(jnp.asarray(g)).astype(float) ** 2) for g in jax.tree.leaves(grads)), 0.0)
+    extra: dict[str, Any] = {"value": 2 - 1 / (1 + size)}
+    if isinstance(tx, GradientTransformation) and not isinstance(tx, with_extra_args_support):
+        if "grad" in needs(tx):
+            extra["grad"] = jax.tree.map(lambda g: jnp.roll(jnp.asarray(g), 1), grads)
+        if tx.accepts("hessian_diag"):
+            extra["hessian_diag"] = jax.tree.map(_curvature, grads)
+        if tx.accepts("grad_fn"):
+            extra["grad_fn"] = functools.partial(_slope, grads)
+        if tx.accepts("tokens"):
+            extra["tokens"] = extra["value"]
+    elif getattr(tx, "opaque", False):
+        extra["grad_fn"] = functools.partial(_slope, grads)
+    if _searches(tx):
+        extra |= {"value": jnp.zeros(()), "grad": grads, "value_fn": functools.partial(_bowl, grads, params)}
+    return extra
+
+
+def needs(tx: Any) -> frozenset[str]:
+    """The arguments that a rule, or a link of a chain, says that it cannot do without."""
+    if isinstance(tx, chain):
+        return frozenset().union(*map(needs, tx.links))
+    return frozenset(getattr(tx, "needs", ()))
+
+
+def _slope(grads: Any, params: Any, i: Any) -> Any:
+    """A gradient that depends on the parameters, the same for every `i`."""
+    del i
+    return jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, params, grads)
+
+
+def _curvature(g: Any) -> Any:
+    """Something positive, in float32 or wider."""
+    return jnp.minimum(jnp.abs(leaf.widen(jnp.asarray(g))), 10) + 0.5
+
+
+def _searches(tx: Any) -> bool:
+    """Says whether a link of a chain needs the function itself; another library's transformation says so itself."""
+    if not isinstance(tx, GradientTransformation) or isinstance(tx, with_extra_args_support):
+        return getattr(tx, "searches", False)
+    if isinstance(tx, chain):
+        return any(map(_searches, tx.links))
+    in_curvature = type(tx).__module__.startswith("gradtx.curvature.") and not isinstance(tx, Elementwise)
+    return in_curvature or "value_fn" in needs(tx)
+
+
+def _bowl(grads: Any, params: Any, there: Any) -> Any:
+    """A function of the parameters `there` that is 0 at `params`, with the gradient given.
+
+    Its curvatures differ, so that no step down the gradient ends where the gradient is nothing but rounding.
+    """
+
+    def term(g: Any, q: Any, p: Any) -> Any:
+        away = jnp.ravel(jnp.asarray(q) - p)
+        curvature = jnp.linspace(1, 2, away.size, dtype=jnp.finfo(away.dtype).dtype)
+        return jnp.sum((jnp.conj(jnp.ravel(g)) * away).real) + jnp.sum(curvature * jnp.abs(away) ** 2) / 2
+
+    return sum(jax.tree.leaves(jax.tree.map(term, grads, there, params)), jnp.zeros(()))
+
+
+def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
+    """Calls `tx.update` with the extra arguments that it might need."""
+    return tx.update(grads, state, params, **extra_args(tx, grads, params))
+
+
+def trajectory(tx: Any, params: Any, grads: Any) -> Any:
+    """Updates and states of a few steps at fixed parameters, one for each of the stacked `grads`."""
+
+    def step(state: Any, g: Any) -> Any:
+        updates, state = update(tx, g, state, params)
+        return state, (updates, state)
+
+    return jax.lax.scan(step, tx.init(params), grads)[1]

@@ -1,0 +1,223 @@
+"""`check`: the laws of gradtx over a transformation of the user's own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+from gradtx import checks
+from gradtx.core.mask import at_paths
+from gradtx.core.transformation import GradientTransformation
+from gradtx.core.value import FrozenTree, Value
+from gradtx.testing.calls import SUPPLIED, needs
+from gradtx.testing.data import SHAPES
+from gradtx.testing.report import Report
+from gradtx.testing.subject import LAWS, Law, Subject, judge
+
+__all__ = ["EXCEPTIONS", "check", "parts"]
+
+EXCEPTIONS = {
+    "by hand": "law 2, schedules by hand: the numbers are kept in the state, or cannot be schedules",
+    "own steps": "law 2, schedules by hand, asks less: an inner transformation counts its own steps",
+    "rounding": "law 4, float32 inside: something is computed in the dtype of the parameters",
+    "finite": "law 5: finite gradients may give infinite updates or states",
+    "reverse": "law 6: there is no reverse-mode derivative, as through a while loop",
+    "derivatives": "law 6 asks less: derivatives are finite, but do not equal difference quotients",
+    "scope": "law 9: the result depends on more than the base class says",
+    "trees": "law 10, odd trees: it is made for one tree",
+    "rotation": "law 10, complex leaves: rotated gradients do not give rotated updates",
+    "complex": "law 10, complex leaves, asks for a refusal: complex leaves raise an error that says so",
+}
+"""The exceptions that `unless` may name, with the law that each changes and the kind of reason that there may be."""
+
+
+def check(
+    tx: GradientTransformation,
+    *,
+    laws: int | str | Iterable[int | str] | None = None,
+    unless: Mapping[str, str] | None = None,
+) -> Report:
+    """Holds a transformation of your own to the laws that gradtx's transformations keep.
+
+    Runs the transformation on small trees and judges it law by law: values (law 1), hyperparameters as data (2), stable
+    state (3), float32 inside (4), finite in and out (5), derivatives (6), own buffers (7), jit, vmap and a mesh (8),
+    scope (9), odd trees and complex leaves (10), bad calls (11). A transformation that raises an error inside a law
+    breaks that law. A full check takes some seconds to a minute, most of it compilation.
+
+    The laws run on the CPU in float64, with rank promotion and warnings as errors, whatever your configuration of JAX
+    is; it is restored afterwards. The mesh law needs 8 CPU devices: set the environment variable
+    `XLA_FLAGS=--xla_force_host_platform_device_count=8` before JAX starts.
+
+    `update` gets `params`, and `value`, `value_fn`, `grad`, `grad_fn`, `hessian_diag` and `tokens` where `tx` asks for
+    them. A mask in `tx` should be a selector or a function, so that it fits the trees of the laws.
+
+    Args:
+      tx: The transformation, a gradtx value with numbers or schedules as hyperparameters.
+      laws: The laws to judge it by, as numbers or names, such as `[3, "own buffers"]`. All by default.
+      unless: Laws that this method cannot keep, from the name of the exception to the reason, which the report
+        repeats. `gx.testing.EXCEPTIONS` says what each name stands for.
+
+    Returns:
+      A report, which prints as a table. `report.raise_if_broken()` raises an error that explains each broken law.
+
+    Raises:
+      TypeError: `tx` is no gradtx transformation.
+      ValueError: there is no such law or exception, an exception has no reason, `tx` needs an extra argument that the
+        laws do not supply, or it holds a mask for another tree.
+
+    >>> import gradtx as gx
+    >>> report = gx.testing.check(gx.adam(0.1), laws=[1, 3, 9])
+    >>> print(report)
+    chain(scale_by_adam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0), scale_by_learning_rate(learning_rate=0.1))
+    law  name          outcome         why
+    1    value         kept
+    1    traced value  kept
+    3    stable state  kept
+    9    elementwise   kept
+    9    layerwise     does not apply  the scope is another, or none is stated
+    >>> report.passed
+    True
+    """
+    _is_transformation(tx)
+    _can_be_called(tx)
+    chosen, subject = _chosen(laws), _subject(tx, _exceptions(unless))
+    with _as_the_tests():
+        return Report(_text(tx), tuple(judge(subject, chosen)))
+
+
+def _subject(tx: GradientTransformation, unless: Mapping[str, str]) -> Subject:
+    return Subject(
+        make=lambda: tx,
+        expression=re.sub(r"jnp\.asarray\([^()]*\)", "array", _text(tx)),  # its dtype is no dtype that was asked for
+        name=type(tx).__name__,
+        unless=unless,
+        names=dict(_names(tx)),
+    )
+
+
+@contextlib.contextmanager
+def _as_the_tests() -> Iterator[None]:
+    """The configuration in which the laws are judged."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
+        stack.enter_context(jax.enable_x64(True))
+        stack.enter_context(jax.numpy_rank_promotion("raise"))
+        stack.enter_context(jax.numpy_dtype_promotion("standard"))
+        stack.enter_context(jax.disable_jit(False))
+        stack.enter_context(jax.debug_nans(False))
+        stack.enter_context(jax.debug_infs(False))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("error")
+        for kind in (DeprecationWarning, PendingDeprecationWarning, ResourceWarning):
+            warnings.simplefilter("ignore", kind)  # these are about a library or the machine, not about `tx`
+        yield
+
+
+def _is_transformation(tx: Any) -> None:
+    if isinstance(tx, GradientTransformation):
+        return
+    advice = "Give a value, such as gx.adam(1e-3) or an instance of your class."
+    if isinstance(tx, type) and issubclass(tx, GradientTransformation):
+        advice = f"Make one first: check({tx.__name__}(...))."
+    elif callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None)):
+        advice = "Make it a gradtx value first: check(gx.GradientTransformation(tx.init, tx.update))."
+    raise TypeError(
+        f"check: tx must be a gradtx transformation, got {checks.shown(tx)} of type {type(tx).__name__}. {advice}"
+    )
+
+
+def _chosen(laws: Any) -> list[Law]:
+    """The laws of transformations, or those of the given numbers and names."""
+    listed = sorted((law for law in LAWS if law.about == "transformation"), key=lambda law: law.number)
+    if laws is None:
+        return listed
+    asked = [laws] if isinstance(laws, (int, str)) else list(laws)
+    if not asked:
+        raise ValueError("check: laws is empty, so nothing would be judged. Give numbers or names, or None for all.")
+    for item in asked:
+        if not any(item in (law.number, law.name) for law in listed):
+            known = ", ".join(f"{law.number} {law.name!r}" for law in listed)
+            raise ValueError(
+                f"check: there is no law {item!r} of transformations. Give numbers or names from this list: {known}."
+            )
+    return [law for law in listed if law.number in asked or law.name in asked]
+
+
+def _exceptions(unless: Any) -> dict[str, str]:
+    found = dict(unless or {})
+    for name, reason in found.items():
+        if name not in EXCEPTIONS:
+            known = "; ".join(f"{key!r} ({text})" for key, text in EXCEPTIONS.items())
+            raise ValueError(f"check: unless has no exception {name!r}. Give names from this list: {known}.")
+        if not (isinstance(reason, str) and reason.strip()):
+            raise ValueError(
+                f"check: unless[{name!r}] must say why the law cannot be kept, got {reason!r}. Give the reason as text."
+            )
+    return found
+
+
+def _can_be_called(tx: GradientTransformation) -> None:
+    """Raises where the laws would fail for what they give to `update`, and not for what `tx` does with it."""
+    unknown = sorted(needs(tx) - set(SUPPLIED))
+    if unknown:
+        raise ValueError(
+            f"check: tx needs the extra argument {unknown[0]!r}, which the laws cannot supply; they know "
+            f"{', '.join(SUPPLIED)}. Use one of these names, or check the transformation inside a wrapper that "
+            "computes the argument."
+        )
+    trees = jax.tree.map(lambda shape: 0, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
+    for part in parts(tx):
+        if isinstance(part, at_paths):
+            continue
+        for field in dataclasses.fields(part):  # pyright: ignore[reportArgumentType]
+            value = getattr(part, field.name)
+            if isinstance(value, FrozenTree) and not _is_prefix(value.tree, trees):
+                raise ValueError(
+                    f"check: {type(part).__name__}.{field.name} is made for one tree, {checks.shown(value)}, and the "
+                    f"laws run on trees like {SHAPES}. Give a selector such as gx.select.ndim(min=2), or a function "
+                    "of the parameters."
+                )
+
+
+def _is_prefix(prefix: Any, tree: Any) -> bool:
+    try:
+        jax.tree.map(lambda mask, rest: None, prefix, tree)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(tx: Any) -> str:
+    try:
+        return repr(tx)
+    except Exception:  # law 1 says so
+        return f"{type(tx).__name__}(...)"
+
+
+def parts(x: Any) -> Iterator[Value]:
+    """A value and all values in it."""
+    if isinstance(x, Value):
+        yield x
+        x = [getattr(x, field.name) for field in dataclasses.fields(x)]  # pyright: ignore[reportArgumentType]
+    if isinstance(x, (tuple, list, dict)):
+        for item in x.values() if isinstance(x, dict) else x:
+            yield from parts(item)
+
+
+def _names(tx: Value) -> Iterator[tuple[str, Any]]:
+    """The user's own classes and functions in a transformation, by the names that its repr shows."""
+    for part in parts(tx):
+        if not type(part).__module__.startswith("gradtx."):
+            yield type(part).__name__, type(part)
+        for field in dataclasses.fields(part):  # pyright: ignore[reportArgumentType]
+            value = getattr(part, field.name)
+            if inspect.isfunction(value) and not value.__module__.startswith("gradtx."):
+                name = value.__name__ if value.__name__.isidentifier() else f"function_{id(value)}"
+                yield name, value

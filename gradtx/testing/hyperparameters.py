@@ -1,0 +1,65 @@
+"""Law 2: hyperparameters are data: no number retraces, vmap over each equals a loop, schedules equal steps by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx.core.hyper import Schedule
+from gradtx.core.transformation import hyperparameters
+from gradtx.schedules.polynomial import linear_schedule
+from gradtx.testing.calls import trajectory, update
+from gradtx.testing.data import at, close
+from gradtx.testing.subject import NotApplicableError, law
+
+
+def numbers(tx):
+    """The dotted names of the hyperparameters that are numbers, and other values for them."""
+    known = {name: x for name, x in hyperparameters(tx).items() if not isinstance(x, Schedule) and np.isfinite(x)}
+    if not known:
+        raise NotApplicableError("it has no numbers")
+    return {name: 0.9 * x if x else 0.05 for name, x in known.items()}
+
+
+@law(2, "one trace, vmap over each", of_values=True)
+def one_trace_and_vmap_over_each(subject):
+    """A step that takes the transformation as an argument is traced once, and vmap over each number equals a loop."""
+    tx, params, grads = subject.tx, subject.params, subject.grads
+    variants = [tx] + [tx.replace(**{name: x}) for name, x in numbers(tx).items()]
+    traces = 0
+
+    @jax.jit
+    def run(tx):
+        nonlocal traces
+        traces += 1
+        return trajectory(tx, params, grads)
+
+    loop = [run(variant) for variant in variants]
+    assert traces == 1, f"{traces} traces for {len(variants)} sets of numbers"
+    stacked = jax.tree.map(lambda *xs: jnp.asarray(xs), *variants)
+    batch = jax.jit(jax.vmap(lambda tx: trajectory(tx, params, grads), axis_size=len(variants)))(stacked)
+    for i, expected in enumerate(loop):
+        close(at(batch, i), expected, rtol=1e-10, atol=1e-14, about="other results under vmap over the numbers")
+    # A number given at construction, static in the rule, gives the same as a traced one.
+    close(subject.expected, loop[0], rtol=1e-10, atol=1e-14, about="other results with the numbers traced")
+
+
+@law(2, "schedules by hand", of_values=True, unless="by hand")
+def schedules_equal_steps_by_hand(subject):
+    """A schedule in every hyperparameter equals replacing the numbers before each step."""
+    tx = subject.tx
+    slopes = {name: linear_schedule(x, 0.5 * x, 4) for name, x in numbers(tx).items()}
+    scheduled = tx.replace(**slopes)
+    state = by_hand = scheduled.init(subject.params)
+    with jax.disable_jit():  # each of these is computed once: nothing is worth compiling
+        for t in range(3):
+            g = at(subject.grads, t)
+            current = hyperparameters(scheduled, state)
+            now = {name: float(current[name]) for name in slopes}
+            for name, slope in slopes.items():  # a wrapper may leave a step of the inner transformation out
+                steps = range(t + 1) if "own steps" in subject.unless else [t]
+                shown = f"hyperparameters(tx, state) shows another {name} than the schedule at step {t}"
+                assert min(abs(now[name] - float(slope(s))) for s in steps) < 1e-12, shown
+            expected, by_hand = update(tx.replace(**now), g, by_hand, subject.params)
+            actual, state = update(scheduled, g, state, subject.params)
+            about = f"other results with schedules at step {t}"
+            close((actual, state), (expected, by_hand), rtol=1e-10, atol=1e-14, about=about)

@@ -1,0 +1,78 @@
+"""Law 9: what a rule may look at. Elementwise rules do not see the borders of leaves, layerwise ones no other leaf."""
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from gradtx.core.chain import chain
+from gradtx.core.leafwise import Elementwise, Layerwise, Treewide
+from gradtx.core.partition import partition
+from gradtx.core.views import flatten
+from gradtx.testing.calls import trajectory
+from gradtx.testing.data import close, draw
+from gradtx.testing.subject import NotApplicableError, law
+from gradtx.wrappers.sam import sam
+from gradtx.wrappers.skip_spikes import skip_spikes
+
+ELEMENTWISE, LAYERWISE, TREEWIDE = range(3)
+WIDTH = {Elementwise: ELEMENTWISE, Layerwise: LAYERWISE, Treewide: TREEWIDE}
+
+
+def scope_of(subject):
+    """The scope that a subject states by its base class or its folder; None if it states none."""
+    return None if subject.stated is None else scope(subject.stated)
+
+
+def scope(tx):
+    """The widest scope of the links: composition adds nothing.
+
+    A class from outside of gradtx states its scope by its base class alone. Where it states none, and where a function
+    is the user's, nothing is known: that counts as treewide, about which there is no law.
+    """
+    if isinstance(tx, chain):
+        return max((scope(link) for link in tx.links), default=ELEMENTWISE)
+    if isinstance(tx, partition):
+        return max(scope(group) for group in tx.transforms)
+    if isinstance(tx, flatten):
+        return TREEWIDE if scope(tx.inner) else ELEMENTWISE  # a leaf as a whole is the whole tree then
+    if hasattr(tx, "inner"):
+        other = scope(tx.adv_optimizer) if isinstance(tx, sam) else TREEWIDE * isinstance(tx, skip_spikes)
+        return max(scope(tx.inner), other)
+    based = (width for cls, width in WIDTH.items() if isinstance(tx, cls))
+    if getattr(tx, "foreign", False) or not type(tx).__module__.startswith("gradtx."):
+        return next(based, TREEWIDE)
+    named = (width for cls, width in WIDTH.items() if f".{cls.__name__.lower()}." in type(tx).__module__)
+    return next(based, next(named, ELEMENTWISE))
+
+
+def _must_be(subject, wanted):
+    if "mask={" in subject.expression:
+        raise NotApplicableError("a mask says which leaves")
+    if scope_of(subject) != wanted:
+        raise NotApplicableError("the scope is another, or none is stated")
+
+
+@law(9, "elementwise", unless="scope")
+def leaves_may_be_glued_together(subject):
+    """An elementwise rule gives the same for a tree as for one vector of all its entries."""
+    _must_be(subject, ELEMENTWISE)
+    glued = jax.vmap(lambda g: ravel_pytree(g)[0])(subject.grads)
+    with jax.disable_jit():
+        whole = trajectory(subject.tx, ravel_pytree(subject.params)[0], glued)[0]
+    apart = jax.vmap(lambda u: ravel_pytree(u)[0])(subject.expected[0])
+    close(whole, apart, rtol=1e-12, atol=1e-15, about="other updates where all leaves are glued into one vector")
+
+
+@law(9, "layerwise", unless="scope")
+def leaves_ignore_each_other(subject):
+    """A layerwise rule gives the same for a leaf alone as in its tree, and something else for single entries."""
+    _must_be(subject, LAYERWISE)
+    with jax.disable_jit():
+        for i, p in enumerate(jax.tree.leaves(subject.params)):
+            alone = trajectory(subject.tx, p, jax.tree.leaves(subject.grads)[i])[0]
+            among = jax.tree.leaves(subject.expected[0])[i]
+            close(alone, among, rtol=1e-12, atol=1e-15, about="other updates where a leaf is alone")
+        g = draw(1)["w"][:6].reshape(2, 2, 3)  # two steps of a matrix that is not square
+        whole = trajectory(subject.tx, g[0], g)[0]
+        entries = [trajectory(subject.tx, g[0, i, j], g[:, i, j])[0] for i in range(2) for j in range(3)]
+    assert not jnp.allclose(whole.reshape(2, 6), jnp.stack(entries, axis=1)), "it claims a wider scope than it needs"

@@ -1,0 +1,47 @@
+"""Law 8: jit equals eager, vmap equals a loop, and an 8-device mesh equals one device."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gradtx.testing.calls import trajectory, update
+from gradtx.testing.data import at, close, draw, stack
+from gradtx.testing.subject import NotApplicableError, law
+
+
+def one_by_one(tx, params, grads):
+    """Updates and states of a step for each of the gradients, at fixed parameters, one call of `update` at a time."""
+    state, seen = tx.init(params), []
+    for g in grads:
+        updates, state = update(tx, g, state, params)
+        seen.append((updates, state))
+    return seen
+
+
+@law(8, "eager")
+def eager_equals_jit(subject):
+    """Steps outside of jit give what the compiled loop gives, up to rounding."""
+    eager = one_by_one(subject.tx, subject.params, [at(subject.grads, t) for t in range(3)])
+    close(stack(eager), subject.expected, rtol=1e-12, atol=1e-15, about="other results outside of jit")
+
+
+@law(8, "vmap")
+def vmap_equals_a_loop(subject):
+    """A batch of two runs gives what the two give by themselves, up to rounding."""
+    params, grads = stack([subject.params, draw(10)]), stack([subject.grads, jax.tree.map(jnp.negative, subject.grads)])
+    batch = jax.jit(jax.vmap(lambda params, grads: trajectory(subject.tx, params, grads)))(params, grads)
+    close(at(batch, 0), subject.expected, rtol=1e-12, atol=1e-15, about="other results under vmap")
+    second = subject.run(*at((params, grads), 1))
+    close(at(batch, 1), second, rtol=1e-12, atol=1e-15, about="other results under vmap")
+
+
+@law(8, "mesh")
+def a_mesh_equals_one_device(subject):
+    """Leaves split over 8 devices give what one device gives, up to rounding."""
+    devices = jax.local_devices(backend="cpu")[:8]
+    if len(devices) < 8:
+        raise NotApplicableError("fewer than 8 devices")
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
+    params = jax.device_put(subject.params, NamedSharding(mesh, PartitionSpec("x")))
+    grads = jax.device_put(subject.grads, NamedSharding(mesh, PartitionSpec(None, "x")))
+    close(subject.run(params, grads), subject.expected, rtol=1e-12, atol=1e-15, about="other results on 8 devices")

@@ -1,0 +1,54 @@
+"""Law 1: repr, eval, ==, hash, pickle, copy; hash and == never read array contents."""
+
+import copy
+import pickle
+
+import jax
+import jax.numpy as jnp
+
+import gradtx as gx
+from gradtx.testing.subject import law
+
+
+def rebuilds(tx, names):
+    """Asserts that the repr evaluates to an equal value, with each function's repr replaced by its name."""
+    text = repr(tx)
+    for name, function in names.items():
+        text = text.replace(repr(function), name)
+    assert eval(text, {**vars(gx), "jnp": jnp, **names}) == tx, f"its repr evaluates to another value: {text}"
+
+
+@law(1, "value", of_values=True, quick=True, of_trees=False)
+@law(1, "value", of_values=True, quick=True, about="schedule")
+def a_value(subject):
+    """repr, eval, ==, hash, pickle and copy agree, and so do flatten and unflatten."""
+    tx = subject.make()
+    rebuilds(tx, subject.names)
+    twins = {
+        "made again": subject.make(),
+        "pickled": pickle.loads(pickle.dumps(tx)),
+        "copied": copy.copy(tx),
+        "copied deeply": copy.deepcopy(tx),
+    }
+    for how, twin in twins.items():
+        assert twin == tx, f"not equal when {how}"
+        assert hash(twin) == hash(tx), f"another hash when {how}"
+        assert repr(twin) == repr(tx), f"another repr when {how}"
+    leaves, treedef = jax.tree.flatten(tx)
+    assert treedef.unflatten(leaves) == tx, "not equal when flattened and unflattened"
+    for other in (gx.scale(123.0), gx.constant_schedule(123.0)):
+        assert tx != other, f"equal to {other}"
+
+
+@law(1, "traced value", of_values=True, quick=True, of_trees=False)
+@law(1, "traced value", of_values=True, quick=True, about="schedule")
+def a_traced_value(subject):
+    """==, hash and repr of traced values read no contents."""
+
+    def same(traced):
+        assert traced == traced, "not equal to itself when traced"
+        assert isinstance(hash(traced), int), "its hash is no integer when traced"
+        repr(traced)
+        return jax.tree.leaves(traced)
+
+    jax.eval_shape(same, subject.tx)
