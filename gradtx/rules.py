@@ -28,7 +28,6 @@ from gradtx.core.leafwise import Layerwise as Layerwise
 from gradtx.core.leafwise import Shared as Shared
 from gradtx.core.leafwise import Treewide as Treewide
 from gradtx.core.mask import applies_to as applies_to
-from gradtx.core.mask import per_leaf as per_leaf
 from gradtx.core.mask import selection as selection
 from gradtx.core.matrices import matrix_axes as matrix_axes
 from gradtx.core.metrics import reports as reports
@@ -47,6 +46,7 @@ from gradtx.core.value import choice as choice
 from gradtx.core.value import dtype as dtype
 from gradtx.core.value import flag as flag
 from gradtx.core.value import integer as integer
+from gradtx.core.value import per_leaf as per_leaf
 from gradtx.core.value import static as static
 from gradtx.curvature.line import Conditions as Conditions
 from gradtx.curvature.line import Point as Point

@@ -41,6 +41,7 @@ GLOSSARY = {
     "every_k_schedule": "2",
     "f": "negate",
     "factor": "halving",
+    "formats": "{'mu': 'bfloat16'}",
     "fn": "halving",
     "freeze_mask": "{'deep': False, 'w': True}",
     "gamma": "0.55",

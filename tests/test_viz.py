@@ -10,10 +10,10 @@ import pytest
 import gradtx as gx
 from gradtx.viz.__main__ import main
 from gradtx.viz.expression import parse
-
-NAMES = {name: getattr(gx, name) for name in gx.__all__}
 from gradtx.viz.schedules import cycle_starts
 from tests.cases import SCHEDULES
+
+NAMES = {name: getattr(gx, name) for name in gx.__all__}
 
 
 def sawtooth(count):

@@ -62,7 +62,8 @@ class chain(Composite):
         return self.with_child_states(None, {name: link.init(params) for name, link in self.children().items()})
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
-        links, states = zip(*_opened(self, state), strict=True) if self.links else ((), ())
+        opened = list(_opened(self, state))
+        links, states = [link for link, _ in opened], [part for _, part in opened]
         runs, new_states = list(_runs(links)), []
         given = updates if len(runs) > 1 and _sixteen_bit(updates) else None
         for part in runs:
@@ -73,8 +74,7 @@ class chain(Composite):
                 updates, new = run_update(run, updates, states[part], params, extra)
                 new_states += new
             else:
-                (link,), (old,) = run, states[part]
-                updates, new = link.update(updates, old, params, **link.accepted(extra))
+                updates, new = run[0].update(updates, states[part.start], params, **run[0].accepted(extra))
                 new_states.append(new)
         closed = _closed(self, iter(new_states), lambda tx, parts: tx.with_child_states(None, parts))
         return updates if given is None else _as_given(updates, given), closed

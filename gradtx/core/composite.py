@@ -7,7 +7,8 @@ which transformations it has (`children`), and how each sees the tree (`views`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -169,14 +170,14 @@ class Composite(Stateful):
             yield from ((f"{name}.{key}", value) for key, value in tx._hyperparameters(inner_state))
 
 
-def inner(check: Callable[[Any], Any] = lambda tx: tx, **options: Any) -> Any:
+def _transformation(who: str, name: str, value: Any) -> GradientTransformation:
+    del name
+    return as_transformation(who, value)
+
+
+def inner(default: Any = dataclasses.MISSING) -> Any:
     """A field that holds a transformation, this library's or another's."""
-
-    def checked(who: str, name: str, value: Any) -> GradientTransformation:
-        del name
-        return as_transformation(who, check(value))
-
-    return child(check=checked, **options)
+    return child(default, check=_transformation)
 
 
 class Wrapper(Composite):
@@ -186,7 +187,7 @@ class Wrapper(Composite):
     field `inner_state: Any = child_state()`.
     """
 
-    inner: Any = inner()
+    inner: Any = child(check=_transformation)
 
     def inner_update(self, updates: Any, state: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, Any]:
         """`inner.update` with those of the extra arguments that it accepts; `state` is the inner state."""

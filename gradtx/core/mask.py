@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from gradtx import checks, select
-from gradtx.core.value import FrozenTree, Value, field, static
+from gradtx.core.value import EACH, FrozenTree, Value, field, per_leaf, static
 
 __all__ = [
     "applies_to",
@@ -28,12 +28,10 @@ __all__ = [
     "in_group",
     "is_function",
     "leaf_fields",
-    "per_leaf",
     "selected",
     "selection",
 ]
 
-_EACH = "gradtx.each"
 _APPLIES = "gradtx.applies"
 
 
@@ -121,22 +119,6 @@ def each(who: str, mask: Any, params: Any) -> list[bool]:
     return [True] * len(jax.tree.leaves(params)) if found is None else found
 
 
-def per_leaf(
-    each: Callable[[str, Any, Any], list[Any]],
-    default: Any = None,
-    *,
-    check: Callable[[str, str, Any], Any] | None = None,
-    kw_only: bool = False,
-) -> Any:
-    """A static field of a rule that says something about each leaf, from its path, its shape or a tree.
-
-    `each(who, value, params)` returns one item for each leaf, which `update_leaf` gets as a keyword argument with the
-    name of the field. Items that are arrays are traced; others must be hashable, and leaves with different items are
-    compiled apart.
-    """
-    return field(check, default=default, kw_only=kw_only, metadata={_EACH: each})
-
-
 def selection(default: Any = None, *, kw_only: bool = False) -> Any:
     """A field that holds a mask: `update_leaf` gets whether the leaf is selected, under the name of the field."""
     return per_leaf(each, default, check=check, kw_only=kw_only)
@@ -151,4 +133,4 @@ def leaf_fields(cls: Any) -> tuple[dict[str, Callable[[str, Any, Any], list[Any]
     """The `per_leaf` fields of a class by name, and the name of the one that says where the rule applies."""
     found = {f.name: f.metadata for f in dataclasses.fields(cls)}
     where = [name for name, metadata in found.items() if metadata.get(_APPLIES)]
-    return {name: metadata[_EACH] for name, metadata in found.items() if _EACH in metadata}, where[0] if where else None
+    return {name: metadata[EACH] for name, metadata in found.items() if EACH in metadata}, where[0] if where else None

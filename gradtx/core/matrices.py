@@ -17,6 +17,7 @@ from jax.core import Tracer
 
 from gradtx import checks
 from gradtx.core import mask
+from gradtx.core.value import per_leaf
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
 
 __all__ = ["check", "matrix_axes", "numbers_of", "on_stacks", "renewed", "views"]
@@ -69,7 +70,7 @@ def matrix_axes(*, kw_only: bool = False) -> Any:
     None for (input, output), where a weight with more axes has one output axis, the last. `update_leaf` gets the
     leaf's `MatrixView` under the name of the field.
     """
-    return mask.per_leaf(views, check=check, kw_only=kw_only)
+    return per_leaf(views, check=check, kw_only=kw_only)
 
 
 def on_stacks(

@@ -61,8 +61,15 @@ Layout = tuple[tuple[int, int | None], ...]
 """For each axis of an array its length, and the axis of the parameter that it follows, or None if it is its own."""
 
 
+class _Declaration(type):
+    """Makes type checkers take a slot for a value of the field that it declares."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(*args, **kwargs)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Slot:
+class Slot(metaclass=_Declaration):
     """What a field of a state is to the parameters; see the module for the kinds.
 
     Args:

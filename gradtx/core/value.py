@@ -25,10 +25,11 @@ from jax.core import Tracer
 
 from gradtx import checks, leaf
 
-__all__ = ["FrozenTree", "Value", "child", "choice", "dtype", "flag", "function", "integer", "static"]
+__all__ = ["FrozenTree", "Value", "child", "choice", "dtype", "flag", "function", "integer", "per_leaf", "static"]
 
 _DYNAMIC = "gradtx.dynamic"
 _CHECK = "gradtx.check"
+EACH = "gradtx.each"
 
 
 def field(check: Callable[[str, str, Any], Any] | None, *, dynamic: bool = False, **options: Any) -> Any:
@@ -72,6 +73,22 @@ def dtype(default: Any = dataclasses.MISSING, *, kw_only: bool = False) -> Any:
     return field(_check_dtype, default=default, kw_only=kw_only)
 
 
+def per_leaf(
+    each: Callable[[str, Any, Any], list[Any]],
+    default: Any = None,
+    *,
+    check: Callable[[str, str, Any], Any] | None = None,
+    kw_only: bool = False,
+) -> Any:
+    """A static field of a rule that says something about each leaf, from its path, its shape or a tree.
+
+    `each(who, value, params)` returns one item for each leaf, which `update_leaf` gets as a keyword argument with the
+    name of the field. Items that are arrays are traced; others must be hashable, and leaves with different items are
+    compiled apart.
+    """
+    return field(check, default=default, kw_only=kw_only, metadata={EACH: each})
+
+
 def function(who: str, name: str, value: Any) -> Any:
     """The check of a static field that holds a function."""
     if not callable(value):
@@ -100,7 +117,9 @@ def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
 
 
 @dataclass_transform(
-    frozen_default=True, eq_default=False, field_specifiers=(field, child, static, flag, integer, choice, dtype)
+    frozen_default=True,
+    eq_default=False,
+    field_specifiers=(field, child, static, flag, integer, choice, dtype, per_leaf),
 )
 class Value:
     """A frozen dataclass that is a pytree; see the module's docstring."""

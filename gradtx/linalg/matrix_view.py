@@ -33,7 +33,7 @@ class WeightDimensionNumbers(NamedTuple):
 
 
 class MatrixView(NamedTuple):
-    """How arrays of a shape are seen as a stack of matrices: hashable, so that it can be static in a jitted function."""
+    """How arrays of a shape are seen as a stack of matrices; it is hashable, and may be static in a jitted function."""
 
     shape: tuple[int, ...]
     count: int

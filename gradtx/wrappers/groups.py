@@ -14,10 +14,10 @@ from gradtx.core import mask as masks
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.mask import is_function, per_leaf
+from gradtx.core.mask import is_function
 from gradtx.core.partition import partition
 from gradtx.core.transformation import GradientTransformation, as_transformation, identity
-from gradtx.core.value import FrozenTree, Value, static
+from gradtx.core.value import FrozenTree, Value, per_leaf, static
 from gradtx.transforms.scale import set_to_zero
 
 __all__ = [

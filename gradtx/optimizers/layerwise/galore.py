@@ -21,11 +21,11 @@ from jax import Array, lax
 from gradtx import checks, leaf
 from gradtx.core import matrices
 from gradtx.core.chain import chain
-from gradtx.core.composite import Composite, View, inner
+from gradtx.core.composite import Composite, View
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.state import child_state, counted, counter, factor
-from gradtx.core.transformation import GradientTransformation
-from gradtx.core.value import integer, static
+from gradtx.core.transformation import GradientTransformation, as_transformation
+from gradtx.core.value import child, integer, static
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.transforms.decay import descend
@@ -39,6 +39,11 @@ class GaLoreState(NamedTuple):
     count: Array = counter()
     base_optimizer_state: Any = child_state(of="base_optimizer")
     projector: Array = factor(side="longer", rank="rank")
+
+
+def _base(who: str, name: str, value: Any) -> GradientTransformation:
+    del name
+    return scale_by_adam() if value is None else as_transformation(who, value)
 
 
 class _Projected(View):
@@ -83,7 +88,7 @@ class scale_by_galore(Composite, state=GaLoreState):
     rank: int = integer(default=128, ge=1)
     update_proj_gap: int = integer(default=200, ge=1)
     scale: Hyper = hyper(default=1.0)
-    base_optimizer: Any = inner(lambda tx: scale_by_adam() if tx is None else tx, default=None)
+    base_optimizer: Any = child(default=None, check=_base)
     weight_dimension_numbers: Any = static(default=None, check=matrices.check)
 
     def views(self, tree: Any) -> dict[str, View]:

@@ -1,0 +1,370 @@
+"""States that say what they are: declarations, slots by name, descriptions, stacks of matrices, extra arguments."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gradtx as gx
+from gradtx import rules
+from tests.cases import close, draw
+
+PARAMS = {"kernel": jnp.ones((6, 4)), "bias": jnp.zeros(4)}
+SHAPES = jax.eval_shape(lambda: PARAMS)
+
+
+# --- declarations
+
+
+class Undeclared(NamedTuple):
+    count: jax.Array = rules.counter()
+    mu: Any = None
+
+
+class Uncounted(NamedTuple):
+    mu: jax.Array = rules.per_param()
+
+
+def test_every_field_is_declared():
+    with pytest.raises(TypeError, match=r"Undeclared\.mu: a field of a state is declared by a slot"):
+
+        class undeclared(rules.Elementwise, state=Undeclared):
+            pass
+
+    with pytest.raises(TypeError, match=r"uncounted: Uncounted must have a field `count"):
+
+        class uncounted(rules.Elementwise, state=Uncounted):
+            pass
+
+
+def test_a_slot_is_not_the_value_of_an_argument():
+    """A field that is left out is an error, not a state with a declaration in it."""
+    state = gx.scale_by_adam().init(PARAMS)
+    with pytest.raises(TypeError, match="mu"):
+        type(state)(count=state.count)
+
+
+class Kinds(NamedTuple):
+    count: jax.Array = rules.counter()
+    like: jax.Array = rules.per_param(start=rules.PARAM)
+    narrow: jax.Array = rules.per_param(dtype="kept_in", start="level")
+    rows: jax.Array = rules.reduced(over=(-1,), start="first_row")
+    norm: jax.Array = rules.reduced(signed=False)
+    axes: Any = rules.reduced(over="each_axis", keepdims=True)
+    memory: jax.Array = rules.stack(length="steps")
+    whole: jax.Array = rules.factor(start=2.0)
+    absent: Any = rules.per_param(when="kept")
+    total: jax.Array = rules.per_tree(start="level")
+
+
+class scale_by_kinds(rules.Layerwise, state=Kinds):
+    """Does nothing, with a slot of each kind."""
+
+    level: rules.Hyper = rules.hyper(default=0.5)
+    steps: int = rules.integer(default=3)
+    kept_in: Any = rules.dtype(default="bfloat16")
+    kept: bool = rules.flag(default=False)
+
+    def first_row(self, p):
+        return self.level * p.ndim
+
+    def each_axis(self, shape):
+        return [tuple(j for j in range(len(shape)) if j != i) for i in range(len(shape))]
+
+    def update_leaf(self, g, slots, p, shared):
+        return g, slots._replace(norm=gx.tree.norm(g))
+
+
+def test_init_follows_from_the_declaration():
+    state = scale_by_kinds(gx.linear_schedule(0.25, 1.0, 10)).init(PARAMS)
+    close(state.like, PARAMS)
+    assert state.narrow["bias"].dtype == jnp.bfloat16
+    assert float(state.narrow["bias"][0]) == 0.25  # a schedule, at the first step
+    np.testing.assert_array_equal(state.rows["kernel"], np.full(6, 0.5))
+    assert state.rows["bias"].shape == state.norm["kernel"].shape == ()
+    assert [x.shape for x in state.axes["kernel"]] == [(6, 1), (1, 4)]
+    assert state.memory["kernel"].shape == (3, 6, 4)
+    np.testing.assert_array_equal(state.whole["bias"], 2 * np.eye(4))
+    assert state.absent == ()
+    assert state.total.dtype == jnp.float32
+
+
+def test_a_field_that_belongs_to_another_parameter_is_named():
+    tx = scale_by_kinds()
+    state = tx.init(PARAMS)
+    other = {"kernel": jnp.ones((6, 5)), "bias": jnp.zeros(4)}
+    for field in ("like", "memory", "whole", "axes", "rows"):
+        wrong = tx.init(other)._replace(**{x: getattr(state, x) for x in state._fields if x != field})
+        if field == "rows":
+            wrong = wrong._replace(rows={"kernel": jnp.ones(7), "bias": wrong.rows["bias"]})
+        with pytest.raises(
+            ValueError, match=rf"at \['kernel'\] updates has shape \(6, 4\) and state.{field} has shape"
+        ):
+            tx.update(PARAMS, wrong)
+
+
+class tuples(rules.Elementwise, state=Kinds):
+    """Returns a tuple for its slots."""
+
+    level: rules.Hyper = rules.hyper(default=0.5)
+    steps: int = rules.integer(default=3)
+    kept: bool = rules.flag(default=False)
+
+    def first_row(self, p):
+        return 0.0
+
+    def each_axis(self, shape):
+        return []
+
+    def update_leaf(self, g, slots, p, shared):
+        return g, tuple(slots)
+
+
+def test_slots_are_returned_by_name():
+    with pytest.raises(
+        TypeError, match=r"tuples.update_leaf returned tuple for its slots: return `slots` as they came"
+    ):
+        tuples().update(PARAMS, tuples().init(PARAMS))
+
+
+# --- descriptions
+
+
+def test_a_description_lists_every_array():
+    found = gx.describe(scale_by_kinds(), SHAPES)
+    rows = {(row.field, row.path, row.shape): row for row in found.rows}
+    assert rows["like", "kernel", (6, 4)].axes == (0, 1)
+    assert rows["rows", "kernel", (6,)].axes == (0,)
+    assert rows["axes", "kernel", (1, 4)].axes == (None, 1)
+    assert rows["memory", "kernel", (3, 6, 4)].axes == (None, 0, 1)
+    assert rows["whole", "bias", (4, 4)].kind == "factor"
+    assert rows["total", "", ()].kind == "per tree"
+    assert {row.link for row in found.rows} == {"scale_by_kinds"}
+    assert found.nbytes == sum(row.nbytes for row in found.rows)
+
+
+def test_a_description_names_the_links():
+    tx = gx.partition({"a": gx.adamw(0.1), "b": gx.sgd(0.1)}, {"kernel": "a", "bias": "b"})
+    tx = gx.named_chain(("clip", gx.clip(1.0)), ("rest", gx.apply_if_finite(gx.chain(tx, gx.trace(0.9)))))
+    links = {row.link for row in gx.describe(tx, SHAPES).rows}
+    assert "clip.clip" in links
+    assert "rest.apply_if_finite" in links
+    assert "rest.apply_if_finite.partition.a.scale_by_adam" in links
+    assert "rest.apply_if_finite.trace" in links
+    paths = {
+        row.path for row in gx.describe(tx, SHAPES).rows if row.link.endswith("scale_by_adam") and row.field == "mu"
+    }
+    assert paths == {"kernel"}
+
+
+def test_another_librarys_state_is_listed_too():
+    found = gx.describe(gx.chain(optax.adam(0.1)), SHAPES)
+    assert found.nbytes == gx.tree.nbytes(jax.eval_shape(optax.adam(0.1).init, SHAPES))
+    assert {row.kind for row in found.rows} == {"foreign"}
+
+
+def test_factors_of_matrices_follow_their_axis():
+    tx = scale_by_whitening()
+    shapes = {"w": jax.ShapeDtypeStruct((5, 3, 4), "float32")}
+    (row,) = [row for row in gx.describe(tx, shapes).rows if row.field == "left"]
+    assert (row.shape, row.axes) == ((1, 15, 15), (None, None, None))  # rows of two axes follow neither
+    (row,) = [
+        row for row in gx.describe(tx, {"w": jax.ShapeDtypeStruct((5, 3), "float32")}).rows if row.field == "left"
+    ]
+    assert (row.shape, row.axes) == ((1, 5, 5), (None, 0, None))
+
+
+# --- stacks
+
+
+class WhiteningState(NamedTuple):
+    count: jax.Array = rules.counter()
+    left: jax.Array = rules.factor(side="rows", start=1e-3)
+    root: jax.Array = rules.factor(side="rows", start=1.0)
+
+
+class scale_by_whitening(rules.Layerwise, state=WhiteningState, every="interval"):
+    """(sum g g^T)^(-1/2) g, with the root taken anew every `interval` steps: one-sided Shampoo."""
+
+    interval: int = rules.integer(default=1, ge=1)
+    weight_dimension_numbers: Any = rules.matrix_axes()
+
+    def to_stack(self, g, slots, p, shared):
+        return 2 * g, slots
+
+    def renew_stack(self, x, slots, shared):
+        w, v = jnp.linalg.eigh(slots.left + x @ jnp.swapaxes(x, -1, -2))
+        return slots._replace(root=(v / jnp.sqrt(w)[:, None, :]) @ jnp.swapaxes(v, -1, -2))
+
+    def on_stack(self, x, slots, shared):
+        return slots.root @ x, slots._replace(left=slots.left + x @ jnp.swapaxes(x, -1, -2))
+
+    def update_leaf(self, g, slots, p, shared, *, before):
+        return g + 0 * before, slots
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+def test_a_rule_on_stacks_equals_a_loop_over_matrices(interval):
+    tx = gx.chain(gx.scale(0.5), scale_by_whitening(interval), gx.scale(-1.0))
+    rng = np.random.default_rng(0)
+    params = {"a": jnp.zeros((3, 4)), "b": jnp.zeros((3, 4)), "c": jnp.zeros((2, 5)), "v": jnp.zeros(3)}
+    state, update = tx.init(params), jax.jit(tx.update)
+    left = {name: 1e-3 * np.eye(x.shape[0] if x.ndim == 2 else 1) for name, x in params.items()}
+    root = {name: np.eye(len(x)) for name, x in left.items()}
+    for t in range(4):
+        grads = {name: jnp.asarray(rng.normal(size=x.shape)) for name, x in params.items()}
+        updates, state = update(grads, state)
+        for name, g in grads.items():
+            g = np.asarray(g, np.float64).reshape(len(left[name]), -1)
+            new = left[name] + g @ g.T
+            if t % interval == 0:
+                w, v = np.linalg.eigh(new)
+                root[name] = v / np.sqrt(w) @ v.T
+            left[name] = new
+            np.testing.assert_allclose(-updates[name].reshape(g.shape), root[name] @ g, rtol=1e-4, atol=1e-5)
+
+
+def test_matrices_of_one_shape_are_one_stack():
+    """However many leaves there are, a shape costs one product of stacks."""
+    tx, params = gx.scale_by_muon(), {str(i): jnp.ones((4, 4)) for i in range(6)}
+    text = jax.jit(tx.update).lower(params, tx.init(params)).as_text()
+    products = text.count("dot_general")
+    one = {"0": jnp.ones((4, 4))}
+    assert products == jax.jit(tx.update).lower(one, tx.init(one)).as_text().count("dot_general")
+
+
+def test_a_rule_on_stacks_says_how_leaves_are_matrices():
+    with pytest.raises(TypeError, match=r"a rule with `on_stack` needs a field that says how leaves are matrices"):
+
+        class unseen(rules.Layerwise):
+            def on_stack(self, x, slots, shared):
+                return x, slots
+
+
+# --- passes
+
+
+def test_recurrences_of_numbers_cost_no_pass():
+    """A chain of rules that never look at the whole tree runs each leaf through one function."""
+    links = [gx.scale_by_nadam(), gx.scale_by_asgd(), gx.scale_by_depth({"kernel": 1, "bias": 0}, 0.5)]
+    tx = gx.polyak_average(gx.ema_params(gx.chain(*links, gx.add_noise(0.1, 0.5))))
+    state = tx.init(PARAMS)
+    jaxpr = jax.make_jaxpr(tx.update)(PARAMS, state, PARAMS)
+    calls = [str(eqn.params["name"]) for eqn in jaxpr.eqns if eqn.primitive.name in ("pjit", "jit")]
+    assert sorted(calls) == ["_begin", "_step", "_step"]
+
+
+# --- traps
+
+
+class masked_out(rules.Elementwise):
+    """A field called `mask` that is an ordinary flag."""
+
+    mask: bool = rules.flag(default=True)
+
+    def update_leaf(self, g, slots, p, shared):
+        return (g if self.mask else 2 * g), slots
+
+
+def test_a_field_that_happens_to_be_called_mask_is_a_field():
+    assert float(masked_out(False).update(jnp.ones(()), masked_out().init(jnp.ones(())))[0]) == 2.0
+
+
+class looping(rules.Elementwise, loops=True):
+    """A rule with a loop."""
+
+    def update_leaf(self, g, slots, p, shared):
+        return jax.lax.fori_loop(0, 50, lambda i, x: x * 0.5 + g, g), slots
+
+
+def test_a_loop_stays_a_loop():
+    tx = looping()
+    text = jax.jit(tx.update).lower(jnp.ones(3), tx.init(jnp.ones(3))).as_text()
+    assert "stablehlo.while" in text
+
+
+def test_a_number_that_changes_at_every_eager_step_is_compiled_twice():
+    tx, params = gx.adamw(1e-3, b1=0.87), {"w": jnp.ones(7)}
+    state = tx.init(params)
+    seen = []
+
+    def count(name, *args, **kwargs):
+        if "compile" in name:
+            seen.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        per_step = []
+        for i in range(6):
+            before = len(seen)
+            updates, state = tx.replace(learning_rate=1e-3 * (i + 1)).update(params, state, params)
+            per_step.append(len(seen) - before)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert per_step[0] > 0  # or it would not be counted
+    assert per_step[3:] == [0, 0, 0]
+
+
+# --- sets
+
+
+@pytest.mark.parametrize(
+    ("around", "name"),
+    [
+        (lambda tx: gx.masked(gx.flatten(tx), gx.select.path("x")), "masked"),
+        (lambda tx: gx.partition({"a": tx, "b": gx.sgd(0.1)}, {"x": "a", "y": "b"}), "partition"),
+        (
+            lambda tx: gx.inject_hyperparams(lambda rate: gx.masked(gx.chain(gx.sgd(rate), tx), gx.select.path("x")))(
+                0.1
+            ),
+            "injected",
+        ),
+        (lambda tx: gx.apply_if_finite(gx.named_chain(("a", gx.masked(tx, gx.select.path("x"))))), "wrapped"),
+    ],
+)
+def test_minimize_begins_in_the_set_whatever_is_around_it(around, name):
+    """The first point is brought into the set, and the best one that was seen lies in it."""
+    tx = around(gx.chain(gx.sgd(0.1), gx.project(gx.projection_simplex)))
+    x0 = {"x": jnp.array([5.0, 5.0]), "y": jnp.array([1.0])}
+    assert float(jnp.sum(tx.nearest(x0)["x"])) == pytest.approx(1.0)
+    result = gx.minimize(lambda p: jnp.sum((p["x"] - 4.0) ** 2) + jnp.sum(p["y"] ** 2), x0, tx, maxiter=20)
+    assert float(jnp.sum(result.params["x"])) == pytest.approx(1.0, abs=1e-5), name
+
+
+# --- storage
+
+
+def test_a_stored_state_computes_in_float32():
+    tx, params = gx.adam(0.1), draw(0, "float32")
+    kept = gx.stored(tx, {"mu": "bfloat16"}, min_size=1)
+    state, plain = kept.init(params), tx.init(params)
+    assert state[0].mu["w"].dtype == jnp.bfloat16
+    assert state[0].nu["w"].dtype == jnp.float32
+    for i in range(3):
+        updates, state = kept.update(draw(i, "float32"), state, params)
+        expected, plain = tx.update(draw(i, "float32"), plain, params)
+    close(updates, expected, rtol=2e-2, atol=2e-3)
+    assert state[0].mu["w"].dtype == jnp.bfloat16
+
+
+def test_a_format_for_no_field_is_refused():
+    with pytest.raises(ValueError, match=r"stored: formats names 'momentum', but no state inside has a field"):
+        gx.stored(gx.adam(0.1), {"momentum": "bfloat16"}).init(PARAMS)
+    with pytest.raises(TypeError, match=r"stored: formats must be a format, or a dtype"):
+        gx.stored(gx.adam(0.1), 3)
+
+
+# --- other frameworks' trees and maps
+
+
+def test_map_state_reaches_every_array():
+    tx = gx.apply_if_finite(
+        gx.partition({"a": gx.adam(0.1), "b": gx.sgd(0.1, momentum=0.9)}, {"kernel": "a", "bias": "b"})
+    )
+    state, seen = tx.init(PARAMS), []
+    same = gx.map_state(lambda place, x: seen.append(place) or x, tx, state, PARAMS)
+    assert jax.tree.structure(same) == jax.tree.structure(state)
+    assert len(seen) == len(jax.tree.leaves(state))
