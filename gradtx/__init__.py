@@ -23,7 +23,7 @@ from gradtx.core.describe import describe as describe
 from gradtx.core.describe import map_state as map_state
 from gradtx.core.chain import chain as chain
 from gradtx.core.chain import named_chain as named_chain
-from gradtx.core.mask import at_paths as at_paths
+from gradtx.core.mask import lookup_by_path as lookup_by_path
 from gradtx.core.partition import partition as partition
 from gradtx.core.metrics import metrics as metrics
 from gradtx import select as select
@@ -75,7 +75,7 @@ from gradtx.transforms.clip import clip as clip
 from gradtx.transforms.clip import clip_by_block_rms as clip_by_block_rms
 from gradtx.transforms.clip import clip_by_global_norm as clip_by_global_norm
 from gradtx.transforms.decay import add_decayed_weights as add_decayed_weights
-from gradtx.transforms.decay import descend as descend
+from gradtx.transforms.decay import decoupled_weight_decay as decoupled_weight_decay
 from gradtx.transforms.momentum import ema as ema
 from gradtx.transforms.momentum import trace as trace
 from gradtx.transforms.scale import scale as scale
@@ -211,7 +211,7 @@ from gradtx.curvature.bfgs import scale_by_bfgs as scale_by_bfgs
 from gradtx.curvature.bfgs import scale_by_sr1 as scale_by_sr1
 from gradtx.curvature.bfgs import sr1 as sr1
 from gradtx.curvature.lbfgsb import lbfgsb as lbfgsb
-from gradtx.curvature.lbfgsb import step_in_box as step_in_box
+from gradtx.curvature.lbfgsb import scale_by_lbfgsb as scale_by_lbfgsb
 from gradtx.curvature.nonlinear_cg import nonlinear_cg as nonlinear_cg
 from gradtx.curvature.nonlinear_cg import scale_by_nonlinear_cg as scale_by_nonlinear_cg
 from gradtx.curvature.minimize import minimize as minimize
@@ -283,12 +283,12 @@ from gradtx.wrappers.average import averaged_params as averaged_params
 from gradtx.wrappers.average import ema_params as ema_params
 from gradtx.wrappers.average import polyak_average as polyak_average
 from gradtx.wrappers.average import swa as swa
-from gradtx.wrappers.average import track_average as track_average
-from gradtx.wrappers.average import track_ema as track_ema
+from gradtx.wrappers.average import average_of_params as average_of_params
+from gradtx.wrappers.average import ema_of_params as ema_of_params
 from gradtx.wrappers.lookahead import lookahead as lookahead
-from gradtx.wrappers.lookahead import reset_every as reset_every
-from gradtx.wrappers.lookahead import sync_slow_weights as sync_slow_weights
-from gradtx.wrappers.schedule_free import average_base_steps as average_base_steps
+from gradtx.wrappers.lookahead import reset_state_every as reset_state_every
+from gradtx.wrappers.lookahead import scale_by_lookahead as scale_by_lookahead
+from gradtx.wrappers.schedule_free import scale_by_schedule_free as scale_by_schedule_free
 from gradtx.wrappers.schedule_free import schedule_free as schedule_free
 from gradtx.wrappers.schedule_free import schedule_free_adamw as schedule_free_adamw
 from gradtx.wrappers.schedule_free import schedule_free_eval_params as schedule_free_eval_params
@@ -296,9 +296,9 @@ from gradtx.wrappers.schedule_free import schedule_free_sgd as schedule_free_sgd
 from gradtx.wrappers.sam import sam as sam
 from gradtx.wrappers.mechanize import mechanize as mechanize
 from gradtx.wrappers.mechanize import scale_by_mechanic as scale_by_mechanic
-from gradtx.wrappers.with_grad import cautious as cautious
-from gradtx.wrappers.with_grad import keep_aligned as keep_aligned
-from gradtx.wrappers.with_grad import with_grad as with_grad
+from gradtx.wrappers.cautious import cautious as cautious
+from gradtx.wrappers.cautious import mask_misaligned as mask_misaligned
+from gradtx.wrappers.cautious import with_grad_arg as with_grad_arg
 from gradtx.wrappers.inject_hyperparams import inject_hyperparams as inject_hyperparams
 from gradtx.wrappers.with_metrics import with_metrics as with_metrics
 from gradtx.wrappers.value_and_step import value_and_step as value_and_step
@@ -321,7 +321,7 @@ from gradtx.schedules.factors import lambda_schedule as lambda_schedule
 from gradtx.schedules.factors import multiplicative_schedule as multiplicative_schedule
 from gradtx.schedules.inverse import inverse_power_schedule as inverse_power_schedule
 from gradtx.schedules.inverse import inverse_sqrt_schedule as inverse_sqrt_schedule
-from gradtx.schedules.join import chain_schedules as chain_schedules
+from gradtx.schedules.join import multiply_schedules as multiply_schedules
 from gradtx.schedules.join import join_schedules as join_schedules
 from gradtx.schedules.onecycle import cosine_onecycle_schedule as cosine_onecycle_schedule
 from gradtx.schedules.onecycle import linear_onecycle_schedule as linear_onecycle_schedule

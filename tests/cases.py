@@ -451,7 +451,7 @@ WRAPPERS = [
     Case("swa({}, 1, 2)", optax="{}", why="the updates stay as they are"),
     Case("lookahead({}, 2, 0.5)", optax=None, why="optax's parameters are pairs; see tests/test_around_gradient.py"),
     Case("lookahead({}, 2, 0.5, reset_state=True)", optax=None, why="as above", unless=_RESET),
-    Case("reset_every({}, 2)", optax=None, why=_NO_OPTAX, unless=_RESET),
+    Case("reset_state_every({}, 2)", optax=None, why=_NO_OPTAX, unless=_RESET),
     Case("schedule_free({}, 0.1)"),
     Case(
         "sam({}, chain(normalize(), sgd(0.05)))",
@@ -470,7 +470,7 @@ WRAPPERS = [
     Case("flatten({})"),
     Case("split_real_and_imaginary({})", unless=_SPLIT),
     Case("with_extra_args_support({})"),
-    Case("with_grad({})", optax="{}", why="nothing in it uses the gradient"),
+    Case("with_grad_arg({})", optax="{}", why="nothing in it uses the gradient"),
     Case(f"with_metrics({{}}, groups={{'w': {_W}}})", optax="{}", why="the updates stay as they are", unless=_ROUNDED),
 ]
 
@@ -499,18 +499,18 @@ TRANSFORMATIONS += [
     Case(f"freeze({_W})", optax=f"freeze({_MASK})", why="optax has no selectors", unless=_BY_PATH),
     Case("scale_by_depth(depth, 0.5)", optax=None, why=_NO_OPTAX, unless=_BY_PATH),
     Case("multi_transform({'a': adam(0.1)}, 'a')"),
-    Case("track_ema(0.9)", optax="identity()", why="the updates stay as they are"),
-    Case("track_average(0.5, 1, 2, 'after')", optax="identity()", why="the updates stay as they are"),
-    Case("sync_slow_weights(2, 0.5)", optax=None, why="a part of lookahead"),
+    Case("ema_of_params(0.9)", optax="identity()", why="the updates stay as they are"),
+    Case("average_of_params(0.5, 1, 2, 'after')", optax="identity()", why="the updates stay as they are"),
+    Case("scale_by_lookahead(2, 0.5)", optax=None, why="a part of lookahead"),
     Case(
-        "average_base_steps(0.1)",
+        "scale_by_schedule_free(0.1)",
         optax="schedule_free(identity(), 0.1)",
         why="a part of schedule_free",
     ),
     Case("schedule_free_sgd(0.1, b1=0.8, weight_decay=0.1)"),
     Case("schedule_free_sgd(0.1, 5, 0.8)", optax=None, why="optax weighs a step by the next one's rate"),
     Case("schedule_free_adamw(0.1, weight_decay=0.1)"),
-    Case("keep_aligned()", optax=None, why=_NO_OPTAX),
+    Case("mask_misaligned()", optax=None, why=_NO_OPTAX),
     Case("scale_by_mechanic()", optax=None, why="a part of mechanize"),
     Case("snapshot('norm', tree.norm)", unless=_MEASURED),
     Case(
@@ -577,7 +577,9 @@ SCHEDULES = [
     Case("multistep_schedule(1.0, [3, 8], 0.5)", optax="piecewise_constant_schedule(1.0, {3: 0.5, 8: 0.5})", why=_NAME),
     Case("lambda_schedule(0.5, halving)", optax=None, why=_NO_OPTAX),
     Case("multiplicative_schedule(0.5, halving)", optax=None, why=_NO_OPTAX),
-    Case("chain_schedules([linear_schedule(0.0, 1.0, 4), cosine_decay_schedule(0.5, 9)])", optax=None, why=_NO_OPTAX),
+    Case(
+        "multiply_schedules([linear_schedule(0.0, 1.0, 4), cosine_decay_schedule(0.5, 9)])", optax=None, why=_NO_OPTAX
+    ),
     Case(
         "join_schedules([linear_schedule(0.0, 1.0, 4), cosine_decay_schedule(1.0, 8), constant_schedule(0.1)], [4, 9])"
     ),
@@ -632,7 +634,7 @@ _BOX = {
     "finite": "a bound far away is a step out of range",
 }
 TRANSFORMATIONS += [
-    Case("step_in_box(identity(), -3.0, 0.5)", optax=None, why=_NO_OPTAX, unless=_BOX),
+    Case("scale_by_lbfgsb(identity(), -3.0, 0.5)", optax=None, why=_NO_OPTAX, unless=_BOX),
     Case("lbfgsb(-3.0, float('inf'))", optax=None, why=_NO_OPTAX, unless={**_BOX, **_SEARCH}),
 ]
 

@@ -118,12 +118,12 @@ def schedules(allowed: Limits, largest: float = float("inf")) -> Any:
 
 ALONE = {
     **APART,
-    **dict.fromkeys(("keep_aligned", "scale_by_mechanic"), "it needs the gradient, which its wrapper gives"),
+    **dict.fromkeys(("mask_misaligned", "scale_by_mechanic"), "it needs the gradient, which its wrapper gives"),
     **dict.fromkeys(
         ("newton", "scale_by_newton", "newton_cg", "scale_by_newton_cg", "trust_region_newton", "sophia"),
         "it needs derivatives of a function, of which the updates of the links before it are none",
     ),
-    **dict.fromkeys(("with_hessian_diag", "step_in_box"), "as above"),
+    **dict.fromkeys(("with_hessian_diag", "scale_by_lbfgsb"), "as above"),
 }
 """Constructors that are no link of a drawn chain, with the reason."""
 

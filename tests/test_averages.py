@@ -131,7 +131,7 @@ def test_of_an_average_there_must_be_one():
     params = jnp.ones(2)
     with pytest.raises(ValueError, match="0 averages"):
         gx.averaged_params(gx.adam(0.1).init(params))
-    two = gx.chain(gx.ema_params(gx.sgd(0.1)), gx.track_average()).init(params)
+    two = gx.chain(gx.ema_params(gx.sgd(0.1)), gx.average_of_params()).init(params)
     with pytest.raises(ValueError, match="2 averages"):
         gx.averaged_params(two)
     close(gx.averaged_params(two[0]), params)

@@ -233,7 +233,7 @@ def test_a_mask_for_a_whole_tree_in_a_group_of_it():
     """A selector, a tree and a function in a rule inside `masked`, whose group has none or some of the leaves."""
     params = {"a": layer(), "b": layer()}
     zeros = jax.tree.map(jnp.zeros_like, params)
-    for mask in (select.path("**/kernel"), gx.at_paths({"a": {"kernel": True, "bias": False}, "b": False})):
+    for mask in (select.path("**/kernel"), gx.lookup_by_path({"a": {"kernel": True, "bias": False}, "b": False})):
         tx = gx.masked(gx.adamw(0.1, weight_decay=0.1, mask=mask), select.path("a/*"))
         updates, _ = tx.update(zeros, tx.init(params), params)
         assert paths(params, jax.tree.map(lambda u: bool(jnp.any(u != 0)), updates)) == ["a/kernel"]

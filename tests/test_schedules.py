@@ -251,7 +251,7 @@ def test_chained_schedules_multiply():
     pieces = [gx.linear_schedule(0.0, 1.0, 5), gx.step_schedule(0.3, 4), lambda count: 2.0]
     counts = np.arange(20)
     expected = np.asarray(pieces[0](counts)) * np.asarray(pieces[1](counts)) * 2
-    np.testing.assert_allclose(gx.chain_schedules(pieces)(counts), expected, rtol=1e-12)
+    np.testing.assert_allclose(gx.multiply_schedules(pieces)(counts), expected, rtol=1e-12)
 
 
 def test_sgdr_is_joined_cycles():

@@ -89,7 +89,7 @@ def test_init_follows_from_the_declaration():
     assert state.memory["kernel"].shape == (3, 6, 4)
     np.testing.assert_array_equal(state.whole["bias"], 2 * np.eye(4))
     assert state.absent == ()
-    assert state.total.dtype == jnp.float32
+    assert state.total.dtype == PARAMS["bias"].dtype
 
 
 def test_a_field_that_belongs_to_another_parameter_is_named():
@@ -300,7 +300,7 @@ def test_a_number_that_changes_at_every_eager_step_is_compiled_twice():
         per_step = []
         for i in range(6):
             before = len(seen)
-            updates, state = tx.replace(learning_rate=1e-3 * (i + 1)).update(params, state, params)
+            _, state = tx.replace(learning_rate=1e-3 * (i + 1)).update(params, state, params)
             per_step.append(len(seen) - before)
     finally:
         jax.monitoring.clear_event_listeners()
@@ -311,17 +311,17 @@ def test_a_number_that_changes_at_every_eager_step_is_compiled_twice():
 # --- sets
 
 
+def injected(tx):
+    """A transformation that is built from numbers in its state, with a set inside."""
+    return gx.inject_hyperparams(lambda rate: gx.masked(gx.chain(gx.sgd(rate), tx), gx.select.path("x")))(0.1)
+
+
 @pytest.mark.parametrize(
     ("around", "name"),
     [
         (lambda tx: gx.masked(gx.flatten(tx), gx.select.path("x")), "masked"),
         (lambda tx: gx.partition({"a": tx, "b": gx.sgd(0.1)}, {"x": "a", "y": "b"}), "partition"),
-        (
-            lambda tx: gx.inject_hyperparams(lambda rate: gx.masked(gx.chain(gx.sgd(rate), tx), gx.select.path("x")))(
-                0.1
-            ),
-            "injected",
-        ),
+        (injected, "injected"),
         (lambda tx: gx.apply_if_finite(gx.named_chain(("a", gx.masked(tx, gx.select.path("x"))))), "wrapped"),
     ],
 )

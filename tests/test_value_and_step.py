@@ -47,7 +47,7 @@ def by_step(tx, steps, **extra):
         (gx.chain(gx.clip(1.0), gx.reduce_on_plateau(), gx.sgd(0.1)), {"value": lambda params, value, grads: value}),
         (gx.momo(), {"value": lambda params, value, grads: value}),
         (gx.cautious(gx.adam(0.1)), {}),
-        (gx.chain(gx.sgd(0.1, momentum=0.9), gx.keep_aligned()), {"grad": lambda params, value, grads: grads}),
+        (gx.chain(gx.sgd(0.1, momentum=0.9), gx.mask_misaligned()), {"grad": lambda params, value, grads: grads}),
         (
             gx.sam(gx.sgd(0.1), gx.chain(gx.normalize(), gx.sgd(0.05)), opaque_mode=True),
             {"grad_fn": lambda params, value, grads: lambda p, i: jax.grad(loss)(p)},
@@ -66,7 +66,7 @@ def by_step(tx, steps, **extra):
         "reduce_on_plateau",
         "momo",
         "cautious",
-        "keep_aligned",
+        "mask_misaligned",
         "sam",
         "deep sam",
     ],

@@ -21,7 +21,8 @@ from gradtx.constraints.problem import Problem, complementary_slackness, violati
 from gradtx.core.composite import View, Wrapper, inner
 from gradtx.core.hyper import HyperArg
 from gradtx.core.metrics import reports
-from gradtx.core.state import child_state, counted, counter, per_tree
+from gradtx.core.slots import child_state, counter, per_tree
+from gradtx.core.state import counted
 from gradtx.optimizers.elementwise.sgd import sgd
 
 __all__ = ["LagrangianPoint", "PrimalDualState", "lagrangian", "primal_dual"]

@@ -27,10 +27,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import checks, leaf, tree
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise, Shared, Treewide
 from gradtx.core.partial import Partial, WithFunction
-from gradtx.core.state import PARAM, counter, per_param, per_tree
+from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import child, flag, static
 from gradtx.transforms.project import check_axis
 
@@ -142,6 +143,7 @@ def _minus(a: Any, b: Any) -> Any:
     return jax.tree.map(jnp.subtract, a, b)
 
 
+@constructor
 def proximal(
     prox: Any,
     learning_rate: HyperArg,

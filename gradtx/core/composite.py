@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradtx.core.state import PerLeaf, child_state, declared
+from gradtx.core.slots import PerLeaf, child_state
+from gradtx.core.state import declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
 from gradtx.core.value import child

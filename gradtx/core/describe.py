@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from gradtx import checks, tree
 from gradtx.core.composite import Composite
-from gradtx.core.state import Slot, child_state, declared, per_tree
+from gradtx.core.slots import Slot, child_state, per_tree
+from gradtx.core.state import declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import as_transformation
 

@@ -18,11 +18,12 @@ import jax
 import numpy as np
 
 from gradtx import checks, select
-from gradtx.core.value import EACH, FrozenTree, Value, field, per_leaf, static
+from gradtx.core.frozen_tree import FrozenTree
+from gradtx.core.value import EACH, Value, field, per_leaf, static
 
 __all__ = [
     "applies_to",
-    "at_paths",
+    "lookup_by_path",
     "check",
     "each",
     "in_group",
@@ -35,14 +36,14 @@ __all__ = [
 _APPLIES = "gradtx.applies"
 
 
-class at_paths(Value):
+class lookup_by_path(Value):
     """A tree as a function: for every leaf of another tree the item at its path, or at the nearest path above it.
 
     Paths are strings such as `dense/bias`, so that the items are found in the dict from path to leaf too which a
     group of `partition` sees. A leaf that the tree has nothing for gets None.
 
     >>> import gradtx as gx
-    >>> gx.at_paths({"dense": True, "norm": False})({"dense": {"w": 1.0, "b": 2.0}})
+    >>> gx.lookup_by_path({"dense": True, "norm": False})({"dense": {"w": 1.0, "b": 2.0}})
     {'dense': {'b': True, 'w': True}}
     """
 
@@ -96,7 +97,7 @@ def in_group(mask: Any) -> Any:
     """A mask of a whole tree as one for a group of it: a tree is found by path, and a selector may pick nothing."""
     if isinstance(mask, select.Selector):
         return select.maybe(mask)
-    return mask if mask is None or is_function(mask) else at_paths(mask)
+    return mask if mask is None or is_function(mask) else lookup_by_path(mask)
 
 
 def selected(who: str, mask: Any, params: Any) -> list[bool] | None:

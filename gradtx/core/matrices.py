@@ -27,7 +27,7 @@ def check(who: str, name: str, value: Any) -> Any:
     """Dimension numbers as they are stored: None, one for all leaves, or a function of a tree."""
     if value is None or isinstance(value, WeightDimensionNumbers) or callable(value):
         return value
-    table = mask.at_paths(value)
+    table = mask.lookup_by_path(value)
     for path, x in table.table.tree.items():
         if not _is_numbers(x):
             raise TypeError(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks, leaf
+from gradtx.core.constructor import called
 from gradtx.core.hyper import Limits, Resolvable, Schedule
 from gradtx.core.value import Value, child, function, static
 
@@ -100,7 +101,7 @@ class WithFunction(Value):
 
     def _set(self, fn: Any, data: tuple[Any, ...], **fields: Any) -> None:
         """What the constructor does: sets all fields and checks them."""
-        who = type(self).__name__
+        who = called(self)
         function(who, self._function, fn)
         names = Partial(fn, data).names()
         checked = [x if _is_tree(x) else _ANY.check(who, name, x) for name, x in zip(names, data, strict=True)]

@@ -14,10 +14,11 @@ import jax
 
 from gradtx import checks, select
 from gradtx.core.composite import Composite, View
+from gradtx.core.frozen_tree import FrozenTree
 from gradtx.core.mask import is_function
-from gradtx.core.state import child_state
+from gradtx.core.slots import child_state
 from gradtx.core.transformation import GradientTransformation, as_transformation
-from gradtx.core.value import FrozenTree, child, static
+from gradtx.core.value import child, static
 
 __all__ = ["PartitionState", "partition"]
 

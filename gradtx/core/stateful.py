@@ -11,7 +11,8 @@ import numpy as np
 
 from gradtx import checks
 from gradtx.core.hyper import resolve
-from gradtx.core.state import PerLeaf, child_state, declared, per_param, per_tree
+from gradtx.core.slots import PerLeaf, child_state, per_param, per_tree
+from gradtx.core.state import declared
 from gradtx.core.transformation import GradientTransformation
 
 __all__ = ["Stateful"]

@@ -24,8 +24,9 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx import checks, leaf
+from gradtx.core.constructor import called
 
-__all__ = ["FrozenTree", "Value", "child", "choice", "dtype", "flag", "function", "integer", "per_leaf", "static"]
+__all__ = ["Value", "child", "choice", "dtype", "flag", "function", "integer", "per_leaf", "static"]
 
 _DYNAMIC = "gradtx.dynamic"
 _CHECK = "gradtx.check"
@@ -150,7 +151,7 @@ class Value:
         jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
     def __post_init__(self) -> None:
-        who = type(self).__name__
+        who = called(self)
         for f in _fields(self):
             check = f.metadata.get(_CHECK)
             if check is not None:
@@ -259,26 +260,6 @@ def _as_leaf(x: Any) -> Any:
     if type(x) is tuple:
         return tuple(map(_as_leaf, x))
     return x
-
-
-class FrozenTree:
-    """A tree as a static field: hashable, comparable by structure and leaves, shown as the tree."""
-
-    def __init__(self, tree: Any) -> None:
-        self.tree = jax.tree.map(lambda x: x, tree)  # a copy: nobody can change it from outside
-
-    def _identity(self) -> tuple[Any, ...]:
-        leaves, treedef = jax.tree.flatten(self.tree)
-        return treedef, tuple(leaves)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, FrozenTree) and self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
-    def __repr__(self) -> str:
-        return repr(self.tree)
 
 
 def show(x: Any) -> str:

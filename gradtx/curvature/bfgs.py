@@ -24,9 +24,10 @@ from jax import Array
 
 from gradtx import checks, leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.state import counter, factor, per_param
+from gradtx.core.slots import counter, factor, per_param
 from gradtx.core.value import flag
 from gradtx.core.views import flatten
 from gradtx.curvature.linesearch import descending
@@ -129,6 +130,7 @@ class scale_by_sr1(_Dense):
         return jnp.where(jnp.sum(direction * g) > 0, direction, g), slots
 
 
+@constructor
 def bfgs(
     learning_rate: HyperArg | None = None,
     *,
@@ -153,6 +155,7 @@ def bfgs(
     return descending(rule if leafwise else flatten(rule), learning_rate, linesearch)
 
 
+@constructor
 def sr1(
     learning_rate: HyperArg | None = None,
     *,

@@ -22,11 +22,12 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import flag
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["ScaleByAdaHessianState", "adahessian", "scale_by_adahessian", "scale_by_hessian_diag"]
 
@@ -98,6 +99,7 @@ class scale_by_adahessian(
         return mu / shared.left_mu / (root + self.eps), slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def adahessian(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
@@ -116,4 +118,6 @@ def adahessian(
     >>> gx.adahessian(0.15).links[0]
     scale_by_adahessian(b1=0.9, b2=0.999, eps=0.0001, hessian_power=1.0)
     """
-    return chain(scale_by_adahessian(b1, b2, eps, hessian_power), *descend(learning_rate, weight_decay, mask))
+    return chain(
+        scale_by_adahessian(b1, b2, eps, hessian_power), *decoupled_weight_decay(learning_rate, weight_decay, mask)
+    )

@@ -22,8 +22,10 @@ from jax import Array, lax
 
 from gradtx import leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
-from gradtx.core.state import counted, counter, per_param, per_tree, stack
+from gradtx.core.slots import counter, per_param, per_tree, stack
+from gradtx.core.state import counted
 from gradtx.core.stateful import Stateful
 from gradtx.core.value import flag, integer
 from gradtx.curvature.linesearch import descending
@@ -171,6 +173,7 @@ def _step(updates: Any, state: ScaleByLBFGSState, params: Any, scaled: bool) -> 
     return jax.tree.map(lambda x, u: leaf.narrow(x, jnp.result_type(u)), r, updates), state
 
 
+@constructor
 def lbfgs(
     learning_rate: HyperArg | None = None,
     memory_size: int = 10,

@@ -29,7 +29,9 @@ from jax import Array
 
 from gradtx import checks, leaf, tree
 from gradtx.core.composite import Wrapper
-from gradtx.core.state import child_state, counted, counter
+from gradtx.core.constructor import constructor
+from gradtx.core.slots import child_state, counter
+from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation, identity
 from gradtx.core.value import child, integer
 from gradtx.curvature.box import Box, bound, box, inside
@@ -37,7 +39,7 @@ from gradtx.curvature.lbfgs import ScaleByLBFGSState, remembered, scale_by_lbfgs
 from gradtx.curvature.products import check_like
 from gradtx.curvature.zoom import STRONG_WOLFE
 
-__all__ = ["LBFGSBState", "lbfgsb", "step_in_box"]
+__all__ = ["LBFGSBState", "lbfgsb", "scale_by_lbfgsb"]
 
 
 class LBFGSBState(NamedTuple):
@@ -48,14 +50,14 @@ class LBFGSBState(NamedTuple):
     inner_state: Any = child_state()
 
 
-class step_in_box(Wrapper, state=LBFGSBState, needs=("params",), real=True):
+class scale_by_lbfgsb(Wrapper, state=LBFGSBState, needs=("params",), real=True):
     """The rule of L-BFGS-B around its line search `inner`; see `lbfgsb`.
 
     `inner` gets a step that ends in the box, and a `value_fn` that is never asked outside of it. If it has a
     `max_learning_rate`, that is lowered to where the step meets the first bound.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.step_in_box(gx.identity(), 0.0, 1.0)  # the whole step
+    >>> tx = gx.scale_by_lbfgsb(gx.identity(), 0.0, 1.0)  # the whole step
     >>> x = jnp.array([0.5, 0.5])
     >>> print(tx.update(jnp.array([8.0, -0.1]), tx.init(x), x)[0].round(3))
     [-0.5  0.1]
@@ -72,7 +74,9 @@ class step_in_box(Wrapper, state=LBFGSBState, needs=("params",), real=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if leaf.is_number(self.lower) and leaf.is_number(self.upper) and self.lower > self.upper:
-            raise ValueError(f"step_in_box: lower is {self.lower} and upper {self.upper}, so that the box is empty.")
+            raise ValueError(
+                f"scale_by_lbfgsb: lower is {self.lower} and upper {self.upper}, so that the box is empty."
+            )
 
     def children(self) -> dict[str, GradientTransformation]:
         return {"memory": scale_by_lbfgs(self.memory_size), "inner": self.inner}
@@ -199,7 +203,8 @@ def _subspace(model: _Model, x: Array, g: Array, low: Array, high: Array, cauchy
     return jnp.where(g @ (projected - x) < 0, projected, cut)
 
 
-def lbfgsb(lower: Any, upper: Any, memory_size: int = 10, linesearch: Any = STRONG_WOLFE) -> step_in_box:
+@constructor
+def lbfgsb(lower: Any, upper: Any, memory_size: int = 10, linesearch: Any = STRONG_WOLFE) -> scale_by_lbfgsb:
     """L-BFGS-B: L-BFGS for parameters with `lower <= params <= upper`, with a line search; None for none.
 
     A bound is a number for all parameters, an array that can be broadcast to each, or a tree of those like the
@@ -221,4 +226,4 @@ def lbfgsb(lower: Any, upper: Any, memory_size: int = 10, linesearch: Any = STRO
     Raises:
       TypeError, ValueError: a bound is NaN, or is none of those.
     """
-    return step_in_box(identity() if linesearch is None else linesearch, lower, upper, memory_size)
+    return scale_by_lbfgsb(identity() if linesearch is None else linesearch, lower, upper, memory_size)

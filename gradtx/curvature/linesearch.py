@@ -22,7 +22,8 @@ from gradtx.core.branch import branch
 from gradtx.core.chain import chain
 from gradtx.core.hyper import HyperArg
 from gradtx.core.metrics import find, reports
-from gradtx.core.state import counted, counter, per_param, per_tree
+from gradtx.core.slots import counter, per_param, per_tree
+from gradtx.core.state import counted
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import GradientTransformation
 from gradtx.curvature.line import Point, along, value_and_grad

@@ -31,8 +31,10 @@ from jax import Array, lax
 
 from gradtx import checks, leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.state import counted, counter, per_tree
+from gradtx.core.slots import counter, per_tree
+from gradtx.core.state import counted
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import apply_updates
 from gradtx.core.value import choice, flag
@@ -109,6 +111,7 @@ class scale_by_newton(Stateful, state=ScaleByNewtonState, needs=("params",), tak
         return unravel(u), ScaleByNewtonState(count=count, damping=leaf.narrow(damping, state.damping.dtype))
 
 
+@constructor
 def newton(
     learning_rate: HyperArg = 1.0,
     *,

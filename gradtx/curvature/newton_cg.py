@@ -19,8 +19,10 @@ from jax import Array, lax
 
 from gradtx import tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.state import counted, counter
+from gradtx.core.slots import counter
+from gradtx.core.state import counted
 from gradtx.core.stateful import Stateful
 from gradtx.core.value import static
 from gradtx.curvature import cg
@@ -75,6 +77,7 @@ class scale_by_newton_cg(Stateful, state=ScaleByNewtonCGState, needs=("params", 
         return u, ScaleByNewtonCGState(count=counted(state.count), cg_steps=steps)
 
 
+@constructor
 def newton_cg(
     learning_rate: HyperArg = 1.0,
     *,

@@ -24,9 +24,10 @@ from jax import Array
 
 from gradtx import leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Treewide
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import choice
 from gradtx.curvature.hager_zhang import HAGER_ZHANG
 from gradtx.curvature.linesearch import descending
@@ -85,6 +86,7 @@ class scale_by_nonlinear_cg(Treewide, state=NonlinearCGState):
         return u, slots._replace(updates=g, direction=u)
 
 
+@constructor
 def nonlinear_cg(
     learning_rate: HyperArg | None = None,
     method: str = "hager_zhang",

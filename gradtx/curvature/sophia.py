@@ -18,12 +18,13 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import dtype, integer
 from gradtx.curvature.with_hessian_diag import with_hessian_diag
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["SophiaState", "scale_by_sophia", "sophia"]
 
@@ -75,6 +76,7 @@ class scale_by_sophia(Elementwise, state=SophiaState, takes=("hessian_diag",), b
         return u, slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def sophia(
     learning_rate: HyperArg,
     b1: HyperArg = 0.965,
@@ -106,4 +108,7 @@ def sophia(
     True
     """
     rule = scale_by_sophia(b1, b2, eps, gamma, clip_threshold, update_interval, mu_dtype)
-    return chain(with_hessian_diag(rule, update_interval, estimator, key), *descend(learning_rate, weight_decay, mask))
+    return chain(
+        with_hessian_diag(rule, update_interval, estimator, key),
+        *decoupled_weight_decay(learning_rate, weight_decay, mask),
+    )

@@ -27,7 +27,8 @@ from jax import Array, lax
 
 from gradtx import leaf, tree
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.state import counted, counter, per_tree
+from gradtx.core.slots import counter, per_tree
+from gradtx.core.state import counted
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import apply_updates
 from gradtx.core.value import choice, static

@@ -11,7 +11,8 @@ from jax import Array
 from gradtx import checks
 from gradtx.core.branch import branch
 from gradtx.core.composite import Wrapper
-from gradtx.core.state import child_state, counted, counter, per_tree
+from gradtx.core.slots import child_state, counter, per_tree
+from gradtx.core.state import counted
 from gradtx.core.value import choice, integer
 from gradtx.curvature.newton import needed
 from gradtx.curvature.products import gauss_newton_bartlett_diag, hutchinson_diag

@@ -14,7 +14,7 @@ from gradtx.core.hyper import Schedule, function_schedule
 from gradtx.core.value import child
 from gradtx.schedules.clock import check_steps, since
 
-__all__ = ["chain_schedules", "join_schedules"]
+__all__ = ["multiply_schedules", "join_schedules"]
 
 
 def _check_schedules(who: str, name: str, value: Any) -> tuple[Schedule, ...]:
@@ -53,11 +53,11 @@ class join_schedules(Schedule):
         return value
 
 
-class chain_schedules(Schedule):
+class multiply_schedules(Schedule):
     """The product of `schedules`, all on the same clock: one may hold the rate, the others factors.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> print(gx.chain_schedules([gx.linear_schedule(0.0, 1.0, 4), gx.step_schedule(8.0, 2, 0.5)])(jnp.arange(6)))
+    >>> print(gx.multiply_schedules([gx.linear_schedule(0.0, 1.0, 4), gx.step_schedule(8.0, 2, 0.5)])(jnp.arange(6)))
     [0. 2. 2. 3. 2. 2.]
     """
 

@@ -17,6 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx import checks, leaf
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Number, Schedule, number
 from gradtx.schedules.clock import power, share
 from gradtx.schedules.cosine import warmup_cosine_decay_schedule
@@ -89,6 +90,7 @@ class cosine_warmup_restarts_schedule(Schedule):
         return self.init_value + (self.peak_value * power(self.gamma, now.parts) - self.init_value) * height
 
 
+@constructor
 def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> join_schedules:
     """One `warmup_cosine_decay_schedule` after another; each dict has the arguments of one of them.
 

@@ -19,7 +19,7 @@ from jax import Array
 from gradtx import checks, leaf
 from gradtx.core.composite import Wrapper
 from gradtx.core.describe import Place, describe, map_state
-from gradtx.core.state import per_param
+from gradtx.core.slots import per_param
 from gradtx.core.value import Value, dtype, integer, static
 
 __all__ = ["Format", "rounded", "stored"]

@@ -13,9 +13,10 @@ from typing import Any
 import jax
 
 from gradtx import checks
-from gradtx.core.mask import at_paths
+from gradtx.core.frozen_tree import FrozenTree
+from gradtx.core.mask import lookup_by_path
 from gradtx.core.transformation import GradientTransformation
-from gradtx.core.value import FrozenTree, Value
+from gradtx.core.value import Value
 from gradtx.testing.calls import SUPPLIED, needs
 from gradtx.testing.data import SHAPES
 from gradtx.testing.report import Report
@@ -174,7 +175,7 @@ def _can_be_called(tx: GradientTransformation) -> None:
         )
     trees = jax.tree.map(lambda shape: 0, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
     for part in parts(tx):
-        if isinstance(part, at_paths):
+        if isinstance(part, lookup_by_path):
             continue
         for field in dataclasses.fields(part):  # pyright: ignore[reportArgumentType]
             value = getattr(part, field.name)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import integer
 
 __all__ = ["ApplyEveryState", "apply_every"]

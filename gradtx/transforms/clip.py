@@ -18,7 +18,7 @@ from gradtx import leaf, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise, Layerwise, Shared, Treewide
 from gradtx.core.metrics import reports
-from gradtx.core.state import counter, per_tree
+from gradtx.core.slots import counter, per_tree
 
 __all__ = ["ClipByGlobalNormState", "clip", "clip_by_block_rms", "clip_by_global_norm"]
 

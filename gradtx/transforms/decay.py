@@ -1,7 +1,7 @@
 """Weight decay: u = g + weight_decay * p.
 
 Before a method's scaling this is the gradient of an L2 penalty; after it, it is decoupled decay
-(Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization"). `descend` is how methods end
+(Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization"). `decoupled_weight_decay` is how methods end
 that decouple it:
 
     x_(t+1) = x_t - eta_t * (u_t + weight_decay * x_t)      as in optax and PyTorch
@@ -15,12 +15,13 @@ from typing import Any
 from jax import Array
 
 from gradtx import checks
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.mask import applies_to
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 
-__all__ = ["add_decayed_weights", "descend"]
+__all__ = ["add_decayed_weights", "decoupled_weight_decay"]
 
 
 class add_decayed_weights(Elementwise, needs=("params",)):
@@ -50,7 +51,8 @@ class add_decayed_weights(Elementwise, needs=("params",)):
         return g + p * self.weight_decay, slots
 
 
-def descend(
+@constructor
+def decoupled_weight_decay(
     learning_rate: HyperArg, weight_decay: HyperArg = 0.0, mask: Any = None, *, decouple_lr: bool = False
 ) -> tuple[Any, ...]:
     """The last links of a method with decoupled weight decay.
@@ -58,10 +60,10 @@ def descend(
     The decay is scaled by the learning rate, or, with `decouple_lr`, is the same at every rate.
 
     >>> import gradtx as gx
-    >>> gx.chain(gx.scale_by_sign(), *gx.descend(0.1, weight_decay=0.01))
+    >>> gx.chain(gx.scale_by_sign(), *gx.decoupled_weight_decay(0.1, weight_decay=0.01))
     chain(scale_by_sign(), add_decayed_weights(weight_decay=0.01), scale_by_learning_rate(learning_rate=0.1))
     """
     decay = add_decayed_weights(weight_decay, mask)
-    if checks.flag("descend", "decouple_lr", decouple_lr):
+    if checks.flag("decoupled_weight_decay", "decouple_lr", decouple_lr):
         return scale_by_learning_rate(learning_rate, flip_sign=False), decay, scale(-1.0)
     return decay, scale_by_learning_rate(learning_rate)

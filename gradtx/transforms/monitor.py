@@ -13,7 +13,8 @@ from gradtx.core.branch import alike
 from gradtx.core.composite import Composite, View
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.metrics import reports
-from gradtx.core.state import EmptyState, child_state, per_tree
+from gradtx.core.slots import child_state, per_tree
+from gradtx.core.state import EmptyState
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child, dtype, flag, function, static

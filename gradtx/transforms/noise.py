@@ -13,7 +13,7 @@ from jax import Array
 
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Shared, Treewide
-from gradtx.core.state import counter, per_tree
+from gradtx.core.slots import counter, per_tree
 from gradtx.core.value import integer
 
 __all__ = ["AddNoiseState", "add_noise"]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import tree
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise, Shared, Treewide
 
@@ -91,6 +92,7 @@ class normalize_by_update_norm(Treewide):
         return g * shared.unscale * shared.rescale, slots
 
 
+@constructor
 def normalize() -> normalize_by_update_norm:
     """The whole tree scaled to norm 1: `normalize_by_update_norm(eps=0.0)`. Zeros stay zeros.
 

@@ -21,7 +21,7 @@ from jax import Array
 
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Treewide
-from gradtx.core.state import counter, per_tree
+from gradtx.core.slots import counter, per_tree
 from gradtx.core.value import choice, integer
 
 __all__ = ["ReduceLROnPlateauState", "reduce_on_plateau"]

@@ -20,7 +20,8 @@ from jax import Array
 
 from gradtx import checks, leaf, tree
 from gradtx.core.hyper import Hyper, hyper
-from gradtx.core.state import counted, counter, per_tree
+from gradtx.core.slots import counter, per_tree
+from gradtx.core.state import counted
 from gradtx.core.stateful import Stateful
 from gradtx.core.value import integer
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import checks, leaf
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise, Layerwise, Leafwise
 from gradtx.core.mask import applies_to
@@ -137,6 +138,7 @@ class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
         return u + back, slots
 
 
+@constructor
 def keep_params_nonnegative(mask: Any = None) -> clip_params:
     """The last link of a chain, after which params + updates >= 0: `clip_params(lower=0.0)`.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.value import flag
@@ -31,6 +32,7 @@ class scale(Elementwise):
         return g * self.step_size, slots
 
 
+@constructor
 def scale_by_schedule(step_size_fn: Any) -> scale:
     """`scale(step_size_fn)`, for a schedule or a function of the step count (0 at the first step).
 

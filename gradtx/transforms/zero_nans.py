@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import counter, reduced
+from gradtx.core.slots import counter, reduced
 
 __all__ = ["ZeroNansState", "zero_nans"]
 

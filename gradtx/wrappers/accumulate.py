@@ -21,10 +21,12 @@ from jax.core import Tracer
 from gradtx import checks, leaf, tree
 from gradtx.core.branch import alike, branch
 from gradtx.core.composite import Wrapper
+from gradtx.core.constructor import constructor
 from gradtx.core.engine import run_update
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.metrics import reports
-from gradtx.core.state import child_state, counted, counter, per_param, per_tree
+from gradtx.core.slots import child_state, counter, per_param, per_tree
+from gradtx.core.state import counted
 from gradtx.core.value import dtype, flag, function, static
 
 __all__ = ["MultiSteps", "MultiStepsState", "accumulate", "skip_large_updates", "skip_not_finite"]
@@ -221,6 +223,7 @@ def _if(emit: Any, held: Any, updates: Any) -> Any:
     return jax.tree.map(lambda h, u: leaf.narrow(jnp.where(emit, h, 0), jnp.result_type(u)), held, updates)
 
 
+@constructor
 def MultiSteps(  # noqa: N802  (its name in optax)
     opt: Any,
     every_k_schedule: int | Callable[[Any], Any],

@@ -19,13 +19,22 @@ from jax import Array
 
 from gradtx import leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.metrics import only
-from gradtx.core.state import PARAM, counter, per_param, per_tree
+from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import choice, flag, integer
 
-__all__ = ["AverageState", "averaged_params", "ema_params", "polyak_average", "swa", "track_average", "track_ema"]
+__all__ = [
+    "AverageState",
+    "averaged_params",
+    "ema_params",
+    "polyak_average",
+    "swa",
+    "average_of_params",
+    "ema_of_params",
+]
 
 
 class AverageState(NamedTuple):
@@ -59,11 +68,11 @@ class _Average(Elementwise, state=AverageState, needs=("params",)):
         return g, slots._replace(average=slots.average * (1 - shared) + self.averaged(g, p) * shared)
 
 
-class track_ema(_Average):
+class ema_of_params(_Average):
     """The link of `ema_params`.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.track_ema(0.9))
+    >>> tx = gx.chain(gx.sgd(1.0), gx.ema_of_params(0.9))
     >>> params = jnp.ones(1)
     >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
     >>> print(gx.averaged_params(state))
@@ -81,11 +90,11 @@ class track_ema(_Average):
         return (1 - self.decay) / weight, weight
 
 
-class track_average(_Average):
+class average_of_params(_Average):
     """The link of `polyak_average` and `swa`; `of` is 'before' or 'after' the step.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.track_average())
+    >>> tx = gx.chain(gx.sgd(1.0), gx.average_of_params())
     >>> params = jnp.ones(1)
     >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
     >>> print(gx.averaged_params(state))
@@ -108,6 +117,7 @@ class track_average(_Average):
         return p if self.of == "before" else p + g
 
 
+@constructor
 def ema_params(inner: Any, decay: HyperArg = 0.999, debias: bool = True) -> chain:
     """`inner`, and an exponential moving average of the parameters after each step.
 
@@ -124,9 +134,10 @@ def ema_params(inner: Any, decay: HyperArg = 0.999, debias: bool = True) -> chai
     >>> print(params, gx.averaged_params(state))
     [2.] [2.3333333]
     """
-    return chain(inner, track_ema(decay, debias))
+    return chain(inner, ema_of_params(decay, debias))
 
 
+@constructor
 def polyak_average(inner: Any, weights: HyperArg | None = None, start: int = 0) -> chain:
     """`inner`, and the average of the parameters at which the gradients were taken, from step `start` on.
 
@@ -143,9 +154,10 @@ def polyak_average(inner: Any, weights: HyperArg | None = None, start: int = 0) 
     >>> print(params, gx.averaged_params(state))
     [1.] [3.]
     """
-    return chain(inner, track_average(1.0 if weights is None else weights, start))
+    return chain(inner, average_of_params(1.0 if weights is None else weights, start))
 
 
+@constructor
 def swa(inner: Any, start: int, every: int = 1) -> chain:
     """`inner`, and the mean of the parameters after the steps `start`, `start + every`, ..., counted from 0.
 
@@ -161,7 +173,7 @@ def swa(inner: Any, start: int, every: int = 1) -> chain:
     >>> print(params, gx.averaged_params(state))
     [0.] [1.]
     """
-    return chain(inner, track_average(1.0, start, every, "after"))
+    return chain(inner, average_of_params(1.0, start, every, "after"))
 
 
 def averaged_params(state: Any) -> Any:

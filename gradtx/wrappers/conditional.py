@@ -9,7 +9,8 @@ from jax import Array
 from gradtx import tree
 from gradtx.core.branch import branch
 from gradtx.core.composite import Wrapper
-from gradtx.core.state import child_state, counted, counter
+from gradtx.core.slots import child_state, counter
+from gradtx.core.state import counted
 from gradtx.core.value import flag, function, static
 
 __all__ = ["ConditionallyTransformState", "conditionally_mask", "conditionally_transform"]

@@ -12,12 +12,14 @@ from jax import Array
 from gradtx import checks
 from gradtx.core import mask as masks
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
+from gradtx.core.frozen_tree import FrozenTree
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.mask import is_function
 from gradtx.core.partition import partition
 from gradtx.core.transformation import GradientTransformation, as_transformation, identity
-from gradtx.core.value import FrozenTree, Value, per_leaf, static
+from gradtx.core.value import Value, per_leaf, static
 from gradtx.transforms.scale import set_to_zero
 
 __all__ = [
@@ -57,6 +59,7 @@ class mask_labels(Value):
         return jax.tree.unflatten(jax.tree.structure(tree), [self.inside if x else self.outside for x in found])
 
 
+@constructor
 def masked(inner: Any, mask: Any, rest: Any = "keep") -> partition:
     """`inner` on the leaves that `mask` selects; the updates of the others are kept, zero, or go through `rest`.
 
@@ -82,6 +85,7 @@ def masked(inner: Any, mask: Any, rest: Any = "keep") -> partition:
     return partition({"masked": inner, "rest": other}, mask_labels(mask))
 
 
+@constructor
 def freeze(mask: Any) -> partition:
     """Zero updates for the leaves that `mask` selects; those of the others are kept.
 
@@ -97,6 +101,7 @@ def freeze(mask: Any) -> partition:
     return masked(set_to_zero(), mask)
 
 
+@constructor
 def selective_transform(optimizer: Any, *, freeze_mask: Any) -> partition:
     """`optimizer` on the leaves that `freeze_mask` does not select; the others are frozen and have no state.
 
@@ -147,6 +152,7 @@ class scale_by_depth(Elementwise):
         return g * (self.decay**depth_of), slots
 
 
+@constructor
 def layerwise_lr_decay(inner: Any, depth_of: Any, decay: HyperArg) -> chain:
     """`inner` with rates that shrink with depth: the update of a leaf of depth d is multiplied by decay^d.
 

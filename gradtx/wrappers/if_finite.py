@@ -14,7 +14,8 @@ from gradtx import tree
 from gradtx.core.branch import branch
 from gradtx.core.composite import Wrapper
 from gradtx.core.metrics import reports
-from gradtx.core.state import child_state, counted, counter, per_tree
+from gradtx.core.slots import child_state, counter, per_tree
+from gradtx.core.state import counted
 from gradtx.core.value import choice, integer
 
 __all__ = ["ApplyIfFiniteState", "apply_if_finite"]

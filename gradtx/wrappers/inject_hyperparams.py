@@ -17,10 +17,12 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.composite import Composite
+from gradtx.core.frozen_tree import FrozenTree
 from gradtx.core.hyper import Schedule, function_schedule
-from gradtx.core.state import child_state, counted, counter, per_tree
+from gradtx.core.slots import child_state, counter, per_tree
+from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation, as_transformation
-from gradtx.core.value import FrozenTree, child, dtype, function, show, static
+from gradtx.core.value import child, dtype, function, show, static
 
 __all__ = ["InjectHyperparamsState", "inject_hyperparams"]
 

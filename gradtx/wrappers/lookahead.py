@@ -19,12 +19,14 @@ from gradtx import checks
 from gradtx.core.branch import branch
 from gradtx.core.chain import chain
 from gradtx.core.composite import Wrapper
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import PARAM, child_state, counted, counter, per_param
+from gradtx.core.slots import PARAM, child_state, counter, per_param
+from gradtx.core.state import counted
 from gradtx.core.value import integer
 
-__all__ = ["LookaheadState", "ResetEveryState", "lookahead", "reset_every", "sync_slow_weights"]
+__all__ = ["LookaheadState", "ResetEveryState", "lookahead", "reset_state_every", "scale_by_lookahead"]
 
 
 class LookaheadState(NamedTuple):
@@ -34,11 +36,11 @@ class LookaheadState(NamedTuple):
     slow: Array = per_param(start=PARAM)
 
 
-class sync_slow_weights(Elementwise, state=LookaheadState, needs=("params",)):
+class scale_by_lookahead(Elementwise, state=LookaheadState, needs=("params",)):
     """The link of `lookahead`: on every `sync_period`-th step the update leads to the slow weights.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.sync_slow_weights(1, 0.5))
+    >>> tx = gx.chain(gx.sgd(1.0), gx.scale_by_lookahead(1, 0.5))
     >>> params = jnp.ones(1)
     >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
     >>> print(updates)
@@ -64,13 +66,13 @@ class ResetEveryState(NamedTuple):
     inner_state: Any = child_state()
 
 
-class reset_every(Wrapper, state=ResetEveryState, needs=("params",)):
+class reset_state_every(Wrapper, state=ResetEveryState, needs=("params",)):
     """`inner`, whose state begins anew after every `period` steps, at the parameters of that time.
 
     `update` needs params.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.reset_every(gx.trace(1.0), 2)
+    >>> tx = gx.reset_state_every(gx.trace(1.0), 2)
     >>> state = tx.init(jnp.zeros(1))
     >>> for _ in range(4):
     ...     updates, state = tx.update(jnp.ones(1), state, jnp.zeros(1))
@@ -85,11 +87,12 @@ class reset_every(Wrapper, state=ResetEveryState, needs=("params",)):
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         ended = (state.count > 0) & (state.count % self.period == 0)
-        inner_state = branch("reset_every", ended, lambda: self.inner.init(params), lambda: state.inner_state)
+        inner_state = branch("reset_state_every", ended, lambda: self.inner.init(params), lambda: state.inner_state)
         updates, inner_state = self.inner_update(updates, inner_state, params, extra)
         return updates, ResetEveryState(count=counted(state.count), inner_state=inner_state)
 
 
+@constructor
 def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, reset_state: bool = False) -> chain:
     """`fast_optimizer`, whose parameters are drawn back to slow weights every `sync_period` steps.
 
@@ -108,5 +111,5 @@ def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, r
     [3.]
     """
     reset = checks.flag("lookahead", "reset_state", reset_state)
-    inner = reset_every(fast_optimizer, sync_period) if reset else fast_optimizer
-    return chain(inner, sync_slow_weights(sync_period, slow_step_size))
+    inner = reset_state_every(fast_optimizer, sync_period) if reset else fast_optimizer
+    return chain(inner, scale_by_lookahead(sync_period, slow_step_size))

@@ -20,7 +20,8 @@ from gradtx import leaf
 from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.metrics import only, reports
-from gradtx.core.state import child_state, counted, counter, per_tree
+from gradtx.core.slots import child_state, counter, per_tree
+from gradtx.core.state import counted
 from gradtx.core.value import integer
 from gradtx.wrappers.if_finite import if_finite
 

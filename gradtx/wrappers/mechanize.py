@@ -27,12 +27,13 @@ from jax import Array
 
 from gradtx import leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.metrics import reports
-from gradtx.core.state import PARAM, counter, per_param, per_tree
+from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import integer
-from gradtx.wrappers.with_grad import with_grad
+from gradtx.wrappers.cautious import with_grad_arg
 
 __all__ = ["MechanicState", "mechanize", "scale_by_mechanic"]
 
@@ -51,7 +52,7 @@ class MechanicState(NamedTuple):
 
 
 class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad")):
-    """The link of `mechanize`, which follows its base; `update` needs `grad`, the gradient, which `with_grad` gives.
+    """The link of `mechanize`, which follows its base; `update` needs `grad`, the gradient: `with_grad_arg` gives it.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_mechanic()
@@ -98,13 +99,14 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
         return (p - slots.x0) * ((after - before - self.eps) / (before + self.eps)) + g * after, slots
 
 
+@constructor
 def mechanize(
     base_optimizer: Any,
     weight_decay: HyperArg = 0.01,
     eps: HyperArg = 1e-8,
     s_init: HyperArg = 1e-6,
     num_betas: int = 6,
-) -> with_grad:
+) -> with_grad_arg:
     """`base_optimizer`, the learning rate of which is tuned as it runs: give it one of 1, or a schedule that ends low.
 
     `s_init` is the first scale, positive and small; `weight_decay` and `eps` are the tuner's. `update` needs params.
@@ -116,4 +118,4 @@ def mechanize(
     >>> print(gx.metrics(state)["mechanic_scale"] < 1e-4)
     True
     """
-    return with_grad(chain(base_optimizer, scale_by_mechanic(weight_decay, eps, s_init, num_betas)))
+    return with_grad_arg(chain(base_optimizer, scale_by_mechanic(weight_decay, eps, s_init, num_betas)))

@@ -19,7 +19,7 @@ from jax import Array, lax
 from gradtx import checks, leaf
 from gradtx.core.branch import alike, branch
 from gradtx.core.composite import Wrapper, inner
-from gradtx.core.state import PARAM, child_state, counter, per_param
+from gradtx.core.slots import PARAM, child_state, counter, per_param
 from gradtx.core.transformation import GradientTransformation, apply_updates
 from gradtx.core.value import flag, integer, static
 

@@ -20,10 +20,11 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, Limits, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.metrics import only
-from gradtx.core.state import PARAM, counter, per_param, per_tree
+from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.rmsprop import scale_by_rms
 from gradtx.schedules.warmup import warmup_constant_schedule
@@ -32,7 +33,7 @@ from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = [
     "ScheduleFreeState",
-    "average_base_steps",
+    "scale_by_schedule_free",
     "schedule_free",
     "schedule_free_adamw",
     "schedule_free_eval_params",
@@ -50,11 +51,11 @@ class ScheduleFreeState(NamedTuple):
     max_lr: Array = per_tree(signed=False)
 
 
-class average_base_steps(Elementwise, state=ScheduleFreeState, needs=("params",)):
+class scale_by_schedule_free(Elementwise, state=ScheduleFreeState, needs=("params",)):
     """The link of `schedule_free`, which follows its base.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.average_base_steps(1.0))
+    >>> tx = gx.chain(gx.sgd(1.0), gx.scale_by_schedule_free(1.0))
     >>> params = jnp.ones(1)
     >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
     >>> print(updates)
@@ -85,6 +86,7 @@ def _average(y: Array, z: Array, b1: Array) -> Array:
     return (y - (1 - b1) * z) / b1
 
 
+@constructor
 def schedule_free(
     base_optimizer: Any,
     learning_rate: HyperArg,
@@ -107,7 +109,7 @@ def schedule_free(
     >>> print(gx.schedule_free_eval_params(state, params))
     [2.5]
     """
-    return chain(base_optimizer, average_base_steps(learning_rate, b1, weight_lr_power, state_dtype))
+    return chain(base_optimizer, scale_by_schedule_free(learning_rate, b1, weight_lr_power, state_dtype))
 
 
 def schedule_free_eval_params(state: Any, params: Any) -> Any:
@@ -137,6 +139,7 @@ def _warmed_up(who: str, learning_rate: HyperArg, warmup_steps: int | None) -> H
     return warmup_constant_schedule(0.0, peak, warmup_steps)
 
 
+@constructor
 def schedule_free_sgd(
     learning_rate: HyperArg = 1.0,
     warmup_steps: int | None = None,
@@ -157,6 +160,7 @@ def schedule_free_sgd(
     return schedule_free(base, rate, b1, weight_lr_power, state_dtype)
 
 
+@constructor
 def schedule_free_adamw(
     learning_rate: HyperArg = 0.0025,
     warmup_steps: int | None = None,

@@ -22,7 +22,8 @@ from gradtx.core.branch import branch
 from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.metrics import reports
-from gradtx.core.state import child_state, counted, counter, per_tree
+from gradtx.core.slots import child_state, counter, per_tree
+from gradtx.core.state import counted
 from gradtx.core.value import integer
 
 __all__ = ["SkipSpikesState", "skip_spikes"]

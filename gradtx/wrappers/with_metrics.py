@@ -14,7 +14,8 @@ from gradtx.core import mask as masks
 from gradtx.core.branch import alike
 from gradtx.core.composite import Wrapper
 from gradtx.core.metrics import reports
-from gradtx.core.state import child_state, counted, counter, per_tree
+from gradtx.core.slots import child_state, counter, per_tree
+from gradtx.core.state import counted
 from gradtx.core.transformation import hyperparameters
 from gradtx.core.value import static
 

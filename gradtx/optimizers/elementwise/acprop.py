@@ -18,10 +18,11 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.optimizers.elementwise.adabelief import ScaleByBeliefState
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["acprop", "scale_by_acprop"]
 
@@ -56,6 +57,7 @@ class scale_by_acprop(Elementwise, state=ScaleByBeliefState):
         return u, slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def acprop(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
@@ -74,4 +76,4 @@ def acprop(
     scale_by_acprop(b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16)
     """
     rule = scale_by_acprop(b1, b2, eps, eps_root)
-    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

@@ -15,9 +15,10 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -52,6 +53,7 @@ class scale_by_adadelta(Elementwise, state=ScaleByAdaDeltaState):
         return u, slots._replace(e_g=e_g, e_x=e_x)
 
 
+@constructor
 def adadelta(
     learning_rate: HyperArg = 1.0,
     rho: HyperArg = 0.9,

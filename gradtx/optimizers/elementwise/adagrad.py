@@ -16,9 +16,10 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -55,6 +56,7 @@ class scale_by_rss(Elementwise, state=ScaleByRssState):
         return g / root, slots._replace(sum_of_squares=s)
 
 
+@constructor
 def adagrad(
     learning_rate: HyperArg,
     initial_accumulator_value: HyperArg = 0.1,

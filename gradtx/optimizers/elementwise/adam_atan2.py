@@ -20,11 +20,12 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["adam_atan2", "scale_by_adam_atan2"]
 
@@ -82,6 +83,7 @@ class scale_by_adam_atan2(Elementwise, state=ScaleByAdamState):
         return mu / size * (self.a * _atan2(jnp.where(mu == 0, 0, size), below)), new
 
 
+@constructor
 def adam_atan2(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
@@ -109,5 +111,5 @@ def adam_atan2(
     """
     return chain(
         scale_by_adam_atan2(b1, b2, a, b, mu_dtype),
-        *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
+        *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )

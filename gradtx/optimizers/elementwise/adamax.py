@@ -16,10 +16,11 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["adamax", "adamaxw", "scale_by_adamax"]
@@ -52,6 +53,7 @@ class scale_by_adamax(Elementwise, state=ScaleByAdamState):
         return leaf.debiased_ratio(mu, g, largest, shared.corrections), slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def adamax(learning_rate: HyperArg, b1: HyperArg = 0.9, b2: HyperArg = 0.999, eps: HyperArg = 1e-8) -> chain:
     """AdaMax. State: two arrays per parameter.
 
@@ -62,6 +64,7 @@ def adamax(learning_rate: HyperArg, b1: HyperArg = 0.9, b2: HyperArg = 0.999, ep
     return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
 
 
+@constructor
 def adamaxw(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
@@ -79,4 +82,4 @@ def adamaxw(
     add_decayed_weights(weight_decay=0.0001)
     """
     rule = scale_by_adamax(b1, b2, eps)
-    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

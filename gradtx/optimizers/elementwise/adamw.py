@@ -11,13 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
 from gradtx.optimizers.elementwise.adam import scale_by_adam
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["adamw"]
 
 
+@constructor
 def adamw(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
@@ -46,5 +48,5 @@ def adamw(
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
-        *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
+        *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )

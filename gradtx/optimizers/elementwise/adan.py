@@ -20,10 +20,11 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.state import counter, per_param
-from gradtx.transforms.decay import descend
+from gradtx.core.slots import counter, per_param
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["ScaleByAdanState", "adan", "scale_by_adan"]
 
@@ -69,6 +70,7 @@ class scale_by_adan(Elementwise, state=ScaleByAdanState):
         return u, slots._replace(m=m, v=v, n=n, g=g)
 
 
+@constructor
 def adan(
     learning_rate: HyperArg,
     b1: HyperArg = 0.98,
@@ -88,4 +90,4 @@ def adan(
     scale_by_adan(b1=0.98, b2=0.92, b3=0.99, eps=1e-08, eps_root=1e-08)
     """
     rule = scale_by_adan(b1, b2, b3, eps, eps_root)
-    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

@@ -22,11 +22,12 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import dtype
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = [
     "ScaleByAdemamixState",
@@ -79,6 +80,7 @@ class scale_by_ademamix(Elementwise, state=ScaleByAdemamixState):
         return m1 / root * shared.grow_m1 + m2 / root * self.alpha, slots._replace(m1=m1, m2=m2, nu=nu)
 
 
+@constructor
 def ademamix(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
@@ -100,7 +102,7 @@ def ademamix(
     linear_schedule(init_value=0.0, end_value=5.0, transition_steps=1000, transition_begin=0)
     """
     rule = scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root, mu_dtype)
-    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
 
 
 class ScaleBySimplifiedAdEMAMixState(NamedTuple):
@@ -137,6 +139,7 @@ class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixS
         return m / root + g / root * self.alpha, slots._replace(m=m, n=n)
 
 
+@constructor
 def simplified_ademamix(
     learning_rate: HyperArg,
     b1: HyperArg = 0.99,
@@ -158,4 +161,4 @@ def simplified_ademamix(
     scale_by_simplified_ademamix(b1=0.99, b2=0.95, alpha=0.0, eps=1e-08, eps_root=0.0)
     """
     rule = scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root)
-    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

@@ -19,6 +19,7 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import dtype, flag, function, static
@@ -69,6 +70,7 @@ class scale_by_adopt(Elementwise, state=ScaleByAdamState):
         return leaf.moment(mu, n, shared.b1) if self.nesterov else mu, slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def adopt(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,

@@ -18,9 +18,10 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import dtype, flag
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -75,6 +76,7 @@ class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState):
         return leaf.debiased_ratio(mu, g, root, shared.corrections), slots._replace(mu=mu, nu=nu, nu_max=nu_max)
 
 
+@constructor
 def amsgrad(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,

@@ -19,9 +19,10 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.state import counter, per_param, per_tree
+from gradtx.core.slots import counter, per_param, per_tree
 from gradtx.transforms.decay import add_decayed_weights
 
 __all__ = ["ScaleByAsgdState", "asgd", "scale_by_asgd"]
@@ -70,6 +71,7 @@ class scale_by_asgd(Elementwise, state=ScaleByAsgdState, needs=("params",)):
         return u, slots._replace(ax=slots.ax * (1 - shared.mu) + (p + u) * shared.mu)
 
 
+@constructor
 def asgd(
     learning_rate: HyperArg = 0.01,
     lambd: HyperArg = 1e-4,

@@ -19,9 +19,10 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import PARAM, counter, per_param
+from gradtx.core.slots import PARAM, counter, per_param
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -64,6 +65,7 @@ class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True
         )
 
 
+@constructor
 def cocob(
     learning_rate: HyperArg = 1.0,
     alpha: HyperArg = 100.0,

@@ -31,7 +31,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 
 __all__ = ["FtrlState", "ftrl"]
 

@@ -18,11 +18,12 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["laprop", "scale_by_laprop"]
 
@@ -56,6 +57,7 @@ class scale_by_laprop(Elementwise, state=ScaleByAdamState):
         return mu * shared.grow_mu, slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def laprop(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
@@ -82,5 +84,5 @@ def laprop(
     """
     return chain(
         scale_by_laprop(b1, b2, eps, mu_dtype),
-        *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
+        *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )

@@ -17,11 +17,12 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import choice, dtype
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["ScaleByLionState", "lion", "scale_by_lion"]
 
@@ -65,6 +66,7 @@ class scale_by_lion(Elementwise, state=ScaleByLionState):
         return jnp.tanh(c * self.smooth_beta)
 
 
+@constructor
 def lion(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
@@ -84,4 +86,4 @@ def lion(
     scale_by_lion(b1=0.9, b2=0.99, smooth_beta=1.0)
     """
     rule = scale_by_lion(b1, b2, mu_dtype)
-    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

@@ -19,9 +19,10 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import PARAM, counter, per_param
+from gradtx.core.slots import PARAM, counter, per_param
 from gradtx.transforms.decay import add_decayed_weights
 
 __all__ = ["MadgradState", "madgrad", "scale_by_madgrad"]
@@ -63,6 +64,7 @@ class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
         return (z - p) * (1 - self.momentum), slots._replace(grad_sum_sq=squares, s=s)
 
 
+@constructor
 def madgrad(
     learning_rate: HyperArg,
     momentum: HyperArg = 0.9,

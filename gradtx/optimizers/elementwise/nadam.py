@@ -19,12 +19,13 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.state import counter, per_param, per_tree
+from gradtx.core.slots import counter, per_param, per_tree
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import adam, scale_by_adam
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["ScaleByNadamState", "nadam", "nadamw", "scale_by_nadam"]
@@ -76,6 +77,7 @@ class scale_by_nadam(Elementwise, state=ScaleByNadamState):
         return scale_by_adam(self.b1, self.b2, self.eps, self.eps_root).update_leaf(g, slots, p, shared)
 
 
+@constructor
 def nadam(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
@@ -109,6 +111,7 @@ def nadam(
     return chain(rule, scale_by_learning_rate(learning_rate))
 
 
+@constructor
 def nadamw(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
@@ -136,7 +139,7 @@ def nadamw(
         rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
     else:
         rule = _scheduled("nadamw", nesterov, b1, b2, eps, eps_root, mu_dtype, momentum_decay)
-    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
 
 
 def _scheduled(who: str, nesterov: bool, *args: Any) -> scale_by_nadam:

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -60,6 +61,7 @@ class scale_by_optimistic_gradient(Elementwise, state=ScaleByOptimisticGradientS
         return g * (self.alpha + self.beta) - last * self.beta, slots._replace(previous_gradient=g)
 
 
+@constructor
 def optimistic_gradient_descent(learning_rate: HyperArg, alpha: HyperArg = 1.0, beta: HyperArg = 1.0) -> chain:
     """Optimistic gradient descent, for games and saddle points. State: one array per parameter.
 
@@ -70,6 +72,7 @@ def optimistic_gradient_descent(learning_rate: HyperArg, alpha: HyperArg = 1.0, 
     return chain(scale_by_optimistic_gradient(alpha, beta), scale_by_learning_rate(learning_rate))
 
 
+@constructor
 def optimistic_adam_v2(
     learning_rate: HyperArg,
     *,

@@ -18,6 +18,7 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import flag
@@ -68,6 +69,7 @@ class scale_by_radam(Elementwise, state=ScaleByAdamState):
         return leaf.debiased_ratio(mu, g, divisor, shared.corrections), slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def radam(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,

@@ -18,9 +18,10 @@ from jax import Array
 
 from gradtx import checks, leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.momentum import trace
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -103,6 +104,7 @@ class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
         return _over_root(g, variance, self.eps, self.eps_in_sqrt), slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def rmsprop(
     learning_rate: HyperArg,
     decay: HyperArg = 0.9,

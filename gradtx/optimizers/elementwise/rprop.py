@@ -18,9 +18,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.transforms.scale import scale
 
 __all__ = ["ScaleByRpropState", "rprop", "scale_by_rprop"]
@@ -63,6 +64,7 @@ class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):
         return u, slots._replace(step_sizes=step, prev_updates=u)
 
 
+@constructor
 def rprop(
     learning_rate: HyperArg,
     eta_minus: HyperArg = 0.5,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
 from gradtx.transforms.momentum import trace
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -18,6 +19,7 @@ from gradtx.transforms.scale import scale_by_learning_rate
 __all__ = ["sgd"]
 
 
+@constructor
 def sgd(
     learning_rate: HyperArg,
     momentum: HyperArg | None = None,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
 from gradtx.core.leafwise import Elementwise
 from gradtx.transforms.momentum import ema
@@ -36,6 +37,7 @@ class scale_by_sign(Elementwise):
         return jnp.sign(g), slots
 
 
+@constructor
 def sign_sgd(learning_rate: HyperArg) -> chain:
     """Sign descent. State: none.
 
@@ -46,6 +48,7 @@ def sign_sgd(learning_rate: HyperArg) -> chain:
     return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
 
 
+@constructor
 def signum(learning_rate: HyperArg, beta: HyperArg = 0.9, accumulator_dtype: Any = None) -> chain:
     """Sign descent with momentum; `beta` lies in [0, 1). State: one array per parameter.
 

@@ -17,9 +17,10 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["ScaleByYogiState", "scale_by_yogi", "yogi"]
@@ -69,6 +70,7 @@ class scale_by_yogi(Elementwise, state=ScaleByYogiState):
         return mu / (root * shared.left), slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def yogi(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,

@@ -22,12 +22,13 @@ from jax import Array
 
 from gradtx import checks, leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.state import counter, reduced
+from gradtx.core.slots import counter, reduced
 from gradtx.core.value import choice, flag, function, integer, static
 from gradtx.transforms.clip import clip_by_block_rms
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 from gradtx.transforms.momentum import ema
 from gradtx.transforms.norms import scale_by_param_block_rms
 
@@ -121,6 +122,7 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         return _over_root(g, v, floor), slots._replace(v_row=row, v_col=col)
 
 
+@constructor
 def adafactor(
     learning_rate: HyperArg | None = None,
     min_dim_size_to_factor: int = 128,
@@ -158,4 +160,4 @@ def adafactor(
         decay = ema.check_field("decay", momentum, who="adafactor", name="momentum")
         links.append(ema(decay, False, dtype_momentum))
     rate = 1.0 if learning_rate is None else learning_rate
-    return chain(*links, *descend(rate, weight_decay, mask, decouple_lr=decouple_lr))
+    return chain(*links, *decoupled_weight_decay(rate, weight_decay, mask, decouple_lr=decouple_lr))

@@ -22,13 +22,15 @@ from gradtx import checks, leaf
 from gradtx.core import matrices
 from gradtx.core.chain import chain
 from gradtx.core.composite import Composite, View
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.state import child_state, counted, counter, factor
+from gradtx.core.slots import child_state, counter, factor
+from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child, integer, static
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
 from gradtx.optimizers.elementwise.adam import scale_by_adam
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["GaLoreState", "galore", "scale_by_galore"]
 
@@ -152,6 +154,7 @@ def _up(low: Array, projector: Array, tall: bool) -> Array:
     return projector @ low if tall else low @ jnp.swapaxes(projector, -1, -2).conj()
 
 
+@constructor
 def galore(
     learning_rate: HyperArg,
     rank: int = 128,
@@ -173,4 +176,4 @@ def galore(
     scale_by_adam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
     """
     rule = scale_by_galore(rank, update_proj_gap, scale, base_optimizer, weight_dimension_numbers)
-    return chain(rule, *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

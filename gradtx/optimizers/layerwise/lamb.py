@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.optimizers.layerwise.lars import scale_by_trust_ratio
@@ -20,6 +21,7 @@ from gradtx.transforms.scale import scale_by_learning_rate
 __all__ = ["lamb"]
 
 
+@constructor
 def lamb(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,

@@ -15,6 +15,7 @@ from jax import Array
 
 from gradtx import tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.mask import applies_to
@@ -52,6 +53,7 @@ class scale_by_trust_ratio(Layerwise, needs=("params",)):
         return jnp.where(some, g * (1 / scale) * ratio, g), slots
 
 
+@constructor
 def lars(
     learning_rate: HyperArg,
     weight_decay: HyperArg = 0.0,

@@ -17,7 +17,7 @@ from jax import Array
 from gradtx import leaf, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.state import PARAM, counter, per_param, reduced
+from gradtx.core.slots import PARAM, counter, per_param, reduced
 from gradtx.core.value import dtype
 
 __all__ = ["ScaleByDistanceOverGradientsState", "scale_by_distance_over_gradients"]

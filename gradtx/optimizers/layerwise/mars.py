@@ -20,12 +20,13 @@ from jax import Array
 
 from gradtx import tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import scale_by_adam
-from gradtx.transforms.decay import descend
+from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["ReduceVarianceState", "mars", "reduce_variance"]
 
@@ -73,6 +74,7 @@ class reduce_variance(Layerwise, state=ReduceVarianceState):
         return mean * first * second, slots._replace(last_grad=g)
 
 
+@constructor
 def mars(
     learning_rate: HyperArg,
     b1: HyperArg = 0.95,
@@ -104,5 +106,5 @@ def mars(
     return chain(
         reduce_variance(b1, gamma, max_norm),
         scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype),
-        *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
+        *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )

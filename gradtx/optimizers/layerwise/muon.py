@@ -21,17 +21,18 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core import mask as masks
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.matrices import matrix_axes
 from gradtx.core.partition import partition
-from gradtx.core.state import counter, per_param
+from gradtx.core.slots import counter, per_param
 from gradtx.core.value import choice, dtype, flag, integer, static
 from gradtx.linalg.newton_schulz import PRECONDITIONINGS, coefficients, orthogonalize
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.optimizers.elementwise.adamw import adamw
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
-from gradtx.transforms.decay import add_decayed_weights, descend
+from gradtx.transforms.decay import add_decayed_weights, decoupled_weight_decay
 from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.transforms.shape import scale_by_shape
 
@@ -105,6 +106,7 @@ class scale_by_muon(Layerwise, state=MuonState):
         return (g * jnp.sum(before.conj() * g) * 4 if self.adaptive else g), slots
 
 
+@constructor
 def muon(
     learning_rate: HyperArg,
     ns_coeffs: Any = (3.4445, -4.775, 2.0315),
@@ -145,7 +147,7 @@ def muon(
     hidden = chain(
         scale_by_muon(ns_coeffs, ns_steps, beta, eps, mu_dtype, **flags, **view),
         scale_by_shape(labels.numbers, consistent_rms),
-        *descend(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
+        *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )
     rate = learning_rate if adam_learning_rate is None else adam_learning_rate
     rate = scale_by_learning_rate.check_field("learning_rate", rate, who="muon", name="adam_learning_rate")

@@ -17,10 +17,11 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.mask import selection
-from gradtx.core.state import counter, per_param, reduced
+from gradtx.core.slots import counter, per_param, reduced
 from gradtx.core.value import dtype
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -69,6 +70,7 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
         return mu, slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def novograd(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,

@@ -18,9 +18,10 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.state import counter, per_param, reduced
+from gradtx.core.slots import counter, per_param, reduced
 from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["ScaleBySM3State", "scale_by_sm3", "sm3"]
@@ -84,6 +85,7 @@ def _largest_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[A
     return value, jnp.take_along_axis(dx, jnp.argmax(x, axis=0, keepdims=True), axis=0)[0]
 
 
+@constructor
 def sm3(learning_rate: HyperArg, momentum: HyperArg = 0.9) -> chain:
     """SM3; `momentum` lies in [0, 1]. State: one array per parameter, and one for each axis of each.
 

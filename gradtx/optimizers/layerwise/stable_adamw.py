@@ -20,6 +20,7 @@ from jax import Array
 
 from gradtx import leaf
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise, Shared
 from gradtx.core.mask import selection
@@ -67,6 +68,7 @@ class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",)
         return (mu / ((root + self.eps) * shared.left) + p * decay) / lower, slots._replace(mu=mu, nu=nu)
 
 
+@constructor
 def stable_adamw(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,

@@ -25,9 +25,10 @@ from jax import Array
 
 from gradtx import checks, leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Treewide
-from gradtx.core.state import PARAM, counter, per_param, per_tree
+from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import choice
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -79,6 +80,7 @@ class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
         return g * shared, slots
 
 
+@constructor
 def dog(
     learning_rate: HyperArg = 1.0,
     init_step: tuple[str, HyperArg] = ("heuristic", 1e-6),
@@ -133,6 +135,7 @@ class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):
         return g * shared, slots
 
 
+@constructor
 def dowg(
     learning_rate: HyperArg = 1.0,
     init_estim_sq_dist: HyperArg | None = None,

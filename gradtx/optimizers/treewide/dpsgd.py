@@ -6,6 +6,7 @@ Abadi et al., 2016, "Deep Learning with Differential Privacy", algorithm 1.
 from __future__ import annotations
 
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
 from gradtx.optimizers.elementwise.sgd import sgd
 from gradtx.transforms.privacy import differentially_private_aggregate
@@ -13,6 +14,7 @@ from gradtx.transforms.privacy import differentially_private_aggregate
 __all__ = ["dpsgd"]
 
 
+@constructor
 def dpsgd(
     learning_rate: HyperArg,
     l2_norm_clip: HyperArg,

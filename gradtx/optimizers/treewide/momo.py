@@ -21,10 +21,11 @@ from jax import Array
 
 from gradtx import leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.mask import selection
-from gradtx.core.state import counter, per_param, per_tree
+from gradtx.core.slots import counter, per_param, per_tree
 from gradtx.core.value import flag
 
 __all__ = ["MomoState", "momo", "scale_by_momo"]
@@ -84,6 +85,7 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
         return -p * shrink - d * shared.step, slots._replace(exp_avg=d)
 
 
+@constructor
 def momo(
     learning_rate: HyperArg = 1.0,
     beta: HyperArg = 0.9,

@@ -20,10 +20,11 @@ from jax import Array
 
 from gradtx import leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.mask import selection
-from gradtx.core.state import counter, per_param, per_tree
+from gradtx.core.slots import counter, per_param, per_tree
 from gradtx.core.value import flag
 
 __all__ = ["MomoAdamState", "momo_adam", "scale_by_momo_adam"]
@@ -94,6 +95,7 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
         return -p * shrink - u * shared.step, slots._replace(exp_avg=m, exp_avg_sq=v)
 
 
+@constructor
 def momo_adam(
     learning_rate: HyperArg = 1e-2,
     b1: HyperArg = 0.9,

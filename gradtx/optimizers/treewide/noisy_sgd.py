@@ -6,6 +6,7 @@ Neelakantan et al., 2015, "Adding Gradient Noise Improves Learning for Very Deep
 from __future__ import annotations
 
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
 from gradtx.transforms.noise import add_noise
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -13,6 +14,7 @@ from gradtx.transforms.scale import scale_by_learning_rate
 __all__ = ["noisy_sgd"]
 
 
+@constructor
 def noisy_sgd(learning_rate: HyperArg, eta: HyperArg = 0.01, gamma: HyperArg = 0.55, key: int = 0) -> chain:
     """Gradient descent with fading noise; `key` is the seed. State: one random key.
 

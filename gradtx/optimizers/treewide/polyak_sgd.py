@@ -16,6 +16,7 @@ from jax import Array
 
 from gradtx import leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Treewide
 from gradtx.core.value import choice
@@ -54,6 +55,7 @@ class scale_by_polyak(Treewide, needs=("value",)):
         return g * shared, slots
 
 
+@constructor
 def polyak_sgd(
     max_learning_rate: HyperArg = 1.0,
     scaling: HyperArg = 1.0,

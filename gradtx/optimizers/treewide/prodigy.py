@@ -22,10 +22,11 @@ from jax import Array
 
 from gradtx import checks, leaf, tree
 from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.mask import selection
-from gradtx.core.state import PARAM, counter, per_param, per_tree
+from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import flag
 
 __all__ = ["ProdigyState", "prodigy", "scale_by_prodigy"]
@@ -96,6 +97,7 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",)):
         return u, slots._replace(exp_avg=m, exp_avg_sq=v, grad_sum=s)
 
 
+@constructor
 def prodigy(
     learning_rate: HyperArg = 1.0,
     betas: tuple[HyperArg, HyperArg] = (0.9, 0.999),

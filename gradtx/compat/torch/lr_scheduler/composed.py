@@ -37,7 +37,7 @@ def _check_schedulers(who: str, name: str, value: Any) -> tuple[Scheduler, ...]:
         if not isinstance(item, Scheduler):
             raise TypeError(
                 f"{who}: {name}[{i}] must be a scheduler of gradtx.compat.torch.lr_scheduler, got "
-                f"{checks.shown(item)}. join_schedules and chain_schedules take any schedule."
+                f"{checks.shown(item)}. join_schedules and multiply_schedules take any schedule."
             )
     return tuple(value)
 
@@ -192,7 +192,7 @@ class ChainedScheduler(Scheduler):
     - `LambdaLR`, `CosineAnnealingWarmRestarts`, `CyclicLR` and `OneCycleLR` set the rate at every step. Schedulers
       before them are without effect, and of those after them each step only counts once.
 
-    `gx.chain_schedules` multiplies whatever there is.
+    `gx.multiply_schedules` multiplies whatever there is.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch.lr_scheduler import ChainedScheduler, ConstantLR, ExponentialLR
@@ -216,7 +216,7 @@ class ChainedScheduler(Scheduler):
             if a != b:
                 raise ValueError(
                     f"ChainedScheduler: schedulers must have the same base rate, got {a!r} and {b!r}: they act on one "
-                    "rate. Give all the first one's; chain_schedules multiplies any schedules."
+                    "rate. Give all the first one's; multiply_schedules multiplies any schedules."
                 )
         for i, piece in enumerate(pieces):
             if isinstance(piece, SequentialLR):
@@ -241,7 +241,7 @@ class ChainedScheduler(Scheduler):
         if wrong or any(not leaf.is_number(cosine.eta_min) or cosine.eta_min for cosine in _cosines(self)):
             raise ValueError(
                 "ChainedScheduler: CosineAnnealingLR must have eta_min=0, and no other scheduler beside it that sets "
-                "the rate: PyTorch's recursion has no formula otherwise. chain_schedules multiplies any schedules; a "
+                "the rate: PyTorch's recursion has no formula otherwise. multiply_schedules takes any schedules; a "
                 "warm-up before a cosine is a SequentialLR."
             )
 

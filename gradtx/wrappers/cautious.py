@@ -9,18 +9,19 @@ from jax import Array
 
 from gradtx.core.chain import chain
 from gradtx.core.composite import Wrapper
+from gradtx.core.constructor import constructor
 from gradtx.core.leafwise import Layerwise
 
-__all__ = ["cautious", "keep_aligned", "with_grad"]
+__all__ = ["cautious", "mask_misaligned", "with_grad_arg"]
 
 _LEAST_SHARE = 1e-3
 
 
-class with_grad(Wrapper):
+class with_grad_arg(Wrapper):
     """`inner`, whose links get the updates that come in, the gradient, as the extra argument `grad`.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.with_grad(gx.chain(gx.trace(0.9), gx.scale(-1.0), gx.keep_aligned()))
+    >>> tx = gx.with_grad_arg(gx.chain(gx.trace(0.9), gx.scale(-1.0), gx.mask_misaligned()))
     >>> state = tx.init(jnp.zeros(2))
     >>> for g in ([1.0, 1.0], [1.0, -0.1]):
     ...     updates, state = tx.update(jnp.array(g), state)
@@ -33,13 +34,13 @@ class with_grad(Wrapper):
         return self.inner_update(updates, state, params, {**extra, "grad": updates})
 
 
-class keep_aligned(Layerwise, needs=("grad",), by_leaf=("grad",)):
+class mask_misaligned(Layerwise, needs=("grad",), by_leaf=("grad",)):
     """The link of `cautious`: the entries of the update that descend, longer by as much as there are fewer of them.
 
-    `update` needs `grad`, the gradient; `with_grad` gives it.
+    `update` needs `grad`, the gradient; `with_grad_arg` gives it.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.keep_aligned()
+    >>> tx = gx.mask_misaligned()
     >>> g = jnp.array([1.0, -1.0])
     >>> print(tx.update(jnp.array([-1.0, -1.0]), tx.init(g), grad=g)[0])
     [-2. -0.]
@@ -59,7 +60,8 @@ def _opposed(u: Array, g: Array) -> Array:
     return (jnp.conj(jnp.sign(g)) * jnp.sign(u)).real < 0
 
 
-def cautious(inner: Any) -> with_grad:
+@constructor
+def cautious(inner: Any) -> with_grad_arg:
     """`inner`, without the entries of its update that go up the gradient.
 
     In each leaf the others are scaled by the inverse of the share that they are, at most by 1000 (Liang et al., 2024,
@@ -74,4 +76,4 @@ def cautious(inner: Any) -> with_grad:
     [-1. -1.]
     [-3.8 -0. ]
     """
-    return with_grad(chain(inner, keep_aligned()))
+    return with_grad_arg(chain(inner, mask_misaligned()))

@@ -1,0 +1,40 @@
+"""Functions that make values, by whose names errors call what the user typed.
+
+`lookahead(tx, sync_period=0, ...)` makes a `scale_by_lookahead`, which refuses the 0. The user never wrote
+`scale_by_lookahead`: the message begins with `lookahead`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["called", "constructor"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_CALLED: ContextVar[str | None] = ContextVar("called", default=None)
+
+
+def called(value: Any) -> str:
+    """The name for errors about a value that is being made: the function that the user called, or the class."""
+    return _CALLED.get() or type(value).__name__
+
+
+def constructor(fn: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Makes errors about the arguments of values that `fn` makes begin with the name of `fn`."""
+
+    @functools.wraps(fn)
+    def make(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if _CALLED.get() is not None:
+            return fn(*args, **kwargs)
+        token = _CALLED.set(fn.__name__)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            _CALLED.reset(token)
+
+    return make
