@@ -8,10 +8,12 @@
     schedules     Schedule, number
     line searches Linesearch, LinesearchState, LinesearchInfo, Conditions, Point, Best
     storage       Format
+    arithmetic    leaf, whose squares, roots and powers neither overflow nor have infinite derivatives
 
 docs/extending.md shows each at work.
 """
 
+from gradtx import leaf as leaf
 from gradtx.core.branch import branch as branch
 from gradtx.core.composite import Composite as Composite
 from gradtx.core.composite import View as View

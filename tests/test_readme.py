@@ -3,6 +3,7 @@
 import pathlib
 import re
 import sys
+import types
 
 import jax
 import pytest
@@ -17,11 +18,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def run(page):
     """All snippets of a page, from top to bottom, as one program; the names that they leave."""
     code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL))
-    names = {}
+    module = types.ModuleType(f"page_{page.stem}")
+    sys.modules[module.__name__] = module  # so that what a page defines can be pickled
     as_tests_do = page.name == "contract.md"  # which uses the laws themselves
     with jax.enable_x64(as_tests_do), jax.numpy_rank_promotion("allow"):
-        exec(compile(code, str(page), "exec"), names)
-    return names
+        exec(compile(code, str(page), "exec"), vars(module))
+    return vars(module)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,13 @@ def test_the_snippets_run(page, capsys):
     assert capsys.readouterr().out.strip()
     if page.name == "README.md":
         assert names["losses"].shape == (3,)
+
+
+def test_what_is_extended_is_short_and_uses_public_names():
+    text = (ROOT / "docs" / "extending.md").read_text()
+    for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        assert len(code.splitlines()) <= 40, code
+        assert not re.search(r"gradtx\.core|\._(?!replace)|import _", code), code
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

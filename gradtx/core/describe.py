@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -136,10 +135,11 @@ class Description:
         return sum(row.nbytes for row in self.rows)
 
     def __repr__(self) -> str:
-        groups = itertools.groupby(self.rows, key=lambda row: (row.link, row.field, row.kind, row.dtype))
+        groups: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault((row.link, row.field, row.kind, row.dtype), []).append(row)
         lines = [("link", "field", "kind", "arrays", "dtype", "bytes")]
-        for (link, field, kind, dtype), group in groups:
-            rows = list(group)
+        for (link, field, kind, dtype), rows in groups.items():
             lines.append((link, field, kind, str(len(rows)), dtype, f"{sum(row.nbytes for row in rows):,}"))
         lines.append(("total", "", "", str(len(self.rows)), "", f"{self.nbytes:,}"))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

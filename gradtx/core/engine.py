@@ -45,65 +45,93 @@ def run_update(
 
     Between the passes updates stay in float32 or wider.
     """
-    values, treedef = jax.tree.flatten(updates)
-    if params is None and not values:
-        params = updates  # without leaves nobody needs to give them, and they are as empty
-    p_leaves = _check(rules, updates, values, treedef, states, params, extra)
-    known = [_knows(rule, updates, updates if params is None else params, extra) for rule in rules]
-    slots = _rows(rules, updates, values, treedef, states, known)
-    dtypes = [jnp.result_type(g) for g in values]
-
-    run, arrays = compiled(tuple(rules), updates)
-    numbers = [tree_slots(rule.State)(*_fields(tree_slots, state)) for rule, state in zip(rules, states, strict=True)]
-    given = [{name: extra.get(name) for name in rule.extra_args.difference(rule._by_leaf)} for rule in rules]
-    hypers, counts, shared, numbers = run.begin(arrays, [state.count for state in states], numbers, given)
-
-    before: Sequence[Any] | None = None
+    step = _Step(rules, updates, states, params, extra)
     for start, stop in _passes(rules):
-        if before is None and start < len(rules) and rules[start]._measures:
-            rule, trees = rules[start], leaf_slots(rules[start].State)(*_fields(leaf_slots, states[start]))
-            tree = (treedef.unflatten(values), trees, numbers[start], params if "params" in rule.needs else None)
-            taken = {name: extra.get(name) for name in rule.extra_args}
-            shared[start], numbers[start] = run.measure(start, hypers[start], *tree, counts[start], taken)
-        to_stack = stop < len(rules) and rules[stop]._stacks is not None
-        part = range(start, stop + to_stack)
-        run_part, shared_part = hypers[part.start : part.stop], shared[part.start : part.stop]
-        last, out = stop == len(rules), []
-        for i, g in enumerate(values):
-            plan = _plan(part, i, known, from_stack=before is not None, to_stack=to_stack)
-            here = [known[k].arrays[i] for k in part]
-            old = None if before is None else before[i]
-            u, new = run.step(
-                plan,
-                dtypes[i] if last else None,
-                run_part,
-                g,
-                [slots[k][i] for k in part],
-                p_leaves[i],
-                shared_part,
-                here,
-                old,
-            )
-            out.append(u)
-            for k, x in zip(part, new, strict=True):
-                slots[k][i] = x
-        values, before = out, None
-        if to_stack:
-            rule = rules[stop]
-            chosen = known[stop].where or itertools.repeat(True)
-            views = tuple(view if yes else None for view, yes in zip(known[stop].views, chosen))  # noqa: B905
-            before = values
-            values, slots[stop] = run.stack(stop, views, hypers[stop], values, slots[stop], shared[stop], counts[stop])
-    return treedef.unflatten(values), [
-        _state(rule, count, _trees(rule, rows, treedef), kept)
-        for rule, count, rows, kept in zip(rules, counts, slots, numbers, strict=True)
-    ]
+        step.measure(start)
+        step.go_over_leaves(start, stop)
+        step.work_on_stacks(stop)
+    return step.result()
 
 
 def _passes(rules: Sequence[Any]) -> Iterator[tuple[int, int]]:
-    """Where the passes begin and end."""
+    """Where the passes begin and end: a rule on stacks ends one and begins the next."""
     starts = [i for i, rule in enumerate(rules) if rule._stacks is not None or (i and rule._measures)]
     return itertools.pairwise([0, *starts, len(rules)])
+
+
+class _Step:
+    """A step of neighbouring rules: what is computed so far, leaf by leaf and rule by rule."""
+
+    def __init__(
+        self, rules: Sequence[Any], updates: Any, states: Sequence[Any], params: Any, extra: dict[str, Any]
+    ) -> None:
+        self.values, self.treedef = jax.tree.flatten(updates)
+        if params is None and not self.values:
+            params = updates  # without leaves nobody needs to give them, and they are as empty
+        self.rules, self.states, self.params, self.extra = rules, states, params, extra
+        self.p_leaves = _check(rules, updates, self.values, self.treedef, states, params, extra)
+        self.known = [_knows(rule, updates, updates if params is None else params, extra) for rule in rules]
+        self.slots = _rows(rules, updates, self.values, self.treedef, states, self.known)
+        self.dtypes = [jnp.result_type(g) for g in self.values]
+        self.before: Sequence[Any] | None = None
+        """What went into the stacks, after a pass that ends in a rule on stacks."""
+
+        self.compiled, arrays = compiled(tuple(rules), updates)
+        pairs = list(zip(rules, states, strict=True))
+        numbers = [tree_slots(rule.State)(*_fields(tree_slots, state)) for rule, state in pairs]
+        given = [{name: extra.get(name) for name in rule.extra_args.difference(rule._by_leaf)} for rule in rules]
+        counts = [state.count for state in states]
+        self.hypers, self.counts, self.shared, self.numbers = self.compiled.begin(arrays, counts, numbers, given)
+
+    def measure(self, i: int) -> None:
+        """Lets rule `i` look at the whole tree, if it measures."""
+        if i == len(self.rules) or not self.rules[i]._measures:
+            return
+        rule = self.rules[i]
+        slots = leaf_slots(rule.State)(*_fields(leaf_slots, self.states[i]))
+        params = self.params if "params" in rule.needs else None
+        given = {name: self.extra.get(name) for name in rule.extra_args}
+        updates = self.treedef.unflatten(self.values)
+        self.shared[i], self.numbers[i] = self.compiled.measure(
+            i, self.hypers[i], updates, slots, self.numbers[i], params, self.counts[i], given
+        )
+
+    def go_over_leaves(self, start: int, stop: int) -> None:
+        """Takes every leaf through the rules from `start` to `stop`, and into the stacks of rule `stop`."""
+        to_stack = stop < len(self.rules) and self.rules[stop]._stacks is not None
+        part = range(start, stop + to_stack)
+        hypers, shared = self.hypers[start : part.stop], self.shared[start : part.stop]
+        from_stack, last, values = self.before is not None, stop == len(self.rules), []
+        for i, g in enumerate(self.values):
+            plan = _plan(part, i, self.known, from_stack=from_stack, to_stack=to_stack)
+            out = self.dtypes[i] if last else None
+            slots, here = [self.slots[k][i] for k in part], [self.known[k].arrays[i] for k in part]
+            before = None if self.before is None else self.before[i]
+            u, slots = self.compiled.step(plan, out, hypers, g, slots, self.p_leaves[i], shared, here, before)
+            values.append(u)
+            for k, new in zip(part, slots, strict=True):
+                self.slots[k][i] = new
+        self.values, self.before = values, None
+
+    def work_on_stacks(self, i: int) -> None:
+        """Lets rule `i` work on all matrices of one shape at once, if it does."""
+        if i == len(self.rules) or self.rules[i]._stacks is None:
+            return
+        where = self.known[i].where or [True] * len(self.values)
+        views = tuple(view if yes else None for view, yes in zip(self.known[i].views, where, strict=True))
+        self.before = self.values
+        self.values, self.slots[i] = self.compiled.stack(
+            i, views, self.hypers[i], self.values, self.slots[i], self.shared[i], self.counts[i]
+        )
+
+    def result(self) -> tuple[Any, list[Any]]:
+        """The updates and the next states."""
+        states = []
+        for rule, count, rows, numbers in zip(self.rules, self.counts, self.slots, self.numbers, strict=True):
+            names = leaf_slots(rule.State)._fields
+            trees = {name: self.treedef.unflatten([row[n] for row in rows]) for n, name in enumerate(names)}
+            states.append(rule.State(count=count, **trees, **numbers._asdict()))
+        return self.treedef.unflatten(self.values), states
 
 
 def _plan(part: range, i: int, known: Sequence[_Known], *, from_stack: bool, to_stack: bool) -> Plan:
@@ -124,16 +152,6 @@ def _plan(part: range, i: int, known: Sequence[_Known], *, from_stack: bool, to_
 def _fields(kind: Any, state: Any) -> tuple[Any, ...]:
     """The fields of a state that `leaf_slots` or `tree_slots` has."""
     return tuple(getattr(state, name) for name in kind(type(state))._fields)
-
-
-def _trees(rule: Any, rows: Sequence[Any], treedef: Any) -> Any:
-    """The slots of a rule as trees, from those of each leaf."""
-    cls = leaf_slots(rule.State)
-    return cls(*(treedef.unflatten([row[n] for row in rows]) for n in range(len(cls._fields))))
-
-
-def _state(rule: Any, count: Any, trees: Any, numbers: Any) -> Any:
-    return rule.State(count=count, **trees._asdict(), **numbers._asdict())
 
 
 # --- before any work

@@ -66,6 +66,8 @@ class Leafwise(Stateful, state=CountState):
         cls._measures = cls.measure is not Leafwise.measure
         cls._each, cls._applies = mask.leaf_fields(cls)
         if cls.on_stack is not Leafwise.on_stack:
+            if cls._measures:
+                raise TypeError(f"{cls.__name__}: a rule has `measure` or `on_stack`, not both: make it two links.")
             cls._stacks = next((name for name, each in cls._each.items() if each is matrices.views), None)
             if cls._stacks is None:
                 raise TypeError(
