@@ -344,11 +344,16 @@ from gradtx import viz as viz
 if _TYPE_CHECKING:
     from gradtx import testing as testing
 
-_MODULES = {"rules", "select", "testing", "tree", "viz"}
+_MODULES = ("rules", "select", "tree", "viz")
 
-__all__ = sorted(  # pyright: ignore[reportUnsupportedDunderAll]
-    _MODULES | {name for name, x in globals().items() if not name.startswith("_") and not isinstance(x, _Module)}
-)
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    *(
+        name
+        for name, x in globals().items()
+        if name in _MODULES or not (name.startswith("_") or isinstance(x, _Module))
+    ),
+    "testing",
+]
 
 
 def __getattr__(name: str) -> object:

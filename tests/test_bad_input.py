@@ -210,11 +210,11 @@ def updated(tx, updates=PARAMS, params=PARAMS, state=None, **extra):
         (lambda: updated(gx.adamw(0.1, mask=lambda p: p)), r"what mask\(params\) returned must be"),
         (
             lambda: gx.scale_by_galore(2).update(jnp.ones((5, 4)), gx.scale_by_galore(2).init(jnp.ones((3, 4)))),
-            r"updates has shape \(5, 4\), and state.projector, which has shape \(1, 4, 2\), does not fit it",
+            r"updates has shape \(5, 4\) and state.projector has shape \(1, 4, 2\), where \(1, 5, 2\) belongs to it",
         ),
         (
             lambda: updated(gx.sam(gx.sgd(0.1), gx.sgd(0.1)), *[{**PARAMS, "w": jnp.ones((3, 2))}] * 2),
-            r"sam: at \['w'\] params has shape \(3, 2\) and state.cache has shape \(2, 3\)",
+            r"sam: at \['w'\] updates has shape \(3, 2\) and state.cache has shape \(2, 3\)",
         ),
         (
             lambda: updated(gx.skip_spikes(gx.stateless(lambda u, _: {**u, "w": u["w"].T}))),
