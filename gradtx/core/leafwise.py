@@ -162,7 +162,7 @@ class Layerwise(Leafwise, loops=True):
 
 
 class Treewide(Leafwise):
-    """A rule whose result for a leaf depends on the other leaves, most often by what `measure` sees of the whole tree."""
+    """A rule whose result for a leaf depends on other leaves too, most often because of what `measure` sees."""
 
 
 @jax.tree_util.register_pytree_with_keys_class

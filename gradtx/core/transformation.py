@@ -97,7 +97,7 @@ class GradientTransformation(Value):
     # --- what solvers ask of a transformation that keeps the parameters to a set
 
     def nearest(self, params: Any) -> Any:
-        """The nearest parameters in the set that this transformation keeps them to; `params` themselves without one."""
+        """The nearest parameters in the set that this transformation keeps to; `params` themselves if it has none."""
         return params
 
     def reduced_gradient(self, params: Any, grad: Any) -> Any:
