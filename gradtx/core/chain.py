@@ -1,8 +1,7 @@
 """Composition: `chain` and `named_chain`.
 
-A chain opens nested chains and hands neighbouring per-leaf rules to the engine at once, so that a
-leaf is read and written once however many links it passes. Only a rule that measures the tree,
-and a link that is no per-leaf rule (another library's, say), wait for the whole tree.
+A chain opens nested chains and hands neighbouring per-leaf rules to the engine at once, so that a leaf is read and
+written once however many links it passes. Other links, such as wrappers or another library's, are called one by one.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class chain(Composite):
         return dict(zip(self.children(), state, strict=True))
 
     def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
-        del state
+        del state  # nothing else is in it: the state of a chain is the states of its links
         return tuple(states.values())
 
     def init(self, params: Any) -> Any:
@@ -63,21 +62,21 @@ class chain(Composite):
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         opened = list(_opened(self, state))
-        links, states = [link for link, _ in opened], [part for _, part in opened]
-        runs, new_states = list(_runs(links)), []
-        given = updates if len(runs) > 1 and _sixteen_bit(updates) else None
-        for part in runs:
-            run = links[part]
-            if given is not None:  # between the runs updates are float32 or wider, but for what is not ours
-                updates = _as_given(updates, given) if run[0].foreign else _widened(updates)
-            if isinstance(run[0], Leafwise):
-                updates, new = run_update(run, updates, states[part], params, extra)
+        links, states = [link for link, _ in opened], [link_state for _, link_state in opened]
+        original, spans, new_states = updates, list(_spans(links)), []
+        for span in spans:
+            first = links[span.start]
+            if len(spans) > 1:
+                updates = _between(updates, original, first)
+            if isinstance(first, Leafwise):
+                updates, new = run_update(links[span], updates, states[span], params, extra)
                 new_states += new
             else:
-                updates, new = run[0].update(updates, states[part.start], params, **run[0].accepted(extra))
+                updates, new = first.update(updates, states[span.start], params, **first.accepted(extra))
                 new_states.append(new)
-        closed = _closed(self, iter(new_states), lambda tx, parts: tx.with_child_states(None, parts))
-        return updates if given is None else _as_given(updates, given), closed
+        if len(spans) > 1:
+            updates = _narrowed(updates, original)
+        return updates, _closed(self, iter(new_states), lambda tx, parts: tx.with_child_states(None, parts))
 
     def _wrong_state(self, state: Any, expected: str) -> TypeError:
         return TypeError(
@@ -167,7 +166,7 @@ class named_chain(chain):
 
 
 def _opened(tx: chain, state: Any, *, named_chains: bool = True) -> Iterator[tuple[GradientTransformation, Any]]:
-    """The links with their states (None without one), those of chains among them opened in their place."""
+    """Yields each link with its state (None if no state is given), with the links of nested chains in their place."""
     states = {} if state is None else tx.child_states(state)
     for name, link in tx.children().items():
         if _opens(link, named_chains):
@@ -177,7 +176,7 @@ def _opened(tx: chain, state: Any, *, named_chains: bool = True) -> Iterator[tup
 
 
 def _closed(tx: chain, items: Iterator[Any], make: Callable[..., Any], *, named_chains: bool = True) -> Any:
-    """What `make(chain, parts)` makes of the items of opened links, chain by chain: the inverse of `_opened`."""
+    """Builds nested chains again from one item for each opened link, with `make(chain, parts)`: inverts `_opened`."""
     parts = {
         name: _closed(link, items, make, named_chains=named_chains) if _opens(link, named_chains) else next(items)
         for name, link in tx.children().items()
@@ -189,8 +188,8 @@ def _opens(link: GradientTransformation, named_chains: bool) -> TypeGuard[chain]
     return isinstance(link, chain) and (named_chains or not isinstance(link, named_chain))
 
 
-def _runs(links: Sequence[GradientTransformation]) -> Iterator[slice]:
-    """Where neighbouring per-leaf rules stand; other links by themselves."""
+def _spans(links: Sequence[GradientTransformation]) -> Iterator[slice]:
+    """Yields slices of the links: neighbouring per-leaf rules together, every other link by itself."""
     start = 0
     for leafwise, group in itertools.groupby(links, key=lambda link: isinstance(link, Leafwise)):
         n = len(list(group))
@@ -198,20 +197,24 @@ def _runs(links: Sequence[GradientTransformation]) -> Iterator[slice]:
         start += n
 
 
-def _sixteen_bit(updates: Any) -> bool:
-    return any(isinstance(u, Array) and _wide(u) != u.dtype for u in jax.tree.leaves(updates))
+# Between spans 16-bit updates are float32, so that they are rounded once, at the end of the chain.
 
 
-def _wide(u: Array) -> Any:
-    return leaf.accumulator_dtype(u.dtype) if jnp.issubdtype(u.dtype, jnp.inexact) else u.dtype
-
-
-def _widened(updates: Any) -> Any:
+def _between(updates: Any, original: Any, link: GradientTransformation) -> Any:
+    """The updates in float32 or wider; for another library's link in the dtypes that came into the chain."""
+    if link.foreign:
+        return _narrowed(updates, original)
     return jax.tree.map(lambda u: leaf.widen(u) if isinstance(u, Array) else u, updates)
 
 
-def _as_given(updates: Any, given: Any) -> Any:
-    """The updates in the dtypes that came in, where they were widened."""
-    if jax.tree.structure(updates) != jax.tree.structure(given):
+def _narrowed(updates: Any, original: Any) -> Any:
+    """The updates in the dtypes that came into the chain, where they were widened."""
+    if jax.tree.structure(updates) != jax.tree.structure(original):
         return updates
-    return jax.tree.map(lambda u, g: leaf.narrow(u, g.dtype) if u.dtype == _wide(g) else u, updates, given)
+    return jax.tree.map(lambda u, g: leaf.narrow(u, g.dtype) if _is_widened(u, g) else u, updates, original)
+
+
+def _is_widened(u: Any, g: Any) -> bool:
+    if not (isinstance(u, Array) and isinstance(g, Array)) or u.dtype == g.dtype:
+        return False
+    return jnp.issubdtype(g.dtype, jnp.inexact) and u.dtype == leaf.accumulator_dtype(g.dtype)

@@ -108,7 +108,7 @@ class _Run:
             known = {**dict(facts), **{name: leaf.widen(x, dtype) for name, x in here[i].items()}}
             if hook == "to_stack":
                 known = {}
-            elif hook == "from_stack":
+            elif hook == "update_leaf after a stack":
                 known["before"] = before
             do = rule.to_stack if hook == "to_stack" else rule.update_leaf
             with _plain_operators(rule):
@@ -140,7 +140,7 @@ class _Run:
 
 def _narrowed(new: Any, old: Any) -> Any:
     """The next values of slots, in the dtypes of the old ones."""
-    return jax.tree.map(lambda before, x: leaf.narrow(x, before.dtype), old, new)
+    return jax.tree.map(lambda before, x: leaf.narrow(jnp.asarray(x), before.dtype), old, new)
 
 
 def _check_result(rule: Any, hook: str, u: Any, g: Any, new: Any, old: Any) -> None:

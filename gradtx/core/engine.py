@@ -1,11 +1,15 @@
 """The engine: runs rules for one leaf over trees.
 
-Neighbouring rules run as one jitted call per leaf (`core/compiled.py`), before which one jitted call a step calls the
-schedules, counts, and computes what the leaves share. A rule that measures the tree begins a pass of its own. A rule
-that works on stacks of matrices ends one pass, in which it says what the matrices are, and begins the next, in which it
-gets what became of them.
+A step of neighbouring rules (subclasses of `core.leafwise.Leafwise`) has these parts:
 
-A rule is a `core.leafwise.Leafwise`.
+    begin       one jitted call: calls the schedules, counts, and computes what the leaves share (`at_step`)
+    measure     one jitted call for a rule that looks at the whole tree
+    a pass      one jitted call per leaf, in which the leaf goes through all rules of the pass (`update_leaf`)
+    stack       one jitted call for a rule that works on all matrices of one shape at once (`on_stack`)
+
+Most steps are one `begin` and one pass. A rule that measures begins a pass of its own. A rule on stacks splits the
+passes: `to_stack` prepares its matrices at the end of one, `on_stack` transforms them, and `update_leaf` receives the
+result at the start of the next. The jitted functions are in `core/compiled.py`.
 """
 
 from __future__ import annotations
@@ -55,12 +59,16 @@ def run_update(
 
 def _passes(rules: Sequence[Any]) -> Iterator[tuple[int, int]]:
     """Where the passes begin and end: a rule on stacks ends one and begins the next."""
+    # A rule on stacks that is the first ends a pass in which nothing but its `to_stack` runs.
     starts = [i for i, rule in enumerate(rules) if rule._stacks is not None or (i and rule._measures)]
     return itertools.pairwise([0, *starts, len(rules)])
 
 
 class _Step:
-    """A step of neighbouring rules: what is computed so far, leaf by leaf and rule by rule."""
+    """A step of neighbouring rules: what is computed so far.
+
+    Lists are by rule, as in `shared[k]`, or by leaf, as in `values[i]`; `slots[k][i]` has those of rule k at leaf i.
+    """
 
     def __init__(
         self, rules: Sequence[Any], updates: Any, states: Sequence[Any], params: Any, extra: dict[str, Any]
@@ -69,7 +77,7 @@ class _Step:
         if params is None and not self.values:
             params = updates  # without leaves nobody needs to give them, and they are as empty
         self.rules, self.states, self.params, self.extra = rules, states, params, extra
-        self.p_leaves = _check(rules, updates, self.values, self.treedef, states, params, extra)
+        self.p_leaves = _checked_params(rules, updates, self.values, self.treedef, states, params, extra)
         self.known = [_knows(rule, updates, updates if params is None else params, extra) for rule in rules]
         self.slots = _rows(rules, updates, self.values, self.treedef, states, self.known)
         self.dtypes = [jnp.result_type(g) for g in self.values]
@@ -144,7 +152,7 @@ def _plan(part: range, i: int, known: Sequence[_Known], *, from_stack: bool, to_
             if to_stack and k == part[-1]:
                 hook = "to_stack"
             elif from_stack and k == part[0]:
-                hook = "from_stack"
+                hook = "update_leaf after a stack"
             plan.append((k - part.start, hook, known[k].static[i]))
     return part.start, tuple(plan)
 
@@ -157,7 +165,7 @@ def _fields(kind: Any, state: Any) -> tuple[Any, ...]:
 # --- before any work
 
 
-def _check(
+def _checked_params(
     rules: Sequence[Any],
     updates: Any,
     leaves: Sequence[Any],
@@ -166,7 +174,7 @@ def _check(
     params: Any,
     extra: dict[str, Any],
 ) -> Sequence[Any]:
-    """Raises unless the arguments fit together; the parameters' leaves, None where no rule needs them."""
+    """The parameters' leaves, or None for each if no rule needs them; raises unless the arguments fit together."""
     for rule in rules:
         if leaves and rule.needs:
             given = {**extra, "params": params}
@@ -199,12 +207,12 @@ def _rows(
     states: Sequence[Any],
     known: Sequence[_Known],
 ) -> list[list[Any]]:
-    """For each rule and leaf its slots by name, checked against the updates."""
+    """The slots by rule and leaf, checked against the updates; () in place of a slot that a state does not have."""
     who, rows = _names(rules), []
-    for rule, state, of in zip(rules, states, known, strict=True):
+    for rule, state, facts in zip(rules, states, known, strict=True):
         cls = leaf_slots(rule.State)
         columns = [
-            column(who, rule, name, updates, leaves, treedef, getattr(state, name), of.views) or [()] * len(leaves)
+            column(who, rule, name, updates, leaves, treedef, getattr(state, name), facts.views) or [()] * len(leaves)
             for name in cls._fields
         ]
         rows.append(list(map(cls, *columns)) if columns else [cls()] * len(leaves))
@@ -228,11 +236,11 @@ def _is_traced(x: Any) -> bool:
 
 
 def _extra_by_leaf(who: str, names: Sequence[str], updates: Any, extra: dict[str, Any]) -> dict[str, list[Any]]:
-    """Of each extra argument that is a tree its leaves, checked against the updates."""
+    """Maps each extra argument by leaf to its leaves, after checking its tree against the updates."""
     found: dict[str, list[Any]] = {}
     for name in names:
         value = extra.get(name)
-        if name == "index":
+        if name == "index":  # no argument of `update`: the place of each leaf
             found[name] = [np.asarray(i, np.int32) for i in range(len(jax.tree.leaves(updates)))]
         elif value is None:
             found[name] = [None] * len(jax.tree.leaves(updates))

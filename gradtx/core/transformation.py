@@ -88,9 +88,9 @@ class GradientTransformation(Value):
     def _check_state(self, state: Any, kind: type[Any]) -> None:
         """Raises unless the state is of its class."""
         if not isinstance(state, kind):
-            article = "an" if kind.__name__[0] in "AEIOU" else "a"
+            name = ("an " if kind.__name__[0] in "AEIOU" else "a ") + kind.__name__
             raise TypeError(
-                f"{type(self).__name__}.update: the state must be {article} {kind.__name__}, got {checks.shown(state)}. "
+                f"{type(self).__name__}.update: the state must be {name}, got {checks.shown(state)}. "
                 "Pass the state that tx.init(params) or the last tx.update returned."
             )
 
