@@ -1,7 +1,7 @@
 """What new transformations are made of: everything that an author needs, and no user does.
 
-    rules         Elementwise, Layerwise, Treewide; Shared; their fields: hyper, flag, choice, integer, dtype, static,
-                  applies_to, selection, per_leaf, matrix_axes
+    rules         Elementwise, Layerwise, Treewide; Shared, ByLeaf
+    their fields  hyper, flag, choice, integer, dtype, static, applies_to, selection, per_leaf, matrix_axes
     states        per_param, reduced, factor, stack, per_tree, child_state, counter; PARAM; counted
     wrappers      Wrapper, Composite, View, inner; branch
     whole trees   Stateful
@@ -25,6 +25,7 @@ from gradtx.core.hyper import Schedule as Schedule
 from gradtx.core.hyper import hyper as hyper
 from gradtx.core.hyper import number as number
 from gradtx.core.hyper import resolve as resolve
+from gradtx.core.leafwise import ByLeaf as ByLeaf
 from gradtx.core.leafwise import Elementwise as Elementwise
 from gradtx.core.leafwise import Layerwise as Layerwise
 from gradtx.core.leafwise import Shared as Shared

@@ -676,6 +676,20 @@ TRANSFORMATIONS += [
     Case("with_hessian_diag(adahessian(0.1))", optax=None, why=_NO_OPTAX, unless=_WHOLE),
 ]
 
+_STORED = {
+    "derivatives": "what is stored is rounded, which has no difference quotient",
+    "complex": "the formats are real",
+}
+TRANSFORMATIONS += [
+    Case("stored(adam(0.1), 'bfloat16', 1)", optax=None, why=_NO_OPTAX, unless={**_STORED, **_OWN}),
+    Case(
+        "stored(lookahead(sgd(0.1, momentum=0.9), 2, 0.5), {'trace': rounded('float16')}, 1)",
+        optax=None,
+        why=_NO_OPTAX,
+        unless={**_STORED, **_OWN, "finite": "float16 saturates where the gradients do not"},
+    ),
+]
+
 _ONE_ENTRY = {"scope": "the set is a product of intervals"}
 TRANSFORMATIONS += [
     Case("clip_params(-0.5, 0.7)", optax=None, why=_NO_OPTAX, unless=_REAL),

@@ -100,6 +100,13 @@ def test_public_names_are_documented(name):
     assert ">>> " in text or name.endswith("State") or part, name
 
 
+@pytest.mark.parametrize("name", [n for n, x in vars(gx.rules).items() if not n.startswith("_")])
+def test_names_for_authors_are_documented_and_in_one_place(name):
+    assert name not in gx.__all__, f"gx.{name} and gx.rules.{name}"
+    item = getattr(gx.rules, name)
+    assert name in ("Hyper", "Number", "PARAM") or inspect.getdoc(item), name
+
+
 def test_importing_is_light():
     heavy = ["matplotlib", "optax", "chex", "sklearn", "tqdm"]
     code = f"import sys, gradtx; print([m for m in {heavy} if m in sys.modules])"

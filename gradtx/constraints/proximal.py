@@ -29,7 +29,7 @@ from jax import Array, lax
 from gradtx import checks, leaf, tree
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Layerwise, Shared, Treewide
+from gradtx.core.leafwise import ByLeaf, Layerwise, Shared, Treewide
 from gradtx.core.partial import Partial, WithFunction
 from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import child, flag, static
@@ -85,7 +85,7 @@ class AcceleratedProximalState(NamedTuple):
     theta: Array = per_tree(start=1.0, signed=False)
 
 
-class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProximalState, needs=("params",), loops=True):
+class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProximalState, needs=("params",)):
     """Accelerated proximal steps with restart. See `proximal`. State: two arrays per parameter.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
@@ -112,27 +112,22 @@ class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProxim
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         theta = numbers.theta
-        anew = self._turned(updates, slots, theta) if self.restart else jnp.asarray(False)
-        following = jnp.where(anew, 1, 2 / (1 + jnp.sqrt(1 + 4 / theta**2))).astype(theta.dtype)
-        return Shared(theta=theta, anew=anew, following=following), numbers._replace(theta=following)
-
-    def _turned(self, updates: Any, slots: Any, theta: Array) -> Array:
-        """Whether the step turns against the last one."""
-        z = jax.tree.map(lambda g, z: self._along(g, z, theta), updates, slots.z)
-        x = jax.tree.map(lambda a, b: _mix(a, b, theta), slots.x, z)
-        return tree.vdot(_minus(slots.z, z), _minus(x, slots.x)) > 0
-
-    def _along(self, g: Array, z: Array, theta: Array) -> Array:
-        """Z' of one leaf."""
         rate = self.learning_rate / theta
-        return _prox(self.prox, z - rate.astype(leaf.compute_dtype(z.dtype)) * g, self.axis, rate)
+
+        def along(g: Array, z: Array) -> Array:
+            return _prox(self.prox, z - rate.astype(leaf.compute_dtype(z.dtype)) * g, self.axis, rate)
+
+        z = jax.tree.map(along, updates, slots.z)
+        x = jax.tree.map(lambda a, b: _mix(a, b, theta), slots.x, z)
+        turned = tree.vdot(_minus(slots.z, z), _minus(x, slots.x)) > 0
+        anew = turned & self.restart
+        following = jnp.where(anew, 1, 2 / (1 + jnp.sqrt(1 + 4 / theta**2))).astype(theta.dtype)
+        return Shared(x=ByLeaf(x), z=ByLeaf(z), anew=anew, theta=following), numbers._replace(theta=following)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        z = self._along(g, slots.z, shared.theta)  # again, after `measure`: leaves share numbers only
-        x = _mix(slots.x, z, shared.theta)
-        z = jnp.where(shared.anew, x, z)
-        y = _mix(x, z, shared.following)
-        return y - p, slots._replace(x=x, z=z)
+        z = jnp.where(shared.anew, shared.x, shared.z)
+        y = _mix(shared.x, z, shared.theta)
+        return y - p, slots._replace(x=shared.x, z=z)
 
 
 def _mix(a: Array, b: Array, theta: Array) -> Array:

@@ -24,6 +24,7 @@ import numpy as np
 
 from gradtx import checks
 from gradtx.core.compiled import Plan, compiled
+from gradtx.core.shared import at_leaf
 from gradtx.core.state import leaf_slots, tree_slots
 from gradtx.core.stateful import column
 
@@ -108,14 +109,15 @@ class _Step:
         """Takes every leaf through the rules from `start` to `stop`, and into the stacks of rule `stop`."""
         to_stack = stop < len(self.rules) and self.rules[stop]._stacks is not None
         part = range(start, stop + to_stack)
-        hypers, shared = self.hypers[start : part.stop], self.shared[start : part.stop]
+        hypers, n = self.hypers[start : part.stop], len(self.values)
+        shared = list(zip(*(at_leaf(self.shared[k], n) for k in part), strict=True)) if part else [()] * n
         from_stack, last, values = self.before is not None, stop == len(self.rules), []
         for i, g in enumerate(self.values):
             plan = _plan(part, i, self.known, from_stack=from_stack, to_stack=to_stack)
             out = self.dtypes[i] if last else None
             slots, here = [self.slots[k][i] for k in part], [self.known[k].arrays[i] for k in part]
             before = None if self.before is None else self.before[i]
-            u, slots = self.compiled.step(plan, out, hypers, g, slots, self.p_leaves[i], shared, here, before)
+            u, slots = self.compiled.step(plan, out, hypers, g, slots, self.p_leaves[i], shared[i], here, before)
             values.append(u)
             for k, new in zip(part, slots, strict=True):
                 self.slots[k][i] = new

@@ -24,15 +24,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import jax
 from jax import Array
 
 from gradtx.core import mask, matrices
 from gradtx.core.engine import run_update
+from gradtx.core.shared import ByLeaf, Shared
 from gradtx.core.state import CountState
 from gradtx.core.stateful import Stateful
 
-__all__ = ["Elementwise", "Layerwise", "Leafwise", "Shared", "Treewide"]
+__all__ = ["ByLeaf", "Elementwise", "Layerwise", "Leafwise", "Shared", "Treewide"]
 
 
 class Leafwise(Stateful, state=CountState):
@@ -93,7 +93,8 @@ class Leafwise(Stateful, state=CountState):
         """What needs the whole tree, once a step, in place of `at_step`: `(shared, numbers)`.
 
         `slots` has the state's fields per parameter, by name, each a tree; `params` is None unless the class needs
-        them. `extra` has all extra arguments that it needs or takes.
+        them. `extra` has all extra arguments that it needs or takes. What is computed of each leaf on the way may be
+        handed on: of `Shared(z=ByLeaf(tree))` each leaf gets its own `shared.z`.
         """
         raise NotImplementedError
 
@@ -163,22 +164,3 @@ class Layerwise(Leafwise, loops=True):
 
 class Treewide(Leafwise):
     """A rule whose result for a leaf depends on other leaves too, most often because of what `measure` sees."""
-
-
-@jax.tree_util.register_pytree_with_keys_class
-class Shared:
-    """Numbers by name, as in `Shared(rate=..., decay=...)`: what `at_step` and `measure` return of several parts."""
-
-    def __init__(self, **parts: Any) -> None:
-        self.__dict__.update(parts)
-
-    def __repr__(self) -> str:
-        return f"Shared({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
-
-    def tree_flatten_with_keys(self) -> tuple[Any, tuple[str, ...]]:
-        keys = tuple(self.__dict__)
-        return tuple((jax.tree_util.GetAttrKey(key), self.__dict__[key]) for key in keys), keys
-
-    @classmethod
-    def tree_unflatten(cls, keys: tuple[str, ...], parts: Any) -> Shared:
-        return cls(**dict(zip(keys, parts, strict=True)))

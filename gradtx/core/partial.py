@@ -1,9 +1,13 @@
-"""A function with the data that follow its first argument, as one value: `f(x, *data)` as a function of x.
+"""Stores a user's function together with its data, so that the data are hyperparameters.
 
-A rule that takes a function of the user's, such as the projection onto a set, keeps it in a field like this, so that
-the set's radius or bounds are hyperparameters: leaves of the value, numbers, arrays or schedules, that may be traced.
-The function is static. In the rule's constructor, its repr, `hyperparameters` and `replace` the function and each of
-its data stand by themselves, the data under the function's own names for them.
+`project(ball, 2.0)`, with `def ball(x, radius)`, stores `Partial(ball, (2.0,))`: the function of x that returns
+`ball(x, 2.0)`. The function is static. The radius is a hyperparameter: a number, an array or a schedule, which may be
+traced. It has the name that the function gives it:
+
+    gradtx.hyperparameters(tx)    {'radius': 2.0}
+    tx.replace(radius=3.0)        project(ball, 3.0)
+
+`Partial` is the function with its data; `WithFunction` is the base class of the rules that have such a field.
 """
 
 from __future__ import annotations
@@ -26,25 +30,26 @@ __all__ = ["Partial", "WithFunction"]
 _ANY = Limits(infinite=True)
 
 
-def _check_data(who: str, name: str, value: Any) -> tuple[Any, ...]:
+def _as_tuple(who: str, name: str, value: Any) -> tuple[Any, ...]:
+    """The data as they are stored; `WithFunction._set` has checked each of them."""
     del who, name
     return tuple(value)
 
 
 class Partial(Resolvable):
-    """`fn(x, *data)` as a function of x."""
+    """The function of x that returns `fn(x, *data)`."""
 
     fn: Any = static(check=function)
-    data: tuple[Any, ...] = child(check=_check_data)
+    data: tuple[Any, ...] = child(check=_as_tuple)
 
     def __call__(self, x: Any, axis: int | None = None, **given: Any) -> Any:
-        """The function of `x`; with `axis`, of every vector along that axis by itself."""
+        """Applies the function to `x`; with `axis`, to each vector along that axis. `given` are keyword arguments."""
         if axis is None or jnp.ndim(x) < 2:
             return self.fn(x, *self.data, **given)
         if not -x.ndim <= axis < x.ndim:
             raise ValueError(
-                f"{_name(self.fn)}: an array of shape {x.shape} has no axis {axis}. Choose one that all leaves "
-                "have, or leave the others out by a mask."
+                f"{_function_name(self.fn)}: an array of shape {x.shape} has no axis {axis}. Choose one that all "
+                "leaves have, or leave the others out by a mask."
             )
         last = jnp.moveaxis(x, axis, -1)
         rows = last.reshape(-1, last.shape[-1])
@@ -53,15 +58,15 @@ class Partial(Resolvable):
 
     @property
     def constant(self) -> bool:
-        """Whether the data are Python numbers, known when a rule is compiled."""
+        """Whether all data are Python numbers, so that they are known when a rule is compiled."""
         return all(map(leaf.is_number, self.data))
 
     def at(self, count: Any) -> Self:
-        """The function with its data as they are at a step: numbers, and arrays in float32 or wider."""
+        """A copy with the data of step `count`: schedules are called, and arrays are in float32 or wider."""
         return self._filled(["data"], [tuple(_resolved(x, count) for x in self.data)])
 
     def names(self) -> list[str]:
-        """The function's names for its data."""
+        """The names of the function's arguments after the first; `data_0`, ... where its signature has no name."""
         try:
             known = list(inspect.signature(self.fn).parameters)[1:]
         except (TypeError, ValueError):
@@ -87,20 +92,26 @@ def _resolved(x: Any, count: Any) -> Any:
 
 def _wide(x: Any) -> Array:
     x = jnp.asarray(x)
+    # Integers become floating, too: with float16 they promote to float16, which then becomes float32.
     return x.astype(leaf.accumulator_dtype(jnp.promote_types(x.dtype, jnp.float16)))
 
 
-def _name(fn: Any) -> str:
+def _function_name(fn: Any) -> str:
     return getattr(fn, "__name__", repr(fn))
 
 
 class WithFunction(Value):
-    """A value whose field named `_function` is a `Partial`, given to the constructor as `(function, *data, ...)`."""
+    """A value whose constructor is `(function, *between, *data, **options)`.
+
+    It stores the function and the data as a `Partial`, in the field named by `_function`. `between` are other fields
+    that are passed by position before the data. For `project(ball, 2.0, axis=-1)` there are none, the data are
+    (2.0,), and `axis` is an option.
+    """
 
     _function: ClassVar[str]
 
     def _set(self, fn: Any, data: tuple[Any, ...], **fields: Any) -> None:
-        """What the constructor does: sets all fields and checks them."""
+        """Sets all fields and checks them: the subclass's `__init__` calls it with its own arguments."""
         who = called(self)
         function(who, self._function, fn)
         names = Partial(fn, data).names()
@@ -110,6 +121,7 @@ class WithFunction(Value):
         self.__post_init__()
 
     def _bound(self) -> Partial:
+        """The function with its data."""
         return getattr(self, self._function)
 
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
@@ -129,7 +141,7 @@ class WithFunction(Value):
         return make(parts.pop(self._function), *self._between(parts), *data, **parts)
 
     def _between(self, parts: dict[str, Any]) -> list[Any]:
-        """The constructor's arguments between the function and its data, taken from `parts`."""
+        """Removes from `parts` the arguments between the function and its data, and returns them in order."""
         del parts
         return []
 
@@ -142,4 +154,5 @@ class WithFunction(Value):
 
 def _is_tree(x: Any) -> bool:
     """Whether an item of the data is a tree of arrays, and not one number, array, schedule or function."""
+    # `paths` of one leaf is [""]. A pytree class of the user's has other paths; so has a schedule, which is a `Value`.
     return isinstance(x, (dict, list, tuple)) or (checks.paths(x) != [""] and not isinstance(x, Value))

@@ -1,11 +1,12 @@
-"""Gradient accumulation: one step of the inner transformation for every k micro-batches.
+"""Accumulates gradients: the inner transformation takes one step for every k micro-batches.
 
-With micro-batches i = 1, ..., k, their gradients g_i and weights w_i,
+The micro-batches i = 1, ..., k have the gradients g_i and the weights w_i. The inner transformation gets their mean
 
     g = sum_i w_i g_i / sum_i w_i
 
-is the gradient of the large batch, if g_i is that of a mean over w_i examples (or tokens) and w_i is how many there
-were; with equal weights it is the plain mean. The mean runs, so that no sum leaves the range of its dtype.
+If micro-batch i has w_i examples (or tokens), and g_i is the gradient of the mean loss over them, then g is the
+gradient of the large batch. With equal weights it is the plain mean. A running mean is kept, which does not overflow.
+The sum (`use_grad_mean=False`) may overflow.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class _MeanState(NamedTuple):
 
 
 class _mean(Elementwise, state=_MeanState, takes=("weight",)):
-    """The weighted mean of the updates, or their sum, in the state; a weight of 0 leaves it as it is.
+    """Accumulates the weighted mean (or sum) of the updates in the state, and returns the updates unchanged.
 
-    Without `all_count` a weight may be 0, and what has none may be no number. The updates stay as they are.
+    Set `all_count=False` when some weights may be 0: updates of weight 0 are then ignored even if they contain NaN.
     """
 
     use_grad_mean: bool = flag(default=True)
@@ -51,6 +52,7 @@ class _mean(Elementwise, state=_MeanState, takes=("weight",)):
     def at_step(self, t: Array, numbers: Any, *, weight: Any) -> tuple[Any, Any]:
         total = numbers.weight + weight
         new = leaf.ratio(weight, total) if self.use_grad_mean else weight
+        # Before the first micro-batch the total is 0, so that `old` is 0: the mean then holds scratch data.
         old = 1 - new if self.use_grad_mean else jnp.where(numbers.weight > 0, 1.0, 0.0)
         return Shared(old=old, new=new), numbers._replace(weight=total)
 
@@ -61,9 +63,12 @@ class _mean(Elementwise, state=_MeanState, takes=("weight",)):
 
 @reports("mini_step", "gradient_step")
 class MultiStepsState(NamedTuple):
-    """Micro-batches since the last step, steps, the mean and its weight, what the skip function said, the inner state.
+    """The state of `accumulate`.
 
-    Where `acc_weight` is 0, after a step, nothing is read from `acc_grads`. With k = 1 both are (): there is no mean.
+    `mini_step` counts the micro-batches since the last step, `gradient_step` the steps of the inner transformation.
+    `acc_grads` is the mean gradient so far, and `acc_weight` the sum of the weights in it. After a step, `acc_weight`
+    is 0 and `acc_grads` holds scratch data: do not read it. With `every=1`, both are `()`. `skip_state` is what the
+    skip function returned for the last micro-batch.
     """
 
     mini_step: Array = counter()
@@ -92,20 +97,28 @@ def _check_skip(who: str, name: str, value: Any) -> Any:
 
 
 class accumulate(Wrapper, state=MultiStepsState):
-    """A step of `inner` with the mean gradient of every `every` updates; in between the update is zero.
+    """Accumulates gradients: steps `inner` once for every `every` micro-batches, with their mean gradient.
+
+    Use it to train with a batch that does not fit in memory. Between two steps the update is zero, and the inner state
+    does not change.
 
     Args:
-      inner: the transformation.
-      every: how many, at least 1, or a function (or schedule) from the steps taken to how many.
-      weight: None for equal weights, or the name of an extra argument of `update`, not negative: with
-        `weight="tokens"` call `tx.update(grads, state, params, tokens=n)`. A micro-batch of weight 0 does not count.
-      use_grad_mean: False for the sum in place of the mean.
-      should_skip_update_fn: a function `f(updates, gradient_step, params)` that returns whether to leave this
-        micro-batch out, and something to keep in the state, such as `skip_not_finite`.
-      accumulator_dtype: the dtype of the mean; float32 or wider by default.
+      inner: The transformation.
+      every: The number of micro-batches for a step, at least 1; or a function (or schedule) that returns it, of the
+        number of steps taken.
+      weight: None for equal weights; or the name of an extra argument of `update` that holds the weight of the
+        micro-batch, such as its number of tokens. With `weight="tokens"`, call
+        `tx.update(grads, state, params, tokens=n)`. Not negative. A micro-batch of weight 0 counts toward `every`, but
+        its gradient is ignored.
+      use_grad_mean: True for the mean gradient; False for the weighted sum.
+      should_skip_update_fn: A function `f(updates, gradient_step, params)`, such as `skip_not_finite`. It returns
+        whether to skip this micro-batch, and arrays to keep in the state. A skipped micro-batch does not count toward
+        `every`.
+      accumulator_dtype: The dtype of the mean. By default the parameter's dtype, float32 at least.
 
-    With `every=1` it is `inner`, and keeps no buffer. The mean goes to `inner` as wide as it is kept; what `update` has
-    of other extra arguments at the last micro-batch goes to it too.
+    With `every=1` the updates are those of `inner`: no buffer is kept and `weight` is ignored. `inner` gets the mean in
+    the mean's dtype. The extra argument `grad` becomes the mean, too; other extra arguments take their value from the
+    last micro-batch.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.accumulate(gx.sgd(1.0), 2, weight="tokens")
@@ -117,7 +130,7 @@ class accumulate(Wrapper, state=MultiStepsState):
     [-3.25]
 
     Raises:
-      TypeError, ValueError: an argument is none of those; `update` is called without the weight.
+      TypeError, ValueError: An argument is of the wrong kind, or `update` is called without the weight.
     """
 
     every: Any = static(check=_check_every)
@@ -128,34 +141,34 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     @property
     def accumulates(self) -> bool:
-        """Whether a mean is kept: with `every=1` there is none."""
+        """Whether the state holds a mean. With `every=1` it does not."""
         return self.every != 1
 
     def first_skip_state(self, params: Any) -> Any:
-        """Zeros like what the skip function says of a micro-batch."""
+        """Zeros of the shapes and dtypes that the skip function returns."""
         info = jax.eval_shape(lambda p: self._skip(p, jnp.zeros((), jnp.int32), p)[1], params)
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MultiStepsState]:
         skip, info = self._skip(updates, state.gradient_step, params)
-        steps = jnp.where(skip, state.mini_step, counted(state.mini_step))
-        emit = ~skip & (steps >= self._steps(state.gradient_step))
-        mean, weight = self._accumulated(updates, state, skip, emit, params, extra)
-        out, kept, inner_state = self._stepped(updates, mean, emit, state.inner_state, params, extra)
+        filled = jnp.where(skip, state.mini_step, counted(state.mini_step))
+        emit = ~skip & (filled >= self._period(state.gradient_step))
+        mean, weight = self._add_micro_batch(updates, state, skip, emit, params, extra)
+        out, buffer, inner_state = self._step_if(emit, updates, mean, state.inner_state, params, extra)
         done = jnp.where(emit, counted(state.gradient_step), state.gradient_step)
         return out, MultiStepsState(
-            mini_step=jnp.where(emit, 0, steps),
+            mini_step=jnp.where(emit, 0, filled),
             gradient_step=done,
-            acc_grads=kept if self.accumulates else (),
+            acc_grads=buffer if self.accumulates else (),
             acc_weight=weight,
             skip_state=alike("accumulate", info, state.skip_state),
             inner_state=inner_state,
         )
 
-    def _accumulated(
+    def _add_micro_batch(
         self, updates: Any, state: Any, skip: Any, emit: Any, params: Any, extra: dict[str, Any]
     ) -> tuple[Any, Any]:
-        """The mean with this micro-batch, and its weight after the step."""
+        """Adds the micro-batch to the mean; returns the mean and the next `acc_weight`, which is 0 if `emit`."""
         if not self.accumulates:
             return updates, ()
         all_count = self.weight is None and self.should_skip_update_fn is None
@@ -165,35 +178,39 @@ class accumulate(Wrapper, state=MultiStepsState):
         _, (after,) = run_update((rule,), updates, (before,), params, given)
         return after.mean, jnp.where(emit, 0, after.weight)
 
-    def _stepped(
-        self, updates: Any, mean: Any, emit: Any, inner_state: Any, params: Any, extra: dict[str, Any]
+    def _step_if(
+        self, emit: Any, updates: Any, mean: Any, inner_state: Any, params: Any, extra: dict[str, Any]
     ) -> tuple[Any, Any, Any]:
-        """The update, the next mean, and the next inner state; `inner` steps where `emit`."""
+        """Steps `inner` with the mean if `emit`; returns the update, the next `acc_grads` and the next inner state."""
+        # `grad` is the gradient that `inner` steps with: the mean, not the gradient of the last micro-batch.
         extra = {**extra, "grad": mean} if "grad" in extra else extra
         if not self.accumulates and self.should_skip_update_fn is None:
             out, inner_state = self.inner_update(updates, inner_state, params, extra)
             return out, mean, inner_state
-        # The update takes the mean's place: where nothing is done no buffer is copied or filled with zeros.
-        held, inner_state = branch(
+        # Both branches return one buffer: the update if `emit`, else the mean. This avoids copying it. After a step the
+        # next micro-batch gives the old buffer weight 0.
+        buffer, inner_state = branch(
             "accumulate",
             emit,
             lambda: self.inner_update(mean, inner_state, params, extra),
-            lambda: (_as_wide(mean, updates), inner_state),
+            lambda: (_promoted(mean, updates), inner_state),
         )
-        return _if(emit, held, updates), alike("accumulate", held, mean), inner_state
+        return _update_or_zeros(emit, buffer, updates), alike("accumulate", buffer, mean), inner_state
 
     def has_updated(self, state: MultiStepsState) -> Array:
-        """Whether the last update was a step of `inner`."""
+        """True after a step of `inner`; stays True while micro-batches are skipped right after it."""
         return (state.mini_step == 0) & (state.gradient_step > 0)
 
     def gradient_transformation(self) -> accumulate:
-        """Itself, for those who come from optax."""
+        """Returns the transformation itself, so that code written for optax runs."""
         return self
 
-    def _steps(self, gradient_step: Array) -> Any:
+    def _period(self, gradient_step: Array) -> Any:
+        """The number of micro-batches in the next step."""
         return self.every(gradient_step) if callable(self.every) else self.every
 
     def _weight(self, extra: dict[str, Any]) -> Any:
+        """The weight of this micro-batch."""
         if self.weight is None:
             return 1
         weight = extra.get(self.weight)
@@ -203,6 +220,7 @@ class accumulate(Wrapper, state=MultiStepsState):
         return weight
 
     def _skip(self, updates: Any, gradient_step: Any, params: Any) -> tuple[Any, Any]:
+        """Whether to skip this micro-batch, and the next `skip_state`."""
         if self.should_skip_update_fn is None:
             return jnp.array(False), ()
         return self.should_skip_update_fn(updates, gradient_step, params)
@@ -211,16 +229,16 @@ class accumulate(Wrapper, state=MultiStepsState):
         return name == self.weight or super().accepts(name)
 
 
-def _as_wide(mean: Any, updates: Any) -> Any:
-    """The mean in a dtype that holds the updates, too."""
+def _promoted(mean: Any, updates: Any) -> Any:
+    """The mean in dtypes that hold the updates, too."""
     return jax.tree.map(lambda m, u: m.astype(jnp.promote_types(m.dtype, jnp.result_type(u))), mean, updates)
 
 
-def _if(emit: Any, held: Any, updates: Any) -> Any:
-    """What is held, in the dtypes of the updates, or zeros."""
+def _update_or_zeros(emit: Any, buffer: Any, updates: Any) -> Any:
+    """Returns the buffer in the updates' dtypes if `emit`, else zeros."""
     if not isinstance(emit, Tracer):
-        return alike("accumulate", held, updates) if emit else tree.zeros_like(updates)
-    return jax.tree.map(lambda h, u: leaf.narrow(jnp.where(emit, h, 0), jnp.result_type(u)), held, updates)
+        return alike("accumulate", buffer, updates) if emit else tree.zeros_like(updates)
+    return jax.tree.map(lambda b, u: leaf.narrow(jnp.where(emit, b, 0), jnp.result_type(u)), buffer, updates)
 
 
 @constructor
@@ -231,7 +249,7 @@ def MultiSteps(  # noqa: N802  (its name in optax)
     should_skip_update_fn: Callable[..., Any] | None = None,
     accumulator_dtype: Any = None,
 ) -> accumulate:
-    """`accumulate`, under optax's name and with its arguments.
+    """Makes an `accumulate`, under optax's name and with optax's arguments.
 
     >>> import gradtx as gx
     >>> gx.MultiSteps(gx.sgd(0.1), every_k_schedule=4)
@@ -247,7 +265,9 @@ def MultiSteps(  # noqa: N802  (its name in optax)
 
 
 def skip_not_finite(updates: Any, gradient_step: Any = None, params: Any = None) -> tuple[Array, dict[str, Array]]:
-    """For `accumulate`: leave out the micro-batches whose gradient is not finite, and say how many entries were not.
+    """Skips micro-batches whose gradient contains NaN or infinity: a skip function for `accumulate`.
+
+    It also returns the number of entries that are not finite.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.skip_not_finite(jnp.array([1.0, jnp.nan]))[0])
@@ -263,9 +283,10 @@ def skip_not_finite(updates: Any, gradient_step: Any = None, params: Any = None)
 def skip_large_updates(
     updates: Any, gradient_step: Any = None, params: Any = None, *, max_squared_norm: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """For `accumulate`: leave out the micro-batches whose gradient's squared norm is not below `max_squared_norm`.
+    """Skips micro-batches whose gradient has a squared norm of at least `max_squared_norm`, for `accumulate`.
 
-    Give it as `functools.partial(gx.skip_large_updates, max_squared_norm=100.0)`. A norm that is no number is left out.
+    Pass it as `functools.partial(gx.skip_large_updates, max_squared_norm=100.0)`. Gradients with a NaN norm are
+    skipped, too. It also returns the squared norm.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.skip_large_updates(jnp.array([3.0, 4.0]), max_squared_norm=20.0)[0])

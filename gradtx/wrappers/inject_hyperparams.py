@@ -1,8 +1,8 @@
-"""Hyperparameters in the state, for those who come from optax.
+"""Keeps hyperparameters in the state, for code written for optax.
 
-In gradtx a transformation is a value: `tx.replace(learning_rate=...)` changes a number without a new trace, and
-`gradtx.hyperparameters(tx, state)` reads them all. This wrapper keeps the numbers in the state instead, where
-`state.hyperparams["learning_rate"]` is read and set.
+New code does not need it. In gradtx `tx.replace(learning_rate=...)` changes a number without a new trace, and
+`gradtx.hyperparameters(tx, state)` reads all numbers. This wrapper keeps the numbers in the state instead: read and set
+them as `state.hyperparams["learning_rate"]`.
 """
 
 from __future__ import annotations
@@ -28,85 +28,30 @@ __all__ = ["InjectHyperparamsState", "inject_hyperparams"]
 
 
 class InjectHyperparamsState(NamedTuple):
-    """The steps taken, the numbers of the last step (set them here), and the inner state."""
+    """The state of a transformation made by `inject_hyperparams`.
+
+    `hyperparams` holds the numbers that the last update used. Set them here; a schedule overwrites what is set.
+    `gradtx.hyperparameters(tx, state)` shows the numbers that the next update will use.
+    """
 
     count: Array = counter()
-    hyperparams: dict[str, Array] = per_tree(start="first_numbers")
+    hyperparams: dict[str, Array] = per_tree(start="first_hyperparams")
     inner_state: Any = child_state(of="transformation")
-
-
-class _Injected(Composite, state=InjectHyperparamsState):
-    """A transformation that is built anew from the numbers in its state, at every step."""
-
-    factory: Any = static(check=function)
-    names: tuple[str, ...] = static()
-    """The arguments whose values are in the state."""
-    values: tuple[Any, ...] = child()
-    others: FrozenTree = static()
-    """The other arguments by name."""
-    hyperparam_dtype: Any = dtype(default=None)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._built(self._given())  # raises where a number is out of range
-
-    def children(self) -> dict[str, GradientTransformation]:
-        return {"transformation": self._built(self._given())}
-
-    def first_numbers(self, params: Any) -> dict[str, Array]:
-        """The numbers of the first step."""
-        del params
-        return self._numbers(jnp.zeros((), jnp.int32), self._given())
-
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
-        numbers = self._numbers(state.count, state.hyperparams)
-        updates, inner_state = self._built(numbers).update(updates, state.inner_state, params, **extra)
-        return updates, InjectHyperparamsState(count=counted(state.count), hyperparams=numbers, inner_state=inner_state)
-
-    def _numbers(self, count: Array, given: dict[str, Any]) -> dict[str, Array]:
-        """The numbers of a step: schedules called, the others as they are in the state."""
-        least = jnp.promote_types(self.hyperparam_dtype or jnp.result_type(float), jnp.float32)
-        found = {}
-        for name, x in zip(self.names, self.values, strict=True):
-            value = jnp.asarray(x(count) if isinstance(x, Schedule) else given[name])
-            found[name] = jnp.array(value, least, copy=True)
-        return found
-
-    def _built(self, numbers: dict[str, Array]) -> GradientTransformation:
-        return as_transformation("inject_hyperparams", self.factory(**numbers, **self.others.tree))
-
-    def _given(self) -> dict[str, Any]:
-        return dict(zip(self.names, self.values, strict=True))
-
-    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
-        """The arguments of the factory, which stand for the hyperparameters of what it builds."""
-        now = self._given() if state is None else self._numbers(state.count, state.hyperparams)
-        return iter(now.items())
-
-    def _parts(self) -> dict[str, Any]:
-        return self._given()
-
-    def _with_parts(self, parts: dict[str, Any]) -> Self:
-        return type(self)(self.factory, self.names, tuple(parts.values()), self.others, self.hyperparam_dtype)
-
-    def __repr__(self) -> str:
-        inner = ", ".join(f"{name}={show(x)}" for name, x in (self._given() | self.others.tree).items())
-        static = "" if self.hyperparam_dtype is None else f", hyperparam_dtype={show(self.hyperparam_dtype)}"
-        return f"inject_hyperparams({self.factory.__name__}{static})({inner})"
-
-
-_Injected.__name__ = "inject_hyperparams"  # in errors and descriptions; pickle goes by the qualified name
 
 
 def inject_hyperparams(
     inner_factory: Callable[..., Any], static_args: str | Iterable[str] = (), hyperparam_dtype: Any = None
 ) -> Callable[..., GradientTransformation]:
-    """A function like `inner_factory` whose transformation keeps its numbers in the state.
+    """Makes a function like `inner_factory` whose transformation keeps its hyperparameters in the state.
 
-    What is kept are the arguments that are numbers, arrays or schedules, defaults included, and that may change from
-    step to step; not those in `static_args`, flags, whole numbers that decide shapes, and functions that are no
-    schedules, such as masks. They are kept in `hyperparam_dtype`, float32 at least. A schedule is called with the
-    steps taken; any other number can be set in `state.hyperparams`.
+    Keeps numbers, arrays and schedules, including defaults. Leaves out `static_args`, flags, integers that determine
+    shapes, and other functions, such as masks. A schedule is called with the number of steps taken. Every other
+    hyperparameter can be set in `state.hyperparams`, which holds the numbers of the last update.
+
+    Args:
+      inner_factory: A function that makes a transformation, such as `gx.sgd`. Its arguments must have names.
+      static_args: The name of an argument that is not kept, or several names.
+      hyperparam_dtype: The dtype of the hyperparameters in the state; float32 at least.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.inject_hyperparams(gx.sgd)(learning_rate=0.5)
@@ -116,29 +61,25 @@ def inject_hyperparams(
     [-0.25]
 
     Raises:
-      TypeError: `inner_factory` is no function, or its result no transformation.
-      ValueError: `static_args` names an argument that it does not have.
+      TypeError: `inner_factory` is not a function, has arguments without names (`*args`), or does not return a
+        transformation.
+      ValueError: `static_args` names an argument that `inner_factory` does not have.
     """
     function("inject_hyperparams", "inner_factory", inner_factory)
     signature = inspect.signature(inner_factory)
     fixed = {static_args} if isinstance(static_args, str) else set(static_args)
-    unknown = fixed - set(signature.parameters)
-    if unknown:
-        raise ValueError(
-            f"inject_hyperparams: {inner_factory.__name__} has no argument {', '.join(sorted(unknown))}; "
-            f"there are: {', '.join(signature.parameters)}."
-        )
+    _check_names(inner_factory, signature, fixed)
 
     def build(*args: Any, **kwargs: Any) -> GradientTransformation:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = dict(bound.arguments)
-        plain = as_transformation("inject_hyperparams", inner_factory(**arguments))
+        built = as_transformation("inject_hyperparams", inner_factory(**arguments))
         taken = {}
         for name, x in arguments.items():
             if name not in fixed:
-                value = _as_hyperparameter(x, plain)
-                if value is not None and _may_change(inner_factory, arguments, name, value):
+                value = _as_hyperparameter(x, built)
+                if value is not None and _accepts_array(inner_factory, arguments, name, value):
                     taken[name] = value
         others = FrozenTree({name: x for name, x in arguments.items() if name not in taken})
         return _Injected(inner_factory, tuple(taken), tuple(taken.values()), others, hyperparam_dtype)
@@ -146,21 +87,47 @@ def inject_hyperparams(
     return build
 
 
-def _as_hyperparameter(x: Any, plain: GradientTransformation) -> Any:
-    """A number, an array or a schedule as such; None for everything else.
+def _check_names(factory: Callable[..., Any], signature: inspect.Signature, fixed: set[str]) -> None:
+    """Raises unless all arguments of the factory have names, and those in `fixed` are among them."""
+    for name, parameter in signature.parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+            shown = f"*{name}" if parameter.kind is parameter.VAR_POSITIONAL else f"the positional-only {name}"
+            raise TypeError(
+                f"inject_hyperparams: {_name_of(factory)} takes {shown}, but hyperparameters are kept by name. "
+                "Write a function with named arguments, such as "
+                "lambda learning_rate: gx.chain(gx.clip(1.0), gx.sgd(learning_rate))."
+            )
+    unknown = fixed - set(signature.parameters)
+    if unknown:
+        raise ValueError(
+            f"inject_hyperparams: {_name_of(factory)} has no argument {', '.join(sorted(unknown))}; "
+            f"there are: {', '.join(signature.parameters)}."
+        )
 
-    A function is a schedule where the transformation that was built of it took it for one.
+
+def _name_of(factory: Callable[..., Any]) -> str:
+    return getattr(factory, "__name__", repr(factory))
+
+
+def _as_hyperparameter(x: Any, built: GradientTransformation) -> Any:
+    """Returns a number, an array or a schedule; None for everything else.
+
+    A callable counts as a schedule only if the built transformation wrapped it in `function_schedule`. A mask, for
+    instance, is callable too.
     """
     if leaf.is_number(x) or isinstance(x, (Schedule, jax.Array)):
         return x
     if callable(x):
-        nodes = jax.tree.leaves(plain, is_leaf=lambda node: isinstance(node, function_schedule))
+        nodes = jax.tree.leaves(built, is_leaf=lambda node: isinstance(node, function_schedule))
         return next((node for node in nodes if isinstance(node, function_schedule) and node.fn is x), None)
     return None
 
 
-def _may_change(factory: Callable[..., Any], arguments: dict[str, Any], name: str, value: Any) -> bool:
-    """Whether the factory takes an array in this argument, as it takes any hyperparameter."""
+def _accepts_array(factory: Callable[..., Any], arguments: dict[str, Any], name: str, value: Any) -> bool:
+    """Tries the factory with an array for this argument; returns False if it raises TypeError or ValueError.
+
+    A hyperparameter may be an array. An integer that determines a shape, or a flag, may not.
+    """
     if isinstance(value, Schedule):
         return True
     try:
@@ -168,3 +135,71 @@ def _may_change(factory: Callable[..., Any], arguments: dict[str, Any], name: st
     except (TypeError, ValueError):
         return False
     return True
+
+
+class _Injected(Composite, state=InjectHyperparamsState):
+    """Builds the transformation anew at every step, from the hyperparameters in the state."""
+
+    factory: Any = static(check=function)
+    names: tuple[str, ...] = static()
+    """The names of the arguments that are kept in the state."""
+    values: tuple[Any, ...] = child()
+    """Their values as they were given: numbers, arrays or schedules."""
+    others: FrozenTree = static()
+    """All other arguments by name."""
+    hyperparam_dtype: Any = dtype(default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._build(self._initial())  # raises if a number is out of range
+
+    def children(self) -> dict[str, GradientTransformation]:
+        return {"transformation": self._build(self._initial())}
+
+    def first_hyperparams(self, params: Any) -> dict[str, Array]:
+        """The hyperparameters of the first step."""
+        del params
+        return self._numbers(jnp.zeros((), jnp.int32), self._initial())
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        numbers = self._numbers(state.count, state.hyperparams)
+        updates, inner_state = self._build(numbers).update(updates, state.inner_state, params, **extra)
+        return updates, InjectHyperparamsState(count=counted(state.count), hyperparams=numbers, inner_state=inner_state)
+
+    def _numbers(self, count: Array, current: dict[str, Any]) -> dict[str, Array]:
+        """The hyperparameters as numbers: schedules are called with `count`, the others come from `current`.
+
+        `current` are the constructor's values before the first step, and the state's `hyperparams` later.
+        """
+        kept_dtype = jnp.promote_types(self.hyperparam_dtype or jnp.result_type(float), jnp.float32)
+        found = {}
+        for name, x in zip(self.names, self.values, strict=True):
+            value = jnp.asarray(x(count) if isinstance(x, Schedule) else current[name])
+            found[name] = jnp.array(value, kept_dtype, copy=True)
+        return found
+
+    def _build(self, arguments: dict[str, Any]) -> GradientTransformation:
+        return as_transformation("inject_hyperparams", self.factory(**arguments, **self.others.tree))
+
+    def _initial(self) -> dict[str, Any]:
+        """The constructor's values by name; some may be schedules."""
+        return dict(zip(self.names, self.values, strict=True))
+
+    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+        """The kept arguments of the factory; with a state, the numbers that the next update will use."""
+        now = self._initial() if state is None else self._numbers(state.count, state.hyperparams)
+        return iter(now.items())
+
+    def _parts(self) -> dict[str, Any]:
+        return self._initial()
+
+    def _with_parts(self, parts: dict[str, Any]) -> Self:
+        return type(self)(self.factory, self.names, tuple(parts.values()), self.others, self.hyperparam_dtype)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{name}={show(x)}" for name, x in (self._initial() | self.others.tree).items())
+        static = "" if self.hyperparam_dtype is None else f", hyperparam_dtype={show(self.hyperparam_dtype)}"
+        return f"inject_hyperparams({_name_of(self.factory)}{static})({inner})"
+
+
+_Injected.__name__ = "inject_hyperparams"  # in errors and descriptions; pickle goes by the qualified name

@@ -1,11 +1,11 @@
-"""GaLore: another method, run on a projection of each matrix's gradient onto its leading singular vectors.
+"""GaLore: runs a base optimizer on each matrix's gradient, projected onto its leading singular vectors.
 
-    P = the `rank` leading singular vectors of g, on its longer side, taken anew every `update_proj_gap` steps
-    u = scale * P * rule(P^H g)
+    P = the `rank` leading singular vectors of g on its longer side, computed anew every `update_proj_gap` steps
+    u = scale * P * base(P^H g)                 for a wide matrix: scale * base(g P) * P^H
 
-Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", algorithm 2. The inner
-rule's state is that of the small matrices. When the projection changes the rule's moments are kept as they are, as
-in the paper.
+Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", algorithm 2. The base
+optimizer's state has the shapes of the small, projected matrices. As in the paper, its moments stay as they are when
+the projection changes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.slots import child_state, counter, factor
 from gradtx.core.state import counted
-from gradtx.core.transformation import GradientTransformation, as_transformation
+from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
 from gradtx.core.value import child, integer, static
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
 from gradtx.optimizers.elementwise.adam import scale_by_adam
@@ -36,7 +36,7 @@ __all__ = ["GaLoreState", "galore", "scale_by_galore"]
 
 
 class GaLoreState(NamedTuple):
-    """The steps taken, the inner rule's state, and the projections; None for a leaf that is not projected."""
+    """The steps taken, the base optimizer's state, and P of each leaf: None for a leaf that is not projected."""
 
     count: Array = counter()
     base_optimizer_state: Any = child_state(of="base_optimizer")
@@ -48,34 +48,44 @@ def _base(who: str, name: str, value: Any) -> GradientTransformation:
     return scale_by_adam() if value is None else as_transformation(who, value)
 
 
-class _Projected(View):
-    """The shapes of what the inner rule gets; its numbers are made of the gradients alone."""
+class _ProjectedShapes(View):
+    """Shows the base optimizer zero arrays of the projected shapes, to initialize its state."""
 
-    def __init__(self, views: Sequence[MatrixView | None], rank: int) -> None:
-        self.matrices, self.rank = views, rank
+    def __init__(self, matrix_views: Sequence[MatrixView | None], rank: int) -> None:
+        self.matrix_views, self.rank = matrix_views, rank
 
     def seen(self, tree: Any) -> Any:
         leaves, treedef = jax.tree.flatten(tree)
-        return treedef.unflatten([self._low(jnp.asarray(x), v) for x, v in zip(leaves, self.matrices, strict=True)])
+        pairs = zip(leaves, self.matrix_views, strict=True)
+        return treedef.unflatten([self._zeros(jnp.asarray(x), view) for x, view in pairs])
 
-    def _low(self, x: Array, view: MatrixView | None) -> Array:
+    def _zeros(self, x: Array, view: MatrixView | None) -> Array:
         if view is None:
             return x
         r = min(self.rank, view.fan_in, view.fan_out)
-        return jnp.zeros((view.count, *((r, view.fan_out) if _is_tall(view) else (view.fan_in, r))), x.dtype)
+        small = (r, view.fan_out) if _is_tall(view.fan_in, view.fan_out) else (view.fan_in, r)
+        return jnp.zeros((view.count, *small), x.dtype)
 
 
-def _is_tall(view: MatrixView) -> bool:
-    return view.fan_in >= view.fan_out
+def _is_tall(fan_in: int, fan_out: int) -> bool:
+    """Whether the rows are the longer side, which is the one that is projected."""
+    return fan_in >= fan_out
 
 
 class scale_by_galore(Composite, state=GaLoreState):
-    """The rule of GaLore around `base_optimizer`, by default `scale_by_adam()`.
+    """Runs `base_optimizer` on projected gradients: GaLore without learning rate and weight decay.
 
-    Matrices are projected, and other leaves pass to the inner rule as they are; `weight_dimension_numbers` say
-    otherwise (None in a tree of them: not projected), as in `scale_by_muon`. The inner rule gets no params,
-    whose shapes are not its own. The projection counts as a constant where a derivative is taken. The update comes in
-    the gradient's dtype, so that in a chain 16-bit gradients are rounded before the next link.
+    Args:
+      rank: The number of singular vectors to project onto, at least 1.
+      update_proj_gap: The number of steps after which the projection is computed anew; each time costs an SVD.
+      scale: Multiplies the updates of projected leaves only.
+      base_optimizer: The transformation of the projected gradients; `scale_by_adam()` by default.
+      weight_dimension_numbers: Which leaves are projected, and how they are matrices: as in `scale_by_muon`, but None
+        in a tree leaves a leaf out. By default every 2-D leaf is projected, embeddings included.
+
+    Leaves that are not projected go to the base optimizer as they are. It gets the extra arguments that it accepts, such
+    as `value` and `key`. It gets neither params nor what has their shapes: `grad` and `value_fn` are left out, any other
+    such argument raises. Derivatives treat the projection as a constant. Updates have the gradients' dtype.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_galore(rank=2, base_optimizer=gx.trace(0.9))
@@ -84,7 +94,8 @@ class scale_by_galore(Composite, state=GaLoreState):
     ((1, 2, 30), (1, 100, 2))
 
     Raises:
-      ValueError: the dimension numbers do not fit a leaf.
+      ValueError: The dimension numbers do not fit a leaf.
+      TypeError: The base optimizer accepts an extra argument of `update` that cannot be projected.
     """
 
     rank: int = integer(default=128, ge=1)
@@ -94,10 +105,10 @@ class scale_by_galore(Composite, state=GaLoreState):
     weight_dimension_numbers: Any = static(default=None, check=matrices.check)
 
     def views(self, tree: Any) -> dict[str, View]:
-        return {"base_optimizer": _Projected(self._views(tree), self.rank)}
+        return {"base_optimizer": _ProjectedShapes(self._views(tree), self.rank)}
 
     def movers(self) -> dict[str, GradientTransformation]:
-        """None: the inner rule gets no params, so that it cannot keep them to a set."""
+        """Returns no inner transformations: the base gets no params, so it cannot enforce a constraint set."""
         return {}
 
     def init(self, params: Any) -> GaLoreState:
@@ -106,24 +117,39 @@ class scale_by_galore(Composite, state=GaLoreState):
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, GaLoreState]:
         leaves, treedef = jax.tree.flatten(updates)
-        views = self._views(updates)
+        matrix_views = self._views(updates)
+        extra = self._base_extra(extra, treedef, matrix_views)
 
         def project(x: Array, old: Array) -> tuple[Array, Array]:
-            new = matrices.renewed(self.update_proj_gap, state.count, lambda: _leading(x, old), old)
-            return _down(x, new), new
+            new = matrices.renewed(self.update_proj_gap, state.count, lambda: _leading_vectors(x, old), old)
+            return _project(x, new), new
 
         wide = [leaf.widen(jnp.asarray(g)) for g in leaves]
-        low, projectors = matrices.on_stacks(project, views, wide, treedef.flatten_up_to(state.projector))
-        base, base_state = self.base_optimizer.update(treedef.unflatten(low), state.base_optimizer_state)
+        low, projectors = matrices.on_stacks(project, matrix_views, wide, treedef.flatten_up_to(state.projector))
+        base, base_state = self.base_optimizer.update(treedef.unflatten(low), state.base_optimizer_state, **extra)
         scale, out = self.at(state.count).scale, []
-        for g, u, view, projector in zip(leaves, jax.tree.leaves(base), views, projectors, strict=True):
-            full = u if view is None else view.restored(_up(u, projector, _is_tall(view))) * scale
+        for g, u, view, projector in zip(leaves, jax.tree.leaves(base), matrix_views, projectors, strict=True):
+            full = u if view is None else view.restored(_lift(u, projector, view)) * scale
             out.append(leaf.narrow(full, jnp.result_type(g)))
         return treedef.unflatten(out), GaLoreState(
             count=counted(state.count), base_optimizer_state=base_state, projector=treedef.unflatten(projectors)
         )
 
+    def _base_extra(self, extra: dict[str, Any], treedef: Any, matrix_views: list[Any]) -> dict[str, Any]:
+        """The extra arguments that the base optimizer gets: all that it accepts, but for those of the full shapes."""
+        given = {}
+        for name, x in self.base_optimizer.accepted(extra).items():
+            if name not in ("value_fn", "grad_fn") and not _has_full_shapes(x, treedef, matrix_views):
+                given[name] = x
+            elif name not in STANDARD_EXTRA_ARGS:
+                raise TypeError(
+                    f"scale_by_galore.update: {name} belongs to the parameters' full shapes, but base_optimizer sees "
+                    f"projected gradients. Leave {name} out, or choose a base_optimizer that does not read it."
+                )
+        return given
+
     def _views(self, tree: Any) -> list[MatrixView | None]:
+        """For each leaf how it is seen as matrices; None for a leaf that is not projected."""
         shapes = [np.shape(x) for x in jax.tree.leaves(tree)]
         numbers: list[Any]
         if self.weight_dimension_numbers is None:
@@ -131,27 +157,43 @@ class scale_by_galore(Composite, state=GaLoreState):
         else:
             numbers = matrices.numbers_of(self.weight_dimension_numbers, tree)
         chosen = [x is not None and 0 not in shape for x, shape in zip(numbers, shapes, strict=True)]
-        views = matrices.views("scale_by_galore", numbers, tree)
-        return [view if used else None for view, used in zip(views, chosen, strict=True)]
+        found = matrices.views("scale_by_galore", numbers, tree)
+        return [view if used else None for view, used in zip(found, chosen, strict=True)]
 
 
-def _leading(x: Array, old: Array) -> Array:
-    """The leading singular vectors of the longer side, as many as the old ones."""
+def _has_full_shapes(x: Any, treedef: Any, matrix_views: list[Any]) -> bool:
+    """Whether `x` is a tree like the updates, with the shape of the update at some projected leaf."""
+    leaves, structure = jax.tree.flatten(x)
+    if structure != treedef:
+        return False
+    pairs = zip(leaves, matrix_views, strict=True)
+    return any(view is not None and np.shape(part) == view.shape for part, view in pairs)
+
+
+# In these functions `x` is a stack of matrices (count, fan_in, fan_out). The projector is (count, longer side, rank).
+
+
+def _leading_vectors(x: Array, old: Array) -> Array:
+    """The leading singular vectors of the longer side, as many as `old` has."""
     constant = lax.stop_gradient(x)
+    # Entries of at most 1 keep the decomposition from overflowing.
     largest = jnp.max(jnp.abs(constant), axis=(-2, -1), keepdims=True, initial=0)
     u, _, vh = jnp.linalg.svd(constant / jnp.where(largest > 0, largest, 1), full_matrices=False)
-    vectors = u if x.shape[1] >= x.shape[2] else jnp.swapaxes(vh, -1, -2).conj()
+    vectors = u if _is_tall(*x.shape[1:]) else jnp.swapaxes(vh, -1, -2).conj()
     return leaf.narrow(vectors[..., : old.shape[-1]], old.dtype)
 
 
-def _down(x: Array, projector: Array) -> Array:
+def _project(x: Array, projector: Array) -> Array:
     projector = projector.astype(x.dtype)
-    return jnp.swapaxes(projector, -1, -2).conj() @ x if x.shape[1] >= x.shape[2] else x @ projector
+    return jnp.swapaxes(projector, -1, -2).conj() @ x if _is_tall(*x.shape[1:]) else x @ projector
 
 
-def _up(low: Array, projector: Array, tall: bool) -> Array:
+def _lift(low: Array, projector: Array, view: MatrixView) -> Array:
+    """The inverse of `_project`: the matrices of full size."""
     projector = projector.astype(jnp.promote_types(projector.dtype, low.dtype))
-    return projector @ low if tall else low @ jnp.swapaxes(projector, -1, -2).conj()
+    if _is_tall(view.fan_in, view.fan_out):
+        return projector @ low
+    return low @ jnp.swapaxes(projector, -1, -2).conj()
 
 
 @constructor
@@ -167,9 +209,16 @@ def galore(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """GaLore with decoupled weight decay. State: a projection per matrix, and the inner rule's on small matrices.
+    """Trains with low-rank gradients, to save the memory of optimizer states. `update` needs params.
 
-    `update` needs params.
+    The state holds P for each matrix, and the base optimizer's state for the small, projected matrices.
+
+    Args:
+      learning_rate: Step size, a number or a schedule. Not negative.
+      rank, update_proj_gap, scale, base_optimizer, weight_dimension_numbers: See `scale_by_galore`.
+      weight_decay: Decoupled weight decay, as in `adamw`. Not negative.
+      mask: Which parameters to decay; all by default.
+      decouple_lr: Whether the decay is not multiplied by the learning rate.
 
     >>> import gradtx as gx
     >>> gx.galore(1e-3, rank=4).links[0].base_optimizer

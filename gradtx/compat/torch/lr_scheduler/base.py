@@ -1,11 +1,24 @@
-"""What the schedulers have in common: their fields, and how each takes part in a composition.
+"""What PyTorch's schedulers have in common: their fields, and the hooks by which compositions combine them.
 
-PyTorch's schedulers change the optimizer's rate in place, so what several do to one rate depends on how each reads
-it. There are three kinds:
+PyTorch's schedulers change the optimizer's learning rate in place. So what several of them do to one learning rate
+depends on how each one uses the current learning rate. There are three kinds:
 
     a factor    eta_t = eta_(t-1) * F(t) / F(t-1)
-    a setter    eta_t = its own value, whatever the rate was
-    the cosine  an affine map of eta_(t-1)
+    a setter    eta_t = its own value; the previous learning rate does not matter
+    the cosine  eta_t = an affine map of eta_(t-1)
+
+`Scheduler` has one hook for each question that a composition (`SequentialLR`, `ChainedScheduler`) asks:
+
+    _base_rate()               the learning rate that the scheduler starts from
+    _factor_between(start, t)  the product of its factors at the steps start + 1, ..., t
+    _last_reset(t)             the last step up to t at which it set the learning rate; earlier factors end there
+    _advance(t, rate)          the learning rate after step t, from the one before it
+    _replay_factor()           what a replayed step 0 multiplies the learning rate by
+    _replayed(t)               its value at t with step 0 replayed
+
+"Replayed": where a composition is the first scheduler of a `SequentialLR`, PyTorch runs its step 0 as an ordinary step.
+A scheduler such as `ExponentialLR` leaves the learning rate alone at its initial step 0, but multiplies it by its factor
+at an ordinary one.
 """
 
 from __future__ import annotations
@@ -70,72 +83,76 @@ def of_steps() -> Any:
 class Scheduler(Schedule):
     """A schedule that can take part in `SequentialLR` and `ChainedScheduler`."""
 
-    def _rate(self) -> Any:
-        """The base rate."""
+    def _base_rate(self) -> Any:
+        """Returns the learning rate that the scheduler starts from."""
         raise NotImplementedError
 
-    def _passed(self, start: Any, t: Array) -> Array:
-        """What the steps after `start` up to `t` multiply the rate with; step 0 belongs to them if `start` is -1."""
+    def _factor_between(self, start: Any, t: Array) -> Array:
+        """Returns the product of the factors at the steps after `start` up to `t`.
+
+        `start` is -1 for all steps up to `t`, step 0 included.
+        """
         raise NotImplementedError
 
-    def _again(self) -> Any:
-        """What step 0 multiplies the rate with if it is taken like any other step, over what it does at the start."""
-        return 1.0
+    def _last_reset(self, t: Array) -> Array | None:
+        """Returns the last step up to `t` whose learning rate does not depend on the one before.
 
-    def _set_at(self, t: Array) -> Array | None:
-        """The last step up to `t` at which the rate became a value that does not depend on the one before.
-
-        It is -1 before the first such step, and None if there is none.
+        It is -1 before the first such step. None means that the scheduler never resets the learning rate.
         """
         return None
 
-    def _stepped(self, t: Array, rate: Array, *, again: bool) -> Array:
-        """The rate at step `t` if it was `rate` before that step."""
-        rate = rate * self._passed(t - 1, t)
-        return jnp.where(t == 0, rate * self._again(), rate) if again else rate
+    def _advance(self, t: Array, rate: Array, *, replay_step_zero: bool) -> Array:
+        """Returns the learning rate after step `t` if it was `rate` before that step."""
+        rate = rate * self._factor_between(t - 1, t)
+        return jnp.where(t == 0, rate * self._replay_factor(), rate) if replay_step_zero else rate
+
+    def _replay_factor(self) -> Any:
+        """Returns the factor by which an ordinary step 0 differs from the initial one."""
+        return 1.0
 
     def _replayed(self, t: Array) -> Array:
-        """The value at `t` if step 0 is taken like any other step."""
-        return self(t) * self._again()
+        """Returns the value at `t` if step 0 is run as an ordinary step."""
+        return self(t) * self._replay_factor()
 
 
 class Rated(Scheduler):
-    """A scheduler with a base rate of its own."""
+    """A scheduler with a base learning rate of its own."""
 
     lr: Number = number(ge=0)
 
-    def _rate(self) -> Any:
+    def _base_rate(self) -> Any:
         return self.lr
 
 
 class Factor(Rated):
-    """eta_t = lr * F(t)."""
+    """Multiplies the base learning rate: eta_t = lr * F(t)."""
 
     def _factor(self, t: Array) -> Array:
+        """Returns F(t)."""
         raise NotImplementedError
 
     def __call__(self, count: ArrayLike) -> Array:
         return self.lr * self._factor(counts(count))
 
-    def _passed(self, start: Any, t: Array) -> Array:
+    def _factor_between(self, start: Any, t: Array) -> Array:
         now = self._factor(t)
-        if isinstance(start, int):
+        if isinstance(start, int):  # -1, the only known start
             return now
         before = self._factor(jnp.maximum(start, 0))
-        some = before != 0  # a rate that has come to zero stays as it is
+        some = before != 0  # a learning rate that has come to zero stays zero
         return jnp.where(start < 0, now, jnp.where(some, now / jnp.where(some, before, 1), 1))
 
 
 class Setter(Rated):
-    """A scheduler that sets the rate at every step."""
+    """Sets the learning rate at every step, so that no factor from before counts."""
 
-    def _passed(self, start: Any, t: Array) -> Array:
+    def _factor_between(self, start: Any, t: Array) -> Array:
         return jnp.ones(jnp.shape(t), jnp.result_type(float))
 
-    def _set_at(self, t: Array) -> Array | None:
+    def _last_reset(self, t: Array) -> Array | None:
         return t
 
-    def _stepped(self, t: Array, rate: Array, *, again: bool) -> Array:
+    def _advance(self, t: Array, rate: Array, *, replay_step_zero: bool) -> Array:
         return self(t)
 
     def _replayed(self, t: Array) -> Array:

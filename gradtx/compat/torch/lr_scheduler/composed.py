@@ -1,10 +1,23 @@
-"""Schedulers made of others: SequentialLR, one after the other, and ChainedScheduler, all at once.
+"""Schedulers made of others: `SequentialLR` runs one after the other, `ChainedScheduler` all at once.
 
     SequentialLR      eta_t = eta_i(t - milestone_i)
     ChainedScheduler  eta_t = lr * F_1(t) * ... * F_n(t)
 
-The second holds for factors. Others set the rate at some steps, and what came before is lost there, as in PyTorch:
-from the last such step on the others' factors count from it.
+The product formula holds for schedulers that multiply the learning rate by F(t) / F(t-1) at each step. A scheduler that
+sets the learning rate discards earlier factors: the factors of the others count from that step (a "reset") on.
+
+Both classes only use these hooks of the schedulers that they hold, and have the same hooks themselves (see `base.py`):
+
+    scheduler(t)               the learning rate at step t
+    _base_rate()               the learning rate that it starts from
+    _factor_between(start, t)  the product of its factors at the steps start + 1, ..., t; start = -1 includes step 0
+    _last_reset(t)             the last step up to t at which it set the learning rate; -1 before, None if it never does
+    _advance(t, rate)          the learning rate after step t, from the one before it
+    _replay_factor()           what a replayed step 0 multiplies the learning rate by
+    _replayed(t)               its value at t with step 0 replayed
+
+"Replayed": PyTorch runs step 0 of a composition that is the first scheduler of a `SequentialLR` as an ordinary step, not
+as an initial one. The argument `replay_step_zero` asks for that.
 """
 
 from __future__ import annotations
@@ -48,23 +61,18 @@ def _check_milestones(who: str, name: str, value: Any) -> tuple[Any, ...]:
     return tuple(whole(who, f"{name}[{i}]", step, ge=0) for i, step in enumerate(value))
 
 
-def _cosines(scheduler: Any) -> list[CosineAnnealingLR]:
-    """The cosines in a scheduler."""
-    if isinstance(scheduler, (SequentialLR, ChainedScheduler)):
-        return [cosine for inner in scheduler.schedulers for cosine in _cosines(inner)]
-    return [scheduler] if isinstance(scheduler, CosineAnnealingLR) else []
-
-
 class SequentialLR(Scheduler):
-    """`torch.optim.lr_scheduler.SequentialLR`: the next scheduler at every milestone, each with its own clock.
+    """`torch.optim.lr_scheduler.SequentialLR`: switches to the next scheduler at every milestone.
 
-    Each has its own base rate. There is one milestone fewer than schedulers. PyTorch looks for the scheduler of a step
-    by bisection: of two equal milestones the second counts, and milestones that are not sorted are taken as the search
-    happens to find them. `MultiplicativeLR` goes on with the rate that it finds.
+    Each scheduler counts its steps from its milestone, and has its own base rate. There is one milestone fewer than
+    schedulers. PyTorch finds the scheduler of a step by bisection, and this does the same: of two equal milestones the
+    second counts, and milestones that are not sorted give whichever scheduler the search ends at. `MultiplicativeLR`
+    continues from the learning rate of the step before its milestone.
 
-    PyTorch takes step 0 of a `ChainedScheduler` or `SequentialLR` at the first place like any other step, which
-    `ExponentialLR`, `PolynomialLR`, `MultiplicativeLR` and `CosineAnnealingLR` in it notice, and the inner milestones
-    come a step early; so here. At later places PyTorch raises; here they begin as they would by themselves.
+    If the first scheduler is itself a composition, PyTorch runs its step 0 a second time, as an ordinary step; this
+    does the same. `ExponentialLR`, `PolynomialLR`, `MultiplicativeLR` and `CosineAnnealingLR` in the composition then
+    multiply the learning rate at step 0 already, and its milestones come one step early. For a composition at a later
+    place PyTorch raises an error; here it starts as it would by itself.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch.lr_scheduler import ExponentialLR, LinearLR, SequentialLR
@@ -73,13 +81,77 @@ class SequentialLR(Scheduler):
     [0.5  0.75 1.   1.   0.5  0.25]
 
     Raises:
-      ValueError: not one milestone fewer than schedulers; a milestone that the search enters without PyTorch's reset
-        of the rate, or that must not be 0; a composition in a composition in a composition at the first place.
+      ValueError: the milestones are not one fewer than the schedulers; PyTorch's search would enter a scheduler without
+        resetting the learning rate; a milestone is 0 where it must not be; the first scheduler is a composition that
+        cannot be replayed.
     """
 
     schedulers: tuple[Any, ...] = child(check=_check_schedulers)
     milestones: tuple[Any, ...] = child(check=_check_milestones)
     last_epoch: int = fresh()
+
+    def __call__(self, count: ArrayLike) -> Array:
+        return self._value(counts(count), self.milestones, len(self.milestones))
+
+    def _value(self, t: Array, milestones: Sequence[Any], last: int, *, replay_step_zero: bool = False) -> Array:
+        """Returns the learning rate at `t` from the schedulers 0 to `last`."""
+
+        def value(i: int) -> Array:
+            scheduler = self.schedulers[i]
+            if i == 0:
+                replay = replay_step_zero or isinstance(scheduler, (SequentialLR, ChainedScheduler))
+                return scheduler._replayed(t) if replay else scheduler(t)
+            own_step = counts(since(t, milestones[i - 1]))
+            if not isinstance(scheduler, MultiplicativeLR):
+                return scheduler(own_step)
+            step_before = counts(since(milestones[i - 1], 1))
+            rate_before = self._value(step_before, milestones, i - 1)
+            return rate_before * scheduler._replay_factor() * scheduler._factor_between(-1, own_step)
+
+        return self._select(t, milestones, value, 0, last)
+
+    def _select(self, t: Array, milestones: Sequence[Any], value: Callable[[int], Array], low: int, high: int) -> Array:
+        """Returns `value(i)` for the scheduler i in charge at `t`, by bisection between `low` and `high`."""
+        if low == high:
+            return value(low)
+        middle = (low + high) // 2
+        before = self._select(t, milestones, value, low, middle)
+        after = self._select(t, milestones, value, middle + 1, high)
+        return jnp.where(since(t, milestones[middle]) < 0, before, after)
+
+    # --- The hooks, for a composition that holds this one.
+
+    def _base_rate(self) -> Any:
+        return self.schedulers[0]._base_rate()
+
+    def _factor_between(self, start: Any, t: Array) -> Array:
+        def factor(i: int) -> Array:
+            begin = counts(self._begin(i))
+            return self.schedulers[i]._factor_between(jnp.maximum(start - begin, 0), counts(t - begin))
+
+        return self._select(t, self.milestones, factor, 0, len(self.milestones))
+
+    def _last_reset(self, t: Array) -> Array | None:
+        def last_reset(i: int) -> Array:
+            begin = counts(self._begin(i))  # a scheduler sets the learning rate where it begins
+            inner = self.schedulers[i]._last_reset(counts(t - begin))
+            return jnp.broadcast_to(begin + (0 if inner is None else jnp.maximum(inner, 0)), t.shape)
+
+        return self._select(t, self.milestones, last_reset, 0, len(self.milestones))
+
+    def _begin(self, i: int) -> Any:
+        """Returns the step at which scheduler i takes over."""
+        return self.milestones[i - 1] if i else 0
+
+    def _advance(self, t: Array, rate: Array, *, replay_step_zero: bool) -> Array:
+        return jnp.where(self._last_reset(t) == t, self(t), rate * self._factor_between(t - 1, t))
+
+    def _replayed(self, t: Array) -> Array:
+        # PyTorch has counted step 0 twice, so that the milestones come one step early.
+        early = [counts(since(milestone, 1)) for milestone in self.milestones]
+        return self._value(t, early, len(early), replay_step_zero=True)
+
+    # --- The checks: which combinations PyTorch's steps have a formula for.
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,23 +169,27 @@ class SequentialLR(Scheduler):
         if known and list(self.milestones) != sorted(self.milestones):
             self._check_search()
         for milestone, scheduler in zip(self.milestones, self.schedulers[1:], strict=True):
-            if leaf.is_number(milestone) and milestone == 0 and isinstance(scheduler, _LATER):
+            if leaf.is_number(milestone) and milestone == 0 and isinstance(scheduler, _NEEDS_PREVIOUS_STEP):
                 raise ValueError(
                     f"SequentialLR: milestones must be at least 1 before a {type(scheduler).__name__}, got 0. "
                     "Leave out the schedulers that are never used."
                 )
 
     def _check_first(self) -> None:
-        """Raises if PyTorch cannot be followed with this at the first place of another one."""
+        """Raises if there is no formula for this as the first scheduler of another `SequentialLR`."""
         composed = isinstance(self.schedulers[0], (SequentialLR, ChainedScheduler))
-        goes_on = any(isinstance(s, MultiplicativeLR) for s in self.schedulers[1:])
-        if composed or goes_on or any(leaf.is_number(m) and m == 0 for m in self.milestones):
+        continues = any(isinstance(s, MultiplicativeLR) for s in self.schedulers[1:])
+        if composed or continues or any(leaf.is_number(m) and m == 0 for m in self.milestones):
             raise ValueError(
                 "SequentialLR: schedulers[0] must not be a SequentialLR that begins with a composition, has "
                 "MultiplicativeLR at a later place or has a milestone at 0. Put its schedulers into this one's list."
             )
 
     def _check_search(self) -> None:
+        """Raises if PyTorch's search in unsorted milestones enters a scheduler at a step that is not its milestone.
+
+        PyTorch resets the learning rate only if the step is equal to the scheduler's milestone.
+        """
         steps, found = list(self.milestones), 0
         for step in sorted(set(steps)):
             index = bisect_right(steps, step)
@@ -126,73 +202,20 @@ class SequentialLR(Scheduler):
         if any(isinstance(s, MultiplicativeLR) for s in self.schedulers[1:]):
             raise ValueError(f"SequentialLR: milestones must increase for MultiplicativeLR, got {steps}. Sort them.")
 
-    def _rate(self) -> Any:
-        return self.schedulers[0]._rate()
-
-    def _pick(self, t: Array, milestones: Sequence[Any], of: Callable[[int], Array], low: int, high: int) -> Array:
-        """`of(i)` for the scheduler i of each step, by PyTorch's search among those from `low` to `high`."""
-        if low == high:
-            return of(low)
-        middle = (low + high) // 2
-        before = self._pick(t, milestones, of, low, middle)
-        return jnp.where(since(t, milestones[middle]) < 0, before, self._pick(t, milestones, of, middle + 1, high))
-
-    def _values(self, t: Array, milestones: Sequence[Any], *, again: bool = False, last: int | None = None) -> Array:
-        def value(i: int) -> Array:
-            scheduler = self.schedulers[i]
-            if i == 0:
-                composed = isinstance(scheduler, (SequentialLR, ChainedScheduler))
-                return scheduler._replayed(t) if again or composed else scheduler(t)
-            own = counts(since(t, milestones[i - 1]))
-            if not isinstance(scheduler, MultiplicativeLR):
-                return scheduler(own)
-            before = self._values(counts(since(milestones[i - 1], 1)), milestones, last=i - 1)
-            return before * scheduler._again() * scheduler._passed(-1, own)
-
-        return self._pick(t, milestones, value, 0, len(milestones) if last is None else last)
-
-    def __call__(self, count: ArrayLike) -> Array:
-        return self._values(counts(count), self.milestones)
-
-    def _replayed(self, t: Array) -> Array:
-        return self._values(t, [counts(since(m, 1)) for m in self.milestones], again=True)
-
-    # --- in a chain
-
-    def _begin(self, i: int) -> Any:
-        return self.milestones[i - 1] if i else 0
-
-    def _set_at(self, t: Array) -> Array | None:
-        def at(i: int) -> Array:
-            begin = counts(self._begin(i))
-            inner = self.schedulers[i]._set_at(counts(t - begin))
-            return jnp.broadcast_to(begin + (0 if inner is None else jnp.maximum(inner, 0)), t.shape)
-
-        return self._pick(t, self.milestones, at, 0, len(self.milestones))
-
-    def _passed(self, start: Any, t: Array) -> Array:
-        def passed(i: int) -> Array:
-            begin = counts(self._begin(i))
-            return self.schedulers[i]._passed(jnp.maximum(start - begin, 0), counts(t - begin))
-
-        return self._pick(t, self.milestones, passed, 0, len(self.milestones))
-
-    def _stepped(self, t: Array, rate: Array, *, again: bool) -> Array:
-        return jnp.where(self._set_at(t) == t, self(t), rate * self._passed(t - 1, t))
-
 
 class ChainedScheduler(Scheduler):
-    """`torch.optim.lr_scheduler.ChainedScheduler`: the product of the schedulers' factors on one base rate.
+    """`torch.optim.lr_scheduler.ChainedScheduler`: multiplies one base rate by the factors of all schedulers.
 
-    All have the same base rate, and the first one's counts. So it is for `StepLR`, `MultiStepLR`, `ConstantLR`,
-    `LinearLR`, `ExponentialLR`, `PolynomialLR` and `MultiplicativeLR`. Others do what they do in PyTorch:
+    All schedulers have the same base rate. Use it with `StepLR`, `MultiStepLR`, `ConstantLR`, `LinearLR`,
+    `ExponentialLR`, `PolynomialLR` and `MultiplicativeLR`, which multiply the learning rate. Schedulers that set it
+    behave as in PyTorch:
 
-    - `CosineAnnealingLR` begins again from the base rate after each of its zeros, and with it all others' factors.
-    - `SequentialLR` sets the rate at step 0 and at its milestones, and what came before is lost.
-    - `LambdaLR`, `CosineAnnealingWarmRestarts`, `CyclicLR` and `OneCycleLR` set the rate at every step. Schedulers
-      before them are without effect, and of those after them each step only counts once.
+    - `CosineAnnealingLR` starts again from the base rate after each of its zeros, and so do the factors of the others.
+    - `SequentialLR` sets the learning rate at step 0 and at its milestones. Earlier factors are lost there.
+    - `LambdaLR`, `CosineAnnealingWarmRestarts`, `CyclicLR` and `OneCycleLR` set the learning rate at every step.
+      Schedulers before them have no effect. Schedulers after them contribute only the factor of the current step.
 
-    `gx.multiply_schedules` multiplies whatever there is.
+    `gx.multiply_schedules` multiplies the values of any schedules.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch.lr_scheduler import ChainedScheduler, ConstantLR, ExponentialLR
@@ -200,18 +223,65 @@ class ChainedScheduler(Scheduler):
     [0.5   0.25  0.25  0.125]
 
     Raises:
-      ValueError: the base rates differ; `CosineAnnealingLR` has an `eta_min` other than 0, or meets another scheduler
-        that sets the rate, unless it comes after one that does so at every step: PyTorch's recursion has no formula.
+      ValueError: the base rates differ; or `CosineAnnealingLR` has an `eta_min` other than 0, or is combined with
+        another scheduler that sets the learning rate, unless it comes after one that does so at every step. PyTorch's
+        recursion has no formula in these cases.
     """
 
     schedulers: tuple[Any, ...] = child(check=_check_schedulers)
+
+    def __call__(self, count: ArrayLike) -> Array:
+        return self._value(counts(count), replay_step_zero=False)
+
+    def _value(self, t: Array, *, replay_step_zero: bool) -> Array:
+        pieces = self._flat()
+        if len(pieces) == 1:
+            return pieces[0]._replayed(t) if replay_step_zero else pieces[0](t)
+        setters = [i for i, piece in enumerate(pieces) if isinstance(piece, Setter)]
+        if not setters:
+            return self._product(pieces, t, replay_step_zero=replay_step_zero)
+        # The last setter sets the learning rate at every step; only the schedulers after it still change it.
+        value = pieces[setters[-1]](t)
+        for piece in pieces[setters[-1] + 1 :]:
+            value = piece._advance(t, value, replay_step_zero=replay_step_zero)
+        return value
+
+    def _flat(self) -> list[Any]:
+        """Returns the schedulers, with each inner chain replaced by its schedulers."""
+        return [x for s in self.schedulers for x in (s._flat() if isinstance(s, ChainedScheduler) else [s])]
+
+    def _product(self, pieces: list[Any], t: Array, *, replay_step_zero: bool) -> Array:
+        """Returns the learning rate at the last reset by any of the pieces, times all factors since then."""
+        value = self._base_rate()  # without a reset: the base rate times all factors
+        for piece in pieces:
+            value = value * piece._factor_between(-1, t) * (piece._replay_factor() if replay_step_zero else 1)
+        latest = jnp.full(t.shape, -1)
+        for i, piece in enumerate(pieces):
+            reset = piece._last_reset(t)
+            if reset is None:
+                continue
+            since_reset = _product_since_reset(pieces, i, reset, t, replay_step_zero=replay_step_zero)
+            # -1 says that the piece has not reset yet. Of two resets at the same step the later piece's counts.
+            value = jnp.where((reset >= latest) & (reset >= 0), since_reset, value)
+            latest = jnp.maximum(latest, reset)
+        return value
+
+    # --- The hooks, for a `SequentialLR` that begins with this one.
+
+    def _base_rate(self) -> Any:
+        return self._flat()[0]._base_rate()
+
+    def _replayed(self, t: Array) -> Array:
+        return self._value(t, replay_step_zero=True)
+
+    # --- The checks: which combinations PyTorch's steps have a formula for.
 
     def __post_init__(self) -> None:
         super().__post_init__()
         pieces = self._flat()
         if len(pieces) == 1:
             return
-        rates = [piece._rate() for piece in pieces]
+        rates = [piece._base_rate() for piece in pieces]
         for a, b in pairwise(rate for rate in rates if leaf.is_number(rate)):
             if a != b:
                 raise ValueError(
@@ -245,49 +315,28 @@ class ChainedScheduler(Scheduler):
                 "warm-up before a cosine is a SequentialLR."
             )
 
-    def _flat(self) -> list[Any]:
-        """The schedulers, with those of inner chains in their place."""
-        return [x for s in self.schedulers for x in (s._flat() if isinstance(s, ChainedScheduler) else [s])]
 
-    def _rate(self) -> Any:
-        return self._flat()[0]._rate()
-
-    def __call__(self, count: ArrayLike) -> Array:
-        return self._values(counts(count), again=False)
-
-    def _replayed(self, t: Array) -> Array:
-        return self._values(t, again=True)
-
-    def _values(self, t: Array, *, again: bool) -> Array:
-        pieces = self._flat()
-        if len(pieces) == 1:
-            return pieces[0]._replayed(t) if again else pieces[0](t)
-        setters = [i for i, piece in enumerate(pieces) if isinstance(piece, Setter)]
-        if not setters:
-            return self._product(pieces, t, again=again)
-        value = pieces[setters[-1]](t)
-        for piece in pieces[setters[-1] + 1 :]:
-            value = piece._stepped(t, value, again=again)
-        return value
-
-    def _product(self, pieces: list[Any], t: Array, *, again: bool) -> Array:
-        """The factors since the last step at which one of the schedulers set the rate."""
-        value = self._rate()
-        for piece in pieces:
-            value = value * piece._passed(-1, t) * (piece._again() if again else 1)
-        latest = jnp.full(t.shape, -1)
-        for i, piece in enumerate(pieces):
-            at = piece._set_at(t)
-            if at is None:
-                continue
-            one = piece(t)
-            for k, other in enumerate(pieces):  # those after it still take the step at which it sets the rate
-                if k != i:
-                    factor = other._passed(at if k < i else at - 1, t)
-                    one = one * (jnp.where(at == 0, other._again(), 1) * factor if again and k > i else factor)
-            value = jnp.where((at >= latest) & (at >= 0), one, value)
-            latest = jnp.maximum(latest, at)
-        return value
+def _product_since_reset(pieces: list[Any], i: int, reset: Array, t: Array, *, replay_step_zero: bool) -> Array:
+    """Returns the learning rate at `t` if pieces[i] set it at the step `reset` and the others multiplied it since."""
+    value = pieces[i](t)
+    for k, other in enumerate(pieces):
+        if k < i:  # ran before pieces[i] at the step `reset`, so this step's factor is lost
+            value = value * other._factor_between(reset, t)
+        elif k > i:  # ran after it, so the factor of the step `reset` counts: from reset - 1 on
+            factor = other._factor_between(reset - 1, t)
+            if replay_step_zero:
+                factor = jnp.where(reset == 0, other._replay_factor(), 1) * factor
+            value = value * factor
+    return value
 
 
-_LATER = (MultiplicativeLR, SequentialLR, ChainedScheduler)
+def _cosines(scheduler: Any) -> list[CosineAnnealingLR]:
+    """Returns the cosines in a scheduler, at any depth."""
+    if isinstance(scheduler, (SequentialLR, ChainedScheduler)):
+        return [cosine for inner in scheduler.schedulers for cosine in _cosines(inner)]
+    return [scheduler] if isinstance(scheduler, CosineAnnealingLR) else []
+
+
+_NEEDS_PREVIOUS_STEP = (MultiplicativeLR, SequentialLR, ChainedScheduler)
+"""Schedulers that cannot take over at milestone 0: `MultiplicativeLR` continues from the learning rate of the step before
+its milestone, and a composition may begin with one. There is no step before 0."""

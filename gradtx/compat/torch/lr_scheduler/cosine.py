@@ -53,41 +53,43 @@ class CosineAnnealingLR(Rated):
     def __call__(self, count: ArrayLike) -> Array:
         return self.eta_min + (self.lr - self.eta_min) * self._cosine(counts(count))
 
-    # --- in chains, where eta_min is 0: PyTorch multiplies, and adds after each zero what it multiplies from there
+    # --- In a ChainedScheduler, where eta_min is 0: PyTorch multiplies the learning rate at every step but the one after
+    # a zero of the cosine. There it adds to the learning rate, and its factors multiply the sum from then on.
 
-    def _first(self) -> Array:
-        """The cosine one step from a zero."""
-        return cosine(1 / jnp.asarray(self.T_max, jnp.result_type(float)))
-
-    def _set_at(self, t: Array) -> Array | None:
-        # The step after a zero: the rate was eta_min. Before the first one, -1.
+    def _last_reset(self, t: Array) -> Array | None:
+        # The step after a zero of the cosine, where the learning rate was 0 whatever came before.
         now = cycle(jnp.maximum(t - 1, 0), self.T_max)
         steps = now.position + jnp.where(now.index % 2 == 0, self.T_max, 0)
         return jnp.where(now.index > 0, t - jnp.round(steps).astype(t.dtype), -1)
 
-    def _passed(self, start: Any, t: Array) -> Array:
+    def _factor_between(self, start: Any, t: Array) -> Array:
         now = self._cosine(t)
         if isinstance(start, int):
             return now
         before = self._cosine(jnp.maximum(start, 0))
-        some = before != 0
+        some = before != 0  # avoids dividing by a zero, after which `_advance` adds instead
         return jnp.where(some, now / jnp.where(some, before, 1), 1)
 
-    def _again(self) -> Array:
-        return 1 / self._cosine_before()
+    def _replay_factor(self) -> Array:
+        # An ordinary step 0 multiplies by F(0) / F(-1), the initial one by F(0) = 1.
+        return 1 / self._cosine_at_minus_one()
 
-    def _cosine_before(self) -> Array:
-        """The cosine at step -1; where that is a zero, what PyTorch adds there doubles the rate."""
+    def _cosine_at_minus_one(self) -> Array:
+        """Returns F(-1), or 1/2 where it is a zero: there PyTorch adds `lr`, which doubles the learning rate."""
         steps = jnp.asarray(self.T_max, jnp.result_type(float))
         return jnp.where(steps > 1, cosine((steps - 1) / steps), 0.5)
 
-    def _stepped(self, t: Array, rate: Array, *, again: bool) -> Array:
-        ratio = self._passed(t - 1, t) * (jnp.where(t == 0, self._again(), 1) if again else 1)
-        return jnp.where(self._set_at(t) == t, rate + self.lr * self._first(), rate * ratio)
+    def _advance(self, t: Array, rate: Array, *, replay_step_zero: bool) -> Array:
+        extra = jnp.where(t == 0, self._replay_factor(), 1) if replay_step_zero else 1
+        ratio = self._factor_between(t - 1, t) * extra
+        return jnp.where(self._last_reset(t) == t, rate + self.lr * self._cosine_after_zero(), rate * ratio)
+
+    def _cosine_after_zero(self) -> Array:
+        return cosine(1 / jnp.asarray(self.T_max, jnp.result_type(float)))
 
     def _replayed(self, t: Array) -> Array:
-        before = self.eta_min + (self.lr - self.eta_min) * self._again() * self._cosine(t)
-        return jnp.where(self._set_at(t) == -1, before, self(t))
+        before_first_reset = self.eta_min + (self.lr - self.eta_min) * self._replay_factor() * self._cosine(t)
+        return jnp.where(self._last_reset(t) == -1, before_first_reset, self(t))
 
 
 class CosineAnnealingWarmRestarts(Setter):

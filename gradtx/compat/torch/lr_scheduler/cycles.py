@@ -110,7 +110,7 @@ class CyclicLR(_Cycled):
         if self.scale_fn is None:
             checks.choice("CyclicLR", "mode", self.mode, _MODES)
 
-    def _rate(self) -> Any:
+    def _base_rate(self) -> Any:
         return self.lr if self.base_lr is None else self.base_lr
 
     def _height(self, t: Array) -> Array:
@@ -125,7 +125,7 @@ class CyclicLR(_Cycled):
         return cyclic_schedule(0.0, 1.0, up, down)(t) * scale
 
     def __call__(self, count: ArrayLike) -> Array:
-        return self._rate() + (self.max_lr - self._rate()) * self._height(counts(count))
+        return self._base_rate() + (self.max_lr - self._base_rate()) * self._height(counts(count))
 
     def _cycles_momentum(self) -> bool:
         return self.cycle_momentum
@@ -189,7 +189,7 @@ class OneCycleLR(_Cycled):
     def _peak(self) -> Any:
         return self.lr if self.max_lr is None else self.max_lr
 
-    def _rate(self) -> Any:
+    def _base_rate(self) -> Any:
         return self._peak() / self.div_factor
 
     def _curve(self, t: Array, first: Any, peak: Any, last: Any) -> Array:
@@ -217,7 +217,7 @@ class OneCycleLR(_Cycled):
         return last + (first - last) * cosine(jnp.where(some, -since(t, end).astype(dtype) / span, 1))
 
     def __call__(self, count: ArrayLike) -> Array:
-        return self._curve(counts(count), self._rate(), self._peak(), self._rate() / self.final_div_factor)
+        return self._curve(counts(count), self._base_rate(), self._peak(), self._base_rate() / self.final_div_factor)
 
     def _cycles_momentum(self) -> bool:
         return self.cycle_momentum

@@ -78,10 +78,10 @@ class MultiplicativeLR(Factor):
     def _factor(self, t: Array) -> Array:
         return multiplicative_schedule(1.0, self.lr_lambda)(t)
 
-    def _again(self) -> Array:
+    def _replay_factor(self) -> Array:
         return lambda_schedule(1.0, self.lr_lambda)(0)
 
-    def _passed(self, start: Any, t: Array) -> Array:
+    def _factor_between(self, start: Any, t: Array) -> Array:
         if isinstance(start, int):
             return self._factor(t)
 
@@ -108,7 +108,7 @@ class StepLR(Factor):
     def _factor(self, t: Array) -> Array:
         return power(self.gamma, apart(cycle(t, self.step_size).index))
 
-    def _passed(self, start: Any, t: Array) -> Array:
+    def _factor_between(self, start: Any, t: Array) -> Array:
         before = cycle(jnp.maximum(start, 0), self.step_size).index
         return power(self.gamma, apart(cycle(t, self.step_size).index - before))
 
@@ -146,7 +146,7 @@ class MultiStepLR(Factor):
         count = self._count(t)
         return jnp.asarray(self.gamma, count.dtype) ** count
 
-    def _passed(self, start: Any, t: Array) -> Array:
+    def _factor_between(self, start: Any, t: Array) -> Array:
         count = self._count(t) - jnp.where(jnp.asarray(start) < 0, 0, self._count(jnp.maximum(start, 0)))
         return jnp.asarray(self.gamma, count.dtype) ** count
 
@@ -209,10 +209,10 @@ class ExponentialLR(Factor):
     def _factor(self, t: Array) -> Array:
         return power(self.gamma, apart(t))
 
-    def _again(self) -> Any:
+    def _replay_factor(self) -> Any:
         return self.gamma
 
-    def _passed(self, start: Any, t: Array) -> Array:
+    def _factor_between(self, start: Any, t: Array) -> Array:
         return power(self.gamma, apart(t - jnp.maximum(start, 0)))
 
 
@@ -235,5 +235,5 @@ class PolynomialLR(Factor):
         end = (jnp.asarray(self.power) == 0).astype(left.dtype)
         return jnp.where(some, jnp.where(some, left, 1) ** self.power, end)
 
-    def _again(self) -> Any:
+    def _replay_factor(self) -> Any:
         return (self.total_iters / (self.total_iters + 1)) ** self.power
