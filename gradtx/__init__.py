@@ -199,7 +199,6 @@ from gradtx.optimizers.layerwise.galore import galore as galore
 from gradtx.optimizers.layerwise.galore import scale_by_galore as scale_by_galore
 
 # Curvature
-from gradtx.curvature.linesearch import LinesearchInfo as LinesearchInfo
 from gradtx.curvature.linesearch import value_and_grad_from_state as value_and_grad_from_state
 from gradtx.curvature.backtracking import scale_by_backtracking_linesearch as scale_by_backtracking_linesearch
 from gradtx.curvature.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch

@@ -132,7 +132,7 @@ def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
         if isinstance(x, jax.ShapeDtypeStruct):
             raise TypeError(
                 f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values. "
-                "Ask for the shapes of the state with jax.eval_shape(tx.init, params)."
+                "Ask for the shapes of the state with jax.eval_shape(tx.init, params), or gx.describe(tx, params)."
             )
         dtype = _dtype(x)
         if dtype is None or not _is_inexact(dtype):

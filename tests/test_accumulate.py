@@ -386,3 +386,13 @@ def test_a_missing_weight_and_an_unknown_argument():
         tx.update(jnp.ones(1), state)
     with pytest.raises(TypeError, match="token"):
         tx.update(jnp.ones(1), state, token=3)
+
+
+def test_micro_batches_without_weight_are_no_gradient():
+    """Where all weights since the last step are 0 the step is that of a zero gradient, not of what was there before."""
+    tx = gx.accumulate(gx.sgd(1.0), 2, weight="tokens")
+    state = tx.init(jnp.zeros(1))
+    for weights, expected in (((1, 1), -3.0), ((0, 0), 0.0), ((0, 1), -3.0)):
+        for n in weights:
+            updates, state = tx.update(jnp.array([3.0]), state, tokens=n)
+        np.testing.assert_allclose(updates, [expected])

@@ -73,6 +73,7 @@ def test_another_library_can_be_injected():
     [
         (lambda: gx.inject_hyperparams(3), "inner_factory must be a function"),
         (lambda: gx.inject_hyperparams(gx.sgd, "rate"), "sgd has no argument rate; there are: learning_rate"),
+        (lambda: gx.inject_hyperparams(gx.chain), r"chain takes \*links.*Write a function with named arguments"),
         (lambda: gx.inject_hyperparams(gx.sgd)(-1.0), r"learning_rate must be in \[0, inf\)"),
         (lambda: gx.inject_hyperparams(gx.sgd)(0.1).update(PARAMS, ()), "must be an InjectHyperparamsState"),
         (lambda: gx.inject_hyperparams(lambda x: x)(0.1), "expected gradient transformations"),

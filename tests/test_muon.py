@@ -161,6 +161,27 @@ def test_galore_leaves_what_is_no_matrix():
     assert (updates["t"] == 2).all()
 
 
+def test_galore_hands_extra_arguments_to_its_base():
+    """All but those of the parameters' shapes: `grad` is left out, an argument that only the base knows is refused."""
+    seen = {}
+
+    def look(updates, state, params=None, *, value, grad=None, hessian_diag=None):
+        seen.update(value=value, grad=grad, hessian_diag=hessian_diag)
+        return updates, state
+
+    params = {"w": jnp.ones((4, 3)), "b": jnp.ones(3)}
+    tx = gx.scale_by_galore(rank=1, base_optimizer=gx.GradientTransformation(lambda params: gx.EmptyState(), look))
+    state = tx.init(params)
+    tx.update(params, state, value=2.0, grad=params, hessian_diag=0.5)
+    assert seen == {"value": 2.0, "grad": None, "hessian_diag": 0.5}
+    with pytest.raises(TypeError, match="hessian_diag has the parameters' shapes"):
+        tx.update(params, state, value=2.0, hessian_diag=params)
+    plateau = gx.scale_by_galore(rank=1, base_optimizer=gx.reduce_on_plateau(0.5, patience=1))
+    with pytest.raises(ValueError, match="needs `value`"):
+        plateau.update(params, plateau.init(params))
+    plateau.update(params, plateau.init(params), value=1.0)
+
+
 @pytest.mark.parametrize(
     ("call", "match"),
     [

@@ -160,6 +160,25 @@ def test_a_description_names_the_links():
     assert paths == {"kernel"}
 
 
+def test_a_description_prints_a_line_for_each_field():
+    printed = str(gx.describe(gx.with_metrics(gx.adam(0.1)), SHAPES)).splitlines()
+    assert printed[0].split() == ["link", "field", "kind", "arrays", "dtype", "bytes"]
+    (values,) = [line for line in printed if " values " in line]
+    assert values.split()[-2:] != ["float32", "0"]
+    assert "bool" in values
+    assert len(printed) == 1 + 2 + 3 + 1 + 1
+    assert printed[-1].split()[0] == "total"
+
+
+def test_what_has_no_shape_cannot_be_described():
+    with pytest.raises(TypeError, match=r"describe: at \['a'\] params has 'x', which has no shape and dtype"):
+        gx.describe(gx.adam(0.1), {"a": "x"})
+    with pytest.raises(TypeError, match=r"describe: expected gradient transformations"):
+        gx.describe(gx.adam, SHAPES)
+    with pytest.raises(TypeError, match=r"map_state: f must be a function"):
+        gx.map_state(3, gx.adam(0.1), (), SHAPES)
+
+
 def test_another_librarys_state_is_listed_too():
     found = gx.describe(gx.chain(optax.adam(0.1)), SHAPES)
     assert found.nbytes == gx.tree.nbytes(jax.eval_shape(optax.adam(0.1).init, SHAPES))

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx import checks, tree
+from gradtx import checks, leaf, tree
 from gradtx.core.composite import Composite
 from gradtx.core.slots import Slot, child_state, per_tree
 from gradtx.core.state import declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import as_transformation
+from gradtx.core.value import function
 
 __all__ = ["Description", "Place", "Row", "describe", "map_state"]
 
@@ -47,7 +48,7 @@ def map_state(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any) 
     >>> print(doubled[0].mu["w"])
     [0. 0.]
     """
-    return _mapped(f, as_transformation("map_state", tx), state, params, ())
+    return _mapped(function("map_state", "f", f), as_transformation("map_state", tx), state, params, ())
 
 
 def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any, above: tuple[str, ...]) -> Any:
@@ -137,10 +138,13 @@ class Description:
     def __repr__(self) -> str:
         groups: dict[tuple[str, ...], list[Row]] = {}
         for row in self.rows:
-            groups.setdefault((row.link, row.field, row.kind, row.dtype), []).append(row)
-        lines = [("link", "field", "kind", "arrays", "dtype", "bytes")]
-        for (link, field, kind, dtype), rows in groups.items():
-            lines.append((link, field, kind, str(len(rows)), dtype, f"{sum(row.nbytes for row in rows):,}"))
+            groups.setdefault((row.link, row.field.partition("/")[0], row.kind), []).append(row)
+        lines, above = [("link", "field", "kind", "arrays", "dtype", "bytes")], ""
+        for (link, field, kind), rows in groups.items():
+            dtypes = ", ".join(dict.fromkeys(row.dtype for row in rows))
+            nbytes = sum(row.nbytes for row in rows)
+            lines.append((link if link != above else "", field, kind, str(len(rows)), dtypes, f"{nbytes:,}"))
+            above = link
         lines.append(("total", "", "", str(len(self.rows)), "", f"{self.nbytes:,}"))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         sides = (str.ljust, str.ljust, str.ljust, str.rjust, str.ljust, str.rjust)
@@ -171,8 +175,8 @@ def describe(tx: Any, params: Any) -> Description:
     >>> print(gx.describe(gx.adamw(1e-3), params))
     link                    field  kind           arrays  dtype        bytes
     scale_by_adam           count  per tree            1  int32            4
-    scale_by_adam           mu     per parameter       2  float32  2,002,000
-    scale_by_adam           nu     per parameter       2  float32  2,002,000
+                            mu     per parameter       2  float32  2,002,000
+                            nu     per parameter       2  float32  2,002,000
     add_decayed_weights     count  per tree            1  int32            4
     scale_by_learning_rate  count  per tree            1  int32            4
     total                                              7           4,004,012
@@ -181,6 +185,12 @@ def describe(tx: Any, params: Any) -> Description:
       TypeError: `tx` is no transformation, or a leaf of `params` has no shape or dtype.
     """
     tx, rows = as_transformation("describe", tx), []
+    for path, x in jax.tree_util.tree_leaves_with_path(params):
+        if not (hasattr(x, "shape") and hasattr(x, "dtype")) and not leaf.is_number(x):
+            raise TypeError(
+                f"describe: at {checks.keystr(path)} params has {checks.shown(x)}, which has no shape and dtype. Give "
+                "arrays, or jax.ShapeDtypeStruct(shape, dtype)."
+            )
 
     def note(place: Place, item: Any) -> Any:
         for path, x in jax.tree_util.tree_leaves_with_path(item):

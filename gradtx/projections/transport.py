@@ -3,18 +3,21 @@
     projection_transport   p = max(x + u 1^T + 1 v^T, 0)            nearest in the Euclidean distance
     sinkhorn               p = exp((x + u 1^T + 1 v^T) / epsilon)   nearest to exp(x / epsilon) in relative entropy
 
-with the u and v that give the sums a and b. With x = -cost, `sinkhorn` is optimal transport with entropy `epsilon`
-(Cuturi, 2013, "Sinkhorn Distances: Lightspeed Computation of Optimal Transport"), and `projection_transport` of
--cost / epsilon is that with a quadratic penalty.
+Both compute the vectors u and v ("duals") for which the rows of p sum to a and the columns to b. With x = -cost,
+`sinkhorn` is optimal transport with entropy `epsilon` (Cuturi, 2013, "Sinkhorn Distances: Lightspeed Computation of
+Optimal Transport"), and `projection_transport` of -cost / epsilon solves the same problem with a quadratic penalty.
 
-The Euclidean multipliers minimize sum max(x + u + v, 0)^2 / 2 - <a, u> - <b, v>, which is convex and piecewise
-quadratic. Newton's method with a search along the step, and with a pass over rows and columns before each step, ends at
-the exact set of positive entries (Mangasarian, 2004, "A Newton Method for Linear Programming"). A step solves a system
-with a row for each row and column: this is for plans of hundreds of rows. Derivatives of both are implicit.
+The Euclidean duals minimize sum max(x + u + v, 0)^2 / 2 - <a, u> - <b, v>, which is convex and piecewise quadratic.
+Newton's method with a backtracking search ends at the exact set of positive entries (Mangasarian, 2004, "A Newton
+Method for Linear Programming"); before each step it fits u and v in turn. A step solves a linear system with one row
+for each row and column of the plan, so use it for plans of hundreds of rows. Both have implicit derivatives.
+
+The file in order: the two functions; the checks; duals; the Euclidean plan; the entropic plan; derivatives of both.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,14 +35,13 @@ from gradtx.projections.vector import check, narrowed, number, widened
 
 __all__ = ["projection_transport", "sinkhorn"]
 
-_STEPS = 1000
-
 
 def projection_transport(tree: Any, a: Any = None, b: Any = None) -> Any:
-    """The nearest non-negative matrices whose rows sum to `a` and whose columns sum to `b`.
+    """Returns the nearest non-negative matrices whose rows sum to `a` and whose columns sum to `b`.
 
-    A leaf is a stack of matrices (m, n) in its last two axes; `a` has m and `b` has n entries, not negative and with
-    the same sum. None stands for equal entries: with sum 1, or with the sum of the other.
+    Each array in the tree is a stack of (m, n) matrices in its last two axes. `a` has m and `b` has n entries, which
+    are not negative and have the same sum. None means equal entries, with the sum of the other argument, or with sum 1
+    if both are None.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_transport(jnp.array([[1.0, 0.0], [0.5, 0.0]])))
@@ -53,8 +55,8 @@ def projection_transport(tree: Any, a: Any = None, b: Any = None) -> Any:
     who = "projection_transport"
     leaves = [widened(x) for x in check(who, tree)]
     margins = [_margins(who, tree, i, x, a, b) for i, x in enumerate(leaves)]
-    plan = jnp.vectorize(_plan, signature="(m,n),(m),(n)->(m,n)")
-    new = [plan(x, *margin) if x.size else x for x, margin in zip(leaves, margins, strict=True)]
+    plans = jnp.vectorize(_euclidean_plan, signature="(m,n),(m),(n)->(m,n)")
+    new = [plans(x, *margin) if x.size else x for x, margin in zip(leaves, margins, strict=True)]
     return narrowed(new, tree)
 
 
@@ -67,10 +69,11 @@ def sinkhorn(
     tol: float = 1e-10,
     maxiter: int = 10_000,
 ) -> Any:
-    """The matrices nearest to exp(tree / epsilon) in relative entropy whose rows sum to `a` and columns to `b`.
+    """Returns the matrices nearest to exp(tree / epsilon) in relative entropy with row sums `a` and column sums `b`.
 
-    Arguments are those of `projection_transport`. Rows and columns are scaled in turn, by logarithms, until the rows'
-    sums are right to `tol` times the total (at least 8 roundings), or `maxiter` times; the columns' are exact.
+    Takes the arguments of `projection_transport`. Scales rows and columns in turn, in logarithms, until the errors of
+    the row sums are at most `tol` times the total (but at least 8 units of rounding), or `maxiter` times. The column
+    sums are exact.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.sinkhorn(jnp.zeros((2, 2)), a=jnp.array([0.25, 0.75])))
@@ -87,17 +90,14 @@ def sinkhorn(
     margins = [_margins(who, tree, i, x, a, b) for i, x in enumerate(leaves)]
     epsilon = Limits(gt=0).check(who, "epsilon", epsilon, schedules=False)
     numbers = [number(who, "epsilon", epsilon, x.dtype) for x in leaves]
-
-    def plan(x: Array, a: Array, b: Array) -> Array:
-        return _scaled(float(tol), maxiter, x, a, b)
-
+    plan = partial(_entropic_plan, float(tol), maxiter)
     plans = jnp.vectorize(plan, signature="(m,n),(m),(n)->(m,n)")
     new = [plans(x / e, *m) if x.size else x for x, m, e in zip(leaves, margins, numbers, strict=True)]
     return narrowed(new, tree)
 
 
 def _margins(who: str, tree: Any, i: int, x: Array, a: Any, b: Any) -> tuple[Array, Array]:
-    """The sums of rows and columns for a leaf, checked as far as they are known."""
+    """Returns the sums of rows and columns for one leaf; checks them unless they are traced."""
     path = checks.keystr(jax.tree_util.tree_leaves_with_path(tree)[i][0])
     if x.ndim < 2:
         raise ValueError(f"{who}: at {path} the shape is {x.shape}; plans are matrices, in the last two axes.")
@@ -124,176 +124,232 @@ def _margins(who: str, tree: Any, i: int, x: Array, a: Any, b: Any) -> tuple[Arr
 
 
 class _Duals(NamedTuple):
-    u: Array
-    v: Array
+    u: Array  # one number for each row
+    v: Array  # one number for each column
 
-    def value(self, x: Array) -> Array:
+    def added_to(self, x: Array) -> Array:
         return x + self.u[:, None] + self.v[None, :]
 
 
-def _hessian(above: Array) -> Array:
-    """The second derivative of the dual by (u, v), from the places of the positive entries."""
-    rows, columns = jnp.sum(above, axis=1), jnp.sum(above, axis=0)
-    return jnp.block([[jnp.diag(rows), above], [above.T, jnp.diag(columns)]])
+def _split(d: Array, a: Array) -> _Duals:
+    """Splits one vector of all duals, u first, where u is as long as `a`."""
+    return _Duals(*jnp.split(d, [a.size]))
 
 
-def _newton(above: Array, g: Array) -> Array:
-    """The solution of H d = g by conjugate gradients, where H may be singular and then is raised a little."""
-    rows, columns = jnp.sum(above, axis=1), jnp.sum(above, axis=0)
-    diagonal = jnp.concatenate([rows, columns])
-    diagonal = diagonal + jnp.sqrt(jnp.finfo(g.dtype).eps) * jnp.maximum(diagonal, 1)
-
-    def product(d: Array) -> Array:
-        u, v = jnp.split(d, [rows.size])
-        return diagonal * d + jnp.concatenate([above @ v, u @ above])
-
-    def step(carry: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
-        d, r, z, size, steps = carry
-        hz = product(z)
-        far = size / (z @ hz)
-        d, r = d + far * z, r - far * hz
-        new = r @ (r / diagonal)
-        return d, r, r / diagonal + (new / size) * z, new, steps + 1
-
-    first = g @ (g / diagonal)
-    least = jnp.finfo(g.dtype).eps ** 1.5 * first
-
-    def unfinished(carry: tuple[Array, Array, Array, Array, Array]) -> Array:
-        return (carry[3] > least) & (carry[4] < 4 * g.size)
-
-    start = (jnp.zeros_like(g), g, g / diagonal, first, jnp.zeros((), jnp.int32))
-    return lax.while_loop(unfinished, step, start)[0]
+def _sum_errors(p: Array, a: Array, b: Array) -> Array:
+    """Returns by how much the sums of rows, then of columns, are too large. This is the gradient of the dual."""
+    return jnp.concatenate([jnp.sum(p, axis=1) - a, jnp.sum(p, axis=0) - b])
 
 
-def _raised(x: Array, total: Array) -> Array:
-    """By how much a vector must be raised for its positive part to have this sum."""
-    top = jnp.max(x)
-    return -(top + threshold(x - top, total))
+def _hessian(weights: Array) -> Array:
+    """Returns the second derivative of the dual by (u, v).
+
+    `weights` are the derivatives of the plan's entries by x + u + v. In the Euclidean plan they are 1 where the plan is
+    positive and 0 elsewhere; in the entropic plan they are the plan itself.
+    """
+    rows, columns = jnp.sum(weights, axis=1), jnp.sum(weights, axis=0)
+    return jnp.block([[jnp.diag(rows), weights], [weights.T, jnp.diag(columns)]])
+
+
+# --- The Euclidean plan.
+
+_STEPS = 1000
+
+
+@jax.custom_jvp
+def _euclidean_plan(x: Array, a: Array, b: Array) -> Array:
+    return _solve_euclidean(x, a, b)[0]
+
+
+@_euclidean_plan.defjvp
+def _euclidean_plan_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    p, positive = _solve_euclidean(*primals)
+    return p, _plan_tangent(positive.astype(p.dtype), *tangents)
 
 
 class _Search(NamedTuple):
     duals: _Duals
-    part: Array  # the problem solved now is that of part * x
-    size: Array  # the largest error of a sum
+    part: Array  # the current problem is the one for part * x
+    error: Array  # the largest error of a sum
     steps: Array
 
 
-def _gradient(duals: _Duals, x: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """By how much the sums of rows and columns are wrong, and the plan."""
-    p = jnp.maximum(duals.value(x), 0)
-    return jnp.concatenate([jnp.sum(p, axis=1) - a, jnp.sum(p, axis=0) - b]), p
+@jax.jit
+def _solve_euclidean(x: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """Returns the plan, and where it is positive.
+
+    Newton's method takes many steps if x is far from the plans. So this solves the problem for part * x with a small
+    part first, and raises the part fourfold until it is 1, each time starting from the last duals.
+    """
+    eps, total = jnp.finfo(x.dtype).eps, jnp.sum(a)
+    x = x - jnp.max(x)
+    distance = jnp.max(-x)
+    enough = 8 * eps * (total + distance)
+
+    def step(s: _Search) -> _Search:
+        duals = _newton_step(s.duals, s.part * x, a, b)
+        p = jnp.maximum(duals.added_to(s.part * x), 0)
+        error = jnp.max(jnp.abs(_sum_errors(p, a, b)))
+        next_part = (s.part < 1) & (error <= 1e-3 * total)
+        part = jnp.where(next_part, jnp.minimum(4 * s.part, 1), s.part)
+        duals = _Duals(*(part / s.part * d for d in duals))  # duals grow about as x does
+        return _Search(duals, part, jnp.where(next_part, jnp.inf, error), s.steps + 1)
+
+    def unfinished(s: _Search) -> Array:
+        return ((s.error > enough) | (s.part < 1)) & (s.steps < _STEPS)
+
+    part = jnp.minimum(total / jnp.where(distance > 0, distance, 1), 1)
+    part = jnp.where(distance > 0, jnp.maximum(part, eps * eps), 1)
+    zeros = _Duals(jnp.zeros_like(a), jnp.zeros_like(b))
+    start = _Search(zeros, part, jnp.array(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
+    duals = lax.while_loop(unfinished, step, start).duals
+    return _corrected(jnp.maximum(duals.added_to(x), 0), a, b)
+
+
+def _corrected(p: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """Corrects the sums of the plan without changing which entries are positive; returns these places, too.
+
+    x + u + v may be a small difference of large numbers, and its rounding leaves errors in the sums.
+    """
+    positive = p > 0
+    inverse = jnp.linalg.pinv(_hessian(positive.astype(p.dtype)), hermitian=True)
+    for _ in range(2):
+        change = _split(-inverse @ _sum_errors(p, a, b), a)
+        p = jnp.where(positive, jnp.maximum(change.added_to(p), 0), 0)
+    return p, positive
 
 
 def _newton_step(duals: _Duals, x: Array, a: Array, b: Array) -> _Duals:
-    """The best u for v, the best v for that u, and a step that lowers the function."""
-    u = jax.vmap(_raised)(x + duals.v[None, :], a)
-    duals = _Duals(u, jax.vmap(_raised)((x + u[:, None]).T, b))
-    g, p = _gradient(duals, x, a, b)
-    change = -_newton((duals.value(x) > 0).astype(x.dtype), g)
+    """Fits u to v and v to u, then takes a Newton step, halved until it is acceptable."""
+    u = jax.vmap(_shift_to_sum)(x + duals.v[None, :], a)
+    duals = _Duals(u, jax.vmap(_shift_to_sum)((x + u[:, None]).T, b))
+    p = jnp.maximum(duals.added_to(x), 0)
+    g = _sum_errors(p, a, b)
+    direction = -_solve_by_cg((duals.added_to(x) > 0).astype(x.dtype), g)
 
-    def moved(far: Array) -> _Duals:
-        return _Duals(duals.u + far * change[: a.size], duals.v + far * change[a.size :])
+    def moved(alpha: Array) -> _Duals:
+        return _Duals(duals.u + alpha * direction[: a.size], duals.v + alpha * direction[a.size :])
 
     def objective(duals: _Duals, p: Array) -> Array:
         return jnp.sum(p * p) / 2 - a @ duals.u - b @ duals.v
 
-    here, slope = objective(duals, p), g @ change
+    here, slope = objective(duals, p), g @ direction
 
-    def too_far(far: Array) -> Array:
-        there = moved(far)
-        g_there, p_there = _gradient(there, x, a, b)
-        lower = objective(there, p_there) <= here + 1e-4 * far * slope
-        better = jnp.max(jnp.abs(g_there)) <= jnp.max(jnp.abs(g)) / 2
-        return ~(lower | better | (g_there @ change <= 0)) & (far > 0)
+    def too_far(alpha: Array) -> Array:
+        there = moved(alpha)
+        p_there = jnp.maximum(there.added_to(x), 0)
+        g_there = _sum_errors(p_there, a, b)
+        decreased = objective(there, p_there) <= here + 1e-4 * alpha * slope
+        # Near the solution rounding hides the decrease, while the errors of the sums still show progress.
+        halved = jnp.max(jnp.abs(g_there)) <= jnp.max(jnp.abs(g)) / 2
+        # Still downhill: the dual is convex along the step, so the step has not passed its minimum.
+        not_past_minimum = g_there @ direction <= 0
+        return ~(decreased | halved | not_past_minimum) & (alpha > 0)
 
-    return moved(lax.while_loop(too_far, lambda far: jnp.where(far > 1e-16, far / 2, 0), jnp.ones((), x.dtype)))
+    def shorter(alpha: Array) -> Array:
+        return jnp.where(alpha > 1e-16, alpha / 2, 0)
+
+    return moved(lax.while_loop(too_far, shorter, jnp.ones((), x.dtype)))
 
 
-@jax.jit
-def _solve(x: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """The plan, and where it is positive.
+def _shift_to_sum(x: Array, total: Array) -> Array:
+    """Returns the number to add to a vector so that its positive entries sum to `total`."""
+    top = jnp.max(x)
+    return -(top + threshold(x - top, total))
 
-    If x is far from the plans, x / 4, x / 16 and so on are solved first, from the last one's multipliers.
+
+class _CG(NamedTuple):
+    d: Array
+    residual: Array
+    direction: Array
+    residual_sq: Array  # the residual's square, divided by the diagonal
+    steps: Array
+
+
+def _solve_by_cg(weights: Array, g: Array) -> Array:
+    """Solves H d = g with H = `_hessian(weights)`, by conjugate gradients preconditioned with the diagonal of H.
+
+    H is singular: u + c and v - c give the same plan for any number c. So its diagonal is raised a little.
     """
-    eps, total = jnp.finfo(x.dtype).eps, jnp.sum(a)
-    x = x - jnp.max(x)
-    far = jnp.max(-x)
-    enough = 8 * eps * (total + far)
+    rows, columns = jnp.sum(weights, axis=1), jnp.sum(weights, axis=0)
+    diagonal = jnp.concatenate([rows, columns])
+    diagonal = diagonal + jnp.sqrt(jnp.finfo(g.dtype).eps) * jnp.maximum(diagonal, 1)
 
-    def step(s: _Search) -> _Search:
-        duals = _newton_step(s.duals, s.part * x, a, b)
-        size = jnp.max(jnp.abs(_gradient(duals, s.part * x, a, b)[0]))
-        done = (s.part < 1) & (size <= 1e-3 * total)
-        part = jnp.where(done, jnp.minimum(4 * s.part, 1), s.part)
-        duals = _Duals(*(part / s.part * d for d in duals))
-        return _Search(duals, part, jnp.where(done, jnp.inf, size), s.steps + 1)
+    def product(d: Array) -> Array:
+        u, v = _split(d, rows)
+        return diagonal * d + jnp.concatenate([weights @ v, u @ weights])
 
-    def unfinished(s: _Search) -> Array:
-        return ((s.size > enough) | (s.part < 1)) & (s.steps < _STEPS)
+    def step(s: _CG) -> _CG:
+        h_direction = product(s.direction)
+        alpha = s.residual_sq / (s.direction @ h_direction)
+        d, residual = s.d + alpha * s.direction, s.residual - alpha * h_direction
+        residual_sq = residual @ (residual / diagonal)
+        direction = residual / diagonal + (residual_sq / s.residual_sq) * s.direction
+        return _CG(d, residual, direction, residual_sq, s.steps + 1)
 
-    part = jnp.minimum(total / jnp.where(far > 0, far, 1), 1)
-    part = jnp.where(far > 0, jnp.maximum(part, eps * eps), 1)
-    nothing = _Duals(jnp.zeros_like(a), jnp.zeros_like(b))
-    start = _Search(nothing, part, jnp.array(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
-    p = _gradient(lax.while_loop(unfinished, step, start).duals, x, a, b)[1]
-    above = p > 0
-    inverse = jnp.linalg.pinv(_hessian(above.astype(x.dtype)), hermitian=True)
-    for _ in range(2):  # what rounding of x + u + v, which may be large, has left
-        g = jnp.concatenate([jnp.sum(p, axis=1) - a, jnp.sum(p, axis=0) - b])
-        p = jnp.where(above, jnp.maximum(_Duals(*jnp.split(-inverse @ g, [a.size])).value(p), 0), 0)
-    return p, above
+    first = g @ (g / diagonal)
+    enough = jnp.finfo(g.dtype).eps ** 1.5 * first
+
+    def unfinished(s: _CG) -> Array:
+        return (s.residual_sq > enough) & (s.steps < 4 * g.size)
+
+    start = _CG(jnp.zeros_like(g), g, g / diagonal, first, jnp.zeros((), jnp.int32))
+    return lax.while_loop(unfinished, step, start).d
 
 
-@jax.custom_jvp
-def _plan(x: Array, a: Array, b: Array) -> Array:
-    return _solve(x, a, b)[0]
+# --- The entropic plan.
 
 
-@_plan.defjvp
-def _plan_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    p, above = _solve(*primals)
-    weights = above.astype(p.dtype)
-    return p, _plan_tangent(weights, jnp.linalg.pinv(_hessian(weights), hermitian=True), *tangents)
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1))
+def _entropic_plan(tol: float, maxiter: int, x: Array, a: Array, b: Array) -> Array:
+    return _solve_entropic(tol, maxiter, x, a, b)
 
 
-def _plan_tangent(weights: Array, inverse: Array, dx: Array, da: Array, db: Array) -> Array:
-    """Weights * (dx + du + dv), with the du and dv for which its sums are da and db."""
-    missing = jnp.concatenate([da - jnp.sum(weights * dx, axis=1), db - jnp.sum(weights * dx, axis=0)])
-    return weights * _Duals(*jnp.split(inverse @ missing, [da.size])).value(dx)
+@_entropic_plan.defjvp
+def _entropic_plan_jvp(
+    tol: float, maxiter: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[Array, Array]:
+    p = _solve_entropic(tol, maxiter, *primals)
+    return p, _plan_tangent(p, *tangents)
 
 
-def _scaled_plan(tol: float, maxiter: int, x: Array, a: Array, b: Array) -> Array:
+def _solve_entropic(tol: float, maxiter: int, x: Array, a: Array, b: Array) -> Array:
+    """Fits v to u and u to v in turn (Sinkhorn's iteration), in logarithms so that nothing overflows."""
     x = x - jnp.max(x)
     log_a, log_b = (jnp.where(m > 0, jnp.log(jnp.where(m > 0, m, 1)), -jnp.inf) for m in (a, b))
-    bearable = max(tol, 8 * float(jnp.finfo(x.dtype).eps)) * jnp.sum(a)
+    enough = max(tol, 8 * float(jnp.finfo(x.dtype).eps)) * jnp.sum(a)
 
-    def rows(v: Array) -> Array:
+    def fitted_u(v: Array) -> Array:
         return log_a - logsumexp(x + v[None, :], axis=1)
 
     def step(carry: tuple[_Duals, Array, Array]) -> tuple[_Duals, Array, Array]:
-        duals, _, steps = carry
-        duals = _Duals(duals.u, log_b - logsumexp(x + duals.u[:, None], axis=0))
-        u = rows(duals.v)
-        some = a > 0  # the sums of the rows are a exp(u_now - u_next)
-        error = jnp.max(jnp.where(some, a * jnp.abs(jnp.expm1(jnp.where(some, duals.u - u, 0))), 0))
-        done = error <= bearable
-        return _Duals(jnp.where(done, duals.u, u), duals.v), error, steps + 1
+        (u, _), _, steps = carry
+        v = log_b - logsumexp(x + u[:, None], axis=0)
+        next_u = fitted_u(v)
+        some = a > 0  # the sums of these rows are a * exp(u - next_u)
+        error = jnp.max(jnp.where(some, a * jnp.abs(jnp.expm1(jnp.where(some, u - next_u, 0))), 0))
+        # At the end keep the u that v was fitted to, so that the column sums stay exact.
+        return _Duals(jnp.where(error <= enough, u, next_u), v), error, steps + 1
 
     def unfinished(carry: tuple[_Duals, Array, Array]) -> Array:
-        return (carry[1] > bearable) & (carry[2] < maxiter)
+        _, error, steps = carry
+        return (error > enough) & (steps < maxiter)
 
-    start = _Duals(rows(jnp.zeros_like(b)), jnp.zeros_like(b))
+    start = _Duals(fitted_u(jnp.zeros_like(b)), jnp.zeros_like(b))
     infinite = jnp.array(jnp.inf, x.dtype)
     duals, *_ = lax.while_loop(unfinished, step, (start, infinite, jnp.zeros((), jnp.int32)))
-    return jnp.exp(duals.value(x))
+    return jnp.exp(duals.added_to(x))
 
 
-_scaled = jax.custom_jvp(jax.jit(_scaled_plan, static_argnums=(0, 1)), nondiff_argnums=(0, 1))
+# --- Derivatives of both.
 
 
-@_scaled.defjvp
-def _scaled_jvp(
-    tol: float, maxiter: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]
-) -> tuple[Array, Array]:
-    p = _scaled_plan(tol, maxiter, *primals)
-    return p, _plan_tangent(p, jnp.linalg.pinv(_hessian(p), hermitian=True), *tangents)
+def _plan_tangent(weights: Array, dx: Array, da: Array, db: Array) -> Array:
+    """Returns weights * (dx + du + dv), with the du and dv for which its sums are da and db.
+
+    For `weights` see `_hessian`.
+    """
+    missing = jnp.concatenate([da - jnp.sum(weights * dx, axis=1), db - jnp.sum(weights * dx, axis=0)])
+    inverse = jnp.linalg.pinv(_hessian(weights), hermitian=True)
+    return weights * _split(inverse @ missing, da).added_to(dx)

@@ -67,7 +67,7 @@ def _format(who: str, name: str, value: Any) -> Format:
     if isinstance(value, Format):
         return value
     if isinstance(value, (str, np.dtype, type)):
-        return rounded(value)
+        return rounded(rounded.check_field("to", value, who=who, name=name))
     raise TypeError(f"{who}: {name} must be a format, or a dtype such as 'bfloat16', got {checks.shown(value)}.")
 
 

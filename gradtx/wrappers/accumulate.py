@@ -52,8 +52,8 @@ class _mean(Elementwise, state=_MeanState, takes=("weight",)):
     def at_step(self, t: Array, numbers: Any, *, weight: Any) -> tuple[Any, Any]:
         total = numbers.weight + weight
         new = leaf.ratio(weight, total) if self.use_grad_mean else weight
-        # Before the first micro-batch the total is 0, so that `old` is 0: the mean then holds scratch data.
-        old = 1 - new if self.use_grad_mean else jnp.where(numbers.weight > 0, 1.0, 0.0)
+        # Without a weight so far, `mean` holds nothing that counts.
+        old = jnp.where(numbers.weight > 0, 1 - new if self.use_grad_mean else 1.0, 0.0)
         return Shared(old=old, new=new), numbers._replace(weight=total)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:

@@ -4,8 +4,7 @@
     u = scale * P * base(P^H g)                 for a wide matrix: scale * base(g P) * P^H
 
 Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", algorithm 2. The base
-optimizer's state has the shapes of the small, projected matrices. As in the paper, its moments stay as they are when
-the projection changes.
+optimizer's state has the projected shapes. As in the paper, its moments are kept when the projection changes.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx import checks, leaf
+from gradtx import leaf
 from gradtx.core import matrices
 from gradtx.core.chain import chain
 from gradtx.core.composite import Composite, View
@@ -56,20 +55,16 @@ class _ProjectedShapes(View):
 
     def seen(self, tree: Any) -> Any:
         leaves, treedef = jax.tree.flatten(tree)
-        pairs = zip(leaves, self.matrix_views, strict=True)
-        return treedef.unflatten([self._zeros(jnp.asarray(x), view) for x, view in pairs])
+        pairs = zip(map(jnp.asarray, leaves), self.matrix_views, strict=True)
+        return treedef.unflatten([x if v is None else jnp.zeros(self._shape(v), x.dtype) for x, v in pairs])
 
-    def _zeros(self, x: Array, view: MatrixView | None) -> Array:
-        if view is None:
-            return x
+    def _shape(self, view: MatrixView) -> tuple[int, int, int]:
         r = min(self.rank, view.fan_in, view.fan_out)
-        small = (r, view.fan_out) if _is_tall(view.fan_in, view.fan_out) else (view.fan_in, r)
-        return jnp.zeros((view.count, *small), x.dtype)
+        return (view.count, r, view.fan_out) if _is_tall(view.fan_in, view.fan_out) else (view.count, view.fan_in, r)
 
 
 def _is_tall(fan_in: int, fan_out: int) -> bool:
-    """Whether the rows are the longer side, which is the one that is projected."""
-    return fan_in >= fan_out
+    return fan_in >= fan_out  # the rows are the longer side, which is projected
 
 
 class scale_by_galore(Composite, state=GaLoreState):
@@ -80,12 +75,12 @@ class scale_by_galore(Composite, state=GaLoreState):
       update_proj_gap: The number of steps after which the projection is computed anew; each time costs an SVD.
       scale: Multiplies the updates of projected leaves only.
       base_optimizer: The transformation of the projected gradients; `scale_by_adam()` by default.
-      weight_dimension_numbers: Which leaves are projected, and how they are matrices: as in `scale_by_muon`, but None
-        in a tree leaves a leaf out. By default every 2-D leaf is projected, embeddings included.
+      weight_dimension_numbers: Which leaves are projected, and how they are matrices: as in `scale_by_muon`; None in a
+        tree of them leaves a leaf out. By default every 2-D leaf is projected, embeddings included.
 
-    Leaves that are not projected go to the base optimizer as they are. It gets the extra arguments that it accepts, such
-    as `value` and `key`. It gets neither params nor what has their shapes: `grad` and `value_fn` are left out, any other
-    such argument raises. Derivatives treat the projection as a constant. Updates have the gradients' dtype.
+    The base optimizer gets other leaves as they are, and the extra arguments that it accepts, such as `value`. It gets
+    no params and nothing of their shapes: `grad` and `value_fn` are left out, any other such argument raises. Updates
+    have the gradients' dtype. Derivatives treat the projection as a constant.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_galore(rank=2, base_optimizer=gx.trace(0.9))
@@ -95,7 +90,6 @@ class scale_by_galore(Composite, state=GaLoreState):
 
     Raises:
       ValueError: The dimension numbers do not fit a leaf.
-      TypeError: The base optimizer accepts an extra argument of `update` that cannot be projected.
     """
 
     rank: int = integer(default=128, ge=1)
@@ -110,10 +104,6 @@ class scale_by_galore(Composite, state=GaLoreState):
     def movers(self) -> dict[str, GradientTransformation]:
         """Returns no inner transformations: the base gets no params, so it cannot enforce a constraint set."""
         return {}
-
-    def init(self, params: Any) -> GaLoreState:
-        checks.floating("scale_by_galore", "params", params, jax.tree.leaves(params))
-        return super().init(params)
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, GaLoreState]:
         leaves, treedef = jax.tree.flatten(updates)
@@ -136,47 +126,35 @@ class scale_by_galore(Composite, state=GaLoreState):
         )
 
     def _base_extra(self, extra: dict[str, Any], treedef: Any, matrix_views: list[Any]) -> dict[str, Any]:
-        """The extra arguments that the base optimizer gets: all that it accepts, but for those of the full shapes."""
+        """The extra arguments that the base optimizer accepts, without those of the parameters' shapes."""
         given = {}
         for name, x in self.base_optimizer.accepted(extra).items():
-            if name not in ("value_fn", "grad_fn") and not _has_full_shapes(x, treedef, matrix_views):
+            parts, structure = jax.tree.flatten(x)
+            pairs = zip(parts, matrix_views, strict=True)
+            like_updates = structure == treedef and any(view and np.shape(part) == view.shape for part, view in pairs)
+            if not like_updates and name not in ("value_fn", "grad_fn"):
                 given[name] = x
             elif name not in STANDARD_EXTRA_ARGS:
                 raise TypeError(
-                    f"scale_by_galore.update: {name} belongs to the parameters' full shapes, but base_optimizer sees "
-                    f"projected gradients. Leave {name} out, or choose a base_optimizer that does not read it."
+                    f"scale_by_galore.update: {name} has the parameters' shapes, but base_optimizer sees projected "
+                    "gradients. Leave it out, or choose a base_optimizer that does not read it."
                 )
         return given
 
     def _views(self, tree: Any) -> list[MatrixView | None]:
         """For each leaf how it is seen as matrices; None for a leaf that is not projected."""
-        shapes = [np.shape(x) for x in jax.tree.leaves(tree)]
-        numbers: list[Any]
-        if self.weight_dimension_numbers is None:
-            numbers = [WeightDimensionNumbers() if len(shape) == 2 else None for shape in shapes]
+        leaves, numbers = jax.tree.leaves(tree), self.weight_dimension_numbers
+        if numbers is None:
+            numbers = [WeightDimensionNumbers() if np.ndim(x) == 2 else None for x in leaves]
         else:
-            numbers = matrices.numbers_of(self.weight_dimension_numbers, tree)
-        chosen = [x is not None and 0 not in shape for x, shape in zip(numbers, shapes, strict=True)]
-        found = matrices.views("scale_by_galore", numbers, tree)
-        return [view if used else None for view, used in zip(found, chosen, strict=True)]
-
-
-def _has_full_shapes(x: Any, treedef: Any, matrix_views: list[Any]) -> bool:
-    """Whether `x` is a tree like the updates, with the shape of the update at some projected leaf."""
-    leaves, structure = jax.tree.flatten(x)
-    if structure != treedef:
-        return False
-    pairs = zip(leaves, matrix_views, strict=True)
-    return any(view is not None and np.shape(part) == view.shape for part, view in pairs)
-
-
-# In these functions `x` is a stack of matrices (count, fan_in, fan_out). The projector is (count, longer side, rank).
+            numbers = matrices.numbers_of(numbers, tree)
+        found = zip(matrices.views("scale_by_galore", numbers, tree), numbers, leaves, strict=True)
+        return [view if number is not None and np.size(x) else None for view, number, x in found]
 
 
 def _leading_vectors(x: Array, old: Array) -> Array:
-    """The leading singular vectors of the longer side, as many as `old` has."""
+    """The leading singular vectors of the longer side, as many as `old` has; `x` is (count, fan_in, fan_out)."""
     constant = lax.stop_gradient(x)
-    # Entries of at most 1 keep the decomposition from overflowing.
     largest = jnp.max(jnp.abs(constant), axis=(-2, -1), keepdims=True, initial=0)
     u, _, vh = jnp.linalg.svd(constant / jnp.where(largest > 0, largest, 1), full_matrices=False)
     vectors = u if _is_tall(*x.shape[1:]) else jnp.swapaxes(vh, -1, -2).conj()
@@ -184,16 +162,15 @@ def _leading_vectors(x: Array, old: Array) -> Array:
 
 
 def _project(x: Array, projector: Array) -> Array:
+    """P^H x or x P, of `x` (count, fan_in, fan_out)."""
     projector = projector.astype(x.dtype)
     return jnp.swapaxes(projector, -1, -2).conj() @ x if _is_tall(*x.shape[1:]) else x @ projector
 
 
 def _lift(low: Array, projector: Array, view: MatrixView) -> Array:
-    """The inverse of `_project`: the matrices of full size."""
+    """P low or low P^H, of shape (count, fan_in, fan_out)."""
     projector = projector.astype(jnp.promote_types(projector.dtype, low.dtype))
-    if _is_tall(view.fan_in, view.fan_out):
-        return projector @ low
-    return low @ jnp.swapaxes(projector, -1, -2).conj()
+    return projector @ low if _is_tall(view.fan_in, view.fan_out) else low @ jnp.swapaxes(projector, -1, -2).conj()
 
 
 @constructor
@@ -209,16 +186,10 @@ def galore(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Trains with low-rank gradients, to save the memory of optimizer states. `update` needs params.
+    """Trains with low-rank gradients, which saves optimizer memory: `scale_by_galore` with decoupled weight decay.
 
-    The state holds P for each matrix, and the base optimizer's state for the small, projected matrices.
-
-    Args:
-      learning_rate: Step size, a number or a schedule. Not negative.
-      rank, update_proj_gap, scale, base_optimizer, weight_dimension_numbers: See `scale_by_galore`.
-      weight_decay: Decoupled weight decay, as in `adamw`. Not negative.
-      mask: Which parameters to decay; all by default.
-      decouple_lr: Whether the decay is not multiplied by the learning rate.
+    `weight_decay` acts on the parameters that `mask` selects (all by default), and is multiplied by the learning rate
+    unless `decouple_lr`. State: P for each matrix, and the base optimizer's state. `update` needs params.
 
     >>> import gradtx as gx
     >>> gx.galore(1e-3, rank=4).links[0].base_optimizer

@@ -1,14 +1,16 @@
-"""Muon: the momentum of a matrix with all its singular values brought near 1.
+"""Muon: brings all singular values of a matrix's momentum near 1.
 
     m_t = beta * m_(t-1) + (1 - beta) * g_t
     c_t = beta * m_t / (1 - beta^(t+1)) + (1 - beta) * g_t / (1 - beta^t)   (Nesterov)   or   m_t / (1 - beta^t)
     u_t = O(c_t)                    Newton-Schulz (`gradtx.linalg.newton_schulz`)
     u_t = <c_t, O(c_t)> * O(c_t)    with `adaptive`
 
-times sqrt(max(1, outputs / inputs)), or sqrt(max(outputs, inputs)) * consistent_rms. Jordan et al., 2024, "Muon: An
-optimizer for hidden layers in neural networks"; Liu et al., 2025, "Muon is Scalable for LLM Training". optax
-corrects the momentum for its start at zero; PyTorch does not (`bias_correction=False`), and takes eps for the least
-norm to divide by (`eps_is_floor=True`). Matrices of the same shape are iterated together, as one stack.
+The update is then multiplied by sqrt(max(1, outputs / inputs)), or, with `consistent_rms`, by
+sqrt(max(outputs, inputs)) * consistent_rms. Matrices of the same shape are iterated together, as one stack.
+
+Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et al., 2025, "Muon is Scalable for
+LLM Training". optax corrects the momentum for its start at zero, and so does this by default. PyTorch does not: use
+`bias_correction=False`. With `eps_is_floor=True`, the momentum is divided by max(norm, eps), as in PyTorch.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from gradtx.core.leafwise import Layerwise
 from gradtx.core.matrices import matrix_axes
 from gradtx.core.partition import partition
 from gradtx.core.slots import counter, per_param
-from gradtx.core.value import choice, dtype, flag, integer, static
+from gradtx.core.value import Value, choice, dtype, flag, integer, static
 from gradtx.linalg.newton_schulz import PRECONDITIONINGS, coefficients, orthogonalize
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.optimizers.elementwise.adamw import adamw
@@ -39,6 +41,10 @@ from gradtx.transforms.shape import scale_by_shape
 __all__ = ["MuonState", "muon", "scale_by_muon"]
 
 
+_SCALE = 4
+"""`scale_by_muon` orthogonalizes c / 4, because c may overflow. O(c) does not depend on it; `adaptive` undoes it."""
+
+
 class MuonState(NamedTuple):
     """The steps taken, and the momentum."""
 
@@ -47,13 +53,26 @@ class MuonState(NamedTuple):
 
 
 class scale_by_muon(Layerwise, state=MuonState):
-    """The rule of Muon, without its factor by shape.
+    """Orthogonalizes the momentum: Muon without its factor by shape, learning rate and weight decay.
 
-    `ns_coeffs` are three numbers for `ns_steps` equal steps, a triple for each step, or 'standard' or 'dion';
-    `iteration_dtype` is what the products are rounded to: float32 or wider by default, bfloat16 is faster where the
-    hardware has it. `beta` lies in [0, 1), `eps` is not negative. `weight_dimension_numbers` are the axes of
-    inputs and outputs: one for all leaves, a tree of them, a function from the tree to such a tree, or None for
-    (input, output), where a weight with more axes has one output axis, the last. A vector is a matrix of one row.
+    Args:
+      ns_coeffs: Newton-Schulz coefficients: three numbers for all steps, a triple for each step, 'standard' or 'dion'.
+      ns_steps: The number of Newton-Schulz steps, at least 1. Five are enough for the standard coefficients.
+      beta: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
+      eps: Added to the norm that the momentum is divided by, for numerical stability. Not negative.
+      mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
+      nesterov: Whether the momentum looks one step ahead.
+      adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
+        larger updates.
+      preconditioning: The norm that the momentum is divided by: 'frobenius', 'spectral', 'aol' or 'schatten'. With
+        the last two, `eps` is a floor.
+      weight_dimension_numbers: Which axes are inputs and which are outputs: `WeightDimensionNumbers` for all leaves, a
+        tree of them, or a function from the tree to such a tree. By default the last axis is the output, and all
+        others are the input; a vector is a matrix of one row.
+      bias_correction: Whether to correct the momentum for its start at zero.
+      eps_is_floor: Whether `eps` is the least norm to divide by, instead of being added to the norm.
+      iteration_dtype: The dtype that products are rounded to. By default float32 or wider; bfloat16 is faster on
+        hardware that supports it.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_muon(ns_coeffs=(1.5, -0.5, 0.0), ns_steps=20)
@@ -63,7 +82,7 @@ class scale_by_muon(Layerwise, state=MuonState):
      [0. 1.]]
 
     Raises:
-      ValueError: the dimension numbers do not fit a leaf.
+      ValueError: The dimension numbers do not fit a leaf.
     """
 
     ns_coeffs: Any = static(default=((3.4445, -4.775, 2.0315),), check=coefficients)
@@ -88,22 +107,29 @@ class scale_by_muon(Layerwise, state=MuonState):
             )
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        # For `leaf.debiased_ratio`: (weight of momentum, weight of gradient) with `nesterov`, else (divisor,).
         if self.bias_correction:
             return leaf.debias(self.beta, t, self.nesterov), numbers
         return ((self.beta, 1 - self.beta) if self.nesterov else (1,)), numbers
 
     def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        """The corrected momentum; a quarter of it, so that it cannot overflow."""
+        """Returns c / `_SCALE`."""
         mu = leaf.moment(slots.mu, g, self.beta)
-        return leaf.debiased_ratio(mu, g, jnp.full((), 4, g.real.dtype), shared), slots._replace(mu=mu)
+        return leaf.debiased_ratio(mu, g, jnp.full((), _SCALE, g.real.dtype), shared), slots._replace(mu=mu)
 
     def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
         triples = self.ns_coeffs * self.ns_steps if len(self.ns_coeffs) == 1 else self.ns_coeffs
         settings = {"preconditioning": self.preconditioning, "dtype": self.iteration_dtype}
-        return orthogonalize(x, triples, eps=self.eps / 4, eps_is_floor=self.eps_is_floor, **settings), slots
+        return orthogonalize(x, triples, eps=self.eps / _SCALE, eps_is_floor=self.eps_is_floor, **settings), slots
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
-        return (g * jnp.sum(before.conj() * g) * 4 if self.adaptive else g), slots
+        # `g` is O(c) here, not the gradient; `before` is c / _SCALE.
+        return (g * jnp.sum(before.conj() * g) * _SCALE if self.adaptive else g), slots
+
+
+def _adam_fields(**fields: tuple[type[Value], Any]) -> dict[str, Any]:
+    """Checks arguments of AdamW, given as (rule, value), so that errors name them as in `muon`: `adam_b1`, not `b1`."""
+    return {k: rule.check_field(k, x, who="muon", name=f"adam_{k}") for k, (rule, x) in fields.items()}
 
 
 @constructor
@@ -130,10 +156,15 @@ def muon(
     iteration_dtype: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """Muon for the hidden matrices, AdamW for the rest. State: one array per parameter of Muon's, two of AdamW's.
+    """Muon for the hidden matrices, AdamW for all other parameters. `update` needs params.
 
-    `muon_weight_dimension_numbers` says which leaves are Muon's, and how they are matrices: see `muon_labels`. The
-    decay acts on the leaves that `mask` selects. AdamW's rate is Muon's unless given. `update` needs params.
+    `muon_weight_dimension_numbers` says which leaves Muon takes, and how they are matrices: see `muon_labels`. AdamW
+    uses `learning_rate` unless `adam_learning_rate` is given, and shares `eps`, `mu_dtype`, `nesterov` and `mask`.
+
+    `weight_decay` and `adam_weight_decay` act on the parameters that `mask` selects (all by default). They are
+    multiplied by the learning rate unless `decouple_lr`. With `consistent_rms` (0.2 is about Adam's), the entries of a
+    matrix of any shape move by learning_rate * consistent_rms (root mean square). For the other arguments see
+    `scale_by_muon` and `adamw`. State: one array per parameter of Muon, two per parameter of AdamW.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"embed": jnp.ones((9, 4)), "dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}
@@ -141,7 +172,7 @@ def muon(
     {'dense': {'bias': 'adam', 'kernel': 'muon'}, 'embed': 'adam'}
     """
     labels = muon_labels(muon_weight_dimension_numbers, mask)
-    mask = masks.in_group(mask)
+    mask = masks.in_group(mask)  # `labels` checks the mask on the whole tree; the rules of a group see a part of it
     flags = {"nesterov": nesterov, "adaptive": adaptive, "preconditioning": preconditioning}
     view = {"weight_dimension_numbers": labels.numbers, "iteration_dtype": iteration_dtype}
     hidden = chain(
@@ -149,11 +180,12 @@ def muon(
         scale_by_shape(labels.numbers, consistent_rms),
         *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
     )
-    rate = learning_rate if adam_learning_rate is None else adam_learning_rate
-    rate = scale_by_learning_rate.check_field("learning_rate", rate, who="muon", name="adam_learning_rate")
-    decay = add_decayed_weights.check_field("weight_decay", adam_weight_decay, who="muon", name="adam_weight_decay")
-    given = {"b1": adam_b1, "b2": adam_b2, "eps_root": adam_eps_root}
-    moments = {k: scale_by_adam.check_field(k, x, who="muon", name=f"adam_{k}") for k, x in given.items()}
-    options = {"mu_dtype": mu_dtype, "mask": mask, "nesterov": nesterov, "decouple_lr": decouple_lr}
-    rest = adamw(rate, eps=eps, weight_decay=decay, **moments, **options)
+    fields = _adam_fields(
+        learning_rate=(scale_by_learning_rate, learning_rate if adam_learning_rate is None else adam_learning_rate),
+        weight_decay=(add_decayed_weights, adam_weight_decay),
+        b1=(scale_by_adam, adam_b1),
+        b2=(scale_by_adam, adam_b2),
+        eps_root=(scale_by_adam, adam_eps_root),
+    )
+    rest = adamw(**fields, eps=eps, mu_dtype=mu_dtype, mask=mask, nesterov=nesterov, decouple_lr=decouple_lr)
     return partition({"muon": hidden, "adam": rest}, labels)

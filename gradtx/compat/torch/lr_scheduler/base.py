@@ -16,9 +16,9 @@ depends on how each one uses the current learning rate. There are three kinds:
     _replay_factor()           what a replayed step 0 multiplies the learning rate by
     _replayed(t)               its value at t with step 0 replayed
 
-"Replayed": where a composition is the first scheduler of a `SequentialLR`, PyTorch runs its step 0 as an ordinary step.
-A scheduler such as `ExponentialLR` leaves the learning rate alone at its initial step 0, but multiplies it by its factor
-at an ordinary one.
+"Replayed": if the first scheduler of a `SequentialLR` is a composition, PyTorch runs its step 0 again, as an ordinary
+step. `ExponentialLR`, for example, leaves the learning rate alone at its initial step 0, but an ordinary step 0
+multiplies it by `gamma`.
 """
 
 from __future__ import annotations

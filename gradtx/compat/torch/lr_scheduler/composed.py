@@ -6,7 +6,7 @@
 The product formula holds for schedulers that multiply the learning rate by F(t) / F(t-1) at each step. A scheduler that
 sets the learning rate discards earlier factors: the factors of the others count from that step (a "reset") on.
 
-Both classes only use these hooks of the schedulers that they hold, and have the same hooks themselves (see `base.py`):
+Both classes combine their schedulers through these hooks (defined in `base.py`):
 
     scheduler(t)               the learning rate at step t
     _base_rate()               the learning rate that it starts from
@@ -16,8 +16,8 @@ Both classes only use these hooks of the schedulers that they hold, and have the
     _replay_factor()           what a replayed step 0 multiplies the learning rate by
     _replayed(t)               its value at t with step 0 replayed
 
-"Replayed": PyTorch runs step 0 of a composition that is the first scheduler of a `SequentialLR` as an ordinary step, not
-as an initial one. The argument `replay_step_zero` asks for that.
+"Replayed": if the first scheduler of a `SequentialLR` is one of these two itself, PyTorch runs its step 0 again, as an
+ordinary step. The argument `replay_step_zero` asks for that.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class SequentialLR(Scheduler):
     second counts, and milestones that are not sorted give whichever scheduler the search ends at. `MultiplicativeLR`
     continues from the learning rate of the step before its milestone.
 
-    If the first scheduler is itself a composition, PyTorch runs its step 0 a second time, as an ordinary step; this
-    does the same. `ExponentialLR`, `PolynomialLR`, `MultiplicativeLR` and `CosineAnnealingLR` in the composition then
-    multiply the learning rate at step 0 already, and its milestones come one step early. For a composition at a later
-    place PyTorch raises an error; here it starts as it would by itself.
+    If the first scheduler is itself a `SequentialLR` or `ChainedScheduler`, PyTorch runs its step 0 again, as an
+    ordinary step; this does the same. `ExponentialLR`, `PolynomialLR`, `MultiplicativeLR` and `CosineAnnealingLR` in it
+    then multiply the learning rate at step 0 already, and its milestones come one step early. For a `SequentialLR` or
+    `ChainedScheduler` at a later place PyTorch raises an error; here it starts as it would by itself.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch.lr_scheduler import ExponentialLR, LinearLR, SequentialLR
@@ -104,6 +104,7 @@ class SequentialLR(Scheduler):
             own_step = counts(since(t, milestones[i - 1]))
             if not isinstance(scheduler, MultiplicativeLR):
                 return scheduler(own_step)
+            # It continues from the learning rate before its milestone, and PyTorch runs its step 0 as an ordinary one.
             step_before = counts(since(milestones[i - 1], 1))
             rate_before = self._value(step_before, milestones, i - 1)
             return rate_before * scheduler._replay_factor() * scheduler._factor_between(-1, own_step)
@@ -294,6 +295,7 @@ class ChainedScheduler(Scheduler):
         self._check_cosines(pieces)
 
     def _check_inner(self, i: int, piece: SequentialLR) -> None:
+        """Raises if a `SequentialLR` in this one does not set the learning rate at each of its milestones."""
         composed = any(isinstance(s, (SequentialLR, ChainedScheduler)) for s in piece.schedulers)
         if composed or any(isinstance(s, MultiplicativeLR) for s in piece.schedulers[1:]):
             raise ValueError(
@@ -302,6 +304,7 @@ class ChainedScheduler(Scheduler):
             )
 
     def _check_cosines(self, pieces: list[Any]) -> None:
+        """Raises if a cosine adds to a learning rate that another scheduler set, or if its `eta_min` is not 0."""
         last = max((i for i, piece in enumerate(pieces) if isinstance(piece, Setter)), default=-1)
         if last >= 0:
             wrong = any(_cosines(piece) for piece in pieces[last + 1 :] if isinstance(piece, SequentialLR))
@@ -338,5 +341,7 @@ def _cosines(scheduler: Any) -> list[CosineAnnealingLR]:
 
 
 _NEEDS_PREVIOUS_STEP = (MultiplicativeLR, SequentialLR, ChainedScheduler)
-"""Schedulers that cannot take over at milestone 0: `MultiplicativeLR` continues from the learning rate of the step before
-its milestone, and a composition may begin with one. There is no step before 0."""
+"""Schedulers that cannot take over at milestone 0, which has no step before it.
+
+`MultiplicativeLR` continues from the learning rate of the previous step, and a composition may begin with one.
+"""

@@ -53,8 +53,8 @@ class CosineAnnealingLR(Rated):
     def __call__(self, count: ArrayLike) -> Array:
         return self.eta_min + (self.lr - self.eta_min) * self._cosine(counts(count))
 
-    # --- In a ChainedScheduler, where eta_min is 0: PyTorch multiplies the learning rate at every step but the one after
-    # a zero of the cosine. There it adds to the learning rate, and its factors multiply the sum from then on.
+    # --- The hooks for a ChainedScheduler, where eta_min is 0. At the step after a zero of the
+    # cosine PyTorch adds to the learning rate; at all other steps it multiplies what is there.
 
     def _last_reset(self, t: Array) -> Array | None:
         # The step after a zero of the cosine, where the learning rate was 0 whatever came before.
