@@ -1,28 +1,29 @@
-"""Newton's method with the matrix written out, for up to some thousand parameters.
+"""Newton's method with the full matrix, for up to a few thousand parameters.
 
     u = (M + damping * I)^-1 g
 
-    M = H, the Hessian                             "exact": the step to where the quadratic model is flat
-    M = |H| = V |w| V^T, where H = V w V^T         "absolute": saddle points repel
+    M = H, the Hessian                             "exact": goes to the point where the quadratic model is flat
+    M = |H| = V |w| V^T, where H = V w V^T         "absolute": moves away from saddle points
     M = J^T J, J the Jacobian of the residuals     "gauss_newton": for f = |r(x)|^2 / 2
 
 (Nocedal and Wright, 2006, "Numerical Optimization", chapters 3 and 10; Dauphin et al., 2014, "Identifying and attacking
 the saddle point problem in high-dimensional non-convex optimization", for the absolute eigenvalues.)
 
-Adapted damping (Levenberg, 1944; Marquardt, 1963, "An Algorithm for Least-Squares Estimation of Nonlinear Parameters")
-tries the step and compares what it gains with what the quadratic model promised:
+Adaptive damping (Levenberg, 1944; Marquardt, 1963, "An Algorithm for Least-Squares Estimation of Nonlinear Parameters")
+tries the step and compares the decrease of f with the decrease that the quadratic model predicted:
 
     ratio = (f(x) - f(x - u)) / (<g, u> - <u, M u> / 2)
-    damping: times 10 where ratio < 1/4, over 10 where ratio > 3/4;   u = 0 where ratio is hardly positive
+    damping: times 10 if ratio < 1/4, divided by 10 if ratio > 3/4;   u = 0 if ratio <= 1e-4
 
-The derivative of a step is that of the formula, with |H| differentiated as a function of a matrix, which is defined
-where eigenvalues meet too: V (L * (V^T dH V)) V^T, where L_ij = (w_i + w_j) / (|w_i| + |w_j|) are the divided
-differences of the absolute value (Higham, 2008, "Functions of Matrices", theorem 3.11).
+A step has the derivative of the formula above. |H| is differentiated as a function of a matrix, so that its derivative
+exists where eigenvalues coincide, too: V (L * (V^T dH V)) V^T, where L_ij = (w_i + w_j) / (|w_i| + |w_j|) are the
+divided differences of the absolute value (Higham, 2008, "Functions of Matrices", theorem 3.11).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -39,36 +40,43 @@ from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import apply_updates
 from gradtx.core.value import choice, flag
 from gradtx.curvature.linesearch import descending
-from gradtx.curvature.products import check_like, hessian
+from gradtx.curvature.products import check_like
+from gradtx.curvature.products import hessian as dense_hessian
 
 __all__ = ["ScaleByNewtonState", "newton", "scale_by_newton"]
 
 _FACTOR = 10.0
-"""By how much adapted damping changes at once."""
+"""Adaptive damping is multiplied or divided by this."""
 _FIRST_DAMPING = 1e-3
 _ACCEPTED = 1e-4
-"""The least ratio of gain and promise with which a step is taken."""
+"""Adaptive damping takes a step only if the ratio of decrease and prediction is larger than this."""
 
 
 class ScaleByNewtonState(NamedTuple):
-    """The steps taken, and the damping: that of the last step, or, if adapted, that of the next."""
+    """`count`: number of steps taken. `damping`: of the last step, or, if adaptive, of the next step."""
 
     count: Array = counter()
     damping: Array = per_tree(start="damping", signed=False)
 
 
 class scale_by_newton(Stateful, state=ScaleByNewtonState, needs=("params",), takes=("residual_fn",), real=True):
-    """The rule of Newton's method, without the learning rate: the gradient times the inverse of the damped matrix.
+    """Multiplies the gradient by the inverse of the damped Hessian: Newton's method without the learning rate.
 
-    `update` needs params and `value_fn`, the function of the parameters whose Hessian it takes; with
-    `hessian="gauss_newton"` it needs `residual_fn` instead, a function of the parameters that returns residuals, an
-    array or a tree of them, whose sum of squares is twice the loss. `damping` is not negative; with `adaptive` it is
-    only the first one, and the step is zero where it would not lower the value.
+    `update` needs params and `value_fn`, the loss as a function of the parameters. With `hessian="gauss_newton"` it
+    needs `residual_fn` instead: a function of the parameters that returns the residuals, an array or a tree of arrays.
+    The loss is half the sum of their squares.
 
-    Where the matrix is singular and damping is 0, "absolute" leaves the directions without curvature as they are (the
-    pseudo-inverse). So do the others where elimination meets a zero; where it meets rounding errors instead, their step
-    is as large as those make it. Without a gradient the step is zero. What is not finite gives NaN. The Hessian is that
-    of the function as it computes, in the parameters' own dtype.
+    With damping 0 and a singular matrix, "absolute" takes no step along directions of zero curvature. "exact" and
+    "gauss_newton" do the same only if elimination hits an exact zero; rounding can hide it, and the step along such a
+    direction is then very large. A zero gradient gives a zero step. NaN or infinity in the gradient or the matrix gives
+    NaN. The Hessian is computed in the parameters' dtype.
+
+    Args:
+      damping: Added to every eigenvalue of the matrix; a larger damping gives shorter steps. Not negative.
+      hessian: The matrix: "exact", "absolute" (with the absolute values of the Hessian's eigenvalues, so that steps
+        move away from saddle points) or "gauss_newton".
+      adaptive: Whether to adapt the damping to the decrease of the loss. `damping` is then only the first one, and a
+        step that would not lower the loss is zero.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: x[0] ** 2 - 2 * x[1] ** 2
@@ -92,22 +100,22 @@ class scale_by_newton(Stateful, state=ScaleByNewtonState, needs=("params",), tak
         count = counted(state.count)
         if not tree.size(updates):
             return updates, state._replace(count=count)
-        name = "residual_fn" if self.hessian == "gauss_newton" else "value_fn"
-        fn = needed(type(self).__name__, name, updates, params, extra)
+        gauss_newton = self.hessian == "gauss_newton"
+        name = "residual_fn" if gauss_newton else "value_fn"
+        fn = required_function(type(self).__name__, name, updates, params, extra)
         g, unravel = tree.raveled(updates)
-        matrix = (_squared_jacobian(fn, params) if self.hessian == "gauss_newton" else hessian(fn, params)).astype(
-            g.dtype
-        )
+        matrix = (_squared_jacobian if gauss_newton else dense_hessian)(fn, params).astype(g.dtype)
         damping = state.damping if self.adaptive else self.at(state.count).damping
         damping = jnp.asarray(damping).astype(g.dtype)
-        u, matrix = _solved(matrix, g, damping, self.hessian == "absolute")
+        u, matrix = _solve(matrix, g, damping, self.hessian == "absolute")
         if self.adaptive:
-            promised = jnp.vdot(g, u) - jnp.vdot(u, matrix @ u) / 2
-            trial = apply_updates(params, jax.tree.map(lambda p, x: _as(-x, p), params, unravel(u)))
-            value, there = _values(fn, params, trial, extra, self.hessian == "gauss_newton")
-            ratio = gain_ratio(value, there, promised)
-            u = jnp.where((ratio > _ACCEPTED) | jnp.isnan(u), u, 0)  # NaN stays visible
-            damping = jnp.where(g.any(), adapted(damping, ratio), damping)
+            predicted = jnp.vdot(g, u) - jnp.vdot(u, matrix @ u) / 2
+            trial = apply_updates(params, jax.tree.map(lambda p, x: _narrowed(-x, p), params, unravel(u)))
+            value, there = _values(fn, params, trial, extra, gauss_newton)
+            ratio = gain_ratio(value, there, predicted)
+            u = jnp.where((ratio > _ACCEPTED) | jnp.isnan(u), u, 0)  # keeps NaN visible
+            # A zero gradient says nothing about the model, so the damping stays.
+            damping = jnp.where(g.any(), _next_damping(damping, ratio), damping)
         return unravel(u), ScaleByNewtonState(count=count, damping=leaf.narrow(damping, state.damping.dtype))
 
 
@@ -119,26 +127,33 @@ def newton(
     damping: HyperArg | str = 0.0,
     linesearch: Any = None,
 ) -> chain:
-    """Newton's method, by default the textbook's. State: two numbers, and n^2 numbers while a step is computed.
+    """Newton's method, by default the textbook method: one step with the inverse of the exact Hessian.
 
-    `update` needs params and `value_fn`; with `hessian="gauss_newton"` instead of it `residual_fn`, see
-    `scale_by_newton`. `hessian="absolute"` leaves saddle points, "exact" is drawn to them. `damping` is a number that
-    is added to every eigenvalue, or "adaptive": then it is in the state and adapts to the value that each full step
-    gains (leave the learning rate at 1), and a step that would gain nothing is zero. `linesearch` is a transformation
-    that comes last, and gets the step.
+    Use it for up to a few thousand parameters: a step computes and solves an n x n matrix. Call it in a jitted
+    function; outside of one, every update traces the Hessian again.
 
-    Call it in a jitted function: outside of one, every update traces the Hessian anew.
+    Args:
+      learning_rate: Step size, a number or a schedule. Leave it at 1 with adaptive damping, which judges full steps.
+      hessian: "exact"; "absolute", which moves away from saddle points ("exact" is attracted to them); or
+        "gauss_newton", for a loss that is half a sum of squares.
+      damping: A number that is added to every eigenvalue, or "adaptive": the damping is then kept in the state and
+        adapts to the decrease of the loss, and a step that would not lower the loss is zero.
+      linesearch: A transformation that chooses the length of the step, such as `gx.scale_by_zoom_linesearch(20)`.
+
+    Returns:
+      A transformation whose `update` needs params and `value_fn`; with `hessian="gauss_newton"` it needs `residual_fn`
+      instead, see `scale_by_newton`. State: two numbers.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: (x[0] - 1) ** 2 + 5 * (x[0] + x[1]) ** 2
     >>> x, tx = jnp.array([7.0, 8.0]), gx.newton()
     >>> updates, state = tx.update(jax.grad(f)(x), tx.init(x), x, value_fn=f)
-    >>> print((x + updates).round(4))  # one step from the minimum of a quadratic
+    >>> print((x + updates).round(4))  # one step reaches the minimum of a quadratic
     [ 1. -1.]
 
     Raises:
-      ValueError: `hessian` is none of its three, `damping` is negative or another word.
-      TypeError: `linesearch` is no transformation.
+      ValueError: `hessian` is not one of the three words; `damping` is negative or a word other than "adaptive".
+      TypeError: `linesearch` is not a transformation.
     """
     adaptive = isinstance(damping, str)
     if adaptive:
@@ -150,8 +165,11 @@ def newton(
     return descending(rule, learning_rate, linesearch)
 
 
-def needed(who: str, name: str, updates: Any, params: Any, extra: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """The function among the extra arguments; raises unless it and params are there, and params like the updates."""
+# --- The function, the matrix and the values.
+
+
+def required_function(who: str, name: str, updates: Any, params: Any, extra: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Returns the extra argument `name`; raises unless it is a function, and params are given and match the updates."""
     checks.needed(who, params=params, **{name: extra.get(name)})
     check_like(who, "updates", updates, "params", params)
     fn = extra[name]
@@ -160,32 +178,8 @@ def needed(who: str, name: str, updates: Any, params: Any, extra: Mapping[str, A
     return fn
 
 
-def gain_ratio(value: Any, there: Any, promised: Array) -> Array:
-    """What a step gained over what its model promised; minus infinity where the new value is not finite.
-
-    Near the minimum both are lost in the rounding of the values; a few of its units, added to both, make the ratio 1
-    there (Conn, Gould and Toint, 2000, "Trust Region Methods", section 17.4.2).
-    """
-    value, there = jnp.asarray(value), jnp.asarray(there)
-    units = 10 * float(jnp.finfo(there.dtype).eps) * jnp.abs(value.astype(promised.dtype))
-    gained = value.astype(promised.dtype) - there.astype(promised.dtype) + units
-    ratio = jnp.where(promised >= 0, leaf.ratio(gained, promised + units), -jnp.inf)
-    return lax.stop_gradient(jnp.where(jnp.isfinite(there), ratio, -jnp.inf))
-
-
-def adapted(damping: Array, ratio: Array) -> Array:
-    """The next damping."""
-    info = jnp.finfo(damping.dtype)
-    factor = jnp.where(ratio < 0.25, _FACTOR, jnp.where(ratio > 0.75, 1 / _FACTOR, 1.0)).astype(damping.dtype)
-    return jnp.clip(damping * factor, float(info.eps), 1 / float(info.eps) ** 2)
-
-
-def _as(x: Any, like: Any) -> Array:
-    return leaf.narrow(jnp.asarray(x), jnp.result_type(like))
-
-
 def _squared_jacobian(fn: Callable[[Any], Any], params: Any) -> Array:
-    """J^T J of the residuals, by the entries of all leaves in order."""
+    """Returns J^T J for the residuals; rows and columns are the entries of all leaves in order."""
     x, unravel = tree.raveled(params)
     jacobian = jax.jacfwd(lambda x: _residuals(fn, unravel(x)))(x)
     return jacobian.T @ jacobian
@@ -193,51 +187,90 @@ def _squared_jacobian(fn: Callable[[Any], Any], params: Any) -> Array:
 
 def _residuals(fn: Callable[[Any], Any], params: Any) -> Array:
     residuals = fn(params)
+    # Compared with themselves: checks that all leaves are real arrays.
     check_like("scale_by_newton", "the residuals", residuals, "the residuals", residuals)
     return tree.raveled(residuals)[0]
 
 
 def _values(
-    fn: Callable[[Any], Any], params: Any, trial: Any, extra: Mapping[str, Any], squares: bool
+    fn: Callable[[Any], Any], params: Any, trial: Any, extra: Mapping[str, Any], gauss_newton: bool
 ) -> tuple[Any, Any]:
-    """The values at the parameters and at a trial point."""
-    if squares:
+    """Returns the loss at the parameters and at a trial point."""
+    if gauss_newton:
         here, there = (jnp.sum(_residuals(fn, p) ** 2) / 2 for p in (params, trial))
         return here, there
     value = extra.get("value")
     return fn(params) if value is None else value, fn(trial)
 
 
-def _solved(matrix: Array, g: Array, damping: Array, absolute: bool) -> tuple[Array, Array]:
-    """(M + damping I)^-1 g and M, where M is the matrix or its absolute value."""
+# --- Adaptive damping.
+
+
+def gain_ratio(value: Any, there: Any, predicted: Array) -> Array:
+    """Returns the decrease from `value` to `there`, divided by the decrease that the model predicted.
+
+    Returns minus infinity if the new value is not finite. Near the minimum rounding hides both decreases. So a few
+    rounding units of the value are added to both, which makes the ratio 1 there (Conn, Gould and Toint, 2000, "Trust
+    Region Methods", section 17.4.2).
+    """
+    value, there = jnp.asarray(value), jnp.asarray(there)
+    units = 10 * float(jnp.finfo(there.dtype).eps) * jnp.abs(value.astype(predicted.dtype))
+    gained = value.astype(predicted.dtype) - there.astype(predicted.dtype) + units
+    ratio = jnp.where(predicted >= 0, leaf.ratio(gained, predicted + units), -jnp.inf)
+    return lax.stop_gradient(jnp.where(jnp.isfinite(there), ratio, -jnp.inf))
+
+
+def _next_damping(damping: Array, ratio: Array) -> Array:
+    """Increases damping after a poor step, decreases it after a good one."""
+    info = jnp.finfo(damping.dtype)
+    factor = jnp.where(ratio < 0.25, _FACTOR, jnp.where(ratio > 0.75, 1 / _FACTOR, 1.0)).astype(damping.dtype)
+    return jnp.clip(damping * factor, float(info.eps), 1 / float(info.eps) ** 2)
+
+
+def _narrowed(x: Any, like: Any) -> Array:
+    return leaf.narrow(jnp.asarray(x), jnp.result_type(like))
+
+
+# --- The linear system.
+
+
+def _solve(matrix: Array, g: Array, damping: Array, absolute: bool) -> tuple[Array, Array]:
+    """Returns (M + damping I)^-1 g and M, where M is the matrix or its absolute value."""
+    # The solution is linear in g: dividing by its size and multiplying afterwards keeps products from overflowing.
     size = lax.stop_gradient(jnp.max(jnp.abs(g)))
-    size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)  # keeps products from overflowing; the step is linear
-    w, v = jnp.zeros_like(g), matrix
+    size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
     if absolute:
         matrix, w, v = _absolute(matrix)
+        w, v = lax.stop_gradient((w, v))  # only used to solve, see below
+        solve = partial(_apply_pinv, w, v, damping)
+    else:
+        solve = partial(_solve_or_pinv, matrix, damping)
 
     def times(x: Array) -> Array:
         return matrix @ x + damping * x
 
-    def solve(matvec: Any, b: Array) -> Array:
-        del matvec
-        if absolute:
-            return _by_eigenvalues(lax.stop_gradient(w), lax.stop_gradient(v), b, damping)
-        damped = matrix + damping * jnp.eye(b.size, dtype=b.dtype)
-        x = jnp.linalg.solve(damped, b)
-        return lax.cond(jnp.isfinite(x).all(), lambda: x, lambda: _by_eigenvalues(*_eigen(damped), b, 0 * damping))
-
-    u = lax.custom_linear_solve(times, g / size, solve, symmetric=True) * size
+    # custom_linear_solve differentiates through `times`, never through `solve`.
+    u = lax.custom_linear_solve(times, g / size, lambda _, b: solve(b), symmetric=True) * size
     limit = float(jnp.finfo(u.dtype).max)
-    known = jnp.isfinite(g).all() & jnp.isfinite(matrix).all()
-    return jnp.where(known, jnp.clip(u, -limit, limit), jnp.nan), matrix
+    finite = jnp.isfinite(g).all() & jnp.isfinite(matrix).all()
+    return jnp.where(finite, jnp.clip(u, -limit, limit), jnp.nan), matrix
 
 
-def _by_eigenvalues(w: Array, v: Array, b: Array, damping: Array) -> Array:
-    """V (w + damping)^+ V^T b, for eigenvalues of one sign if damped; what is zero to rounding stays zero."""
-    least = float(jnp.finfo(w.dtype).eps) * w.size * jnp.max(jnp.abs(w))
+def _solve_or_pinv(matrix: Array, damping: Array, b: Array) -> Array:
+    """Solves by elimination; if that hits a zero, applies the pseudo-inverse."""
+    damped = matrix + damping * jnp.eye(b.size, dtype=b.dtype)
+    x = jnp.linalg.solve(damped, b)
+    return lax.cond(jnp.isfinite(x).all(), lambda: x, lambda: _apply_pinv(*_eigen(damped), jnp.zeros_like(damping), b))
+
+
+def _apply_pinv(w: Array, v: Array, damping: Array, b: Array) -> Array:
+    """Applies the pseudo-inverse of V diag(w + damping) V^T, treating eigenvalues below rounding as zero.
+
+    If damping is not zero, w must not be negative: the bound on rounding is computed from w alone.
+    """
+    rounding = float(jnp.finfo(w.dtype).eps) * w.size * jnp.max(jnp.abs(w))
     shifted = w + damping
-    some = jnp.abs(shifted) > least
+    some = jnp.abs(shifted) > rounding
     return v @ (jnp.where(some, 1 / jnp.where(some, shifted, 1), 0) * (v.T @ b))
 
 
@@ -248,7 +281,7 @@ def _eigen(matrix: Array) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def _absolute(matrix: Array) -> tuple[Array, Array, Array]:
-    """|H|, the absolute eigenvalues of H, and its eigenvectors; the last two are constants to derivatives."""
+    """Returns |H|, the absolute eigenvalues of H, and its eigenvectors; the last two have no derivatives."""
     w, v = _eigen(matrix)
     size = jnp.abs(w)
     return (v * size[None, :]) @ v.T, size, v

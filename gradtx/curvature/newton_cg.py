@@ -27,7 +27,7 @@ from gradtx.core.stateful import Stateful
 from gradtx.core.value import static
 from gradtx.curvature import cg
 from gradtx.curvature.linesearch import descending
-from gradtx.curvature.newton import needed
+from gradtx.curvature.newton import required_function
 
 __all__ = ["ScaleByNewtonCGState", "newton_cg", "scale_by_newton_cg"]
 
@@ -64,7 +64,7 @@ class scale_by_newton_cg(Stateful, state=ScaleByNewtonCGState, needs=("params", 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, ScaleByNewtonCGState]:
         if not tree.size(updates):
             return updates, state._replace(count=counted(state.count))
-        value_fn = needed(type(self).__name__, "value_fn", updates, params, extra)
+        value_fn = required_function(type(self).__name__, "value_fn", updates, params, extra)
         g, size = cg.unit(updates)
         enough = lax.stop_gradient(cg.tolerance(updates, self.at(state.count).forcing, size))
         limit = self.max_cg_steps or tree.size(updates)

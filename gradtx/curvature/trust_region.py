@@ -33,7 +33,7 @@ from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import apply_updates
 from gradtx.core.value import choice, static
 from gradtx.curvature import cg
-from gradtx.curvature.newton import gain_ratio, needed
+from gradtx.curvature.newton import gain_ratio, required_function
 from gradtx.curvature.products import hessian
 
 __all__ = ["TrustRegionState", "trust_region_newton"]
@@ -85,7 +85,7 @@ class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "va
         count = counted(state.count)
         if not tree.size(updates):
             return updates, state._replace(count=count)
-        value_fn = needed(type(self).__name__, "value_fn", updates, params, extra)
+        value_fn = required_function(type(self).__name__, "value_fn", updates, params, extra)
         now = lax.stop_gradient(self.at(state.count))
         updates, params, radius = lax.stop_gradient((updates, params, state.radius))
         g, size = cg.unit(updates)

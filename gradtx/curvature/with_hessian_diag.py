@@ -14,7 +14,7 @@ from gradtx.core.composite import Wrapper
 from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.value import choice, integer
-from gradtx.curvature.newton import needed
+from gradtx.curvature.newton import required_function
 from gradtx.curvature.products import gauss_newton_bartlett_diag, hutchinson_diag
 
 __all__ = ["HESSIAN_DIAG_ESTIMATORS", "WithHessianDiagState", "with_hessian_diag"]
@@ -79,7 +79,7 @@ class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn"
         diagonal = params
         if jax.tree.leaves(updates):
             name, estimate = HESSIAN_DIAG_ESTIMATORS[self.estimator]
-            fn = needed(who, name, updates, params, extra)
+            fn = required_function(who, name, updates, params, extra)
 
             def renewed() -> tuple[Any, Any]:
                 following, sample = jax.random.split(rng_key) if given is None else (rng_key, given)

@@ -90,8 +90,7 @@ def sinkhorn(
     margins = [_margins(who, tree, i, x, a, b) for i, x in enumerate(leaves)]
     epsilon = Limits(gt=0).check(who, "epsilon", epsilon, schedules=False)
     numbers = [number(who, "epsilon", epsilon, x.dtype) for x in leaves]
-    plan = partial(_entropic_plan, float(tol), maxiter)
-    plans = jnp.vectorize(plan, signature="(m,n),(m),(n)->(m,n)")
+    plans = jnp.vectorize(partial(_entropic_plan, float(tol), maxiter), signature="(m,n),(m),(n)->(m,n)")
     new = [plans(x / e, *m) if x.size else x for x, m, e in zip(leaves, margins, numbers, strict=True)]
     return narrowed(new, tree)
 
@@ -246,10 +245,7 @@ def _newton_step(duals: _Duals, x: Array, a: Array, b: Array) -> _Duals:
         not_past_minimum = g_there @ direction <= 0
         return ~(decreased | halved | not_past_minimum) & (alpha > 0)
 
-    def shorter(alpha: Array) -> Array:
-        return jnp.where(alpha > 1e-16, alpha / 2, 0)
-
-    return moved(lax.while_loop(too_far, shorter, jnp.ones((), x.dtype)))
+    return moved(lax.while_loop(too_far, lambda alpha: jnp.where(alpha > 1e-16, alpha / 2, 0), jnp.ones((), x.dtype)))
 
 
 def _shift_to_sum(x: Array, total: Array) -> Array:
@@ -337,19 +333,15 @@ def _solve_entropic(tol: float, maxiter: int, x: Array, a: Array, b: Array) -> A
         return (error > enough) & (steps < maxiter)
 
     start = _Duals(fitted_u(jnp.zeros_like(b)), jnp.zeros_like(b))
-    infinite = jnp.array(jnp.inf, x.dtype)
-    duals, *_ = lax.while_loop(unfinished, step, (start, infinite, jnp.zeros((), jnp.int32)))
-    return jnp.exp(duals.added_to(x))
+    carry = (start, jnp.array(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
+    return jnp.exp(lax.while_loop(unfinished, step, carry)[0].added_to(x))
 
 
 # --- Derivatives of both.
 
 
 def _plan_tangent(weights: Array, dx: Array, da: Array, db: Array) -> Array:
-    """Returns weights * (dx + du + dv), with the du and dv for which its sums are da and db.
-
-    For `weights` see `_hessian`.
-    """
+    """Returns weights * (dx + du + dv) with sums da and db; for `weights` see `_hessian`."""
     missing = jnp.concatenate([da - jnp.sum(weights * dx, axis=1), db - jnp.sum(weights * dx, axis=0)])
     inverse = jnp.linalg.pinv(_hessian(weights), hermitian=True)
     return weights * _split(inverse @ missing, da).added_to(dx)
