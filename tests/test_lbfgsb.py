@@ -182,7 +182,7 @@ def test_bounds_are_trees_that_fit():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: gx.lbfgsb("no", 1.0), TypeError, "scale_by_lbfgsb: lower must be a number"),
+        (lambda x: gx.lbfgsb("no", 1.0), TypeError, "lbfgsb: lower must be a number"),
         (lambda x: gx.lbfgsb(float("nan"), 1.0), ValueError, "lower is NaN"),
         (lambda x: gx.lbfgsb(0.0, {"a": lambda t: t}), TypeError, r"upper\['a'\] must be a number"),
         (lambda x: gx.lbfgsb(1.0, 0.0), ValueError, "lower is 1.0 and upper 0.0"),

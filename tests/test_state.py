@@ -1,5 +1,6 @@
 """States that say what they are: declarations, slots by name, descriptions, stacks of matrices, extra arguments."""
 
+import collections
 from typing import Any, NamedTuple
 
 import jax
@@ -34,7 +35,7 @@ def test_every_field_is_declared():
         class undeclared(rules.Elementwise, state=Undeclared):
             pass
 
-    with pytest.raises(TypeError, match=r"uncounted: Uncounted must have a field `count"):
+    with pytest.raises(TypeError, match=r"uncounted: Uncounted must have a field `count.*so that schedules work"):
 
         class uncounted(rules.Elementwise, state=Uncounted):
             pass
@@ -111,6 +112,7 @@ class tuples(rules.Elementwise, state=Kinds):
 
     level: rules.Hyper = rules.hyper(default=0.5)
     steps: int = rules.integer(default=3)
+    kept_in: Any = rules.dtype(default=None)
     kept: bool = rules.flag(default=False)
 
     def first_row(self, p):
@@ -124,10 +126,109 @@ class tuples(rules.Elementwise, state=Kinds):
 
 
 def test_slots_are_returned_by_name():
-    with pytest.raises(
-        TypeError, match=r"tuples.update_leaf returned tuple for its slots: return `slots` as they came"
-    ):
+    with pytest.raises(TypeError, match=r"tuples.update_leaf returned a tuple of 8 for its slots: return `slots` as"):
         tuples().update(PARAMS, tuples().init(PARAMS))
+
+
+class Momentum(NamedTuple):
+    count: jax.Array = rules.counter()
+    mu: jax.Array = rules.per_param()
+    total: jax.Array = rules.per_tree()
+
+
+def returning(update_leaf=None, at_step=None):
+    """A rule whose hooks return what is given."""
+    hooks = {"update_leaf": lambda self, g, slots, p, shared: update_leaf(g, slots) if update_leaf else (g, slots)}
+    if at_step:
+        hooks["at_step"] = lambda self, t, numbers: at_step(numbers)
+    return type("wrong", (rules.Elementwise,), hooks, state=Momentum)()
+
+
+@pytest.mark.parametrize(
+    ("hooks", "message"),
+    [
+        ({"update_leaf": lambda g, slots: g}, "wrong.update_leaf returned .*: return a pair, the update and the next"),
+        (
+            {"update_leaf": lambda g, slots: (g, slots._replace(mu=jnp.mean(g)))},
+            "slots.mu with the shape \\(\\); it has",
+        ),
+        ({"update_leaf": lambda g, slots: (g, slots._replace(mu=None))}, "wrong.update_leaf returned slots.mu"),
+        (
+            {"at_step": lambda numbers: 1.0},
+            "wrong.at_step returned .*: return a pair, what leaves share and the next numbers",
+        ),
+        ({"at_step": lambda numbers: (1.0, 2.0)}, "wrong.at_step returned 2.0 for its numbers: return `numbers`"),
+        (
+            {"at_step": lambda numbers: (1, numbers._replace(total=jnp.ones(3)))},
+            "numbers.total with the shape \\(3,\\)",
+        ),
+    ],
+)
+def test_what_a_hook_returns_is_checked(hooks, message):
+    with pytest.raises(TypeError, match=message):
+        returning(**hooks).update(PARAMS, returning().init(PARAMS))
+
+
+def declared(**slots):
+    """Makes a rule with a state of these slots."""
+    fields = {"count": rules.counter(), **slots}
+    state = collections.namedtuple("Wrong", list(fields), defaults=list(fields.values()))
+    return type("wrong", (rules.Layerwise,), {}, state=state)
+
+
+@pytest.mark.parametrize(
+    ("slot", "message"),
+    [
+        (lambda: rules.per_param(start="nope"), "Wrong.mu: start names 'nope', but wrong has no hyperparameter"),
+        (lambda: rules.per_param(dtype="mu_dtyp"), "Wrong.mu: dtype names 'mu_dtyp'"),
+        (lambda: rules.per_param(when="kept"), "Wrong.mu: when names 'kept'"),
+        (lambda: rules.reduced(over="axes"), "Wrong.mu: over names 'axes'"),
+        (lambda: rules.stack(length="memory"), "Wrong.mu: length names 'memory'"),
+        (lambda: rules.per_param(start=None), "per_param: start must be a number, or the name"),
+        (lambda: rules.per_tree(start=np.zeros(3)), "per_tree: start must be a number, or the name"),
+        (lambda: rules.reduced(start=rules.PARAM), "reduced: start must be a number"),
+        (lambda: rules.reduced(over=0), r"reduced: over must be a tuple of axes.*write \(0,\)"),
+        (lambda: rules.factor(side="row"), "factor: side must be one of 'all', 'rows'"),
+        (lambda: rules.factor(side="rows"), "needs `on_stack` and a field that says how leaves are matrices"),
+    ],
+)
+def test_wrong_declarations_are_refused_when_the_class_is_made(slot, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        declared(mu=slot())
+
+
+def test_wrong_declarations_that_only_parameters_show():
+    with pytest.raises(ValueError, match=r"reduced: a parameter of shape \(4,\) has no axis 1"):
+        declared(mu=rules.reduced(over=(1,)))().init(PARAMS)
+    with pytest.raises(ValueError, match="stack: length must be an integer of at least 1"):
+        declared(mu=rules.stack(length=0))().init(PARAMS)
+    with pytest.raises(TypeError, match=r"wrong: at \['a'\] params is complex, and state.mu is kept in bfloat16"):
+        declared(mu=rules.per_param(dtype="bfloat16"))().init({"a": jnp.ones(2, complex)})
+
+
+def test_wrong_classes_are_refused():
+    with pytest.raises(TypeError, match="`measure` looks at the whole tree: make it a Treewide rule"):
+        type("wrong", (rules.Elementwise,), {"measure": lambda self: None})
+    with pytest.raises(TypeError, match=r"wrong: needs must be a tuple of names, as in needs=\('params',\)"):
+        type("wrong", (rules.Elementwise,), {}, needs="params")
+    with pytest.raises(TypeError, match="wrong: there is no class argument 'need'; there are state, needs"):
+        type("wrong", (rules.Elementwise,), {}, need=("params",))
+    with pytest.raises(TypeError, match="wrong: by_leaf names 'grad'; name it in needs or takes, too"):
+        type("wrong", (rules.Elementwise,), {}, by_leaf=("grad",))
+    with pytest.raises(TypeError, match="wrong: every names 'interval', but it has no field of that name"):
+        type("wrong", (rules.Layerwise,), {}, every="interval")
+    with pytest.raises(TypeError, match="wrong: CountState has no place for the state of `inner`"):
+        type("wrong", (rules.Wrapper,), {}, state=rules.CountState)
+    with pytest.raises(TypeError, match="wrong must define update_leaf"):
+        type("wrong", (rules.Elementwise,), {})().update(PARAMS, rules.CountState(jnp.zeros((), jnp.int32)))
+
+
+def test_what_a_wrapper_returns_is_checked():
+    def around(result):
+        return type("wrong", (rules.Wrapper,), {"step": lambda self, *args: result})(gx.identity())
+
+    with pytest.raises(TypeError, match=r"wrong\.step returned 3: return the updates and the next state"):
+        around(3).update(PARAMS, gx.EmptyState())
 
 
 # --- descriptions
@@ -256,7 +357,7 @@ def test_matrices_of_one_shape_are_one_stack():
 
 
 def test_a_rule_on_stacks_says_how_leaves_are_matrices():
-    with pytest.raises(TypeError, match=r"a rule with `on_stack` needs a field that says how leaves are matrices"):
+    with pytest.raises(TypeError, match=r"needs `on_stack` and a field that says how leaves are matrices"):
 
         class unseen(rules.Layerwise):
             def on_stack(self, x, slots, shared):

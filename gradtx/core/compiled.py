@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from gradtx import leaf
+from gradtx import checks, leaf
 from gradtx.core import matrices
 from gradtx.core.hyper import Resolvable, resolve
 from gradtx.core.state import counted, stack_slots
@@ -62,9 +62,11 @@ class _Run:
         ]
         shared, new = [], []
         for i, (t, old, extra) in enumerate(zip(after, numbers, given, strict=True)):
-            both = (None, old) if self.rules[i]._measures else self._rule(i, hypers[i]).at_step(t, old, **extra)
-            shared.append(both[0])
-            new.append(_narrowed(both[1], old))
+            rule = self._rule(i, hypers[i])
+            both = (None, old) if rule._measures else rule.at_step(t, old, **extra)
+            share, numbers_after = _pair(rule, "at_step", both, old, "what leaves share")
+            shared.append(share)
+            new.append(_narrowed(numbers_after, old))
         return hypers, after, shared, new
 
     def _rule(self, i: int, hypers: Sequence[Any]) -> Any:
@@ -82,7 +84,9 @@ class _Run:
         extra: dict[str, Any],
     ) -> tuple[Any, Any]:
         updates, slots, params = jax.tree.map(lambda x: leaf.widen(jnp.asarray(x)), (updates, slots, params))
-        shared, new = self._rule(i, hypers).measure(updates, slots, numbers, params, t, **extra)
+        rule = self._rule(i, hypers)
+        both = rule.measure(updates, slots, numbers, params, t, **extra)
+        shared, new = _pair(rule, "measure", both, numbers, "what leaves share")
         return shared, _narrowed(new, numbers)
 
     def _step(
@@ -110,11 +114,16 @@ class _Run:
                 known = {}
             elif hook == "update_leaf after a stack":
                 known["before"] = before
-            do = rule.to_stack if hook == "to_stack" else rule.update_leaf
+            name = "to_stack" if hook == "to_stack" else "update_leaf"
             with _plain_operators(rule):
                 old = jax.tree.map(lambda x: leaf.widen(x, dtype), slots[i])
-                u, new = do(u, old, p if "params" in rule.needs else None, shared[i], **known)
-            _check_result(rule, hook, u, g, new, slots[i])
+                result = getattr(rule, name)(u, old, p if "params" in rule.needs else None, shared[i], **known)
+            u, new = _pair(rule, name, result, slots[i], "the update")
+            if np.shape(u) != g.shape:
+                raise TypeError(
+                    f"{type(rule).__name__}.{name} returned an update of shape {np.shape(u)} for a gradient of shape "
+                    f"{g.shape}."
+                )
             slots[i] = _narrowed(new, slots[i])
         return leaf.narrow(u, u.dtype if out is None else out), slots
 
@@ -129,7 +138,7 @@ class _Run:
         def work(x: Array, old: Any) -> tuple[Array, Any]:
             slots = jax.tree.map(lambda a: leaf.widen(a, leaf.compute_dtype(x.dtype)), old)
             slots = matrices.renewed(every, t - 1, lambda: rule.renew_stack(x, slots, shared), slots)
-            y, new = rule.on_stack(x, slots, shared)
+            y, new = _pair(rule, "on_stack", rule.on_stack(x, slots, shared), old, "the matrices")
             return y, _narrowed(new, old)
 
         kept = [cls(*(getattr(row, name) for name in cls._fields)) for row in rows]
@@ -140,18 +149,30 @@ class _Run:
 
 def _narrowed(new: Any, old: Any) -> Any:
     """The next values of slots, in the dtypes of the old ones."""
-    return jax.tree.map(lambda before, x: leaf.narrow(jnp.asarray(x), before.dtype), old, new)
+    return jax.tree.map(lambda before, x: leaf.narrow(_array(x), before.dtype), old, new)
 
 
-def _check_result(rule: Any, hook: str, u: Any, g: Any, new: Any, old: Any) -> None:
-    name = f"{type(rule).__name__}.{'to_stack' if hook == 'to_stack' else 'update_leaf'}"
-    if np.shape(u) != g.shape:
-        raise TypeError(f"{name} returned an update of shape {np.shape(u)} for a gradient of shape {g.shape}.")
+def _array(x: Any) -> Array:
+    return x if isinstance(x, Array) else jnp.asarray(x)
+
+
+def _pair(rule: Any, hook: str, result: Any, old: Any, what: str) -> tuple[Any, Any]:
+    """What a hook returned, as the two items that it is to return; the second must be like `old`."""
+    who, argument = f"{type(rule).__name__}.{hook}", "slots" if hook != "at_step" and hook != "measure" else "numbers"
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(f"{who} returned {checks.shown(result)}: return a pair, {what} and the next {argument}.")
+    new = result[1]
     if type(new) is not type(old):
+        fields = ", ".join(old._fields) or f"none: it has no {argument}"
         raise TypeError(
-            f"{name} returned {type(new).__name__} for its slots: return `slots` as they came, or "
-            f"slots._replace(...) with new values for {', '.join(old._fields) or 'none: it has no slots'}."
+            f"{who} returned {checks.shown(new)} for its {argument}: return `{argument}` as they came, or "
+            f"{argument}._replace(...) with new values for {fields}."
         )
+    for name, before, after in zip(old._fields, old, new, strict=True):
+        wanted, found = jax.tree.map(np.shape, before), jax.tree.map(np.shape, after)
+        if wanted != found:
+            raise TypeError(f"{who} returned {argument}.{name} with the shape {found}; it has the shape {wanted}.")
+    return result
 
 
 def _plain_operators(rule: Any) -> AbstractContextManager[Any]:

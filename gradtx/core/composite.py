@@ -24,7 +24,10 @@ __all__ = ["Composite", "View", "Wrapper", "inner"]
 
 
 class View:
-    """How an inner transformation sees a tree like the parameters: here as it is."""
+    """How an inner transformation sees a tree like the parameters.
+
+    This class shows the whole tree. A subclass overrides `seen`, and `restored`, which must return all of `tree`.
+    """
 
     def seen(self, tree: Any) -> Any:
         """What it sees of the tree."""
@@ -112,6 +115,11 @@ class Composite(Stateful):
 
     def _inner_begin(self, slot: child_state, params: Any) -> Any:
         views = self.views(params)
+        if slot.of not in (None, *self.children()):
+            raise TypeError(
+                f"{type(self).__name__}: child_state(of={slot.of!r}) names no inner transformation; there are: "
+                f"{', '.join(self.children())}."
+            )
         states = {
             name: tx.init(views[name].seen(params)) for name, tx in self.children().items() if slot.of in (None, name)
         }
@@ -132,7 +140,7 @@ class Composite(Stateful):
         return super().accepts(name) or any(tx.accepts(name) for tx in self.children().values())
 
     def given(self, name: str, view: View, extra: Mapping[str, Any], like: Any) -> dict[str, Any]:
-        """The extra arguments that an inner transformation accepts, as it sees them; the whole tree is `like`."""
+        """The extra arguments that an inner transformation accepts, as it sees them; `like` is the whole tree."""
         return {key: view.argument(key, x, like) for key, x in self.children()[name].accepted(extra).items()}
 
     # --- sets
@@ -184,11 +192,19 @@ def inner(default: Any = dataclasses.MISSING) -> Any:
 class Wrapper(Composite):
     """A transformation around another one, `inner`; subclasses define `step`.
 
-    Class arguments are those of `Stateful`. Without `state` the state is the inner transformation's; a state has a
-    field `inner_state: Any = child_state()`.
+    Class arguments are those of `Stateful`: `state`, `needs`, `takes`, `real`. Without `state` the state is that of the
+    inner transformation. A state that you declare must have a field `inner_state: Any = child_state()`.
     """
 
     inner: Any = child(check=_transformation)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.State is not None and not any(isinstance(x, child_state) for x in declared(cls.State).values()):
+            raise TypeError(
+                f"{cls.__name__}: {cls.State.__name__} has no place for the state of `inner`: add a field "
+                "inner_state: Any = child_state()."
+            )
 
     def inner_update(self, updates: Any, state: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, Any]:
         """`inner.update` with those of the extra arguments that it accepts; `state` is the inner state."""

@@ -58,6 +58,7 @@ def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any, ab
             lambda path, x: f(Place(link, checks.slashed(path), None, "", *_own(x)), x), state
         )
     if tx.State is not None:
+        tx._check_state(state, tx.State)
         fields = {
             name: _field(f, tx, slot, getattr(state, name), params, Place(link, name, slot, "", (), ()))
             for name, slot in declared(tx.State).items()

@@ -24,11 +24,14 @@ import numpy as np
 
 from gradtx import checks
 from gradtx.core.compiled import Plan, compiled
-from gradtx.core.shared import at_leaf
+from gradtx.core.shared import at_leaf, is_by_leaf
 from gradtx.core.state import leaf_slots, tree_slots
 from gradtx.core.stateful import column
 
 __all__ = ["run_update"]
+
+
+_NOTHING: dict[str, Any] = {}
 
 
 class _Known(NamedTuple):
@@ -36,11 +39,22 @@ class _Known(NamedTuple):
 
     where: Sequence[bool] | None
     """Whether it applies to the leaf; None where it applies to all."""
-    static: list[tuple[tuple[str, Any], ...]]
-    """What is known while compiling."""
-    arrays: list[dict[str, Any]]
-    """Extra arguments by leaf, and facts that are arrays."""
+    facts: dict[str, list[Any]]
+    """By name the items of its `per_leaf` fields, and its extra arguments by leaf."""
     views: Sequence[Any]
+    """How a rule on stacks sees each leaf as matrices."""
+
+    def static(self, i: int) -> tuple[tuple[str, Any], ...]:
+        """What is known of leaf `i` while compiling."""
+        return tuple((name, items[i]) for name, items in self.facts.items() if not _is_traced(items[i]))
+
+    def arrays(self, i: int) -> dict[str, Any]:
+        """What else is known of leaf `i`: arrays, which are traced."""
+        return {name: items[i] for name, items in self.facts.items() if _is_traced(items[i])}
+
+
+def _is_traced(x: Any) -> bool:
+    return isinstance(x, (jax.Array, np.ndarray))
 
 
 def run_update(
@@ -109,19 +123,45 @@ class _Step:
         """Takes every leaf through the rules from `start` to `stop`, and into the stacks of rule `stop`."""
         to_stack = stop < len(self.rules) and self.rules[stop]._stacks is not None
         part = range(start, stop + to_stack)
-        hypers, n = self.hypers[start : part.stop], len(self.values)
-        shared = list(zip(*(at_leaf(self.shared[k], n) for k in part), strict=True)) if part else [()] * n
-        from_stack, last, values = self.before is not None, stop == len(self.rules), []
+        hypers, known, slots = (x[start : part.stop] for x in (self.hypers, self.known, self.slots))
+        shared = self.shared[start : part.stop]
+        # Most often all leaves are treated alike: then what says how is made once.
+        alike = all(of.where is None and not of.facts for of in known)
+        plan, here, own = self._plan(part, 0, to_stack) if alike else None, [_NOTHING] * len(part), is_by_leaf(shared)
+        last, values = stop == len(self.rules), []
         for i, g in enumerate(self.values):
-            plan = _plan(part, i, self.known, from_stack=from_stack, to_stack=to_stack)
-            out = self.dtypes[i] if last else None
-            slots, here = [self.slots[k][i] for k in part], [self.known[k].arrays[i] for k in part]
+            if not alike:
+                plan, here = self._plan(part, i, to_stack), [of.arrays(i) for of in known]
             before = None if self.before is None else self.before[i]
-            u, slots = self.compiled.step(plan, out, hypers, g, slots, self.p_leaves[i], shared[i], here, before)
+            u, new = self.compiled.step(
+                plan,
+                self.dtypes[i] if last else None,
+                hypers,
+                g,
+                [rows[i] for rows in slots],
+                self.p_leaves[i],
+                at_leaf(shared, i) if own else shared,
+                here,
+                before,
+            )
             values.append(u)
-            for k, new in zip(part, slots, strict=True):
-                self.slots[k][i] = new
+            for rows, row in zip(slots, new, strict=True):
+                rows[i] = row
         self.values, self.before = values, None
+
+    def _plan(self, part: range, i: int, to_stack: bool) -> Plan:
+        """What the rules of a pass do to leaf `i`: those that apply to it, by their place in the pass."""
+        plan = []
+        for k in part:
+            of = self.known[k]
+            if of.where is None or of.where[i]:
+                hook = "update_leaf"
+                if to_stack and k == part[-1]:
+                    hook = "to_stack"
+                elif self.before is not None and k == part[0]:
+                    hook = "update_leaf after a stack"
+                plan.append((k - part.start, hook, of.static(i)))
+        return part.start, tuple(plan)
 
     def work_on_stacks(self, i: int) -> None:
         """Lets rule `i` work on all matrices of one shape at once, if it does."""
@@ -142,21 +182,6 @@ class _Step:
             trees = {name: self.treedef.unflatten([row[n] for row in rows]) for n, name in enumerate(names)}
             states.append(rule.State(count=count, **trees, **numbers._asdict()))
         return self.treedef.unflatten(self.values), states
-
-
-def _plan(part: range, i: int, known: Sequence[_Known], *, from_stack: bool, to_stack: bool) -> Plan:
-    """What the rules of a pass do to leaf `i`: those that apply to it, by their place in the pass."""
-    plan = []
-    for k in part:
-        where = known[k].where
-        if where is None or where[i]:
-            hook = "update_leaf"
-            if to_stack and k == part[-1]:
-                hook = "to_stack"
-            elif from_stack and k == part[0]:
-                hook = "update_leaf after a stack"
-            plan.append((k - part.start, hook, known[k].static[i]))
-    return part.start, tuple(plan)
 
 
 def _fields(kind: Any, state: Any) -> tuple[Any, ...]:
@@ -222,19 +247,9 @@ def _rows(
 
 
 def _knows(rule: Any, updates: Any, params: Any, extra: dict[str, Any]) -> _Known:
-    who, n = type(rule).__name__, len(jax.tree.leaves(updates))
-    static, arrays = [()] * n, [{}] * n
-    facts = {**rule._facts(params), **_extra_by_leaf(who, rule._by_leaf, updates, extra)}
-    views = facts.pop(rule._stacks, [None] * n)
-    if facts:
-        traced = {name: items for name, items in facts.items() if any(map(_is_traced, items))}
-        static = [tuple((name, facts[name][i]) for name in facts if name not in traced) for i in range(n)]
-        arrays = [{name: items[i] for name, items in traced.items()} for i in range(n)]
-    return _Known(rule._where(params), static, arrays, views)
-
-
-def _is_traced(x: Any) -> bool:
-    return isinstance(x, (jax.Array, np.ndarray))
+    facts = {**rule._facts(params), **_extra_by_leaf(type(rule).__name__, rule._by_leaf, updates, extra)}
+    views = facts.pop(rule._stacks, [None] * len(jax.tree.leaves(updates)))
+    return _Known(rule._where(params), facts, views)
 
 
 def _extra_by_leaf(who: str, names: Sequence[str], updates: Any, extra: dict[str, Any]) -> dict[str, list[Any]]:

@@ -21,6 +21,7 @@ tree is an extra argument (`by_leaf`). `update_leaf` gets both as keyword argume
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -29,10 +30,36 @@ from jax import Array
 from gradtx.core import mask, matrices
 from gradtx.core.engine import run_update
 from gradtx.core.shared import ByLeaf, Shared
-from gradtx.core.state import CountState
+from gradtx.core.slots import counter
+from gradtx.core.state import CountState, declared, stack_slots
 from gradtx.core.stateful import Stateful
 
 __all__ = ["ByLeaf", "Elementwise", "Layerwise", "Leafwise", "Shared", "Treewide"]
+
+
+def _check_rule(cls: Any) -> None:
+    """Raises a TypeError where the class arguments, hooks and slots of a rule do not fit together."""
+    who, slots = cls.__name__, declared(cls.State)
+    if slots.get("count") != counter():
+        raise TypeError(
+            f"{who}: {cls.State.__name__} must have a field `count: Array = counter()`: every rule counts its steps, "
+            "so that schedules work."
+        )
+    strange = [name for name in cls._by_leaf if name not in {*cls.extra_args, "index"}]
+    if strange:
+        raise TypeError(f"{who}: by_leaf names {strange[0]!r}; name it in needs or takes, too.")
+    if cls._every is not None and cls._every not in {f.name for f in dataclasses.fields(cls)}:
+        raise TypeError(f"{who}: every names {cls._every!r}, but it has no field of that name.")
+    if cls._measures and not issubclass(cls, Treewide):
+        raise TypeError(f"{who}: `measure` looks at the whole tree: make it a Treewide rule.")
+    works = cls.on_stack is not Leafwise.on_stack
+    if works and cls._measures:
+        raise TypeError(f"{who}: a rule has `measure` or `on_stack`, not both: make it two links.")
+    if (works or stack_slots(cls.State)._fields) and cls._stacks is None:
+        raise TypeError(
+            f"{who}: a rule with `on_stack`, or with factors of rows and columns, needs `on_stack` and a field that "
+            "says how leaves are matrices: write weight_dimension_numbers: Any = matrix_axes()."
+        )
 
 
 class Leafwise(Stateful, state=CountState):
@@ -58,22 +85,14 @@ class Leafwise(Stateful, state=CountState):
         cls, *, by_leaf: tuple[str, ...] = (), every: str | None = None, loops: bool = False, **options: Any
     ) -> None:
         super().__init_subclass__(**options)
-        if "count" not in cls.State._fields:
-            raise TypeError(f"{cls.__name__}: {cls.State.__name__} must have a field `count: Array = counter()`.")
         cls._by_leaf = by_leaf or cls._by_leaf
         cls._every = every or cls._every
         cls._loops = cls._loops or loops
         cls._measures = cls.measure is not Leafwise.measure
         cls._each, cls._applies = mask.leaf_fields(cls)
         if cls.on_stack is not Leafwise.on_stack:
-            if cls._measures:
-                raise TypeError(f"{cls.__name__}: a rule has `measure` or `on_stack`, not both: make it two links.")
             cls._stacks = next((name for name, each in cls._each.items() if each is matrices.views), None)
-            if cls._stacks is None:
-                raise TypeError(
-                    f"{cls.__name__}: a rule with `on_stack` needs a field that says how leaves are matrices: write "
-                    "weight_dimension_numbers: Any = matrix_axes()."
-                )
+        _check_rule(cls)
 
     _each: ClassVar[dict[str, Any]] = {}
     _applies: ClassVar[str | None] = None
@@ -109,7 +128,7 @@ class Leafwise(Stateful, state=CountState):
         A rule with `on_stack` gets as `g` what that returned, in the leaf's own shape, and as `here["before"]` what
         `to_stack` did.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define update_leaf(self, g, slots, p, shared).")
 
     def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         """Of one leaf what its matrices are to be, in the leaf's shape, and the next slots; for `on_stack`."""
@@ -154,13 +173,21 @@ class Leafwise(Stateful, state=CountState):
 class Elementwise(Leafwise):
     """A rule that treats every entry by itself.
 
-    Where `update_leaf` contains a loop, say so: `class x(Elementwise, loops=True)`. Else the loop is unrolled.
+    It defines `update_leaf`, and `at_step` where leaves share something at a step. Class arguments: `state`, `needs`,
+    `takes`, `by_leaf`, `real`, and `loops=True` where `update_leaf` contains a loop, which is unrolled otherwise.
     """
 
 
 class Layerwise(Leafwise, loops=True):
-    """A rule that sees one leaf as a whole."""
+    """A rule that sees one leaf as a whole.
+
+    It defines `update_leaf`, and `at_step` or `on_stack` where it needs them. Class arguments: `state`, `needs`,
+    `takes`, `by_leaf`, `real`, and `every`, the name of the field that says how often `renew_stack` is called.
+    """
 
 
 class Treewide(Leafwise):
-    """A rule whose result for a leaf depends on other leaves too, most often because of what `measure` sees."""
+    """A rule whose result for a leaf depends on other leaves too, most often because of what `measure` sees.
+
+    It defines `update_leaf` and `measure`. Class arguments: `state`, `needs`, `takes`, `by_leaf`, `real`, `loops`.
+    """

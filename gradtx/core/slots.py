@@ -26,99 +26,12 @@ import math
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from gradtx import leaf, tree
-from gradtx.core.hyper import resolve
+from gradtx import checks, leaf, tree
+from gradtx.core.slot import PARAM, Layout, PerLeaf, Slot
 
-__all__ = [
-    "PARAM",
-    "PerLeaf",
-    "Slot",
-    "child_state",
-    "counter",
-    "factor",
-    "per_param",
-    "per_tree",
-    "reduced",
-    "stack",
-]
-
-PARAM = "the parameter itself"
-"""The start of a slot that begins as a copy of the parameter."""
-
-Layout = tuple[tuple[int, int | None], ...]
-"""For each axis of an array its length, and the axis of the parameter that it follows, or None if it is its own."""
-
-
-class _Declaration(type):
-    """Makes type checkers take a slot for a value of the field that it declares."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(*args, **kwargs)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Slot(metaclass=_Declaration):
-    """What a field of a state is to the parameters; see the module for the kinds.
-
-    Args:
-      start: The first value: a number, `PARAM` for a copy of the parameter, or the name of a hyperparameter or method
-        of the transformation. A method is called with the parameter (of a slot per tree: with the tree of parameters).
-      real: True for an array that is real where the parameter is complex, as a second moment is.
-      signed: False for an array that is never negative: storage then spends no bit on the sign.
-      dtype: The dtype, or the name of the field of the transformation that holds it (a transformation without such a
-        field gets the default). By default the parameter's, float32 at least.
-      when: The name of a field or property of the transformation that says whether there is such a slot; where it is
-        false, or None, the state holds () in its place.
-    """
-
-    kind: ClassVar[str] = ""
-    start: Any = 0.0
-    real: bool = False
-    signed: bool = True
-    dtype: Any = None
-    when: str | None = None
-
-    def present(self, owner: Any) -> bool:
-        """Whether the state of this transformation has the slot."""
-        return self.when is None or bool(getattr(owner, self.when))
-
-    def _dtype(self, owner: Any) -> Any:
-        return getattr(owner, self.dtype, None) if isinstance(self.dtype, str) else self.dtype
-
-    def _start(self, owner: Any, params: Any) -> Any:
-        if not isinstance(self.start, str):
-            return self.start
-        if self.start in owner._dynamic:
-            return resolve(owner, self.start, 0)
-        return getattr(owner.at(0), self.start)(params)
-
-
-class PerLeaf(Slot):
-    """A slot with something for each parameter."""
-
-    def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | list[Layout] | None:
-        """The axes of the array, or of each array in a list, for a parameter of this shape; None for no array."""
-        raise NotImplementedError
-
-    def first(self, owner: Any, p: Any, view: Any = None) -> Any:
-        """The array before the first step, or a list of them, or None."""
-        layout = self.layout(owner, np.shape(p), view)
-        if layout is None:
-            return None
-        if isinstance(layout, list):
-            return [self._one(owner, p, part) for part in layout]
-        return self._one(owner, p, layout)
-
-    def _one(self, owner: Any, p: Any, layout: Layout) -> Array:
-        dtype = self._dtype(owner)
-        if self.start == PARAM:
-            return leaf.copy(p) if dtype is None else jnp.array(p, dtype, copy=True)
-        value, shape = self._start(owner, p), tuple(length for length, _ in layout)
-        like = p if shape == np.shape(p) else jnp.zeros(shape, jnp.result_type(p))
-        return leaf.full(like, value, dtype, real=self.real)
+__all__ = ["PARAM", "PerLeaf", "Slot", "child_state", "counter", "factor", "per_param", "per_tree", "reduced", "stack"]
 
 
 def _whole(shape: tuple[int, ...]) -> Layout:
@@ -126,9 +39,21 @@ def _whole(shape: tuple[int, ...]) -> Layout:
 
 
 class per_param(PerLeaf):
-    """A slot with one array per parameter, of its shape. Takes the arguments of `Slot`."""
+    """A slot with one array per parameter, of its shape.
+
+    Args:
+      start: The first value: a number (default 0), `PARAM` for a copy of the parameter, or the name of a hyperparameter
+        or method of the transformation. The method is called with the parameter.
+      real: True for an array that is real where the parameter is complex, as a second moment is.
+      signed: False for an array that is never negative: storage then spends no bit on the sign.
+      dtype: The dtype, or the name of the field of the transformation that holds it. By default the parameter's,
+        float32 at least.
+      when: The name of a field or property of the transformation that says whether there is such a slot; where it is
+        false, or None, the state holds () in its place.
+    """
 
     kind = "per parameter"
+    may_copy = True
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout:
         del owner, view
@@ -140,17 +65,28 @@ class reduced(PerLeaf):
     """A slot with an array per parameter that lacks some of its axes.
 
     Args:
-      over: The axes that are left out: a tuple of them, 'all', or the name of a method of the transformation from the
-        parameter's shape to a tuple; to a list of tuples for a list of arrays; or to None where this parameter has
-        nothing here.
+      over: The axes that are left out: a tuple such as (-1,), 'all', or the name of a method of the transformation
+        from the parameter's shape to a tuple; to a list of tuples for a list of arrays; or to None where this parameter
+        has nothing here.
       keepdims: Whether axes that are left out stay, with length 1.
 
-    It takes the arguments of `Slot`, too.
+    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
     """
 
     kind: ClassVar[str] = "reduced"
     over: Any = "all"
     keepdims: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.over, (str, tuple)):
+            raise TypeError(
+                f"reduced: over must be a tuple of axes, 'all' or the name of a method, got {checks.shown(self.over)}. "
+                "Of one axis write (0,)."
+            )
+
+    def names(self) -> dict[str, str]:
+        return {**super().names(), **({"over": self.over} if self.over != "all" and isinstance(self.over, str) else {})}
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | list[Layout] | None:
         del view
@@ -163,6 +99,12 @@ class reduced(PerLeaf):
         return [self._without(shape, axes) for axes in over]
 
     def _without(self, shape: tuple[int, ...], axes: tuple[int, ...]) -> Layout:
+        wrong = [axis for axis in axes if not -len(shape) <= axis < len(shape)]
+        if wrong:
+            raise ValueError(
+                f"reduced: a parameter of shape {shape} has no axis {wrong[0]} to leave out. Let over name a method "
+                "that returns the axes for each shape."
+            )
         gone = {axis % len(shape) for axis in axes}
         if self.keepdims:
             return tuple((1, None) if axis in gone else (length, axis) for axis, length in enumerate(shape))
@@ -181,12 +123,19 @@ class factor(PerLeaf):
         the longer of the two.
       rank: None, or the name of a field of the transformation: the factor then has no more columns than that.
 
-    It takes the arguments of `Slot`, too.
+    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
     """
 
     kind: ClassVar[str] = "factor"
     side: str = "all"
     rank: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.choice("factor", "side", self.side, ("all", "rows", "columns", "longer"))
+
+    def names(self) -> dict[str, str]:
+        return {**super().names(), **({} if self.rank is None else {"rank": self.rank})}
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | None:
         if self.side == "all":
@@ -203,7 +152,7 @@ class factor(PerLeaf):
 
     def _one(self, owner: Any, p: Any, layout: Layout) -> Array:
         *batch, n, rank = (length for length, _ in layout)
-        dtype = leaf.full(jnp.zeros((), jnp.result_type(p)), 0.0, self._dtype(owner), real=self.real).dtype
+        dtype = leaf.full(jnp.zeros((), jnp.result_type(p)), 0.0, self.dtype_of(owner), real=self.real).dtype
         eye = jnp.eye(n, rank, dtype=dtype) * jnp.asarray(self._start(owner, p), dtype)
         return jnp.broadcast_to(eye, (*batch, n, rank)) + 0
 
@@ -215,16 +164,19 @@ class stack(PerLeaf):
     Args:
       length: How many: a number, or the name of a field of the transformation.
 
-    It takes the arguments of `Slot`, too.
+    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
     """
 
     kind: ClassVar[str] = "stack"
     length: Any = 1
 
+    def names(self) -> dict[str, str]:
+        return {**super().names(), **({"length": self.length} if isinstance(self.length, str) else {})}
+
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout:
         del view
         length = getattr(owner, self.length) if isinstance(self.length, str) else self.length
-        return (length, None), *_whole(shape)
+        return (checks.integer("stack", "length", length, ge=1), None), *_whole(shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,14 +184,15 @@ class per_tree(Slot):
     """A slot with one array for the whole tree, or with a dict or NamedTuple of such arrays.
 
     A number is real, and as wide as the widest parameter, float32 at least, unless `dtype` says otherwise. What a
-    method returns as the start is kept as it is. It takes the arguments of `Slot`.
+    method returns as the start is not cast, so that `dtype` does not apply to it. It takes `start`, `real`, `signed`,
+    `dtype` and `when` as `per_param` does; a method that `start` names is called with the tree of parameters.
     """
 
     kind: ClassVar[str] = "per tree"
 
     def first(self, owner: Any, params: Any) -> Any:
         """The array before the first step."""
-        value, dtype = self._start(owner, params), self._dtype(owner)
+        value, dtype = self._start(owner, params), self.dtype_of(owner)
         if isinstance(value, (bool, int, float)) or self.start in owner._dynamic:
             return tree.number(params, value) if dtype is None else jnp.array(value, dtype, copy=True)
         return value

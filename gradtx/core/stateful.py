@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -41,10 +42,18 @@ class Stateful(GradientTransformation):
         real: bool = False,
         **options: Any,
     ) -> None:
-        super().__init_subclass__(**options)
+        if options:
+            raise TypeError(
+                f"{cls.__name__}: there is no class argument {next(iter(options))!r}; there are state, needs, takes, "
+                "real, and for rules by_leaf, every and loops."
+            )
+        super().__init_subclass__()
         cls.real = cls.real or real
+        for name, value in (("needs", needs), ("takes", takes)):
+            if not isinstance(value, tuple):
+                raise TypeError(f"{cls.__name__}: {name} must be a tuple of names, as in {name}=({value!r},).")
         if state is not None:
-            declared(state)  # raises if a field is not declared
+            _check_declaration(cls, state)
             cls.State = state
         if needs or takes:
             cls.needs = needs
@@ -54,7 +63,7 @@ class Stateful(GradientTransformation):
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         """The transformed updates and the next state, of checked arguments."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define step(self, updates, state, params, extra).")
 
     # --- what follows from the declaration
 
@@ -68,7 +77,17 @@ class Stateful(GradientTransformation):
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_call(updates, state, params, extra)
         self._check_trees(updates, state, params)
-        return self.step(updates, state, params, extra)
+        result = self.step(updates, state, params, extra)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(
+                f"{type(self).__name__}.step returned {checks.shown(result)}: return the updates and the next state."
+            )
+        if self.State is not None and not isinstance(result[1], self.State):
+            raise TypeError(
+                f"{type(self).__name__}.step returned {checks.shown(result[1])} as the next state: return a "
+                f"{self.State.__name__}."
+            )
+        return result
 
     def at(self, count: Any) -> Self:
         """A copy whose hyperparameters are the numbers of step `count`: schedules are called."""
@@ -96,8 +115,22 @@ class Stateful(GradientTransformation):
             elif isinstance(slot, per_tree):
                 state[name] = slot.first(self, treedef.unflatten(arrays))
             elif isinstance(slot, PerLeaf):
+                self._check_complex(name, slot, params)
                 state[name] = treedef.unflatten([slot.first(self, *pair) for pair in zip(arrays, views, strict=True)])
         return self.State(**state)
+
+    def _check_complex(self, name: str, slot: PerLeaf, params: Any) -> None:
+        """Raises where a slot that is to be complex has a real dtype."""
+        dtype = slot.dtype_of(self)
+        if slot.real or dtype is None or jnp.issubdtype(dtype, jnp.complexfloating):
+            return
+        for path, p in jax.tree_util.tree_leaves_with_path(params):
+            if jnp.iscomplexobj(p):
+                raise TypeError(
+                    f"{type(self).__name__}: at {checks.keystr(path)} params is complex, and state.{name} is kept in "
+                    f"{jnp.dtype(dtype).name}, which holds no complex numbers. Leave the dtype None, or use "
+                    "gx.split_real_and_imaginary."
+                )
 
     def _inner_begin(self, slot: child_state, params: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no inner transformation for {slot}.")
@@ -123,6 +156,19 @@ class Stateful(GradientTransformation):
             views = self._views(updates)
             for name in declared(self.State):
                 column(who, self, name, updates, leaves, treedef, getattr(state, name), views)
+
+
+def _check_declaration(cls: Any, state: Any) -> None:
+    """Raises where a slot is not declared, or names something that the transformation does not have."""
+    has = {*dir(cls), *(f.name for f in dataclasses.fields(cls))}
+    for field, slot in declared(state).items():
+        for argument, name in slot.names().items():
+            if name not in has:
+                fields = ", ".join(f.name for f in dataclasses.fields(cls)) or "no fields"
+                raise TypeError(
+                    f"{state.__name__}.{field}: {argument} names {name!r}, but {cls.__name__} has no hyperparameter, "
+                    f"field or method of that name; it has {fields}."
+                )
 
 
 _OTHER_STATE = (

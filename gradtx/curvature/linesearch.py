@@ -100,7 +100,10 @@ class Best(NamedTuple):
 
 
 class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "grad", "value_fn")):
-    """What all searches share: the arguments, the line, the state. Subclasses define `search`."""
+    """A line search: how far to go along an update. Subclasses define `search`.
+
+    `update` needs params, `value`, `grad` and `value_fn`; the state keeps the gradient at the new point.
+    """
 
     keeps_grad = True
     """Whether the state keeps the gradient at the new point."""
@@ -128,8 +131,11 @@ class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "gra
     def search(
         self, start: Point, grad: Any, look: Callable[[Array], tuple[Point, Any]], state: LinesearchState
     ) -> tuple[Point, Any, LinesearchInfo]:
-        """The point where to go, the gradient there, and how the search ended; `grad` is that at `start`."""
-        raise NotImplementedError
+        """The point where to go, the gradient there, and how the search ended.
+
+        `look(step)` returns the `Point` at a step and the gradient there; `grad` is the gradient at `start`.
+        """
+        raise TypeError(f"{type(self).__name__} must define search(self, start, grad, look, state).")
 
 
 def _times(u: Any, step: Array) -> Array:

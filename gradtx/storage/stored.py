@@ -32,12 +32,12 @@ class Format(Value):
     """
 
     def encode(self, x: Array) -> Any:
-        """What is kept of an array, which is in float32 or wider: an array, or a dict of arrays."""
-        raise NotImplementedError
+        """What is kept of a real array, which is in float32 or wider: an array, or a dict of arrays."""
+        raise TypeError(f"{type(self).__name__} must define encode(self, x).")
 
     def decode(self, parts: Any) -> Array:
-        """The array, in float32 or wider, from what is kept of it."""
-        raise NotImplementedError
+        """The array, in its shape and in float32 or wider, from what is kept of it."""
+        raise TypeError(f"{type(self).__name__} must define decode(self, parts).")
 
 
 class rounded(Format):
@@ -55,8 +55,6 @@ class rounded(Format):
     to: Any = dtype()
 
     def encode(self, x: Array) -> Array:
-        if jnp.iscomplexobj(x):
-            raise TypeError(f"rounded({self.to.name!r}): complex arrays cannot be stored in a real format.")
         return leaf.narrow(x, self.to)
 
     def decode(self, parts: Any) -> Array:
@@ -66,6 +64,8 @@ class rounded(Format):
 def _format(who: str, name: str, value: Any) -> Format:
     if isinstance(value, Format):
         return value
+    if isinstance(value, type) and issubclass(value, Format):
+        raise TypeError(f"{who}: {name} is the class {value.__name__}; write {value.__name__}(...).")
     if isinstance(value, (str, np.dtype, type)):
         return rounded(rounded.check_field("to", value, who=who, name=name))
     raise TypeError(f"{who}: {name} must be a format, or a dtype such as 'bfloat16', got {checks.shown(value)}.")
@@ -130,6 +130,11 @@ class stored(Wrapper):
             chosen = self._chosen(place)
             if chosen is None:
                 return x
+            if encode and jnp.iscomplexobj(x):
+                raise TypeError(
+                    f"stored: {place.field} at {place.path} is complex, and formats hold real numbers. Leave the field "
+                    "out of formats, or use gx.split_real_and_imaginary."
+                )
             return chosen.encode(leaf.widen(x)) if encode else chosen.decode(x)
 
         return map_state(one, self.inner, state, params)

@@ -9,7 +9,7 @@ Kingma and Ba, 2015, "Adam: A Method for Stochastic Optimization", algorithm 2; 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -41,6 +41,7 @@ class scale_by_adamax(Elementwise, state=ScaleByAdamState):
     b1: Hyper = hyper(default=0.9, ge=0, lt=1)
     b2: Hyper = hyper(default=0.999, ge=0, le=1)
     eps: Hyper = hyper(default=1e-8, ge=0)
+    mu_dtype: ClassVar[None] = None  # the state is kept in float32 or wider
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         return Shared(corrections=leaf.debias(self.b1, t)), numbers

@@ -11,7 +11,7 @@ r_t * m'_t * sqrt(1 - b2^t) / (sqrt(v_t) + eps): `eps_before_correction=True`; o
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -47,6 +47,7 @@ class scale_by_radam(Elementwise, state=ScaleByAdamState):
     threshold: Hyper = hyper(default=5.0, ge=0)
     nesterov: bool = flag(default=False, kw_only=True)
     eps_before_correction: bool = flag(default=False, kw_only=True)
+    mu_dtype: ClassVar[None] = None  # the state is kept in float32 or wider
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         left = leaf.one_minus_power(self.b2, t)

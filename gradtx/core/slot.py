@@ -1,0 +1,118 @@
+"""What all slots have in common: how an array of a state begins, and its dtype. The kinds are in `core/slots.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gradtx import checks, leaf
+from gradtx.core.hyper import resolve
+
+__all__ = ["PARAM", "Layout", "PerLeaf", "Slot"]
+
+PARAM = "the parameter itself"
+"""The start of a slot that begins as a copy of the parameter."""
+
+Layout = tuple[tuple[int, int | None], ...]
+"""For each axis of an array its length, and the axis of the parameter that it follows, or None if it is its own."""
+
+
+class _Declaration(type):
+    """Makes type checkers take a slot for a value of the field that it declares."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(*args, **kwargs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slot(metaclass=_Declaration):
+    """What a field of a state is to the parameters; see the module for the kinds.
+
+    Args:
+      start: The first value: a number, `PARAM` for a copy of the parameter, or the name of a hyperparameter or method
+        of the transformation. A method is called with the parameter (of a slot per tree: with the tree of parameters).
+      real: True for an array that is real where the parameter is complex, as a second moment is.
+      signed: False for an array that is never negative: storage then spends no bit on the sign.
+      dtype: The dtype, or the name of the field of the transformation that holds it. By default the parameter's,
+        float32 at least.
+      when: The name of a field or property of the transformation that says whether there is such a slot; where it is
+        false, or None, the state holds () in its place.
+    """
+
+    kind: ClassVar[str] = ""
+    may_copy: ClassVar[bool] = False
+    """Whether the slot may begin as a copy of the parameter."""
+    start: Any = 0.0
+    real: bool = False
+    signed: bool = True
+    dtype: Any = None
+    when: str | None = None
+
+    def __post_init__(self) -> None:
+        known = leaf.is_number(self.start) or isinstance(self.start, (bool, str))
+        if not known or (self.start == PARAM and not self.may_copy):
+            raise TypeError(
+                f"{type(self).__name__}: start must be a number, or the name of a hyperparameter or method of the "
+                f"transformation (PARAM, in per_param alone), got {checks.shown(self.start)}."
+            )
+
+    def names(self) -> dict[str, str]:
+        """The arguments that name a hyperparameter, field or method of the transformation, with the names."""
+        found = {"start": self.start if self.start != PARAM else None, "when": self.when, "dtype": self.dtype}
+        if not isinstance(self.dtype, str) or _is_dtype(self.dtype):
+            del found["dtype"]
+        return {argument: name for argument, name in found.items() if isinstance(name, str)}
+
+    def present(self, owner: Any) -> bool:
+        """Whether the state of this transformation has the slot."""
+        return self.when is None or bool(getattr(owner, self.when))
+
+    def dtype_of(self, owner: Any) -> Any:
+        """The dtype that is asked for, or None for the default."""
+        named = isinstance(self.dtype, str) and not _is_dtype(self.dtype)
+        return getattr(owner, self.dtype) if named else self.dtype
+
+    def _start(self, owner: Any, params: Any) -> Any:
+        if not isinstance(self.start, str):
+            return self.start
+        if self.start in owner._dynamic:
+            return resolve(owner, self.start, 0)
+        return getattr(owner.at(0), self.start)(params)
+
+
+def _is_dtype(name: str) -> bool:
+    try:
+        jnp.dtype(name)
+    except TypeError:
+        return False
+    return True
+
+
+class PerLeaf(Slot):
+    """A slot with something for each parameter."""
+
+    def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | list[Layout] | None:
+        """The axes of the array, or of each array in a list, for a parameter of this shape; None for no array."""
+        raise NotImplementedError
+
+    def first(self, owner: Any, p: Any, view: Any = None) -> Any:
+        """The array before the first step, or a list of them, or None."""
+        layout = self.layout(owner, np.shape(p), view)
+        if layout is None:
+            return None
+        if isinstance(layout, list):
+            return [self._one(owner, p, part) for part in layout]
+        return self._one(owner, p, layout)
+
+    def _one(self, owner: Any, p: Any, layout: Layout) -> Array:
+        dtype = self.dtype_of(owner)
+        if self.start == PARAM:
+            p = jnp.real(p) if self.real else p
+            return leaf.copy(p) if dtype is None else jnp.array(p, dtype, copy=True)
+        value, shape = self._start(owner, p), tuple(length for length, _ in layout)
+        like = p if shape == np.shape(p) else jnp.zeros(shape, jnp.result_type(p))
+        return leaf.full(like, value, dtype, real=self.real)
