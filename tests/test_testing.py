@@ -231,3 +231,9 @@ def test_the_laws_are_imported_on_first_use_and_need_no_test_library():
 def test_there_are_eight_devices():
     """With fewer, the law of the mesh would not apply, and no test would notice."""
     assert len(jax.local_devices(backend="cpu")) >= 8
+
+
+def test_a_selector_says_which_leaves_so_that_scope_is_not_asked():
+    report = gx.testing.check(gx.adamw(1e-3, mask=gx.select.ndim(min=2)), laws=[9])
+    assert report.passed
+    assert "a selector says which leaves" in str(report)

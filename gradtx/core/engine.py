@@ -123,8 +123,8 @@ class _Step:
         """Takes every leaf through the rules from `start` to `stop`, and into the stacks of rule `stop`."""
         to_stack = stop < len(self.rules) and self.rules[stop]._stacks is not None
         part = range(start, stop + to_stack)
-        hypers, known, slots = (x[start : part.stop] for x in (self.hypers, self.known, self.slots))
-        shared = self.shared[start : part.stop]
+        known, slots = self.known[start : part.stop], self.slots[start : part.stop]
+        hypers, shared = self.hypers[start : part.stop], self.shared[start : part.stop]
         # Most often all leaves are treated alike: then what says how is made once.
         alike = all(of.where is None and not of.facts for of in known)
         plan, here, own = self._plan(part, 0, to_stack) if alike else None, [_NOTHING] * len(part), is_by_leaf(shared)

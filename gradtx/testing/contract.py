@@ -17,6 +17,7 @@ from gradtx.core.frozen_tree import FrozenTree
 from gradtx.core.mask import lookup_by_path
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import Value
+from gradtx.select import Selector
 from gradtx.testing.calls import SUPPLIED, needs
 from gradtx.testing.data import SHAPES
 from gradtx.testing.report import Report
@@ -98,9 +99,16 @@ def _subject(tx: GradientTransformation, unless: Mapping[str, str]) -> Subject:
         make=lambda: tx,
         expression=re.sub(r"jnp\.asarray\([^()]*\)", "array", _text(tx)),  # its dtype is no dtype that was asked for
         name=type(tx).__name__,
-        unless=unless,
+        unless=dict(unless) | _by_paths(tx, unless),
         names=dict(_names(tx)),
     )
+
+
+def _by_paths(tx: GradientTransformation, unless: Mapping[str, str]) -> dict[str, str]:
+    """Why the laws of scope do not apply where a selector in `tx` says which leaves: they take the leaves apart."""
+    fields = [getattr(part, f.name) for part in parts(tx) for f in dataclasses.fields(part)]  # pyright: ignore[reportArgumentType]
+    selects = any(isinstance(x, Selector) for x in fields)
+    return {"scope": "a selector says which leaves"} if selects and "scope" not in unless else {}
 
 
 @contextlib.contextmanager
