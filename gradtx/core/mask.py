@@ -23,12 +23,12 @@ from gradtx.core.value import EACH, Value, field, per_leaf, static
 
 __all__ = [
     "applies_to",
-    "lookup_by_path",
     "check",
     "each",
     "in_group",
     "is_function",
     "leaf_fields",
+    "lookup_by_path",
     "selected",
     "selection",
 ]

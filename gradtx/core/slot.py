@@ -30,22 +30,13 @@ class _Declaration(type):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slot(metaclass=_Declaration):
-    """What a field of a state is to the parameters; see the module for the kinds.
-
-    Args:
-      start: The first value: a number, `PARAM` for a copy of the parameter, or the name of a hyperparameter or method
-        of the transformation. A method is called with the parameter (of a slot per tree: with the tree of parameters).
-      real: True for an array that is real where the parameter is complex, as a second moment is.
-      signed: False for an array that is never negative: storage then spends no bit on the sign.
-      dtype: The dtype, or the name of the field of the transformation that holds it. By default the parameter's,
-        float32 at least.
-      when: The name of a field or property of the transformation that says whether there is such a slot; where it is
-        false, or None, the state holds () in its place.
-    """
+    """What a field of a state is to the parameters: `core/slots.py` has the kinds, and says what the arguments mean."""
 
     kind: ClassVar[str] = ""
     may_copy: ClassVar[bool] = False
     """Whether the slot may begin as a copy of the parameter."""
+    naming: ClassVar[tuple[str, ...]] = ("start", "dtype", "when")
+    """The arguments that may be the name of something that the transformation has."""
     start: Any = 0.0
     real: bool = False
     signed: bool = True
@@ -62,10 +53,9 @@ class Slot(metaclass=_Declaration):
 
     def names(self) -> dict[str, str]:
         """The arguments that name a hyperparameter, field or method of the transformation, with the names."""
-        found = {"start": self.start if self.start != PARAM else None, "when": self.when, "dtype": self.dtype}
-        if not isinstance(self.dtype, str) or _is_dtype(self.dtype):
-            del found["dtype"]
-        return {argument: name for argument, name in found.items() if isinstance(name, str)}
+        given = {argument: getattr(self, argument) for argument in self.naming}
+        found = {argument: x for argument, x in given.items() if isinstance(x, str) and x not in (PARAM, "all")}
+        return {argument: x for argument, x in found.items() if argument != "dtype" or not _is_dtype(x)}
 
     def present(self, owner: Any) -> bool:
         """Whether the state of this transformation has the slot."""

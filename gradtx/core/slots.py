@@ -74,6 +74,7 @@ class reduced(PerLeaf):
     """
 
     kind: ClassVar[str] = "reduced"
+    naming = (*Slot.naming, "over")
     over: Any = "all"
     keepdims: bool = False
 
@@ -84,9 +85,6 @@ class reduced(PerLeaf):
                 f"reduced: over must be a tuple of axes, 'all' or the name of a method, got {checks.shown(self.over)}. "
                 "Of one axis write (0,)."
             )
-
-    def names(self) -> dict[str, str]:
-        return {**super().names(), **({"over": self.over} if self.over != "all" and isinstance(self.over, str) else {})}
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | list[Layout] | None:
         del view
@@ -127,15 +125,13 @@ class factor(PerLeaf):
     """
 
     kind: ClassVar[str] = "factor"
+    naming = (*Slot.naming, "rank")
     side: str = "all"
     rank: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.choice("factor", "side", self.side, ("all", "rows", "columns", "longer"))
-
-    def names(self) -> dict[str, str]:
-        return {**super().names(), **({} if self.rank is None else {"rank": self.rank})}
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | None:
         if self.side == "all":
@@ -168,10 +164,8 @@ class stack(PerLeaf):
     """
 
     kind: ClassVar[str] = "stack"
+    naming = (*Slot.naming, "length")
     length: Any = 1
-
-    def names(self) -> dict[str, str]:
-        return {**super().names(), **({"length": self.length} if isinstance(self.length, str) else {})}
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout:
         del view
