@@ -297,6 +297,24 @@ def test_factors_of_matrices_follow_their_axis():
     assert (row.shape, row.axes) == ((1, 5, 5), (None, 0, None))
 
 
+def test_a_fresh_slot_lies_where_its_parameter_lies():
+    mesh = jax.make_mesh((4, 2), ("rows", "columns"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    spec = jax.sharding.PartitionSpec("rows", "columns")
+    params = {"w": jax.device_put(jnp.ones((8, 6)), jax.sharding.NamedSharding(mesh, spec))}
+    for tx in (
+        gx.scale_by_adam(),
+        gx.scale_by_lbfgs(3),
+        gx.scale_by_factored_rms(min_dim_size_to_factor=2),
+        gx.scale_by_sm3(),
+    ):
+        state, places = tx.init(params), []
+        gx.map_state(lambda place, x, places=places: places.append((place, x)) or x, tx, state, params)
+        for place, x in places:
+            if place.path:
+                expected = [None if axis is None else spec[axis] for axis in place.axes]
+                assert list(x.sharding.spec) + [None] * (x.ndim - len(x.sharding.spec)) == expected, place
+
+
 # --- stacks
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 
 from gradtx import checks, leaf
 from gradtx.core.hyper import resolve
@@ -95,8 +98,8 @@ class PerLeaf(Slot):
         if layout is None:
             return None
         if isinstance(layout, list):
-            return [self._one(owner, p, part) for part in layout]
-        return self._one(owner, p, layout)
+            return [_placed(self._one(owner, p, part), p, part) for part in layout]
+        return _placed(self._one(owner, p, layout), p, layout)
 
     def _one(self, owner: Any, p: Any, layout: Layout) -> Array:
         dtype = self.dtype_of(owner)
@@ -106,3 +109,13 @@ class PerLeaf(Slot):
         value, shape = self._start(owner, p), tuple(length for length, _ in layout)
         like = p if shape == np.shape(p) else jnp.zeros(shape, jnp.result_type(p))
         return leaf.full(like, value, dtype, real=self.real)
+
+
+def _placed(x: Array, p: Any, layout: Layout) -> Array:
+    """The array where its parameter lies on a mesh: each axis is split as the axis of the parameter that it follows."""
+    sharding = None if isinstance(p, Tracer) else getattr(p, "sharding", None)
+    if not isinstance(sharding, NamedSharding) or isinstance(x, Tracer):
+        return x
+    split: dict[int | None, Any] = dict(enumerate(sharding.spec))
+    spec = PartitionSpec(*(split.get(axis) for _, axis in layout))
+    return jax.device_put(x, NamedSharding(sharding.mesh, spec))
