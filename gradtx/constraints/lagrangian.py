@@ -23,6 +23,7 @@ from gradtx.core.hyper import HyperArg
 from gradtx.core.metrics import reports
 from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
+from gradtx.core.transformation import GradientTransformation
 from gradtx.optimizers.elementwise.sgd import sgd
 
 __all__ = ["LagrangianPoint", "PrimalDualState", "lagrangian", "primal_dual"]
@@ -109,6 +110,10 @@ class primal_dual(Wrapper, state=PrimalDualState):
     def views(self, tree: Any) -> dict[str, View]:
         del tree
         return {"inner": _Params(), "dual": _Multipliers()}
+
+    def movers(self) -> dict[str, GradientTransformation]:
+        """The transformation of the parameters alone: `dual` ascends, to which a set means something else."""
+        return {"inner": self.inner}
 
     def init(self, params: Any) -> PrimalDualState:
         return super().init(_as_point("primal_dual.init", "params", params))
