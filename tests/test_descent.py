@@ -33,15 +33,15 @@ from the start is at 0.149.
 RATES = {
     **dict.fromkeys(["sgd", "noisy_sgd", "optimistic_gradient_descent", "lars"], 0.1),
     **dict.fromkeys(["adagrad", "ftrl", "sm3"], 0.1),
-    **dict.fromkeys(["adabelief", "adam", "adam_atan2", "adamax", "adamaxw", "adamw", "adan", "ademamix"], 0.03),
-    **dict.fromkeys(["adopt", "amsgrad", "galore", "lamb", "laprop", "madgrad", "mars", "muon", "nadam"], 0.03),
-    **dict.fromkeys(["nadamw", "novograd", "optimistic_adam_v2", "radam", "rmsprop", "stable_adamw", "yogi"], 0.03),
     **dict.fromkeys(["acprop", "fromage", "lion", "rprop", "signum"], 0.01),
     "sign_sgd": 0.003,  # nothing averages the signs across the valley
     "simplified_ademamix": 0.0003,  # its momentum is a sum of a hundred gradients
     "adafactor": 0.03,  # has a default, which is none: steps of the size of the parameters
 }
-"""What one would try first, for the optimizers that ask for a rate."""
+"""What one would try first, where that is not `RATE`."""
+
+RATE = 0.03
+"""What one would try first of Adam and its kin, and of anything new that asks for a rate and nothing else."""
 
 
 def as_one_example(grads, params):
@@ -58,6 +58,8 @@ def make(name):
     if name in RATES:
         return constructor(RATES[name])
     required = [p.name for p in inspect.signature(constructor).parameters.values() if p.default is p.empty]
+    if required == ["learning_rate"]:
+        return constructor(RATE)
     assert not required, (
         f"{name} needs {required}: give it an entry in RATES, or in docs.optimizers.LINKS if it is no optimizer"
     )
