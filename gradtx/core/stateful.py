@@ -23,7 +23,7 @@ class Stateful(GradientTransformation):
     """A transformation with a declared state; subclasses define `step`.
 
     Class arguments:
-      state: The NamedTuple class of the state, every field of which is declared by a slot (`gradtx.core.state`).
+      state: The NamedTuple class of the state, every field of which is declared by a slot.
       needs: Which of `params` and the extra arguments `update` cannot do without.
       takes: Further extra arguments that it uses where they are given.
       real: True for a method that has no meaning for complex parameters, and refuses them.
