@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from gradtx.testing.donation import as_its_shapes_say, shares_nothing
-from gradtx.testing.state import alike, step, wide
+from gradtx.testing.state import alike, asks_for_a_dtype, step, wide
 from gradtx.testing.transforms import one_by_one
 from gradtx.testing.value import rebuilds
 from tests.cases import FUNCTIONS, at, close, finite, stack, trajectory
@@ -53,7 +53,7 @@ def test_shapes(expression, tree):
     state, updates, after = step(tx, params, grads)
     alike(after, state, "the state after a step")
     alike(updates, grads, "the updates")
-    if "dtype" not in expression:
+    if not asks_for_a_dtype(expression):
         wide(tx, params)
 
 

@@ -122,7 +122,7 @@ class Stateful(GradientTransformation):
     def _check_complex(self, name: str, slot: PerLeaf, params: Any) -> None:
         """Raises where a slot that is to be complex has a real dtype."""
         dtype = slot.dtype_of(self)
-        if slot.real or dtype is None or jnp.issubdtype(dtype, jnp.complexfloating):
+        if slot.real or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             return
         for path, p in jax.tree_util.tree_leaves_with_path(params):
             if jnp.iscomplexobj(p):

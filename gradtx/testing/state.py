@@ -35,6 +35,11 @@ def wide(tx, params):
         assert not narrow, f"{x.dtype} in the state: start it in float32 or wider, as gradtx.leaf.full(p) does"
 
 
+def asks_for_a_dtype(expression):
+    """Whether the user has asked for the dtype of some state, which may then be narrow."""
+    return "dtype" in expression or "stored(" in expression
+
+
 def shapes(dtype):
     return jax.eval_shape(lambda: draw(0, dtype))
 
@@ -69,7 +74,7 @@ def updates_look_like_gradients(subject):
 @law(4, "wide accumulators", quick=True)
 def accumulators_are_wide(subject):
     """Accumulators of 16-bit parameters are float32 or wider, unless a dtype was asked for."""
-    if "dtype" in subject.expression or "stored(" in subject.expression:
+    if asks_for_a_dtype(subject.expression):
         return
     for dtype in ("float16", "bfloat16"):
         wide(subject.tx, shapes(dtype))
