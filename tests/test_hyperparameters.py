@@ -139,3 +139,13 @@ def test_non_scalar_hyperparameters_are_refused():
     tx = gx.scale(jnp.ones(3))
     with pytest.raises(ValueError, match=r"step_size has shape \(3,\).*vmap"):
         tx.update(jnp.ones(3), tx.init(jnp.ones(3)))
+
+
+def test_the_keyword_arguments_of_a_factory_are_its_arguments():
+    def factory(learning_rate, **options):
+        return gx.sgd(learning_rate, **options)
+
+    tx = gx.inject_hyperparams(factory)(0.5, momentum=0.9)
+    state = tx.init(jnp.zeros(1))
+    assert set(state.hyperparams) == {"learning_rate", "momentum"}
+    np.testing.assert_allclose(tx.update(jnp.ones(1), state)[0], [-0.5])

@@ -66,7 +66,7 @@ class chain(Composite):
         original, spans, new_states = updates, list(_spans(links)), []
         for span in spans:
             first = links[span.start]
-            if len(spans) > 1:
+            if len(spans) > 1:  # between spans updates stay in float32 or wider: they are rounded once, at the end
                 updates = _between(updates, original, first)
             if isinstance(first, Leafwise):
                 updates, new = run_update(links[span], updates, states[span], params, extra)
@@ -193,11 +193,11 @@ def _spans(links: Sequence[GradientTransformation]) -> Iterator[slice]:
     start = 0
     for leafwise, group in itertools.groupby(links, key=lambda link: isinstance(link, Leafwise)):
         n = len(list(group))
-        yield from [slice(start, start + n)] if leafwise else (slice(i, i + 1) for i in range(start, start + n))
+        if leafwise:
+            yield slice(start, start + n)
+        else:
+            yield from (slice(i, i + 1) for i in range(start, start + n))
         start += n
-
-
-# Between spans 16-bit updates are float32, so that they are rounded once, at the end of the chain.
 
 
 def _between(updates: Any, original: Any, link: GradientTransformation) -> Any:

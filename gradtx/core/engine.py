@@ -7,7 +7,8 @@ A step of neighbouring rules (subclasses of `core.leafwise.Leafwise`) has these 
     a pass      one jitted call per leaf, in which the leaf goes through all rules of the pass (`update_leaf`)
     stack       one jitted call for a rule that works on all matrices of one shape at once (`on_stack`)
 
-Most steps are one `begin` and one pass. A rule that measures begins a pass of its own. A rule on stacks splits the
+Most steps are one `begin` and one pass. A rule that measures begins a new pass, for itself and the rules after it. A
+rule on stacks splits the
 passes: `to_stack` prepares its matrices at the end of one, `on_stack` transforms them, and `update_leaf` receives the
 result at the start of the next. The jitted functions are in `core/compiled.py`.
 """
@@ -60,7 +61,9 @@ def _is_traced(x: Any) -> bool:
 def run_update(
     rules: Sequence[Any], updates: Any, states: Sequence[Any], params: Any, extra: dict[str, Any]
 ) -> tuple[Any, list[Any]]:
-    """Updates and new states of neighbouring rules: one pass over the leaves, and one more for each barrier.
+    """Updates and new states of neighbouring rules.
+
+    It is one pass over the leaves, and one more for each rule that measures or works on stacks.
 
     Between the passes updates stay in float32 or wider.
     """
@@ -73,7 +76,7 @@ def run_update(
 
 
 def _passes(rules: Sequence[Any]) -> Iterator[tuple[int, int]]:
-    """Where the passes begin and end: a rule on stacks ends one and begins the next."""
+    """Where passes begin and end: a rule that measures begins one, a rule on stacks ends one and begins the next."""
     # A rule on stacks that is the first ends a pass in which nothing but its `to_stack` runs.
     starts = [i for i, rule in enumerate(rules) if rule._stacks is not None or (i and rule._measures)]
     return itertools.pairwise([0, *starts, len(rules)])
@@ -125,9 +128,10 @@ class _Step:
         part = range(start, stop + to_stack)
         known, slots = self.known[start : part.stop], self.slots[start : part.stop]
         hypers, shared = self.hypers[start : part.stop], self.shared[start : part.stop]
-        # Most often all leaves are treated alike: then what says how is made once.
+        # Most often all leaves are treated alike: then one plan serves them all.
         alike = all(of.where is None and not of.facts for of in known)
-        plan, here, own = self._plan(part, 0, to_stack) if alike else None, [_NOTHING] * len(part), is_by_leaf(shared)
+        plan, here = self._plan(part, 0, to_stack) if alike else None, [_NOTHING] * len(part)
+        own = is_by_leaf(shared)
         last, values = stop == len(self.rules), []
         for i, g in enumerate(self.values):
             if not alike:
@@ -146,7 +150,7 @@ class _Step:
             )
             values.append(u)
             for rows, row in zip(slots, new, strict=True):
-                rows[i] = row
+                rows[i] = row  # the slice of `self.slots` shares its lists, so that this writes there
         self.values, self.before = values, None
 
     def _plan(self, part: range, i: int, to_stack: bool) -> Plan:

@@ -27,7 +27,7 @@ from gradtx.core.value import Value, child, function, static
 
 __all__ = ["Partial", "WithFunction"]
 
-_ANY = Limits(infinite=True)
+_ANY_NUMBER = Limits(infinite=True)  # infinite ones too, such as a bound
 
 
 def _as_tuple(who: str, name: str, value: Any) -> tuple[Any, ...]:
@@ -105,7 +105,8 @@ class WithFunction(Value):
 
     It stores the function and the data as a `Partial`, in the field named by `_function`. `between` are other fields
     that are passed by position before the data. For `project(ball, 2.0, axis=-1)` there are none, the data are
-    (2.0,), and `axis` is an option.
+    (2.0,), and `axis` is an option. In `proximal_gradient(prox, 0.1, *data)` the learning rate is between. It is a
+    mixin, and comes before the base of the rule: `class project(WithFunction, Layerwise)`.
     """
 
     _function: ClassVar[str]
@@ -115,7 +116,7 @@ class WithFunction(Value):
         who = called(self)
         function(who, self._function, fn)
         names = Partial(fn, data).names()
-        checked = [x if _is_tree(x) else _ANY.check(who, name, x) for name, x in zip(names, data, strict=True)]
+        checked = [x if _is_tree(x) else _ANY_NUMBER.check(who, name, x) for name, x in zip(names, data, strict=True)]
         for name, value in {self._function: Partial(fn, tuple(checked)), **fields}.items():
             object.__setattr__(self, name, value)
         self.__post_init__()

@@ -52,7 +52,7 @@ class _mean(Elementwise, state=_MeanState, takes=("weight",)):
     def at_step(self, t: Array, numbers: Any, *, weight: Any) -> tuple[Any, Any]:
         total = numbers.weight + weight
         new = leaf.ratio(weight, total) if self.use_grad_mean else weight
-        # Without a weight so far, `mean` holds nothing that counts.
+        # While the weight is 0, `mean` may be scratch data (see `_step_if`): it gets the factor 0.
         old = jnp.where(numbers.weight > 0, 1 - new if self.use_grad_mean else 1.0, 0.0)
         return Shared(old=old, new=new), numbers._replace(weight=total)
 

@@ -74,6 +74,9 @@ def inject_hyperparams(
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = dict(bound.arguments)
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:  # its items are arguments of the factory by their own names
+                arguments |= arguments.pop(name)
         built = as_transformation("inject_hyperparams", inner_factory(**arguments))
         taken = {}
         for name, x in arguments.items():
@@ -81,6 +84,7 @@ def inject_hyperparams(
                 value = _as_hyperparameter(x, built)
                 if value is not None and _accepts_array(inner_factory, arguments, name, value):
                     taken[name] = value
+        # Static fields must be hashable.
         others = FrozenTree({name: x for name, x in arguments.items() if name not in taken})
         return _Injected(inner_factory, tuple(taken), tuple(taken.values()), others, hyperparam_dtype)
 
@@ -198,8 +202,8 @@ class _Injected(Composite, state=InjectHyperparamsState):
 
     def __repr__(self) -> str:
         inner = ", ".join(f"{name}={show(x)}" for name, x in (self._initial() | self.others.tree).items())
-        static = "" if self.hyperparam_dtype is None else f", hyperparam_dtype={show(self.hyperparam_dtype)}"
-        return f"inject_hyperparams({_name_of(self.factory)}{static})({inner})"
+        option = "" if self.hyperparam_dtype is None else f", hyperparam_dtype={show(self.hyperparam_dtype)}"
+        return f"inject_hyperparams({_name_of(self.factory)}{option})({inner})"
 
 
 _Injected.__name__ = "inject_hyperparams"  # in errors and descriptions; pickle goes by the qualified name

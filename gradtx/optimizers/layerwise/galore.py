@@ -131,10 +131,10 @@ class scale_by_galore(Composite, state=GaLoreState):
         for name, x in self.base_optimizer.accepted(extra).items():
             parts, structure = jax.tree.flatten(x)
             pairs = zip(parts, matrix_views, strict=True)
-            like_updates = structure == treedef and any(view and np.shape(part) == view.shape for part, view in pairs)
-            if not like_updates and name not in ("value_fn", "grad_fn"):
+            has_shapes = structure == treedef and any(view and np.shape(part) == view.shape for part, view in pairs)
+            if not has_shapes and name not in ("value_fn", "grad_fn"):
                 given[name] = x
-            elif name not in STANDARD_EXTRA_ARGS:
+            elif name not in STANDARD_EXTRA_ARGS:  # `grad` and `value_fn` may be there for others
                 raise TypeError(
                     f"scale_by_galore.update: {name} has the parameters' shapes, but base_optimizer sees projected "
                     "gradients. Leave it out, or choose a base_optimizer that does not read it."

@@ -12,7 +12,7 @@ Both classes combine their schedulers through these hooks (defined in `base.py`)
     _base_rate()               the learning rate that it starts from
     _factor_between(start, t)  the product of its factors at the steps start + 1, ..., t; start = -1 includes step 0
     _last_reset(t)             the last step up to t at which it set the learning rate; -1 before, None if it never does
-    _advance(t, rate)          the learning rate after step t, from the one before it
+    _advance(t, rate, ...)     the learning rate after step t, from the one before it
     _replay_factor()           what a replayed step 0 multiplies the learning rate by
     _replayed(t)               its value at t with step 0 replayed
 
@@ -104,7 +104,8 @@ class SequentialLR(Scheduler):
             own_step = counts(since(t, milestones[i - 1]))
             if not isinstance(scheduler, MultiplicativeLR):
                 return scheduler(own_step)
-            # It continues from the learning rate before its milestone, and PyTorch runs its step 0 as an ordinary one.
+            # It continues from the learning rate before its milestone, and PyTorch runs its step 0 as an ordinary one:
+            # `_replay_factor` is the factor of that, which `_factor_between` leaves out.
             step_before = counts(since(milestones[i - 1], 1))
             rate_before = self._value(step_before, milestones, i - 1)
             return rate_before * scheduler._replay_factor() * scheduler._factor_between(-1, own_step)
@@ -127,7 +128,7 @@ class SequentialLR(Scheduler):
 
     def _factor_between(self, start: Any, t: Array) -> Array:
         def factor(i: int) -> Array:
-            begin = counts(self._begin(i))
+            begin = counts(self._begin(i))  # each scheduler sets the rate at its own step 0, which is no factor here
             return self.schedulers[i]._factor_between(jnp.maximum(start - begin, 0), counts(t - begin))
 
         return self._select(t, self.milestones, factor, 0, len(self.milestones))
@@ -145,6 +146,7 @@ class SequentialLR(Scheduler):
         return self.milestones[i - 1] if i else 0
 
     def _advance(self, t: Array, rate: Array, *, replay_step_zero: bool) -> Array:
+        del replay_step_zero  # step 0 is a reset: there is nothing to replay
         return jnp.where(self._last_reset(t) == t, self(t), rate * self._factor_between(t - 1, t))
 
     def _replayed(self, t: Array) -> Array:
