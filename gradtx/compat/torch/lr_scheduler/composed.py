@@ -1,10 +1,11 @@
 """Schedulers made of others: `SequentialLR` runs one after the other, `ChainedScheduler` all at once.
 
-    SequentialLR      eta_t = eta_i(t - milestone_i)
-    ChainedScheduler  eta_t = lr * F_1(t) * ... * F_n(t)
+PyTorch's schedulers change one learning rate in place. Some multiply it by a factor F(t) / F(t-1), some set it
+(`base.py` has the kinds). Here a composition is a formula of the step t:
 
-The product formula holds for schedulers that multiply the learning rate by F(t) / F(t-1) at each step. A scheduler that
-sets the learning rate discards earlier factors: the factors of the others count from that step (a "reset") on.
+    SequentialLR      the scheduler in charge at t, at its own step t - milestone
+    ChainedScheduler  lr * F_1(t) * ... * F_n(t), as long as all multiply; after a step r at which one of them sets the
+                      learning rate (a "reset"), that one's value at t, times the factors of the others since r
 
 Both classes combine their schedulers through these hooks (defined in `base.py`):
 
