@@ -49,7 +49,7 @@ class _Proximal(WithFunction):
 
     _function = "prox"
 
-    def _between(self, parts: dict[str, Any]) -> list[Any]:
+    def _pop_between(self, parts: dict[str, Any]) -> list[Any]:
         return [parts.pop("learning_rate")]
 
 

@@ -92,7 +92,7 @@ def _field(f: Callable[[Place, Any], Any], tx: Any, slot: Any, value: Any, param
         return jax.tree_util.tree_map_with_path(one, value)
     leaves, treedef = jax.tree.flatten(params)
     items = []
-    rows = zip(checks.paths(params), leaves, treedef.flatten_up_to(value), tx._views(params), strict=True)
+    rows = zip(checks.paths(params), leaves, treedef.flatten_up_to(value), tx._matrix_views(params), strict=True)
     for path, p, item, view in rows:
         layout = slot.layout(tx, jnp.shape(p), view)
         if isinstance(layout, list):

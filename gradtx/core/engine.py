@@ -1,6 +1,6 @@
-"""The engine: runs rules for one leaf over trees.
+"""The engine: applies rules, which are written for one leaf, to whole trees.
 
-A step of neighbouring rules (subclasses of `core.leafwise.Leafwise`) has these parts:
+It runs rules that follow each other in a chain (subclasses of `core.leafwise.Leafwise`). A step has these parts:
 
     begin       one jitted call: calls the schedules, counts, and computes what the leaves share (`at_step`)
     measure     one jitted call for a rule that looks at the whole tree
@@ -8,9 +8,9 @@ A step of neighbouring rules (subclasses of `core.leafwise.Leafwise`) has these 
     stack       one jitted call for a rule that works on all matrices of one shape at once (`on_stack`)
 
 Most steps are one `begin` and one pass. A rule that measures begins a new pass, for itself and the rules after it. A
-rule on stacks splits the
-passes: `to_stack` prepares its matrices at the end of one, `on_stack` transforms them, and `update_leaf` receives the
-result at the start of the next. The jitted functions are in `core/compiled.py`.
+rule on stacks splits the passes: `to_stack` prepares its matrices at the end of one, `on_stack` transforms them, and
+`update_leaf` receives the result at the start of the next. No rule does both; `Leafwise` refuses that. The jitted
+functions are in `core/compiled.py`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _is_traced(x: Any) -> bool:
 def run_update(
     rules: Sequence[Any], updates: Any, states: Sequence[Any], params: Any, extra: dict[str, Any]
 ) -> tuple[Any, list[Any]]:
-    """Updates and new states of neighbouring rules.
+    """Updates and new states of rules that follow each other.
 
     It is one pass over the leaves, and one more for each rule that measures or works on stacks.
 
@@ -78,12 +78,12 @@ def run_update(
 def _passes(rules: Sequence[Any]) -> Iterator[tuple[int, int]]:
     """Where passes begin and end: a rule that measures begins one, a rule on stacks ends one and begins the next."""
     # A rule on stacks that is the first ends a pass in which nothing but its `to_stack` runs.
-    starts = [i for i, rule in enumerate(rules) if rule._stacks is not None or (i and rule._measures)]
+    starts = [i for i, rule in enumerate(rules) if rule._stack_field is not None or (i and rule._measures)]
     return itertools.pairwise([0, *starts, len(rules)])
 
 
 class _Step:
-    """A step of neighbouring rules: what is computed so far.
+    """A step of rules that follow each other: what is computed so far.
 
     Lists are by rule, as in `shared[k]`, or by leaf, as in `values[i]`; `slots[k][i]` has those of rule k at leaf i.
     """
@@ -93,14 +93,14 @@ class _Step:
     ) -> None:
         self.values, self.treedef = jax.tree.flatten(updates)
         if params is None and not self.values:
-            params = updates  # without leaves nobody needs to give them, and they are as empty
+            params = updates  # an empty tree: params may be left out, and `updates`, as empty, stands in for them
         self.rules, self.states, self.params, self.extra = rules, states, params, extra
         self.p_leaves = _checked_params(rules, updates, self.values, self.treedef, states, params, extra)
         self.known = [_knows(rule, updates, updates if params is None else params, extra) for rule in rules]
         self.slots = _rows(rules, updates, self.values, self.treedef, states, self.known)
         self.dtypes = [jnp.result_type(g) for g in self.values]
-        self.before: Sequence[Any] | None = None
-        """What went into the stacks, after a pass that ends in a rule on stacks."""
+        self.stack_inputs: Sequence[Any] | None = None
+        """By leaf what the last rule on stacks was given, until `update_leaf` has seen it beside the result."""
 
         self.compiled, arrays = compiled(tuple(rules), updates)
         pairs = list(zip(rules, states, strict=True))
@@ -111,7 +111,7 @@ class _Step:
 
     def measure(self, i: int) -> None:
         """Lets rule `i` look at the whole tree, if it measures."""
-        if i == len(self.rules) or not self.rules[i]._measures:
+        if i == len(self.rules) or not self.rules[i]._measures:  # `i` is the number of rules if there are none
             return
         rule = self.rules[i]
         slots = leaf_slots(rule.State)(*_fields(leaf_slots, self.states[i]))
@@ -124,19 +124,19 @@ class _Step:
 
     def go_over_leaves(self, start: int, stop: int) -> None:
         """Takes every leaf through the rules from `start` to `stop`, and into the stacks of rule `stop`."""
-        to_stack = stop < len(self.rules) and self.rules[stop]._stacks is not None
+        to_stack = stop < len(self.rules) and self.rules[stop]._stack_field is not None
         part = range(start, stop + to_stack)
         known, slots = self.known[start : part.stop], self.slots[start : part.stop]
         hypers, shared = self.hypers[start : part.stop], self.shared[start : part.stop]
         # Most often all leaves are treated alike: then one plan serves them all.
-        alike = all(of.where is None and not of.facts for of in known)
-        plan, here = self._plan(part, 0, to_stack) if alike else None, [_NOTHING] * len(part)
-        own = is_by_leaf(shared)
+        alike = all(each.where is None and not each.facts for each in known)
+        plan, arrays = self._plan(part, 0, to_stack) if alike else None, [_NOTHING] * len(part)
+        some_by_leaf = is_by_leaf(shared)
         last, values = stop == len(self.rules), []
         for i, g in enumerate(self.values):
             if not alike:
-                plan, here = self._plan(part, i, to_stack), [of.arrays(i) for of in known]
-            before = None if self.before is None else self.before[i]
+                plan, arrays = self._plan(part, i, to_stack), [each.arrays(i) for each in known]
+            before = None if self.stack_inputs is None else self.stack_inputs[i]
             u, new = self.compiled.step(
                 plan,
                 self.dtypes[i] if last else None,
@@ -144,36 +144,36 @@ class _Step:
                 g,
                 [rows[i] for rows in slots],
                 self.p_leaves[i],
-                at_leaf(shared, i) if own else shared,
-                here,
+                at_leaf(shared, i) if some_by_leaf else shared,
+                arrays,
                 before,
             )
             values.append(u)
             for rows, row in zip(slots, new, strict=True):
                 rows[i] = row  # the slice of `self.slots` shares its lists, so that this writes there
-        self.values, self.before = values, None
+        self.values, self.stack_inputs = values, None
 
     def _plan(self, part: range, i: int, to_stack: bool) -> Plan:
         """What the rules of a pass do to leaf `i`: those that apply to it, by their place in the pass."""
         plan = []
         for k in part:
-            of = self.known[k]
-            if of.where is None or of.where[i]:
+            known = self.known[k]
+            if known.where is None or known.where[i]:
                 hook = "update_leaf"
                 if to_stack and k == part[-1]:
                     hook = "to_stack"
-                elif self.before is not None and k == part[0]:
+                elif self.stack_inputs is not None and k == part[0]:
                     hook = "update_leaf after a stack"
-                plan.append((k - part.start, hook, of.static(i)))
+                plan.append((k - part.start, hook, known.static(i)))
         return part.start, tuple(plan)
 
     def work_on_stacks(self, i: int) -> None:
         """Lets rule `i` work on all matrices of one shape at once, if it does."""
-        if i == len(self.rules) or self.rules[i]._stacks is None:
+        if i == len(self.rules) or self.rules[i]._stack_field is None:
             return
         where = self.known[i].where or [True] * len(self.values)
         views = tuple(view if yes else None for view, yes in zip(self.known[i].views, where, strict=True))
-        self.before = self.values
+        self.stack_inputs = self.values
         self.values, self.slots[i] = self.compiled.stack(
             i, views, self.hypers[i], self.values, self.slots[i], self.shared[i], self.counts[i]
         )
@@ -240,10 +240,10 @@ def _rows(
 ) -> list[list[Any]]:
     """The slots by rule and leaf, checked against the updates; () in place of a slot that a state does not have."""
     who, rows = _names(rules), []
-    for rule, state, facts in zip(rules, states, known, strict=True):
+    for rule, state, each in zip(rules, states, known, strict=True):
         cls = leaf_slots(rule.State)
         columns = [
-            column(who, rule, name, updates, leaves, treedef, getattr(state, name), facts.views) or [()] * len(leaves)
+            column(who, rule, name, updates, leaves, treedef, getattr(state, name), each.views) or [()] * len(leaves)
             for name in cls._fields
         ]
         rows.append(list(map(cls, *columns)) if columns else [cls()] * len(leaves))
@@ -251,9 +251,9 @@ def _rows(
 
 
 def _knows(rule: Any, updates: Any, params: Any, extra: dict[str, Any]) -> _Known:
-    facts = {**rule._facts(params), **_extra_by_leaf(type(rule).__name__, rule._by_leaf, updates, extra)}
-    views = facts.pop(rule._stacks, [None] * len(jax.tree.leaves(updates)))
-    return _Known(rule._where(params), facts, views)
+    by_field = {**rule._facts(params), **_extra_by_leaf(type(rule).__name__, rule._by_leaf, updates, extra)}
+    views = by_field.pop(rule._stack_field, [None] * len(jax.tree.leaves(updates)))  # its field, if it has stacks
+    return _Known(rule._where(params), by_field, views)
 
 
 def _extra_by_leaf(who: str, names: Sequence[str], updates: Any, extra: dict[str, Any]) -> dict[str, list[Any]]:
@@ -261,7 +261,7 @@ def _extra_by_leaf(who: str, names: Sequence[str], updates: Any, extra: dict[str
     found: dict[str, list[Any]] = {}
     for name in names:
         value = extra.get(name)
-        if name == "index":  # no argument of `update`: the place of each leaf
+        if name == "index":  # the place of each leaf; as an array it is traced, so that leaves share one compilation
             found[name] = [np.asarray(i, np.int32) for i in range(len(jax.tree.leaves(updates)))]
         elif value is None:
             found[name] = [None] * len(jax.tree.leaves(updates))

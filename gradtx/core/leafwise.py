@@ -55,7 +55,7 @@ def _check_rule(cls: Any) -> None:
     works = cls.on_stack is not Leafwise.on_stack
     if works and cls._measures:
         raise TypeError(f"{who}: a rule has `measure` or `on_stack`, not both: make it two links.")
-    if (works or stack_slots(cls.State)._fields) and cls._stacks is None:
+    if (works or stack_slots(cls.State)._fields) and cls._stack_field is None:
         raise TypeError(
             f"{who}: a rule with `on_stack`, or with factors of rows and columns, needs `on_stack` and a field that "
             "says how leaves are matrices: write weight_dimension_numbers: Any = matrix_axes()."
@@ -78,7 +78,7 @@ class Leafwise(Stateful, state=CountState):
     _loops: ClassVar[bool] = False
     _measures: ClassVar[bool] = False
     """Whether the rule has a `measure`, for which the whole tree must be there."""
-    _stacks: ClassVar[str | None] = None
+    _stack_field: ClassVar[str | None] = None
     """The name of the field that says how leaves are matrices, of a rule that works on stacks of them."""
 
     def __init_subclass__(
@@ -91,7 +91,7 @@ class Leafwise(Stateful, state=CountState):
         cls._measures = cls.measure is not Leafwise.measure
         cls._each, cls._applies = mask.leaf_fields(cls)
         if cls.on_stack is not Leafwise.on_stack:
-            cls._stacks = next((name for name, each in cls._each.items() if each is matrices.views), None)
+            cls._stack_field = next((name for name, each in cls._each.items() if each is matrices.views), None)
         _check_rule(cls)
 
     _each: ClassVar[dict[str, Any]] = {}
@@ -159,10 +159,10 @@ class Leafwise(Stateful, state=CountState):
         who = type(self).__name__
         return {name: each(who, getattr(self, name), params) for name, each in self._each.items()}
 
-    def _views(self, tree: Any) -> Sequence[Any]:
-        if self._stacks is None:
-            return super()._views(tree)
-        return matrices.views(type(self).__name__, getattr(self, self._stacks), tree)
+    def _matrix_views(self, tree: Any) -> Sequence[Any]:
+        if self._stack_field is None:
+            return super()._matrix_views(tree)
+        return matrices.views(type(self).__name__, getattr(self, self._stack_field), tree)
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)

@@ -66,7 +66,7 @@ class Partial(Resolvable):
         return self._filled(["data"], [tuple(_resolved(x, count) for x in self.data)])
 
     def names(self) -> list[str]:
-        """The names of the function's arguments after the first; `data_0`, ... where its signature has no name."""
+        """The names of the function's arguments after the first; `data_i` for item i where the signature has none."""
         try:
             known = list(inspect.signature(self.fn).parameters)[1:]
         except (TypeError, ValueError):
@@ -92,7 +92,7 @@ def _resolved(x: Any, count: Any) -> Any:
 
 def _wide(x: Any) -> Array:
     x = jnp.asarray(x)
-    # Integers become floating, too: with float16 they promote to float16, which then becomes float32.
+    # Integers become floating, too: promoted with float16 they are float16, for which float32 accumulates.
     return x.astype(leaf.accumulator_dtype(jnp.promote_types(x.dtype, jnp.float16)))
 
 
@@ -104,7 +104,7 @@ class WithFunction(Value):
     """A value whose constructor is `(function, *between, *data, **options)`.
 
     It stores the function and the data as a `Partial`, in the field named by `_function`. `between` are other fields
-    that are passed by position before the data. For `project(ball, 2.0, axis=-1)` there are none, the data are
+    that are passed by position before the data. In `project(ball, 2.0, axis=-1)` nothing is between, the data are
     (2.0,), and `axis` is an option. In `proximal_gradient(prox, 0.1, *data)` the learning rate is between. It is a
     mixin, and comes before the base of the rule: `class project(WithFunction, Layerwise)`.
     """
@@ -125,11 +125,15 @@ class WithFunction(Value):
         """The function with its data."""
         return getattr(self, self._function)
 
+    # --- The hooks of `Value`: the function and its data count as arguments of their own.
+
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
         own = super()._hyperparameters(state)  # pyright: ignore[reportAttributeAccessIssue]
         yield from ((name, value) for name, value in own if name != self._function)
         for name, value in zip(self._bound().names(), self._bound().data, strict=True):
-            yield name, value(state.count) if state is not None and isinstance(value, Schedule) else value
+            if state is not None and isinstance(value, Schedule):
+                value = value(state.count)
+            yield name, value
 
     def _parts(self) -> dict[str, Any]:
         bound = self._bound()
@@ -137,23 +141,26 @@ class WithFunction(Value):
 
     def _with_parts(self, parts: dict[str, Any]) -> Self:
         parts = dict(parts)
+        fn = parts.pop(self._function)
         data = [parts.pop(name) for name in self._bound().names()]
+        between = self._pop_between(parts)
         make: Any = type(self)
-        return make(parts.pop(self._function), *self._between(parts), *data, **parts)
+        return make(fn, *between, *data, **parts)
 
-    def _between(self, parts: dict[str, Any]) -> list[Any]:
+    def _pop_between(self, parts: dict[str, Any]) -> list[Any]:
         """Removes from `parts` the arguments between the function and its data, and returns them in order."""
         del parts
         return []
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
         parts = {name: value for name, value in super()._arguments() if name is not None and name != self._function}
-        yield None, self._bound().fn
-        yield from ((None, value) for value in (*self._between(parts), *self._bound().data))
+        between = self._pop_between(parts)
+        yield from ((None, value) for value in (self._bound().fn, *between, *self._bound().data))
         yield from parts.items()
 
 
 def _is_tree(x: Any) -> bool:
     """Whether an item of the data is a tree of arrays, and not one number, array, schedule or function."""
-    # `paths` of one leaf is [""]. A pytree class of the user's has other paths; so has a schedule, which is a `Value`.
+    # One leaf has the paths [""]; an object of the user's own pytree class has others. So has a schedule, a `Value`,
+    # but it counts as one item.
     return isinstance(x, (dict, list, tuple)) or (checks.paths(x) != [""] and not isinstance(x, Value))

@@ -98,7 +98,7 @@ class Stateful(GradientTransformation):
         """The names of the fields that are hyperparameters of this transformation itself."""
         return self._dynamic
 
-    def _views(self, tree: Any) -> Sequence[Any]:
+    def _matrix_views(self, tree: Any) -> Sequence[Any]:
         """For each leaf how it is seen as matrices, or None where it is not."""
         return [None] * len(jax.tree.leaves(tree))
 
@@ -108,7 +108,7 @@ class Stateful(GradientTransformation):
         # Inner states first: an inner transformation that refuses the parameters says so in its own words.
         state = {name: self._inner_begin(x, params) for name, x in slots.items() if isinstance(x, child_state)}
         leaves, treedef = jax.tree.flatten(params)
-        arrays, views = list(map(jnp.asarray, leaves)), self._views(params)
+        arrays, views = list(map(jnp.asarray, leaves)), self._matrix_views(params)
         for name, slot in slots.items():
             if not slot.present(self):
                 state[name] = ()
@@ -153,7 +153,7 @@ class Stateful(GradientTransformation):
         if params is not None:
             checks.same_tree(who, "updates", updates, "params", params)
         if self.State is not None:
-            views = self._views(updates)
+            views = self._matrix_views(updates)
             for name in declared(self.State):
                 column(who, self, name, updates, leaves, treedef, getattr(state, name), views)
 

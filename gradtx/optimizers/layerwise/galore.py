@@ -1,8 +1,9 @@
 """GaLore: runs a base optimizer on each matrix's gradient, projected onto its leading singular vectors.
 
-    P = the `rank` leading singular vectors of g on its longer side, computed anew every `update_proj_gap` steps
-    u = scale * P * base(P^H g)                 for a wide matrix: scale * base(g P) * P^H
+    g has at least as many rows as columns:    P = its left singular vectors,     u = scale * P base(P^H g)
+    g has more columns than rows:              P = its right singular vectors,    u = scale * base(g P) P^H
 
+The `rank` leading ones are computed anew every `update_proj_gap` steps. The longer side is projected, as in optax.
 Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", algorithm 2. The base
 optimizer's state has the projected shapes. As in the paper, its moments are kept when the projection changes.
 """
@@ -79,8 +80,8 @@ class scale_by_galore(Composite, state=GaLoreState):
         tree of them leaves a leaf out. By default every 2-D leaf is projected, embeddings included.
 
     The base optimizer gets other leaves as they are, and the extra arguments that it accepts, such as `value`. It gets
-    no params and nothing of their shapes: `grad` and `value_fn` are left out, any other such argument raises. Updates
-    have the gradients' dtype. Derivatives treat the projection as a constant.
+    no params and nothing of their shapes: `grad`, `value_fn` and `grad_fn` are left out, any other such argument
+    raises. Updates have the gradients' dtype. Derivatives treat the projection as a constant.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_galore(rank=2, base_optimizer=gx.trace(0.9))
@@ -99,15 +100,15 @@ class scale_by_galore(Composite, state=GaLoreState):
     weight_dimension_numbers: Any = static(default=None, check=matrices.check)
 
     def views(self, tree: Any) -> dict[str, View]:
-        return {"base_optimizer": _ProjectedShapes(self._views(tree), self.rank)}
+        return {"base_optimizer": _ProjectedShapes(self._matrix_views(tree), self.rank)}
 
     def movers(self) -> dict[str, GradientTransformation]:
-        """Returns no inner transformations: the base gets no params, so it cannot enforce a constraint set."""
+        """Returns no inner transformations: the base gets no params, so it cannot keep them in a set."""
         return {}
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, GaLoreState]:
         leaves, treedef = jax.tree.flatten(updates)
-        matrix_views = self._views(updates)
+        matrix_views = self._matrix_views(updates)
         extra = self._base_extra(extra, treedef, matrix_views)
 
         def project(x: Array, old: Array) -> tuple[Array, Array]:
@@ -129,31 +130,31 @@ class scale_by_galore(Composite, state=GaLoreState):
         """The extra arguments that the base optimizer accepts, without those of the parameters' shapes."""
         given = {}
         for name, x in self.base_optimizer.accepted(extra).items():
-            parts, structure = jax.tree.flatten(x)
-            pairs = zip(parts, matrix_views, strict=True)
-            has_shapes = structure == treedef and any(view and np.shape(part) == view.shape for part, view in pairs)
+            like_params = jax.tree.structure(x) == treedef
+            pairs = zip(jax.tree.leaves(x), matrix_views, strict=like_params)
+            has_shapes = like_params and any(view and np.shape(y) == view.shape for y, view in pairs)
             if not has_shapes and name not in ("value_fn", "grad_fn"):
                 given[name] = x
-            elif name not in STANDARD_EXTRA_ARGS:  # `grad` and `value_fn` may be there for others
+            elif name not in STANDARD_EXTRA_ARGS:  # those are left out, and may be there for other links
                 raise TypeError(
                     f"scale_by_galore.update: {name} has the parameters' shapes, but base_optimizer sees projected "
                     "gradients. Leave it out, or choose a base_optimizer that does not read it."
                 )
         return given
 
-    def _views(self, tree: Any) -> list[MatrixView | None]:
+    def _matrix_views(self, tree: Any) -> list[MatrixView | None]:
         """For each leaf how it is seen as matrices; None for a leaf that is not projected."""
-        leaves, numbers = jax.tree.leaves(tree), self.weight_dimension_numbers
-        if numbers is None:
-            numbers = [WeightDimensionNumbers() if np.ndim(x) == 2 else None for x in leaves]
+        leaves, dims = jax.tree.leaves(tree), self.weight_dimension_numbers
+        if dims is None:
+            dims = [WeightDimensionNumbers() if np.ndim(x) == 2 else None for x in leaves]
         else:
-            numbers = matrices.numbers_of(numbers, tree)
-        found = zip(matrices.views("scale_by_galore", numbers, tree), numbers, leaves, strict=True)
-        return [view if number is not None and np.size(x) else None for view, number, x in found]
+            dims = matrices.numbers_of(dims, tree)
+        found = zip(matrices.views("scale_by_galore", dims, tree), dims, leaves, strict=True)
+        return [view if dim is not None and np.size(x) else None for view, dim, x in found]
 
 
 def _leading_vectors(x: Array, old: Array) -> Array:
-    """The leading singular vectors of the longer side, as many as `old` has; `x` is (count, fan_in, fan_out)."""
+    """The leading singular vectors of the longer side, as many as in `old`; `x` is (count, fan_in, fan_out)."""
     constant = lax.stop_gradient(x)
     largest = jnp.max(jnp.abs(constant), axis=(-2, -1), keepdims=True, initial=0)
     u, _, vh = jnp.linalg.svd(constant / jnp.where(largest > 0, largest, 1), full_matrices=False)

@@ -10,10 +10,11 @@ depends on how each one uses the current learning rate. There are three kinds:
 `Scheduler` has one hook for each question that a composition (`SequentialLR`, `ChainedScheduler`) asks:
 
     _base_rate()               the learning rate that the scheduler starts from
-    _factor_between(start, t)  the product of its factors at the steps start + 1, ..., t
-    _last_reset(t)             the last step up to t at which it set the learning rate; earlier factors end there
-    _advance(t, rate)          the learning rate after step t, from the one before it
-    _replay_factor()           what a replayed step 0 multiplies the learning rate by
+    _factor_between(start, t)  the product of its factors at the steps start + 1, ..., t; start = -1 includes step 0
+    _last_reset(t)             the last step up to t at which it set the learning rate: earlier factors end there. -1
+                               if there is none yet, None if it never does
+    _advance(t, rate, ...)     the learning rate after step t, from the one before it
+    _replay_factor()           the ratio of an ordinary step 0 to the initial one
     _replayed(t)               its value at t with step 0 replayed
 
 "Replayed": if the first scheduler of a `SequentialLR` is a composition, PyTorch runs its step 0 again, as an ordinary

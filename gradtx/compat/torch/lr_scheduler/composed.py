@@ -4,21 +4,15 @@ PyTorch's schedulers change one learning rate in place. Some multiply it by a fa
 (`base.py` has the kinds). Here a composition is a formula of the step t:
 
     SequentialLR      the scheduler in charge at t, at its own step t - milestone
-    ChainedScheduler  lr * F_1(t) * ... * F_n(t), as long as all multiply; after a step r at which one of them sets the
-                      learning rate (a "reset"), that one's value at t, times the factors of the others since r
+    ChainedScheduler  lr * F_1(t) * ... * F_n(t), as long as all multiply. Once one of them has set the learning rate
+                      (a "reset", at step r): its value at t, times the factors of the others since r
 
-Both classes combine their schedulers through these hooks (defined in `base.py`):
+Step 0 is special. PyTorch runs it when a scheduler is made: `ExponentialLR`, for example, leaves the learning rate
+alone then. If the first scheduler of a `SequentialLR` is one of these two compositions itself, PyTorch runs the step 0
+of its schedulers again ("replays" it), as an ordinary step: `ExponentialLR` then multiplies by `gamma`. The argument
+`replay_step_zero` and the hooks `_replay_factor` and `_replayed` are for that.
 
-    scheduler(t)               the learning rate at step t
-    _base_rate()               the learning rate that it starts from
-    _factor_between(start, t)  the product of its factors at the steps start + 1, ..., t; start = -1 includes step 0
-    _last_reset(t)             the last step up to t at which it set the learning rate; -1 before, None if it never does
-    _advance(t, rate, ...)     the learning rate after step t, from the one before it
-    _replay_factor()           what a replayed step 0 multiplies the learning rate by
-    _replayed(t)               its value at t with step 0 replayed
-
-"Replayed": if the first scheduler of a `SequentialLR` is one of these two itself, PyTorch runs its step 0 again, as an
-ordinary step. The argument `replay_step_zero` asks for that.
+`base.py` lists the hooks (`_factor_between`, `_last_reset`, ...) through which both classes combine their schedulers.
 """
 
 from __future__ import annotations
@@ -105,9 +99,9 @@ class SequentialLR(Scheduler):
             own_step = counts(since(t, milestones[i - 1]))
             if not isinstance(scheduler, MultiplicativeLR):
                 return scheduler(own_step)
-            # It continues from the learning rate before its milestone, and PyTorch runs its step 0 as an ordinary one:
-            # `_replay_factor` is the factor of that, which `_factor_between` leaves out.
-            step_before = counts(since(milestones[i - 1], 1))
+            # It continues from the learning rate before its milestone, and PyTorch runs its step 0 as an ordinary one.
+            # `_factor_between(-1, ...)` has the initial step 0; `_replay_factor` is what an ordinary one adds to it.
+            step_before = _one_before(milestones[i - 1])
             rate_before = self._value(step_before, milestones, i - 1)
             return rate_before * scheduler._replay_factor() * scheduler._factor_between(-1, own_step)
 
@@ -128,8 +122,10 @@ class SequentialLR(Scheduler):
         return self.schedulers[0]._base_rate()
 
     def _factor_between(self, start: Any, t: Array) -> Array:
+        # The factors of the scheduler in charge at `t`. They are all: `start` is not before the last reset, and a
+        # scheduler that begins resets the learning rate at its own step 0, which is therefore no factor either.
         def factor(i: int) -> Array:
-            begin = counts(self._begin(i))  # each scheduler sets the rate at its own step 0, which is no factor here
+            begin = counts(self._begin(i))
             return self.schedulers[i]._factor_between(jnp.maximum(start - begin, 0), counts(t - begin))
 
         return self._select(t, self.milestones, factor, 0, len(self.milestones))
@@ -152,7 +148,7 @@ class SequentialLR(Scheduler):
 
     def _replayed(self, t: Array) -> Array:
         # PyTorch has counted step 0 twice, so that the milestones come one step early.
-        early = [counts(since(milestone, 1)) for milestone in self.milestones]
+        early = [_one_before(milestone) for milestone in self.milestones]
         return self._value(t, early, len(early), replay_step_zero=True)
 
     # --- The checks: which combinations PyTorch's steps have a formula for.
@@ -244,7 +240,7 @@ class ChainedScheduler(Scheduler):
         setters = [i for i, piece in enumerate(pieces) if isinstance(piece, Setter)]
         if not setters:
             return self._product(pieces, t, replay_step_zero=replay_step_zero)
-        # The last setter sets the learning rate at every step; only the schedulers after it still change it.
+        # A `Setter` sets the learning rate at every step; only the schedulers after the last one still change it.
         value = pieces[setters[-1]](t)
         for piece in pieces[setters[-1] + 1 :]:
             value = piece._advance(t, value, replay_step_zero=replay_step_zero)
@@ -334,6 +330,10 @@ def _product_since_reset(pieces: list[Any], i: int, reset: Array, t: Array, *, r
                 factor = jnp.where(reset == 0, other._replay_factor(), 1) * factor
             value = value * factor
     return value
+
+
+def _one_before(step: Any) -> Array:
+    return counts(since(step, 1))
 
 
 def _cosines(scheduler: Any) -> list[CosineAnnealingLR]:
