@@ -41,7 +41,7 @@ class _Known(NamedTuple):
     where: Sequence[bool] | None
     """Whether it applies to the leaf; None where it applies to all."""
     facts: dict[str, list[Any]]
-    """By name the items of its `per_leaf` fields, and its extra arguments by leaf."""
+    """By name, one item per leaf: of each `per_leaf` field, and of each extra argument that is given by leaf."""
     views: Sequence[Any]
     """How a rule on stacks sees each leaf as matrices."""
 
@@ -63,7 +63,7 @@ def run_update(
 ) -> tuple[Any, list[Any]]:
     """Updates and new states of rules that follow each other.
 
-    It is one pass over the leaves, and one more for each rule that measures or works on stacks.
+    It is one pass over the leaves, and one more for each rule that works on stacks, or measures and is not the first.
 
     Between the passes updates stay in float32 or wider.
     """
@@ -111,7 +111,7 @@ class _Step:
 
     def measure(self, i: int) -> None:
         """Lets rule `i` look at the whole tree, if it measures."""
-        if i == len(self.rules) or not self.rules[i]._measures:  # `i` is the number of rules if there are none
+        if i == len(self.rules) or not self.rules[i]._measures:  # without any rules 0 is their number
             return
         rule = self.rules[i]
         slots = leaf_slots(rule.State)(*_fields(leaf_slots, self.states[i]))

@@ -43,7 +43,7 @@ class Partial(Resolvable):
     data: tuple[Any, ...] = child(check=_as_tuple)
 
     def __call__(self, x: Any, axis: int | None = None, **given: Any) -> Any:
-        """Applies the function to `x`; with `axis`, to each vector along that axis. `given` are keyword arguments."""
+        """Applies the function to `x`; with `axis`, to each vector along it, if there are several."""
         if axis is None or jnp.ndim(x) < 2:
             return self.fn(x, *self.data, **given)
         if not -x.ndim <= axis < x.ndim:
@@ -92,7 +92,7 @@ def _resolved(x: Any, count: Any) -> Any:
 
 def _wide(x: Any) -> Array:
     x = jnp.asarray(x)
-    # Integers become floating, too: promoted with float16 they are float16, for which float32 accumulates.
+    # Promoting with float16 makes integers float16, and `accumulator_dtype` makes that float32.
     return x.astype(leaf.accumulator_dtype(jnp.promote_types(x.dtype, jnp.float16)))
 
 
@@ -161,6 +161,6 @@ class WithFunction(Value):
 
 def _is_tree(x: Any) -> bool:
     """Whether an item of the data is a tree of arrays, and not one number, array, schedule or function."""
-    # One leaf has the paths [""]; an object of the user's own pytree class has others. So has a schedule, a `Value`,
-    # but it counts as one item.
+    # One leaf has the paths [""]. An object of the user's own pytree class has others. A schedule, which is a `Value`,
+    # has others too, but counts as one item.
     return isinstance(x, (dict, list, tuple)) or (checks.paths(x) != [""] and not isinstance(x, Value))

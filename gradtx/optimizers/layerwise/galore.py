@@ -80,8 +80,8 @@ class scale_by_galore(Composite, state=GaLoreState):
         tree of them leaves a leaf out. By default every 2-D leaf is projected, embeddings included.
 
     The base optimizer gets other leaves as they are, and the extra arguments that it accepts, such as `value`. It gets
-    no params and nothing of their shapes: `grad`, `value_fn` and `grad_fn` are left out, any other such argument
-    raises. Updates have the gradients' dtype. Derivatives treat the projection as a constant.
+    no params and nothing of their shapes: `grad` and `value_fn` are left out; `grad_fn`, or another such argument,
+    raises if the base reads it. Updates have the gradients' dtype. Derivatives treat the projection as a constant.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_galore(rank=2, base_optimizer=gx.trace(0.9))
@@ -103,7 +103,7 @@ class scale_by_galore(Composite, state=GaLoreState):
         return {"base_optimizer": _ProjectedShapes(self._matrix_views(tree), self.rank)}
 
     def movers(self) -> dict[str, GradientTransformation]:
-        """Returns no inner transformations: the base gets no params, so it cannot keep them in a set."""
+        """Returns no inner transformations: the base gets no params, so it cannot keep them in a constraint set."""
         return {}
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, GaLoreState]:
@@ -127,7 +127,7 @@ class scale_by_galore(Composite, state=GaLoreState):
         )
 
     def _base_extra(self, extra: dict[str, Any], treedef: Any, matrix_views: list[Any]) -> dict[str, Any]:
-        """The extra arguments that the base optimizer accepts, without those of the parameters' shapes."""
+        """The extra arguments that the base optimizer accepts, but for those that belong to the full parameters."""
         given = {}
         for name, x in self.base_optimizer.accepted(extra).items():
             like_params = jax.tree.structure(x) == treedef
@@ -135,9 +135,9 @@ class scale_by_galore(Composite, state=GaLoreState):
             has_shapes = like_params and any(view and np.shape(y) == view.shape for y, view in pairs)
             if not has_shapes and name not in ("value_fn", "grad_fn"):
                 given[name] = x
-            elif name not in STANDARD_EXTRA_ARGS:  # those are left out, and may be there for other links
+            elif name not in STANDARD_EXTRA_ARGS:  # those are left out: other links may read them
                 raise TypeError(
-                    f"scale_by_galore.update: {name} has the parameters' shapes, but base_optimizer sees projected "
+                    f"scale_by_galore.update: {name} belongs to the full parameters, but base_optimizer sees projected "
                     "gradients. Leave it out, or choose a base_optimizer that does not read it."
                 )
         return given

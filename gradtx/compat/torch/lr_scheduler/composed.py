@@ -122,8 +122,8 @@ class SequentialLR(Scheduler):
         return self.schedulers[0]._base_rate()
 
     def _factor_between(self, start: Any, t: Array) -> Array:
-        # The factors of the scheduler in charge at `t`. They are all: `start` is not before the last reset, and a
-        # scheduler that begins resets the learning rate at its own step 0, which is therefore no factor either.
+        # Only the factors of the scheduler in charge at `t`: if `start` is before the last reset, the caller discards
+        # the result. The scheduler's own step 0 is a reset, and no factor.
         def factor(i: int) -> Array:
             begin = counts(self._begin(i))
             return self.schedulers[i]._factor_between(jnp.maximum(start - begin, 0), counts(t - begin))
@@ -223,9 +223,9 @@ class ChainedScheduler(Scheduler):
     [0.5   0.25  0.25  0.125]
 
     Raises:
-      ValueError: the base rates differ; or `CosineAnnealingLR` has an `eta_min` other than 0, or is combined with
-        another scheduler that sets the learning rate, unless it comes after one that does so at every step. PyTorch's
-        recursion has no formula in these cases.
+      ValueError: the base rates differ; or, among several schedulers, a `CosineAnnealingLR` has an `eta_min` other
+        than 0, or another scheduler beside it sets the learning rate, too. (If one does so at every step, only a
+        cosine inside a `SequentialLR` after it raises.) PyTorch's recursion has no formula for these.
     """
 
     schedulers: tuple[Any, ...] = child(check=_check_schedulers)
@@ -288,18 +288,18 @@ class ChainedScheduler(Scheduler):
                     f"ChainedScheduler: schedulers must have the same base rate, got {a!r} and {b!r}: they act on one "
                     "rate. Give all the first one's; multiply_schedules multiplies any schedules."
                 )
-        for i, piece in enumerate(pieces):
+        for piece in pieces:
             if isinstance(piece, SequentialLR):
-                self._check_inner(i, piece)
+                self._check_inner(piece)
         self._check_cosines(pieces)
 
-    def _check_inner(self, i: int, piece: SequentialLR) -> None:
+    def _check_inner(self, piece: SequentialLR) -> None:
         """Raises if a `SequentialLR` in this one does not set the learning rate at each of its milestones."""
         composed = any(isinstance(s, (SequentialLR, ChainedScheduler)) for s in piece.schedulers)
         if composed or any(isinstance(s, MultiplicativeLR) for s in piece.schedulers[1:]):
             raise ValueError(
-                f"ChainedScheduler: the SequentialLR schedulers[{i}] must not hold a composition, or MultiplicativeLR "
-                "at a later place."
+                "ChainedScheduler: a SequentialLR in schedulers must not hold a SequentialLR or ChainedScheduler, or "
+                "MultiplicativeLR at a later place. multiply_schedules multiplies any schedules."
             )
 
     def _check_cosines(self, pieces: list[Any]) -> None:
@@ -346,5 +346,5 @@ def _cosines(scheduler: Any) -> list[CosineAnnealingLR]:
 _NEEDS_PREVIOUS_STEP = (MultiplicativeLR, SequentialLR, ChainedScheduler)
 """Schedulers that cannot take over at milestone 0, which has no step before it.
 
-`MultiplicativeLR` continues from the learning rate of the previous step, and a composition may begin with one.
+`MultiplicativeLR` continues from the previous learning rate. PyTorch has no composition that takes over from another.
 """
