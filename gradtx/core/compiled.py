@@ -158,7 +158,7 @@ def _array(x: Any) -> Array:
 
 def _pair(rule: Any, hook: str, result: Any, old: Any, what: str) -> tuple[Any, Any]:
     """What a hook returned, as the two items that it is to return; the second must be like `old`."""
-    who, argument = f"{type(rule).__name__}.{hook}", "slots" if hook != "at_step" and hook != "measure" else "numbers"
+    who, argument = f"{type(rule).__name__}.{hook}", "numbers" if hook in ("at_step", "measure") else "slots"
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(f"{who} returned {checks.shown(result)}: return a pair, {what} and the next {argument}.")
     new = result[1]

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from gradtx.core.slots import PerLeaf, child_state
-from gradtx.core.state import declared
+from gradtx.core.state import child_slots, declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
 from gradtx.core.value import child
@@ -87,10 +87,9 @@ class Composite(Stateful):
         if self.State is None:
             return dict.fromkeys(self.children(), state)
         found: dict[str, Any] = {}
-        for name, slot in declared(self.State).items():
-            if isinstance(slot, child_state):
-                part = getattr(state, name)
-                found |= part if slot.of is None else {slot.of: part}
+        for name, slot in child_slots(self.State).items():
+            part = getattr(state, name)
+            found |= part if slot.of is None else {slot.of: part}
         return found
 
     def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
@@ -98,10 +97,9 @@ class Composite(Stateful):
         if self.State is None:
             (only,) = states.values()
             return only
-        slots = {name: slot for name, slot in declared(self.State).items() if isinstance(slot, child_state)}
         parts = {
             name: {key: states[key] for key in getattr(state, name)} if slot.of is None else states[slot.of]
-            for name, slot in slots.items()
+            for name, slot in child_slots(self.State).items()
         }
         return state._replace(**parts)
 
@@ -146,14 +144,16 @@ class Composite(Stateful):
     # --- sets
 
     def nearest(self, params: Any) -> Any:
+        views = self.views(params)
         for name, tx in self.movers().items():
-            view = self.views(params)[name]
+            view = views[name]
             params = view.restored(tx.nearest(view.seen(params)), params)
         return params
 
     def reduced_gradient(self, params: Any, grad: Any) -> Any:
+        views = self.views(params)
         for name, tx in self.movers().items():
-            view = self.views(params)[name]
+            view = views[name]
             grad = view.restored(tx.reduced_gradient(view.seen(params), view.seen(grad)), grad)
         return grad
 
@@ -200,7 +200,7 @@ class Wrapper(Composite):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if cls.State is not None and not any(isinstance(x, child_state) for x in declared(cls.State).values()):
+        if cls.State is not None and not child_slots(cls.State):
             raise TypeError(
                 f"{cls.__name__}: {cls.State.__name__} has no place for the state of `inner`: add a field "
                 "inner_state: Any = child_state()."

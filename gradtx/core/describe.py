@@ -66,12 +66,12 @@ def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any, ab
         }
         state = state._replace(**fields)
     if isinstance(tx, Composite):
-        views = tx.views(params)
+        views, inner_states = tx.views(params), tx.child_states(state)
         states = {
             name: _mapped(
                 f,
                 child,
-                tx.child_states(state)[name],
+                inner_states[name],
                 jax.eval_shape(views[name].seen, params),
                 (*above, *tx.path_to(name)),
             )

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, tree
 from gradtx.core.slot import PARAM, Layout, PerLeaf, Slot
 
 __all__ = ["PARAM", "PerLeaf", "Slot", "child_state", "counter", "factor", "per_param", "per_tree", "reduced", "stack"]
@@ -147,10 +147,8 @@ class factor(PerLeaf):
         return (view.count, None), (n, view.axis(side)), (rank, None)
 
     def _one(self, owner: Any, p: Any, layout: Layout) -> Array:
-        *batch, n, rank = (length for length, _ in layout)
-        dtype = leaf.full(jnp.zeros((), jnp.result_type(p)), 0.0, self.dtype_of(owner), real=self.real).dtype
-        eye = jnp.eye(n, rank, dtype=dtype) * jnp.asarray(self._start(owner, p), dtype)
-        return jnp.broadcast_to(eye, (*batch, n, rank)) + 0
+        *_, n, rank = (length for length, _ in layout)
+        return jnp.where(jnp.eye(n, rank, dtype=bool), super()._one(owner, p, layout), 0)
 
 
 @dataclasses.dataclass(frozen=True)

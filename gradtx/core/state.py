@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx.core.slots import PerLeaf, Slot, counter, factor, per_tree
+from gradtx.core.slots import PerLeaf, Slot, child_state, counter, factor, per_tree
 
-__all__ = ["CountState", "EmptyState", "counted", "declared", "leaf_slots", "stack_slots", "tree_slots"]
+__all__ = ["CountState", "EmptyState", "child_slots", "counted", "declared", "leaf_slots", "stack_slots", "tree_slots"]
 
 
 class EmptyState(NamedTuple):
@@ -45,6 +45,12 @@ def declared(state: Any) -> dict[str, Any]:
             )
     state.__new__.__defaults__ = None  # a slot is a declaration, not the value of an argument that was left out
     return slots
+
+
+@cache
+def child_slots(state: Any) -> dict[str, child_state]:
+    """The fields with states of inner transformations."""
+    return {name: slot for name, slot in declared(state).items() if isinstance(slot, child_state)}
 
 
 def _named(state: Any, suffix: str, kind: type[Slot]) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from gradtx import checks
 from gradtx.core.hyper import resolve
 from gradtx.core.slots import PerLeaf, child_state, per_param, per_tree
-from gradtx.core.state import declared
+from gradtx.core.state import child_slots, declared
 from gradtx.core.transformation import GradientTransformation
 
 __all__ = ["Stateful"]
@@ -104,12 +104,11 @@ class Stateful(GradientTransformation):
 
     def _begin(self, params: Any) -> Any:
         """The state before the first step."""
-        slots = declared(self.State)
         # Inner states first: an inner transformation that refuses the parameters says so in its own words.
-        state = {name: self._inner_begin(x, params) for name, x in slots.items() if isinstance(x, child_state)}
+        state = {name: self._inner_begin(slot, params) for name, slot in child_slots(self.State).items()}
         leaves, treedef = jax.tree.flatten(params)
         arrays, views = list(map(jnp.asarray, leaves)), self._matrix_views(params)
-        for name, slot in slots.items():
+        for name, slot in declared(self.State).items():
             if not slot.present(self):
                 state[name] = ()
             elif isinstance(slot, per_tree):

@@ -21,13 +21,10 @@ class with_grad_arg(Wrapper):
     """`inner`, whose links get the updates that come in, the gradient, as the extra argument `grad`.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.with_grad_arg(gx.chain(gx.trace(0.9), gx.scale(-1.0), gx.mask_misaligned()))
-    >>> state = tx.init(jnp.zeros(2))
-    >>> for g in ([1.0, 1.0], [1.0, -0.1]):
-    ...     updates, state = tx.update(jnp.array(g), state)
-    ...     print(updates)
-    [-1. -1.]
-    [-3.8 -0. ]
+    >>> tx = gx.with_grad_arg(gx.chain(gx.scale(-2.0), gx.mask_misaligned()))
+    >>> g = jnp.array([1.0, -1.0])
+    >>> print(tx.update(g, tx.init(g))[0])
+    [-2.  2.]
     """
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
