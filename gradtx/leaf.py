@@ -19,12 +19,15 @@ from jax.typing import ArrayLike, DTypeLike
 __all__ = [
     "abs_sq",
     "accumulator_dtype",
+    "at_least",
+    "at_most",
     "bounded",
     "clip",
     "compute_dtype",
     "copy",
     "debias",
     "debiased_ratio",
+    "decayed",
     "finite_sum",
     "full",
     "is_number",
@@ -34,6 +37,7 @@ __all__ = [
     "ratio",
     "root",
     "saturated",
+    "sign",
     "sum_sq",
     "widen",
 ]
@@ -129,7 +133,38 @@ def saturated(x: Array) -> Array:
 
 def finite_sum(a: Array, b: Array) -> Array:
     """The sum of two non-negative arrays, saturating at the dtype's largest number."""
-    return saturated(a + b)
+    return at_most(a + b, jnp.finfo(jnp.result_type(a, b)).max)
+
+
+def at_most(x: Array, bound: float | Array) -> Array:
+    """The smaller of `x` and a number, for what is kept in a state; NaN stays NaN.
+
+    XLA's CPU backend computes the last operation of an array anew in each loop that reads the array, with all that
+    leads to it, if that operation has one array as its input. `jnp.minimum` has one, a selection has two. So a moment
+    that is kept and used is computed once, and its old value need not be copied.
+    """
+    return jnp.where(x > bound, bound, x)
+
+
+def at_least(x: Array, bound: float | Array) -> Array:
+    """The larger of `x` and a number, for what is kept in a state; see `at_most`."""
+    return jnp.where(x < bound, bound, x)
+
+
+def sign(x: Array) -> Array:
+    """The sign of every entry, z / |z| for complex ones and 0 for 0; its derivative is 0.
+
+    Comparisons are vectorized on every backend, unlike XLA's own sign.
+    """
+    if jnp.iscomplexobj(x):
+        return jnp.sign(x)
+    x = lax.stop_gradient(x)
+    return jnp.where(x > 0, 1, jnp.where(x < 0, -1, x))
+
+
+def decayed(g: Array, p: Array, weight_decay: float | Array) -> Array:
+    """The sum g + weight_decay * p; without a decay `g` itself, so that nothing is computed for it."""
+    return g if is_number(weight_decay) and weight_decay == 0 else g + p * weight_decay
 
 
 def moment(old: Array, new: Array, decay: float | Array) -> Array:

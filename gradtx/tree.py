@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx import leaf
+from gradtx import leaf, sums
 
 __all__ = ["finite", "nbytes", "norm", "norm_sq", "number", "raveled", "size", "vdot", "zeros_like"]
 
@@ -56,8 +56,7 @@ def norm_sq(tree: Any) -> Array:
     >>> float(gx.tree.norm_sq({"a": jnp.float16([300, 400])}))
     250000.0
     """
-    n = norm(tree)
-    return leaf.saturated(n * n)
+    return vdot(tree, tree)
 
 
 @jax.jit
@@ -68,7 +67,8 @@ def finite(tree: Any) -> Array:
     >>> bool(gx.tree.finite({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])}))
     False
     """
-    return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)], jnp.array(True))
+    # 0 x is 0 for finite x, and NaN for all others: one sum, where tests of all entries would be kept as an array.
+    return jnp.isfinite(sum((jnp.sum(leaf.widen(x) * 0).real for x in map(jnp.asarray, jax.tree.leaves(tree))), 0.0))
 
 
 @jax.jit
@@ -84,24 +84,9 @@ def vdot(a: Any, b: Any) -> Array:
     >>> float(gx.tree.vdot({"a": jnp.ones(3)}, {"a": jnp.arange(3.0)}))
     3.0
     """
-    pairs = [
-        (leaf.widen(jnp.asarray(x)), leaf.widen(jnp.asarray(y)))
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-        if np.size(x)
-    ]
-    if not pairs:
-        return jnp.zeros(())
-
-    def total(scale: float) -> Array:
-        products = [jnp.sum((jnp.conj(_times(x, scale)) * _times(y, scale)).real) for x, y in pairs]
-        return functools.reduce(lax.add, [x.astype(jnp.result_type(*products)) for x in products])
-
-    plain = total(1)
-    info = jnp.finfo(plain.dtype)
-    # A sum that overflows on the way is taken again of smaller terms, so that what cancels may cancel.
-    small = 2.0 ** (-info.maxexp // 2 - 8)
-    exact = lax.cond(jnp.isfinite(plain), lambda: plain, lambda: total(small) / small / small)
-    return jnp.clip(exact, -float(info.max), float(info.max))
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    pairs = [sums.real_parts(jnp.asarray(x), jnp.asarray(y)) for x, y in pairs if np.size(x)]
+    return sums.dot([pair for both in pairs for pair in both])
 
 
 def number(tree: Any, value: Any) -> Array:
@@ -133,26 +118,8 @@ def raveled(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
 
 
 def scaled(tree: Any) -> tuple[Array, Array]:
-    """`(s, n)` with `s * n` the norm, where `n` is finite even if the norm itself is not representable.
-
-    `s` is 1 and the sum of squares is taken once, unless that sum leaves the range in which it
-    is exact to rounding; only then the leaves are read again, multiplied by 1 / s.
-    """
-    leaves = [leaf.widen(jnp.asarray(x)) for x in jax.tree.leaves(tree) if np.size(x)]
-    leaves = _gathered(leaves)
-    if not leaves:
-        return jnp.ones(()), jnp.zeros(())
-    plain = _sum_sq(leaves)
-    info = jnp.finfo(plain.dtype)
-    # Above `low`, terms that underflowed cannot add up to a rounding error of the sum.
-    low = float(info.tiny) / float(info.eps) * 2.0**33
-    exact = (plain > low) & (plain < float(info.max))
-    # A power of two that brings the squares of large entries, or of small ones, into range.
-    far = 2.0 ** (5 * info.maxexp // 8)
-    scale = jnp.where(exact, 1, jnp.where(plain < 1, 1 / far, far)).astype(plain.dtype)
-    total = lax.cond(exact, lambda: plain, lambda: _sum_sq([_times(x, 1 / scale) for x in leaves]))
-    positive = total > 0
-    return scale, jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1)), total)  # NaN stays NaN
+    """`(s, n)` with `s * n` the norm, where `n` is finite even if the norm itself is not representable."""
+    return sums.scaled_norm([jnp.asarray(x) for x in jax.tree.leaves(tree) if np.size(x)])
 
 
 def shrinking(tree: Any, radius: Any) -> tuple[Array, Array, Array]:
@@ -164,28 +131,3 @@ def shrinking(tree: Any, radius: Any) -> tuple[Array, Array, Array]:
     scale, norm = scaled(tree)
     short = norm <= radius / scale
     return short, jnp.where(short, 1, 1 / scale), jnp.where(short, 1, radius / jnp.where(short, 1, norm))
-
-
-def _times(x: Array, factor: Array | float) -> Array:
-    """The product x * factor, where (x * factor)^2 must not be computed as x^2 * factor^2.
-
-    XLA does that where it knows the factor when compiling, and the selection keeps it from it.
-    """
-    return jnp.where(jnp.isfinite(x), x * factor, x)
-
-
-def _sum_sq(leaves: list[Array]) -> Array:
-    sums = [leaf.sum_sq(x) for x in leaves]
-    dtype = jnp.result_type(*sums)
-    return functools.reduce(lax.add, [x.astype(dtype) for x in sums])
-
-
-def _gathered(leaves: list[Array]) -> list[Array]:
-    """The leaves, with all the small ones in one vector: one reduction instead of a thousand."""
-    small = [x for x in leaves if x.size <= _SMALL]
-    if len(small) < 2:
-        return leaves
-    return [x for x in leaves if x.size > _SMALL] + [jnp.concatenate([jnp.ravel(x) for x in small])]
-
-
-_SMALL = 2**12

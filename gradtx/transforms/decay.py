@@ -14,7 +14,7 @@ from typing import Any
 
 from jax import Array
 
-from gradtx import checks
+from gradtx import checks, leaf
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
@@ -48,7 +48,7 @@ class add_decayed_weights(Elementwise, needs=("params",)):
     mask: Any = applies_to()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return g + p * self.weight_decay, slots
+        return leaf.decayed(g, p, self.weight_decay), slots
 
 
 @constructor

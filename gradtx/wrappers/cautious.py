@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.composite import Wrapper
 from gradtx.core.constructor import constructor
@@ -52,7 +53,7 @@ class mask_misaligned(Layerwise, needs=("grad",), by_leaf=("grad",)):
 def _opposed(u: Array, g: Array) -> Array:
     """Whether Re(conj(g) u) < 0, by signs or by angles, so that no product underflows."""
     if not jnp.iscomplexobj(g):
-        return jnp.sign(u) * jnp.sign(g) < 0
+        return leaf.sign(u) * leaf.sign(g) < 0
     g = g.astype(u.dtype)
     return (jnp.conj(jnp.sign(g)) * jnp.sign(u)).real < 0
 

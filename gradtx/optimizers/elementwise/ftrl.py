@@ -84,6 +84,6 @@ class ftrl(Elementwise, state=FtrlState, needs=("params",)):
         z = slots.dual + g - p / jnp.maximum(rate, tiny**0.25) * curved
         size = jnp.abs(z)
         inside = (size <= l1) & (l1 > 0)
-        direction = z / jnp.where(size > 0, size, 1) if jnp.iscomplexobj(z) else jnp.sign(z)
+        direction = z / jnp.where(size > 0, size, 1) if jnp.iscomplexobj(z) else leaf.sign(z)
         dual = jnp.where(inside, z, l1 * direction)
         return jnp.where(inside, -p, (dual - slots.dual - g) / curved * rate), slots._replace(n=n, dual=dual)

@@ -58,7 +58,7 @@ class scale_by_lion(Elementwise, state=ScaleByLionState):
 
     def _soft_sign(self, c: Array) -> Array:
         if self.mode == "hard":
-            return jnp.sign(c)
+            return leaf.sign(c)
         if self.mode == "refined":
             return leaf.clip(c, 1)
         if jnp.iscomplexobj(c):

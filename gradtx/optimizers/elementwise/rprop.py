@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
@@ -57,10 +58,10 @@ class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):
     max_step_size: Hyper = hyper(default=50.0, gt=0)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        s = jnp.sign(g) * jnp.sign(slots.prev_updates)
+        s = leaf.sign(g) * leaf.sign(slots.prev_updates)
         changed = slots.step_sizes * jnp.where(s > 0, self.eta_plus, self.eta_minus)
         step = jnp.where(s == 0, slots.step_sizes, jnp.clip(changed, self.min_step_size, self.max_step_size))
-        u = jnp.where(s < 0, 0, step * jnp.sign(g))
+        u = jnp.where(s < 0, 0, step * leaf.sign(g))
         return u, slots._replace(step_sizes=step, prev_updates=u)
 
 

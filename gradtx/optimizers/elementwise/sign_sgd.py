@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 
+from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
@@ -34,7 +34,7 @@ class scale_by_sign(Elementwise):
     """
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return jnp.sign(g), slots
+        return leaf.sign(g), slots
 
 
 @constructor

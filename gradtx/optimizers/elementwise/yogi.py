@@ -65,7 +65,8 @@ class scale_by_yogi(Elementwise, state=ScaleByYogiState):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         square = leaf.abs_sq(g)
         mu = leaf.moment(slots.mu, g, self.b1)
-        nu = jnp.maximum(slots.nu - (1 - self.b2) * jnp.sign(slots.nu - square) * square, self.nu_floor)
+        nu = slots.nu - leaf.sign(slots.nu - square) * ((1 - self.b2) * square)
+        nu = leaf.at_least(nu, self.nu_floor)
         root = leaf.root(nu * shared.grow_nu, self.eps_root) + self.eps
         return mu / (root * shared.left), slots._replace(mu=mu, nu=nu)
 

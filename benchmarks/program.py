@@ -1,0 +1,74 @@
+"""What a compiled step does, whatever the machine is busy with: its kernels, copies, branches, bytes and memory."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = (.*?) ([\w-]+)\(")
+_CALLED = re.compile(r"(?:body|condition|to_apply|branch_computations|true_computation|false_computation)=\{?([^}=]*)")
+_SHAPE = re.compile(r"[a-z]+[0-9]*\[([0-9,]*)\]")
+_FREE = frozenset({"parameter", "tuple", "get-tuple-element", "constant", "bitcast", "after-all", "partition-id"})
+_CONTROL = frozenset({"conditional", "while", "call", "async-start", "async-done"})
+
+
+class Program(NamedTuple):
+    """What can be read off a compiled program."""
+
+    kernels: int
+    """Operations on arrays that are not scalars: fusions, reductions, products. Each reads and writes memory."""
+    scalar_kernels: int
+    """The same on scalars, such as step counters and bias corrections."""
+    copies: int
+    """Copies of arrays that are not scalars."""
+    branches: int
+    """Conditionals."""
+    bytes_accessed: int
+    """What the operations read and write, by the compiler's cost analysis."""
+    temporary_bytes: int
+    """Memory that the program takes beside its arguments and results."""
+
+
+def program(compiled: jax.stages.Compiled) -> Program:
+    """What a compiled function does."""
+    found = [(opcode, _entries(kind)) for kind, opcode in _executed(compiled.as_text() or "")]
+    work = [(opcode, n) for opcode, n in found if opcode not in _FREE | _CONTROL]
+    cost: Any = compiled.cost_analysis() or {}
+    memory: Any = compiled.memory_analysis()
+    return Program(
+        kernels=sum(n > 1 and opcode != "copy" for opcode, n in work),
+        scalar_kernels=sum(n <= 1 for _, n in work),
+        copies=sum(n > 1 and opcode == "copy" for opcode, n in work),
+        branches=sum(opcode == "conditional" for opcode, _ in found),
+        bytes_accessed=int(cost.get("bytes accessed", 0)),
+        temporary_bytes=memory.temp_size_in_bytes,
+    )
+
+
+def _executed(text: str) -> Iterator[tuple[str, str]]:
+    """The result type and opcode of each instruction that runs by itself, not as a part of a fusion or a reduction."""
+    bodies: dict[str, list[tuple[str, str, list[str]]]] = {}
+    entry, lines = "", []
+    for line in text.splitlines():
+        if start := _COMPUTATION.match(line):
+            lines = bodies[start[2]] = []
+            entry = start[2] if start[1] else entry
+        elif instruction := _INSTRUCTION.match(line):
+            opcode = instruction[2]
+            names = _CALLED.findall(line) if opcode in _CONTROL else []
+            lines.append((instruction[1], opcode, [x.strip(" %") for name in names for x in name.split(",")]))
+    waiting = [entry]
+    while waiting:
+        for kind, opcode, called in bodies.get(waiting.pop(), ()):
+            yield kind, opcode
+            waiting += [name for name in called if name in bodies]
+
+
+def _entries(kind: str) -> int:
+    """The entries of the largest array in a type."""
+    return max((math.prod(map(int, filter(None, shape.split(",")))) for shape in _SHAPE.findall(kind)), default=0)
