@@ -18,6 +18,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 __all__ = [
     "abs_sq",
+    "apart",
     "accumulator_dtype",
     "at_least",
     "at_most",
@@ -108,6 +109,15 @@ def clip(x: Array, bound: float | Array) -> Array:
     return jnp.clip(x, -bound, bound)
 
 
+def apart(*numbers: ArrayLike) -> tuple[Array, ...]:
+    """Numbers as arrays that the compiler takes for others than the same numbers elsewhere.
+
+    A number that meets an array is an array of that shape to XLA. If a sum shares it with another loop, XLA's CPU
+    backend keeps it in memory.
+    """
+    return tuple(lax.optimization_barrier([jnp.asarray(x) for x in numbers]))
+
+
 def bounded(x: Array) -> Array:
     """`x`, each entry clipped so that its square is at most a quarter of the dtype's largest number."""
     if jnp.iscomplexobj(x):
@@ -133,7 +143,7 @@ def saturated(x: Array) -> Array:
 
 def finite_sum(a: Array, b: Array) -> Array:
     """The sum of two non-negative arrays, saturating at the dtype's largest number."""
-    return at_most(a + b, jnp.finfo(jnp.result_type(a, b)).max)
+    return at_most(a + b, float(jnp.finfo(jnp.result_type(a, b)).max))
 
 
 def at_most(x: Array, bound: float | Array) -> Array:

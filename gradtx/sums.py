@@ -3,18 +3,18 @@
 The square of a float32 may leave the range of float32 where the norm that it belongs to does not.
 
 - On the CPU, float32 is summed in float64, which holds every such square.
-- Elsewhere, and for float64 itself, three sums are taken in one pass: of x^2, (s x)^2 and (x / s)^2 for a power of two s.
-  The one whose terms are in range is the result.
+- Elsewhere, and for float64 itself, three sums are taken in one pass: of x^2, (s x)^2 and (x / s)^2 for a power of two
+  s. The one whose terms are in range is the result.
 
 The second is the idea of Blue's accumulators (Anderson, 2017, "Algorithm 978: Safe Scaling in the Level 1 BLAS",
-https://doi.org/10.1145/3061665), without a case distinction for every entry.
+https://doi.org/10.1145/3061665), without a case distinction for every entry. On the CPU it would take three passes,
+because XLA vectorizes a sum there, but not three at once; and a TPU has no float64 of a wider range.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,8 @@ from gradtx import leaf
 
 __all__ = ["dot", "real_parts", "scaled_norm"]
 
-Pairs = Sequence[tuple[Array, Array]]
+Axes = tuple[int, ...] | None
+"""The axes to sum over; None for all. Where it is not None there is one array, or one pair."""
 
 
 def real_parts(x: Array, y: Array) -> list[tuple[Array, Array]]:
@@ -37,26 +38,41 @@ def real_parts(x: Array, y: Array) -> list[tuple[Array, Array]]:
     return [(x.real, y.real)]
 
 
-@jax.custom_jvp
-def scaled_norm(leaves: list[Array]) -> tuple[Array, Array]:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def scaled_norm(leaves: list[Array], axes: Axes = None) -> tuple[Array, Array]:
     """`(s, n)` with `s * n` the norm of all leaves as one vector; `n` is finite for every finite vector.
 
-    `s` is a power of two, and 1 unless the norm is near the ends of the dtype's range. The derivative at 0 is 0.
+    `s` is a power of two, and 1 unless the norm is near the ends of the dtype's range. The derivative at 0 is 0. With
+    `axes` it is the norm over these axes of one leaf, which are left out.
     """
     pairs = [pair for x in leaves for pair in real_parts(x, x)]
-    return _as_platforms_do(pairs, _norm_of_float32, _norm) if pairs else (jnp.ones(()), jnp.zeros(()))
+    if not pairs:
+        return jnp.ones(()), jnp.zeros(())
+    pairs, dtype = _promoted(pairs)
+    far = 2.0 ** (5 * jnp.finfo(dtype).maxexp // 8)  # brings squares of the largest and the smallest numbers into range
+    if _wider(dtype):
+        with jax.enable_x64(True):
+            norm = lax.sqrt(_wide_sum(pairs, axes))
+            scale = _pick(lax.gt(norm, far), far, _pick(lax.lt(norm, 1 / far), 1 / far, lax.full_like(norm, 1)))
+            return lax.convert_element_type(scale, dtype), lax.convert_element_type(lax.div(norm, scale), dtype)
+    plain, of_large, of_small = _sums(pairs, axes, (1.0, 1 / far, far))
+    # Above `low`, terms that underflowed cannot add up to a rounding error of the sum.
+    low = float(jnp.finfo(dtype).tiny) / float(jnp.finfo(dtype).eps) * 2.0**33
+    exact, tiny = (plain > low) & (plain < float(jnp.finfo(dtype).max)), plain < 1
+    scale = _pick(exact, 1, _pick(tiny, 1 / far, lax.full_like(plain, far)))
+    return scale, lax.sqrt(_pick(exact, plain, _pick(tiny, of_small, of_large)))
 
 
 @scaled_norm.defjvp
-def _scaled_norm_jvp(primals: Any, tangents: Any) -> Any:
+def _scaled_norm_jvp(axes: Axes, primals: Any, tangents: Any) -> Any:
     (leaves,), (moved,) = primals, tangents
-    scale, norm = scaled_norm(leaves)
+    scale, norm = scaled_norm(leaves, axes)
     some = norm != 0
-    per_norm = jnp.where(some, 1 / jnp.where(some, norm, 1), 0)
+    per_norm = _pick(some, 1 / _pick(some, norm, 1), lax.full_like(norm, 0)) / scale
     slope = jnp.zeros_like(norm)
     for x, dx in (pair for both in zip(leaves, moved, strict=True) for pair in real_parts(*both)):
-        unit = x * (per_norm / scale).astype(x.dtype)
-        slope = slope + _sum(unit * (dx / scale.astype(dx.dtype))).astype(norm.dtype)
+        unit = x * _along(per_norm, x, axes)
+        slope = slope + _sum(unit * (dx / _along(scale, x, axes)), axes).astype(norm.dtype)
     return (scale, norm), (jnp.zeros_like(scale), slope)
 
 
@@ -66,7 +82,19 @@ def dot(pairs: list[tuple[Array, Array]]) -> Array:
 
     A result that is representable is found where partial sums are not.
     """
-    return _as_platforms_do(pairs, _dot_of_float32, _dot) if pairs else jnp.zeros(())
+    if not pairs:
+        return jnp.zeros(())
+    pairs, dtype = _promoted(pairs)
+    limit = float(jnp.finfo(dtype).max)
+    if _wider(dtype):
+        with jax.enable_x64(True):
+            total = _wide_sum(pairs, None)
+            return lax.convert_element_type(lax.clamp(np.float64(-limit), total, np.float64(limit)), dtype)
+    factor = 2.0 ** (-jnp.finfo(dtype).maxexp // 2 - 8)
+    plain, small = _sums(pairs, None, (1.0, factor))
+    # A sum that overflows on the way is taken of smaller terms, so that what cancels may cancel.
+    exact = _pick(lax.is_finite(plain), plain, small / factor / factor)
+    return lax.clamp(dtype.type(-limit), exact, dtype.type(limit))
 
 
 @dot.defjvp
@@ -77,95 +105,54 @@ def _dot_jvp(primals: Any, tangents: Any) -> Any:
     return out, sum((slope.astype(out.dtype) for slope in slopes), jnp.zeros_like(out))
 
 
-def _as_platforms_do(pairs: Pairs, of_float32: Callable[..., Any], general: Callable[..., Any]) -> Any:
-    """The sums in the way that suits the platform that the program is compiled for.
-
-    XLA's CPU backend vectorizes a sum of products, but not three of them at once. A TPU has no float64 of a wider range.
-    """
-    dtype = jnp.result_type(*(x for pair in pairs for x in pair))
-    pairs = [(x.astype(dtype), y.astype(dtype)) for x, y in pairs]
-    on_cpu = of_float32 if dtype == jnp.float32 else partial(general, _one_by_one)
-    return lax.platform_dependent(pairs, cpu=on_cpu, default=partial(general, _at_once))
+def _promoted(pairs: Any) -> tuple[Any, np.dtype]:
+    dtype = functools.reduce(jnp.promote_types, {x.dtype for pair in pairs for x in pair})
+    return [tuple(x if x.dtype == dtype else x.astype(dtype) for x in pair) for pair in pairs], dtype
 
 
-# --- float32 in float64
+def _wider(dtype: np.dtype) -> bool:
+    """Whether sums are taken in float64, as operations of a program that may have it disabled otherwise."""
+    return dtype == np.float32 and jax.default_backend() == "cpu"
 
 
-def _in_float64(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives `function` the sum in float64, which it may use whether the program has it enabled or not."""
-
-    def with_sum(pairs: Pairs) -> Any:
-        with jax.enable_x64(True):
-            wide = [[lax.convert_element_type(x, np.float64) for x in pair] for pair in pairs]
-            return function(functools.reduce(lax.add, [_sum(lax.mul(x, y)) for x, y in wide]))
-
-    return with_sum
+def _wide_sum(pairs: Any, axes: Axes) -> Array:
+    totals = []
+    for pair in pairs:
+        # The barrier keeps the compiler from sharing a float64 copy of an array between several sums.
+        x, y = (lax.convert_element_type(x, np.dtype("float64")) for x in lax.optimization_barrier(pair))
+        totals.append(_sum(lax.mul(x, y), axes))
+    return functools.reduce(lax.add, totals)
 
 
-@_in_float64
-def _norm_of_float32(total: Array) -> tuple[Array, Array]:
-    norm, far = lax.sqrt(total), _far(jnp.float32)
-    scale = jnp.where(norm > far, far, jnp.where(norm < 1 / far, 1 / far, 1.0))
-    return lax.convert_element_type(scale, np.float32), lax.convert_element_type(norm / scale, np.float32)
+def _sums(pairs: Any, axes: Axes, factors: Sequence[float]) -> list[Array]:
+    """For each factor c the sum of (c x) (c y)."""
+    found = [_sums_of_leaf(x, y, axes, factors) for x, y in pairs]
+    return list(functools.reduce(_add, found))
 
 
-@_in_float64
-def _dot_of_float32(total: Array) -> Array:
-    limit = float(jnp.finfo(jnp.float32).max)
-    return lax.convert_element_type(jnp.clip(total, -limit, limit), np.float32)
-
-
-# --- three sums
-
-
-def _norm(add: Callable[..., list[Array]], pairs: Pairs) -> tuple[Array, Array]:
-    dtype = pairs[0][0].dtype
-    info, far = jnp.finfo(dtype), _far(dtype)
-    plain, of_large, of_small = add(pairs, (1.0, 1 / far, far))
-    # Above `low`, terms that underflowed cannot add up to a rounding error of the sum.
-    low = float(info.tiny) / float(info.eps) * 2.0**33
-    exact, tiny = (plain > low) & (plain < float(info.max)), plain < 1
-    scale = jnp.where(exact, 1, jnp.where(tiny, 1 / far, far)).astype(dtype)
-    total = jnp.where(exact, plain, jnp.where(tiny, of_small, of_large))
-    return scale, jnp.sqrt(total)
-
-
-def _dot(add: Callable[..., list[Array]], pairs: Pairs) -> Array:
-    info = jnp.finfo(pairs[0][0].dtype)
-    factor = 2.0 ** (-info.maxexp // 2 - 8)
-    plain, small = add(pairs, (1.0, factor))
-    # A sum that overflows on the way is taken of smaller terms, so that what cancels may cancel.
-    exact = jnp.where(jnp.isfinite(plain), plain, small / factor / factor)
-    return jnp.clip(exact, -float(info.max), float(info.max))
-
-
-def _far(dtype: Any) -> float:
-    """A power of two that takes squares of the largest numbers of a dtype into its range, and those of the smallest."""
-    return 2.0 ** (5 * jnp.finfo(dtype).maxexp // 8)
-
-
-def _at_once(pairs: Pairs, factors: Sequence[float]) -> list[Array]:
-    """For each factor c the sum of (c x) (c y): one pass over the arrays."""
-
-    def add(a: Any, b: Any) -> tuple[Array, ...]:
-        return tuple(map(lax.add, a, b))
-
-    zeros = tuple(np.zeros((), pairs[0][0].dtype) for _ in factors)
-    found = [lax.reduce(_products(*pair, factors), zeros, add, tuple(range(pair[0].ndim))) for pair in pairs]
-    return list(functools.reduce(add, found))
-
-
-def _one_by_one(pairs: Pairs, factors: Sequence[float]) -> list[Array]:
-    """The same in one pass for each factor."""
-    found = [map(_sum, _products(*pair, factors)) for pair in pairs]
-    return [functools.reduce(lax.add, sums) for sums in zip(*found, strict=True)]
-
-
-def _products(x: Array, y: Array, factors: Sequence[float]) -> tuple[Array, ...]:
+def _sums_of_leaf(x: Array, y: Array, axes: Axes, factors: Sequence[float]) -> tuple[Array, ...]:
     # The barrier keeps the compiler from computing (c x) (c y) as c^2 (x y), which is out of range.
     numbers = lax.optimization_barrier([np.asarray(c, x.dtype) for c in factors])
-    return tuple(x * y if c == 1 else (x * n) * (y * n) for c, n in zip(factors, numbers, strict=True))
+    products = [x * y if c == 1 else (x * n) * (y * n) for c, n in zip(factors, numbers, strict=True)]
+    if jax.default_backend() == "cpu":
+        return tuple(_sum(product, axes) for product in products)
+    over = tuple(range(x.ndim)) if axes is None else axes
+    return tuple(lax.reduce(products, [np.zeros((), x.dtype)] * len(products), _add, over))
 
 
-def _sum(x: Array) -> Array:
-    return lax.reduce_sum(x, axes=tuple(range(x.ndim)))
+def _add(a: Any, b: Any) -> tuple[Array, ...]:
+    return tuple(map(lax.add, a, b))
+
+
+def _sum(x: Array, axes: Axes = None) -> Array:
+    return lax.reduce_sum(x, axes=tuple(range(x.ndim)) if axes is None else axes)
+
+
+def _along(number: Array, x: Array, axes: Axes) -> Array:
+    """Numbers of the parts of `x` that were summed over `axes`, so that they meet the entries of `x`."""
+    return (number if axes is None else jnp.expand_dims(number, axes)).astype(x.dtype)
+
+
+def _pick(which: Array, a: Any, b: Any) -> Array:
+    like = a if isinstance(a, Array) else b
+    return lax.select(which, *(x if isinstance(x, Array) else lax.full_like(like, x) for x in (a, b)))

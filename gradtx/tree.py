@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from gradtx import leaf, sums
 
@@ -35,8 +35,10 @@ def nbytes(tree: Any) -> int:
     return sum(math.prod(np.shape(x)) * jnp.result_type(x).itemsize for x in jax.tree.leaves(tree))
 
 
-def norm(tree: Any) -> Array:
+def norm(tree: Any, axes: tuple[int, ...] | None = None) -> Array:
     """The Euclidean norm of all leaves taken as one vector: a scalar in float32 or wider.
+
+    With `axes` the tree is one array, and the result has the norm over these axes, which it keeps with length 1.
 
     Right whenever the answer is representable: squares neither overflow nor underflow, 16-bit
     leaves are summed in float32, the empty tree has norm 0, and so has the derivative at 0.
@@ -45,7 +47,7 @@ def norm(tree: Any) -> Array:
     >>> float(gx.tree.norm({"a": jnp.float16([300, 400]), "b": None}))
     500.0
     """
-    scale, scaled_norm = scaled(tree)
+    scale, scaled_norm = scaled(tree, axes)
     return scale * scaled_norm
 
 
@@ -67,8 +69,9 @@ def finite(tree: Any) -> Array:
     >>> bool(gx.tree.finite({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])}))
     False
     """
-    # 0 x is 0 for finite x, and NaN for all others: one sum, where tests of all entries would be kept as an array.
-    return jnp.isfinite(sum((jnp.sum(leaf.widen(x) * 0).real for x in map(jnp.asarray, jax.tree.leaves(tree))), 0.0))
+    # x - x is 0 for finite x and NaN for all others: one sum, where a test of every entry would be kept as an array.
+    leaves = [leaf.widen(jnp.asarray(x)) for x in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.logical_and, [jnp.isfinite(jnp.sum(x - x)) for x in leaves], jnp.array(True))
 
 
 @jax.jit
@@ -117,9 +120,14 @@ def raveled(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
     return jnp.concatenate(flat) if flat else jnp.zeros(0, dtype), restored
 
 
-def scaled(tree: Any) -> tuple[Array, Array]:
+def scaled(tree: Any, axes: tuple[int, ...] | None = None) -> tuple[Array, Array]:
     """`(s, n)` with `s * n` the norm, where `n` is finite even if the norm itself is not representable."""
-    return sums.scaled_norm([jnp.asarray(x) for x in jax.tree.leaves(tree) if np.size(x)])
+    leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
+    if axes is None:
+        return sums.scaled_norm([x for x in leaves if x.size])
+    (x,) = leaves
+    s, n = sums.scaled_norm([x], axes)
+    return jnp.expand_dims(s, axes), jnp.expand_dims(n, axes)
 
 
 def shrinking(tree: Any, radius: Any) -> tuple[Array, Array, Array]:

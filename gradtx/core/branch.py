@@ -26,14 +26,15 @@ def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[],
       TypeError: the two trees differ.
       ValueError: two corresponding leaves have different shapes.
     """
-    like = otherwise()
     if not isinstance(pred, Tracer):
+        like = otherwise()
         return alike(who, then(), like) if pred else like
+    like = jax.eval_shape(otherwise)
     axes = [_axes(pred)] * len(jax.tree.leaves(like))
     if jax.sharding.get_abstract_mesh().manual_axes:
         both = zip(jax.tree.leaves(jax.eval_shape(then)), jax.tree.leaves(like), strict=True)
         axes = [_axes(pred) | _axes(a) | _axes(b) for a, b in both]
-    return lax.cond(pred, lambda: _varying(alike(who, then(), like), axes), lambda: _varying(like, axes))
+    return lax.cond(pred, lambda: _varying(alike(who, then(), like), axes), lambda: _varying(otherwise(), axes))
 
 
 def alike(who: str, tree: Any, like: Any) -> Any:

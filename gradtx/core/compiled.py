@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from jax.core import Tracer
 from gradtx import checks, leaf
 from gradtx.core import matrices
 from gradtx.core.hyper import Resolvable, resolve
+from gradtx.core.skipping import select_as_computed
 from gradtx.core.state import counted, stack_slots
 
 __all__ = ["Plan", "compiled"]
@@ -100,24 +101,30 @@ class _Run:
         shared: Any,
         here: Any,
         before: Any,
+        taken: Any,
     ) -> tuple[Array, list[Any]]:
-        """One leaf through the rules that apply to it; the update comes in dtype `out`, or as wide as computed."""
+        """One leaf through the rules that apply to it; the update comes in dtype `out`, or as wide as computed.
+
+        The slots stay as they are unless `taken`, or where that is None.
+        """
         g = jnp.asarray(g)
         # All that meets the gradient is as wide as it is, and float32 at least.
         dtype = leaf.compute_dtype(g.dtype)
         u, p = leaf.widen(g, dtype), None if p is None else leaf.widen(jnp.asarray(p), dtype)
         slots, (start, acting) = list(slots), plan
         for i, hook, facts in acting:
-            rule = self._rule(start + i, hypers[i])
+            rule = self._rule(start + i, _no_wider(hypers[i], dtype))
             known = {**dict(facts), **{name: leaf.widen(x, dtype) for name, x in here[i].items()}}
             if hook == "to_stack":
                 known = {}
             elif hook == "update_leaf after a stack":
                 known["before"] = before
             name = "to_stack" if hook == "to_stack" else "update_leaf"
+            p_seen = p if "params" in rule.needs else None
+            act = partial(_act, getattr(rule, name), p_seen, _no_wider(shared[i], dtype), known)
             with _plain_operators(rule):
                 old = jax.tree.map(lambda x: leaf.widen(x, dtype), slots[i])
-                result = getattr(rule, name)(u, old, p if "params" in rule.needs else None, shared[i], **known)
+                result = act(u, old) if taken is None else select_as_computed(act, u, old, taken)
             u, new = _pair(rule, name, result, slots[i], "the update")
             if np.shape(u) != g.shape:
                 raise TypeError(
@@ -145,6 +152,19 @@ class _Run:
         done, kept = matrices.on_stacks(work, views, values, kept)
         restored = [x if view is None else view.restored(x) for x, view in zip(done, views, strict=True)]
         return restored, [row._replace(**new._asdict()) for row, new in zip(rows, kept, strict=True)]
+
+
+def _act(hook: Any, p: Any, shared: Any, known: dict[str, Any], u: Any, slots: Any) -> Any:
+    return hook(u, slots, p, shared, **known)
+
+
+def _no_wider(numbers: Any, dtype: Any) -> Any:
+    """Numbers that meet a leaf, no wider than the leaf: else `jax_enable_x64` would make float32 leaves float64."""
+    return jax.tree.map(lambda x: x.astype(dtype) if _is_wider(x, dtype) else x, numbers)
+
+
+def _is_wider(x: Any, dtype: Any) -> bool:
+    return isinstance(x, Array) and jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize > dtype.itemsize
 
 
 def _narrowed(new: Any, old: Any) -> Any:

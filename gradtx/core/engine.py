@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx import checks
+from gradtx.core import skipping
 from gradtx.core.compiled import Plan, compiled
 from gradtx.core.shared import at_leaf, is_by_leaf
 from gradtx.core.state import leaf_slots, tree_slots
@@ -102,6 +103,7 @@ class _Step:
         self.stack_inputs: Sequence[Any] | None = None
         """By leaf what the last rule on stacks was given, until `update_leaf` has seen it beside the result."""
 
+        self.skippable = skipping.current()
         self.compiled, arrays = compiled(tuple(rules), updates)
         pairs = list(zip(rules, states, strict=True))
         numbers = [tree_slots(rule.State)(*_fields(tree_slots, state)) for rule, state in pairs]
@@ -147,10 +149,13 @@ class _Step:
                 at_leaf(shared, i) if some_by_leaf else shared,
                 arrays,
                 before,
+                self.skippable and self.skippable.taken,
             )
             values.append(u)
             for rows, row in zip(slots, new, strict=True):
                 rows[i] = row  # the slice of `self.slots` shares its lists, so that this writes there
+                if self.skippable:
+                    self.skippable.done.update((id(x), x) for x in jax.tree.leaves(row))
         self.values, self.stack_inputs = values, None
 
     def _plan(self, part: range, i: int, to_stack: bool) -> Plan:

@@ -32,7 +32,7 @@ from gradtx.core.engine import run_update
 from gradtx.core.shared import ByLeaf, Shared
 from gradtx.core.slots import counter
 from gradtx.core.state import CountState, declared, stack_slots
-from gradtx.core.stateful import Stateful
+from gradtx.core.stateful import Stateful, is_ours
 
 __all__ = ["ByLeaf", "Elementwise", "Layerwise", "Leafwise", "Shared", "Treewide"]
 
@@ -149,6 +149,9 @@ class Leafwise(Stateful, state=CountState):
         raise NotImplementedError
 
     # --- what the engine makes of it
+
+    def stays_finite(self) -> bool:
+        return is_ours(type(self)) and not self.extra_args
 
     def _where(self, params: Any) -> Sequence[bool] | None:
         """For each leaf of `params`, whether the rule applies to it; None where it applies to all."""

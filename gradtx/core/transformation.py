@@ -74,6 +74,13 @@ class GradientTransformation(Value):
         """The extra arguments that this transformation accepts."""
         return {name: value for name, value in extra.items() if self.accepts(name)}
 
+    def stays_finite(self) -> bool:
+        """Whether finite gradients, parameters and hyperparameters make finite updates for sure.
+
+        The laws hold the rules of this library to it; of others nothing is known, nor of what reads extra arguments.
+        """
+        return False
+
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
         """Raises for an extra argument that nobody reads: most likely a misspelt one."""
         for name in extra:

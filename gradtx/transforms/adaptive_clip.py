@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf
+from gradtx import checks, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.value import static
@@ -51,19 +51,18 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         if g.size == 0:
             return g, slots
-        largest = jnp.max(jnp.abs(g), axis=self._axes(g), keepdims=True)
-        unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-        norm = self._norm(g / unit)  # in units of the largest entry, whose square might overflow
-        bound = jnp.maximum(self._norm(p), self.eps) * self.clipping
+        axes = self._axes(g)
+        unit, norm = tree.scaled(g, axes)  # |g| = unit * norm, which need not be representable
+        bound = jnp.maximum(tree.norm(p, axes), self.eps) * self.clipping
         short = norm < bound / unit
-        return jnp.where(short, g, g / unit * (bound / jnp.where(short, 1, norm))), slots
+        factor = jnp.where(short, 1, bound / jnp.where(short, 1, norm))
+        return g * jnp.where(short, 1, 1 / unit) * factor, slots
 
-    def _norm(self, x: Array) -> Array:
-        return leaf.root(jnp.sum(leaf.abs_sq(x), axis=self._axes(x), keepdims=True))
-
-    def _axes(self, x: Array) -> Any:
+    def _axes(self, x: Array) -> tuple[int, ...]:
+        every = tuple(range(x.ndim))
         if self.axis is not None:
-            return self.axis
+            axes = (self.axis,) if isinstance(self.axis, int) else self.axis
+            return tuple(every[i] for i in axes)
         if x.ndim <= 1 or math.prod(x.shape) == max(x.shape):
-            return None
-        return 0 if x.ndim <= 3 else tuple(range(x.ndim - 1))
+            return every
+        return (0,) if x.ndim <= 3 else every[:-1]

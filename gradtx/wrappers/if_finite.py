@@ -11,11 +11,12 @@ from jax import Array
 from jax.core import Tracer
 
 from gradtx import tree
-from gradtx.core.branch import branch
 from gradtx.core.composite import Wrapper
 from gradtx.core.metrics import reports
+from gradtx.core.skipping import unless_skipped
 from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
+from gradtx.core.transformation import GradientTransformation, hyperparameters
 from gradtx.core.value import choice, integer
 
 __all__ = ["ApplyIfFiniteState", "apply_if_finite"]
@@ -32,24 +33,27 @@ class ApplyIfFiniteState(NamedTuple):
 
 
 def if_finite(
-    who: str, updates: Any, inner_state: Any, step: Callable[[], tuple[Any, Any]], accepted: Any = False
+    who: str,
+    inner: GradientTransformation,
+    updates: Any,
+    inner_state: Any,
+    step: Callable[[], tuple[Any, Any]],
+    accepted: Any = False,
 ) -> tuple[Any, Any, Array]:
     """`step()` if the updates that it takes and returns are finite, or `accepted`; else zeros and the state as it was.
 
-    With it, whether they were finite.
+    With it, whether they were finite. What it returns is finite for sure if `inner` says so and the numbers of the step
+    are finite; otherwise it is looked at, which takes another pass.
     """
     sound = tree.finite(updates)
-
-    def rejected() -> tuple[Any, Any]:
-        return tree.zeros_like(updates), inner_state
-
-    def attempt() -> tuple[tuple[Any, Any], Any]:
-        made = step()
-        finite = tree.finite(made[0])
-        return branch(who, finite | accepted, lambda: made, rejected), finite
-
-    out, sound_too = branch(who, sound | accepted, attempt, lambda: (rejected(), jnp.zeros_like(sound)))
-    return *out, sound & sound_too
+    if inner.stays_finite():
+        sound &= tree.finite([x for x in hyperparameters(inner, inner_state).values() if isinstance(x, Array)])
+        return *unless_skipped(who, sound | accepted, updates, inner_state, step), sound
+    if not isinstance(sound | accepted, Tracer) and not sound | accepted:
+        return *unless_skipped(who, sound, updates, inner_state, step), sound
+    made = step()
+    sound &= tree.finite(made[0])
+    return *unless_skipped(who, sound | accepted, updates, inner_state, lambda: made), sound
 
 
 class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
@@ -77,6 +81,7 @@ class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
         accepted = (streak > self.max_consecutive_errors) & (self.policy == "accept")
         new, inner_state, finite = if_finite(
             "apply_if_finite",
+            self.inner,
             updates,
             state.inner_state,
             lambda: self.inner_update(updates, state.inner_state, params, extra),

@@ -72,6 +72,7 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
         given = {name: self._true(name, x, state.loss_scale) for name, x in extra.items()}
         new, inner_state, finite = if_finite(
             "dynamic_loss_scale",
+            self.inner,
             updates,
             state.inner_state,
             lambda: self.inner_update(true, state.inner_state, params, given),
@@ -100,7 +101,7 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
 
 @jax.jit
 def _divided(grads: Any, scale: Array) -> Any:
-    return jax.tree.map(lambda g: leaf.widen(jnp.asarray(g)) / scale, grads)
+    return jax.tree.map(lambda g: leaf.widen(jnp.asarray(g)) * (1 / scale), grads)
 
 
 def loss_scale(state: Any) -> Array:

@@ -75,11 +75,12 @@ class scale_by_schedule_free(Elementwise, state=ScheduleFreeState, needs=("param
         return shared, numbers._replace(b1=jnp.asarray(self.b1), weight_sum=total, max_lr=max_lr)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        c, b1 = shared.share, shared.b1
+        c, b1, z = shared.share, shared.b1, slots.z + g
         # y_(t+1) - y_t by the steps of x and z, so that a small step is not lost in the parameters' rounding. Here
         # z - y is b1 (z - x); the factors come first, so that no sum of large numbers overflows on the way.
         of_distance, of_step = (self.b1 * c - (self.b1 - b1)) / b1, self.b1 * c + (1 - self.b1)
-        return of_distance * (slots.z - p) + of_step * g, slots._replace(z=slots.z + g)
+        # The step of z is taken from z, so that it need not be kept beside it.
+        return of_distance * (slots.z - p) + of_step * (z - slots.z), slots._replace(z=z)
 
 
 def _average(y: Array, z: Array, b1: Array) -> Array:

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks, leaf, tree
-from gradtx.core.branch import branch
 from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.metrics import reports
+from gradtx.core.skipping import unless_skipped
 from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.value import integer
@@ -84,11 +84,12 @@ class skip_spikes(Wrapper, state=SkipSpikesState):
         seen = jnp.where(jnp.isfinite(norm), seen, state.norm_mean)
         mean = state.norm_mean * (1 - share) + seen * share
         variance = (1 - share) * leaf.saturated(state.norm_variance + share * leaf.abs_sq(seen - state.norm_mean))
-        new, inner_state = branch(
+        new, inner_state = unless_skipped(
             "skip_spikes",
             taken,
+            updates,
+            state.inner_state,
             lambda: self.inner_update(updates, state.inner_state, params, extra),
-            lambda: (tree.zeros_like(updates), state.inner_state),
         )
         skipped = jnp.where(taken, state.skipped, counted(state.skipped))
         return new, SkipSpikesState(

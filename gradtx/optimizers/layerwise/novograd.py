@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
@@ -63,7 +63,7 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         decay = self.weight_decay if decay_mask else 0
-        square = leaf.saturated(jnp.sum(leaf.abs_sq(g)))
+        square = tree.norm_sq(g)
         nu = jnp.where(shared, square, leaf.moment(slots.nu, square, self.b2))
         scaled = g / (leaf.root(nu, self.eps_root) + self.eps)
         mu = slots.mu * self.b1 + scaled + p * decay

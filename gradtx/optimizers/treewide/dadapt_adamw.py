@@ -24,7 +24,7 @@ from gradtx import checks, leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Shared, Treewide
+from gradtx.core.leafwise import ByLeaf, Shared, Treewide
 from gradtx.core.mask import selection
 from gradtx.core.slots import counter, per_param, per_tree
 from gradtx.core.value import flag
@@ -69,21 +69,21 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",))
         d, s = numbers.estim_lr, slots.grad_sum
         c = jnp.sqrt(self.b2)
         rate = d * self.learning_rate * jnp.sqrt(leaf.one_minus_power(self.b2, t)) / leaf.one_minus_power(self.b1, t)
-        weighted = jax.tree.map(lambda s, v: s / (leaf.root(v) + self.eps), s, slots.exp_avg_sq)
+        eps, tiny = leaf.apart(self.eps, jnp.finfo(d.dtype).tiny)
+        weighted = jax.tree.map(lambda s, v: s / (jnp.sqrt(jnp.maximum(v, tiny)) + eps), s, slots.exp_avg_sq)
         numerator = numbers.numerator_weighted * c + (1 - c) * rate * tree.vdot(updates, weighted)
-        sums = jax.tree.map(lambda s, g: jnp.sum(jnp.abs(s * c + leaf.bounded(g) * ((1 - c) * rate))), s, updates)
-        length = tree.number(params, sum(jax.tree.leaves(sums)))
+        s = jax.tree.map(lambda s, g: s * c + leaf.bounded(g) * ((1 - c) * rate), s, updates)
+        length = tree.number(params, sum(jnp.sum(jnp.abs(x)) for x in jax.tree.leaves(s)))
         estimate = leaf.ratio(numerator, length * (1 - c))
         decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
         new = numbers._replace(estim_lr=jnp.maximum(d, estimate), numerator_weighted=numerator)
-        return Shared(rate=rate, c=c, decay=decay), new
+        return Shared(rate=rate, s=ByLeaf(s), decay=decay), new
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
-        rate, c, decay = shared.rate, shared.c, shared.decay if decay_mask else 0
+        rate, decay = shared.rate, shared.decay if decay_mask else 0
         m = self.b1 * slots.exp_avg + (1 - self.b1) * rate * g  # the factors first: a rate above 1 makes no infinity
         v = leaf.moment(slots.exp_avg_sq, leaf.abs_sq(g), self.b2)
-        s = slots.grad_sum * c + leaf.bounded(g) * ((1 - c) * rate)
-        return -p * decay - m / (leaf.root(v) + self.eps), slots._replace(exp_avg=m, exp_avg_sq=v, grad_sum=s)
+        return -p * decay - m / (leaf.root(v) + self.eps), slots._replace(exp_avg=m, exp_avg_sq=v, grad_sum=shared.s)
 
 
 @constructor

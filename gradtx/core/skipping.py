@@ -1,0 +1,108 @@
+"""Steps that may be skipped, without a branch.
+
+What a skipped step must not change is selected in the pass that computes it. That takes more than a selection at the
+end: of
+
+    new = f(old, g);   update = h(new);   kept = select(taken, new, old)
+
+XLA's CPU backend computes `new` twice, once for `kept` and once for the update, and copies `old` for the second. So a
+rule's slots are selected as soon as they are computed, and what the rule computes of them after that is computed of
+`kept`, which is `new` wherever the step is taken:
+
+    kept = select(taken, f(old, g), old);   update = h(kept)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.core import Tracer
+from jax.extend.core import Literal
+
+from gradtx import tree
+from gradtx.core.branch import alike, branch
+
+__all__ = ["Skippable", "current", "select_as_computed", "unless_skipped"]
+
+
+class Skippable(NamedTuple):
+    """A step that is taken or not."""
+
+    taken: Array
+    """Whether it is taken; known only while the program runs."""
+    done: dict[int, Array]
+    """The arrays that are selected already, by `id`."""
+
+
+_CURRENT: ContextVar[Skippable | None] = ContextVar("current", default=None)
+
+
+def current() -> Skippable | None:
+    """The step that is being traced, if it may be skipped."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def _tracing(step: Skippable) -> Iterator[None]:
+    token = _CURRENT.set(step)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def unless_skipped(
+    who: str, taken: Any, updates: Any, state: Any, attempt: Callable[[], tuple[Any, Any]]
+) -> tuple[Any, Any]:
+    """`attempt()`, updates and a state, if `taken`; else zeros like the updates, and the state as it was."""
+    if not isinstance(taken, Tracer):
+        return branch(who, taken, attempt, lambda: (tree.zeros_like(updates), state))
+    step = Skippable(taken, {})
+    with _tracing(step):
+        made = attempt()
+    new, new_state = alike(who, made, (updates, state))
+
+    def select(x: Array, old: Array) -> Array:
+        return x if x is old or id(x) in step.done else jnp.where(taken, x, old)
+
+    return jax.tree.map(lambda u: jnp.where(taken, u, 0), new), jax.tree.map(select, new_state, state)
+
+
+def select_as_computed(rule: Callable[[Any, Any], Any], u: Any, slots: Any, taken: Array) -> Any:
+    """`rule(u, slots)`, an update and new slots, in which each new slot is the old one unless `taken`.
+
+    The rule is evaluated operation by operation, and a slot selected as soon as it is computed.
+    """
+    closed, shape = jax.make_jaxpr(rule, return_shape=True)(u, slots)
+    if not (isinstance(shape, tuple) and jax.tree.structure(shape[1:]) == jax.tree.structure((slots,))):
+        return rule(u, slots)  # what is wrong with the result is said by the engine
+    jaxpr, old = closed.jaxpr, jax.tree.leaves(slots)
+    updates, new = jaxpr.outvars[: len(jaxpr.outvars) - len(old)], jaxpr.outvars[len(jaxpr.outvars) - len(old) :]
+    known = dict(zip(jaxpr.constvars, closed.consts, strict=True))
+    known |= dict(zip(jaxpr.invars, [*jax.tree.leaves(u), *old], strict=True))
+    before = {var: x for var, x in zip(new, old, strict=True) if not isinstance(var, Literal) and var not in known}
+
+    def value(var: Any) -> Any:
+        return var.val if isinstance(var, Literal) else known[var]
+
+    for equation in jaxpr.eqns:
+        primitive = equation.primitive
+        with equation.ctx.manager:
+            result = primitive.bind(*map(value, equation.invars), **primitive.get_bind_params(equation.params))
+        results = result if primitive.multiple_results else [result]
+        for var, x in zip(equation.outvars, results, strict=True):
+            known[var] = jnp.where(taken, x, before[var]) if var in before else x
+
+    def kept(var: Any, x: Any) -> Any:
+        selected = not isinstance(var, Literal) and before.get(var) is x
+        return value(var) if selected or value(var) is x else jnp.where(taken, value(var), x)
+
+    return jax.tree.unflatten(
+        jax.tree.structure(shape), [*map(value, updates), *(kept(*pair) for pair in zip(new, old, strict=True))]
+    )
