@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Each row imports only from rows above it, and siblings by public names.
 ROWS = [
-    {"leaf", "checks"},
+    {"leaf", "checks", "frozen"},
     {"tree", "select", "linalg"},
     {"core", "schedules", "losses", "projections"},
     {"precision", "sharding", "storage", "transforms"},
