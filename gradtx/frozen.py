@@ -28,7 +28,7 @@ class Frozen:
         super().__init_subclass__()
         made = "__init__" not in vars(cls)
         if made:
-            cls.__signature__ = _Signature(cls)
+            cls.__signature__ = _Signature(cls)  # first: `dataclass` reads it for a class without a docstring
         dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(cls)
         _check_fields(cls)
         if made:
@@ -64,7 +64,7 @@ def _values(x: Any) -> tuple[Any, ...]:
 
 
 def _check_fields(cls: Any) -> None:
-    """Raises for fields that an `__init__` could not have, as `dataclasses` does, or that are not for ours."""
+    """Raises for a field without a default after one that has it, and for options of a field without effect here."""
     earlier = None
     for f in fields(cls):
         if f.default_factory is not MISSING or not f.init:
