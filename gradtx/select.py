@@ -9,7 +9,6 @@ those of dicts, the indices of lists, the fields of dataclasses, named tuples an
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import operator
 import re
@@ -21,14 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx import checks
+from gradtx.frozen import Frozen, fields
 
 __all__ = ["Selector", "dtype", "everything", "first", "maybe", "ndim", "path", "regex", "shape"]
 
 Leaves = Sequence[tuple[str, Any]]
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Selector:
+class Selector(Frozen):
     """Picks leaves of a tree; selectors combine by `&`, `|` and `~`.
 
     Raises:
@@ -64,7 +63,7 @@ class Selector:
         return f"select.{type(self).__name__}({', '.join(self._arguments())})"
 
     def _arguments(self) -> list[str]:
-        given = ((f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self))
+        given = ((f.name, getattr(self, f.name), f.default) for f in fields(self))
         return [f"{name}={value!r}" for name, value, default in given if value != default]
 
 
@@ -82,7 +81,6 @@ def _nothing(selector: Selector, leaves: Leaves) -> ValueError:
     )
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class _Combined(Selector):
     symbol: str
     a: Selector
@@ -96,7 +94,6 @@ class _Combined(Selector):
         return f"({self.a!r} {self.symbol} {self.b!r})"
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class _Not(Selector):
     a: Selector
 
@@ -107,7 +104,6 @@ class _Not(Selector):
         return f"~{self.a!r}"
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class maybe(Selector):
     """What `selector` picks, which may be nothing.
 
@@ -125,7 +121,6 @@ class maybe(Selector):
         return [repr(self.selector)]
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class everything(Selector):
     """Every leaf.
 
@@ -138,7 +133,6 @@ class everything(Selector):
         return [True] * len(leaves)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class _ByPath(Selector):
     """Picks by the path alone."""
 
@@ -152,7 +146,6 @@ class _ByPath(Selector):
         return found
 
 
-@dataclasses.dataclass(frozen=True, repr=False, init=False)
 class path(_ByPath):
     """The leaves whose paths match one of the patterns.
 
@@ -187,7 +180,6 @@ def _glob(pattern: Sequence[str], keys: Sequence[str]) -> bool:
     return bool(keys) and fnmatch.fnmatchcase(keys[0], pattern[0]) and _glob(pattern[1:], keys[1:])
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class regex(_ByPath):
     """The leaves in whose paths the regular expression is found (`re.search`).
 
@@ -211,7 +203,6 @@ class regex(_ByPath):
         return [repr(self.pattern)]
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class ndim(Selector):
     """The leaves with at least `min` and at most `max` axes.
 
@@ -233,7 +224,6 @@ class ndim(Selector):
         return [self.min <= len(np.shape(x)) <= (np.inf if self.max is None else self.max) for _, x in leaves]
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class shape(Selector):
     """The leaves for whose shape `test` returns True.
 
@@ -256,7 +246,6 @@ class shape(Selector):
         return [repr(self.test)]
 
 
-@dataclasses.dataclass(frozen=True, repr=False, init=False)
 class dtype(Selector):
     """The leaves of one of the dtypes, or of a kind of them such as 'floating' or `jnp.complexfloating`.
 
@@ -292,8 +281,7 @@ def _dtype_name(x: Any) -> str:
         raise TypeError(f"select.dtype: {checks.shown(x)} is no dtype, such as 'bfloat16' or jnp.floating.") from None
 
 
-@dataclasses.dataclass(frozen=True, init=False)
-class first:
+class first(Frozen):
     """Labels by rules: every leaf gets the label of the first rule `(selector, label)` whose selector picks it.
 
     A selector that picks nothing is no error here; a leaf that none picks, and a label that no leaf gets, are.

@@ -221,6 +221,7 @@ def test_the_laws_are_imported_on_first_use_and_need_no_test_library():
     heavy = ["optax", "chex", "pytest", "hypothesis", "matplotlib"]
     code = f"""if True:
         import sys, gradtx
+        gradtx.adam(0.1)
         assert "gradtx.testing" not in sys.modules
         gradtx.testing.check
         print([m for m in {heavy} if m in sys.modules])

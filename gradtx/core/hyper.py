@@ -24,6 +24,7 @@ from jax.typing import ArrayLike
 
 from gradtx import checks, leaf
 from gradtx.core.value import Value, field, function, static
+from gradtx.frozen import Frozen
 
 __all__ = [
     "Hyper",
@@ -86,8 +87,7 @@ else:
     Hyper = Number = Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
+class Limits(Frozen):
     """The interval in which a number must lie. Infinity lies in none unless `infinite`."""
 
     ge: float = -math.inf

@@ -31,7 +31,7 @@ from gradtx.core import mask, matrices
 from gradtx.core.engine import run_update
 from gradtx.core.shared import ByLeaf, Shared
 from gradtx.core.slots import counter
-from gradtx.core.state import CountState, declared, stack_slots
+from gradtx.core.state import CountState, declared, is_of_matrices
 from gradtx.core.stateful import Stateful, is_ours
 
 __all__ = ["ByLeaf", "Elementwise", "Layerwise", "Leafwise", "Shared", "Treewide"]
@@ -55,7 +55,7 @@ def _check_rule(cls: Any) -> None:
     works = cls.on_stack is not Leafwise.on_stack
     if works and cls._measures:
         raise TypeError(f"{who}: a rule has `measure` or `on_stack`, not both: make it two links.")
-    if (works or stack_slots(cls.State)._fields) and cls._stack_field is None:
+    if (works or any(map(is_of_matrices, slots.values()))) and cls._stack_field is None:
         raise TypeError(
             f"{who}: a rule with `on_stack`, or with factors of rows and columns, needs `on_stack` and a field that "
             "says how leaves are matrices: write weight_dimension_numbers: Any = matrix_axes()."

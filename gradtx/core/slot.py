@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar
 
 import jax
@@ -14,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gradtx import checks, leaf
 from gradtx.core.hyper import resolve
+from gradtx.frozen import Frozen
 
 __all__ = ["PARAM", "Layout", "PerLeaf", "Slot"]
 
@@ -31,8 +31,7 @@ class _Declaration(type):
         return super().__call__(*args, **kwargs)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Slot(metaclass=_Declaration):
+class Slot(Frozen, kw_only=True, metaclass=_Declaration):
     """What a field of a state is to the parameters: `core/slots.py` has the kinds, and says what the arguments mean."""
 
     kind: ClassVar[str] = ""

@@ -21,7 +21,6 @@ the declaration follow `init`, the checks of `update`, and what `gradtx.describe
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any, ClassVar
 
@@ -60,7 +59,6 @@ class per_param(PerLeaf):
         return _whole(shape)
 
 
-@dataclasses.dataclass(frozen=True)
 class reduced(PerLeaf):
     """A slot with an array per parameter that lacks some of its axes.
 
@@ -109,7 +107,6 @@ class reduced(PerLeaf):
         return tuple((length, axis) for axis, length in enumerate(shape) if axis not in gone)
 
 
-@dataclasses.dataclass(frozen=True)
 class factor(PerLeaf):
     """A slot with a square matrix per parameter, n x n for an axis of length n.
 
@@ -151,7 +148,6 @@ class factor(PerLeaf):
         return jnp.where(jnp.eye(n, rank, dtype=bool), super()._one(owner, p, layout), 0)
 
 
-@dataclasses.dataclass(frozen=True)
 class stack(PerLeaf):
     """A slot with several arrays per parameter, each of its shape, on a leading axis.
 
@@ -171,7 +167,6 @@ class stack(PerLeaf):
         return (checks.integer("stack", "length", length, ge=1), None), *_whole(shape)
 
 
-@dataclasses.dataclass(frozen=True)
 class per_tree(Slot):
     """A slot with one array for the whole tree, or with a dict or NamedTuple of such arrays.
 
@@ -190,7 +185,6 @@ class per_tree(Slot):
         return value
 
 
-@dataclasses.dataclass(frozen=True)
 class child_state(Slot):
     """A slot with the state of an inner transformation.
 

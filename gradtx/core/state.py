@@ -11,7 +11,17 @@ from jax import Array
 
 from gradtx.core.slots import PerLeaf, Slot, child_state, counter, factor, per_tree
 
-__all__ = ["CountState", "EmptyState", "child_slots", "counted", "declared", "leaf_slots", "stack_slots", "tree_slots"]
+__all__ = [
+    "CountState",
+    "EmptyState",
+    "child_slots",
+    "counted",
+    "declared",
+    "is_of_matrices",
+    "leaf_slots",
+    "stack_slots",
+    "tree_slots",
+]
 
 
 class EmptyState(NamedTuple):
@@ -58,14 +68,15 @@ def _named(state: Any, suffix: str, kind: type[Slot]) -> Any:
     return namedtuple(state.__name__ + suffix, names)
 
 
-def _is_of_matrices(slot: Slot) -> bool:
+def is_of_matrices(slot: Slot) -> bool:
+    """Whether it is a factor of the rows or columns of matrices, which `on_stack` gets."""
     return isinstance(slot, factor) and slot.side != "all"
 
 
 @cache
 def stack_slots(state: Any) -> Any:
     """The class of what `on_stack` gets as `slots`: the factors of rows and columns."""
-    return namedtuple(state.__name__ + "Factors", [n for n, slot in declared(state).items() if _is_of_matrices(slot)])
+    return namedtuple(state.__name__ + "Factors", [n for n, slot in declared(state).items() if is_of_matrices(slot)])
 
 
 @cache

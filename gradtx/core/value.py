@@ -25,6 +25,7 @@ from jax.core import Tracer
 
 from gradtx import checks, leaf
 from gradtx.core.constructor import called
+from gradtx.frozen import Frozen, fields
 
 __all__ = ["Value", "child", "choice", "dtype", "flag", "function", "integer", "per_leaf", "static"]
 
@@ -112,27 +113,24 @@ def _check_dtype(who: str, name: str, value: Any) -> np.dtype | None:
     return found
 
 
-def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
-    """The dataclass fields of a value or a class of values."""
-    return dataclasses.fields(value)
-
-
 @dataclass_transform(
     frozen_default=True,
     eq_default=False,
     field_specifiers=(field, child, static, flag, integer, choice, dtype, per_leaf),
 )
-class Value:
+class Value(Frozen):
     """A frozen dataclass that is a pytree; see the module's docstring."""
 
     _dynamic: ClassVar[tuple[str, ...]] = ()
+    _checks: ClassVar[dict[str, Callable[[str, str, Any], Any]]] = {}
+    """The checks by field, of those fields that have one."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
-        fields = _fields(cls)
-        cls._dynamic = dynamic = tuple(f.name for f in fields if f.metadata.get(_DYNAMIC))
-        fixed = tuple(f.name for f in fields if not f.metadata.get(_DYNAMIC))
+        own = fields(cls)
+        cls._checks = {f.name: f.metadata[_CHECK] for f in own if f.metadata.get(_CHECK)}
+        cls._dynamic = dynamic = tuple(f.name for f in own if f.metadata.get(_DYNAMIC))
+        fixed = tuple(f.name for f in own if not f.metadata.get(_DYNAMIC))
 
         def flatten(value: Value) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
             of = value.__dict__
@@ -152,16 +150,13 @@ class Value:
 
     def __post_init__(self) -> None:
         who = called(self)
-        for f in _fields(self):
-            check = f.metadata.get(_CHECK)
-            if check is not None:
-                object.__setattr__(self, f.name, check(who, f.name, getattr(self, f.name)))
+        for name, check in self._checks.items():
+            self.__dict__[name] = check(who, name, getattr(self, name))
 
     @classmethod
     def check_field(cls, field: str, value: Any, *, who: str, name: str) -> Any:
         """`value` checked as for the field of this class, in the name of an argument that is passed on to it."""
-        (found,) = (f for f in _fields(cls) if f.name == field)
-        return found.metadata[_CHECK](who, name, value)
+        return cls._checks[field](who, name, value)
 
     # --- equality, hash, repr
 
@@ -179,7 +174,7 @@ class Value:
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
         """The constructor's arguments that rebuild this value: (keyword or None, value)."""
-        for f in _fields(self):
+        for f in fields(self):
             value = getattr(self, f.name)
             if f.metadata.get(_DYNAMIC) or value != f.default:
                 yield f.name, value
@@ -203,7 +198,7 @@ class Value:
 
     def _parts(self) -> dict[str, Any]:
         """The fields by name; a chain gives its links by name instead."""
-        return {f.name: getattr(self, f.name) for f in _fields(self)}
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def _with_parts(self, parts: dict[str, Any]) -> Self:
         return type(self)(**parts)
