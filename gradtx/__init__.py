@@ -8,6 +8,8 @@ params         = gx.apply_updates(params, updates)
 
 # ruff: noqa: I001  (grouped as the documentation groups them)
 
+import jax as _jax  # noqa: F401  (its modules import each other, so several threads must not be the first to do it)
+
 from gradtx.lazy import lazily as _lazily
 
 with _lazily(__name__) as _names:

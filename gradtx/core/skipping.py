@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
-from jax.extend.core import Literal
 
 from gradtx import tree
 from gradtx.core.branch import alike, branch
@@ -74,6 +73,10 @@ def unless_skipped(
     return jax.tree.map(lambda u: jnp.where(taken, u, 0), new), jax.tree.map(select, new_state, state)
 
 
+def _is_literal(var: Any) -> bool:
+    return hasattr(var, "val")
+
+
 def select_as_computed(rule: Callable[[Any, Any], Any], u: Any, slots: Any, taken: Array) -> Any:
     """`rule(u, slots)`, an update and new slots, in which each new slot is the old one unless `taken`.
 
@@ -86,10 +89,10 @@ def select_as_computed(rule: Callable[[Any, Any], Any], u: Any, slots: Any, take
     updates, new = jaxpr.outvars[: len(jaxpr.outvars) - len(old)], jaxpr.outvars[len(jaxpr.outvars) - len(old) :]
     known = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     known |= dict(zip(jaxpr.invars, [*jax.tree.leaves(u), *old], strict=True))
-    before = {var: x for var, x in zip(new, old, strict=True) if not isinstance(var, Literal) and var not in known}
+    before = {var: x for var, x in zip(new, old, strict=True) if not _is_literal(var) and var not in known}
 
     def value(var: Any) -> Any:
-        return var.val if isinstance(var, Literal) else known[var]
+        return var.val if _is_literal(var) else known[var]
 
     for equation in jaxpr.eqns:
         primitive = equation.primitive
@@ -100,7 +103,7 @@ def select_as_computed(rule: Callable[[Any, Any], Any], u: Any, slots: Any, take
             known[var] = jnp.where(taken, x, before[var]) if var in before else x
 
     def kept(var: Any, x: Any) -> Any:
-        selected = not isinstance(var, Literal) and before.get(var) is x
+        selected = not _is_literal(var) and before.get(var) is x
         return value(var) if selected or value(var) is x else jnp.where(taken, value(var), x)
 
     return jax.tree.unflatten(
