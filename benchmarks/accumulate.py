@@ -4,7 +4,7 @@
     python -m benchmarks.accumulate --leaves 161 --every 8 --json out.json
 
 Both libraries wrap AdamW: `gradtx.MultiSteps(gradtx.adamw(1e-3), 4)` and `optax.MultiSteps(optax.adamw(1e-3), 4)`.
-Samples are taken in turns, and a ratio is that of medians, as in `benchmarks.step`, whose docstring has the details;
+Samples are taken in turns, and a ratio is that of medians, as `benchmarks/sampling.py` says;
 below 1, gradtx is faster. Arrays are float32, 64 entries to a leaf.
 
 trace, lower, compile, total
@@ -30,6 +30,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -38,7 +39,7 @@ from tabulate import tabulate
 
 import gradtx
 from benchmarks import report, trees
-from benchmarks.step import LIBRARIES, Samples, check_agreement, jitted_step, sample_stages, timed, turn
+from benchmarks.sampling import LIBRARIES, Samples, check_agreement, jitted_step, sample_stages, timed, turn
 
 QUICK = {"leaves": 20, "repeats": 2, "eager": 1, "compiles": 1}
 
@@ -65,9 +66,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     txs = {name: lib.MultiSteps(lib.adamw(1e-3), args.every) for name, lib in LIBRARIES.items()}
     shapes = trees.small(args.leaves)
     _say("compiling")
-    samples: dict[str, Samples] = sample_stages(txs, shapes, args.compiles, args.compiles)
+    make = {name: partial(jitted_step, LIBRARIES[name], tx) for name, tx in txs.items()}
+    arguments = {name: (shapes, jax.eval_shape(tx.init, shapes), shapes) for name, tx in txs.items()}
+    samples, _ = sample_stages(make, arguments, args.compiles, args.compiles)
     for of in samples.values():
-        of["total"] = [a + b for a, b in zip(of.pop("trace+lower"), of["compile"], strict=True)]
+        of["total"] = of.pop("first step")
 
     _say("jitted steps")
     params, grads = trees.draw(shapes, seed=0), trees.draw(shapes, seed=1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -17,6 +16,8 @@ import jax.numpy as jnp
 import optax
 
 import gradtx
+from benchmarks.sampling import LIBRARIES as SPACES
+from benchmarks.sampling import jitted_step
 
 _flags = os.environ.get("XLA_FLAGS", "")
 from tests.cases import SCHEDULES  # noqa: E402
@@ -28,7 +29,6 @@ jax.config.update("jax_enable_x64", False)
 jax.config.update("jax_numpy_rank_promotion", "allow")
 jax.config.update("jax_enable_compilation_cache", False)
 
-SPACES: dict[str, ModuleType] = {"gradtx": gradtx, "optax": optax}
 NUMBERS = {"gradtx": gradtx.WeightDimensionNumbers, "optax": optax.contrib.MuonDimensionNumbers}
 
 
@@ -49,7 +49,6 @@ EXPRESSIONS: dict[str, str | tuple[str, str]] = {
     "scale_by_distance_over_gradients": "scale_by_distance_over_gradients()",
     "scale_by_factored_rms": "scale_by_factored_rms()",
     "scale_by_galore": "scale_by_galore(rank=8)",
-    "scale_by_muon": "scale_by_muon(weight_dimension_numbers=matrices)",
     "scale_by_madgrad": "scale_by_madgrad(1e-3)",
     "selective_transform": "selective_transform(adam(1e-3), freeze_mask=vectors)",
     "snapshot": "snapshot('norm', tree_norm)",
@@ -77,6 +76,7 @@ APART = {
     "differentially_private_aggregate": "gradients have an axis of examples",
     "dpsgd": "gradients have an axis of examples",
     "sam": "optax's is called without a value and with gradients in turns",
+    "scale_by_muon": "optax's takes no leaf that is not a matrix; muon has the rule",
     "scale_by_polyak": "polyak_sgd is the same rule",
 }
 """What both libraries have and the sweep leaves out, with the reason."""
@@ -103,13 +103,7 @@ class Method:
 
     def step(self, library: str, params: Any) -> Any:
         """The optimizer's part of a training step, jitted: what is measured."""
-        tx, apply_updates = self.make(library, params), SPACES[library].apply_updates
-
-        def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-            updates, state = tx.update(grads, state, params, **self.extra(params, grads))
-            return apply_updates(params, updates), state
-
-        return jax.jit(step, donate_argnums=(0, 1))
+        return jitted_step(SPACES[library], self.make(library, params), self.extra)
 
     def extra(self, params: Any, grads: Any) -> dict[str, Any]:
         """The extra arguments of `update` that the method asks for."""

@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 import jax
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
-_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = (.*?) ([\w-]+)\(")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*?)\)")
+_OPERAND = re.compile(r"%([\w.-]+)")
 _CALLED = re.compile(r"(?:body|condition|to_apply|branch_computations|true_computation|false_computation)=\{?([^}=]*)")
 _SHAPE = re.compile(r"[a-z]+[0-9]*\[([0-9,]*)\]")
+SMALL = 16
+"""The entries of an array that counts as a scalar: a key, or the numbers of a few steps."""
+
 _FREE = frozenset({"parameter", "tuple", "get-tuple-element", "constant", "bitcast", "after-all", "partition-id"})
 _CONTROL = frozenset({"conditional", "while", "call", "async-start", "async-done"})
 
@@ -21,9 +25,9 @@ class Program(NamedTuple):
     """What can be read off a compiled program."""
 
     kernels: int
-    """Operations on arrays that are not scalars: fusions, reductions, products. Each reads and writes memory."""
+    """Operations that read or write an array: fusions, reductions, products."""
     scalar_kernels: int
-    """The same on scalars, such as step counters and bias corrections."""
+    """Operations on scalars alone, such as step counters and bias corrections."""
     copies: int
     """Copies of arrays that are not scalars."""
     branches: int
@@ -36,36 +40,42 @@ class Program(NamedTuple):
 
 def program(compiled: jax.stages.Compiled) -> Program:
     """What a compiled function does."""
-    found = [(opcode, _entries(kind)) for kind, opcode in _executed(compiled.as_text() or "")]
+    found = list(_executed(compiled.as_text() or ""))
     work = [(opcode, n) for opcode, n in found if opcode not in _FREE | _CONTROL]
     cost: Any = compiled.cost_analysis() or {}
     memory: Any = compiled.memory_analysis()
     return Program(
-        kernels=sum(n > 1 and opcode != "copy" for opcode, n in work),
-        scalar_kernels=sum(n <= 1 for _, n in work),
-        copies=sum(n > 1 and opcode == "copy" for opcode, n in work),
+        kernels=sum(n > SMALL and opcode != "copy" for opcode, n in work),
+        scalar_kernels=sum(n <= SMALL for _, n in work),
+        copies=sum(n > SMALL and opcode == "copy" for opcode, n in work),
         branches=sum(opcode == "conditional" for opcode, _ in found),
         bytes_accessed=int(cost.get("bytes accessed", 0)),
         temporary_bytes=memory.temp_size_in_bytes,
     )
 
 
-def _executed(text: str) -> Iterator[tuple[str, str]]:
-    """The result type and opcode of each instruction that runs by itself, not as a part of a fusion or a reduction."""
-    bodies: dict[str, list[tuple[str, str, list[str]]]] = {}
-    entry, lines = "", []
+def _executed(text: str) -> Iterator[tuple[str, int]]:
+    """Each instruction that runs by itself, not as a part of another: its opcode, and the entries that it deals with.
+
+    These are the entries of its largest operand or result.
+    """
+    bodies: dict[str, list[tuple[str, int, list[str]]]] = {}
+    entry, lines, sizes = "", [], {}
     for line in text.splitlines():
         if start := _COMPUTATION.match(line):
-            lines = bodies[start[2]] = []
+            lines, sizes = [], {}
+            bodies[start[2]] = lines
             entry = start[2] if start[1] else entry
         elif instruction := _INSTRUCTION.match(line):
-            opcode = instruction[2]
+            name, kind, opcode, operands = instruction.groups()
+            sizes[name] = _entries(kind)
             names = _CALLED.findall(line) if opcode in _CONTROL else []
-            lines.append((instruction[1], opcode, [x.strip(" %") for name in names for x in name.split(",")]))
+            dealt_with = max([sizes[name], *(sizes.get(x, 0) for x in _OPERAND.findall(operands))])
+            lines.append((opcode, dealt_with, [x.strip(" %") for name in names for x in name.split(",")]))
     waiting = [entry]
     while waiting:
-        for kind, opcode, called in bodies.get(waiting.pop(), ()):
-            yield kind, opcode
+        for opcode, dealt_with, called in bodies.get(waiting.pop(), ()):
+            yield opcode, dealt_with
             waiting += [name for name in called if name in bodies]
 
 

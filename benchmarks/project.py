@@ -31,7 +31,7 @@ from tabulate import tabulate
 
 import gradtx as gx
 from benchmarks import report
-from benchmarks.step import jitted_step, timed
+from benchmarks.sampling import jitted_step, timed
 
 QUICK = {"rows": 20, "columns": 30, "repeats": 2}
 

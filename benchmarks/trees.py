@@ -4,12 +4,15 @@
     resnet50   ResNet-50 (He et al., 2015): 161 leaves, 25,557,032 parameters
     gpt2       GPT-2 (Radford et al., 2019) of any width: 148 leaves; width 768 has 124,439,808 parameters
     small      many leaves of 64 entries each
+    matrix     one leaf of two axes
+    few        a convolution, a dense layer and their vectors
 
 A shape is a `jax.ShapeDtypeStruct`, so a tree of them can be traced, and costs no memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -58,6 +61,16 @@ def gpt2(width: int = 256) -> ShapeTree:
     return tree
 
 
+def matrix(rows: int = 2048, columns: int = 1024) -> ShapeTree:
+    """One matrix."""
+    return {"kernel": _shape(rows, columns)}
+
+
+def few() -> ShapeTree:
+    """A convolution, a dense layer and their vectors: a leaf of every rank, for what is only compiled."""
+    return {"conv": _conv(3, 64, 128), "dense": _dense(512, 1024)}
+
+
 def draw(shapes: ShapeTree, seed: int) -> Any:
     """Arrays of these shapes with normal entries of deviation 0.02, on the default device; `seed` decides them."""
     rng = np.random.default_rng(seed)
@@ -85,6 +98,10 @@ def _norm(features: int) -> ShapeTree:
 
 def _dense(inputs: int, features: int) -> ShapeTree:
     return {"kernel": _shape(inputs, features), "bias": _shape(features)}
+
+
+TREES: dict[str, Callable[[], ShapeTree]] = {"large": large, "resnet50": resnet50, "gpt2": gpt2, "small": small}
+"""The trees that are timed."""
 
 
 def _shape(*shape: int) -> jax.ShapeDtypeStruct:

@@ -19,7 +19,7 @@ def python(code):
 
 
 def test_the_import_loads_nothing():
-    code = "import sys, gradtx; print(*sorted(m for m in sys.modules if m.startswith("gradtx")))"
+    code = "import sys, gradtx; print(*sorted(m for m in sys.modules if m.startswith('gradtx')))"
     assert python(code) == "gradtx gradtx.lazy"
 
 

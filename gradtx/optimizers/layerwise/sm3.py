@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
 
 from gradtx import leaf
 from gradtx.core.chain import chain
@@ -72,7 +73,7 @@ def _largest(x: Array, axes: tuple[int, ...]) -> Array:
     Its derivative is that of the first of them. JAX's own divides by how many entries equal the largest, which are none
     where a compiler computes the entries anew and rounds them otherwise.
     """
-    return jnp.max(x, axis=axes, initial=0)
+    return lax.reduce(x, np.zeros((), x.dtype), lax.max, axes)
 
 
 @_largest.defjvp
