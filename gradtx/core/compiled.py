@@ -44,9 +44,10 @@ class _Run:
         self.traced = [
             tuple(name for name in rule._dynamic if not _is_constant(getattr(rule, name))) for rule in self.rules
         ]
-        self.begin = jax.jit(self._begin)
-        self.measure = jax.jit(self._measure, static_argnums=0)
+        self.begin = _inlined(self._begin)
+        self.measure = _inlined(self._measure, static_argnums=0)
         self.step = jax.jit(self._step, static_argnums=(0, 1))
+        self.step_of_one = _inlined(self._step, static_argnums=(0, 1))
         self.stack = jax.jit(self._stack, static_argnums=(0, 1))
 
     def _begin(
@@ -152,6 +153,18 @@ class _Run:
         done, kept = matrices.on_stacks(work, views, values, kept)
         restored = [x if view is None else view.restored(x) for x, view in zip(done, views, strict=True)]
         return restored, [row._replace(**new._asdict()) for row, new in zip(rows, kept, strict=True)]
+
+
+def _inlined(function: Any, **options: Any) -> Any:
+    """A function in a jitted call; in traced code it is called as it is, because it is called once there."""
+    jitted = jax.jit(function, **options)
+
+    def call(*args: Any) -> Any:
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves(args)):
+            return function(*args)
+        return jitted(*args)
+
+    return call
 
 
 def _act(hook: Any, p: Any, shared: Any, known: dict[str, Any], u: Any, slots: Any) -> Any:

@@ -135,11 +135,12 @@ class _Step:
         plan, arrays = self._plan(part, 0, to_stack) if alike else None, [_NOTHING] * len(part)
         some_by_leaf = is_by_leaf(shared)
         last, values = stop == len(self.rules), []
+        step = self.compiled.step if len(self.values) > 1 else self.compiled.step_of_one
         for i, g in enumerate(self.values):
             if not alike:
                 plan, arrays = self._plan(part, i, to_stack), [each.arrays(i) for each in known]
             before = None if self.stack_inputs is None else self.stack_inputs[i]
-            u, new = self.compiled.step(
+            u, new = step(
                 plan,
                 self.dtypes[i] if last else None,
                 hypers,

@@ -6,8 +6,8 @@ from collections import namedtuple
 from functools import cache
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
 
 from gradtx.core.slots import PerLeaf, Slot, child_state, counter, factor, per_tree
 
@@ -34,9 +34,13 @@ class CountState(NamedTuple):
     count: Array = counter()
 
 
+_MOST = np.iinfo(np.int32).max
+
+
 def counted(count: Array) -> Array:
     """The count after one more step; a full counter stays full."""
-    return jnp.minimum(count, jnp.iinfo(jnp.int32).max - 1) + 1
+    one = np.int32(1)
+    return lax.add(lax.min(count, _MOST - one), one)
 
 
 @cache

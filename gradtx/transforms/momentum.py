@@ -54,10 +54,11 @@ class trace(Elementwise, state=TraceState):
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         """The weight of the new gradient: the first is not damped."""
-        return jnp.where(t == 1, 1.0, 1.0 - self.dampening), numbers
+        undamped = leaf.is_number(self.dampening) and self.dampening == 0
+        return None if undamped else jnp.where(t == 1, 1.0, 1.0 - self.dampening), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        m = slots.trace * self.decay + g * shared
+        m = slots.trace * self.decay + (g if shared is None else g * shared)
         return (g + m * self.decay if self.nesterov else m), slots._replace(trace=m)
 
 

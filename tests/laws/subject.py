@@ -40,6 +40,26 @@ OPEN = {
 """Calls that are accepted, with the reason."""
 
 
+BRANCHES = {
+    "accumulate": "most micro-batches take no step",
+    "MultiSteps": "most micro-batches take no step",
+    "conditionally_transform": "it leaves the inner transformation out",
+    "conditionally_mask": "it leaves the inner transformation out",
+    "reset_state": "a new state is made at the end of a period only",
+    "sam": "an adversarial step and a true one are different work",
+    "galore": "the projection is renewed every so many steps",
+    "with_hessian_diag": "the curvature is estimated every so many steps",
+    "sophia": "the curvature is estimated every so many steps",
+    "newton": "an eigendecomposition is taken only where a Cholesky factor does not exist",
+    "'qr'": "the factorization chooses by the platform that it is compiled for",
+}
+"""What skips work, by what is written in the expression of a case, and which: these may branch."""
+
+
+def _branches(expression: str) -> dict[str, str]:
+    return {"branch": why for name, why in BRANCHES.items() if name in expression}
+
+
 @functools.cache
 def good_calls(library):
     """Of every constructor the call that is its first case, as its bound arguments."""
@@ -70,7 +90,7 @@ class Subject(testing.subject.Subject):
             make=lambda: library.make(case.expression),
             expression=case.expression,
             name=case.constructor,
-            unless=case.unless,
+            unless={**case.unless, **_branches(case.expression)},
             names=FUNCTIONS,
             is_value=library.values,
             own_trees=APART.get(case.constructor, ""),
