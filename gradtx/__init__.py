@@ -337,6 +337,9 @@ with _lazily(__name__) as _names:
     from gradtx.schedules.warmup import warmup_constant_schedule as warmup_constant_schedule
     from gradtx.schedules.warmup import wsd_schedule as wsd_schedule
 
+    # Speed
+    from gradtx.flags import cpu_flags as cpu_flags
+
     # Pictures
     from gradtx import viz as viz
 

@@ -57,7 +57,8 @@ BRANCHES = {
 
 
 def _branches(expression: str) -> dict[str, str]:
-    return {"branch": why for name, why in BRANCHES.items() if name in expression}
+    reasons = [why for name, why in BRANCHES.items() if name in expression]
+    return {"branch": reasons[0]} if reasons else {}
 
 
 @functools.cache

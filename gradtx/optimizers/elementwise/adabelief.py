@@ -55,7 +55,8 @@ class scale_by_belief(Elementwise, state=ScaleByBeliefState):
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)
-        nu = leaf.moment(slots.nu, leaf.abs_sq(g - mu), self.b2) + self.eps_root
+        # The last sum has two arrays, so that it is computed once: see `leaf.at_most`.
+        nu = self.b2 * slots.nu + ((1 - self.b2) * leaf.abs_sq(g - mu) + self.eps_root)
         root = leaf.root(nu * shared.grow_nu) + self.eps
         return leaf.debiased_ratio(mu, g, root, shared.corrections), slots._replace(mu=mu, nu=nu)
 

@@ -56,7 +56,7 @@ class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True
         g, start = leaf.bounded(g), slots.init_particles
         largest = jnp.maximum(slots.scale, jnp.abs(g))
         total = leaf.finite_sum(slots.subgradients, jnp.abs(g))
-        reward = leaf.saturated(jnp.maximum(slots.reward - g * (p - start), 0))
+        reward = leaf.at_most(jnp.maximum(slots.reward - g * (p - start), 0), float(jnp.finfo(g.dtype).max))
         against = slots.cumulative_gradients - g
         # Everything in units of the largest gradient, whose square might overflow.
         bet = against / largest / jnp.maximum(total / largest + 1, self.alpha) * (1 + reward / largest)

@@ -53,8 +53,15 @@ class scale_by_lion(Elementwise, state=ScaleByLionState):
     smooth_beta: Hyper = hyper(default=1.0, gt=0, kw_only=True)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        c = leaf.moment(slots.mu, g, self.b1)
-        return self._soft_sign(c), slots._replace(mu=leaf.moment(slots.mu, g, self.b2))
+        mu = leaf.moment(slots.mu, g, self.b2)
+        return self._soft_sign(self._average(slots.mu, mu, g)), slots._replace(mu=mu)
+
+    def _average(self, old: Array, new: Array, g: Array) -> Array:
+        """c_t; by the new momentum rather than by the old one, which then need not be kept beside it."""
+        if not (leaf.is_number(self.b2) and self.b2 >= 0.5):  # a division by a small b2 would lose digits
+            return leaf.moment(old, g, self.b1)
+        share = self.b1 / self.b2
+        return new * share + g * (1 - self.b1 - share * (1 - self.b2))
 
     def _soft_sign(self, c: Array) -> Array:
         if self.mode == "hard":

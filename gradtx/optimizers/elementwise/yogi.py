@@ -66,7 +66,8 @@ class scale_by_yogi(Elementwise, state=ScaleByYogiState):
         square = leaf.abs_sq(g)
         mu = leaf.moment(slots.mu, g, self.b1)
         nu = slots.nu - leaf.sign(slots.nu - square) * ((1 - self.b2) * square)
-        nu = leaf.at_least(nu, self.nu_floor)
+        if not leaf.is_number(self.nu_floor) or self.nu_floor > 0:
+            nu = leaf.at_least(nu, self.nu_floor)
         root = leaf.root(nu * shared.grow_nu, self.eps_root) + self.eps
         return mu / (root * shared.left), slots._replace(mu=mu, nu=nu)
 
