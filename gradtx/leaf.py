@@ -189,12 +189,11 @@ def moment(old: Array, new: Array, decay: float | Array) -> Array:
 def root(x: Array, shift: float | Array = 0) -> Array:
     """sqrt(x + shift) for x, shift >= 0, never below the root of the smallest normal number.
 
-    So it can be divided by, and its derivative at 0 is 0 instead of infinite: each root here is
-    divided into a quantity that vanishes with it. A positive `eps` swallows the difference.
+    So it can be divided by, and its derivative at 0 is finite: each root here is divided into a quantity that vanishes
+    with it. The smallest normal number is added; it changes nothing but numbers that are nearly as small. (A maximum
+    would be as good, but takes several instructions on a CPU, because it must let NaN through.)
     """
-    if not is_number(shift) or shift:
-        x = x + shift
-    return lax.sqrt(lax.max(x, jnp.finfo(x.dtype).tiny))
+    return lax.sqrt(x + (shift + float(jnp.finfo(x.dtype).tiny)))
 
 
 def ratio(a: ArrayLike, b: Array) -> Array:
@@ -243,7 +242,8 @@ def debiased_ratio(mu: Array, g: Array, divisor: Array, corrections: tuple[Any, 
     if len(corrections) == 1:
         return mu / (divisor * corrections[0])
     ahead, now = corrections
-    return mu / divisor * ahead + g / divisor * now
+    scale = 1 / divisor
+    return mu * scale * ahead + g * scale * now
 
 
 def sum_sq(x: Array) -> Array:

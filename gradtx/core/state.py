@@ -39,8 +39,8 @@ _MOST = np.iinfo(np.int32).max
 
 def counted(count: Array) -> Array:
     """The count after one more step; a full counter stays full."""
-    one = np.int32(1)
-    return lax.add(lax.min(count, _MOST - one), one)
+    one = count.dtype.type(1)
+    return lax.add(lax.min(count, count.dtype.type(_MOST) - one), one)
 
 
 @cache

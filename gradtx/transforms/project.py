@@ -7,6 +7,7 @@ clip_params    u = min(max(p + g, lower), upper) - p
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import jax
@@ -129,13 +130,18 @@ class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
         return jnp.clip(x, self.lower, self.upper)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        there = p + g
-        q = self._nearest_leaf(there)
-        u = jnp.where(q == there, g, q - p)
-        # p + u is at most half a unit of u beyond the bound before it is rounded: one unit or two back it is inside.
-        landed, unit = lax.stop_gradient((p + u, jnp.abs(u) * jnp.finfo(u.dtype).eps))
-        back = jnp.where(landed > self.upper, -unit, jnp.where(landed < self.lower, unit, 0))
-        return u + back, slots
+        u, there = g, p + g
+        sides = (self.lower, -math.inf, operator.lt, 1), (self.upper, math.inf, operator.gt, -1)
+        for bound, free, beyond, inward in sides:
+            if leaf.is_number(bound) and bound == free:
+                continue
+            u = jnp.where(beyond(there, bound), bound - p, u)
+            if leaf.is_number(bound) and bound == 0:
+                continue  # p - p is 0
+            # p + u is at most half a unit of u beyond the bound before it is rounded: one or two back it is inside.
+            landed, unit = lax.stop_gradient((p + u, jnp.abs(u) * jnp.finfo(u.dtype).eps))
+            u = u + jnp.where(beyond(landed, bound), inward * unit, 0)
+        return u, slots
 
 
 @constructor

@@ -65,8 +65,8 @@ class scale_by_adan(Elementwise, state=ScaleByAdanState):
         m = leaf.moment(slots.m, now, self.b1)
         v = leaf.moment(slots.v, d, self.b2)
         n = leaf.moment(slots.n, leaf.abs_sq(g + d * (1 - self.b2)), self.b3)
-        root = leaf.root(n * shared.grow_n, self.eps_root) + self.eps
-        u = m / root * shared.grow_m + v / root * (shared.grow_v * (1 - self.b2))
+        scale = 1 / (leaf.root(n * shared.grow_n, self.eps_root) + self.eps)
+        u = m * scale * shared.grow_m + v * scale * (shared.grow_v * (1 - self.b2))
         return u, slots._replace(m=m, v=v, n=n, g=g)
 
 

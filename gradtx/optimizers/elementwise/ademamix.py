@@ -76,8 +76,8 @@ class scale_by_ademamix(Elementwise, state=ScaleByAdemamixState):
         m1 = leaf.moment(slots.m1, g, self.b1)
         m2 = leaf.moment(slots.m2, g, self.b3)
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
-        root = leaf.root(nu * shared.grow_nu, self.eps_root) + self.eps
-        return m1 / root * shared.grow_m1 + m2 / root * self.alpha, slots._replace(m1=m1, m2=m2, nu=nu)
+        scale = 1 / (leaf.root(nu * shared.grow_nu, self.eps_root) + self.eps)
+        return m1 * scale * shared.grow_m1 + m2 * scale * self.alpha, slots._replace(m1=m1, m2=m2, nu=nu)
 
 
 @constructor
@@ -135,8 +135,8 @@ class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixS
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         m = slots.m * self.b1 + leaf.bounded(g)  # a sum of the largest numbers would overflow
         n = leaf.moment(slots.n, leaf.abs_sq(g), self.b2)
-        root = leaf.root(n * shared, self.eps_root) + self.eps
-        return m / root + g / root * self.alpha, slots._replace(m=m, n=n)
+        scale = 1 / (leaf.root(n * shared, self.eps_root) + self.eps)
+        return m * scale + g * scale * self.alpha, slots._replace(m=m, n=n)
 
 
 @constructor
