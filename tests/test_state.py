@@ -392,7 +392,7 @@ def test_recurrences_of_numbers_cost_no_pass():
     state = tx.init(PARAMS)
     jaxpr = jax.make_jaxpr(tx.update)(PARAMS, state, PARAMS)
     calls = [str(eqn.params["name"]) for eqn in jaxpr.eqns if eqn.primitive.name in ("pjit", "jit")]
-    assert sorted(calls) == ["_step", "_step"]  # one for each leaf; what is called once is traced in its place
+    assert calls.count("_step") == 2  # one pass: a call for each leaf
 
 
 # --- traps
