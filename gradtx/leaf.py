@@ -127,13 +127,13 @@ def bounded(x: Array) -> Array:
 
 
 def abs_sq(x: Array) -> Array:
-    """|x|^2, real, of `bounded` entries: sums of a few squares stay finite.
+    """|x|^2, real, at most a quarter of the dtype's largest number: sums of a few squares stay finite.
 
     An infinite entry is still seen wherever the gradient itself enters the update.
     """
     if jnp.iscomplexobj(x):
         return abs_sq(x.real) + abs_sq(x.imag)
-    return lax.square(bounded(x))
+    return at_most(lax.mul(x, x), float(jnp.finfo(x.dtype).max) / 4)
 
 
 def saturated(x: Array) -> Array:

@@ -25,7 +25,7 @@ def _linear(left: Array) -> Array:
 
 def _one_minus_sqrt(left: Array) -> Array:
     """1 - sqrt(1 - left), written so that nothing cancels where it is small."""
-    return left / (1 + leaf.root(1 - left))
+    return left / (1 + leaf.root(jnp.maximum(1 - left, 0)))
 
 
 SHAPES: dict[str, Callable[[Array], Array]] = {
