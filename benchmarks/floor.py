@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--json", type=pathlib.Path, metavar="FILE", help="also write the figures, in seconds, to FILE")
     add("--here", action="store_true", help=argparse.SUPPRESS)  # measure in this process, and print JSON
     args = parser.parse_args(argv)
+    methods.as_users_run()
     if args.here:
         print(json.dumps(measure(args.method, args.entries, args.repeats)))
         return

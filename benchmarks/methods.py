@@ -23,12 +23,6 @@ _flags = os.environ.get("XLA_FLAGS", "")
 from tests.cases import SCHEDULES  # noqa: E402
 from tests.libraries import GRADTX, LIBRARIES, OPTAX, Library, its_rules  # noqa: E402
 
-# The tests want quick compilation and float64; what is measured is what users run.
-os.environ["XLA_FLAGS"] = _flags
-jax.config.update("jax_enable_x64", False)
-jax.config.update("jax_numpy_rank_promotion", "allow")
-jax.config.update("jax_enable_compilation_cache", False)
-
 NUMBERS = {"gradtx": gradtx.WeightDimensionNumbers, "optax": optax.contrib.MuonDimensionNumbers}
 
 
@@ -80,6 +74,14 @@ APART = {
     "scale_by_polyak": "polyak_sgd is the same rule",
 }
 """What both libraries have and the sweep leaves out, with the reason."""
+
+
+def as_users_run() -> None:
+    """Sets JAX up as users have it, before its first computation: the tests want quick compilation, and float64."""
+    os.environ["XLA_FLAGS"] = _flags
+    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 @dataclasses.dataclass(frozen=True)

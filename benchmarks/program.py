@@ -12,7 +12,9 @@ import jax
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*?)\)")
 _OPERAND = re.compile(r"%([\w.-]+)")
-_CALLED = re.compile(r"(?:body|condition|to_apply|branch_computations|true_computation|false_computation)=\{?([^}=]*)")
+_CALLED = re.compile(
+    r"(?:body|condition|to_apply|branch_computations|true_computation|false_computation)=(\{[^}]*\}|%?[\w.-]+)"
+)
 _SHAPE = re.compile(r"[a-z]+[0-9]*\[([0-9,]*)\]")
 SMALL = 16
 """The entries of an array that counts as a scalar: a key, or the numbers of a few steps."""
@@ -71,7 +73,7 @@ def _executed(text: str) -> Iterator[tuple[str, int]]:
             sizes[name] = _entries(kind)
             names = _CALLED.findall(line) if opcode in _CONTROL else []
             dealt_with = max([sizes[name], *(sizes.get(x, 0) for x in _OPERAND.findall(operands))])
-            lines.append((opcode, dealt_with, [x.strip(" %") for name in names for x in name.split(",")]))
+            lines.append((opcode, dealt_with, [x.strip(" %{}") for name in names for x in name.split(",")]))
     waiting = [entry]
     while waiting:
         for opcode, dealt_with, called in bodies.get(waiting.pop(), ()):

@@ -1,11 +1,14 @@
 """Steps that are skipped: not finite ones, spikes, overflows of a scaled loss, and those a condition leaves out."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import gradtx as gx
+from gradtx import rules
 from tests.cases import close, draw, finite
 
 NAN, INF = jnp.nan, jnp.inf
@@ -320,3 +323,85 @@ def test_a_condition_on_the_extra_arguments():
 def test_bad_arguments(call, error):
     with pytest.raises(error):
         call()
+
+
+# --- what a skipped step keeps, in compiled steps
+
+
+class OddState(NamedTuple):
+    count: jax.Array = rules.counter()
+    same: jax.Array = rules.per_param()
+    number: jax.Array = rules.per_param()
+    gradient: jax.Array = rules.per_param()
+    first: jax.Array = rules.per_param()
+    second: jax.Array = rules.per_param()
+    sized: jax.Array = rules.reduced()
+
+
+class odd(rules.Elementwise, state=OddState):
+    """Slots that stay, that become a number, the gradient, one value twice, and what the update is computed of."""
+
+    def update_leaf(self, g, slots, p, shared):
+        both = slots.first + g
+        size = slots.sized + jnp.sum(g)
+        u = both * 2 + slots.second + size
+        ones = jnp.ones_like(g)
+        return u, slots._replace(number=ones, gradient=g, first=both, second=both, sized=size)
+
+
+class summing(odd, rules.Layerwise):
+    """The same, with functions that are calls of their own in the rule's program."""
+
+
+@pytest.mark.parametrize("tx", [odd(), summing(), gx.chain(summing(), odd(), gx.adam(0.1))], ids=str)
+def test_every_kind_of_slot_rests_on_a_skipped_step(tx):
+    """A step that is skipped is as one that never was; one that is taken is as without the wrapper."""
+    params = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(4)}
+    grads = jax.tree.map(lambda p: p + 1, params)
+    for wrap, bad in ((gx.apply_if_finite, NAN), (lambda tx: gx.skip_spikes(tx, warmup=1), 1e6)):
+        outer = wrap(tx)
+        update = jax.jit(outer.update)
+        state, plain = outer.init(params), tx.init(params)
+        for scale in (1.0, bad, 0.9, bad, 1.1):
+            g = jax.tree.map(lambda x, s=scale: x * s, grads)
+            updates, state = update(g, state, params)
+            if scale == bad or np.isnan(scale):
+                assert not any(np.any(x) for x in jax.tree.leaves(updates))
+            else:
+                expected, plain = jax.jit(tx.update)(g, plain, params)
+                close(updates, expected, rtol=1e-6)
+            close(state.inner_state, plain, rtol=1e-6)
+
+
+def test_skipping_around_wrappers_groups_and_stored_states():
+    labels = {"deep": "b", "w": "a"}
+    for inner in (
+        gx.partition({"a": gx.adam(0.1), "b": gx.accumulate(gx.sgd(0.1, momentum=0.9), 2)}, labels),
+        gx.stored(gx.adam(0.1), {"mu": "bfloat16"}),
+        gx.lookahead(gx.muon(0.1), 2, 0.5),
+        gx.apply_if_finite(gx.chain(gx.clip_by_global_norm(1.0), gx.scale_by_galore(rank=1))),
+        gx.prodigy(),
+    ):
+        tx, params = gx.apply_if_finite(inner), draw(0)
+        update = jax.jit(tx.update)
+        _, state = update(draw(1), tx.init(params), params)
+        bad = jax.tree.map(lambda g: g.at[0].set(INF), draw(2))
+        updates, after = update(bad, state, params)
+        close(after.inner_state, state.inner_state, rtol=0)
+        assert int(after.total_notfinite) == 1
+        close(updates, jax.tree.map(jnp.zeros_like, updates), rtol=0)
+
+
+def test_numbers_that_are_not_finite_skip_a_step():
+    """The gradient is finite, the learning rate is not: nothing needs to look at the updates."""
+    tx = gx.apply_if_finite(gx.adam(lambda count: jnp.where(count == 1, NAN, 0.1)))
+    updates, states = scanned(tx, entries(1.0, 2.0, 3.0, 4.0))
+    assert [bool(np.any(u)) for u in updates] == [True, False, False, False]  # the inner count rests, too
+    assert finite(states[-1])
+
+
+def test_a_compiled_step_that_may_be_skipped_does_not_branch():
+    for tx in (gx.apply_if_finite(gx.adamw(0.1)), gx.dynamic_loss_scale(gx.adam(0.1)), gx.skip_spikes(gx.lamb(0.1))):
+        text = jax.jit(tx.update).lower(draw(0), tx.init(draw(0)), draw(0)).as_text()
+        assert "stablehlo.case" not in text
+        assert "stablehlo.if" not in text

@@ -1,0 +1,109 @@
+"""Norms and inner products: on every platform's path, at the ends of every dtype, under every transformation of JAX."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradtx as gx
+from gradtx import sums
+from gradtx.testing.finite import extremes
+
+VALUES = {
+    "ordinary": [3.0, -4.0, 0.5],
+    "large": [3e38, -1e38, 1e10],
+    "above the root of the largest": [3e19, 4e19],
+    "below the root of the smallest": [3e-23, -4e-23],
+    "small beside large": [1e30, 1e-30],
+    "zero": [0.0, 0.0],
+}
+
+
+@pytest.fixture(params=["cpu", "tpu"])
+def platform(request, monkeypatch):
+    """The sums as the CPU and as an accelerator takes them; both are right anywhere."""
+    monkeypatch.setattr(sums.jax, "default_backend", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_a_norm_of_float32(platform, values):
+    x = jnp.asarray(values, "float32")
+    exact = np.linalg.norm(np.asarray(x, np.longdouble))
+    for norm in (gx.tree.norm, jax.jit(gx.tree.norm), jax.vmap(lambda row: gx.tree.norm(row[None]))):
+        found = norm(x[None])
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(np.asarray(found, float).ravel(), float(exact), rtol=3e-7)
+
+
+@pytest.mark.parametrize("entry", ["tiny", "small", "large", "max"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_scaled_norms_are_finite(platform, dtype, entry):
+    x = extremes(dtype)[entry]
+    scale, norm = gx.tree.scaled({"a": x})
+    exact = np.linalg.norm(np.asarray(x, np.longdouble))
+    assert np.isfinite(norm)
+    np.testing.assert_allclose(np.longdouble(scale) * np.longdouble(norm), exact, rtol=3e-7)
+
+
+def test_norms_of_rows(platform):
+    rows = jnp.asarray([[3e30, 4e30], [3e-30, 4e-30], [0.0, 0.0], [3.0, 4.0]], "float32")
+    found = gx.tree.norm(rows, (1,))
+    assert found.shape == (4, 1)
+    np.testing.assert_allclose(np.asarray(found)[:, 0], [5e30, 5e-30, 0, 5], rtol=1e-6)
+    scale, norm = gx.tree.scaled(rows, (1,))
+    assert scale.shape == norm.shape == (4, 1)
+
+
+def test_inner_products(platform):
+    for dtype, large in (("float32", 1e30), ("float64", 1e300)):
+        x, y = jnp.asarray([large, -large, 2.0], dtype), jnp.asarray([large, large, 3.0], dtype)
+        assert np.isfinite(gx.tree.vdot(x, y))  # what cancels is beyond the dtype's range
+        assert float(gx.tree.vdot(x, x)) == float(jnp.finfo(dtype).max)
+        assert float(gx.tree.vdot(x, -x)) == -float(jnp.finfo(dtype).max)
+    z = {"a": jnp.array([1 + 2j]), "b": jnp.ones(2)}
+    np.testing.assert_allclose(gx.tree.vdot(z, z), 7.0)
+    np.testing.assert_allclose(gx.tree.vdot(z, {"a": jnp.ones(1), "b": jnp.ones(2)}), 3.0)
+
+
+def test_what_is_not_finite_stays_visible(platform):
+    for bad in (jnp.nan, jnp.inf, -jnp.inf):
+        assert not np.isfinite(gx.tree.norm(jnp.array([bad, 1.0])))
+    assert np.isnan(gx.tree.norm(jnp.array([jnp.nan, 1.0])))
+
+
+def test_derivatives(platform):
+    x = jnp.array([3.0, 4.0])
+    np.testing.assert_allclose(jax.grad(gx.tree.norm)(x), [0.6, 0.8])
+    np.testing.assert_array_equal(jax.grad(gx.tree.norm)(jnp.zeros(2)), 0)
+    np.testing.assert_allclose(jax.hessian(gx.tree.norm)(x), (np.eye(2) - np.outer(x, x) / 25) / 5)
+    np.testing.assert_allclose(jax.jit(jax.grad(lambda x: gx.tree.vdot(x, x)))(x), 2 * x)
+    np.testing.assert_allclose(jax.jvp(gx.tree.norm, (x,), (x,))[1], 5.0)
+    np.testing.assert_allclose(jax.grad(lambda x: gx.tree.norm(x, (1,)).sum())(x[:, None]), np.ones((2, 1)))
+
+
+def test_a_float32_norm_is_float32_without_x64(platform):
+    with jax.enable_x64(False):
+        norm = jax.jit(jax.value_and_grad(gx.tree.norm))(jnp.ones(4))
+        assert [x.dtype for x in jax.tree.leaves(norm)] == [jnp.float32] * 2
+        scanned = jax.lax.scan(lambda c, x: (c + gx.tree.norm(x), None), jnp.zeros(()), jnp.ones((3, 4)))[0]
+        assert float(scanned) == 6.0
+
+
+def test_finite():
+    for dtype in ("float16", "bfloat16", "float32", "complex64", "int32"):
+        x = jnp.full(8, jnp.finfo(dtype).max if dtype != "int32" else 7, dtype)
+        assert gx.tree.finite({"a": x, "b": jnp.zeros(0)})
+    for bad in (jnp.nan, jnp.inf, -jnp.inf, complex(0, jnp.inf)):
+        assert not gx.tree.finite([jnp.ones(3), jnp.array([1.0, bad])])
+    assert gx.tree.finite({})
+
+
+@pytest.mark.parametrize("make", [lambda: gx.clip_by_global_norm(1.0), lambda: gx.dog(), lambda: gx.prodigy()])
+def test_a_step_with_norms_has_no_branch(make):
+    shape = jax.ShapeDtypeStruct((512, 256), jnp.float32)
+    with jax.enable_x64(False):
+        tx = make()
+        step = jax.jit(lambda g, s, p: tx.update(g, s, p), donate_argnums=(0, 1))
+        compiled = step.lower(shape, jax.eval_shape(tx.init, shape), shape).compile()
+    assert " conditional(" not in compiled.as_text()
