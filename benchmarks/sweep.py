@@ -107,6 +107,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--repeats", type=int, default=15, help="samples of the step (%(default)s)")
     add("--traces", type=int, default=3, help="samples of tracing and lowering (%(default)s)")
     add("--compiles", type=int, default=1, help="samples of compiling (%(default)s)")
+    add("--leaves", type=int, default=1000, help="leaves of the tree `small` (%(default)s)")
     add("--eager", type=int, default=3, help="samples of the eager update; 0 for none (%(default)s)")
     add("--json", type=pathlib.Path, metavar="FILE", help="write all medians to FILE; add to it where it is there")
     add("--picture", type=pathlib.Path, metavar="FILE", help="draw all ratios into FILE")
@@ -129,7 +130,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in args.tree:
         for method in tqdm(args.method, desc=name, file=sys.stderr, disable=None):
             results = [old for old in results if (old["method"], old["tree"]) != (method.name, name)]
-            results.append(measure(method, name, trees.TREES[name](), args))
+            results.append(
+                measure(method, name, trees.small(args.leaves) if name == "small" else trees.TREES[name](), args)
+            )
             if args.json:  # after every method, so that nothing is lost
                 args.json.write_text(json.dumps({"environment": about, "results": results}, indent=1))
             forget()

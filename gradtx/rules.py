@@ -3,7 +3,7 @@
     rules         Elementwise, Layerwise, Treewide; Shared, ByLeaf
     their fields  hyper, flag, choice, integer, dtype, static, applies_to, selection, per_leaf, matrix_axes
     states        per_param, reduced, factor, stack, per_tree, child_state, counter; PARAM; counted
-    wrappers      Wrapper, Composite, View, inner; branch
+    wrappers      Wrapper, Composite, View, inner; branch, unless_skipped
     whole trees   Stateful
     schedules     Schedule, number
     line searches Linesearch, LinesearchState, LinesearchInfo, Conditions, Point, Best
@@ -34,6 +34,7 @@ from gradtx.core.mask import applies_to as applies_to
 from gradtx.core.mask import selection as selection
 from gradtx.core.matrices import matrix_axes as matrix_axes
 from gradtx.core.metrics import reports as reports
+from gradtx.core.skipping import unless_skipped as unless_skipped
 from gradtx.core.slots import PARAM as PARAM
 from gradtx.core.slots import child_state as child_state
 from gradtx.core.slots import counter as counter

@@ -57,7 +57,11 @@ def if_finite(
 
 
 class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
-    """`inner` where the gradients and its updates are finite; else the update is zero and its state rests.
+    """Skips steps whose gradients or updates contain NaN or infinity: the update is zero, the inner state unchanged.
+
+    The gradients and the hyperparameters of the step are looked at, in the loops that compute the step anyway. Of them
+    gradtx's own rules make finite updates. If `inner` contains anything else (a rule of your own, another library's
+    transformation, or a link that reads extra arguments), its updates are looked at, too, which takes another pass.
 
     `policy` says what happens when more than `max_consecutive_errors` (default 5) steps in a row are not finite:
 
