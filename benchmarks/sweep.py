@@ -128,11 +128,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(bool(problems))
     results = json.loads(args.json.read_text())["results"] if args.json and args.json.exists() else []
     for name in args.tree:
+        shapes = trees.small(args.leaves) if name == "small" else trees.TREES[name]()
         for method in tqdm(args.method, desc=name, file=sys.stderr, disable=None):
             results = [old for old in results if (old["method"], old["tree"]) != (method.name, name)]
-            results.append(
-                measure(method, name, trees.small(args.leaves) if name == "small" else trees.TREES[name](), args)
-            )
+            results.append(measure(method, name, shapes, args))
             if args.json:  # after every method, so that nothing is lost
                 args.json.write_text(json.dumps({"environment": about, "results": results}, indent=1))
             forget()
