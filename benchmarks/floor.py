@@ -86,6 +86,7 @@ def table(default: dict[str, Any], flagged: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    methods.as_users_run()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floor", description=(__doc__ or "").split("\n")[0])
     add, shared = parser.add_argument, list(methods.shared())
     add("--method", nargs="+", metavar="NAME", choices=shared, default=shared, help="methods, as the sweep names them")
@@ -94,7 +95,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--json", type=pathlib.Path, metavar="FILE", help="also write the figures, in seconds, to FILE")
     add("--here", action="store_true", help=argparse.SUPPRESS)  # measure in this process, and print JSON
     args = parser.parse_args(argv)
-    methods.as_users_run()
     if args.here:
         print(json.dumps(measure(args.method, args.entries, args.repeats)))
         return

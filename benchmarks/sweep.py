@@ -118,8 +118,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse(argv)
     methods.as_users_run()
+    args = parse(argv)
     about = report.environment()
     print(", ".join(f"{key} {value}" for key, value in about.items()), end="\n\n", flush=True)
     if args.quick:
