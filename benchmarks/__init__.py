@@ -1,1 +1,1 @@
-"""Benchmarks of gradtx against optax; `python -m benchmarks.step --help` lists what can be measured."""
+"""Benchmarks of gradtx against optax; `python -m benchmarks.sweep --help` lists what can be measured."""

@@ -106,7 +106,7 @@ class _Run:
     ) -> tuple[Array, list[Any]]:
         """One leaf through the rules that apply to it; the update comes in dtype `out`, or as wide as computed.
 
-        The slots stay as they are unless `taken`, or where that is None.
+        With `taken`, which is None where no step is skipped, the slots stay as they are unless it is true.
         """
         g = jnp.asarray(g)
         # All that meets the gradient is as wide as it is, and float32 at least.
