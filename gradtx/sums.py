@@ -131,13 +131,29 @@ def _sums(pairs: Any, axes: Axes, factors: Sequence[float]) -> list[Array]:
 
 
 def _sums_of_leaf(x: Array, y: Array, axes: Axes, factors: Sequence[float]) -> tuple[Array, ...]:
-    # The barrier keeps the compiler from computing (c x) (c y) as c^2 (x y), which is out of range.
-    numbers = lax.optimization_barrier([np.asarray(c, x.dtype) for c in factors])
-    products = [x * y if c == 1 else (x * n) * (y * n) for c, n in zip(factors, numbers, strict=True)]
+    products = [_square(x, c) if x is y else _scaled(x, c) * _scaled(y, c) for c in factors]
     if jax.default_backend() == "cpu":
         return tuple(_sum(product, axes) for product in products)
     over = tuple(range(x.ndim)) if axes is None else axes
     return tuple(lax.reduce(products, [np.zeros((), x.dtype)] * len(products), _add, over))
+
+
+def _square(x: Array, factor: float) -> Array:
+    """(factor x)^2.
+
+    XLA computes the sum of (c x)^2 as c^2 times the sum of x^2, and c^2 is out of range. It cannot where an operation
+    that is not linear stands in between: here the larger, or the smaller, of c |x| and |x|, which is c |x|.
+    """
+    if factor == 1:
+        return lax.mul(x, x)
+    size = lax.abs(x)
+    scaled = (lax.max if factor > 1 else lax.min)(size * x.dtype.type(factor), size)
+    return lax.mul(scaled, scaled)
+
+
+def _scaled(x: Array, factor: float) -> Array:
+    """The product of an array and a number, with a selection for the same reason: it keeps the sign."""
+    return x if factor == 1 else jnp.where(jnp.isfinite(x), x * x.dtype.type(factor), x)
 
 
 def _add(a: Any, b: Any) -> tuple[Array, ...]:

@@ -107,3 +107,19 @@ def test_a_step_with_norms_has_no_branch(make):
         step = jax.jit(lambda g, s, p: tx.update(g, s, p), donate_argnums=(0, 1))
         compiled = step.lower(shape, jax.eval_shape(tx.init, shape), shape).compile()
     assert " conditional(" not in compiled.as_text()
+
+
+def test_a_sum_whose_array_the_compiler_knows(platform):
+    """XLA takes constant factors out of a sum of products, where they are out of range."""
+
+    def steps(start):
+        def step(last, x):
+            return last, (gx.tree.norm(start - last + x), gx.tree.vdot(start - last + x, start - last))
+
+        return jax.lax.scan(step, start, jnp.zeros((2, 3)))[1]
+
+    for dtype in ("float32", "float64"):
+        ones = jnp.ones(3, dtype)
+        assert not np.any(jax.jit(lambda ones=ones: steps(jnp.ones_like(ones)))())
+        known = jax.jit(lambda ones=ones: (gx.tree.norm(0 * ones), gx.tree.norm(ones - ones), gx.tree.norm(ones)))()
+        np.testing.assert_allclose(known, [0, 0, 3**0.5])
