@@ -32,7 +32,7 @@ Axes = tuple[int, ...] | None
 
 def real_parts(x: Array, y: Array) -> list[tuple[Array, Array]]:
     """Pairs of real arrays in float32 or wider whose products add up to the real part of conj(x) y."""
-    x, y = leaf.widen(x), leaf.widen(y)
+    x, y = (leaf.widen(a) if jnp.issubdtype(a.dtype, jnp.inexact) else a.astype(float) for a in (x, y))
     if jnp.iscomplexobj(x) and jnp.iscomplexobj(y):
         return [(x.real, y.real), (x.imag, y.imag)]
     return [(x.real, y.real)]
@@ -40,10 +40,10 @@ def real_parts(x: Array, y: Array) -> list[tuple[Array, Array]]:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def scaled_norm(leaves: list[Array], axes: Axes = None) -> tuple[Array, Array]:
-    """`(s, n)` with `s * n` the norm of all leaves as one vector; `n` is finite for every finite vector.
+    """`(s, n)` with `s * n` the norm of all leaves as one vector, where `n` and 1 / n^2 are finite for finite vectors.
 
-    `s` is a power of two, and 1 unless the norm is near the ends of the dtype's range. The derivative at 0 is 0. With
-    `axes` it is the norm over these axes of one leaf, which are left out.
+    `s` is a power of two; it is 1 unless the norm is below 1e-12 or above 1e12 (1e-96 and 1e96 in float64). The
+    derivative at 0 is 0. With `axes` it is the norm over these axes of one leaf, which are left out.
     """
     pairs = [pair for x in leaves for pair in real_parts(x, x)]
     if not pairs:
@@ -54,25 +54,29 @@ def scaled_norm(leaves: list[Array], axes: Axes = None) -> tuple[Array, Array]:
         with jax.enable_x64(True):
             norm = lax.sqrt(_wide_sum(pairs, axes))
             scale = _pick(lax.gt(norm, far), far, _pick(lax.lt(norm, 1 / far), 1 / far, lax.full_like(norm, 1)))
-            return lax.convert_element_type(scale, dtype), lax.convert_element_type(lax.div(norm, scale), dtype)
-    plain, of_large, of_small = _sums(pairs, axes, (1.0, 1 / far, far))
-    # Above `low`, terms that underflowed cannot add up to a rounding error of the sum.
-    low = float(jnp.finfo(dtype).tiny) / float(jnp.finfo(dtype).eps) * 2.0**33
-    exact, tiny = (plain > low) & (plain < float(jnp.finfo(dtype).max)), plain < 1
-    scale = _pick(exact, 1, _pick(tiny, 1 / far, lax.full_like(plain, far)))
-    return scale, lax.sqrt(_pick(exact, plain, _pick(tiny, of_small, of_large)))
+            scale, norm = (lax.convert_element_type(x, dtype) for x in (scale, lax.div(norm, scale)))
+    else:
+        plain, of_large, of_small = _sums(pairs, axes, (1.0, 1 / far, far))
+        # Above `low`, terms that underflowed cannot add up to a rounding error of the sum.
+        low = float(jnp.finfo(dtype).tiny) / float(jnp.finfo(dtype).eps) * 2.0**33
+        exact, tiny = (plain > low) & (plain < float(jnp.finfo(dtype).max)), plain < 1
+        scale = _pick(exact, 1, _pick(tiny, 1 / far, lax.full_like(plain, far)))
+        norm = lax.sqrt(_pick(exact, plain, _pick(tiny, of_small, of_large)))
+    near = 2.0 ** (5 * jnp.finfo(dtype).maxexp // 16)
+    more = _pick(norm > near, near, _pick((norm < 1 / near) & (norm > 0), 1 / near, lax.full_like(norm, 1)))
+    return _pick(norm > 0, scale * more, lax.full_like(scale, 1)), norm / more
 
 
 @scaled_norm.defjvp
 def _scaled_norm_jvp(axes: Axes, primals: Any, tangents: Any) -> Any:
     (leaves,), (moved,) = primals, tangents
     scale, norm = scaled_norm(leaves, axes)
-    some = norm != 0
-    per_norm = _pick(some, 1 / _pick(some, norm, 1), lax.full_like(norm, 0)) / scale
+    some, shrink = norm != 0, lax.stop_gradient(1 / scale)
+    per_norm = jnp.where(some, 1 / jnp.where(some, norm, 1), 0)
     slope = jnp.zeros_like(norm)
     for x, dx in (pair for both in zip(leaves, moved, strict=True) for pair in real_parts(*both)):
-        unit = x * _along(per_norm, x, axes)
-        slope = slope + _sum(unit * (dx / _along(scale, x, axes)), axes).astype(norm.dtype)
+        unit = x * _along(shrink, x, axes) * _along(per_norm, x, axes)
+        slope = slope + _sum(unit * (dx * _along(shrink, x, axes)), axes).astype(norm.dtype)
     return (scale, norm), (jnp.zeros_like(scale), slope)
 
 

@@ -69,9 +69,16 @@ def finite(tree: Any) -> Array:
     >>> bool(gx.tree.finite({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])}))
     False
     """
+    return functools.reduce(jnp.logical_and, [_finite(jnp.asarray(x)) for x in jax.tree.leaves(tree)], jnp.array(True))
+
+
+def _finite(x: Array) -> Array:
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return jnp.array(True)
+    if x.dtype.itemsize < 2:
+        return jnp.all(jnp.isfinite(x))
     # x - x is 0 for finite x and NaN for all others: one sum, where a test of every entry would be kept as an array.
-    leaves = [leaf.widen(jnp.asarray(x)) for x in jax.tree.leaves(tree)]
-    return functools.reduce(jnp.logical_and, [jnp.isfinite(jnp.sum(x - x)) for x in leaves], jnp.array(True))
+    return jnp.isfinite(jnp.sum(leaf.widen(x - x)))
 
 
 @jax.jit

@@ -43,3 +43,16 @@ def test_non_finite_gradients_stay_visible():
             assert not finite(updates), (tx, bad)
     g = jnp.asarray([jnp.nan, 1.0])
     assert jnp.isnan(gx.clip_by_global_norm(1.0).update(g, gx.clip_by_global_norm(1.0).init(g))[0]).all()
+
+
+def test_clips_where_nothing_is_to_be_clipped_or_all():
+    tx, zeros = gx.adaptive_grad_clip(0.1, 0.0), jnp.zeros((2, 2))
+    np.testing.assert_array_equal(tx.update(zeros, tx.init(zeros), zeros)[0], zeros)
+    with pytest.raises(ValueError, match=r"axis=1 is no axis of a leaf of shape \(3,\)"):
+        gx.adaptive_grad_clip(0.1, axis=1).update(
+            jnp.ones(3), gx.adaptive_grad_clip(0.1).init(jnp.ones(3)), jnp.ones(3)
+        )
+    crossed = gx.clip_params(jnp.array(2.0), jnp.array(1.0))  # arrays are not compared; the upper bound is the last
+    p = jnp.array([0.0, 1.5, 3.0])
+    updates, _ = crossed.update(jnp.zeros(3), crossed.init(p), p)
+    np.testing.assert_allclose(p + updates, 1.0)

@@ -405,3 +405,78 @@ def test_a_compiled_step_that_may_be_skipped_does_not_branch():
         text = jax.jit(tx.update).lower(draw(0), tx.init(draw(0)), draw(0)).as_text()
         assert "stablehlo.case" not in text
         assert "stablehlo.if" not in text
+
+
+HUGE = {
+    "a learning rate above 1": (lambda: gx.sgd(10.0), [1e38, 1.0], [1.0, 1.0]),
+    "momentum": (lambda: gx.sgd(1.0, momentum=0.9), [3e38, 1.0], [1.0, 1.0]),
+    "a decay": (lambda: gx.add_decayed_weights(1.0), [3e38, 1.0], [3e38, 1.0]),
+    "parameters": (lambda: gx.adamw(1e-3), [1.0, 1.0], [NAN, 1.0]),
+    "a function of the user's": (
+        lambda: gx.chain(gx.sgd(0.1), gx.project(lambda x: x / 0 * 0)),
+        [1.0, 2.0],
+        [1.0, 1.0],
+    ),
+    "a schedule": (lambda: gx.sgd(lambda count: float("nan")), [1.0, 1.0], [1.0, 1.0]),
+    "a factor": (lambda: gx.chain(gx.adam(1.0), gx.scale(1e30)), [1e30, 1.0], [1.0, 1.0]),
+    "an array": (lambda: gx.adam(jnp.array(INF)), [1.0, 1.0], [1.0, 1.0]),
+    "a decay above 1 of b2": (lambda: gx.adam(0.1, b1=0.9, b2=0.0), [1e38, 0.0], [1.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("steps", [run, scanned])
+@pytest.mark.parametrize("case", HUGE.values(), ids=HUGE)
+def test_updates_that_are_not_finite_for_any_reason_are_skipped(case, steps):
+    make, grad, params = case
+    grads = [jnp.float32(grad), jnp.float32(grad) * 0, jnp.float32(grad)]
+    updates, states = steps(gx.apply_if_finite(make()), grads, jnp.float32(params))
+    assert finite(updates)
+    assert finite(jax.tree.map(lambda x: x * 1.0, states[-1].inner_state))
+
+
+def test_an_infinite_bound_is_no_reason_to_skip():
+    for link in (gx.clip_params(-1.0, jnp.array(INF)), gx.project(gx.projection_box, -1.0, jnp.array([2.0, INF]))):
+        tx = gx.apply_if_finite(gx.chain(gx.clip(jnp.array(INF)), gx.sgd(0.1), link))
+        close(jax.jit(tx.update)(jnp.ones(2), tx.init(ZERO), ZERO)[0], jnp.full(2, -0.1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        gx.apply_if_finite,
+        gx.skip_spikes,
+        gx.dynamic_loss_scale,
+        lambda tx: gx.apply_if_finite(gx.chain(tx, gx.trace(0.9))),
+    ],
+)
+def test_a_skipped_step_has_no_derivative(wrap):
+    """Not NaN: what is computed of a step that is skipped is computed of zeros."""
+
+    def loss(rate, steps):
+        tx = wrap(gx.adam(rate))
+        state, total = tx.init(ZERO), 0.0
+        for g in steps:
+            updates, state = tx.update(g, state, ZERO)
+            total += jnp.sum(updates)
+        return total
+
+    good = jnp.array([1.0, -3.0])
+    for bad in (NAN, INF):
+        found = jax.jit(jax.grad(lambda rate: loss(rate, [good, good * bad, good * 0.9])))(0.1)
+        close(found, jax.jit(jax.grad(lambda rate: loss(rate, [good, good * 0.9])))(0.1), rtol=1e-5)
+
+
+def test_an_update_that_is_a_slot_is_selected_where_another_state_keeps_it():
+    class KeptState(NamedTuple):
+        count: jax.Array = rules.counter()
+        m: jax.Array = rules.per_param(start=1.0)
+
+    class kept(rules.Elementwise, state=KeptState):
+        def update_leaf(self, g, slots, p, shared):
+            m = slots.m * 0.5 + g
+            return m, slots._replace(m=m)
+
+    tx = gx.skip_spikes(gx.chain(kept(), gx.snapshot("u", jax.tree_util.Partial(jnp.asarray))))
+    state = tx.init(ZERO)
+    _, after = jax.jit(tx.update)(jnp.full(2, NAN), state, ZERO)
+    close(after.inner_state, state.inner_state, rtol=0)

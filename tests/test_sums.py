@@ -123,3 +123,26 @@ def test_a_sum_whose_array_the_compiler_knows(platform):
         assert not np.any(jax.jit(lambda ones=ones: steps(jnp.ones_like(ones)))())
         known = jax.jit(lambda ones=ones: (gx.tree.norm(0 * ones), gx.tree.norm(ones - ones), gx.tree.norm(ones)))()
         np.testing.assert_allclose(known, [0, 0, 3**0.5])
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-21, 1e-10, 1.0, 1e10, 1e20, 1e25, 1e30])
+def test_second_derivatives_at_every_size(platform, size):
+    x = jnp.float32([3.0, 4.0])
+    found = jax.jit(jax.hessian(gx.tree.norm))(x * jnp.float32(size))
+    if size == 0:
+        assert np.all(np.isfinite(found))
+    else:
+        expected = np.array([[0.128, -0.096], [-0.096, 0.072]]) / size
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7 / size)
+
+
+def test_first_derivatives_at_the_ends(platform):
+    for size in (4e37, 1e38, 1e-37):
+        x = jnp.float32([0.6, 0.8]) * jnp.float32(size)
+        np.testing.assert_allclose(jax.grad(gx.tree.norm)(x), [0.6, 0.8], rtol=1e-5)
+        np.testing.assert_allclose(jax.jit(jax.grad(gx.tree.norm))(x + 0j).real, [0.6, 0.8], rtol=1e-5)
+
+
+def test_integers_and_keys():
+    np.testing.assert_allclose(jax.grad(lambda a: gx.tree.vdot(a, jnp.arange(2)))(jnp.ones(2)), [0, 1])
+    assert gx.tree.finite({"key": jax.random.key(0), "on": jnp.array([True]), "f8": jnp.ones(2, "float8_e4m3fn")})

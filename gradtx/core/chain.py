@@ -57,6 +57,11 @@ class chain(Composite):
         del state  # nothing else is in it: the state of a chain is the states of its links
         return tuple(states.values())
 
+    def largest(self, incoming: float, most: float) -> float:
+        for link in self.links:
+            incoming = link.largest(incoming, most)
+        return incoming
+
     def init(self, params: Any) -> Any:
         return self.with_child_states(None, {name: link.init(params) for name, link in self.children().items()})
 

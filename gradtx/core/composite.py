@@ -16,7 +16,7 @@ import numpy as np
 
 from gradtx.core.slots import PerLeaf, child_state
 from gradtx.core.state import child_slots, declared
-from gradtx.core.stateful import Stateful, is_ours
+from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
 from gradtx.core.value import child
 
@@ -140,9 +140,6 @@ class Composite(Stateful):
     def given(self, name: str, view: View, extra: Mapping[str, Any], like: Any) -> dict[str, Any]:
         """The extra arguments that an inner transformation accepts, as it sees them; `like` is the whole tree."""
         return {key: view.argument(key, x, like) for key, x in self.children()[name].accepted(extra).items()}
-
-    def stays_finite(self) -> bool:
-        return is_ours(type(self)) and not self.extra_args and all(tx.stays_finite() for tx in self.children().values())
 
     # --- sets
 

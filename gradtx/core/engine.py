@@ -154,9 +154,10 @@ class _Step:
             )
             values.append(u)
             for rows, row in zip(slots, new, strict=True):
-                rows[i] = row  # the slice of `self.slots` shares its lists, so that this writes there
                 if self.skippable:
-                    self.skippable.done.update((id(x), x) for x in jax.tree.leaves(row))
+                    both = zip(jax.tree.leaves(row), jax.tree.leaves(rows[i]), strict=True)
+                    self.skippable.done.update((id(x), (x, old)) for x, old in both)
+                rows[i] = row  # the slice of `self.slots` shares its lists, so that this writes there
         self.values, self.stack_inputs = values, None
 
     def _plan(self, part: range, i: int, to_stack: bool) -> Plan:

@@ -27,12 +27,14 @@ from gradtx.core.value import Value, field, function, static
 from gradtx.frozen import Frozen
 
 __all__ = [
+    "LARGEST_RATE",
     "Hyper",
     "HyperArg",
     "Limits",
     "Number",
     "Resolvable",
     "Schedule",
+    "at_most",
     "function_schedule",
     "hyper",
     "number",
@@ -153,6 +155,15 @@ def number(default: Any = dataclasses.MISSING, *, optional: bool = False, **limi
     """A field of a schedule: a dynamic field that takes a number within `Limits`, an array, or None if `optional`."""
     check = partial(Limits(**limits).check, schedules=False, optional=optional)
     return field(check, dynamic=True, default=default)
+
+
+LARGEST_RATE = 1e15
+"""What a learning rate or another factor is taken to be at most, where its number is known only at the step."""
+
+
+def at_most(value: Any) -> float:
+    """The size of a factor, or `LARGEST_RATE` if it is no number yet."""
+    return abs(value) if leaf.is_number(value) else LARGEST_RATE
 
 
 class Resolvable(Value):

@@ -32,7 +32,7 @@ from gradtx.core.engine import run_update
 from gradtx.core.shared import ByLeaf, Shared
 from gradtx.core.slots import counter
 from gradtx.core.state import CountState, declared, is_of_matrices
-from gradtx.core.stateful import Stateful, is_ours
+from gradtx.core.stateful import Stateful
 
 __all__ = ["ByLeaf", "Elementwise", "Layerwise", "Leafwise", "Shared", "Treewide"]
 
@@ -149,9 +149,6 @@ class Leafwise(Stateful, state=CountState):
         raise NotImplementedError
 
     # --- what the engine makes of it
-
-    def stays_finite(self) -> bool:
-        return is_ours(type(self)) and not self.extra_args
 
     def _where(self, params: Any) -> Sequence[bool] | None:
         """For each leaf of `params`, whether the rule applies to it; None where it applies to all."""

@@ -14,7 +14,7 @@ rule's slots are selected as soon as they are computed, and what the rule comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -27,7 +27,9 @@ from jax.core import Tracer
 from gradtx import tree
 from gradtx.core.branch import alike, branch
 
-__all__ = ["Skippable", "current", "select_as_computed", "unless_skipped"]
+__all__ = ["Skippable", "current", "select_as_computed", "selected", "unless_skipped", "zeros_unless"]
+
+_NOTHING: Mapping[int, Any] = {}
 
 
 class Skippable(NamedTuple):
@@ -35,8 +37,8 @@ class Skippable(NamedTuple):
 
     taken: Array
     """Whether it is taken; known only while the program runs."""
-    done: dict[int, Array]
-    """The arrays that are selected already, by `id`."""
+    done: dict[int, tuple[Array, Array]]
+    """The slots that are selected already, by `id`, each with the old one."""
 
 
 _CURRENT: ContextVar[Skippable | None] = ContextVar("current", default=None)
@@ -57,20 +59,34 @@ def _tracing(step: Skippable) -> Iterator[None]:
 
 
 def unless_skipped(
-    who: str, taken: Any, updates: Any, state: Any, attempt: Callable[[], tuple[Any, Any]]
+    who: str, taken: Any, updates: Any, state: Any, attempt: Callable[[Any], tuple[Any, Any]]
 ) -> tuple[Any, Any]:
-    """`attempt()`, updates and a state, if `taken`; else zeros like the updates, and the state as it was."""
+    """`attempt(updates)`, new updates and a state, if `taken`; else zeros, and the state as it was.
+
+    In a compiled step it is always computed, of zeros if it is skipped, so that derivatives are finite, too.
+    """
     if not isinstance(taken, Tracer):
-        return branch(who, taken, attempt, lambda: (tree.zeros_like(updates), state))
+        return branch(who, taken, lambda: attempt(updates), lambda: (tree.zeros_like(updates), state))
     step = Skippable(taken, {})
     with _tracing(step):
-        made = attempt()
+        made = attempt(zeros_unless(taken, updates))
+    return selected(who, taken, made, updates, state, step.done)
+
+
+def zeros_unless(taken: Array, updates: Any) -> Any:
+    """The updates if `taken`, else zeros."""
+    return jax.tree.map(lambda u: jnp.where(taken, u, jnp.zeros_like(u)), updates)
+
+
+def selected(who: str, taken: Array, made: Any, updates: Any, state: Any, done: Mapping[int, Any] = _NOTHING) -> Any:
+    """`made`, updates and a state, if `taken`; else zeros, and the old state. What is `done` is selected already."""
     new, new_state = alike(who, made, (updates, state))
 
     def select(x: Array, old: Array) -> Array:
-        return x if x is old or id(x) in step.done else jnp.where(taken, x, old)
+        already = x is old or (id(x) in done and done[id(x)][1] is old)
+        return x if already else jnp.where(taken, x, old)
 
-    return jax.tree.map(lambda u: jnp.where(taken, u, 0), new), jax.tree.map(select, new_state, state)
+    return zeros_unless(taken, new), jax.tree.map(select, new_state, state)
 
 
 def _is_literal(var: Any) -> bool:

@@ -16,12 +16,7 @@ from gradtx.core.slots import PerLeaf, child_state, per_param, per_tree
 from gradtx.core.state import child_slots, declared
 from gradtx.core.transformation import GradientTransformation
 
-__all__ = ["Stateful", "is_ours"]
-
-
-def is_ours(cls: type) -> bool:
-    """Whether a class is one of this library, which the laws judge."""
-    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+__all__ = ["Stateful"]
 
 
 class Stateful(GradientTransformation):

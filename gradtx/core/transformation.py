@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
@@ -74,12 +75,14 @@ class GradientTransformation(Value):
         """The extra arguments that this transformation accepts."""
         return {name: value for name, value in extra.items() if self.accepts(name)}
 
-    def stays_finite(self) -> bool:
-        """Whether finite gradients, parameters and hyperparameters make finite updates for sure.
+    def largest(self, incoming: float, most: float) -> float:
+        """A bound of the entries of the updates, for gradients whose entries are at most `incoming`; infinity for none.
 
-        The laws hold the rules of this library to it; of others nothing is known, nor of what reads extra arguments.
+        `most` is the largest number of the dtype; parameters and state are finite. With it a step is known to be finite
+        before it is computed. A learning rate that is not a number yet counts as 1e15.
         """
-        return False
+        del incoming, most
+        return math.inf
 
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
         """Raises for an extra argument that nobody reads: most likely a misspelt one."""
@@ -176,6 +179,10 @@ class identity(GradientTransformation):
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
         return updates, state
+
+    def largest(self, incoming: float, most: float) -> float:
+        del most
+        return incoming
 
 
 class stateless(GradientTransformation):

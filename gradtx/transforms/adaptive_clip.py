@@ -54,7 +54,7 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
         axes = self._axes(g)
         unit, norm = tree.scaled(g, axes)  # |g| = unit * norm, which need not be representable
         bound = jnp.maximum(tree.norm(p, axes), self.eps) * self.clipping
-        short = norm < bound / unit
+        short = norm <= bound / unit
         factor = jnp.where(short, 1, bound / jnp.where(short, 1, norm))
         return g * jnp.where(short, 1, 1 / unit) * factor, slots
 
@@ -62,6 +62,11 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
         every = tuple(range(x.ndim))
         if self.axis is not None:
             axes = (self.axis,) if isinstance(self.axis, int) else self.axis
+            if not all(-x.ndim <= i < x.ndim for i in axes):
+                raise ValueError(
+                    f"adaptive_grad_clip: axis={self.axis} is no axis of a leaf of shape {x.shape}. Mask such leaves "
+                    "out, or give axes that all leaves have."
+                )
             return tuple(every[i] for i in axes)
         if x.ndim <= 1 or math.prod(x.shape) == max(x.shape):
             return every

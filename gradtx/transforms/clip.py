@@ -39,6 +39,9 @@ class clip(Elementwise):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return leaf.clip(g, self.max_delta), slots
 
+    def largest(self, incoming: float, most: float) -> float:
+        return min(incoming, self.max_delta) if leaf.is_number(self.max_delta) else math.inf
+
 
 class clip_by_block_rms(Layerwise):
     """Every leaf shrunk so that the root mean square of its entries is at most `threshold` (not negative).
@@ -87,3 +90,6 @@ class clip_by_global_norm(Treewide, state=ClipByGlobalNormState):
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * shared.unscale * shared.shrink, slots
+
+    def largest(self, incoming: float, most: float) -> float:
+        return min(incoming, 1.01 * self.max_norm) if leaf.is_number(self.max_norm) else math.inf

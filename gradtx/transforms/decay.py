@@ -16,7 +16,7 @@ from jax import Array
 
 from gradtx import checks, leaf
 from gradtx.core.constructor import constructor
-from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.hyper import Hyper, HyperArg, at_most, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.mask import applies_to
 from gradtx.transforms.scale import scale, scale_by_learning_rate
@@ -49,6 +49,9 @@ class add_decayed_weights(Elementwise, needs=("params",)):
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return leaf.decayed(g, p, self.weight_decay), slots
+
+    def largest(self, incoming: float, most: float) -> float:
+        return incoming + most * at_most(self.weight_decay)
 
 
 @constructor

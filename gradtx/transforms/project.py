@@ -135,7 +135,8 @@ class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
         for bound, free, beyond, inward in sides:
             if leaf.is_number(bound) and bound == free:
                 continue
-            u = jnp.where(beyond(there, bound), bound - p, u)
+            outside = beyond(there, bound)
+            u, there = jnp.where(outside, bound - p, u), jnp.where(outside, bound, there)
             if leaf.is_number(bound) and bound == 0:
                 continue  # p - p is 0
             # p + u is at most half a unit of u beyond the bound before it is rounded: one or two back it is inside.

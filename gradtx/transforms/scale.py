@@ -9,7 +9,7 @@ from jax import Array
 
 from gradtx import checks
 from gradtx.core.constructor import constructor
-from gradtx.core.hyper import Hyper, hyper
+from gradtx.core.hyper import Hyper, at_most, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.value import flag
 
@@ -30,6 +30,9 @@ class scale(Elementwise):
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * self.step_size, slots
+
+    def largest(self, incoming: float, most: float) -> float:
+        return incoming * at_most(self.step_size)
 
 
 @constructor
@@ -70,6 +73,9 @@ class scale_by_learning_rate(Elementwise):
         rate = -self.learning_rate if self.flip_sign else self.learning_rate
         return g * rate, slots
 
+    def largest(self, incoming: float, most: float) -> float:
+        return incoming * at_most(self.learning_rate)
+
 
 class set_to_zero(Elementwise):
     """u = 0: leaves the parameters as they are.
@@ -82,3 +88,6 @@ class set_to_zero(Elementwise):
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return jnp.zeros_like(g), slots
+
+    def largest(self, incoming: float, most: float) -> float:
+        return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,10 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
-from gradtx import tree
+from gradtx import leaf, tree
 from gradtx.core.composite import Wrapper
+from gradtx.core.hyper import LARGEST_RATE
 from gradtx.core.metrics import reports
-from gradtx.core.skipping import unless_skipped
+from gradtx.core.skipping import selected, unless_skipped, zeros_unless
 from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation, hyperparameters
@@ -32,36 +34,55 @@ class ApplyIfFiniteState(NamedTuple):
     inner_state: Any = child_state()
 
 
+Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+"""A step of an inner transformation: of updates, its state and parameters, the new updates and the new state."""
+
+
 def if_finite(
     who: str,
     inner: GradientTransformation,
     updates: Any,
     inner_state: Any,
-    step: Callable[[], tuple[Any, Any]],
+    params: Any,
+    step: Step,
     accepted: Any = False,
 ) -> tuple[Any, Any, Array]:
-    """`step()` if the updates that it takes and returns are finite, or `accepted`; else zeros and the state as it was.
+    """What `step` makes, if the updates before and after it are finite, or `accepted`; else zeros and the old state.
 
-    With it, whether they were finite. What it returns is finite for sure if `inner` says so and the numbers of the step
-    are finite; otherwise it is looked at, which takes another pass.
+    With it, whether they were finite. Updates of bounded rules are finite for sure; others are looked at.
     """
     sound = tree.finite(updates)
-    if inner.stays_finite():
-        sound &= tree.finite([x for x in hyperparameters(inner, inner_state).values() if isinstance(x, Array)])
-        return *unless_skipped(who, sound | accepted, updates, inner_state, step), sound
-    if not isinstance(sound | accepted, Tracer) and not sound | accepted:
-        return *unless_skipped(who, sound, updates, inner_state, step), sound
-    made = step()
-    sound &= tree.finite(made[0])
-    return *unless_skipped(who, sound | accepted, updates, inner_state, lambda: made), sound
+    if _is_bounded(inner, updates):
+        sound &= _finite_numbers(inner, inner_state) & tree.finite(params)
+    elif isinstance(sound | accepted, Tracer) or sound | accepted:
+        clean = zeros_unless(sound | accepted, updates)
+        made = step(clean, inner_state, params)
+        sound &= tree.finite(made[0])
+        return *selected(who, sound | accepted, made, updates, inner_state), sound
+    taken = sound | accepted
+    return *unless_skipped(who, taken, updates, inner_state, lambda u: step(u, inner_state, params)), sound
+
+
+def _is_bounded(inner: GradientTransformation, updates: Any) -> bool:
+    """Whether finite gradients, parameters and numbers make finite updates for sure, in the dtypes of these updates."""
+    dtypes = {leaf.compute_dtype(jnp.result_type(u)) for u in jax.tree.leaves(updates)}
+    ends = [float(jnp.finfo(dtype).max) for dtype in dtypes]
+    return all(inner.largest(most, most) < most / 2 for most in ends)
+
+
+def _finite_numbers(inner: GradientTransformation, state: Any) -> Array:
+    """Whether the factors of this step are as small as `largest` takes them to be."""
+    values = hyperparameters(inner, state).items()
+    factors = [x for name, x in values if name.rpartition(".")[2] in ("learning_rate", "step_size")]
+    return functools.reduce(jnp.logical_and, [jnp.abs(x) <= LARGEST_RATE for x in factors], jnp.array(True))
 
 
 class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
     """Skips steps whose gradients or updates contain NaN or infinity: the update is zero, the inner state unchanged.
 
-    The gradients and the hyperparameters of the step are looked at, in the loops that compute the step anyway. Of them
-    gradtx's own rules make finite updates. If `inner` contains anything else (a rule of your own, another library's
-    transformation, or a link that reads extra arguments), its updates are looked at, too, which takes another pass.
+    Where `inner` is bounded, as Adam, AdamW, Lion and signSGD with the usual numbers are, finite gradients, parameters
+    and learning rates make finite updates, so that only those are looked at, which is one pass. The updates of anything
+    else are looked at, too, which takes another pass. A learning rate above 1e15 counts as infinite.
 
     `policy` says what happens when more than `max_consecutive_errors` (default 5) steps in a row are not finite:
 
@@ -88,7 +109,8 @@ class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
             self.inner,
             updates,
             state.inner_state,
-            lambda: self.inner_update(updates, state.inner_state, params, extra),
+            params,
+            lambda u, inner_state, p: self.inner_update(u, inner_state, p, extra),
             accepted,
         )
         if self.policy == "raise":

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf
+from gradtx.core.branch import alike
 from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.metrics import only, reports
@@ -59,12 +60,12 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
     [-1.e-07]
     """
 
-    init_scale: Hyper = hyper(default=2.0**15, gt=0)
+    init_scale: Hyper = hyper(default=2.0**15, gt=0, le=2.0**126)
     growth_factor: Hyper = hyper(default=2.0, ge=1)
     backoff_factor: Hyper = hyper(default=0.5, gt=0, lt=1)
     growth_interval: int = integer(default=2000, ge=1)
     min_scale: Hyper = hyper(default=1.0, gt=0)
-    max_scale: Hyper = hyper(default=2.0**24, gt=0)
+    max_scale: Hyper = hyper(default=2.0**24, gt=0, le=2.0**126)
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         now = self.at(state.count)
@@ -73,10 +74,12 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
         new, inner_state, finite = if_finite(
             "dynamic_loss_scale",
             self.inner,
-            updates,
+            true,
             state.inner_state,
-            lambda: self.inner_update(true, state.inner_state, params, given),
+            params,
+            lambda u, inner_state, p: self.inner_update(u, inner_state, p, given),
         )
+        new = alike("dynamic_loss_scale", new, updates)
         steps = jnp.where(finite, counted(state.growth_count), 0)
         grown = steps >= self.growth_interval
         up = jnp.minimum(state.loss_scale * now.growth_factor, now.max_scale)

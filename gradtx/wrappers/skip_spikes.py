@@ -89,7 +89,7 @@ class skip_spikes(Wrapper, state=SkipSpikesState):
             taken,
             updates,
             state.inner_state,
-            lambda: self.inner_update(updates, state.inner_state, params, extra),
+            lambda u: self.inner_update(u, state.inner_state, params, extra),
         )
         skipped = jnp.where(taken, state.skipped, counted(state.skipped))
         return new, SkipSpikesState(

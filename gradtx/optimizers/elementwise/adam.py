@@ -11,6 +11,7 @@ corrected average is NAdam's, b1 * m_t / (1 - b1^(t+1)) + (1 - b1) * g_t / (1 - 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from jax import Array
@@ -64,6 +65,14 @@ class scale_by_adam(Elementwise, state=ScaleByAdamState):
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
         root = leaf.root(nu * shared.grow_nu, self.eps_root) + self.eps
         return leaf.debiased_ratio(mu, g, root, shared.corrections), slots._replace(mu=mu, nu=nu)
+
+    def largest(self, incoming: float, most: float) -> float:
+        """By Cauchy and Schwarz |mu| <= c sqrt(nu) if b1^2 < b2, but for squares that were bounded at most / 4."""
+        b1, b2, rest = self.b1, self.b2, (self.eps, self.eps_root)
+        if not (all(map(leaf.is_number, (b1, b2, *rest))) and b1**2 < b2):
+            return math.inf
+        ratio = (1 - b1) / math.sqrt((1 - b2) * (1 - b1**2 / b2)) / (1 - b1)
+        return (ratio + 1 / math.sqrt(1 - b2)) * 2 * math.sqrt(most)
 
 
 @constructor

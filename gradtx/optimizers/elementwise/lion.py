@@ -10,6 +10,7 @@ Chen et al., 2023, "Symbolic Discovery of Optimization Algorithms", program 1. T
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -62,6 +63,9 @@ class scale_by_lion(Elementwise, state=ScaleByLionState):
             return leaf.moment(old, g, self.b1)
         share = self.b1 / self.b2
         return new * share + g * (1 - self.b1 - share * (1 - self.b2))
+
+    def largest(self, incoming: float, most: float) -> float:
+        return 1.0 if self.mode == "hard" else math.inf
 
     def _soft_sign(self, c: Array) -> Array:
         if self.mode == "hard":

@@ -36,6 +36,9 @@ class scale_by_sign(Elementwise):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return leaf.sign(g), slots
 
+    def largest(self, incoming: float, most: float) -> float:
+        return 1.0
+
 
 @constructor
 def sign_sgd(learning_rate: HyperArg) -> chain:
