@@ -440,15 +440,12 @@ def test_an_infinite_bound_is_no_reason_to_skip():
         close(jax.jit(tx.update)(jnp.ones(2), tx.init(ZERO), ZERO)[0], jnp.full(2, -0.1), rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        gx.apply_if_finite,
-        gx.skip_spikes,
-        gx.dynamic_loss_scale,
-        lambda tx: gx.apply_if_finite(gx.chain(tx, gx.trace(0.9))),
-    ],
-)
+def skip_around_momentum(tx):
+    """Around what is not bounded, so that its updates are looked at."""
+    return gx.apply_if_finite(gx.chain(tx, gx.trace(0.9)))
+
+
+@pytest.mark.parametrize("wrap", [gx.apply_if_finite, gx.skip_spikes, gx.dynamic_loss_scale, skip_around_momentum])
 def test_a_skipped_step_has_no_derivative(wrap):
     """Not NaN: what is computed of a step that is skipped is computed of zeros."""
 
@@ -460,10 +457,12 @@ def test_a_skipped_step_has_no_derivative(wrap):
             total += jnp.sum(updates)
         return total
 
-    good = jnp.array([1.0, -3.0])
+    good, slope = jnp.array([1.0, -3.0]), jax.jit(jax.grad(loss))
     for bad in (NAN, INF):
-        found = jax.jit(jax.grad(lambda rate: loss(rate, [good, good * bad, good * 0.9])))(0.1)
-        close(found, jax.jit(jax.grad(lambda rate: loss(rate, [good, good * 0.9])))(0.1), rtol=1e-5)
+        found = slope(0.1, [good, good * bad, good * 0.9])
+        assert np.isfinite(found)
+        if wrap is not gx.dynamic_loss_scale:  # whose scale is another after it
+            close(found, slope(0.1, [good, good * 0.9]), rtol=1e-5)
 
 
 def test_an_update_that_is_a_slot_is_selected_where_another_state_keeps_it():

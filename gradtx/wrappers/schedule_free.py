@@ -79,7 +79,7 @@ class scale_by_schedule_free(Elementwise, state=ScheduleFreeState, needs=("param
         # y_(t+1) - y_t by the steps of x and z, so that a small step is not lost in the parameters' rounding. Here
         # z - y is b1 (z - x); the factors come first, so that no sum of large numbers overflows on the way.
         of_distance, of_step = (self.b1 * c - (self.b1 - b1)) / b1, self.b1 * c + (1 - self.b1)
-        # The step of z is taken from z, so that it need not be kept beside it.
+        # The step of z is taken from z, to z's rounding, so that it need not be kept beside it.
         return of_distance * (slots.z - p) + of_step * (z - slots.z), slots._replace(z=z)
 
 

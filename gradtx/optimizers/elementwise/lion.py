@@ -59,10 +59,12 @@ class scale_by_lion(Elementwise, state=ScaleByLionState):
 
     def _average(self, old: Array, new: Array, g: Array) -> Array:
         """c_t; by the new momentum rather than by the old one, which then need not be kept beside it."""
-        if not (leaf.is_number(self.b2) and self.b2 >= 0.5):  # a division by a small b2 would lose digits
+        numbers = leaf.is_number(self.b1) and leaf.is_number(self.b2) and self.b2 > 0
+        share = self.b1 / self.b2 if numbers else math.inf
+        taken_out = share * (1 - self.b2) if numbers else math.inf
+        if taken_out > (1 - self.b1) / 2:  # the difference would lose digits
             return leaf.moment(old, g, self.b1)
-        share = self.b1 / self.b2
-        return new * share + g * (1 - self.b1 - share * (1 - self.b2))
+        return new * share + g * (1 - self.b1 - taken_out)
 
     def largest(self, incoming: float, most: float) -> float:
         return 1.0 if self.mode == "hard" else math.inf
