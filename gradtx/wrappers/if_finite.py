@@ -65,8 +65,10 @@ def if_finite(
 
 def _is_bounded(inner: GradientTransformation, updates: Any) -> bool:
     """Whether finite gradients, parameters and numbers make finite updates for sure, in the dtypes of these updates."""
-    dtypes = {leaf.compute_dtype(jnp.result_type(u)) for u in jax.tree.leaves(updates)}
-    ends = [float(jnp.finfo(dtype).max) for dtype in dtypes]
+    dtypes = {jnp.result_type(u) for u in jax.tree.leaves(updates)}
+    if not all(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
+        return False  # which `inner` refuses
+    ends = [float(jnp.finfo(leaf.compute_dtype(dtype)).max) for dtype in dtypes]
     return all(inner.largest(most, most) < most / 2 for most in ends)
 
 
