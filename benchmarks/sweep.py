@@ -51,8 +51,9 @@ def compiled(method: Method, library: str, shapes: Any) -> Any:
     return method.step(library, shapes).lower(shapes, state, shapes).compile()
 
 
-def measure(method: Method, name: str, shapes: Any, args: argparse.Namespace) -> dict[str, Any]:
+def measure(method: Method, name: str, params: Any, grads: Any, args: argparse.Namespace) -> dict[str, Any]:
     """The medians of one method on one tree, in seconds, and what does not take time."""
+    shapes = jax.eval_shape(lambda: params)
     txs = {library: method.make(library, shapes) for library in LIBRARIES}
     states = {library: jax.eval_shape(tx.init, shapes) for library, tx in txs.items()}
     arguments = {library: (shapes, state, shapes) for library, state in states.items()}
@@ -62,7 +63,6 @@ def measure(method: Method, name: str, shapes: Any, args: argparse.Namespace) ->
     for library, state in states.items():
         found[library]["state_bytes"] = tree.nbytes(state)
 
-    params, grads = trees.draw(shapes, seed=0), trees.draw(shapes, seed=1)
     carry = {library: (params, tx.init(params)) for library, tx in txs.items()}
     times, ended = sample_steps(steps, carry, grads, args.repeats)
     for library in LIBRARIES:
@@ -129,9 +129,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = json.loads(args.json.read_text())["results"] if args.json and args.json.exists() else []
     for name in args.tree:
         shapes = trees.small(args.leaves) if name == "small" else trees.TREES[name]()
+        params, grads = trees.draw(shapes, seed=0), trees.draw(shapes, seed=1)
         for method in tqdm(args.method, desc=name, file=sys.stderr, disable=None):
             results = [old for old in results if (old["method"], old["tree"]) != (method.name, name)]
-            results.append(measure(method, name, shapes, args))
+            results.append(measure(method, name, params, grads, args))
             if args.json:  # after every method, so that nothing is lost
                 args.json.write_text(json.dumps({"environment": about, "results": results}, indent=1))
             forget()

@@ -164,7 +164,7 @@ def at_least(x: Array, bound: float | Array) -> Array:
 def sign(x: Array) -> Array:
     """The sign of every entry, z / |z| for complex ones and 0 for 0; its derivative is 0.
 
-    Comparisons are vectorized on every backend, unlike XLA's own sign.
+    It is taken by comparisons, which every backend vectorizes.
     """
     if jnp.iscomplexobj(x):
         return jnp.sign(x)
