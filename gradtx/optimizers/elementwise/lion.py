@@ -59,12 +59,11 @@ class scale_by_lion(Elementwise, state=ScaleByLionState):
 
     def _average(self, old: Array, new: Array, g: Array) -> Array:
         """c_t; by the new momentum rather than by the old one, which then need not be kept beside it."""
-        numbers = leaf.is_number(self.b1) and leaf.is_number(self.b2) and self.b2 > 0
-        share = self.b1 / self.b2 if numbers else math.inf
-        taken_out = share * (1 - self.b2) if numbers else math.inf
-        if taken_out > (1 - self.b1) / 2:  # the difference would lose digits
-            return leaf.moment(old, g, self.b1)
-        return new * share + g * (1 - self.b1 - taken_out)
+        b1, b2 = self.b1, self.b2
+        numbers = leaf.is_number(b1) and leaf.is_number(b2) and b2 > 0
+        if not (numbers and b1 * (1 - b2) <= b2 * (1 - b1) / 2):  # else the difference below would lose digits
+            return leaf.moment(old, g, b1)
+        return new * (b1 / b2) + g * (1 - b1 - b1 / b2 * (1 - b2))
 
     def largest(self, incoming: float, most: float) -> float:
         return 1.0 if self.mode == "hard" else math.inf
