@@ -142,3 +142,14 @@ def test_adamax_without_eps_at_zero():
         with jax.enable_x64(x64):
             g, tx = jnp.zeros(2, dtype), gx.scale_by_adamax(eps=0.0)
             close(tx.update(g, tx.init(g))[0], g)
+
+
+def test_adafactor_of_a_kernel_of_one_by_one_is_that_of_its_matrix():
+    kernel = jax.random.normal(jax.random.key(0), (1, 1, 16, 24))
+    for dims in ("largest", "last"):
+        tx = gx.scale_by_factored_rms(min_dim_size_to_factor=2, dims=dims)
+        update, matrix = jax.jit(tx.update), kernel[0, 0]
+        (u, state), (v, flat) = update(kernel, tx.init(kernel), kernel), update(matrix, tx.init(matrix), matrix)
+        np.testing.assert_allclose(u[0, 0], v, rtol=1e-12)
+        assert state.v_row.shape == (1, 1, 16, 1)
+        np.testing.assert_allclose(state.v_col[0, 0], flat.v_col, rtol=1e-12)

@@ -118,8 +118,8 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         # Leading axes of length 1, as kernels of 1 x 1 have them, make XLA's CPU backend ten times slower.
         ones = next(i for i, n in enumerate((*g.shape, 0)) if n != 1)
         if 0 < ones <= min(dims):
-            inner = jax.tree.map(lambda x: x.reshape(x.shape[ones:]), (g, slots))
-            u, new = self.update_leaf(*inner, p, shared)
+            inner_g, inner_slots = jax.tree.map(lambda x: x.reshape(x.shape[ones:]), (g, slots))
+            u, new = self.update_leaf(inner_g, inner_slots, p, shared)
             return u.reshape(g.shape), jax.tree.map(lambda x, old: x.reshape(old.shape), new, slots)
         second, longest = dims
         row = leaf.moment(slots.v_row, _mean(square, longest), shared)
