@@ -121,5 +121,6 @@ def distance_apart(start: Any, one: Any, other: Any) -> float:
 
 def check_agreement(start: Any, one: Any, other: Any) -> None:
     """Raises unless both libraries moved the parameters alike, up to rounding."""
-    if not distance_apart(start, one, other) <= 1e-2:
-        raise RuntimeError(f"The libraries disagree: they ended {distance_apart(start, one, other)} of the way apart.")
+    apart = distance_apart(start, one, other)
+    if not apart <= 1e-2:
+        raise RuntimeError(f"The libraries disagree: they ended {apart} of the way apart.")

@@ -21,7 +21,7 @@ from gradtx.core.leafwise import Leafwise
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child
 
-__all__ = ["chain", "named_chain"]
+__all__ = ["chain", "named_chain", "needs"]
 
 
 class chain(Composite):
@@ -168,6 +168,13 @@ class named_chain(chain):
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
         return ((None, pair) for pair in self.children().items())
+
+
+def needs(tx: Any) -> frozenset[str]:
+    """The arguments that a rule, or a link of a chain, says that it cannot do without."""
+    if isinstance(tx, chain):
+        return frozenset().union(*map(needs, tx.links))
+    return frozenset(getattr(tx, "needs", ()))
 
 
 def _opened(tx: chain, state: Any, *, named_chains: bool = True) -> Iterator[tuple[GradientTransformation, Any]]:

@@ -34,9 +34,9 @@ __all__ = [
     "Number",
     "Resolvable",
     "Schedule",
-    "at_most",
     "function_schedule",
     "hyper",
+    "largest_factor",
     "number",
     "resolve",
 ]
@@ -161,7 +161,7 @@ LARGEST_RATE = 1e15
 """What a learning rate or another factor is taken to be at most, where its number is known only at the step."""
 
 
-def at_most(value: Any) -> float:
+def largest_factor(value: Any) -> float:
     """The size of a factor, or `LARGEST_RATE` if it is no number yet."""
     return abs(value) if leaf.is_number(value) else LARGEST_RATE
 

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from gradtx import leaf
-from gradtx.core.chain import chain
+from gradtx.core.chain import chain, needs
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.views import with_extra_args_support
 
-__all__ = ["SUPPLIED", "extra_args", "needs", "trajectory", "update"]
+__all__ = ["SUPPLIED", "extra_args", "trajectory", "update"]
 
 SUPPLIED = ("params", "value", "grad", "value_fn", "grad_fn", "hessian_diag", "tokens")
 """The arguments beside `updates` and `state` that `update` is called with where a transformation asks for them."""
@@ -38,13 +38,6 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
     if _searches(tx):
         extra |= {"value": jnp.zeros(()), "grad": grads, "value_fn": functools.partial(_bowl, grads, params)}
     return extra
-
-
-def needs(tx: Any) -> frozenset[str]:
-    """The arguments that a rule, or a link of a chain, says that it cannot do without."""
-    if isinstance(tx, chain):
-        return frozenset().union(*map(needs, tx.links))
-    return frozenset(getattr(tx, "needs", ()))
 
 
 def _slope(grads: Any, params: Any, i: Any) -> Any:

@@ -13,12 +13,13 @@ from typing import Any
 import jax
 
 from gradtx import checks
+from gradtx.core.chain import needs
 from gradtx.core.frozen_tree import FrozenTree
 from gradtx.core.mask import lookup_by_path
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import Value
 from gradtx.select import Selector
-from gradtx.testing.calls import SUPPLIED, needs
+from gradtx.testing.calls import SUPPLIED
 from gradtx.testing.data import SHAPES
 from gradtx.testing.report import Report
 from gradtx.testing.subject import LAWS, Law, Subject, judge

@@ -16,7 +16,7 @@ from jax import Array
 
 from gradtx import checks, leaf
 from gradtx.core.constructor import constructor
-from gradtx.core.hyper import Hyper, HyperArg, at_most, hyper
+from gradtx.core.hyper import Hyper, HyperArg, hyper, largest_factor
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.mask import applies_to
 from gradtx.transforms.scale import scale, scale_by_learning_rate
@@ -51,7 +51,7 @@ class add_decayed_weights(Elementwise, needs=("params",)):
         return leaf.decayed(g, p, self.weight_decay), slots
 
     def largest(self, incoming: float, most: float) -> float:
-        return incoming + most * at_most(self.weight_decay)
+        return incoming + most * largest_factor(self.weight_decay)
 
 
 @constructor

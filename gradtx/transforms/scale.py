@@ -9,7 +9,7 @@ from jax import Array
 
 from gradtx import checks
 from gradtx.core.constructor import constructor
-from gradtx.core.hyper import Hyper, at_most, hyper
+from gradtx.core.hyper import Hyper, hyper, largest_factor
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.value import flag
 
@@ -32,7 +32,7 @@ class scale(Elementwise):
         return g * self.step_size, slots
 
     def largest(self, incoming: float, most: float) -> float:
-        return incoming * at_most(self.step_size)
+        return incoming * largest_factor(self.step_size)
 
 
 @constructor
@@ -74,7 +74,7 @@ class scale_by_learning_rate(Elementwise):
         return g * rate, slots
 
     def largest(self, incoming: float, most: float) -> float:
-        return incoming * at_most(self.learning_rate)
+        return incoming * largest_factor(self.learning_rate)
 
 
 class set_to_zero(Elementwise):

@@ -12,6 +12,7 @@ from jax import Array
 from jax.core import Tracer
 
 from gradtx import leaf, tree
+from gradtx.core.chain import needs
 from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import LARGEST_RATE
 from gradtx.core.metrics import reports
@@ -53,7 +54,9 @@ def if_finite(
     """
     sound = tree.finite(updates)
     if _is_bounded(inner, updates):
-        sound &= _finite_numbers(inner, inner_state) & tree.finite(params)
+        sound &= _finite_numbers(inner, inner_state)
+        if "params" in needs(inner):
+            sound &= tree.finite(params)
     elif isinstance(sound | accepted, Tracer) or sound | accepted:
         clean = zeros_unless(sound | accepted, updates)
         made = step(clean, inner_state, params)
@@ -82,9 +85,9 @@ def _finite_numbers(inner: GradientTransformation, state: Any) -> Array:
 class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
     """Skips steps whose gradients or updates contain NaN or infinity: the update is zero, the inner state unchanged.
 
-    Where `inner` is bounded, as Adam, AdamW, Lion and signSGD with the usual numbers are, finite gradients, parameters
-    and learning rates make finite updates, so that only those are looked at, which is one pass. The updates of anything
-    else are looked at, too, which takes another pass. A learning rate above 1e15 counts as infinite.
+    Where `inner` is bounded, as Adam, AdamW, Lion and signSGD with the usual numbers are, finite gradients, learning
+    rates and (for a weight decay) parameters make finite updates, so that only those are looked at. The updates of
+    anything else are looked at, too, which takes another pass. A learning rate above 1e15 counts as infinite.
 
     `policy` says what happens when more than `max_consecutive_errors` (default 5) steps in a row are not finite:
 

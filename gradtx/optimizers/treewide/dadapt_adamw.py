@@ -69,6 +69,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",))
         d, s = numbers.estim_lr, slots.grad_sum
         c = jnp.sqrt(self.b2)
         rate = d * self.learning_rate * jnp.sqrt(leaf.one_minus_power(self.b2, t)) / leaf.one_minus_power(self.b1, t)
+        # Not `leaf.root`, whose sum with a number of its own the compiler would keep as an array.
         eps, tiny = leaf.apart(self.eps, jnp.finfo(d.dtype).tiny)
         weighted = jax.tree.map(lambda s, v: s / (jnp.sqrt(jnp.maximum(v, tiny)) + eps), s, slots.exp_avg_sq)
         numerator = numbers.numerator_weighted * c + (1 - c) * rate * tree.vdot(updates, weighted)
