@@ -69,9 +69,8 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",))
         d, s = numbers.estim_lr, slots.grad_sum
         c = jnp.sqrt(self.b2)
         rate = d * self.learning_rate * jnp.sqrt(leaf.one_minus_power(self.b2, t)) / leaf.one_minus_power(self.b1, t)
-        # Not `leaf.root`, whose sum with a number of its own the compiler would keep as an array.
-        eps, tiny = leaf.apart(self.eps, jnp.finfo(d.dtype).tiny)
-        weighted = jax.tree.map(lambda s, v: s / (jnp.sqrt(jnp.maximum(v, tiny)) + eps), s, slots.exp_avg_sq)
+        eps, zero = leaf.apart(self.eps, 0.0)
+        weighted = jax.tree.map(lambda s, v: s / (leaf.root(v, zero) + eps), s, slots.exp_avg_sq)
         numerator = numbers.numerator_weighted * c + (1 - c) * rate * tree.vdot(updates, weighted)
         s = jax.tree.map(lambda s, g: s * c + leaf.bounded(g) * ((1 - c) * rate), s, updates)
         length = tree.number(params, sum(jnp.sum(jnp.abs(x)) for x in jax.tree.leaves(s)))
