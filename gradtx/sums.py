@@ -14,6 +14,7 @@ because XLA vectorizes a sum there, but not three at once; and a TPU has no floa
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from jax import Array, lax
 
 from gradtx import leaf
 
-__all__ = ["dot", "real_parts", "scaled_norm"]
+__all__ = ["dot", "norm", "real_parts", "scaled_norm"]
 
 Axes = tuple[int, ...] | None
 """The axes to sum over; None for all. Where it is not None there is one array, or one pair."""
@@ -39,32 +40,45 @@ def real_parts(x: Array, y: Array) -> list[tuple[Array, Array]]:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def scaled_norm(leaves: list[Array], axes: Axes = None) -> tuple[Array, Array]:
-    """`(s, n)` with `s * n` the norm of all leaves as one vector, where `n` and 1 / n^2 are finite for finite vectors.
+def norm(leaves: list[Array], axes: Axes = None) -> Array:
+    """The norm of all leaves as one vector; with `axes`, the norm over these axes of one leaf, which are left out.
 
-    `s` is a power of two; it is 1 unless the norm is below 1e-12 or above 1e12 (1e-96 and 1e96 in float64). The
-    derivative at 0 is 0. With `axes` it is the norm over these axes of one leaf, which are left out.
+    It is infinite where it is not representable. The derivative at 0 is 0.
     """
-    pairs = [pair for x in leaves for pair in real_parts(x, x)]
+    pairs, dtype = _promoted([pair for x in leaves for pair in real_parts(x, x)])
+    if pairs and _wider(dtype):
+        with jax.enable_x64(True):
+            return lax.convert_element_type(lax.sqrt(_wide_sum(pairs, axes)), dtype)
+    return math.prod(scaled_norm(leaves, axes))
+
+
+@norm.defjvp
+def _norm_jvp(axes: Axes, primals: Any, tangents: Any) -> Any:
+    return jax.jvp(lambda leaves: math.prod(scaled_norm(leaves, axes)), primals, tangents)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def scaled_norm(leaves: list[Array], axes: Axes = None) -> tuple[Array, Array]:
+    """`(s, n)` with `s * n` the norm, where `n` and 1 / n^2 are finite for finite vectors that are not zero.
+
+    `s` is a power of two; it is 1 unless the norm is below 1e-10 or above 1e13 (1e-141 and 1e154 in float64). The
+    derivative at 0 is 0.
+    """
+    pairs, dtype = _promoted([pair for x in leaves for pair in real_parts(x, x)])
     if not pairs:
         return jnp.ones(()), jnp.zeros(())
-    pairs, dtype = _promoted(pairs)
-    far = 2.0 ** (5 * jnp.finfo(dtype).maxexp // 8)  # brings squares of the largest and the smallest numbers into range
+    far = 2.0 ** (11 * jnp.finfo(dtype).maxexp // 16)  # brings the smallest and the largest squares into range
     if _wider(dtype):
         with jax.enable_x64(True):
-            norm = lax.sqrt(_wide_sum(pairs, axes))
-            scale = _pick(lax.gt(norm, far), far, _pick(lax.lt(norm, 1 / far), 1 / far, lax.full_like(norm, 1)))
-            scale, norm = (lax.convert_element_type(x, dtype) for x in (scale, lax.div(norm, scale)))
-    else:
-        plain, of_large, of_small = _sums(pairs, axes, (1.0, 1 / far, far))
-        # Above `low`, terms that underflowed cannot add up to a rounding error of the sum.
-        low = float(jnp.finfo(dtype).tiny) / float(jnp.finfo(dtype).eps) * 2.0**33
-        exact, tiny = (plain > low) & (plain < float(jnp.finfo(dtype).max)), plain < 1
-        scale = _pick(exact, 1, _pick(tiny, 1 / far, lax.full_like(plain, far)))
-        norm = lax.sqrt(_pick(exact, plain, _pick(tiny, of_small, of_large)))
-    near = 2.0 ** (5 * jnp.finfo(dtype).maxexp // 16)
-    more = _pick(norm > near, near, _pick((norm < 1 / near) & (norm > 0), 1 / near, lax.full_like(norm, 1)))
-    return _pick(norm > 0, scale * more, lax.full_like(scale, 1)), norm / more
+            size, root = lax.sqrt(_wide_sum(pairs, axes)), math.sqrt(far)
+            scale = _pick(size > root, far, _pick((size < 1 / root) & (size > 0), 1 / far, lax.full_like(size, 1)))
+            return lax.convert_element_type(scale, dtype), lax.convert_element_type(size / scale, dtype)
+    plain, of_large, of_small = _sums(pairs, axes, (1.0, 1 / far, far))
+    # Above `low`, terms that underflowed cannot add up to a rounding error of the sum.
+    low = float(jnp.finfo(dtype).tiny) / float(jnp.finfo(dtype).eps) * 2.0**33
+    exact, tiny = (plain > low) & (plain < float(jnp.finfo(dtype).max)), plain < 1
+    size = lax.sqrt(_pick(exact, plain, _pick(tiny, of_small, of_large)))
+    return _pick(exact | (size == 0), 1, _pick(tiny, 1 / far, lax.full_like(plain, far))), size
 
 
 @scaled_norm.defjvp
@@ -110,7 +124,7 @@ def _dot_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def _promoted(pairs: Any) -> tuple[Any, np.dtype]:
-    dtype = functools.reduce(jnp.promote_types, {x.dtype for pair in pairs for x in pair})
+    dtype = functools.reduce(jnp.promote_types, {x.dtype for pair in pairs for x in pair}, np.dtype("float32"))
     return [tuple(x if x.dtype == dtype else x.astype(dtype) for x in pair) for pair in pairs], dtype
 
 

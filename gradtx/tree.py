@@ -47,8 +47,9 @@ def norm(tree: Any, axes: tuple[int, ...] | None = None) -> Array:
     >>> float(gx.tree.norm({"a": jnp.float16([300, 400]), "b": None}))
     500.0
     """
-    scale, scaled_norm = scaled(tree, axes)
-    return scale * scaled_norm
+    leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
+    found = sums.norm([x for x in leaves if x.size] if axes is None else leaves, axes)
+    return found if axes is None else jnp.expand_dims(found, axes)
 
 
 def norm_sq(tree: Any) -> Array:

@@ -121,4 +121,6 @@ class centralize(Layerwise):
         if g.ndim < 2 or g.size == 0:
             return g, slots
         n = g.size // g.shape[0]
-        return g - jnp.sum(g / n, axis=tuple(range(1, g.ndim)), keepdims=True), slots
+        mean = jnp.sum(g / n, axis=tuple(range(1, g.ndim)), keepdims=True)
+        # The selection keeps XLA's CPU backend from taking the difference into the library call that sums.
+        return g - jnp.where(mean == 0, 0, mean), slots
