@@ -25,7 +25,7 @@ from jax import Array, lax
 
 from gradtx import leaf
 
-__all__ = ["dot", "norm", "real_parts", "scaled_norm"]
+__all__ = ["dot", "norm", "real_parts", "scaled_norm", "shrinking"]
 
 Axes = tuple[int, ...] | None
 """The axes to sum over; None for all. Where it is not None there is one array, or one pair."""
@@ -92,6 +92,37 @@ def _scaled_norm_jvp(axes: Axes, primals: Any, tangents: Any) -> Any:
         unit = x * _along(shrink, x, axes) * _along(per_norm, x, axes)
         slope = slope + _sum(unit * (dx * _along(shrink, x, axes)), axes).astype(norm.dtype)
     return (scale, norm), (jnp.zeros_like(scale), slope)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def shrinking(leaves: list[Array], radius: Any, axes: Axes = None) -> tuple[Array, Array]:
+    """Two factors whose product is min(1, radius / norm): two, because it need not be representable as one.
+
+    The product is NaN where a leaf has a NaN.
+    """
+    pairs, dtype = _promoted([pair for x in leaves for pair in real_parts(x, x)])
+    if not pairs or not _wider(dtype):
+        return _shrinking(leaves, radius, axes)
+    with jax.enable_x64(True):
+        size, radius = lax.sqrt(_wide_sum(pairs, axes)), jnp.asarray(radius, "float64")
+        short = size <= radius
+        factor = _pick(short, 1, radius / _pick(short, 1, size))
+        far = 2.0 ** (15 * jnp.finfo(dtype).maxexp // 16)  # 1 / far is nearly the smallest number
+        tiny = factor < 1 / far
+        factors = _pick(tiny, 1 / far, factor), _pick(tiny, factor * far, 1)
+        return tuple(lax.convert_element_type(x, dtype) for x in factors)
+
+
+@shrinking.defjvp
+def _shrinking_jvp(axes: Axes, primals: Any, tangents: Any) -> Any:
+    return jax.jvp(functools.partial(_shrinking, axes=axes), primals, tangents)
+
+
+def _shrinking(leaves: list[Array], radius: Any, axes: Axes) -> tuple[Array, Array]:
+    scale, size = scaled_norm(leaves, axes)
+    short = size <= radius / scale
+    spare = jnp.where(scale > 1, 2.0 ** (jnp.finfo(size.dtype).maxexp // 4), 1)  # so that neither factor underflows
+    return jnp.where(short, 1, 1 / (scale * spare)), jnp.where(short, 1, radius / jnp.where(short, 1, size / spare))
 
 
 @jax.custom_jvp

@@ -47,8 +47,7 @@ def norm(tree: Any, axes: tuple[int, ...] | None = None) -> Array:
     >>> float(gx.tree.norm({"a": jnp.float16([300, 400]), "b": None}))
     500.0
     """
-    leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
-    found = sums.norm([x for x in leaves if x.size] if axes is None else leaves, axes)
+    found = sums.norm(_leaves(tree, axes), axes)
     return found if axes is None else jnp.expand_dims(found, axes)
 
 
@@ -130,20 +129,22 @@ def raveled(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
 
 def scaled(tree: Any, axes: tuple[int, ...] | None = None) -> tuple[Array, Array]:
     """`(s, n)` with `s * n` the norm, where `n` is finite even if the norm itself is not representable."""
-    leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
-    if axes is None:
-        return sums.scaled_norm([x for x in leaves if x.size])
-    (x,) = leaves
-    s, n = sums.scaled_norm([x], axes)
-    return jnp.expand_dims(s, axes), jnp.expand_dims(n, axes)
+    s, n = sums.scaled_norm(_leaves(tree, axes), axes)
+    return (s, n) if axes is None else (jnp.expand_dims(s, axes), jnp.expand_dims(n, axes))
 
 
-def shrinking(tree: Any, radius: Any) -> tuple[Array, Array, Array]:
-    """Whether a tree is no longer than `radius`, and two factors whose product takes it to the nearest that is not.
+def shrinking(tree: Any, radius: Any, axes: tuple[int, ...] | None = None) -> tuple[Array, Array]:
+    """Two factors whose product takes a tree to the nearest that is no longer than `radius`: 1 and 1 where it is short.
 
-    Two, because the norm of a representable vector need not be representable, nor its inverse.
-    A vector with a NaN gets a NaN, so that it is not taken for a short one.
+    Two, because the norm of a representable vector need not be representable, nor its inverse. With `axes` the tree is
+    one array, and each part of it that these axes span is shrunk by itself. A NaN in the tree makes the product NaN.
     """
-    scale, norm = scaled(tree)
-    short = norm <= radius / scale
-    return short, jnp.where(short, 1, 1 / scale), jnp.where(short, 1, radius / jnp.where(short, 1, norm))
+    leaves = _leaves(tree, axes)
+    factors = sums.shrinking(leaves, radius if axes is None else jnp.squeeze(radius, axes), axes)
+    return factors if axes is None else tuple(jnp.expand_dims(x, axes) for x in factors)
+
+
+def _leaves(tree: Any, axes: tuple[int, ...] | None) -> list[Array]:
+    """The leaves that a norm is of; the only one where it is taken over some axes."""
+    leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
+    return [x for x in leaves if x.size] if axes is None else leaves

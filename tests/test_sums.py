@@ -1,5 +1,7 @@
 """Norms and inner products: on every platform's path, at the ends of every dtype, under every transformation of JAX."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,27 @@ def test_scaled_norms_are_finite(platform, dtype, entry):
     exact = np.linalg.norm(np.asarray(x, np.longdouble))
     assert np.isfinite(norm)
     np.testing.assert_allclose(np.longdouble(scale) * np.longdouble(norm), exact, rtol=3e-7)
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("radius", [1e-30, 1.0, 1e30, np.inf])
+def test_shrinking_to_a_ball(platform, values, radius):
+    x = jnp.asarray(values, "float32")
+    length = np.linalg.norm(np.asarray(x, np.longdouble))
+    expected = np.asarray(x, np.longdouble) * (1 if length <= radius else np.float32(radius) / length)
+    for shrinking in (gx.tree.shrinking, jax.jit(gx.tree.shrinking)):
+        first, second = shrinking({"a": x}, radius)
+        np.testing.assert_allclose(np.asarray(x * first * second, np.longdouble), expected, rtol=4e-7, atol=2e-38)
+
+
+def test_shrinking_rows_and_what_is_not_a_number(platform):
+    rows = jnp.asarray([[3e30, 4e30], [3.0, 4.0], [jnp.nan, 1.0]], "float32")
+    first, second = gx.tree.shrinking(rows, jnp.asarray([[1.0], [10.0], [1.0]]), (1,))
+    np.testing.assert_allclose((rows * first * second)[:2], [[0.6, 0.8], [3.0, 4.0]], rtol=1e-6)
+    assert np.isnan(first * second)[2]
+    slopes = jax.jacobian(lambda x, r: x * math.prod(gx.tree.shrinking(x, r)), (0, 1))(jnp.array([3.0, 4.0]), 2.0)
+    np.testing.assert_allclose(slopes[0], (np.eye(2) - np.outer([0.6, 0.8], [0.6, 0.8])) * 2 / 5, rtol=1e-6)
+    np.testing.assert_allclose(slopes[1], [0.6, 0.8], rtol=1e-6)
 
 
 def test_norms_of_rows(platform):

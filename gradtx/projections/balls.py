@@ -56,7 +56,7 @@ def projection_l2_sphere(tree: Any, scale: ArrayLike = 1) -> Any:
 
 @jax.jit
 def _in_ball(leaves: list[Array], radius: Array) -> list[Array]:
-    _, first, second = trees.shrinking(leaves, radius)
+    first, second = trees.shrinking(leaves, radius)
     return [x * first.astype(x.dtype) * second.astype(x.dtype) for x in leaves]
 
 

@@ -52,11 +52,9 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
         if g.size == 0:
             return g, slots
         axes = self._axes(g)
-        unit, norm = tree.scaled(g, axes)  # |g| = unit * norm, which need not be representable
         bound = jnp.maximum(tree.norm(p, axes), self.eps) * self.clipping
-        short = norm <= bound / unit
-        factor = jnp.where(short, 1, bound / jnp.where(short, 1, norm))
-        return g * jnp.where(short, 1, 1 / unit) * factor, slots
+        unscale, shrink = tree.shrinking(g, bound, axes)
+        return g * unscale * shrink, slots
 
     def _axes(self, x: Array) -> tuple[int, ...]:
         every = tuple(range(x.ndim))

@@ -48,14 +48,14 @@ class clip_by_block_rms(Layerwise):
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.clip_by_block_rms(1.0)
-    >>> print(tx.update(jnp.array([3.0, 3.0]), tx.init(jnp.zeros(2)))[0])
-    [1. 1.]
+    >>> print(tx.update(jnp.full(4, 3.0), tx.init(jnp.zeros(4)))[0])
+    [1. 1. 1. 1.]
     """
 
     threshold: Hyper = hyper(ge=0, infinite=True)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        _, unscale, shrink = tree.shrinking(g, self.threshold * math.sqrt(g.size))
+        unscale, shrink = tree.shrinking(g, self.threshold * math.sqrt(g.size))
         return g * unscale * shrink, slots
 
 
@@ -85,7 +85,7 @@ class clip_by_global_norm(Treewide, state=ClipByGlobalNormState):
     max_norm: Hyper = hyper(ge=0, infinite=True)
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        _, unscale, shrink = tree.shrinking(updates, self.max_norm)
+        unscale, shrink = tree.shrinking(updates, self.max_norm)
         return Shared(unscale=unscale, shrink=shrink), numbers._replace(clip_factor=unscale * shrink)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:

@@ -62,14 +62,14 @@ def per_example_global_norm_clip(grads: Any, l2_norm_clip: Any) -> tuple[Any, Ar
     """
     _examples("per_example_global_norm_clip", grads)
 
-    short, first, second = jax.vmap(lambda one: tree.shrinking(one, l2_norm_clip))(grads)
+    first, second = jax.vmap(lambda one: tree.shrinking(one, l2_norm_clip))(grads)
 
     def total(g: Array) -> Array:
         wide = leaf.widen(jnp.asarray(g))
         shape = (-1,) + (1,) * (wide.ndim - 1)
         return leaf.narrow(jnp.sum(wide * first.reshape(shape) * second.reshape(shape), axis=0), g.dtype)
 
-    return jax.tree.map(total, grads), jnp.sum(~short)
+    return jax.tree.map(total, grads), jnp.sum(first * second != 1)
 
 
 def per_example_layer_norm_clip(grads: Any, global_l2_norm_clip: Any, uniform: bool = True) -> tuple[Any, Any]:
