@@ -1,5 +1,6 @@
 """Pictures. matplotlib is imported when one is drawn: `pip install 'gradtx[viz]'`."""
 
 from gradtx.viz.schedules import plot_schedules
+from gradtx.viz.style import style
 
-__all__ = ["plot_schedules"]
+__all__ = ["plot_schedules", "style"]
