@@ -30,10 +30,10 @@ def plot_race(race: Race) -> Figure:
     optimizer's learning rate and the step at which it arrived.
 
     >>> import gradtx as gx
-    >>> result = gx.viz.race({"sgd": gx.sgd, "newton": gx.newton()}, "ravine", steps=50)
+    >>> result = gx.viz.race({"sgd": gx.sgd, "newton": gx.newton()}, "ravine", steps=200)
     >>> figure = gx.viz.plot_race(result)
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
-    ['sgd, rate 0.083: arrives at step 33', 'newton: arrives at step 1']
+    ['sgd, rate 0.083: arrives at step 169', 'newton: arrives at step 1']
 
     Raises:
       TypeError: `race` is not what `gx.viz.race` returns.
@@ -98,7 +98,9 @@ def _animated(race: Race, out: Any, frames: int, fps: int, progress: Any) -> Fig
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
 
     steps = len(race.racers[0].gaps) - 1
-    palette = picture(steps).quantize(128)  # one for all, without dithering: what does not move costs no bytes
+    palette = picture(steps).quantize(
+        128, Image.Quantize.MAXCOVERAGE
+    )  # one for all, without dithering: what does not move costs no bytes
     at = np.rint(steps * np.linspace(0, 1, frames) ** 1.5).astype(int) if frames > 1 else np.array([steps])
     pictures = [picture(step).quantize(palette=palette, dither=Image.Dither.NONE) for step in progress(at.tolist())]
     durations = [1000 // fps] * (frames - 1) + [3000]
@@ -111,7 +113,9 @@ def _animated(race: Race, out: Any, frames: int, fps: int, progress: Any) -> Fig
 @style()
 def _drawn(race: Race) -> tuple[Figure, list[Any], Callable[[int], None]]:
     """The figure, what moves in it, and a function that shows the race up to a step."""
-    figure = new_figure(8, 4.4)
+    labels = [_label(racer, race.decay) for racer in race.racers]
+    columns = 2 if max(map(len, labels)) < 60 else 1
+    figure = new_figure(8, 3.9 + 0.2 * -(-len(labels) // columns))
     chart, gaps = figure.subplots(1, 2, width_ratios=(1.1, 1))
     marks = _map(chart, race.problem)
     steps = len(race.racers[0].gaps) - 1
@@ -126,8 +130,6 @@ def _drawn(race: Race) -> tuple[Figure, list[Any], Callable[[int], None]]:
     gaps.grid()
     gaps.xaxis.get_major_locator().set_params(integer=True)
     number = gaps.set_title(f"{steps} steps")
-    labels = [_label(racer, race.decay) for racer in race.racers]
-    columns = 2 if max(map(len, labels)) < 60 else 1
     figure.legend([path for path, *_ in lines], labels, loc="outside lower center", ncols=columns, handlelength=3.5)
 
     def show(step: int) -> None:

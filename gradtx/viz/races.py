@@ -92,7 +92,7 @@ def race(
     >>> result = gx.viz.race({"sgd": gx.sgd, "newton": gx.newton()}, "ravine", steps=200)
     >>> for racer in result.racers:
     ...     print(racer.label, racer.rate and round(racer.rate, 3), racer.arrival)
-    sgd 0.083 33
+    sgd 0.083 169
     newton None 1
 
     Raises:

@@ -1,0 +1,233 @@
+"""The range test for the learning rate (Smith, 2017, "Cyclical Learning Rates for Training Neural Networks").
+
+The learning rate grows from step to step while the model trains, here by a constant factor (Smith: by a constant
+amount), and the loss of each batch is recorded. The test ends where the loss diverges.
+
+The suggested learning rate is where the loss falls most steeply: for each step, a straight line is fitted to the losses
+of the steps around it over log10 of the learning rate, and the line with the most negative slope wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gradtx import checks
+from gradtx.core.transformation import GradientTransformation, as_transformation
+from gradtx.core.value import function
+from gradtx.viz.style import COLOURS, GREY, new_figure, style
+from gradtx.wrappers.value_and_step import value_and_step
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["RangeTest", "plot_range_test", "range_test"]
+
+_MEMORY = 0.8
+"""Decay rate of the running mean of the loss that decides about divergence."""
+
+
+class RangeTest(NamedTuple):
+    """The learning rates and losses of the steps that were taken, in order, and what they say.
+
+    `smooth` has the fitted loss at each step, and `slope` its change per tenfold learning rate. `suggestion` is the
+    learning rate at the steepest descent, or None if the loss falls nowhere. `diverged` says whether the test ended
+    before its last step because the loss diverged.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smooth: np.ndarray
+    slope: np.ndarray
+    suggestion: float | None
+    diverged: bool
+
+
+def range_test(
+    loss_fn: Callable[..., Any],
+    tx: GradientTransformation | Callable[[Any], Any],
+    params: Any,
+    batches: Iterable[Any],
+    *,
+    low: float = 1e-6,
+    high: float = 10.0,
+    steps: int = 100,
+    has_aux: bool = False,
+) -> RangeTest:
+    """Trains while the learning rate grows, and suggests the learning rate at which the loss falls most steeply.
+
+    Take it before the first long run with a new model, optimizer or batch size (Smith, 2017,
+    https://arxiv.org/abs/1506.01186). The suggestion is a first guess: look at the curve, which
+    `gx.viz.plot_range_test` draws. At its minimum, training is already close to divergence.
+
+    The suggestion is the learning rate around which a straight line, fitted to the losses of a tenth of the steps over
+    log10 of the learning rate, has the most negative slope.
+
+    The test ends early once the loss diverges: once it is not finite, or once its running mean has risen above its
+    lowest value by more than twice the size of the first loss, or twice the fall from the first loss if that is larger.
+
+    Args:
+      loss_fn: `loss_fn(params, *batch)`, a real scalar, as `gx.value_and_step` takes it.
+      tx: A transformation with one `learning_rate`, which is replaced, or a function of the learning rate, such as
+        `gx.adamw`.
+      params: The parameters to start from, as they are before training.
+      batches: Tuples of the arguments of `loss_fn` after the parameters. A list is started again when it ends.
+      low: The first learning rate (default 1e-6).
+      high: The last learning rate (default 10).
+      steps: Number of steps from `low` to `high`, at least 10. With noisy losses take more.
+      has_aux: Whether `loss_fn` returns a pair (loss, aux).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> x = jnp.linspace(-1, 1, 32)
+    >>> loss = lambda w, x, y: jnp.mean((w[0] + w[1] * x - y) ** 2)
+    >>> result = gx.viz.range_test(loss, gx.sgd, jnp.zeros(2), [(x, 3 * x + 1)], low=1e-4)
+    >>> print(f"{result.suggestion:.2f}, diverges at {result.rates[-1]:.1f}")
+    0.06, diverges at 6.3
+
+    Raises:
+      TypeError: an argument has the wrong type; the loss is no real scalar.
+      ValueError: a number is out of range; `tx` has no learning rate, or several; `batches` ends before the test.
+    """
+    function("range_test", "loss_fn", loss_fn)
+    checks.integer("range_test", "steps", steps, ge=10)
+    if not (_is_positive(low) and _is_positive(high) and low < high):
+        raise ValueError(
+            f"range_test: low and high must be positive numbers, low less than high, got {checks.shown(low)} and "
+            f"{checks.shown(high)}."
+        )
+    if not isinstance(batches, Iterable):
+        raise TypeError(
+            "range_test: batches must be tuples of the arguments of loss_fn after the parameters, as in [(x, y), ...], "
+            f"got {checks.shown(batches)}."
+        )
+    make = _maker(tx)
+    rates = np.geomspace(low, high, steps)
+    state = make(float(rates[0])).init(params)
+
+    @jax.jit
+    def step(rate: Any, params: Any, state: Any, *batch: Any) -> Any:
+        return value_and_step(loss_fn, make(rate), has_aux)(params, state, *batch)
+
+    losses: list[float] = []
+    end = _Divergence()
+    for rate, batch in zip(rates, _repeated(batches, steps), strict=True):
+        params, state, value, *_ = step(rate, params, state, *batch)
+        losses.append(float(value))
+        if end.reached(losses[-1]):
+            break
+    return _result(rates[: len(losses)], np.asarray(losses), max(2, steps // 20), end.diverged)
+
+
+class _Divergence:
+    """Whether the losses so far, given one by one, diverge."""
+
+    def __init__(self) -> None:
+        self.diverged, self.mean, self.weight, self.lowest, self.first = False, 0.0, 0.0, np.inf, None
+
+    def reached(self, loss: float) -> bool:
+        self.mean = _MEMORY * self.mean + (1 - _MEMORY) * loss
+        self.weight = _MEMORY * self.weight + (1 - _MEMORY)
+        running = self.mean / self.weight
+        self.first = running if self.first is None else self.first
+        self.lowest = min(self.lowest, running)
+        self.diverged = not running <= self.lowest + 2 * max(abs(self.first), self.first - self.lowest)
+        return self.diverged
+
+
+def _result(rates: np.ndarray, losses: np.ndarray, half: int, diverged: bool) -> RangeTest:
+    """Fits a line to the losses of the steps i - half to i + half, around each step i."""
+    logs, finite = np.log10(rates), np.isfinite(losses)
+    smooth, slope = np.full((2, len(losses)), np.nan)
+    for i in range(len(losses)):
+        near = slice(max(0, i - half), i + half + 1)
+        x, y = logs[near][finite[near]] - logs[i], losses[near][finite[near]]
+        if len(x) > half:
+            slope[i], smooth[i] = np.polyfit(x, y, 1)
+    inner = slope[half : len(slope) - half]  # with all of their neighbours
+    best = half + int(np.nanargmin(inner)) if np.isfinite(inner).any() else 0
+    return RangeTest(rates, losses, smooth, slope, float(rates[best]) if slope[best] < 0 else None, diverged)
+
+
+def _maker(tx: Any) -> Callable[[Any], GradientTransformation]:
+    if not isinstance(tx, GradientTransformation) and callable(tx):
+        return lambda rate: as_transformation("range_test", tx(rate))
+    tx = as_transformation("range_test", tx)
+    names = [name for name, _ in tx._hyperparameters(None) if name.rpartition(".")[2] == "learning_rate"]
+    if len(names) != 1:
+        raise ValueError(
+            f"range_test: tx must have one learning_rate, and has {len(names)}{': ' * bool(names)}{', '.join(names)}. "
+            "Give a function of the learning rate instead, such as lambda rate: gx.adamw(rate, weight_decay=0.1)."
+        )
+    return lambda rate: tx.replace(learning_rate=rate)
+
+
+def _repeated(batches: Iterable[Any], steps: int) -> Iterator[tuple[Any, ...]]:
+    """As many batches, from the start again where they end."""
+    taken = 0
+    while True:
+        before = taken
+        for batch in batches:
+            if not isinstance(batch, (tuple, list)):
+                raise TypeError(
+                    "range_test: each batch must be a tuple of the arguments of loss_fn after the parameters, such as "
+                    f"(x, y), got {checks.shown(batch)}."
+                )
+            yield tuple(batch)
+            taken += 1
+            if taken == steps:
+                return
+        if taken == before or iter(batches) is batches:
+            raise ValueError(
+                f"range_test: batches ended after {taken} of {steps} steps. Give more batches, or a list, which is "
+                "started again."
+            )
+
+
+def _is_positive(x: Any) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and 0 < x < np.inf
+
+
+@style()
+def _drawn(result: RangeTest) -> Figure:
+    rates, losses = result.rates, result.losses
+    figure = new_figure(7, 4)
+    axes = figure.add_subplot()
+    axes.plot(rates, losses, linestyle="-", linewidth=0.8, color=COLOURS[0], alpha=0.5, label="loss of each batch")
+    axes.plot(rates, result.smooth, linestyle="-", linewidth=2, color=COLOURS[0], label="fitted")
+    finite = losses[np.isfinite(losses)]
+    top = np.max(finite[: 1 + int(np.argmin(finite))])
+    room = 0.1 * (top - finite.min()) or 1.0
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(finite.min() - room, top + 3 * room))
+    axes.grid()
+    if result.suggestion is not None:
+        at = int(np.argmin(np.abs(rates - result.suggestion)))
+        axes.axvline(result.suggestion, color=COLOURS[1], linestyle="--", linewidth=1.2)
+        axes.plot(result.suggestion, result.smooth[at], "o", color=COLOURS[1], zorder=5)
+        label = f"steepest descent: {result.suggestion:.2g} "
+        axes.text(result.suggestion, top + 2.8 * room, label, color=COLOURS[1], ha="right", va="top")
+    if result.diverged:
+        axes.axvline(rates[-1], color=GREY, linestyle=":", linewidth=1.2)
+        axes.text(rates[-1], finite.min(), f"diverges at {rates[-1]:.2g} ", color=GREY, ha="right", rotation=90)
+    axes.legend(loc="lower left")
+    return figure
+
+
+def plot_range_test(result: RangeTest) -> Figure:
+    """Draws the loss over the learning rate of a range test, and marks the suggestion and the divergence.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> loss = lambda w: jnp.sum((w - 1) ** 2)
+    >>> figure = gx.viz.plot_range_test(gx.viz.range_test(loss, gx.sgd, jnp.zeros(2), [()], low=1e-4))
+    >>> figure.axes[0].get_xlabel()
+    'learning rate'
+
+    Raises:
+      TypeError: `result` is not what `gx.viz.range_test` returns.
+      ImportError: matplotlib is not installed.
+    """
+    if not isinstance(result, RangeTest):
+        raise TypeError(f"plot_range_test: result must be what range_test returns, got {checks.shown(result)}.")
+    return _drawn(result)
