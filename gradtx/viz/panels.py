@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gradtx import checks
@@ -85,7 +86,7 @@ def _records(history: Any) -> list[dict[str, Any]]:
     for i, record in enumerate(records):
         for name, value in record.items():
             x = np.asarray(value)
-            if x.shape != () or x.dtype == object or not (np.isrealobj(x) and np.can_cast(x.dtype, float, "unsafe")):
+            if x.shape != () or not any(jnp.issubdtype(x.dtype, kind) for kind in (bool, np.integer, np.floating)):
                 raise TypeError(
                     f"plot_metrics: history[{i}][{name!r}] must be one real number, got {checks.shown(value)}."
                 )

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from gradtx import checks
-from gradtx.core.transformation import GradientTransformation, as_transformation
+from gradtx.core.transformation import GradientTransformation, as_transformation, hyperparameters
 from gradtx.core.value import function
 from gradtx.viz.style import COLOURS, GREY, new_figure, style
 from gradtx.wrappers.value_and_step import value_and_step
@@ -67,7 +67,7 @@ def range_test(
     log10 of the learning rate, has the most negative slope.
 
     The test ends early once the loss diverges: once it is not finite, or once its running mean has risen above its
-    lowest value by more than twice the size of the first loss, or twice the fall from the first loss if that is larger.
+    lowest value by more than twice the size of the first losses, or twice the fall from them if that is larger.
 
     Args:
       loss_fn: `loss_fn(params, *batch)`, a real scalar, as `gx.value_and_step` takes it.
@@ -89,7 +89,8 @@ def range_test(
 
     Raises:
       TypeError: an argument has the wrong type; the loss is no real scalar.
-      ValueError: a number is out of range; `tx` has no learning rate, or several; `batches` ends before the test.
+      ValueError: a number is out of range; `tx` has no learning rate, or several, or its state holds it; `batches` ends
+        before the test does; the first loss is not finite.
     """
     function("range_test", "loss_fn", loss_fn)
     checks.integer("range_test", "steps", steps, ge=10)
@@ -105,35 +106,40 @@ def range_test(
         )
     make = _maker(tx)
     rates = np.geomspace(low, high, steps)
-    state = make(float(rates[0])).init(params)
+    state = make(low).init(params)
+    _check_read(make(low), make(high), state)
 
     @jax.jit
     def step(rate: Any, params: Any, state: Any, *batch: Any) -> Any:
-        return value_and_step(loss_fn, make(rate), has_aux)(params, state, *batch)
+        return value_and_step(loss_fn, make(rate), has_aux)(params, state, *batch)[:3]
 
     losses: list[float] = []
-    end = _Divergence()
+    end = _Divergence(max(3, steps // 20))
     for rate, batch in zip(rates, _repeated(batches, steps), strict=True):
-        params, state, value, *_ = step(rate, params, state, *batch)
+        params, state, value = step(rate, params, state, *batch)
         losses.append(float(value))
+        if not np.isfinite(losses[0]):
+            raise ValueError(f"range_test: the loss is {losses[0]} before the first step. Check params and the batch.")
         if end.reached(losses[-1]):
             break
     return _result(rates[: len(losses)], np.asarray(losses), max(2, steps // 20), end.diverged)
 
 
 class _Divergence:
-    """Whether the losses so far, given one by one, diverge."""
+    """Whether the losses so far, given one by one, diverge; the mean of the first few is what they are measured by."""
 
-    def __init__(self) -> None:
-        self.diverged, self.mean, self.weight, self.lowest, self.first = False, 0.0, 0.0, np.inf, None
+    def __init__(self, few: int) -> None:
+        self.diverged, self.mean, self.weight, self.lowest = False, 0.0, 0.0, np.inf
+        self.few, self.first = few, []
 
     def reached(self, loss: float) -> bool:
+        self.first = [*self.first, loss][: self.few]
         self.mean = _MEMORY * self.mean + (1 - _MEMORY) * loss
         self.weight = _MEMORY * self.weight + (1 - _MEMORY)
         running = self.mean / self.weight
-        self.first = running if self.first is None else self.first
         self.lowest = min(self.lowest, running)
-        self.diverged = not running <= self.lowest + 2 * max(abs(self.first), self.first - self.lowest)
+        first = float(np.mean(self.first))
+        self.diverged = not running <= self.lowest + 2 * max(abs(first), first - self.lowest)
         return self.diverged
 
 
@@ -146,22 +152,37 @@ def _result(rates: np.ndarray, losses: np.ndarray, half: int, diverged: bool) ->
         x, y = logs[near][finite[near]] - logs[i], losses[near][finite[near]]
         if len(x) > half:
             slope[i], smooth[i] = np.polyfit(x, y, 1)
-    inner = slope[half : len(slope) - half]  # with all of their neighbours
-    best = half + int(np.nanargmin(inner)) if np.isfinite(inner).any() else 0
-    return RangeTest(rates, losses, smooth, slope, float(rates[best]) if slope[best] < 0 else None, diverged)
+    inner = np.nan_to_num(slope[half : len(slope) - half], nan=np.inf)  # steps with all of their neighbours
+    falls = bool(len(inner)) and inner.min() < 0
+    suggestion = float(rates[half + int(np.argmin(inner))]) if falls else None
+    return RangeTest(rates, losses, smooth, slope, suggestion, diverged)
 
 
 def _maker(tx: Any) -> Callable[[Any], GradientTransformation]:
     if not isinstance(tx, GradientTransformation) and callable(tx):
         return lambda rate: as_transformation("range_test", tx(rate))
     tx = as_transformation("range_test", tx)
-    names = [name for name, _ in tx._hyperparameters(None) if name.rpartition(".")[2] == "learning_rate"]
+    names = [name for name in hyperparameters(tx) if name.rpartition(".")[2] == "learning_rate"]
     if len(names) != 1:
         raise ValueError(
             f"range_test: tx must have one learning_rate, and has {len(names)}{': ' * bool(names)}{', '.join(names)}. "
             "Give a function of the learning rate instead, such as lambda rate: gx.adamw(rate, weight_decay=0.1)."
         )
     return lambda rate: tx.replace(learning_rate=rate)
+
+
+def _check_read(low: GradientTransformation, high: GradientTransformation, state: Any) -> None:
+    """Raises where the state keeps the learning rate of the first step, as that of `inject_hyperparams` does."""
+
+    def differ(state: Any) -> bool:
+        one, other = (hyperparameters(tx, state).values() for tx in (low, high))
+        return not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+    if differ(None) and not differ(state):
+        raise ValueError(
+            "range_test: the state of tx holds the learning rate, so it would stay the same. Give the transformation "
+            "without inject_hyperparams, such as gx.adam: the test sets its learning rate."
+        )
 
 
 def _repeated(batches: Iterable[Any], steps: int) -> Iterator[tuple[Any, ...]]:
