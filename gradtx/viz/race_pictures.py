@@ -114,7 +114,7 @@ def _animated(race: Race, out: Any, frames: int, fps: int, progress: Any) -> Fig
 def _drawn(race: Race) -> tuple[Figure, list[Any], Callable[[int], None]]:
     """The figure, what moves in it, and a function that shows the race up to a step."""
     labels = [_label(racer, race.decay) for racer in race.racers]
-    columns = 2 if max(map(len, labels)) < 60 else 1
+    columns = 2 if max(map(len, labels)) < 66 else 1
     figure = new_figure(8, 3.9 + 0.2 * -(-len(labels) // columns))
     chart, gaps = figure.subplots(1, 2, width_ratios=(1.1, 1))
     marks = _map(chart, race.problem)
@@ -179,7 +179,7 @@ def _largest(racer: Racer) -> np.ndarray:
 
 
 def _label(racer: Racer, decay: bool) -> str:
-    where = " on a 2x1 matrix" if racer.matrix else ""
+    where = " (2x1 matrix)" if racer.matrix else ""
     rate = "" if racer.rate is None else f", rate {racer.rate:.2g}" + " → 0" * decay
     end = "does not arrive" if racer.arrival is None else f"arrives at step {racer.arrival}"
     return f"{racer.label}{where}{rate}: {end}"
