@@ -48,8 +48,9 @@ def test_it_stops_where_the_loss_diverges():
     assert overflow.diverged
 
 
-def test_noise_at_small_rates_is_no_divergence():
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_at_small_rates_is_no_divergence(seed):
+    rng = np.random.default_rng(seed)
     batches = [(rng.normal(size=(4, 2)), rng.normal(size=4)) for _ in range(200)]
 
     def loss(w, x, y):
@@ -61,6 +62,15 @@ def test_noise_at_small_rates_is_no_divergence():
         lambda w, x, y: loss(w, x, y) - 50, gx.sgd, jnp.zeros(2), batches, low=1e-9, high=1e-6, steps=200
     )
     assert not shifted.diverged
+
+
+def test_a_fall_from_a_spike_is_no_suggestion():
+    """The loss goes by a script: flat, a slow descent, a spike that falls steeply."""
+    losses = [5.0] * 10 + np.linspace(5.0, 3.0, 20).tolist() + [6.0, 7.5, 7.5, 6.0, 4.5, 4.1, 4.0, 4.0] + [4.0] * 22
+    result = gx.viz.range_test(lambda w, t: w[0] * 0 + t, gx.sgd, jnp.ones(1), [(x,) for x in losses], steps=60)
+    assert not result.diverged
+    assert result.slope.argmin() > 30
+    assert result.rates[10] < result.suggestion < result.rates[30]
 
 
 def test_a_loss_that_only_rises_has_no_suggestion():

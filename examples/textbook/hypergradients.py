@@ -1,13 +1,13 @@
 """A learning rate and a weight decay learned by gradient descent.
 
-Training is a function of its hyperparameters: it ends in weights, and these have a loss on validation data. Because a
-gradtx transformation is a pytree, `jax.grad` differentiates through all training steps by the transformation itself and
-returns a transformation that holds a gradient for each hyperparameter: the hypergradient.
+Training is a function of its hyperparameters: it ends in weights, and these have a loss on validation data. A gradtx
+transformation is a pytree, so `jax.grad` differentiates that loss, through all training steps, by the transformation
+itself. It returns a transformation whose numbers are the hypergradients, and Adam optimizes the one that trains.
 
-The model is linear regression with more features than its few and noisy examples support. Adam follows the
-hypergradients of the logarithms of both hyperparameters, from a learning rate that is too small and a weight decay that
-is too large. The map is a grid of training runs, for comparison. It shows two ways against overfitting: training slowly,
-which stops early, is the upright valley; weight decay is the level one, and deeper.
+The model is linear regression with more features than its few and noisy examples support. Adam works on the logarithms
+of both hyperparameters, from a learning rate that is too small and a weight decay that is too large. The map is a grid
+of training runs, for comparison. It shows two ways against overfitting: to train so slowly that it ends early is the
+vertical valley, and weight decay is the horizontal one, which is deeper.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def make(learning_rate: Any, weight_decay: Any) -> gx.GradientTransformation:
 def compute() -> Result:
     data = load()
 
-    def objective(logs: dict[str, Array]) -> Array:
-        return validation_loss(make(**jax.tree.map(jnp.exp, logs)), *data)
+    def objective(logs: gx.GradientTransformation) -> Array:
+        return validation_loss(jax.tree.map(jnp.exp, logs), *data)
 
     outer = gx.adam(gx.cosine_decay_schedule(0.3, OUTER_STEPS))
     outer_step = gx.value_and_step(objective, outer)
@@ -101,10 +101,11 @@ def compute() -> Result:
         logs, state, value = outer_step(*carry)
         return (logs, state), (jax.tree.map(jnp.exp, carry[0]), value)
 
-    logs = {name: jnp.log(value) for name, value in START.items()}
+    logs = jax.tree.map(jnp.log, make(**START))  # a transformation, too: the parameters of the outer problem
     _, (path, losses) = jax.jit(lambda: jax.lax.scan(body, (logs, outer.init(logs)), length=OUTER_STEPS + 1))()
     runs = jax.vmap(jax.vmap(lambda r, d: validation_loss(make(r, d), *data), (0, None)), (None, 0))
     grid = jax.jit(runs)(jnp.asarray(RATES), jnp.asarray(DECAYS))
+    path = {name.rpartition(".")[2]: values for name, values in gx.hyperparameters(path).items()}
     return Result(*jax.device_get((path, losses, grid)))
 
 
@@ -112,14 +113,15 @@ def draw(result: Result) -> Any:
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.8))
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
     chart, curve = figure.subplots(1, 2, width_ratios=(1.2, 1))
     best = min(np.nanmin(result.grid), result.losses.min())
     above = np.maximum(np.nan_to_num(result.grid, nan=np.inf) - best, 1e-6)  # zero has no logarithm
     look = {"levels": np.geomspace(0.01, 10, 13), "norm": LogNorm(), "cmap": "Greys", "alpha": 0.7, "extend": "both"}
     lines = chart.contourf(RATES, DECAYS, above, **look)
-    chart.plot(*result.path.values(), "-o", color="#0072B2", markersize=3)
-    chart.plot(*(x[-1] for x in result.path.values()), "*", color="#D55E00", mec="black", markersize=15, zorder=5)
+    rates, decays = (result.path[name] for name in START)
+    chart.plot(rates, decays, "-o", color="#0072B2", markersize=3)
+    chart.plot(rates[-1], decays[-1], "*", color="#D55E00", mec="black", markersize=15, zorder=5)
     chart.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="weight decay")
     chart.set_title("where hypergradients lead")
     figure.colorbar(lines, ax=chart, label="validation loss above the best", ticks=[0.01, 0.1, 1, 10], format="%g")
@@ -129,6 +131,7 @@ def draw(result: Result) -> Any:
     curve.set(xlabel="outer step", ylabel="validation loss")
     curve.legend()
     curve.grid()
+    figure.get_layout_engine().set(wspace=0.06)
     return figure
 
 

@@ -51,12 +51,12 @@ class Result(NamedTuple):
 
 def init_params() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    params = {"hidden": rng.normal(size=(64, 32)) / 8, "bias": np.zeros(32), "output": rng.normal(size=(32, 10)) / 6}
+    params = {"hidden": rng.normal(size=(64, 32)) / 8, "output": rng.normal(size=(32, 10)) / 6}
     return {name: value.astype(np.float32) for name, value in params.items()}
 
 
 def loss(params: dict[str, Array], images: Array, labels: Array) -> Array:
-    scores = jax.nn.relu(images @ params["hidden"] + params["bias"]) @ params["output"]
+    scores = jax.nn.relu(images @ params["hidden"]) @ params["output"]
     return -jnp.take_along_axis(jax.nn.log_softmax(scores), labels[:, None], axis=1).mean()
 
 
@@ -104,8 +104,8 @@ def conclusion(result: Result) -> str:
     at, tenth, tenfold = (np.interp(np.log(suggestion * x), np.log(result.rates), result.reached) for x in (1, 0.1, 10))
     return (
         f"The range test suggests {suggestion:.2g} for Adam and diverges at {result.test.rates[-1]:.2g}: training at "
-        f"the suggested learning rate ends at a loss of {at:.2g} after {STEPS} steps, at a tenth of it at {tenth:.2g}, and "
-        f"at ten times it at {tenfold:.2g}."
+        f"the suggestion ends at a loss of {at:.2g} after {STEPS} steps, at a tenth of it at {tenth:.2g}, and at ten "
+        f"times it at {tenfold:.2g}."
     )
 
 

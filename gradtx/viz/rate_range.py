@@ -3,8 +3,9 @@
 The learning rate grows from step to step while the model trains, here by a constant factor (Smith: by a constant
 amount), and the loss of each batch is recorded. The test ends where the loss diverges.
 
-The suggested learning rate is where the loss falls most steeply: for each step, a straight line is fitted to the losses
-of the steps around it over log10 of the learning rate, and the line with the most negative slope wins.
+The suggested learning rate is where the loss falls most steeply before its minimum: for each step, a straight line is
+fitted to the losses of the steps around it over log10 of the learning rate. Of the steps up to the one with the lowest
+fitted loss, the one with the most negative slope wins. Later steps do not count: there the loss may fall from a spike.
 """
 
 from __future__ import annotations
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["RangeTest", "plot_range_test", "range_test"]
-
-_MEMORY = 0.8
-"""Decay rate of the running mean of the loss that decides about divergence."""
 
 
 class RangeTest(NamedTuple):
@@ -64,10 +62,11 @@ def range_test(
     `gx.viz.plot_range_test` draws. At its minimum, training is already close to divergence.
 
     The suggestion is the learning rate around which a straight line, fitted to the losses of a tenth of the steps over
-    log10 of the learning rate, has the most negative slope.
+    log10 of the learning rate, has the most negative slope. Only learning rates up to the one with the lowest fitted
+    loss count, because later the loss may also fall from a spike.
 
-    The test ends early once the loss diverges: once it is not finite, or once its running mean has risen above its
-    lowest value by more than twice the size of the first losses, or twice the fall from them if that is larger.
+    The test ends early once the loss diverges: once it is not finite, or once its mean over a tenth of the steps has
+    risen above its lowest value by more than the size of its first value, or by more than the fall from that.
 
     Args:
       loss_fn: `loss_fn(params, *batch)`, a real scalar, as `gx.value_and_step` takes it.
@@ -114,33 +113,27 @@ def range_test(
         return value_and_step(loss_fn, make(rate), has_aux)(params, state, *batch)[:3]
 
     losses: list[float] = []
-    end = _Divergence(max(3, steps // 20))
+    diverged = False
     for rate, batch in zip(rates, _repeated(batches, steps), strict=True):
         params, state, value = step(rate, params, state, *batch)
         losses.append(float(value))
         if not np.isfinite(losses[0]):
             raise ValueError(f"range_test: the loss is {losses[0]} before the first step. Check params and the batch.")
-        if end.reached(losses[-1]):
+        diverged = _diverges(losses, steps)
+        if diverged:
             break
-    return _result(rates[: len(losses)], np.asarray(losses), max(2, steps // 20), end.diverged)
+    return _result(rates[: len(losses)], np.asarray(losses), max(2, steps // 20), diverged)
 
 
-class _Divergence:
-    """Whether the losses so far, given one by one, diverge; the mean of the first few is what they are measured by."""
-
-    def __init__(self, few: int) -> None:
-        self.diverged, self.mean, self.weight, self.lowest = False, 0.0, 0.0, np.inf
-        self.few, self.first = few, []
-
-    def reached(self, loss: float) -> bool:
-        self.first = [*self.first, loss][: self.few]
-        self.mean = _MEMORY * self.mean + (1 - _MEMORY) * loss
-        self.weight = _MEMORY * self.weight + (1 - _MEMORY)
-        running = self.mean / self.weight
-        self.lowest = min(self.lowest, running)
-        first = float(np.mean(self.first))
-        self.diverged = not running <= self.lowest + 2 * max(abs(first), first - self.lowest)
-        return self.diverged
+def _diverges(losses: list[float], steps: int) -> bool:
+    """Whether the last loss is not finite, or the mean of the last tenth of the steps is far above its lowest value."""
+    few = max(5, steps // 10)
+    if not np.isfinite(losses[-1]):
+        return True
+    if len(losses) < few:
+        return False
+    means = np.convolve(losses, np.full(few, 1 / few), "valid")
+    return bool(means[-1] > means.min() + max(abs(means[0]), means[0] - means.min()))
 
 
 def _result(rates: np.ndarray, losses: np.ndarray, half: int, diverged: bool) -> RangeTest:
@@ -152,7 +145,8 @@ def _result(rates: np.ndarray, losses: np.ndarray, half: int, diverged: bool) ->
         x, y = logs[near][finite[near]] - logs[i], losses[near][finite[near]]
         if len(x) > half:
             slope[i], smooth[i] = np.polyfit(x, y, 1)
-    inner = np.nan_to_num(slope[half : len(slope) - half], nan=np.inf)  # steps with all of their neighbours
+    last = min(int(np.nanargmin(smooth)) + 1, len(slope) - half)
+    inner = np.nan_to_num(slope[half:last], nan=np.inf)  # steps up to the minimum, with all of their neighbours
     falls = bool(len(inner)) and inner.min() < 0
     suggestion = float(rates[half + int(np.argmin(inner))]) if falls else None
     return RangeTest(rates, losses, smooth, slope, suggestion, diverged)
