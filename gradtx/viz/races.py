@@ -102,7 +102,7 @@ def race(
     """
     problem = _problem(problem)
     checks.integer("race", "steps", steps, ge=1)
-    rates = _checked_rates(rates)
+    tried = _checked_rates(rates)
     checks.flag("race", "decay", decay)
     if not (isinstance(tol, (int, float)) and 0 < tol < 1):
         raise ValueError(f"race: tol must be a number in (0, 1), got {checks.shown(tol)}.")
@@ -111,8 +111,8 @@ def race(
     def at(rate: Any) -> Any:
         return cosine_decay_schedule(rate, steps) if decay else rate
 
-    entries = _entries(optimizers, at(float(rates[0])))
-    racers = (_best(label, entry, at, problem, steps, rates, goal) for label, entry in entries.items())
+    entries = _entries(optimizers, at(float(tried[0])))
+    racers = (_best(label, entry, at, problem, steps, tried, goal) for label, entry in entries.items())
     return Race(problem, tuple(racers), goal, decay)
 
 

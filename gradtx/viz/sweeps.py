@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_sweep"]
 
-_DECADES = 1.5
+_DECADES = 0.5
+"""Positive values that span more than this have colours equally spaced in their logarithms."""
 _LABELS = 12
 """No axis has more numbers than this."""
 
@@ -111,7 +112,9 @@ def _drawn(grid: np.ndarray, x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: 
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(cells, ax=axes, label=label, pad=0.02, extend=cut)
+    bar = figure.colorbar(cells, ax=axes, label=label, pad=0.02, extend=cut, format="%.3g")
+    if isinstance(norm, LogNorm) and high < 10 * low:  # powers of ten alone would label at most one colour
+        bar.ax.yaxis.set_minor_formatter(bar.ax.yaxis.get_major_formatter())
     bar.outline.set_visible(False)
     if len(rows):
         from matplotlib.patches import Patch
@@ -121,7 +124,7 @@ def _drawn(grid: np.ndarray, x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: 
     return figure
 
 
-def _patch(column: int, row: int, **look: Any) -> Any:
+def _patch(column: Any, row: Any, **look: Any) -> Any:
     from matplotlib.patches import Rectangle
 
     return Rectangle((column, row), 1, 1, **look)
