@@ -44,6 +44,8 @@ def test_it_stops_where_the_loss_diverges():
     # gradient descent is stable up to 2 / 4, and shrinks the first steps so far that it takes some more to notice
     assert 0.5 < result.rates[-1] < 5
     np.testing.assert_allclose(result.losses, range_by_hand(result.rates), rtol=1e-5)
+    at_once = gx.viz.range_test(lambda w: jnp.sum(jnp.log(w)), gx.sgd, jnp.ones(2), [()], low=1.0, high=2.0)
+    assert (at_once.diverged, at_once.suggestion, at_once.losses.tolist()) == (True, None, [0.0, -np.inf])
     overflow = gx.viz.range_test(lambda w: jnp.exp(jnp.sum(w**2)), gx.sgd, jnp.ones(2), [()], low=0.01, high=1e6)
     assert overflow.diverged
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from gradtx import checks
+from gradtx import checks, leaf
 from gradtx.core.transformation import GradientTransformation, as_transformation, hyperparameters
 from gradtx.core.value import function
 from gradtx.viz.style import COLOURS, GREY, new_figure, style
@@ -93,36 +93,31 @@ def range_test(
     """
     function("range_test", "loss_fn", loss_fn)
     checks.integer("range_test", "steps", steps, ge=10)
-    if not (_is_positive(low) and _is_positive(high) and low < high):
-        raise ValueError(
-            f"range_test: low and high must be positive numbers, low less than high, got {checks.shown(low)} and "
-            f"{checks.shown(high)}."
-        )
+    _check_range(low, high)
     if not isinstance(batches, Iterable):
-        raise TypeError(
-            "range_test: batches must be tuples of the arguments of loss_fn after the parameters, as in [(x, y), ...], "
-            f"got {checks.shown(batches)}."
-        )
+        raise _no_batch("batches must be tuples", batches)
     make = _maker(tx)
+    _check_read(make(low), make(high), params)
     rates = np.geomspace(low, high, steps)
-    state = make(low).init(params)
-    _check_read(make(low), make(high), state)
+    return _result(rates, *_train(loss_fn, make, params, rates, batches, has_aux))
+
+
+def _train(
+    loss_fn: Any, make: Any, params: Any, rates: np.ndarray, batches: Iterable[Any], has_aux: bool
+) -> tuple[list[float], bool]:
+    """The losses of the steps up to divergence, and whether it came to that."""
 
     @jax.jit
     def step(rate: Any, params: Any, state: Any, *batch: Any) -> Any:
         return value_and_step(loss_fn, make(rate), has_aux)(params, state, *batch)[:3]
 
-    losses: list[float] = []
-    diverged = False
-    for rate, batch in zip(rates, _repeated(batches, steps), strict=True):
+    state, losses = make(float(rates[0])).init(params), []
+    for rate, batch in zip(rates, _repeated(batches, len(rates)), strict=True):
         params, state, value = step(rate, params, state, *batch)
         losses.append(float(value))
-        if not np.isfinite(losses[0]):
-            raise ValueError(f"range_test: the loss is {losses[0]} before the first step. Check params and the batch.")
-        diverged = _diverges(losses, steps)
-        if diverged:
-            break
-    return _result(rates[: len(losses)], np.asarray(losses), max(2, steps // 20), diverged)
+        if _diverges(losses, len(rates)):
+            return losses, True
+    return losses, False
 
 
 def _diverges(losses: list[float], steps: int) -> bool:
@@ -136,20 +131,23 @@ def _diverges(losses: list[float], steps: int) -> bool:
     return bool(means[-1] > means.min() + max(abs(means[0]), means[0] - means.min()))
 
 
-def _result(rates: np.ndarray, losses: np.ndarray, half: int, diverged: bool) -> RangeTest:
-    """Fits a line to the losses of the steps i - half to i + half, around each step i."""
-    logs, finite = np.log10(rates), np.isfinite(losses)
-    smooth, slope = np.full((2, len(losses)), np.nan)
-    for i in range(len(losses)):
-        near = slice(max(0, i - half), i + half + 1)
-        x, y = logs[near][finite[near]] - logs[i], losses[near][finite[near]]
-        if len(x) > half:
-            slope[i], smooth[i] = np.polyfit(x, y, 1)
-    last = min(int(np.nanargmin(smooth)) + 1, len(slope) - half)
-    inner = np.nan_to_num(slope[half:last], nan=np.inf)  # steps up to the minimum, with all of their neighbours
-    falls = bool(len(inner)) and inner.min() < 0
-    suggestion = float(rates[half + int(np.argmin(inner))]) if falls else None
-    return RangeTest(rates, losses, smooth, slope, suggestion, diverged)
+def _result(rates: np.ndarray, losses: list[float], diverged: bool) -> RangeTest:
+    """Fits a line to the losses around each step, up to a twentieth of the steps away."""
+    if not np.isfinite(losses[0]):
+        raise ValueError(f"range_test: the loss is {losses[0]} before the first step. Check params and the batch.")
+    half, n = max(2, len(rates) // 20), len(losses)
+    logs, y = np.log10(rates[:n]), np.asarray(losses)
+    smooth, slope = np.full((2, n), np.nan)
+    for i in range(n):
+        near = [k for k in range(max(0, i - half), min(n, i + half + 1)) if np.isfinite(y[k])]
+        if len(near) > half:
+            slope[i], smooth[i] = np.polyfit(logs[near] - logs[i], y[near], 1)
+    lowest = int(np.nanargmin(smooth)) if np.isfinite(smooth).any() else 0
+    # only steps up to the lowest, with neighbours on both sides
+    slopes = np.nan_to_num(slope[half : min(lowest + 1, n - half)], nan=np.inf)
+    falls = bool(len(slopes)) and slopes.min() < 0
+    suggestion = float(rates[half + int(np.argmin(slopes))]) if falls else None
+    return RangeTest(rates[:n], y, smooth, slope, suggestion, diverged)
 
 
 def _maker(tx: Any) -> Callable[[Any], GradientTransformation]:
@@ -165,14 +163,14 @@ def _maker(tx: Any) -> Callable[[Any], GradientTransformation]:
     return lambda rate: tx.replace(learning_rate=rate)
 
 
-def _check_read(low: GradientTransformation, high: GradientTransformation, state: Any) -> None:
+def _check_read(low: GradientTransformation, high: GradientTransformation, params: Any) -> None:
     """Raises where the state keeps the learning rate of the first step, as that of `inject_hyperparams` does."""
 
     def differ(state: Any) -> bool:
         one, other = (hyperparameters(tx, state).values() for tx in (low, high))
         return not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
-    if differ(None) and not differ(state):
+    if differ(None) and not differ(low.init(params)):
         raise ValueError(
             "range_test: the state of tx holds the learning rate, so it would stay the same. Give the transformation "
             "without inject_hyperparams, such as gx.adam: the test sets its learning rate."
@@ -186,10 +184,7 @@ def _repeated(batches: Iterable[Any], steps: int) -> Iterator[tuple[Any, ...]]:
         before = taken
         for batch in batches:
             if not isinstance(batch, (tuple, list)):
-                raise TypeError(
-                    "range_test: each batch must be a tuple of the arguments of loss_fn after the parameters, such as "
-                    f"(x, y), got {checks.shown(batch)}."
-                )
+                raise _no_batch("each batch must be a tuple", batch)
             yield tuple(batch)
             taken += 1
             if taken == steps:
@@ -201,8 +196,19 @@ def _repeated(batches: Iterable[Any], steps: int) -> Iterator[tuple[Any, ...]]:
             )
 
 
-def _is_positive(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and 0 < x < np.inf
+def _no_batch(what: str, got: Any) -> TypeError:
+    return TypeError(
+        f"range_test: {what} of the arguments of loss_fn after the parameters, as in [(x, y), ...], got "
+        f"{checks.shown(got)}."
+    )
+
+
+def _check_range(low: Any, high: Any) -> None:
+    if not all(leaf.is_number(x) for x in (low, high)) or not 0 < low < high < np.inf:
+        raise ValueError(
+            f"range_test: low and high must be positive numbers, low less than high, got {checks.shown(low)} and "
+            f"{checks.shown(high)}."
+        )
 
 
 @style()
