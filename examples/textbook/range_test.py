@@ -29,9 +29,10 @@ FORMULAS = [
         "https://arxiv.org/abs/1506.01186",
     ),
     page.Formula(
-        r"\eta^* = \eta_s, \quad s = \arg\min_t \; \text{slope}_t \left(\log_{10} \eta \mapsto \text{loss}\right)",
-        "The slope at step t is that of a straight line fitted to the losses of a tenth of the steps around it.",
-        "Howard and Gugger, 2020, fastai: A Layered API for Deep Learning (suggest the steepest descent, too)",
+        r"\eta^* = \eta_s, \quad s = \mathrm{arg}\min_{t \le m} \frac{d \, \text{loss}_t}{d \log_{10} \eta_t}",
+        "The slope at step t is that of a straight line fitted to the losses of a tenth of the steps around it; m is "
+        "the step with the lowest fitted loss.",
+        "Howard and Gugger, 2020, fastai: A Layered API for Deep Learning (lr_find has the steepest descent, too)",
         "https://arxiv.org/abs/2002.04688",
     ),
 ]

@@ -95,7 +95,7 @@ _ALL = (
         lowest=-0.25,
         window=((-1.0, 2.0), (-1.5, 1.5)),
         formula="x^2 / 2 + y^4 / 4 - y^2 / 2",
-        source="Nesterov, 2004, 'Introductory Lectures on Convex Optimization', example 1.2.2: from y = 0 gradient "
+        source="Nesterov, 2004, 'Introductory Lectures on Convex Optimization', section 1.2.3: from y = 0 gradient "
         "descent ends in the saddle point at the origin; the start is ours, just beside that line",
     ),
     Problem(
@@ -106,8 +106,8 @@ _ALL = (
         lowest=0.0,
         window=((-5.0, 2.0), (-4.0, 2.0)),
         formula="(x + y)^2 / 20 + 5\\,(x - y)^2",
-        source="a quadratic of condition number 100, as in Goodfellow, Bengio and Courville, 2016, 'Deep Learning', "
-        "figure 4.6, turned so that the valley runs across both axes: a step size per coordinate does not undo it",
+        source="ours: a quadratic of condition number 100, turned so that a step size per coordinate does not undo it; "
+        "compare Goodfellow, Bengio and Courville, 2016, 'Deep Learning', section 4.3.1",
     ),
 )
 
