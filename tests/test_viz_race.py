@@ -112,7 +112,7 @@ def test_with_decay_the_steps_end_in_nothing():
     ("change", "error", "match"),
     [
         ({"optimizers": gx.adam}, TypeError, "must be a dict from a label to a transformation"),
-        ({"optimizers": {}}, ValueError, "nobody takes part"),
+        ({"optimizers": {}}, ValueError, "optimizers is empty"),
         ({"optimizers": {"a": 0.1}}, TypeError, r"race: optimizers\['a'\]: expected gradient transformations"),
         ({"optimizers": {"a": lambda rate: rate}}, TypeError, r"race: optimizers\['a'\]\(0.0001\): expected"),
         ({"problem": "banana"}, ValueError, "problem must be one of 'rosenbrock', 'beale'"),

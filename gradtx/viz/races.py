@@ -191,7 +191,7 @@ def _entries(optimizers: Any, rate: Any) -> dict[str, Any]:
             f"such as {{'adam': gx.adam, 'dog': gx.dog()}}, got {checks.shown(optimizers)}."
         )
     if not optimizers:
-        raise ValueError("race: optimizers is empty: nobody takes part.")
+        raise ValueError("race: optimizers is empty. Give at least one, as in {'adam': gx.adam}.")
     return {str(label): _entry(label, entry, rate) for label, entry in optimizers.items()}
 
 
