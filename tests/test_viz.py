@@ -11,6 +11,7 @@ import gradtx as gx
 from gradtx.viz.__main__ import main
 from gradtx.viz.expression import parse
 from gradtx.viz.schedules import cycle_starts
+from gradtx.viz.style import curve
 from tests.cases import SCHEDULES
 
 NAMES = {name: getattr(gx, name) for name in gx.__all__}
@@ -90,6 +91,33 @@ def test_the_shell(tmp_path, capsys):
 def test_it_runs_as_a_module():
     run = subprocess.run([sys.executable, "-m", "gradtx.viz", "--help"], capture_output=True, text=True, check=True)
     assert "schedule" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "plot_schedules({'a': gx.constant_schedule(1.0)}, 3)",
+        "plot_race(gx.viz.race({'newton': gx.newton()}, steps=2))",
+        "animate_race(gx.viz.race({'newton': gx.newton()}, steps=2), 'never.gif')",
+        "plot_range_test(gx.viz.range_test(lambda w: w * w, gx.sgd, 1.0, [()], steps=10))",
+        "plot_metrics([{'loss': 1.0}])",
+        "plot_sweep([[1.0]], [1], [1])",
+        "style().__enter__()",
+    ],
+)
+def test_without_matplotlib_the_error_says_what_to_install(call, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'gradtx\[viz\]'"):
+        eval(f"gx.viz.{call}")
+
+
+def test_curves_differ_in_colour_and_in_grey():
+    looks = [tuple(curve(i).values()) for i in range(49)]
+    assert len(set(looks)) == 49
+    assert len({look[1:] for look in looks[:7]}) == 7  # line style and marker, without colour
+    first, again = looks[0], looks[7]
+    assert first[0] == again[0]
+    assert first[1:] != again[1:]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,24 @@
-"""Pictures from a shell: python -m gradtx.viz schedule "cosine_decay_schedule(0.1, 1000)" --steps 1000 --out lr.png."""
+"""Pictures from a shell.
+
+python -m gradtx.viz schedule "cosine_decay_schedule(0.1, 1000)" --steps 1000 --out lr.png
+python -m gradtx.viz race --optimizers yogi,adamw,lion,muon --problem rosenbrock --out race.png
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import gradtx
 from gradtx.core.hyper import Schedule
+from gradtx.viz.entries import entries
 from gradtx.viz.expression import parse
+from gradtx.viz.problems import PROBLEMS
+from gradtx.viz.race_pictures import animate_race, plot_race
+from gradtx.viz.races import race
 from gradtx.viz.schedules import plot_schedules
 
 __all__ = ["main"]
@@ -18,24 +28,68 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draws what the arguments say; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m gradtx.viz", description="Pictures of gradtx's values.")
     commands = parser.add_subparsers(required=True, metavar="what")
+    _add_schedule(commands)
+    _add_race(commands)
+    args = parser.parse_args(argv)
+    try:
+        args.draw(args, {name: getattr(gradtx, name) for name in gradtx.__all__})
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _add_schedule(commands: Any) -> None:
     command = commands.add_parser("schedule", help="the curves of schedules over the steps")
     command.add_argument(
         "expressions", nargs="+", metavar="expression", help='as in "cosine_decay_schedule(0.1, 1000)"'
     )
     command.add_argument("--steps", type=int, required=True, help="how many steps to draw")
     command.add_argument("--out", required=True, metavar="FILE", help="the picture: .png, .svg or .pdf")
-    args = parser.parse_args(argv)
-    names = {name: getattr(gradtx, name) for name in gradtx.__all__}
+    command.set_defaults(draw=_draw_schedule)
+
+
+def _draw_schedule(args: argparse.Namespace, names: Mapping[str, Any]) -> None:
+    schedules = {text: parse(text, names) for text in args.expressions}
+    for text, value in schedules.items():
+        if not isinstance(value, Schedule):
+            raise ValueError(f"{text} is no schedule, but a {type(value).__name__}.")
+    plot_schedules(schedules, args.steps).savefig(args.out, dpi=150)
+
+
+def _add_race(commands: Any) -> None:
+    command = commands.add_parser(
+        "race",
+        help="optimizers on a function of two variables, each at its best learning rate",
+        description="Optimizers on a function of two variables. A call that needs a learning rate and is not given one "
+        "runs at its best: the one, of 61 from 1e-4 to 10, with which it arrives first.",
+    )
+    command.add_argument(
+        "--optimizers", required=True, metavar="LIST", help='names or calls, as in "yogi,sgd(momentum=0.9),dog"'
+    )
+    command.add_argument("--problem", choices=tuple(PROBLEMS), default="rosenbrock", help="default: %(default)s")
+    command.add_argument("--steps", type=int, default=300, help="of each optimizer (default: %(default)s)")
+    command.add_argument("--decay", action="store_true", help="let each learning rate decay to zero, along a cosine")
+    command.add_argument("--out", required=True, metavar="FILE", help="a picture (.png, .svg, .pdf) or a film (.gif)")
+    command.set_defaults(draw=_draw_race)
+
+
+def _draw_race(args: argparse.Namespace, names: Mapping[str, Any]) -> None:
+    found = entries(args.optimizers, names)
+    result = race(found, args.problem, args.steps, decay=args.decay)
+    if args.out.lower().endswith(".gif"):
+        animate_race(result, args.out, progress=_progress())
+    else:
+        plot_race(result).savefig(args.out, dpi=150)
+
+
+def _progress() -> Any:
+    """A bar in a terminal, if tqdm is installed; nothing otherwise."""
     try:
-        schedules = {text: parse(text, names) for text in args.expressions}
-        for text, value in schedules.items():
-            if not isinstance(value, Schedule):
-                raise ValueError(f"{text} is no schedule, but a {type(value).__name__}.")
-        plot_schedules(schedules, args.steps).savefig(args.out, dpi=150)
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    return 0
+        from tqdm import tqdm
+    except ImportError:
+        return iter
+    return partial(tqdm, unit="picture", file=sys.stderr, disable=None)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradtx import checks
 from gradtx.core.hyper import Schedule, function_schedule
+from gradtx.viz.style import new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +38,12 @@ def plot_schedules(schedules: Mapping[str, Schedule | Callable[[Any], Any]], ste
     """
     checks.integer("plot_schedules", "steps", steps, ge=1)
     curves = {label: _curve(label, schedule, steps) for label, schedule in _checked(schedules).items()}
-    figure_class = _figure_class()
-    figure = figure_class(figsize=(8, 4), layout="constrained")
+    return _drawn(curves, steps)
+
+
+@style()
+def _drawn(curves: Mapping[str, np.ndarray], steps: int) -> Figure:
+    figure = new_figure(8, 4)
     axes = figure.add_subplot()
     shown = np.unique(np.linspace(0, steps - 1, min(steps, _POINTS)).round().astype(int))
     for label, curve in curves.items():
@@ -51,11 +56,10 @@ def plot_schedules(schedules: Mapping[str, Schedule | Callable[[Any], Any]], ste
     axes.set_xlabel("step")
     axes.set_ylabel("value")
     axes.margins(x=0.01)
-    axes.spines[["top", "right"]].set_visible(False)
     if len(curves) == 1:
-        axes.set_title(next(iter(curves)), fontsize="medium")
+        axes.set_title(next(iter(curves)))
     else:
-        figure.legend(loc="outside upper left", frameon=False, fontsize="small")
+        figure.legend(loc="outside upper left")
     return figure
 
 
@@ -95,11 +99,3 @@ def _curve(label: str, schedule: Schedule, steps: int) -> np.ndarray:
     if len(bad):
         raise ValueError(f"plot_schedules: {label} is {curve[bad[0]]} at step {bad[0]}: only finite values are drawn.")
     return curve
-
-
-def _figure_class() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("gradtx.viz draws with matplotlib: pip install 'gradtx[viz]'.") from None
-    return Figure

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["COLOURS", "LINES", "style"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "GREY", "LINES", "MARKERS", "curve", "new_figure", "style"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The colours of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/, which the colour-blind can tell apart."""
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 """A line style for each colour, so that curves differ without colours, too."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""A marker for each colour."""
+
+GREY = "#666666"
+"""What is there for comparison: goals, starts, notes."""
 
 
 @contextlib.contextmanager
@@ -25,7 +35,7 @@ def style() -> Iterator[None]:
     >>> axes.plot([0, 1])[0].get_color()
     '#0072B2'
     """
-    import matplotlib
+    matplotlib = _imported()
     from cycler import cycler
 
     settings = {
@@ -42,3 +52,28 @@ def style() -> Iterator[None]:
     }
     with matplotlib.rc_context(settings):
         yield
+
+
+def curve(i: int) -> dict[str, Any]:
+    """The colour, line style and marker of the i-th curve, as arguments of `axes.plot`; all are used before any again.
+
+    The line styles move on by one with each round of the colours, so that 49 curves differ.
+    """
+    n = len(COLOURS)
+    return {"color": COLOURS[i % n], "linestyle": LINES[(i + i // n) % n], "marker": MARKERS[(i + i // n) % n]}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, without pyplot, which would look for a display."""
+    _imported()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
+
+
+def _imported() -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise ImportError("gradtx.viz draws with matplotlib: pip install 'gradtx[viz]'.") from None
+    return matplotlib

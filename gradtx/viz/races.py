@@ -1,0 +1,203 @@
+"""Races: optimizers on one function of two variables, each at its best learning rate.
+
+An optimizer arrives at the first step from which on the gap f(x_t) - min f stays below `tol` times the gap at the
+start, if that leaves at least a tenth of the race. The best learning rate is the one with which it arrives first. If it
+arrives with none, it is the one with the smallest mean gap over the last tenth of the steps. One vmapped run over all
+learning rates finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx import checks
+from gradtx.core.transformation import GradientTransformation, as_transformation
+from gradtx.schedules.cosine import cosine_decay_schedule
+from gradtx.viz.problems import PROBLEMS, Problem
+from gradtx.wrappers.value_and_step import value_and_step
+
+__all__ = ["Race", "Racer", "race"]
+
+_RATES = tuple(np.geomspace(1e-4, 10.0, 61).tolist())  # twelve a decade: each is 21% more than the one before
+
+
+class Racer(NamedTuple):
+    """One optimizer in a race.
+
+    `rate` is its best learning rate, or None if it ran as it was given. `path` has the points, one row each, from the
+    start on, and `gaps` has f - min f at each of them. `arrival` is the step at which it arrived, or None. `matrix`
+    says whether the optimizer treats the point, a matrix of 2 x 1, in another way than a vector.
+    """
+
+    label: str
+    rate: float | None
+    path: np.ndarray
+    gaps: np.ndarray
+    arrival: int | None
+    matrix: bool
+
+
+class Race(NamedTuple):
+    """The racers in the order in which they were given, the problem, and the gap below which a racer has arrived.
+
+    `decay` says whether the learning rates decayed to zero over the race.
+    """
+
+    problem: Problem
+    racers: tuple[Racer, ...]
+    goal: float
+    decay: bool
+
+
+def race(
+    optimizers: Mapping[str, GradientTransformation | Callable[[Any], Any]],
+    problem: str | Problem = "rosenbrock",
+    steps: int = 300,
+    *,
+    rates: Sequence[float] = _RATES,
+    tol: float = 1e-4,
+    decay: bool = False,
+) -> Race:
+    """Runs optimizers on a function of two variables, each at its best learning rate.
+
+    A function of the learning rate, such as `gx.adam` or `lambda rate: gx.sgd(rate, momentum=0.9)`, is run at all
+    `rates` at once, and its best run takes part. A transformation, such as `gx.dog()`, runs as it is.
+
+    The best learning rate is the one with which the optimizer *arrives* first: from that step on, and for a tenth of
+    the race at least, f(x_t) - min f stays below `tol` times its value at the start. If an optimizer never arrives, its
+    best learning rate is the one with the smallest mean gap over the last tenth of the steps.
+
+    The point is a kernel of 2 x 1, because some methods need matrices. Most methods treat its two entries as they would
+    treat a vector. To Muon it is a matrix of rank one, so each update is the momentum divided by its norm: with a
+    constant learning rate Muon circles the minimum at about that distance. Such optimizers have `matrix` set.
+
+    Args:
+      optimizers: A dict from a label to a transformation, or to a function of the learning rate.
+      problem: "rosenbrock", "beale", "himmelblau", "saddle", "ravine", or a `gx.viz.Problem`.
+      steps: Number of steps.
+      rates: The learning rates to try (default: 61 from 1e-4 to 10, equally spaced on a logarithmic scale).
+      tol: The part of the gap at the start that is left at arrival. Between 0 and 1.
+      decay: Whether each of `rates` decays to zero over the race, by `gx.cosine_decay_schedule`. It suits methods whose
+        steps do not get shorter near the minimum, such as Lion and Muon. Transformations run as they are.
+
+    Returns:
+      A `Race`, which `gx.viz.plot_race` and `gx.viz.animate_race` draw.
+
+    >>> import gradtx as gx
+    >>> result = gx.viz.race({"sgd": gx.sgd, "newton": gx.newton()}, "ravine", steps=200)
+    >>> for racer in result.racers:
+    ...     print(racer.label, racer.rate and round(racer.rate, 3), racer.arrival)
+    sgd 0.083 169
+    newton None 1
+
+    Raises:
+      TypeError: `optimizers` is no dict of such values; an argument has the wrong type.
+      ValueError: there is no optimizer, or no problem of that name; a number is out of range; an optimizer needs more
+        than a loss function, such as the residuals.
+    """
+    problem = _problem(problem)
+    checks.integer("race", "steps", steps, ge=1)
+    tried = _checked_rates(rates)
+    checks.flag("race", "decay", decay)
+    if not (isinstance(tol, (int, float)) and 0 < tol < 1):
+        raise ValueError(f"race: tol must be a number in (0, 1), got {checks.shown(tol)}.")
+    goal = tol * (float(problem.f(*problem.start)) - problem.lowest)
+
+    def at(rate: Any) -> Any:
+        return cosine_decay_schedule(rate, steps) if decay else rate
+
+    entries = _entries(optimizers, at(float(tried[0])))
+    racers = (_best(label, entry, at, problem, steps, tried, goal) for label, entry in entries.items())
+    return Race(problem, tuple(racers), goal, decay)
+
+
+def _best(label: str, entry: Any, at: Any, problem: Problem, steps: int, rates: np.ndarray, goal: float) -> Racer:
+    """The run at the best learning rate."""
+    swept = not isinstance(entry, GradientTransformation)
+    tried = rates if swept else rates[:1]
+
+    def make(rate: Any) -> GradientTransformation:
+        return as_transformation("race", entry(at(rate))) if swept else entry
+
+    paths = np.asarray(jax.jit(jax.vmap(lambda rate: _path(make(rate), problem, steps)))(jnp.asarray(tried)), float)
+    gaps = _gaps(problem, paths)
+    arrivals = _arrivals(gaps, goal)
+    tails = gaps[:, -max(1, steps // 10) :].mean(axis=1)
+    best = int(np.lexsort((tails, arrivals))[0])
+    arrival = int(arrivals[best]) if arrivals[best] <= steps else None
+    rate = float(tried[best]) if swept else None
+    return Racer(label, rate, paths[best], gaps[best], arrival, _sees_matrix(make(float(tried[best]))))
+
+
+def _gaps(problem: Problem, paths: np.ndarray) -> np.ndarray:
+    """The gaps along paths; infinity where it is not finite."""
+    with np.errstate(all="ignore"):
+        gaps = problem.f(paths[..., 0], paths[..., 1]) - problem.lowest
+    return np.where(np.isfinite(gaps), np.maximum(gaps, 0), np.inf)
+
+
+def _path(tx: GradientTransformation, problem: Problem, steps: int) -> Any:
+    """The points from the start on."""
+    start = jnp.asarray(problem.start, jnp.result_type(float)).reshape(2, 1)
+    step = value_and_step(lambda point: problem.f(point[0, 0], point[1, 0]), tx)
+
+    def body(carry: Any, _: Any) -> Any:
+        params, state, _ = step(*carry)
+        return (params, state), params
+
+    _, points = jax.lax.scan(body, (start, tx.init(start)), length=steps)
+    return jnp.concatenate([start[None], points])[:, :, 0]
+
+
+def _arrivals(gaps: np.ndarray, goal: float) -> np.ndarray:
+    """For each row the first step from which on the gap stays at or below the goal; one more than the last if none."""
+    steps = gaps.shape[1] - 1
+    outside = gaps > goal
+    first = np.where(outside.any(axis=1), steps + 1 - np.argmax(outside[:, ::-1], axis=1), 0)
+    return np.where(first <= steps - steps // 10, first, steps + 1)
+
+
+def _sees_matrix(tx: GradientTransformation) -> bool:
+    """Whether the state for a matrix of 2 x 1 has other parts than the state for a vector."""
+    kernel, vector = (jax.ShapeDtypeStruct(shape, jnp.result_type(float)) for shape in ((2, 1), (2,)))
+    return jax.tree.structure(jax.eval_shape(tx.init, kernel)) != jax.tree.structure(jax.eval_shape(tx.init, vector))
+
+
+def _problem(problem: Any) -> Problem:
+    if isinstance(problem, Problem):
+        return problem
+    return PROBLEMS[checks.choice("race", "problem", problem, tuple(PROBLEMS))]
+
+
+def _checked_rates(rates: Any) -> np.ndarray:
+    values = np.asarray(rates, float) if not isinstance(rates, str) else np.zeros(0)
+    if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(
+            f"race: rates must be positive numbers, such as np.geomspace(1e-4, 10, 61), got {checks.shown(rates)}."
+        )
+    return values
+
+
+def _entries(optimizers: Any, rate: Any) -> dict[str, Any]:
+    """The optimizers by label; each function of the learning rate has made a transformation once."""
+    if not isinstance(optimizers, Mapping):
+        raise TypeError(
+            "race: optimizers must be a dict from a label to a transformation or a function of the learning rate, "
+            f"such as {{'adam': gx.adam, 'dog': gx.dog()}}, got {checks.shown(optimizers)}."
+        )
+    if not optimizers:
+        raise ValueError("race: optimizers is empty. Give at least one, as in {'adam': gx.adam}.")
+    return {str(label): _entry(label, entry, rate) for label, entry in optimizers.items()}
+
+
+def _entry(label: Any, entry: Any, rate: Any) -> Any:
+    who = f"race: optimizers[{label!r}]"
+    if not callable(entry):
+        return as_transformation(who, entry)
+    as_transformation(f"{who}({rate})", entry(rate))
+    return entry
