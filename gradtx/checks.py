@@ -15,6 +15,7 @@ __all__ = [
     "floating",
     "integer",
     "keystr",
+    "listed",
     "needed",
     "other_shape",
     "pair",
@@ -77,9 +78,9 @@ def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> 
     extra = [p for p in paths if p not in set(like_paths)]
     found = []
     if missing:
-        found.append(f"{name} has no leaf at {_listed(missing)}")
+        found.append(f"{name} has no leaf at {listed(missing)}")
     if extra:
-        found.append(f"{name} has a leaf at {_listed(extra)} where {like_name} has none")
+        found.append(f"{name} has a leaf at {listed(extra)} where {like_name} has none")
     if not found:
         found.append(
             "the leaves have the same paths in containers of other types:\n"
@@ -91,7 +92,8 @@ def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> 
     )
 
 
-def _listed(paths: Sequence[str]) -> str:
+def listed(paths: Sequence[str]) -> str:
+    """The first three of some names, and how many more there are."""
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return ", ".join(paths[:3]) + more
 

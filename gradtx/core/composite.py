@@ -162,7 +162,7 @@ class Composite(Stateful):
     def path_to(self, name: str) -> tuple[str, ...]:
         """What a description writes before the name of an inner transformation."""
         who = type(self).__name__
-        return (who,) if name == "inner" else (who, name)
+        return (who,) if name == "inner" else (who, str(name))
 
     def _own(self) -> list[str]:
         return [name for name in self._dynamic if not isinstance(getattr(self, name), (GradientTransformation, tuple))]
