@@ -395,10 +395,10 @@ NESTED = {"a": {"x": jnp.ones(2), "y": jnp.ones(2)}, "head": jnp.ones(2)}
 @pytest.mark.parametrize(
     ("name", "make"),
     [
-        ("mask", lambda x: gx.adamw(0.1, mask={key: True for key in x})),
-        ("mask", lambda x: gx.novograd(0.1, weight_decay=0.1, mask={key: True for key in x})),
-        ("mask", lambda x: gx.masked(gx.sgd(0.1), {key: True for key in x})),
-        ("mask", lambda x: gx.with_metrics(gx.sgd(0.1), groups={"g": {key: True for key in x}})),
+        ("mask", lambda x: gx.adamw(0.1, mask=dict.fromkeys(x, True))),
+        ("mask", lambda x: gx.novograd(0.1, weight_decay=0.1, mask=dict.fromkeys(x, True))),
+        ("mask", lambda x: gx.masked(gx.sgd(0.1), dict.fromkeys(x, True))),
+        ("mask", lambda x: gx.with_metrics(gx.sgd(0.1), groups={"g": dict.fromkeys(x, True)})),
         ("param_labels", lambda x: gx.partition({3: gx.sgd(0.1)}, dict.fromkeys(x, 3))),
         ("depth_of", lambda x: gx.scale_by_depth(dict.fromkeys(x, 3), 0.5)),
     ],

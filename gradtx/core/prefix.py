@@ -66,8 +66,8 @@ def _mismatch(
         found.append(f"the containers of {name} are of other types than those of {like_name}")
     elif found_by_path and unused and _is_group(tree, prefix):
         advice += (
-            " Inside of masked, partition or selective_transform only the leaves of the group are seen, in a dict by path: "
-            f"there write {name}=gx.lookup_by_path({name}), which finds each leaf of the whole tree by its path."
+            " Inside of masked, partition or selective_transform only the leaves of the group are seen, in a dict by "
+            f"path: there write {name}=gx.lookup_by_path({name}), which finds each leaf of the whole tree."
         )
     return ValueError(f"{who}: {name} does not fit {like_name}: {'; '.join(found)}. {advice}")
 
