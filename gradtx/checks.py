@@ -11,13 +11,15 @@ import numpy as np
 
 __all__ = [
     "choice",
+    "difference",
+    "dtype",
     "flag",
     "floating",
     "integer",
     "keystr",
+    "kind",
     "listed",
     "needed",
-    "other_shape",
     "pair",
     "paths",
     "real",
@@ -72,6 +74,14 @@ def _is_box(x: Any) -> bool:
 
 def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> ValueError:
     """The error that says where the structures of two trees part."""
+    return ValueError(
+        f"{who}: the tree of {name} is not the tree of {like_name}: {difference(name, tree, like_name, like)}. "
+        f"Give {name} the structure of {like_name}, leaf for leaf."
+    )
+
+
+def difference(name: str, tree: Any, like_name: str, like: Any) -> str:
+    """Where the structures of two trees part, in words."""
     paths = [keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)]
     like_paths = [keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(like)]
     missing = [p for p in like_paths if p not in set(paths)]
@@ -86,10 +96,7 @@ def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> 
             "the leaves have the same paths in containers of other types:\n"
             f"  {jax.tree.structure(tree)}\n  {jax.tree.structure(like)}"
         )
-    return ValueError(
-        f"{who}: the tree of {name} is not the tree of {like_name}: {'; '.join(found)}. "
-        f"Give {name} the structure of {like_name}, leaf for leaf."
-    )
+    return "; ".join(found)
 
 
 def listed(paths: Sequence[str]) -> str:
@@ -119,15 +126,6 @@ def same_shapes(
             )
 
 
-def other_shape(who: str, updates: Any, i: int, name: str, found: Any, wanted: Any, advice: str) -> ValueError:
-    """The error for a field of a state that does not fit leaf `i` of the updates."""
-    shape = np.shape(jax.tree.leaves(updates)[i])
-    belongs = "" if wanted == shape else f", where {wanted} belongs to it"
-    return ValueError(
-        f"{who}: at {_path(updates, i)} updates has shape {shape} and {name} has shape {found}{belongs}. {advice}"
-    )
-
-
 def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
     """Raises a TypeError naming the first leaf of `tree` that is not a floating or complex array."""
     for i, x in enumerate(leaves):
@@ -136,9 +134,9 @@ def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
                 f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values. "
                 "Ask for the shapes of the state with jax.eval_shape(tx.init, params), or gx.describe(tx, params)."
             )
-        dtype = _dtype(x)
-        if dtype is None or not _is_inexact(dtype):
-            what = f"dtype {dtype}" if dtype is not None else f"type {type(x).__name__}"
+        found = dtype(x)
+        if found is None or kind(found) not in ("real", "complex"):
+            what = f"dtype {found}" if found is not None else f"type {type(x).__name__}"
             raise TypeError(
                 f"{who}: at {_path(tree, i)} {name} has {what}; only floating and complex arrays can be "
                 "optimized. Put None in place of such a leaf, in the parameters and in the gradients."
@@ -164,7 +162,7 @@ def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:
     for i, x in enumerate(leaves):
         if jnp.iscomplexobj(x):
             raise TypeError(
-                f"{who}: at {_path(tree, i)} {name} has dtype {_dtype(x)}; this method has no meaning for complex "
+                f"{who}: at {_path(tree, i)} {name} has dtype {dtype(x)}; this method has no meaning for complex "
                 "arrays. Optimize the real and the imaginary part as two real leaves: around a transformation, "
                 "gx.split_real_and_imaginary does so."
             )
@@ -214,22 +212,31 @@ def choice(who: str, name: str, value: Any, options: Sequence[Any]) -> Any:
     return value
 
 
-_INEXACT: dict[Any, bool] = {}
+_KINDS: dict[Any, str] = {}
+_KIND_OF = {
+    "real": jnp.floating,
+    "complex": jnp.complexfloating,
+    "integer": jnp.integer,
+    "bool": jnp.bool_,
+    "key": jax.dtypes.prng_key,
+}
 
 
-def _is_inexact(dtype: Any) -> bool:
-    """`jnp.issubdtype(dtype, jnp.inexact)`, remembered: it is asked for every leaf of every step."""
-    known = _INEXACT.get(dtype)
+def kind(dtype: Any) -> str:
+    """'real', 'complex', 'integer', 'bool', 'key' or 'other'; remembered: it is asked for every leaf of every step."""
+    known = _KINDS.get(dtype)
     if known is None:
-        known = _INEXACT[dtype] = bool(jnp.issubdtype(dtype, jnp.inexact))
+        found = [name for name, group in _KIND_OF.items() if jnp.issubdtype(dtype, group)]
+        known = _KINDS[dtype] = found[0] if found else "other"
     return known
 
 
-def _dtype(x: Any) -> Any:
-    dtype = getattr(x, "dtype", None)
-    if dtype is None and isinstance(x, (bool, int, float, complex)):
-        dtype = jnp.result_type(x)
-    return dtype
+def dtype(x: Any) -> Any:
+    """The dtype of an array or number; None for anything else."""
+    found = getattr(x, "dtype", None)
+    if found is None and isinstance(x, (bool, int, float, complex)):
+        found = jnp.result_type(x)
+    return found
 
 
 def _path(tree: Any, index: int) -> str:

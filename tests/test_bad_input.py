@@ -91,9 +91,9 @@ CONSTRUCTIONS = [
     ("partition([gx.scale(1.0)], 'a')", "transforms must be a dict"),
     (
         "partition({'a': gx.scale(1.0)}, {'w': 'b'}).init({'w': np.ones(2)})",
-        r"leaf at \['w'\] has the label 'b'.*are: a",
+        r"leaf at \['w'\] has the label 'b'.*are: 'a'",
     ),
-    ("partition({'a': gx.scale(1.0)}, {'w': 'a'}).init({'v': np.ones(2)})", r"param_labels has no leaf at \['v'\]"),
+    ("partition({'a': gx.scale(1.0)}, {'w': 'a'}).init({'v': np.ones(2)})", r"param_labels says nothing of \['v'\]"),
     (
         "partition({'a': gx.scale(1.0)}, 'a').init({'x/y': np.ones(2), 'x': {'y': np.ones(2)}})",
         "two leaves have the path x/y",
@@ -187,14 +187,20 @@ def updated(tx, updates=PARAMS, params=PARAMS, state=None, **extra):
         (lambda: updated(gx.adam(0.1), {**PARAMS, "b": (PARAMS["b"][0],)}), "containers of other types"),
         (lambda: updated(gx.adam(0.1), {**PARAMS, "w": jnp.ones((2, 3), int)}), r"at \['w'\] updates has dtype int"),
         (lambda: updated(gx.adam(0.1), {**PARAMS, "w": "x"}), r"\['w'\]"),
-        (lambda: updated(gx.adam(0.1), {"w": PARAMS["w"]}, None), r"updates has no leaf at \['b'\]\[0\]"),
-        (lambda: gx.adam(0.1).update(jnp.ones((2, 2)), gx.adam(0.1).init(jnp.ones(2))), r"state.mu has shape \(2,\)"),
+        (
+            lambda: updated(gx.adam(0.1), {"w": PARAMS["w"]}, None),
+            r"mu .* a leaf at \['b'\]\[0\] where",
+        ),
+        (
+            lambda: gx.adam(0.1).update(jnp.ones((2, 2)), gx.adam(0.1).init(jnp.ones(2))),
+            r"mu in the state of scale_by_adam has shape \(2,\)",
+        ),
         (lambda: updated(gx.adamw(0.1), params=None), "add_decayed_weights.update needs `params`, which is missing"),
         (lambda: updated(gx.polyak_sgd()), "scale_by_polyak.update needs `value`, which is missing"),
         (lambda: updated(gx.momo()), "scale_by_momo.update needs `value`"),
         (lambda: updated(gx.prodigy(), params=None), "scale_by_prodigy.update needs `params`"),
         (lambda: updated(gx.muon(0.1), state=()), "partition.update: the state must be a PartitionState"),
-        (lambda: updated(gx.galore(0.1), state=((), (), ())), "the state must be a GaLoreState"),
+        (lambda: updated(gx.galore(0.1), state=((), (), ())), "the state of scale_by_galore must be a GaLoreState"),
         (lambda: updated(gx.adam(0.1), valeu=1.0), "unknown extra argument 'valeu'.*grad, key, value, value_fn"),
         (lambda: updated(gx.scale(0.1), valeu=1.0), "unknown extra argument 'valeu'"),
         (lambda: updated(gx.identity(), valeu=1.0), "unknown extra argument 'valeu'"),
@@ -206,15 +212,16 @@ def updated(tx, updates=PARAMS, params=PARAMS, state=None, **extra):
         (lambda: gx.apply_updates(PARAMS, {"w": PARAMS["w"]}), r"updates has no leaf at \['b'\]\[0\]"),
         (lambda: gx.apply_updates(jnp.ones(2), jnp.ones((2, 2))), r"updates has shape \(2, 2\) and params has shape"),
         (lambda: gx.apply_updates(jnp.ones(2, int), jnp.ones(2)), "params has dtype int"),
-        (lambda: updated(gx.adamw(0.1, mask={"w": True})), r"mask has no leaf at \['b'\]\[0\]"),
+        (lambda: updated(gx.adamw(0.1, mask={"w": True})), r"mask says nothing of \['b'\]\[0\]"),
         (lambda: updated(gx.adamw(0.1, mask=lambda p: p)), r"what mask\(params\) returned must be"),
         (
             lambda: gx.scale_by_galore(2).update(jnp.ones((5, 4)), gx.scale_by_galore(2).init(jnp.ones((3, 4)))),
-            r"updates has shape \(5, 4\) and state.projector has shape \(1, 4, 2\), where \(1, 5, 2\) belongs to it",
+            r"field projector in the state has shape \(1, 4, 2\) at .*, where shape \(1, 5, 2\) belongs to updates of "
+            r"shape \(5, 4\)",
         ),
         (
             lambda: updated(gx.sam(gx.sgd(0.1), gx.sgd(0.1)), *[{**PARAMS, "w": jnp.ones((3, 2))}] * 2),
-            r"sam: at \['w'\] updates has shape \(3, 2\) and state.cache has shape \(2, 3\)",
+            r"sam.update: the field cache in the state has shape \(2, 3\) at \['w'\], where shape \(3, 2\) belongs",
         ),
         (
             lambda: updated(gx.skip_spikes(gx.stateless(lambda u, _: {**u, "w": u["w"].T}))),

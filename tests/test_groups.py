@@ -458,7 +458,7 @@ def test_a_misspelt_selector_is_refused_by_init(name, parameter):
     }
     decays = {"weight_decay": 0.1} if "weight_decay" in signature else {}
     tx = getattr(gx, name)(**{**asked, **decays, parameter: given})
-    with pytest.raises(ValueError, match="biass|depth_of"):
+    with pytest.raises(ValueError, match=r"biass|depth_of"):
         tx.init({"w": jnp.ones((2, 2)), "bias": jnp.ones(2)})
 
 

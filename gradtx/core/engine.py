@@ -27,8 +27,7 @@ from gradtx import checks
 from gradtx.core import skipping
 from gradtx.core.compiled import Plan, compiled
 from gradtx.core.shared import at_leaf, is_by_leaf
-from gradtx.core.state import leaf_slots, tree_slots
-from gradtx.core.stateful import column
+from gradtx.core.state import declared, leaf_slots, tree_slots
 
 __all__ = ["run_update"]
 
@@ -96,9 +95,9 @@ class _Step:
         if params is None and not self.values:
             params = updates  # an empty tree: params may be left out, and `updates`, as empty, stands in for them
         self.rules, self.states, self.params, self.extra = rules, states, params, extra
-        self.p_leaves = _checked_params(rules, updates, self.values, self.treedef, states, params, extra)
+        self.p_leaves = _checked_params(rules, updates, self.values, self.treedef, params, extra)
         self.known = [_knows(rule, updates, updates if params is None else params, extra) for rule in rules]
-        self.slots = _rows(rules, updates, self.values, self.treedef, states, self.known)
+        self.slots = [_rows(rule, state, self.treedef) for rule, state in zip(rules, states, strict=True)]
         self.dtypes = [jnp.result_type(g) for g in self.values]
         self.stack_inputs: Sequence[Any] | None = None
         """By leaf what the last rule on stacks was given, until `update_leaf` has seen it beside the result."""
@@ -208,7 +207,6 @@ def _checked_params(
     updates: Any,
     leaves: Sequence[Any],
     treedef: Any,
-    states: Sequence[Any],
     params: Any,
     extra: dict[str, Any],
 ) -> Sequence[Any]:
@@ -228,8 +226,6 @@ def _checked_params(
         if p_treedef != treedef:
             raise checks.tree_mismatch(who, "updates", updates, "params", params)
         checks.same_shapes(who, "updates", updates, leaves, "params", p_leaves)
-    for rule, state in zip(rules, states, strict=True):
-        rule._check_state(state, rule.State)
     return p_leaves if any("params" in rule.needs for rule in rules) else [None] * len(leaves)
 
 
@@ -237,24 +233,14 @@ def _names(rules: Sequence[Any]) -> str:
     return " + ".join(type(rule).__name__ for rule in rules)
 
 
-def _rows(
-    rules: Sequence[Any],
-    updates: Any,
-    leaves: Sequence[Any],
-    treedef: Any,
-    states: Sequence[Any],
-    known: Sequence[_Known],
-) -> list[list[Any]]:
-    """The slots by rule and leaf, checked against the updates; () in place of a slot that a state does not have."""
-    who, rows = _names(rules), []
-    for rule, state, each in zip(rules, states, known, strict=True):
-        cls = leaf_slots(rule.State)
-        columns = [
-            column(who, rule, name, updates, leaves, treedef, getattr(state, name), each.views) or [()] * len(leaves)
-            for name in cls._fields
-        ]
-        rows.append(list(map(cls, *columns)) if columns else [cls()] * len(leaves))
-    return rows
+def _rows(rule: Any, state: Any, treedef: Any) -> list[Any]:
+    """The slots of each leaf; () in place of a slot that the state does not have."""
+    cls, slots = leaf_slots(rule.State), declared(rule.State)
+    columns = [
+        treedef.flatten_up_to(getattr(state, name)) if slots[name].present(rule) else [()] * treedef.num_leaves
+        for name in cls._fields
+    ]
+    return list(map(cls, *columns)) if columns else [cls()] * treedef.num_leaves
 
 
 def _knows(rule: Any, updates: Any, params: Any, extra: dict[str, Any]) -> _Known:

@@ -172,6 +172,7 @@ class Leafwise(Stateful, state=CountState):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
+        self._check_state(updates, state, params)
         updates, states = run_update((self,), updates, (state,), params, extra)
         return updates, states[0]
 
