@@ -25,6 +25,7 @@ __all__ = [
     "real",
     "same_shapes",
     "same_tree",
+    "shape",
     "shown",
     "slashed",
     "tree_mismatch",
@@ -32,6 +33,12 @@ __all__ = [
 ]
 
 Leaves = Sequence[Any]
+
+
+def shape(x: Any) -> tuple[int, ...]:
+    """The shape of an array or a number; quicker than `np.shape`, as it is asked for every leaf of every step."""
+    found = getattr(x, "shape", None)
+    return np.shape(x) if found is None else found
 
 
 def shown(x: Any) -> str:
@@ -119,10 +126,10 @@ def same_shapes(
 ) -> None:
     """Raises a ValueError naming the first leaf of `tree` whose shape differs from its counterpart's."""
     for i, (x, like) in enumerate(zip(leaves, like_leaves, strict=True)):
-        if np.shape(x) != np.shape(like):
+        if shape(x) != shape(like):
             raise ValueError(
-                f"{who}: at {_path(tree, i)} {name} has shape {np.shape(x)} and {like_name} has shape "
-                f"{np.shape(like)}. {advice}"
+                f"{who}: at {_path(tree, i)} {name} has shape {shape(x)} and {like_name} has shape "
+                f"{shape(like)}. {advice}"
             )
 
 

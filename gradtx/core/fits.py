@@ -6,7 +6,6 @@ from the declared slots. Every error says whose state it is, which field, what w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -73,7 +72,7 @@ def check_class(owner: Owner, state: Any, kind: type[Any]) -> None:
 def check_fields(owner: Owner, tx: Any, state: Any) -> None:
     """Raises a ValueError unless every declared field holds what belongs there; states inside are left to others."""
     leaves, treedef = ([], None) if owner.like is UNKNOWN else jax.tree.flatten(owner.like)
-    views: Sequence[Any] | None = None
+    shapes = list(map(checks.shape, leaves))
     for field, slot in declared(type(state)).items():
         value = getattr(state, field)
         if isinstance(slot, child_state):
@@ -90,20 +89,22 @@ def check_fields(owner: Owner, tx: Any, state: Any) -> None:
                 items = treedef.flatten_up_to(value)
             except ValueError:
                 raise owner.differs(field, _other_tree(value, owner)) from None
-            if isinstance(slot, per_param):
-                layouts: Sequence[Any] = list(map(np.shape, leaves))
-            else:
-                views = tx._matrix_views(owner.like) if views is None else views
-                layouts = [_lengths(slot.layout(tx, np.shape(x), v)) for x, v in zip(leaves, views, strict=True)]
-            dtype = slot.dtype_of(tx)
-            kinds = None if dtype is None or checks.kind(dtype) in _NUMBERS else (checks.kind(dtype),)
-            for i, (x, item, shape) in enumerate(zip(leaves, items, layouts, strict=True)):
-                wrong = _wrong_item(item, shape, kinds or _kinds(x, slot, owner))
-                if wrong:
-                    path = checks.keystr(jax.tree_util.tree_leaves_with_path(owner.like)[i][0])
-                    of = "" if shape == np.shape(x) else f" of shape {np.shape(x)}"
-                    found, wanted = wrong
-                    raise owner.differs(field, f"has {found} at {path}, where {wanted} belongs to {owner.name}{of}")
+            layouts: Any = shapes
+            if not isinstance(slot, per_param):
+                views = tx._matrix_views(owner.like)
+                layouts = [_lengths(slot.layout(tx, *pair)) for pair in zip(shapes, views, strict=True)]
+            _check_items(owner, field, items, leaves, layouts, _kinds(tx, slot, owner))
+
+
+def _check_items(owner: Owner, field: str, items: Any, leaves: Any, layouts: Any, kinds: Any) -> None:
+    """Raises a ValueError unless a field has for each leaf an array of the shape, and of a kind, that belongs there."""
+    for i, (x, item, shape) in enumerate(zip(leaves, items, layouts, strict=True)):
+        wrong = _wrong_item(item, shape, kinds or (checks.kind(checks.dtype(x)),))
+        if wrong:
+            path = checks.keystr(jax.tree_util.tree_leaves_with_path(owner.like)[i][0])
+            of = "" if shape == checks.shape(x) else f" of shape {checks.shape(x)}"
+            found, wanted = wrong
+            raise owner.differs(field, f"has {found} at {path}, where {wanted} belongs to {owner.name}{of}")
 
 
 def _other_tree(value: Any, owner: Owner) -> str:
@@ -114,27 +115,29 @@ def _lengths(layout: Any) -> Any:
     return list(map(_lengths, layout)) if isinstance(layout, list) else layout and tuple(n for n, _ in layout)
 
 
-_NUMBERS = ("real", "complex")
-
-
-def _kinds(x: Any, slot: Any, owner: Owner) -> tuple[str, ...]:
-    """The kinds of numbers that a slot may hold for a leaf. A gradient may be real where its parameter is complex."""
-    if owner.name != "params":
-        return _NUMBERS
-    return ("complex",) if checks.kind(jnp.result_type(x)) == "complex" and not slot.real else ("real",)
+def _kinds(tx: Any, slot: Any, owner: Owner) -> tuple[str, ...] | None:
+    """The kinds of numbers that a slot may hold; None if they are those of the leaf."""
+    dtype = slot.dtype_of(tx)
+    kind = "real" if dtype is None else checks.kind(jnp.dtype(dtype))
+    if kind not in ("real", "complex"):
+        return (kind,)
+    if owner.name != "params":  # a gradient may be real where its parameter is complex
+        return ("real", "complex")
+    return ("real",) if slot.real else None
 
 
 def _wrong_item(item: Any, shape: Any, kinds: tuple[str, ...]) -> tuple[str, str] | None:
     """What a state has for one leaf and what belongs there, if the two differ."""
     if shape is None or isinstance(shape, list):
-        found = list(map(_shape, item)) if isinstance(item, list) else None if item is None else _shape(item)
-        wanted = shape and list(map(tuple, shape))
-        return None if found == wanted else (_of_shape(found), _of_shape(wanted))
-    if checks.dtype(item) is None:
-        return checks.shown(item), f"an array of shape {shape}"
-    if _shape(item) != shape:
-        return _of_shape(_shape(item)), _of_shape(shape)
+        found = (
+            list(map(checks.shape, item)) if isinstance(item, list) else None if item is None else checks.shape(item)
+        )
+        return None if found == shape else (_of_shape(found), _of_shape(shape))
     dtype = checks.dtype(item)
+    if dtype is None:
+        return checks.shown(item), f"an array of shape {shape}"
+    if checks.shape(item) != shape:
+        return _of_shape(checks.shape(item)), _of_shape(shape)
     return None if checks.kind(dtype) in kinds else (f"dtype {dtype}", f"a {' or '.join(kinds)} dtype")
 
 
@@ -142,10 +145,6 @@ def _of_shape(shape: Any) -> str:
     if isinstance(shape, list):
         return f"arrays of the shapes {', '.join(map(str, shape))}"
     return "nothing" if shape is None else f"shape {shape}"
-
-
-def _shape(x: Any) -> tuple[int, ...]:
-    return x.shape if hasattr(x, "shape") else np.shape(x)
 
 
 # --- fields per tree
@@ -176,7 +175,7 @@ def _outlined(tx: Any, make: Any, like: Any) -> Any:
 
 
 def _abstract(x: Any) -> Any:
-    return jax.ShapeDtypeStruct(_shape(x), jnp.result_type(x))
+    return jax.ShapeDtypeStruct(checks.shape(x), jnp.result_type(x))
 
 
 @lru_cache(maxsize=512)
@@ -198,7 +197,7 @@ def _check_tree(owner: Owner, field: str, value: Any, expected: Any) -> None:
             raise owner.differs(field, f"has {checks.shown(x)}{at}, where an array of shape {like.shape} belongs")
         if checks.kind(found) == "key":  # a typed key may stand for the two integers of an old one
             continue
-        if _shape(x) != like.shape:
-            raise owner.differs(field, f"has shape {_shape(x)}{at}, where shape {like.shape} belongs")
+        if checks.shape(x) != like.shape:
+            raise owner.differs(field, f"has shape {checks.shape(x)}{at}, where shape {like.shape} belongs")
         if checks.kind(found) != checks.kind(like.dtype):
             raise owner.differs(field, f"has dtype {found}{at}, where {like.dtype} belongs")
