@@ -139,18 +139,22 @@ class _Step:
             if not alike:
                 plan, arrays = self._plan(part, i, to_stack), [each.arrays(i) for each in known]
             before = None if self.stack_inputs is None else self.stack_inputs[i]
-            u, new = step(
-                plan,
-                self.dtypes[i] if last else None,
-                hypers,
-                g,
-                [rows[i] for rows in slots],
-                self.p_leaves[i],
-                at_leaf(shared, i) if some_by_leaf else shared,
-                arrays,
-                before,
-                self.skippable and self.skippable.taken,
-            )
+            try:
+                u, new = step(
+                    plan,
+                    self.dtypes[i] if last else None,
+                    hypers,
+                    g,
+                    [rows[i] for rows in slots],
+                    self.p_leaves[i],
+                    at_leaf(shared, i) if some_by_leaf else shared,
+                    arrays,
+                    before,
+                    self.skippable and self.skippable.taken,
+                )
+            except Exception as error:  # a rule sees its leaf alone, so it cannot say which one it is
+                error.add_note(f"This is {_names([self.rules[k] for k in part])} {self._place(i)}.")
+                raise
             values.append(u)
             for rows, row in zip(slots, new, strict=True):
                 if self.skippable:
@@ -158,6 +162,11 @@ class _Step:
                     self.skippable.done.update((id(x), (x, old)) for x, old in both)
                 rows[i] = row  # the slice of `self.slots` shares its lists, so that this writes there
         self.values, self.stack_inputs = values, None
+
+    def _place(self, i: int) -> str:
+        """Leaf `i`, in words."""
+        path, x = jax.tree_util.tree_leaves_with_path(self.treedef.unflatten(self.values))[i]
+        return f"at the leaf {checks.keystr(path)}, {checks.shown(x)}"
 
     def _plan(self, part: range, i: int, to_stack: bool) -> Plan:
         """What the rules of a pass do to leaf `i`: those that apply to it, by their place in the pass."""
