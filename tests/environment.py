@@ -9,21 +9,28 @@ import importlib.metadata
 import os
 import pathlib
 
-DEFAULT_FLAGS = os.environ.get("GRADTX_TESTS_FLAGS") == "default"
-QUICK = [
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_parallel_codegen_split_count=1",
-    # jaxlib 0.11 has lost this one, and does not start with a flag that it does not know.
-    "--xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
-]
-DEVICES = "--xla_force_host_platform_device_count=8"
-
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), DEVICES, *([] if DEFAULT_FLAGS else QUICK)])
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        *(
+            [
+                "--xla_backend_optimization_level=0",
+                "--xla_llvm_disable_expensive_passes=true",
+                "--xla_cpu_parallel_codegen_split_count=1",
+                # jaxlib 0.11 has lost this one, and does not start with a flag that it does not know.
+                "--xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
+            ]
+            if os.environ.get("GRADTX_TESTS_FLAGS") != "default"
+            else []
+        ),
+    ]
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 
+DEFAULT_FLAGS = os.environ.get("GRADTX_TESTS_FLAGS") == "default"
 CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
 MAPS = pathlib.Path("/proc/self/maps")
 
