@@ -11,17 +11,21 @@ import numpy as np
 
 __all__ = [
     "choice",
+    "difference",
+    "dtype",
     "flag",
     "floating",
     "integer",
     "keystr",
+    "kind",
+    "listed",
     "needed",
-    "other_shape",
     "pair",
     "paths",
     "real",
     "same_shapes",
     "same_tree",
+    "shape",
     "shown",
     "slashed",
     "tree_mismatch",
@@ -29,6 +33,12 @@ __all__ = [
 ]
 
 Leaves = Sequence[Any]
+
+
+def shape(x: Any) -> tuple[int, ...]:
+    """The shape of an array or a number; quicker than `np.shape`, as it is asked for every leaf of every step."""
+    found = getattr(x, "shape", None)
+    return np.shape(x) if found is None else found
 
 
 def shown(x: Any) -> str:
@@ -71,27 +81,33 @@ def _is_box(x: Any) -> bool:
 
 def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> ValueError:
     """The error that says where the structures of two trees part."""
+    return ValueError(
+        f"{who}: the tree of {name} is not the tree of {like_name}: {difference(name, tree, like_name, like)}. "
+        f"Give {name} the structure of {like_name}, leaf for leaf."
+    )
+
+
+def difference(name: str, tree: Any, like_name: str, like: Any) -> str:
+    """Where the structures of two trees part, in words."""
     paths = [keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)]
     like_paths = [keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(like)]
     missing = [p for p in like_paths if p not in set(paths)]
     extra = [p for p in paths if p not in set(like_paths)]
     found = []
     if missing:
-        found.append(f"{name} has no leaf at {_listed(missing)}")
+        found.append(f"{name} has no leaf at {listed(missing)}")
     if extra:
-        found.append(f"{name} has a leaf at {_listed(extra)} where {like_name} has none")
+        found.append(f"{name} has a leaf at {listed(extra)} where {like_name} has none")
     if not found:
         found.append(
             "the leaves have the same paths in containers of other types:\n"
             f"  {jax.tree.structure(tree)}\n  {jax.tree.structure(like)}"
         )
-    return ValueError(
-        f"{who}: the tree of {name} is not the tree of {like_name}: {'; '.join(found)}. "
-        f"Give {name} the structure of {like_name}, leaf for leaf."
-    )
+    return "; ".join(found)
 
 
-def _listed(paths: Sequence[str]) -> str:
+def listed(paths: Sequence[str]) -> str:
+    """The first three of some names, and how many more there are."""
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return ", ".join(paths[:3]) + more
 
@@ -110,20 +126,11 @@ def same_shapes(
 ) -> None:
     """Raises a ValueError naming the first leaf of `tree` whose shape differs from its counterpart's."""
     for i, (x, like) in enumerate(zip(leaves, like_leaves, strict=True)):
-        if np.shape(x) != np.shape(like):
+        if shape(x) != shape(like):
             raise ValueError(
-                f"{who}: at {_path(tree, i)} {name} has shape {np.shape(x)} and {like_name} has shape "
-                f"{np.shape(like)}. {advice}"
+                f"{who}: at {_path(tree, i)} {name} has shape {shape(x)} and {like_name} has shape "
+                f"{shape(like)}. {advice}"
             )
-
-
-def other_shape(who: str, updates: Any, i: int, name: str, found: Any, wanted: Any, advice: str) -> ValueError:
-    """The error for a field of a state that does not fit leaf `i` of the updates."""
-    shape = np.shape(jax.tree.leaves(updates)[i])
-    belongs = "" if wanted == shape else f", where {wanted} belongs to it"
-    return ValueError(
-        f"{who}: at {_path(updates, i)} updates has shape {shape} and {name} has shape {found}{belongs}. {advice}"
-    )
 
 
 def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
@@ -134,9 +141,9 @@ def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
                 f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values. "
                 "Ask for the shapes of the state with jax.eval_shape(tx.init, params), or gx.describe(tx, params)."
             )
-        dtype = _dtype(x)
-        if dtype is None or not _is_inexact(dtype):
-            what = f"dtype {dtype}" if dtype is not None else f"type {type(x).__name__}"
+        found = dtype(x)
+        if found is None or kind(found) not in ("real", "complex"):
+            what = f"dtype {found}" if found is not None else f"type {type(x).__name__}"
             raise TypeError(
                 f"{who}: at {_path(tree, i)} {name} has {what}; only floating and complex arrays can be "
                 "optimized. Put None in place of such a leaf, in the parameters and in the gradients."
@@ -162,7 +169,7 @@ def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:
     for i, x in enumerate(leaves):
         if jnp.iscomplexobj(x):
             raise TypeError(
-                f"{who}: at {_path(tree, i)} {name} has dtype {_dtype(x)}; this method has no meaning for complex "
+                f"{who}: at {_path(tree, i)} {name} has dtype {dtype(x)}; this method has no meaning for complex "
                 "arrays. Optimize the real and the imaginary part as two real leaves: around a transformation, "
                 "gx.split_real_and_imaginary does so."
             )
@@ -212,22 +219,31 @@ def choice(who: str, name: str, value: Any, options: Sequence[Any]) -> Any:
     return value
 
 
-_INEXACT: dict[Any, bool] = {}
+_KINDS: dict[Any, str] = {}
+_KIND_OF = {
+    "real": jnp.floating,
+    "complex": jnp.complexfloating,
+    "integer": jnp.integer,
+    "bool": jnp.bool_,
+    "key": jax.dtypes.prng_key,
+}
 
 
-def _is_inexact(dtype: Any) -> bool:
-    """`jnp.issubdtype(dtype, jnp.inexact)`, remembered: it is asked for every leaf of every step."""
-    known = _INEXACT.get(dtype)
+def kind(dtype: Any) -> str:
+    """'real', 'complex', 'integer', 'bool', 'key' or 'other'; remembered: it is asked for every leaf of every step."""
+    known = _KINDS.get(dtype)
     if known is None:
-        known = _INEXACT[dtype] = bool(jnp.issubdtype(dtype, jnp.inexact))
+        found = [name for name, group in _KIND_OF.items() if jnp.issubdtype(dtype, group)]
+        known = _KINDS[dtype] = found[0] if found else "other"
     return known
 
 
-def _dtype(x: Any) -> Any:
-    dtype = getattr(x, "dtype", None)
-    if dtype is None and isinstance(x, (bool, int, float, complex)):
-        dtype = jnp.result_type(x)
-    return dtype
+def dtype(x: Any) -> Any:
+    """The dtype of an array or number; None for anything else."""
+    found = getattr(x, "dtype", None)
+    if found is None and isinstance(x, (bool, int, float, complex)):
+        found = jnp.result_type(x)
+    return found
 
 
 def _path(tree: Any, index: int) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fnmatch
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -281,6 +281,9 @@ def _dtype_name(x: Any) -> str:
         raise TypeError(f"select.dtype: {checks.shown(x)} is no dtype, such as 'bfloat16' or jnp.floating.") from None
 
 
+_UNLABELLED = object()
+
+
 class first(Frozen):
     """Labels by rules: every leaf gets the label of the first rule `(selector, label)` whose selector picks it.
 
@@ -295,9 +298,9 @@ class first(Frozen):
       ValueError: when called: a leaf is picked by no rule.
     """
 
-    rules: tuple[tuple[Selector, str], ...]
+    rules: tuple[tuple[Selector, Any], ...]
 
-    def __init__(self, *rules: tuple[Selector, str]) -> None:
+    def __init__(self, *rules: tuple[Selector, Any]) -> None:
         for rule in rules:
             if not is_rule(rule):
                 raise TypeError(
@@ -306,19 +309,19 @@ class first(Frozen):
                 )
         object.__setattr__(self, "rules", tuple(map(tuple, rules)))
 
-    def __call__(self, tree: Any, groups: Sequence[str] = ()) -> Any:
+    def __call__(self, tree: Any, groups: Sequence[Any] = ()) -> Any:
         """The tree with a label for every leaf; of `groups`, if given, every one must get a leaf."""
         leaves = _leaves(tree)
-        found: list[Any] = [None] * len(leaves)
+        found: list[Any] = [_UNLABELLED] * len(leaves)
         for selector, label in reversed(self.rules):
             picked = selector._picks(leaves, strict=False)
             found = [label if yes else x for yes, x in zip(picked, found, strict=True)]
         problems = {
-            "no rule matches": [path for (path, _), label in zip(leaves, found, strict=True) if label is None],
+            "no rule matches": [path for (path, _), label in zip(leaves, found, strict=True) if label is _UNLABELLED],
             "no leaf is left for": [label for label in groups if leaves and label not in found],
             "there is no transformation for": [label for _, label in self.rules if groups and label not in groups],
         }
-        wrong = [f"{what} {', '.join(names)}" for what, names in problems.items() if names]
+        wrong = [f"{what} {', '.join(map(str, names))}" for what, names in problems.items() if names]
         if wrong:
             raise ValueError(
                 f"{self}: {'; '.join(wrong)}. The first rule that matches a leaf wins; end with (select.everything(), "
@@ -331,5 +334,5 @@ class first(Frozen):
 
 
 def is_rule(x: Any) -> bool:
-    """Whether `x` is a pair of a selector and a label."""
-    return isinstance(x, (tuple, list)) and len(x) == 2 and isinstance(x[0], Selector) and isinstance(x[1], str)
+    """Whether `x` is a pair of a selector and a label, which may be anything hashable."""
+    return isinstance(x, (tuple, list)) and len(x) == 2 and isinstance(x[0], Selector) and isinstance(x[1], Hashable)

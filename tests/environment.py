@@ -1,7 +1,8 @@
 """What must be said before JAX starts: 8 host devices, float64, quick compilation, and one cache of it for all workers.
 
 The tests and the contract wait for compilation, not for what is compiled; with these flags it takes a quarter of the
-time.
+time. `GRADTX_TESTS_FLAGS=default` leaves JAX's own flags, with which users compile: `tests/default_flags.py` asks a
+sample of the laws so.
 """
 
 import importlib.metadata
@@ -12,17 +13,24 @@ os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-        "--xla_cpu_parallel_codegen_split_count=1",
-        # jaxlib 0.11 has lost this one, and does not start with a flag that it does not know.
-        "--xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
+        *(
+            [
+                "--xla_backend_optimization_level=0",
+                "--xla_llvm_disable_expensive_passes=true",
+                "--xla_cpu_parallel_codegen_split_count=1",
+                # jaxlib 0.11 has lost this one, and does not start with a flag that it does not know.
+                "--xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
+            ]
+            if os.environ.get("GRADTX_TESTS_FLAGS") != "default"
+            else []
+        ),
     ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 
+DEFAULT_FLAGS = os.environ.get("GRADTX_TESTS_FLAGS") == "default"
 CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
 MAPS = pathlib.Path("/proc/self/maps")
 

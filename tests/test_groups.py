@@ -1,6 +1,8 @@
 """Selectors and groups of leaves: which leaf gets what, in every kind of tree, and what the errors say."""
 
 import dataclasses
+import enum
+import inspect
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,6 +15,7 @@ from flax import linen, nnx
 import gradtx as gx
 from gradtx import select
 from tests.cases import close, draw
+from tests.libraries import GLOSSARY, GRADTX
 
 
 class Pair(NamedTuple):
@@ -343,12 +346,120 @@ def test_unmatched_paths_and_unused_groups_are_named():
         gx.partition(group, [(select.path("**/bias"), "a"), (select.everything(), "b"), (select.path("x"), "c")]).init(
             params
         )
-    with pytest.raises(ValueError, match=r"\['dense'\]\['bias'\].*'d'.*a, b, c"):
+    with pytest.raises(ValueError, match=r"\['dense'\]\['bias'\].*'d'.*'a', 'b', 'c'"):
         gx.partition(group, {"dense": "d", "norm": "a"}).init(params)
     with pytest.raises(ValueError, match="param_labels"):
         gx.partition(group, {"dense": "a"}).init(params)
     with pytest.raises(TypeError, match="dict"):
         gx.partition([gx.sgd(1.0)], "a")
+
+
+class Speed(enum.Enum):
+    FAST = "fast"
+    SLOW = "slow"
+
+
+LABELS = [(0, 1), ("a", 0), (Speed.FAST, Speed.SLOW), ((0, 1), (1, 0)), (None, "x"), (1.5, "b.c"), (frozenset("a"), 2)]
+
+
+@pytest.mark.parametrize("form", ["tree", "prefix", "function", "rules"])
+@pytest.mark.parametrize("labels", LABELS, ids=str)
+def test_a_label_may_be_anything_hashable(labels, form):
+    fast, slow = labels
+    params = {"w": {"x": jnp.ones(2), "y": jnp.ones(1)}, "b": jnp.ones(2)}
+    tree = {"w": {"x": fast, "y": fast}, "b": slow}
+    forms = {
+        "tree": tree,
+        "prefix": {"w": fast, "b": slow},
+        "function": lambda params: tree,
+        "rules": [(select.path("w/*"), fast), (select.everything(), slow)],
+    }
+    tx = gx.partition({fast: gx.scale(2.0), slow: gx.trace(0.5)}, forms[form])
+    updates, state = jax.jit(lambda g: tx.update(g, tx.init(g), g))(params)
+    close(updates, {"w": {"x": jnp.full(2, 2.0), "y": jnp.full(1, 2.0)}, "b": jnp.ones(2)})
+    assert gx.hyperparameters(tx, state)[f"{slow}.decay"] == 0.5
+    assert {row.link for row in gx.describe(tx, params).rows} == {f"partition.{fast}.scale", f"partition.{slow}.trace"}
+    assert tx.replace(**{f"{slow}.decay": 0.1}).transforms[1] == gx.trace(0.1)
+    with pytest.raises(ValueError, match=r"\['b'\] has the label \('no', 1\).* there are: "):
+        gx.partition({fast: gx.scale(2.0), slow: gx.trace(0.5)}, {**tree, "b": ("no", 1)}).init(params)
+
+
+def test_labels_that_read_alike_are_refused():
+    with pytest.raises(ValueError, match="two labels have the text '0'"):
+        gx.partition({0: gx.sgd(0.1), "0": gx.sgd(0.2)}, 0)
+
+
+NESTED = {"a": {"x": jnp.ones(2), "y": jnp.ones(2)}, "head": jnp.ones(2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("mask", lambda x: gx.adamw(0.1, mask=dict.fromkeys(x, True))),
+        ("mask", lambda x: gx.novograd(0.1, weight_decay=0.1, mask=dict.fromkeys(x, True))),
+        ("mask", lambda x: gx.masked(gx.sgd(0.1), dict.fromkeys(x, True))),
+        ("mask", lambda x: gx.with_metrics(gx.sgd(0.1), groups={"g": dict.fromkeys(x, True)})),
+        ("param_labels", lambda x: gx.partition({3: gx.sgd(0.1)}, dict.fromkeys(x, 3))),
+        ("depth_of", lambda x: gx.scale_by_depth(dict.fromkeys(x, 3), 0.5)),
+    ],
+)
+def test_a_prefix_that_lacks_a_leaf_or_names_too_many(name, make):
+    """The error names what the prefix lacks, and not what it covers."""
+    with pytest.raises(ValueError, match=name) as caught:
+        make(["a"]).init(NESTED)
+    assert f"{name} says nothing of ['head']." in str(caught.value)
+    assert "['x']" not in str(caught.value)
+    with pytest.raises(ValueError, match=name) as caught:
+        make(["a", "head", "tail"]).init(NESTED)
+    assert f"{name} names ['tail'], where " in str(caught.value)
+    assert "['x']" not in str(caught.value)
+    make(["a", "head"]).init(NESTED)
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        lambda tx: gx.masked(tx, select.path("w/*")),
+        lambda tx: gx.selective_transform(tx, freeze_mask=select.path("b")),
+        lambda tx: gx.partition({"w": tx, "b": gx.sgd(0.1)}, {"w": "w", "b": "b"}),
+    ],
+)
+def test_a_mask_of_the_whole_tree_inside_a_group(group):
+    """The error says how to give it, and so given it works."""
+    params, mask = (
+        {"w": {"x": jnp.ones(2), "y": jnp.ones(2)}, "b": jnp.ones(2)},
+        {"w": {"x": True, "y": False}, "b": True},
+    )
+    with pytest.raises(ValueError, match=r"write mask=gx.lookup_by_path\(mask\)"):
+        group(gx.adamw(0.1, mask=mask)).init(params)
+    tx = group(gx.add_decayed_weights(0.5, gx.lookup_by_path(mask)))
+    updates, _ = tx.update(params, tx.init(params), params)
+    close(updates["w"], {"x": jnp.full(2, 1.5), "y": jnp.ones(2)})
+
+
+MASKED = [
+    (name, parameter)
+    for name in GRADTX.constructors()
+    for parameter in inspect.signature(getattr(gx, name)).parameters
+    if parameter in ("mask", "freeze_mask", "trust_ratio_mask", "groups", "depth_of")
+]
+
+
+@pytest.mark.parametrize(("name", "parameter"), MASKED)
+def test_a_misspelt_selector_is_refused_by_init(name, parameter):
+    """No constructor waits for `update`."""
+    wrong = select.path("biass")
+    given = {"groups": {"g": wrong}, "depth_of": lambda path: -1}.get(parameter, wrong)
+    signature = inspect.signature(getattr(gx, name)).parameters
+    asked = {
+        x.name: eval(GLOSSARY[x.name], dict(GRADTX.names))
+        for x in signature.values()
+        if x.default is x.empty and x.kind is x.POSITIONAL_OR_KEYWORD
+    }
+    decays = {"weight_decay": 0.1} if "weight_decay" in signature else {}
+    tx = getattr(gx, name)(**{**asked, **decays, parameter: given})
+    with pytest.raises(ValueError, match=r"biass|depth_of"):
+        tx.init({"w": jnp.ones((2, 2)), "bias": jnp.ones(2)})
 
 
 def test_a_tree_wide_rule_sees_its_group_alone():
@@ -401,12 +512,10 @@ def test_bad_depths():
     params = {"a": jnp.ones(1)}
     with pytest.raises((TypeError, ValueError), match="depth_of"):
         gx.layerwise_lr_decay(gx.sgd(1.0), {"a": -1}, 0.5)
-    tx = gx.layerwise_lr_decay(gx.sgd(1.0), lambda path: 0.5, 0.5)
     with pytest.raises(TypeError, match=r"depth_of.*'a'"):
-        tx.update(params, tx.init(params))
-    tx = gx.layerwise_lr_decay(gx.sgd(1.0), {"b": 1}, 0.5)
-    with pytest.raises(ValueError, match="depth_of"):
-        tx.update(params, tx.init(params))
+        gx.layerwise_lr_decay(gx.sgd(1.0), lambda path: 0.5, 0.5).init(params)
+    with pytest.raises(ValueError, match=r"depth_of says nothing of \['a'\]; depth_of names \['b'\]"):
+        gx.layerwise_lr_decay(gx.sgd(1.0), {"b": 1}, 0.5).init(params)
     for decay in (0.0, 1.1):
         with pytest.raises(ValueError, match="decay"):
             gx.layerwise_lr_decay(gx.sgd(1.0), {"a": 1}, decay)

@@ -12,7 +12,7 @@ CALLS, TEXTS = BLOCKS[1::2], BLOCKS[2::2]
 
 
 def test_below_each_call_stands_its_message():
-    assert [kind for kind, _ in BLOCKS] == ["python"] + ["python", "text"] * 10
+    assert [kind for kind, _ in BLOCKS] == ["python"] + ["python", "text"] * 13
 
 
 @pytest.mark.parametrize(("call", "text"), [(call, text) for (_, call), (_, text) in zip(CALLS, TEXTS, strict=True)])

@@ -101,9 +101,7 @@ def test_a_field_that_belongs_to_another_parameter_is_named():
         wrong = tx.init(other)._replace(**{x: getattr(state, x) for x in state._fields if x != field})
         if field == "rows":
             wrong = wrong._replace(rows={"kernel": jnp.ones(7), "bias": wrong.rows["bias"]})
-        with pytest.raises(
-            ValueError, match=rf"at \['kernel'\] updates has shape \(6, 4\) and state.{field} has shape"
-        ):
+        with pytest.raises(ValueError, match=rf"the field {field} in .* has .* at \['kernel'\], where .* belongs"):
             tx.update(PARAMS, wrong)
 
 

@@ -56,6 +56,8 @@ class PrimalDualState(NamedTuple):
 class _Params(View):
     """The parameters of a point."""
 
+    selects = True
+
     def seen(self, tree: Any) -> Any:
         return tree.params
 
@@ -65,6 +67,8 @@ class _Params(View):
 
 class _Multipliers(View):
     """The multipliers of a point, in which the loss is the negative Lagrangian."""
+
+    selects = True
 
     def seen(self, tree: Any) -> Any:
         return tree.multipliers
@@ -108,7 +112,7 @@ class primal_dual(Wrapper, state=PrimalDualState):
     dual: Any = inner()
 
     def views(self, tree: Any) -> dict[str, View]:
-        del tree
+        _as_point("primal_dual", "params", tree)
         return {"inner": _Params(), "dual": _Multipliers()}
 
     def movers(self) -> dict[str, GradientTransformation]:
@@ -118,7 +122,7 @@ class primal_dual(Wrapper, state=PrimalDualState):
     def init(self, params: Any) -> PrimalDualState:
         return super().init(_as_point("primal_dual.init", "params", params))
 
-    def _check_trees(self, updates: Any, state: Any, params: Any) -> None:
+    def _check_trees(self, updates: Any, params: Any) -> None:
         _as_point("primal_dual.update", "updates", updates)
         if params is None:
             raise ValueError("primal_dual.update needs `params`, a point: call tx.update(updates, state, point).")

@@ -17,6 +17,7 @@ from jax import Array
 from gradtx import checks, leaf
 from gradtx.core.composite import Composite
 from gradtx.core.engine import run_update
+from gradtx.core.fits import UNKNOWN, Owner
 from gradtx.core.leafwise import Leafwise
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child
@@ -49,8 +50,8 @@ class chain(Composite):
         return {str(i): link for i, link in enumerate(self.links)}
 
     def child_states(self, state: Any) -> dict[str, Any]:
-        if not isinstance(state, tuple) or len(state) != len(self.links):
-            raise self._wrong_state(state, f"a tuple of {len(self.links)} states, one for each link")
+        if not self._is_state(state):
+            raise Owner(type(self).__name__, UNKNOWN, "").is_not(self._expected_state(), state)
         return dict(zip(self.children(), state, strict=True))
 
     def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
@@ -73,6 +74,9 @@ class chain(Composite):
             first = links[span.start]
             if len(spans) > 1:  # between spans updates stay in float32 or wider: they are rounded once, at the end
                 updates = _between(updates, original, first)
+            if params is None and any(link.reshapes for link in links[: span.start]):
+                for link, link_state in zip(links[span], states[span], strict=True):
+                    link._check_state(updates, link_state, None)  # of which the shapes were not known before
             if isinstance(first, Leafwise):
                 updates, new = run_update(links[span], updates, states[span], params, extra)
                 new_states += new
@@ -83,11 +87,24 @@ class chain(Composite):
             updates = _narrowed(updates, original)
         return updates, _closed(self, iter(new_states), lambda tx, parts: tx.with_child_states(None, parts))
 
-    def _wrong_state(self, state: Any, expected: str) -> TypeError:
-        return TypeError(
-            f"{type(self).__name__}.update: the state must be {expected}, got {checks.shown(state)}. "
-            "Pass the state that tx.init(params) or the last tx.update returned."
-        )
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        if not self._is_state(state):
+            raise owner.is_not(self._expected_state(), state)
+        for (name, link), inner in zip(self.children().items(), self.child_states(state).values(), strict=True):
+            link._check_fits(inner, self._owner_of(name, link, owner))
+            if owner.name == "updates" and link.reshapes:
+                owner = owner._replace(like=UNKNOWN)
+
+    def _owner_of(self, name: str, tx: GradientTransformation, owner: Owner) -> Owner:
+        found = super()._owner_of(name, tx, owner)
+        alike = [key for key, link in self.children().items() if type(link) is type(tx)]
+        return found if len(alike) == 1 else found._replace(link=f"{found.link}[{alike.index(name)}]")
+
+    def _is_state(self, state: Any) -> bool:
+        return isinstance(state, tuple) and not hasattr(state, "_fields") and len(state) == len(self.links)
+
+    def _expected_state(self) -> str:
+        return f"a tuple of {len(self.links)} states, one for each link"
 
     # --- names, replacement, repr
 
@@ -146,9 +163,15 @@ class named_chain(chain):
         return dict(zip(self.names, self.links, strict=True))
 
     def child_states(self, state: Any) -> dict[str, Any]:
-        if not isinstance(state, dict) or set(state) != set(self.names):
-            raise self._wrong_state(state, f"a dict with the keys {', '.join(self.names)}")
+        if not self._is_state(state):
+            raise Owner(type(self).__name__, UNKNOWN, "").is_not(self._expected_state(), state)
         return {name: state[name] for name in self.names}
+
+    def _is_state(self, state: Any) -> bool:
+        return isinstance(state, dict) and set(state) == set(self.names)
+
+    def _expected_state(self) -> str:
+        return f"a dict with the keys {', '.join(self.names)}"
 
     def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
         del state

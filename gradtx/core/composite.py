@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from gradtx import checks
+from gradtx.core.fits import UNKNOWN, Owner
 from gradtx.core.slots import PerLeaf, child_state
 from gradtx.core.state import child_slots, declared
 from gradtx.core.stateful import Stateful
@@ -29,9 +31,16 @@ class View:
     This class shows the whole tree. A subclass overrides `seen`, and `restored`, which must return all of `tree`.
     """
 
+    selects: ClassVar[bool] = False
+    """Whether what it sees are leaves of the tree as they are, so that nothing is computed to see them."""
+
     def seen(self, tree: Any) -> Any:
         """What it sees of the tree."""
         return tree
+
+    def outline(self, tree: Any) -> Any:
+        """What it sees of the tree, of which only the shapes matter."""
+        return self.seen(tree) if self.selects or type(self) is View else jax.eval_shape(self.seen, tree)
 
     def restored(self, part: Any, tree: Any) -> Any:
         """The tree with `part` in place of what is seen of it."""
@@ -123,10 +132,37 @@ class Composite(Stateful):
         }
         return states if slot.of is None else states[slot.of]
 
-    def _check_trees(self, updates: Any, state: Any, params: Any) -> None:
+    def _check_trees(self, updates: Any, params: Any) -> None:
         """Only what has slots of its own looks at the trees; else the inner transformations do."""
         if "params" in self.needs or self._has_leaf_slots():
-            super()._check_trees(updates, state, params)
+            super()._check_trees(updates, params)
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        super()._check_fits(state, owner)
+        if self.State is not None:
+            self._check_child_slots(state, owner)
+        states = self.child_states(state)
+        views = {} if owner.like is UNKNOWN else self.views(owner.like)
+        for name, tx in self.children().items():
+            like = views[name].outline(owner.like) if views else UNKNOWN
+            tx._check_fits(states[name], self._owner_of(name, tx, owner)._replace(like=like))
+
+    def _check_child_slots(self, state: Any, owner: Owner) -> None:
+        """Raises unless the state has the state of every inner transformation."""
+        for field, slot in child_slots(self.State).items():
+            part = getattr(state, field)
+            if slot.of is None and not (isinstance(part, dict) and set(part) == set(self.children())):
+                found = f"the keys {', '.join(map(repr, part))}" if isinstance(part, dict) else checks.shown(part)
+                names = ", ".join(map(repr, self.children()))
+                raise owner.differs(field, f"must be a dict with the keys {names}, got {found}")
+
+    def _owner_of(self, name: str, tx: GradientTransformation, owner: Owner) -> Owner:
+        """The owner of the state of an inner transformation."""
+        return owner._replace(above=(*owner.above, *self.path_to(name)), link=type(tx).__name__)
+
+    @property
+    def reshapes(self) -> bool:
+        return any(tx.reshapes for tx in self.children().values())
 
     def _has_leaf_slots(self) -> bool:
         slots = () if self.State is None else declared(self.State).values()
@@ -136,6 +172,9 @@ class Composite(Stateful):
 
     def accepts(self, name: str) -> bool:
         return super().accepts(name) or any(tx.accepts(name) for tx in self.children().values())
+
+    def known_extra_args(self) -> frozenset[str]:
+        return super().known_extra_args().union(*(tx.known_extra_args() for tx in self.children().values()))
 
     def given(self, name: str, view: View, extra: Mapping[str, Any], like: Any) -> dict[str, Any]:
         """The extra arguments that an inner transformation accepts, as it sees them; `like` is the whole tree."""
@@ -162,7 +201,7 @@ class Composite(Stateful):
     def path_to(self, name: str) -> tuple[str, ...]:
         """What a description writes before the name of an inner transformation."""
         who = type(self).__name__
-        return (who,) if name == "inner" else (who, name)
+        return (who,) if name == "inner" else (who, str(name))
 
     def _own(self) -> list[str]:
         return [name for name in self._dynamic if not isinstance(getattr(self, name), (GradientTransformation, tuple))]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from gradtx import checks, leaf, tree
 from gradtx.core.composite import Composite
+from gradtx.core.fits import Owner, check_class
 from gradtx.core.slots import Slot, child_state, per_tree
 from gradtx.core.state import declared
 from gradtx.core.stateful import Stateful
@@ -58,7 +59,7 @@ def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any, ab
             lambda path, x: f(Place(link, checks.slashed(path), None, "", *_own(x)), x), state
         )
     if tx.State is not None:
-        tx._check_state(state, tx.State)
+        check_class(Owner(link, params, "params"), state, tx.State)
         fields = {
             name: _field(f, tx, slot, getattr(state, name), params, Place(link, name, slot, "", (), ()))
             for name, slot in declared(tx.State).items()

@@ -27,8 +27,7 @@ from gradtx import checks
 from gradtx.core import skipping
 from gradtx.core.compiled import Plan, compiled
 from gradtx.core.shared import at_leaf, is_by_leaf
-from gradtx.core.state import leaf_slots, tree_slots
-from gradtx.core.stateful import column
+from gradtx.core.state import declared, leaf_slots, tree_slots
 
 __all__ = ["run_update"]
 
@@ -96,9 +95,9 @@ class _Step:
         if params is None and not self.values:
             params = updates  # an empty tree: params may be left out, and `updates`, as empty, stands in for them
         self.rules, self.states, self.params, self.extra = rules, states, params, extra
-        self.p_leaves = _checked_params(rules, updates, self.values, self.treedef, states, params, extra)
+        self.p_leaves = _checked_params(rules, updates, self.values, self.treedef, params, extra)
         self.known = [_knows(rule, updates, updates if params is None else params, extra) for rule in rules]
-        self.slots = _rows(rules, updates, self.values, self.treedef, states, self.known)
+        self.slots = [_rows(rule, state, self.treedef) for rule, state in zip(rules, states, strict=True)]
         self.dtypes = [jnp.result_type(g) for g in self.values]
         self.stack_inputs: Sequence[Any] | None = None
         """By leaf what the last rule on stacks was given, until `update_leaf` has seen it beside the result."""
@@ -140,18 +139,22 @@ class _Step:
             if not alike:
                 plan, arrays = self._plan(part, i, to_stack), [each.arrays(i) for each in known]
             before = None if self.stack_inputs is None else self.stack_inputs[i]
-            u, new = step(
-                plan,
-                self.dtypes[i] if last else None,
-                hypers,
-                g,
-                [rows[i] for rows in slots],
-                self.p_leaves[i],
-                at_leaf(shared, i) if some_by_leaf else shared,
-                arrays,
-                before,
-                self.skippable and self.skippable.taken,
-            )
+            try:
+                u, new = step(
+                    plan,
+                    self.dtypes[i] if last else None,
+                    hypers,
+                    g,
+                    [rows[i] for rows in slots],
+                    self.p_leaves[i],
+                    at_leaf(shared, i) if some_by_leaf else shared,
+                    arrays,
+                    before,
+                    self.skippable and self.skippable.taken,
+                )
+            except Exception as error:  # a rule sees its leaf alone, so it cannot say which one it is
+                error.add_note(f"This is {_names([self.rules[k] for k in part])} {self._place(i)}.")
+                raise
             values.append(u)
             for rows, row in zip(slots, new, strict=True):
                 if self.skippable:
@@ -159,6 +162,11 @@ class _Step:
                     self.skippable.done.update((id(x), (x, old)) for x, old in both)
                 rows[i] = row  # the slice of `self.slots` shares its lists, so that this writes there
         self.values, self.stack_inputs = values, None
+
+    def _place(self, i: int) -> str:
+        """Leaf `i`, in words."""
+        path, x = jax.tree_util.tree_leaves_with_path(self.treedef.unflatten(self.values))[i]
+        return f"at the leaf {checks.keystr(path)}, {checks.shown(x)}"
 
     def _plan(self, part: range, i: int, to_stack: bool) -> Plan:
         """What the rules of a pass do to leaf `i`: those that apply to it, by their place in the pass."""
@@ -208,7 +216,6 @@ def _checked_params(
     updates: Any,
     leaves: Sequence[Any],
     treedef: Any,
-    states: Sequence[Any],
     params: Any,
     extra: dict[str, Any],
 ) -> Sequence[Any]:
@@ -228,8 +235,6 @@ def _checked_params(
         if p_treedef != treedef:
             raise checks.tree_mismatch(who, "updates", updates, "params", params)
         checks.same_shapes(who, "updates", updates, leaves, "params", p_leaves)
-    for rule, state in zip(rules, states, strict=True):
-        rule._check_state(state, rule.State)
     return p_leaves if any("params" in rule.needs for rule in rules) else [None] * len(leaves)
 
 
@@ -237,24 +242,14 @@ def _names(rules: Sequence[Any]) -> str:
     return " + ".join(type(rule).__name__ for rule in rules)
 
 
-def _rows(
-    rules: Sequence[Any],
-    updates: Any,
-    leaves: Sequence[Any],
-    treedef: Any,
-    states: Sequence[Any],
-    known: Sequence[_Known],
-) -> list[list[Any]]:
-    """The slots by rule and leaf, checked against the updates; () in place of a slot that a state does not have."""
-    who, rows = _names(rules), []
-    for rule, state, each in zip(rules, states, known, strict=True):
-        cls = leaf_slots(rule.State)
-        columns = [
-            column(who, rule, name, updates, leaves, treedef, getattr(state, name), each.views) or [()] * len(leaves)
-            for name in cls._fields
-        ]
-        rows.append(list(map(cls, *columns)) if columns else [cls()] * len(leaves))
-    return rows
+def _rows(rule: Any, state: Any, treedef: Any) -> list[Any]:
+    """The slots of each leaf; () in place of a slot that the state does not have."""
+    cls, slots = leaf_slots(rule.State), declared(rule.State)
+    columns = [
+        treedef.flatten_up_to(getattr(state, name)) if slots[name].present(rule) else [()] * treedef.num_leaves
+        for name in cls._fields
+    ]
+    return list(map(cls, *columns)) if columns else [cls()] * treedef.num_leaves
 
 
 def _knows(rule: Any, updates: Any, params: Any, extra: dict[str, Any]) -> _Known:

@@ -164,8 +164,15 @@ class Leafwise(Stateful, state=CountState):
             return super()._matrix_views(tree)
         return matrices.views(type(self).__name__, getattr(self, self._stack_field), tree)
 
+    def init(self, params: Any) -> Any:
+        state = super().init(params)
+        self._where(params)  # a mask that does not fit the tree, or that selects nothing, is refused here already
+        self._facts(params)
+        return state
+
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
+        self._check_state(updates, state, params)
         updates, states = run_update((self,), updates, (state,), params, extra)
         return updates, states[0]
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from gradtx import checks, select
 from gradtx.core.frozen_tree import FrozenTree
+from gradtx.core.prefix import spread
 from gradtx.core.value import EACH, Value, field, per_leaf, static
 
 __all__ = [
@@ -107,11 +108,7 @@ def selected(who: str, mask: Any, params: Any) -> list[bool] | None:
     if not isinstance(mask, FrozenTree):
         mask = FrozenTree(mask(params))
         check(who, "what mask(params) returned", mask.tree)
-    try:
-        full = jax.tree.map(lambda m, part: jax.tree.map(lambda _: bool(m), part), mask.tree, params)
-    except ValueError:
-        raise checks.tree_mismatch(who, "mask", mask.tree, "params", params) from None
-    return jax.tree.leaves(full)
+    return list(map(bool, spread(who, "mask", mask.tree, "params", params)))
 
 
 def each(who: str, mask: Any, params: Any) -> list[bool]:

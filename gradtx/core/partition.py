@@ -16,6 +16,7 @@ from gradtx import checks, select
 from gradtx.core.composite import Composite, View
 from gradtx.core.frozen_tree import FrozenTree
 from gradtx.core.mask import is_function
+from gradtx.core.prefix import spread
 from gradtx.core.slots import child_state
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child, static
@@ -24,15 +25,17 @@ __all__ = ["PartitionState", "partition"]
 
 
 class PartitionState(NamedTuple):
-    """The state of each group by its label."""
+    """The state of each group by its label, or by the label's text where JAX cannot sort the labels."""
 
-    inner_states: dict[str, Any] = child_state(of=None)
+    inner_states: dict[Any, Any] = child_state(of=None)
 
 
 class _Group(View):
     """The leaves of one label, in a dict by path."""
 
-    def __init__(self, label: str, labels: Sequence[str], paths: Sequence[str]) -> None:
+    selects = True
+
+    def __init__(self, label: Any, labels: Sequence[Any], paths: Sequence[str]) -> None:
         self.label, self.labels, self.paths = label, labels, paths
 
     def seen(self, tree: Any) -> dict[str, Any]:
@@ -47,7 +50,8 @@ class _Group(View):
 class partition(Composite, state=PartitionState):
     """Applies to each leaf the transformation of its label.
 
-    `transforms` is a dict from label to transformation. `param_labels` is one of
+    `transforms` is a dict from label to transformation; a label is a string, a number, a member of an enum or anything
+    else that is hashable. `param_labels` is one of
 
     - a list of rules `(selector, label)` (`gradtx.select`): the first whose selector matches a leaf gives its label;
     - a tree of labels with the structure of the parameters or a prefix of it;
@@ -62,28 +66,33 @@ class partition(Composite, state=PartitionState):
 
     Raises:
       TypeError: `transforms` is no dict of transformations.
-      ValueError: a leaf has a label that no transformation has, or the labels do not fit the tree; no rule matches a
-        leaf, or no leaf is left for a transformation.
+      ValueError: two labels have the same text; a leaf has a label that no transformation has, or the labels do not fit
+        the tree; no rule matches a leaf, or no leaf is left for a transformation.
     """
 
     transforms: tuple[Any, ...] = child()
-    labels: tuple[str, ...] = static()
+    labels: tuple[Any, ...] = static()
     param_labels: Any = static()
 
-    def __init__(self, transforms: Mapping[str, Any], param_labels: Any) -> None:
+    def __init__(self, transforms: Mapping[Any, Any], param_labels: Any) -> None:
         if not isinstance(transforms, Mapping):
             raise TypeError(
                 f"partition: transforms must be a dict from label to transformation, got {checks.shown(transforms)}."
             )
         links = tuple(as_transformation("partition", tx) for tx in transforms.values())
+        for text, count in Counter(map(str, transforms)).items():
+            if count > 1:
+                raise ValueError(
+                    f"partition: two labels have the text {text!r}, by which hyperparameters are named. Rename one."
+                )
         object.__setattr__(self, "transforms", links)
         object.__setattr__(self, "labels", tuple(transforms))
         object.__setattr__(self, "param_labels", _stored(param_labels))
 
-    def children(self) -> dict[str, GradientTransformation]:
-        return dict(zip(self.labels, self.transforms, strict=True))
+    def children(self) -> dict[Any, GradientTransformation]:
+        return dict(zip(_sortable(self.labels), self.transforms, strict=True))
 
-    def views(self, tree: Any) -> dict[str, View]:
+    def views(self, tree: Any) -> dict[Any, View]:
         return self._groups("params", tree)
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, PartitionState]:
@@ -93,48 +102,60 @@ class partition(Composite, state=PartitionState):
         missing = params is None and treedef.num_leaves > 0  # without leaves None is a tree
         like = updates if params is None else params
         new, states = updates, {}
-        for label, view in self._groups("updates", like).items():
-            given = self.given(label, view, extra, like)
+        for (name, view), tx in zip(self._groups("updates", like).items(), self.transforms, strict=True):
+            given = self.given(name, view, extra, like)
             seen = None if missing else view.seen(params)
-            part, states[label] = self.children()[label].update(
-                view.seen(updates), state.inner_states[label], seen, **given
-            )
+            part, states[name] = tx.update(view.seen(updates), state.inner_states[name], seen, **given)
             new = view.restored(part, new)
         return new, PartitionState(states)
 
-    def _groups(self, name: str, tree: Any) -> dict[str, View]:
+    def _groups(self, name: str, tree: Any) -> dict[Any, View]:
         labels, paths = self._leaf_labels(name, tree), _paths(tree)
-        return {label: _Group(label, labels, paths) for label in self.labels}
+        return {key: _Group(label, labels, paths) for key, label in zip(self.children(), self.labels, strict=True)}
 
-    def _leaf_labels(self, name: str, tree: Any) -> list[str]:
+    def _leaf_labels(self, name: str, tree: Any) -> list[Any]:
         """The label of each leaf."""
         labels = self.param_labels
         if isinstance(labels, select.first):
             labels = labels(tree, self.labels)
         else:
             labels = labels.tree if isinstance(labels, FrozenTree) else labels(tree)
-        try:
-            full = jax.tree.map(lambda label, part: jax.tree.map(lambda _: label, part), labels, tree)
-        except ValueError:
-            raise checks.tree_mismatch("partition", "param_labels", labels, name, tree) from None
-        for path, label in jax.tree_util.tree_leaves_with_path(full):
-            if label not in self.labels:
+        found = spread("partition", "param_labels", labels, name, tree, is_item=self._is_label)
+        for i, label in enumerate(found):
+            if not self._is_label(label):
+                path = checks.keystr(jax.tree_util.tree_leaves_with_path(tree)[i][0])
                 raise ValueError(
-                    f"partition: the leaf at {checks.keystr(path)} has the label {checks.shown(label)}, for which "
-                    f"there is no transformation; there are: {', '.join(self.labels)}. "
+                    f"partition: the leaf at {path} has the label {label!r}, for which there is no transformation; "
+                    f"there are: {', '.join(map(repr, self.labels))}. "
                     "Give the leaf one of these labels, or add a transformation for its own."
                 )
-        return jax.tree.leaves(full)
+        return found
+
+    def _is_label(self, x: Any) -> bool:
+        try:
+            hash(x)
+        except TypeError:
+            return False
+        return x in self.labels
 
     def _parts(self) -> dict[str, Any]:
-        return dict(self.children())
+        return dict(zip(map(str, self.labels), self.transforms, strict=True))
 
     def _with_parts(self, parts: dict[str, Any]) -> Self:
-        return type(self)(parts, self.param_labels)
+        return type(self)(dict(zip(self.labels, parts.values(), strict=True)), self.param_labels)
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
-        yield None, self.children()
+        yield None, dict(zip(self.labels, self.transforms, strict=True))
         yield "param_labels", self.param_labels
+
+
+def _sortable(labels: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The labels as keys of the state: JAX sorts the keys of a dict, so where it cannot, their texts."""
+    try:
+        sorted(labels)
+    except TypeError:
+        return tuple(map(str, labels))
+    return labels
 
 
 def _stored(param_labels: Any) -> Any:

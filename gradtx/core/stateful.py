@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gradtx import checks
+from gradtx.core.fits import Owner, check_class, check_fields
 from gradtx.core.hyper import resolve
-from gradtx.core.slots import PerLeaf, child_state, per_param, per_tree
+from gradtx.core.slots import PerLeaf, child_state, per_tree
 from gradtx.core.state import child_slots, declared
 from gradtx.core.transformation import GradientTransformation
 
@@ -75,8 +75,9 @@ class Stateful(GradientTransformation):
         return self._begin(params)
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._check_call(updates, state, params, extra)
-        self._check_trees(updates, state, params)
+        self._check_call(updates, params, extra)
+        self._check_trees(updates, params)
+        self._check_state(updates, state, params)
         result = self.step(updates, state, params, extra)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(
@@ -134,27 +135,26 @@ class Stateful(GradientTransformation):
     def _inner_begin(self, slot: child_state, params: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no inner transformation for {slot}.")
 
-    def _check_call(self, updates: Any, state: Any, params: Any, extra: Mapping[str, Any]) -> None:
-        """Raises unless the extra arguments are known, the state is of its class, and nothing needed is missing."""
+    def _check_call(self, updates: Any, params: Any, extra: Mapping[str, Any]) -> None:
+        """Raises unless the extra arguments are known, and nothing needed is missing."""
         self._check_extra(extra)
-        if self.State is not None:
-            self._check_state(state, self.State)
         if self.needs and jax.tree.leaves(updates):
             given = {**extra, "params": params}
             checks.needed(type(self).__name__, **{name: given.get(name) for name in self.needs})
 
-    def _check_trees(self, updates: Any, state: Any, params: Any) -> None:
-        """Raises unless updates, parameters and slots belong together."""
-        who, (leaves, treedef) = type(self).__name__, jax.tree.flatten(updates)
+    def _check_trees(self, updates: Any, params: Any) -> None:
+        """Raises unless updates and parameters belong together."""
+        who, leaves = type(self).__name__, jax.tree.leaves(updates)
         checks.floating(who, "updates", updates, leaves)
         if self.real:
             checks.real(who, "updates", updates, leaves)
         if params is not None:
             checks.same_tree(who, "updates", updates, "params", params)
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
         if self.State is not None:
-            views = self._matrix_views(updates)
-            for name in declared(self.State):
-                column(who, self, name, updates, leaves, treedef, getattr(state, name), views)
+            check_class(owner, state, self.State)
+            check_fields(owner, self, state)
 
 
 def _check_declaration(cls: Any, state: Any) -> None:
@@ -168,39 +168,3 @@ def _check_declaration(cls: Any, state: Any) -> None:
                     f"{state.__name__}.{field}: {argument} names {name!r}, but {cls.__name__} has no hyperparameter, "
                     f"field or method of that name; it has {fields}."
                 )
-
-
-_OTHER_STATE = (
-    "The two belong to different parameters: pass updates like the params that tx.init got, or the state that it made "
-    "for these."
-)
-
-
-def column(
-    who: str, owner: Any, name: str, updates: Any, leaves: Any, treedef: Any, value: Any, views: Sequence[Any]
-) -> list[Any]:
-    """The items of one field of a state for each leaf, checked against the updates; () of a field without any."""
-    slot = declared(owner.State)[name]
-    if isinstance(slot, (per_tree, child_state)) or not slot.present(owner):
-        return []
-    try:
-        items = treedef.flatten_up_to(value)
-    except ValueError:
-        raise checks.tree_mismatch(who, "updates", updates, f"state.{name}", value) from None
-    if isinstance(slot, per_param):
-        checks.same_shapes(who, "updates", updates, leaves, f"state.{name}", items, _OTHER_STATE)
-        return items
-    for i, (x, item, view) in enumerate(zip(leaves, items, views, strict=True)):
-        layout = slot.layout(owner, np.shape(x), view)  # pyright: ignore[reportAttributeAccessIssue]
-        found, wanted = _shapes(item), _lengths(layout)
-        if found != wanted:
-            raise checks.other_shape(who, updates, i, f"state.{name}", found, wanted, _OTHER_STATE)
-    return items
-
-
-def _shapes(item: Any) -> Any:
-    return list(map(_shapes, item)) if isinstance(item, list) else None if item is None else np.shape(item)
-
-
-def _lengths(layout: Any) -> Any:
-    return list(map(_lengths, layout)) if isinstance(layout, list) else layout and tuple(n for n, _ in layout)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import checks, leaf
+from gradtx.core.fits import UNKNOWN, Owner, check_class
 from gradtx.core.hyper import Schedule
 from gradtx.core.state import EmptyState
 from gradtx.core.value import Value, function, static
@@ -84,25 +85,38 @@ class GradientTransformation(Value):
         del incoming, most
         return math.inf
 
+    @property
+    def reshapes(self) -> bool:
+        """Whether its updates may be another tree than those that it gets; that is not known of a user's function."""
+        return self.foreign
+
+    def known_extra_args(self) -> frozenset[str]:
+        """The names of the extra arguments that `update` takes beyond the standard ones, inside of it too."""
+        return self.extra_args
+
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
         """Raises for an extra argument that nobody reads: most likely a misspelt one."""
         for name in extra:
             if not self.accepts(name):
-                known = ", ".join(sorted(STANDARD_EXTRA_ARGS | self.extra_args))
+                known = ", ".join(sorted(STANDARD_EXTRA_ARGS | self.known_extra_args()))
                 raise TypeError(
                     f"{type(self).__name__}.update: unknown extra argument {name!r}. It would be ignored, so it is "
                     f"refused; the extra arguments known here are {known}. Write one of these, or use "
                     "gx.with_extra_args_support(tx), which ignores all others."
                 )
 
-    def _check_state(self, state: Any, kind: type[Any]) -> None:
-        """Raises unless the state is of its class."""
-        if not isinstance(state, kind):
-            name = ("an " if kind.__name__[0] in "AEIOU" else "a ") + kind.__name__
-            raise TypeError(
-                f"{type(self).__name__}.update: the state must be {name}, got {checks.shown(state)}. "
-                "Pass the state that tx.init(params) or the last tx.update returned."
-            )
+    def _check_state(self, updates: Any, state: Any, params: Any) -> None:
+        """Raises unless the updates are like the parameters, and the state, with all inside, is one made for them."""
+        who = type(self).__name__
+        if params is None:
+            self._check_fits(state, Owner(who, updates, "updates"))
+        else:
+            if not self.reshapes:
+                checks.same_tree(who, "updates", updates, "params", params)
+            self._check_fits(state, Owner(who, params, "params"))
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        """Raises unless the state is one that `init` makes for `owner.like`; nothing is known of a user's functions."""
 
     # --- what solvers ask of a transformation that keeps the parameters to a set
 
@@ -141,6 +155,10 @@ class _Functions(GradientTransformation):
     def accepts(self, name: str) -> bool:
         return super().accepts(name) or self._names_taken(name)
 
+    def known_extra_args(self) -> frozenset[str]:
+        named = [p.name for p in inspect.signature(self.update_fn).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        return frozenset(named[3:])
+
     def _names_taken(self, name: str) -> bool:
         """Whether the function itself takes an extra argument of this name."""
         parameters = inspect.signature(self.update_fn).parameters
@@ -178,7 +196,11 @@ class identity(GradientTransformation):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
+        self._check_fits(state, Owner(type(self).__name__, UNKNOWN, ""))
         return updates, state
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        check_class(owner, state, EmptyState)
 
     def largest(self, incoming: float, most: float) -> float:
         del most
@@ -206,7 +228,11 @@ class stateless(GradientTransformation):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
+        self._check_state(updates, state, params)
         return self.f(updates, params), state
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        check_class(owner, state, EmptyState)
 
 
 def _add(p: Any, u: Any) -> Array:

@@ -226,7 +226,10 @@ class Value(Frozen):
         """
         parts = self._parts()
         for name, value in changes.items():
-            head, _, rest = self._find(name).partition(".")
+            full = self._find(name)
+            # The name of a part may have dots in it.
+            head = max((part for part in parts if f"{full}.".startswith(f"{part}.")), key=len)
+            rest = full[len(head) + 1 :]
             parts[head] = parts[head].replace(**{rest: value}) if rest else value
         return self._with_parts(parts)
 

@@ -28,8 +28,10 @@ class _OnView(Wrapper):
         checks.floating(type(self).__name__, "params", params, jax.tree.leaves(params))
         return super().init(params)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def _check_trees(self, updates: Any, params: Any) -> None:
         checks.trees(type(self).__name__, updates, params)
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         given = self.given("inner", self.view, extra, updates)
         seen = None if params is None and jax.tree.leaves(updates) else self.view.seen(params)
         new, state = self.inner.update(self.view.seen(updates), state, seen, **given)
@@ -37,6 +39,11 @@ class _OnView(Wrapper):
 
 
 class _Vector(View):
+    def outline(self, tree: Any) -> Any:
+        leaves = jax.tree.leaves(tree)
+        dtype = jnp.result_type(*leaves) if leaves else jnp.float32
+        return jax.ShapeDtypeStruct((sum(map(np.size, leaves)),), dtype)
+
     def seen(self, tree: Any) -> Array:
         leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
         if not leaves:

@@ -19,6 +19,7 @@ from jax import Array
 from gradtx import checks, leaf
 from gradtx.core.composite import Wrapper
 from gradtx.core.describe import Place, describe, map_state
+from gradtx.core.fits import UNKNOWN, Owner, check_made_by
 from gradtx.core.slots import per_param
 from gradtx.core.value import Value, dtype, integer, static
 
@@ -124,6 +125,12 @@ class stored(Wrapper):
         loaded = self._mapped(state, like, encode=False)
         updates, loaded = self.inner_update(updates, loaded, params, extra)
         return updates, self._mapped(loaded, like, encode=True)
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        """What is stored is not what the slots of `inner` declare, so the shapes are compared with those of `init`."""
+        super()._check_fits(state, owner._replace(like=UNKNOWN))
+        if not self.reshapes:  # the state of a function of the user's may change
+            check_made_by(owner, self, state)
 
     def _mapped(self, state: Any, params: Any, *, encode: bool) -> Any:
         def one(place: Place, x: Any) -> Any:

@@ -4,9 +4,14 @@ Each call must raise ValueError or TypeError before anything is computed. So the
 one that comes to computing is traced, and counts as accepted.
 """
 
+import contextlib
+from collections import namedtuple
+
 import jax
 import jax.numpy as jnp
 
+from gradtx.core.describe import map_state
+from gradtx.core.slots import Slot, child_state
 from gradtx.testing.calls import extra_args
 from gradtx.testing.data import draw
 from gradtx.testing.subject import NotApplicableError, law
@@ -49,8 +54,92 @@ def bad_uses(tx):
     yield "a number for a state", lambda: use(state=3.5), "state"
     yield "the state of no transformation", lambda: use(state={"nothing": 1}), "state"
     yield "an unknown extra argument", lambda: use(valeu=1.0), "valeu"
+    for what, tree in (("other parameters", zeros(others)), ("fewer parameters", {"w": params["w"]})):
+        with contextlib.suppress(*ERRORS):  # a transformation with the mask of one tree has no state for another
+            other = tx.init(tree)
+            if not same_outline(other, state):
+                yield f"the state of {what}", lambda other=other: use(state=other), "state"
     yield "integer parameters", lambda: tx.init({**params, "w": jnp.zeros((8, 2), int)}), "['w']"
     yield "a string for a parameter", lambda: tx.init({**params, "w": "x"}), "['w']"
+
+
+def same_outline(a, b):
+    """Whether two states have the same structure and shapes."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        return False
+    return [x.shape for x in jax.tree.leaves(a)] == [x.shape for x in jax.tree.leaves(b)]
+
+
+def with_one_wrong_array(tx, state, params):
+    """The state with one array of another shape, or a string in its place, and the name of its field."""
+    places = []
+    map_state(lambda place, x: places.append(place) or x, tx, state, params)
+    for i, place in enumerate(places):
+        if place.slot is not None:
+            for what, wrong in (("another shape", lambda x: jnp.zeros((*x.shape, 2), x.dtype)), ("a string", str)):
+                items = iter(range(len(places)))
+
+                def one(place, x, i=i, wrong=wrong, items=items):
+                    return jax.tree.map(wrong, x) if next(items) == i else x
+
+                field = place.field.partition("/")[0]
+                yield f"{what} in {place.link}.{field}", map_state(one, tx, state, params), field
+
+
+def is_declared(state):
+    """Whether it is the state of a transformation that declares it, and holds something."""
+    slots = getattr(state, "_field_defaults", {})
+    return bool(slots) and all(isinstance(slot, Slot) for slot in slots.values())
+
+
+def with_one_wrong_part(state):
+    """The state with another class of the same name, a number, or something incomplete in one place."""
+    if type(state) is tuple:
+        yield "a link too many", (*state, ()), "state"
+        for i, part in enumerate(state):
+            for what, new, named in with_one_wrong_part(part):
+                yield f"{what} of link {i}", (*state[:i], new, *state[i + 1 :]), named
+    elif is_declared(state):
+        name = type(state).__name__
+        yield f"another class {name}", namedtuple(name, state._fields)(*state), name
+        yield f"a number for {name}", 3.5, name
+        for field, slot in state._field_defaults.items():
+            for what, new, named in wrong_fields(field, slot, getattr(state, field)):
+                yield f"{what} in {name}.{field}", state._replace(**{field: new}), named
+
+
+def wrong_fields(field, slot, value):
+    """What cannot stand in a field that holds `value`."""
+    if isinstance(slot, child_state) and slot.of is not None:
+        yield from with_one_wrong_part(value)
+        return
+    if not (isinstance(value, tuple) and value == ()):
+        yield "nothing", (), field
+    yield "something else", ({"nothing": 1},), field
+    for key in value if isinstance(value, dict) else ():
+        yield f"no {key}", {k: x for k, x in value.items() if k != key}, field
+
+
+@law(11, "bad states", quick=True, of_values=True)
+def bad_states_are_refused(subject):
+    """A state of which one array, one field or one class is not what `init` makes raises an error that names the field.
+
+    Every array of every state inside is replaced in turn, and nothing is computed before the error.
+    """
+    if subject.reads_no_trees:
+        raise NotApplicableError(subject.reads_no_trees)
+    tx, findings = subject.tx, []
+
+    def inside():
+        params = jax.tree.map(jnp.zeros_like, draw(0, "float32"))
+        state, extra = tx.init(params), extra_args(tx, params, params)
+        for what, wrong, named in (*with_one_wrong_array(tx, state, params), *with_one_wrong_part(state)):
+            problem = refused(lambda wrong=wrong: tx.update(params, wrong, params, **extra), named)
+            findings.append((f"{subject.name}: {what}", problem))
+        return ()
+
+    jax.eval_shape(inside)
+    return findings or [("", None)]
 
 
 @law(11, "bad trees", quick=True)

@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from gradtx import checks, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
-from gradtx.core.value import static
+from gradtx.core.value import per_leaf
 
 __all__ = ["adaptive_grad_clip"]
 
@@ -28,6 +30,25 @@ def _check_axis(who: str, name: str, value: Any) -> Any:
     if isinstance(value, (tuple, list)) and all(isinstance(i, int) for i in value):
         return tuple(value)
     raise TypeError(f"{who}: {name} must be None, an integer or a tuple of integers, got {checks.shown(value)}.")
+
+
+def _axes(who: str, axis: Any, params: Any) -> list[tuple[int, ...]]:
+    """For each leaf the axes over which norms are taken."""
+    found = []
+    for path, p in jax.tree_util.tree_leaves_with_path(params):
+        shape = np.shape(p)
+        every = tuple(range(len(shape)))
+        axes = (axis,) if isinstance(axis, int) else axis
+        if axes is None:
+            whole = len(shape) <= 1 or math.prod(shape) == max(shape)
+            axes = every if whole else (0,) if len(shape) <= 3 else every[:-1]
+        elif not all(-len(shape) <= i < len(shape) for i in axes):
+            raise ValueError(
+                f"{who}: axis={axis} is no axis of the leaf at {checks.keystr(path)}, which has shape {shape}. "
+                "Leave such leaves out by gx.masked, or give axes that all leaves have."
+            )
+        found.append(tuple(every[i] for i in axes))
+    return found
 
 
 class adaptive_grad_clip(Layerwise, needs=("params",)):
@@ -46,26 +67,11 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
 
     clipping: Hyper = hyper(gt=0)
     eps: Hyper = hyper(default=1e-3, ge=0)
-    axis: Any = static(default=None, check=_check_axis)
+    axis: Any = per_leaf(_axes, check=_check_axis)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, axis: Any) -> tuple[Array, Any]:
         if g.size == 0:
             return g, slots
-        axes = self._axes(g)
-        bound = jnp.maximum(tree.norm(p, axes), self.eps) * self.clipping
-        unscale, shrink = tree.shrinking(g, bound, axes)
+        bound = jnp.maximum(tree.norm(p, axis), self.eps) * self.clipping
+        unscale, shrink = tree.shrinking(g, bound, axis)
         return g * unscale * shrink, slots
-
-    def _axes(self, x: Array) -> tuple[int, ...]:
-        every = tuple(range(x.ndim))
-        if self.axis is not None:
-            axes = (self.axis,) if isinstance(self.axis, int) else self.axis
-            if not all(-x.ndim <= i < x.ndim for i in axes):
-                raise ValueError(
-                    f"adaptive_grad_clip: axis={self.axis} is no axis of a leaf of shape {x.shape}. Mask such leaves "
-                    "out, or give axes that all leaves have."
-                )
-            return tuple(every[i] for i in axes)
-        if x.ndim <= 1 or math.prod(x.shape) == max(x.shape):
-            return every
-        return (0,) if x.ndim <= 3 else every[:-1]

@@ -151,6 +151,9 @@ class _Measurement(View):
     def seen(self, tree: Any) -> Any:
         return self.measure(tree)
 
+    def outline(self, tree: Any) -> Any:
+        return jax.eval_shape(self.measure, tree)
+
 
 class measure_with_ema(_Looking):
     """For `monitor`: the moving average of `measure(updates)`, with the arguments and the state of `ema`.

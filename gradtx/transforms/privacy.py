@@ -128,7 +128,11 @@ class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggr
         del params
         return jax.random.PRNGKey(self.key)
 
-    def _check_trees(self, updates: Any, state: Any, params: Any) -> None:
+    @property
+    def reshapes(self) -> bool:
+        return True  # the updates lose the axis of the examples
+
+    def _check_trees(self, updates: Any, params: Any) -> None:
         """The updates have an axis that neither params nor later updates have: nothing else is asked of them."""
         _examples(type(self).__name__, updates)
 

@@ -103,7 +103,7 @@ def _animated(race: Race, out: Any, frames: int, fps: int, progress: Any) -> Fig
     )  # one for all, without dithering: what does not move costs no bytes
     at = np.rint(steps * np.linspace(0, 1, frames) ** 1.5).astype(int) if frames > 1 else np.array([steps])
     pictures = [picture(step).quantize(palette=palette, dither=Image.Dither.NONE) for step in progress(at.tolist())]
-    durations = [1000 // fps] * (frames - 1) + [3000]
+    durations = [1000 // fps] * (frames - 1) + [2000]
     pictures[0].save(os.fspath(out), "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
     for artist in moving:
         artist.set_animated(False)

@@ -228,6 +228,9 @@ class accumulate(Wrapper, state=MultiStepsState):
     def accepts(self, name: str) -> bool:
         return name == self.weight or super().accepts(name)
 
+    def known_extra_args(self) -> frozenset[str]:
+        return super().known_extra_args() | ({self.weight} if self.weight else set())
+
 
 def _promoted(mean: Any, updates: Any) -> Any:
     """The mean in dtypes that hold the updates, too."""

@@ -18,6 +18,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.mask import is_function
 from gradtx.core.partition import partition
+from gradtx.core.prefix import spread
 from gradtx.core.transformation import GradientTransformation, as_transformation, identity
 from gradtx.core.value import Value, per_leaf, static
 from gradtx.transforms.scale import set_to_zero
@@ -127,11 +128,7 @@ def _depths(who: str, depth_of: Any, tree: Any) -> list[np.ndarray]:
     if not isinstance(depth_of, FrozenTree):
         found = [checks.integer(who, f"depth_of({path!r})", depth_of(path), ge=0) for path in checks.paths(tree)]
     else:
-        try:
-            full = jax.tree.map(lambda n, part: jax.tree.map(lambda _: n, part), depth_of.tree, tree)
-        except ValueError:
-            raise checks.tree_mismatch(who, "depth_of", depth_of.tree, "updates", tree) from None
-        found = jax.tree.leaves(full)
+        found = spread(who, "depth_of", depth_of.tree, "params", tree, found_by_path=False)
     return [np.asarray(depth, np.int32) for depth in found]
 
 

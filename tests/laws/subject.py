@@ -34,7 +34,6 @@ UNREAD = {
 
 OPEN = {
     ("with_extra_args_support", "an unknown extra argument"): "it takes them all",
-    ("scale_by_galore", "parameters of another shape"): "it does not read them",
     ("dynamic_loss_scale", "integers"): "unscaled they are floating",
 }
 """Calls that are accepted, with the reason."""

@@ -44,7 +44,6 @@ class GaLoreState(NamedTuple):
 
 
 def _base(who: str, name: str, value: Any) -> GradientTransformation:
-    del name
     return scale_by_adam() if value is None else as_transformation(who, value)
 
 
@@ -54,10 +53,13 @@ class _ProjectedShapes(View):
     def __init__(self, matrix_views: Sequence[MatrixView | None], rank: int) -> None:
         self.matrix_views, self.rank = matrix_views, rank
 
-    def seen(self, tree: Any) -> Any:
+    def seen(self, tree: Any, make: Any = jnp.zeros) -> Any:
         leaves, treedef = jax.tree.flatten(tree)
-        pairs = zip(map(jnp.asarray, leaves), self.matrix_views, strict=True)
-        return treedef.unflatten([x if v is None else jnp.zeros(self._shape(v), x.dtype) for x, v in pairs])
+        pairs = zip(leaves, self.matrix_views, strict=True)
+        return treedef.unflatten([x if v is None else make(self._shape(v), jnp.result_type(x)) for x, v in pairs])
+
+    def outline(self, tree: Any) -> Any:
+        return self.seen(tree, jax.ShapeDtypeStruct)
 
     def _shape(self, view: MatrixView) -> tuple[int, int, int]:
         r = min(self.rank, view.fan_in, view.fan_out)
@@ -145,10 +147,8 @@ class scale_by_galore(Composite, state=GaLoreState):
     def _matrix_views(self, tree: Any) -> list[MatrixView | None]:
         """For each leaf how it is seen as matrices; None for a leaf that is not projected."""
         leaves, dims = jax.tree.leaves(tree), self.weight_dimension_numbers
-        if dims is None:
-            dims = [WeightDimensionNumbers() if np.ndim(x) == 2 else None for x in leaves]
-        else:
-            dims = matrices.numbers_of(dims, tree)
+        planar = [WeightDimensionNumbers() if np.ndim(x) == 2 else None for x in leaves]
+        dims = planar if dims is None else matrices.numbers_of(dims, tree)
         found = zip(matrices.views("scale_by_galore", dims, tree), dims, leaves, strict=True)
         return [view if dim is not None and np.size(x) else None for view, dim, x in found]
 

@@ -1,0 +1,34 @@
+"""A sample of all laws, drawn by name, compiled with JAX's default flags, as users compile.
+
+    GRADTX_TESTS_FLAGS=default python -m pytest -n 2 tests/default_flags.py
+
+The other tests compile at XLA's optimization level 0, which no user runs. A question is drawn by a hash of the names of
+its law and its case, so that the sample stays the same until a name changes, and every law is asked.
+"""
+
+import zlib
+
+import pytest
+
+from tests import environment
+from tests.laws import LAWS
+from tests.laws.subject import Subject, judge, report
+from tests.libraries import GRADTX
+
+ONE_IN = 80
+
+
+def drawn():
+    subjects = [Subject(case) for case in GRADTX.cases()]
+    for law in LAWS:
+        marks = {zlib.crc32(f"{law}: {x.expression}".encode()): x for x in subjects if x.is_of(law.about)}
+        for mark, subject in marks.items():
+            if mark % ONE_IN == 0 or mark == min(marks):
+                yield pytest.param(law, subject, id=f"{law}: {subject.expression}")
+
+
+@pytest.mark.parametrize(("law", "subject"), list(drawn()))
+def test_laws_with_default_flags(law, subject):
+    assert environment.DEFAULT_FLAGS, "run it with GRADTX_TESTS_FLAGS=default"
+    verdicts = judge(subject, [law])
+    assert all(verdict.passed == verdict.total for verdict in verdicts), report(verdicts)
