@@ -1,0 +1,1 @@
+"""The scripts of the textbook: their conclusions, in numbers."""
