@@ -26,23 +26,21 @@ STARTS = np.linspace(-0.95, 1.95, 30, dtype=np.float32)
 SADDLE_START = (0.9, 0.04)
 FLAT_START = 4.0
 RATE = 0.1  # of descent on tanh
-D2L = "Zhang et al., Dive into Deep Learning, section 12.1"
-D2L_URL = "https://d2l.ai/chapter_optimization/optimization-intro.html"
+D2L = (
+    "Zhang et al., Dive into Deep Learning, section 12.1",
+    "https://d2l.ai/chapter_optimization/optimization-intro.html",
+)
 
 FORMULAS = [
-    page.Formula(r"f(x) = x \cos(\pi x), \quad -1 \le x \le 2", "A local minimum and a global one.", D2L, D2L_URL),
-    page.Formula(
-        r"f(x, y) = x^2 - y^2", "A saddle point: the gradient vanishes at 0, which is no minimum.", D2L, D2L_URL
-    ),
+    page.Formula(r"f(x) = x \cos(\pi x), \quad -1 \le x \le 2", "A local minimum and a global one.", *D2L),
+    page.Formula(r"f(x, y) = x^2 - y^2", "A saddle point: the gradient vanishes at 0, which is no minimum.", *D2L),
     page.Formula(
         r"x \leftarrow x - \eta \left|H\right|^{-1} \nabla f, \quad \left|H\right| = V \left|\Lambda\right| V^\top",
         "Newton's method with the absolute values of the eigenvalues of H, which moves away from saddle points.",
         "Dauphin et al., 2014, Identifying and attacking the saddle point problem",
         "https://arxiv.org/abs/1406.2572",
     ),
-    page.Formula(
-        r"\tanh'(x) = 1 - \tanh^2(x), \quad \tanh'(4) \approx 0.0013", "A gradient that vanishes.", D2L, D2L_URL
-    ),
+    page.Formula(r"\tanh'(x) = 1 - \tanh^2(x), \quad \tanh'(4) \approx 0.0013", "A gradient that vanishes.", *D2L),
     page.Formula(
         r"t(4 \to 0) = \frac{1}{\eta} \int_0^4 \cosh^2 x \, dx = \frac{1}{\eta}\left(2 + \tfrac{1}{4} \sinh 8\right)",
         "How many small steps of descent on tanh lead from 4 to 0. On u = tanh(x) it takes tanh(4) / eta.",
@@ -125,7 +123,7 @@ def draw(result: Result) -> Figure:
     for step in (0, 3000, 3700, 3750, 3760):
         point = result.x[step], np.tanh(result.x[step])
         flat.plot(*point, "o", color="C1", markersize=6)
-        flat.annotate(f"{step:,}", point, (8, -13), textcoords="offset points")
+        flat.annotate(f"{step:,}", point, (14, -15), textcoords="offset points", ha="center")
     flat.set(title="Descent from 4, where the slope is 0.0013: steps", xlabel="x", ylabel="tanh(x)")
 
     steps = np.arange(1, len(result.u))

@@ -23,14 +23,14 @@ from examples.textbook import page
 SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000)
 SAMPLES = 400  # of each size
 BOUNDS = (0.5, 1.5)
-D2L = "Zhang et al., Dive into Deep Learning, section 12.1"
-D2L_URL = "https://d2l.ai/chapter_optimization/optimization-intro.html"
+D2L = (
+    "Zhang et al., Dive into Deep Learning, section 12.1",
+    "https://d2l.ai/chapter_optimization/optimization-intro.html",
+)
 
 FORMULAS = [
-    page.Formula(r"f(x) = x \cos(\pi x)", "The risk: the loss, averaged over all data.", D2L, D2L_URL),
-    page.Formula(
-        r"g(x) = f(x) + 0.2 \cos(5 \pi x)", "An empirical risk: the loss, averaged over a sample.", D2L, D2L_URL
-    ),
+    page.Formula(r"f(x) = x \cos(\pi x)", "The risk: the loss, averaged over all data.", *D2L),
+    page.Formula(r"g(x) = f(x) + 0.2 \cos(5 \pi x)", "An empirical risk: the loss, averaged over a sample.", *D2L),
     page.Formula(
         r"\hat{x}_n - x^* \approx \mathcal{N}\left(0, \frac{\operatorname{Var}[\ell'(x^*, z)]}{n f''(x^*)^2}\right)",
         "How far the minimum of n points is from the minimum of the risk, for large n. Its standard deviation is the "
