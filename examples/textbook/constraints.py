@@ -141,7 +141,7 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     alpha, beta = result.lagrangian.multipliers["inequality"][-1]
     return (
-        f"The multipliers become {alpha:.3f} and {beta:.3f}, as they should; a penalty of weight {WEIGHTS[-1]:,.0f} has "
+        f"The multipliers become {alpha:.3f} and {beta:.3f}, as predicted; a penalty of weight {WEIGHTS[-1]:,.0f} has "
         f"its minimum {violations(result)[:, -1].max():.0e} outside; projection never leaves the set."
     )
 

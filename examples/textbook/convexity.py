@@ -97,8 +97,7 @@ def compute() -> Result:
     rng = np.random.default_rng(0)
     ends = rng.uniform(-1.5, 1.5, (2, 20_000, 2))
     samples = rng.normal(rng.uniform(-1, 1, (50, 1)), rng.uniform(0.1, 1.5, (50, 1)), (50, 200))
-    angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    starts = 1.4 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    starts = 1.4 * np.stack([f(np.arange(16) * np.pi / 8) for f in (np.cos, np.sin)], axis=1)
     return jax.device_get(measured(*(a.astype(np.float32) for a in (X, GRID, ends, samples, starts))))
 
 
