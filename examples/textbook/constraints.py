@@ -44,7 +44,9 @@ FORMULAS = [
         "Nocedal and Wright, 2006, Numerical Optimization, section 17.1",
         "https://doi.org/10.1007/978-0-387-40065-5",
     ),
-    page.Formula(r"\operatorname{Proj}_K(p) = \arg\min_{q \in K} \|q - p\|", "Projection onto a set.", *D2L),
+    page.Formula(
+        r"\operatorname{Proj}_K(p) = \operatorname{argmin}_{q \in K}\, \|q - p\|", "Projection onto a set.", *D2L
+    ),
     page.Formula(r"g \leftarrow g \min(1, \theta / \|g\|)", "Clipping, a projection onto a ball.", *D2L),
 ]
 
@@ -141,8 +143,8 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     alpha, beta = result.lagrangian.multipliers["inequality"][-1]
     return (
-        f"The multipliers become {alpha:.3f} and {beta:.3f}, as predicted; a penalty of weight {WEIGHTS[-1]:,.0f} has "
-        f"its minimum {violations(result)[:, -1].max():.0e} outside; projection never leaves the set."
+        f"The multipliers become {alpha:.3f} and {beta:.3f}, as predicted; a penalty of weight {WEIGHTS[-1]:,.0f} ends "
+        f"{violations(result)[:, -1].max():.4f} outside of the set; projection never leaves it."
     )
 
 

@@ -140,9 +140,9 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     lows = {name: len(np.unique(paths[:, -1].round(1), axis=0)) for name, paths in result.paths.items()}
     return (
-        f"Convex sets hold the midpoints of all their pairs, the double well's sublevel set holds "
-        f"{result.midpoints['double well']:.0%}; descent from 16 starts ends in {lows['log-sum-exp']} minimum of the "
-        f"convex function, and in {lows['double well']} of the double well."
+        f"Descent from 16 starts ends in {lows['log-sum-exp']} minimum of the convex function and in "
+        f"{lows['double well']} of the double well, whose sublevel set holds {result.midpoints['double well']:.0%} of "
+        "the midpoints of its pairs; convex sets hold all."
     )
 
 

@@ -141,8 +141,8 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     full, batch, one = (errors(result)[name] for name in METHODS)
     return (
-        f"After a pass the error is {full[0]:.3f} for the full batch, {batch[7]:.3f} for mini-batches, {one[127]:.3f} "
-        f"for single samples; after 200 passes {full[-1]:.4f}, {batch[-1]:.4f} and {one[-1]:.4f}."
+        f"One pass leaves an error of {full[0]:.3f} (full batch), {batch[7]:.3f} (mini-batch) or {one[127]:.3f} (one "
+        f"sample); 200 passes leave {full[-1]:.3f}, {batch[-1]:.3f} or {one[-1]:.3f}."
     )
 
 

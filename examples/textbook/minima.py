@@ -140,9 +140,8 @@ def conclusion(result: Result) -> str:
     share = np.mean(result.descents[:, -1] > 0.5)
     ends = [np.linalg.norm(path[-1]) for path in result.saddle.values()]
     return (
-        f"{share:.0%} of the starts find the global minimum. Beside the saddle point exact Newton ends {ends[1]:.3f} "
-        f"from it, absolute Newton {ends[2]:.2f}. From 4, descent on x takes {crossing(result.x):,} steps to "
-        f"tanh(x) = 0; descent on tanh(x) itself takes {crossing(result.u)}."
+        f"{share:.0%} of the starts find the global minimum; exact Newton ends {ends[1]:.2f} from the saddle, absolute "
+        f"Newton {ends[2]:.2f}; from 4 to 0 on tanh takes {crossing(result.x):,} steps, or {crossing(result.u)}."
     )
 
 

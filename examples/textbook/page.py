@@ -40,8 +40,13 @@ class Formula(NamedTuple):
 
     @property
     def mathml(self) -> Markup:
-        """The formula as browsers show it."""
-        return Markup(convert(self.latex, display="block"))
+        """The formula as browsers show it: primes as operators, and thin spaces around the names of functions."""
+        text = convert(self.latex, display="block")
+        text = re.sub("<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", text)
+        name = "<mi>(?:cosh?|sinh?|tanh?|log|exp)</mi>"
+        space = '<mspace width="0.17em"/>'
+        text = re.sub(f"(?<=</mi>|</mn>)(?={name})", space, text)
+        return Markup(re.sub(f"({name})(?=<m[in]>)", rf"\1{space}", text))
 
 
 class Entry(NamedTuple):

@@ -119,9 +119,8 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     rms = dict(zip(SIZES, distances(result), strict=True))
     return (
-        f"The minima of f and g lie {abs(result.of_g - result.of_risk):.3f} apart; the minimum of a sample lies "
-        f"{rms[30]:.3f} from that of f with 30 points and {rms[3000]:.4f} with 3,000: 100 times the data, "
-        f"{rms[30] / rms[3000]:.0f} times as near."
+        f"The minima of f and g lie {abs(result.of_g - result.of_risk):.3f} apart; with 30 points the distance is "
+        f"{rms[30]:.3f}, and with 100 times as many {rms[3000]:.4f}, a {rms[30] / rms[3000]:.0f}th."
     )
 
 
