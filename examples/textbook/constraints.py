@@ -44,9 +44,7 @@ FORMULAS = [
         "Nocedal and Wright, 2006, Numerical Optimization, section 17.1",
         "https://doi.org/10.1007/978-0-387-40065-5",
     ),
-    page.Formula(
-        r"\operatorname{Proj}_K(p) = \operatorname{argmin}_{q \in K}\, \|q - p\|", "Projection onto a set.", *D2L
-    ),
+    page.Formula(r"P_K(p) = \operatorname{argmin}_{q \in K} \|q - p\|", "Projection onto a set K.", *D2L),
     page.Formula(r"g \leftarrow g \min(1, \theta / \|g\|)", "Clipping, a projection onto a ball.", *D2L),
 ]
 
