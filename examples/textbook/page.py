@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -40,13 +41,21 @@ class Formula(NamedTuple):
 
     @property
     def mathml(self) -> Markup:
-        """The formula as browsers show it: primes as operators, and thin spaces around the names of functions."""
-        text = convert(self.latex, display="block")
-        text = re.sub("<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", text)
-        name = "<mi>(?:cosh?|sinh?|tanh?|log|exp)</mi>"
-        space = '<mspace width="0.17em"/>'
-        text = re.sub(f"(?<=</mi>|</mn>)(?={name})", space, text)
-        return Markup(re.sub(f"({name})(?=<m[in]>)", rf"\1{space}", text))
+        """The formula as browsers show it, in parts between which a narrow page may break the line."""
+        parts = re.split(r"\\q?quad", self.latex)
+        whole = all(
+            part.count("{") == part.count("}") and part.count(r"\left") == part.count(r"\right") for part in parts
+        )
+        return Markup("\n").join(_mathml(part) for part in (parts if whole else [self.latex]))
+
+
+def _mathml(latex: str) -> Markup:
+    """MathML with primes as operators, and thin spaces around the names of functions."""
+    text = re.sub("<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", convert(latex, display="block"))
+    name = "<mi>(?:cosh?|sinh?|tanh?|log|exp)</mi>"
+    space = '<mspace width="0.17em"/>'
+    text = re.sub(f"(?<=</mi>|</mn>)(?={name})", space, text)
+    return Markup(re.sub(f"({name})(?=<m[in]>)", rf"\1{space}", text))
 
 
 class Entry(NamedTuple):
@@ -80,6 +89,14 @@ def run(script: ModuleType, out: Path) -> Entry:
     return Entry(
         name, title, text, list(script.FORMULAS), script.conclusion(result), panels(figure), size=(width, height)
     )
+
+
+def attempt(name: str, out: Path) -> Entry | str:
+    """A script's part of the page, or the traceback of what it raised."""
+    try:
+        return run(importlib.import_module(f"examples.textbook.{name}"), out)
+    except Exception:  # whatever it is: the other scripts still run
+        return traceback.format_exc()
 
 
 def explanation(docstring: str) -> tuple[str, list[Markup]]:

@@ -77,7 +77,7 @@ def test_pictures_and_their_part_of_the_page(name, tmp_path):
     assert f'alt="{html.escape(entry.alt)}"'.replace("&quot;", "&#34;").replace("&#x27;", "&#39;") in text
     assert f"python -m examples.textbook.{entry.name}<" in text
     assert html.escape(entry.conclusion, quote=False) in text.replace("&#39;", "'").replace("&#34;", '"')
-    assert text.count("<math ") == len(entry.formulas) > 0
+    assert text.count("<dt><math ") == len(entry.formulas) > 0
     assert "<script" not in text
     assert not re.search(r'(src|href)="(?!https://|#|\w+\.png")', text), "it opens without a server"
 
@@ -93,7 +93,9 @@ def test_a_title_and_its_paragraphs():
 
 
 def test_formulas_for_browsers():
-    mathml = page.Formula(r"x \cos y + f''(x)", "", "").mathml
+    mathml = page.Formula(r"x \cos y + f''(x), \quad \left(a \quad b\right)", "", "").mathml
+    assert mathml.count("<math ") == 1, "no part may have half of a pair of brackets"
+    assert page.Formula(r"a, \quad b \qquad c", "", "").mathml.count("<math ") == 3
     space = '<mspace width="0.17em"/>'
     assert f"<mi>x</mi>{space}<mi>cos</mi>{space}<mi>y</mi>" in mathml
     assert "<mo>&#x02033;</mo>" in mathml
@@ -107,7 +109,7 @@ def test_a_script_that_fails_does_not_hide_the_others(monkeypatch, tmp_path, cap
         return page.Entry(name, "Title", [], [], "It works.", "", (800, 600))
 
     monkeypatch.setattr(page, "run", run)
-    assert __main__.main(["risk", "minima", "--out", str(tmp_path)]) == 1
+    assert __main__.main(["risk", "minima", "--jobs", "1", "--out", str(tmp_path)]) == 1
     text = (tmp_path / "index.html").read_text()
     assert "It works." in text
     assert 'id="minima"' in text
