@@ -31,7 +31,7 @@ GRID = np.stack(np.meshgrid(np.linspace(-0.9, 2.1, 151), np.linspace(0, 1.5, 151
 D2L = "Zhang et al., Dive into Deep Learning, section 12.2.3", "https://d2l.ai/chapter_optimization/convexity.html"
 
 FORMULAS = [
-    page.Formula(r"\min_p \tfrac{1}{2} \|p - (2, 1)\|^2, \; \|p\| \le 1, \; y \ge 0.6", "The problem.", "set here"),
+    page.Formula(r"\min_p \tfrac{1}{2} \|p - (2, 1)\|^2, \; \|p\| \le 1, \; y \ge 0.6", "The problem.", "chosen here"),
     page.Formula(r"L(p, \alpha) = f(p) + \sum_i \alpha_i g_i(p), \; \alpha_i \ge 0", "The Lagrangian.", *D2L),
     page.Formula(
         r"p \leftarrow p - \eta \nabla_p L, \quad \alpha \leftarrow \max(0, \alpha + \rho\, g(p))",

@@ -43,16 +43,18 @@ class Formula(NamedTuple):
     def mathml(self) -> Markup:
         """The formula as browsers show it, in parts between which a narrow page may break the line."""
         parts = re.split(r"\\q?quad", self.latex)
-        whole = all(
-            part.count("{") == part.count("}") and part.count(r"\left") == part.count(r"\right") for part in parts
-        )
+        whole = all(_pairs(part, "{", "}") and _pairs(part, r"\\left\b", r"\\right\b") for part in parts)
         return Markup("\n").join(_mathml(part) for part in (parts if whole else [self.latex]))
+
+
+def _pairs(text: str, opening: str, closing: str) -> bool:
+    return len(re.findall(opening, text)) == len(re.findall(closing, text))
 
 
 def _mathml(latex: str) -> Markup:
     """MathML with primes as operators, and thin spaces around the names of functions."""
     text = re.sub("<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", convert(latex, display="block"))
-    name = "<mi>(?:cosh?|sinh?|tanh?|log|exp)</mi>"
+    name = "(?<!<msup>)(?<!<msub>)<mi>(?:cosh?|sinh?|tanh?|log|exp)</mi>"  # a power has room for two children only
     space = '<mspace width="0.17em"/>'
     text = re.sub(f"(?<=</mi>|</mn>)(?={name})", space, text)
     return Markup(re.sub(f"({name})(?=<m[in]>)", rf"\1{space}", text))

@@ -99,6 +99,8 @@ def test_formulas_for_browsers():
     space = '<mspace width="0.17em"/>'
     assert f"<mi>x</mi>{space}<mi>cos</mi>{space}<mi>y</mi>" in mathml
     assert "<mo>&#x02033;</mo>" in mathml
+    assert "<msup><mi>tanh</mi><mn>2</mn></msup>" in page.Formula(r"1 - \tanh^2 x", "", "").mathml
+    assert page.Formula(r"a \leftarrow b, \quad c", "", "").mathml.count("<math ") == 2
 
 
 def test_a_script_that_fails_does_not_hide_the_others(monkeypatch, tmp_path, capsys):
