@@ -4,8 +4,8 @@ A set is convex if it contains the segment between any two of its points. Two di
 intersection; their union is not. A function is convex if no chord lies below its graph, which is to say: its second
 derivative, or every eigenvalue of its Hessian, is nowhere negative.
 
-Jensen's inequality follows: the mean of f is at least f of the mean. One case of it: what a hidden variable y tells us
-makes x no more surprising on average.
+Jensen's inequality follows: the mean of f is at least f of the mean. With a hidden variable y and f = -log it bounds
+-log p(x) by the mean of -log p(x | y), in which no sum stands in the logarithm.
 
 And this is why convex problems are easy: their sublevel sets are convex, so a local minimum is the global one, and
 descent gets there from everywhere. The double well has a sublevel set in two parts, with a minimum in each.
@@ -31,7 +31,7 @@ FORMULAS = [
     page.Formula(r"\lambda a + (1 - \lambda) b \in S \quad \text{for} \; a, b \in S", "A convex set.", *D2L),
     page.Formula(r"\lambda f(a) + (1 - \lambda) f(b) \ge f(\lambda a + (1 - \lambda) b)", "A convex function.", *D2L),
     page.Formula(r"E[f(X)] \ge f(E[X])", "Jensen's inequality, for convex f.", *D2L),
-    page.Formula(r"E_{y \sim p(y)}[-\log p(x \mid y)] \ge -\log p(x)", "Its case f = -log.", *D2L),
+    page.Formula(r"E_{y \sim p(y)}[-\log p(x \mid y)] \ge -\log p(x)", "The bound for f = -log.", *D2L),
     page.Formula(r"f'' \ge 0, \quad \nabla^2 f \succeq 0", "Convexity by the second derivative.", *D2L),
     page.Formula(
         r"\log\left(e^{x + 3y - 0.1} + e^{x - 3y - 0.1} + e^{-x - 0.1}\right)",
@@ -123,7 +123,7 @@ def draw(result: Result) -> Figure:
 
     hidden.plot(X, result.surprise[0], label="E[-log p(x|y)]")
     hidden.plot(X, result.surprise[1], label="-log p(x)")
-    hidden.set(title="A hidden y never helps to surprise", xlabel="x", ylim=(0, 20))
+    hidden.set(title="A bound by the hidden variable y", xlabel="x", ylim=(0, 20))
 
     for axes, name in zip(surfaces, SURFACES, strict=True):
         paths = result.paths[name]

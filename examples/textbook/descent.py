@@ -6,8 +6,8 @@ What we would like is the gradient of the expected loss, over everybody; here al
 that we can look at it, but a training set never has it.
 
 Counted in steps, the full batch wins. Counted in patients seen, which is what costs time, small batches are far ahead
-from the first pass on. Then the noise of their gradients stops them: it falls only with the square root of the batch
-size. And however good the optimizer is, it finds the minimum of the training set, not the one of the expected loss.
+in the first passes. Then the noise of their gradients stops them: it falls only with the square root of the batch size.
+And however good the optimizer is, it finds the minimum of the training set, not the one of the expected loss.
 """
 
 from __future__ import annotations

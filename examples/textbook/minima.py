@@ -131,7 +131,9 @@ def draw(result: Result) -> Figure:
     race.semilogx(steps, result.u[1:], color="C0", linestyle="-", label="descent on u = tanh(x)")
     for predicted in predicted_crossings():
         race.axvline(predicted, color="0.4", linestyle=":", linewidth=1)
-    race.set(title=f"{crossing(result.x):,} steps to 0, or {crossing(result.u)}", xlabel="step", ylabel="tanh(x)")
+    race.set(
+        title=f"From 4 to 0: {crossing(result.x):,} steps, or {crossing(result.u)}", xlabel="step", ylabel="tanh(x)"
+    )
     race.legend(loc="center right", bbox_to_anchor=(0.93, 0.5))
     return figure
 

@@ -36,7 +36,7 @@ def test_jensens_inequality():
     assert gaps["cos(πx)"].max() > 0.5
 
 
-def test_a_hidden_variable_makes_nothing_less_surprising():
+def test_the_bound_by_a_hidden_variable():
     mean, own = computed("convexity").surprise
     assert (mean - own).min() > 0
     assert mean[120] == pytest.approx(
