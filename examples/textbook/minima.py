@@ -124,16 +124,14 @@ def draw(result: Result) -> Figure:
         point = result.x[step], np.tanh(result.x[step])
         flat.plot(*point, "o", color="C1", markersize=6)
         flat.annotate(f"{step:,}", point, (14, -15), textcoords="offset points", ha="center")
-    flat.set(title="Descent from 4, where the slope is 0.0013: steps", xlabel="x", ylabel="tanh(x)")
+    flat.set(title="Descent on x from 4, after so many steps", xlabel="x", ylabel="tanh(x)")
 
     steps = np.arange(1, len(result.u))
     race.semilogx(steps, np.tanh(result.x[1:]), color="C1", linestyle="--", label="descent on x")
     race.semilogx(steps, result.u[1:], color="C0", linestyle="-", label="descent on u = tanh(x)")
     for predicted in predicted_crossings():
         race.axvline(predicted, color="0.4", linestyle=":", linewidth=1)
-    race.set(
-        title=f"From 4 to 0: {crossing(result.x):,} steps, or {crossing(result.u)}", xlabel="step", ylabel="tanh(x)"
-    )
+    race.set(title=f"To 0 in {crossing(result.x):,} steps, or in {crossing(result.u)}", xlabel="step", ylabel="tanh(x)")
     race.legend(loc="center right", bbox_to_anchor=(0.93, 0.5))
     return figure
 
