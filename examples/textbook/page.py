@@ -5,7 +5,7 @@ A script is a module with
 - a docstring: the title in the first line, then a short explanation of what the picture shows;
 - `FORMULAS`: the formulas that the picture is about, each with its source;
 - `compute()`: the numbers, in a NamedTuple, without any drawing, so that tests can check them;
-- `draw(result)`: the picture, a matplotlib figure;
+- `draw(result)`: the picture, a matplotlib figure, in which every panel has a title;
 - `conclusion(result)`: what the picture shows, in one sentence with numbers from the result.
 
 Its last lines run it, as `python -m examples.textbook.NAME` does: `if __name__ == "__main__": page.main(__file__)`.
@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 import jinja2
 from latex2mathml.converter import convert
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
 import gradtx as gx
 
@@ -35,15 +39,37 @@ class Formula(NamedTuple):
     source: str
     url: str = ""
 
+    @property
+    def mathml(self) -> Markup:
+        """The formula as browsers show it, in parts between which a narrow page may break the line."""
+        parts = re.split(r"\\q?quad", self.latex)
+        whole = all(_pairs(part, "{", "}") and _pairs(part, r"\\left\b", r"\\right\b") for part in parts)
+        return Markup("\n").join(_mathml(part) for part in (parts if whole else [self.latex]))
+
+
+def _pairs(text: str, opening: str, closing: str) -> bool:
+    return len(re.findall(opening, text)) == len(re.findall(closing, text))
+
+
+def _mathml(latex: str) -> Markup:
+    """MathML with primes as operators, and thin spaces around the names of functions."""
+    text = re.sub("<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", convert(latex, display="block"))
+    name = "(?<!<msup>)(?<!<msub>)<mi>(?:cosh?|sinh?|tanh?|log|exp)</mi>"  # a power has room for two children only
+    space = '<mspace width="0.17em"/>'
+    text = re.sub(f"(?<=</mi>|</mn>)(?={name})", space, text)
+    return Markup(re.sub(f"({name})(?=<m[in]>)", rf"\1{space}", text))
+
 
 class Entry(NamedTuple):
     """A script's part of the page."""
 
     name: str
     title: str
-    text: list[str]
-    formulas: list[tuple[str, Formula]]
+    text: list[Markup]
+    formulas: list[Formula]
     conclusion: str
+    alt: str
+    size: tuple[int, int]  # of the picture, in pixels of the page
 
 
 def main(file: str) -> None:
@@ -58,16 +84,43 @@ def run(script: ModuleType, out: Path) -> Entry:
     out.mkdir(parents=True, exist_ok=True)
     name = script.__name__.rsplit(".", 1)[-1]
     with gx.viz.style():
-        script.draw(result).savefig(out / f"{name}.png")
-    title, *text = inspect.cleandoc(script.__doc__ or "").split("\n\n")
-    formulas = [(convert(formula.latex, display="block"), formula) for formula in script.FORMULAS]
-    return Entry(name, title.rstrip("."), text, formulas, script.conclusion(result))
+        figure = script.draw(result)
+        figure.savefig(out / f"{name}.png")
+    title, text = explanation(script.__doc__ or "")
+    width, height = (round(100 * inches) for inches in figure.get_size_inches())
+    return Entry(
+        name, title, text, list(script.FORMULAS), script.conclusion(result), panels(figure), size=(width, height)
+    )
+
+
+def attempt(name: str, out: Path) -> Entry | str:
+    """A script's part of the page, or the traceback of what it raised."""
+    try:
+        return run(importlib.import_module(f"examples.textbook.{name}"), out)
+    except Exception:  # whatever it is: the other scripts still run
+        return traceback.format_exc()
+
+
+def explanation(docstring: str) -> tuple[str, list[Markup]]:
+    """The title of a script and the paragraphs below it, in HTML; `code` is between backticks."""
+    title, *text = inspect.cleandoc(docstring).split("\n\n")
+    return title.rstrip("."), [Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(p)))) for p in text]
+
+
+def panels(figure: Figure) -> str:
+    """What is seen in a picture, for those who cannot see it: the titles of its panels."""
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    titles = [title.replace("$", "").replace("\n", " ") for title in titles]
+    return f"{len(titles)} panels: {'; '.join(titles)}." if len(titles) > 1 else "".join(titles)
 
 
 def write(entries: list[Entry], out: Path) -> Path:
     """Writes the page of all pictures to `out` and returns its path."""
     folder = Path(__file__).parent
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    out.mkdir(parents=True, exist_ok=True)
     path = out / "index.html"
     path.write_text(environment.get_template("page.html").render(entries=entries), encoding="utf-8")
     return path
