@@ -80,8 +80,7 @@ def compute() -> Result:
     y = ((y - y.mean()) / y.std())[order].astype(np.float32)
 
     rng = np.random.default_rng(1)
-    everyone = np.tile(np.arange(len(y)), (SEEN // TRAIN, 1))
-    paths = {EXPECTATION: train(gx.sgd(0.3), x, y, everyone)[None]}
+    paths = {EXPECTATION: train(gx.sgd(0.3), x, y, np.tile(np.arange(len(y)), (SEEN // TRAIN, 1)))[None]}
     for name, (size, rate) in METHODS.items():
         passes = rng.permuted(np.tile(np.arange(TRAIN), (SEEDS, SEEN // TRAIN, 1)), axis=2)
         runs = jax.vmap(train, in_axes=(None, None, None, 0))
@@ -114,12 +113,13 @@ def draw(result: Result) -> Figure:
             size = METHODS[name][0]
             seen.loglog(at * size, curve[at - 1], line.get_linestyle(), color=line.get_color())
             weights = result.paths[name][0, : 10 * TRAIN // size, [2, 8]]
-            plane.plot(*weights, ".-" if size > 1 else "-", color=line.get_color(), linewidth=0.8, zorder=2 + size / 99)
+            look = {"color": line.get_color(), "linewidth": 0.8, "markersize": 4, "zorder": 2 + size / 99}
+            plane.plot(*weights, {1: "-", 16: ".-", 128: "s-"}[size], **look)
     floor = error(result, result.best_of_sample)
     for axes, label in ((steps, "steps"), (seen, "patients seen")):
         axes.axhline(floor, color="0.4", linewidth=0.8)
         axes.set(title=f"Error against {label}", xlabel=label, ylabel="expected loss - minimum", ylim=(2e-4, 0.5))
-    seen.annotate("minimum of the training set", (1, floor), (2, -12), textcoords="offset points", fontsize=9)
+    seen.text(1, floor / 1.5, "minimum of the training set", fontsize=9)
     steps.legend(loc="lower right")
 
     plane.plot(*result.best_of_sample[[2, 8]], "ks", zorder=9, label="minimum of the training set")
