@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CHAPTER = ("risk", "minima", "convexity", "constraints", "descent")
+CHAPTER = (
+    *("risk", "minima", "convexity", "constraints", "descent", "newton", "rates", "momentum"),
+    *("adaptive", "adam", "yogi", "schedules", "warmup", "race", "range_test", "sweep", "hypergradients"),
+)
 """The scripts in the order of the chapter. What is not in it comes after them."""
 
 
