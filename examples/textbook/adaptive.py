@@ -62,25 +62,24 @@ def follow(tx: gx.GradientTransformation, start: jax.Array, grad: Any, *data: An
     return jax.lax.scan(step, (start, tx.init(start)), data)[1]
 
 
-def sweep(run: Any, runs: int) -> np.ndarray:
-    """The mean of `runs` random runs at every rate."""
-    keys = jax.random.split(jax.random.key(0), runs)
-    return np.asarray(jax.jit(jax.vmap(jax.vmap(run, (None, 0)), (0, None)))(SWEEP, keys)).mean(axis=1)
+def sweep(run: Any, *data: np.ndarray) -> np.ndarray:
+    """The mean over all rows of the data, at every rate."""
+    over_rows = jax.vmap(run, (None, *(0 for _ in data)))
+    return np.asarray(jax.jit(jax.vmap(over_rows, (0, *(None for _ in data))))(SWEEP, *data)).mean(axis=1)
 
 
 def rare_features(make: Any) -> np.ndarray:
     """Root mean squared errors of the weights, most frequent feature first, at the rate with the least mean loss."""
 
-    def run(rate: jax.Array, key: jax.Array) -> jax.Array:
-        which = jax.random.choice(key, FEATURES, (SAMPLES,), p=jnp.asarray(SHARES))
-        labels = 1 + jax.random.normal(jax.random.fold_in(key, 1), (SAMPLES,)) / 2
+    def grad(w: jax.Array, feature: jax.Array, label: jax.Array) -> jax.Array:
+        return jnp.zeros(FEATURES).at[feature].set(w[feature] - label)
 
-        def grad(w: jax.Array, feature: jax.Array, label: jax.Array) -> jax.Array:
-            return jnp.zeros(FEATURES).at[feature].set(w[feature] - label)
+    def run(rate: jax.Array, features: jax.Array, labels: jax.Array) -> jax.Array:
+        return jnp.square(follow(make(rate), jnp.zeros(FEATURES), grad, features, labels)[-1] - 1)
 
-        return jnp.square(follow(make(rate), jnp.zeros(FEATURES), grad, which, labels)[-1] - 1)
-
-    squares = sweep(run, RUNS)
+    rng = np.random.default_rng(0)
+    features, labels = rng.choice(FEATURES, (RUNS, SAMPLES), p=SHARES), rng.normal(1, 0.5, (RUNS, SAMPLES))
+    squares = sweep(run, features, jnp.asarray(labels))
     return np.sqrt(squares[np.argmin(squares @ SHARES)])
 
 
@@ -88,12 +87,12 @@ def moving_target(make: Any) -> np.ndarray:
     """Mean squared distances from a target on a sine, by period, at the rate that is best in the first period."""
     target = jnp.sin(2 * jnp.pi * jnp.arange(PERIOD * PERIODS) / PERIOD)
 
-    def run(rate: jax.Array, key: jax.Array) -> jax.Array:
-        noise = jax.random.normal(key, target.shape) / 2
+    def run(rate: jax.Array, noise: jax.Array) -> jax.Array:
         path = follow(make(rate), jnp.zeros(()), lambda x, c, n: x - c + n, target, noise)
         return jnp.square(path - target).reshape(PERIODS, PERIOD).mean(axis=1)
 
-    errors = sweep(run, RUNS // 8)
+    noise = np.random.default_rng(0).normal(0, 0.5, (RUNS // 8, PERIOD * PERIODS))
+    errors = sweep(run, jnp.asarray(noise))
     return errors[np.argmin(errors[:, 0])]
 
 

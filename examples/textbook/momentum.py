@@ -25,7 +25,7 @@ import gradtx as gx
 from examples.textbook import page
 
 D2L = "Zhang et al., Dive into Deep Learning, section 12.6", "https://d2l.ai/chapter_optimization/momentum.html"
-POLYAK = "Polyak, 1964, Some methods of speeding up the convergence of iteration methods, section 2"
+POLYAK = "Polyak, 1964, Some methods of speeding up the convergence of iteration methods"
 NESTEROV = (
     "Sutskever et al., 2013, On the importance of initialization",
     "https://proceedings.mlr.press/v28/sutskever13.html",

@@ -56,7 +56,7 @@ class Result(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def noisy(rate: Any) -> tuple[jax.Array, jax.Array]:
+def noisy(rate: Any, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The loss by step, as the mean of runs with noise of variance 1 in every gradient, and the first run."""
     tx = gx.sgd(rate)
 
@@ -65,10 +65,7 @@ def noisy(rate: Any) -> tuple[jax.Array, jax.Array]:
         updates, state = tx.update(CURVATURES * x + noise, state)
         return (gx.apply_updates(x, updates), state), x
 
-    def run(noise: jax.Array) -> jax.Array:
-        return jax.lax.scan(step, (START, tx.init(START)), noise)[1]
-
-    paths = jax.vmap(run)(jax.random.normal(jax.random.key(0), (RUNS, STEPS + 1, 2)))
+    paths = jax.vmap(lambda noise: jax.lax.scan(step, (START, tx.init(START)), noise)[1])(noise)
     return (paths**2 @ CURVATURES / 2).mean(axis=0), paths[0]
 
 
@@ -77,7 +74,7 @@ def deviation(x: jax.Array, angle: jax.Array) -> jax.Array:
     return jnp.abs(x @ jnp.array([jnp.cos(angle), jnp.sin(angle)]))
 
 
-def error_of_average(rate: Any, key: jax.Array) -> jax.Array:
+def error_of_average(rate: Any, angles: jax.Array) -> jax.Array:
     """The loss of the average, expected over all samples, by the number of steps that are averaged."""
     tx = gx.polyak_average(gx.sgd(rate), weights=rate)
     step = gx.value_and_step(deviation, tx)
@@ -87,7 +84,6 @@ def error_of_average(rate: Any, key: jax.Array) -> jax.Array:
         return (x, state), 2 / jnp.pi * gx.tree.norm(gx.averaged_params(state))
 
     start = jnp.array([R, 0.0])
-    angles = jax.random.uniform(key, HORIZONS[-1:], maxval=2 * jnp.pi)
     return jax.lax.scan(one, (start, tx.init(start)), angles)[1]
 
 
@@ -97,11 +93,13 @@ def bound(rates: np.ndarray) -> np.ndarray:
 
 
 def compute() -> Result:
-    measured = {name: jax.device_get(noisy(rate)) for name, rate in RATES.items()}
-    keys = jax.random.split(jax.random.key(1), BOUND_RUNS)
+    rng = np.random.default_rng(0)
+    noise = jnp.asarray(rng.normal(size=(RUNS, STEPS + 1, 2)), jnp.float32)
+    angles = jnp.asarray(rng.uniform(0, 2 * np.pi, (BOUND_RUNS, HORIZONS[-1])), jnp.float32)
+    measured = {name: jax.device_get(noisy(rate, noise)) for name, rate in RATES.items()}
 
     def mean_error(rate: Any) -> jax.Array:
-        return jax.vmap(error_of_average, (None, 0))(rate, keys).mean(axis=0)
+        return jax.vmap(error_of_average, (None, 0))(rate, angles).mean(axis=0)
 
     best = jax.vmap(lambda steps: mean_error(gx.optimal_constant_rate(R, L, steps))[steps - 1])
     falling = gx.inverse_power_schedule(R / L, beta=1.0, alpha=0.5)

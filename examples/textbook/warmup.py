@@ -33,12 +33,12 @@ FORMULAS = [
 ]
 
 STEPS, EVERY, WARMUP, SEEDS = 300, 15, 150, 5  # the sharpness is measured at every 15th step
-PEAK, SAFE = 1.25, 0.06
+PEAK, SAFE = 1.25, 0.05
 # By name: the rate, and the length of the warm-up.
 RUNS = {f"rate {PEAK:g}": (PEAK, 0), f"rate {SAFE:g}": (SAFE, 0), "warm-up": (PEAK, WARMUP)}
 RATES = np.geomspace(0.02, PEAK, 10)
 SIZES = (64, 32, 32, 10)
-Params = list[dict[str, jax.Array]]
+Params = list[dict[str, Any]]
 
 
 class Result(NamedTuple):
@@ -57,12 +57,11 @@ def data() -> tuple[jax.Array, jax.Array]:
     return images - images.mean(axis=0, keepdims=True), jax.nn.one_hot(labels[:200], 10)
 
 
-def init(key: jax.Array) -> Params:
+def init(seed: int) -> Params:
     """Weights half as large again as in He et al. (2015)."""
-    shapes = list(pairwise(SIZES))
-    keys = jax.random.split(key, len(shapes))
-    normal = [jax.random.normal(key, shape, jnp.float32) for key, shape in zip(keys, shapes, strict=True)]
-    return [{"w": 1.5 * (2 / len(w)) ** 0.5 * w, "b": jnp.zeros(w.shape[1], w.dtype)} for w in normal]
+    rng = np.random.default_rng(seed)
+    weights = [np.float32(rng.normal(0, 1.5 * (2 / n) ** 0.5, (n, m))) for n, m in pairwise(SIZES)]
+    return [{"w": w, "b": np.zeros(w.shape[1], np.float32)} for w in weights]
 
 
 def loss(params: Params, images: jax.Array, targets: jax.Array) -> jax.Array:
@@ -72,7 +71,7 @@ def loss(params: Params, images: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.sum((images @ last["w"] + last["b"][None] - targets) ** 2) / (2 * len(targets))
 
 
-def train(peak: jax.Array, warmup: jax.Array, key: jax.Array, batch: Any) -> tuple[jax.Array, Params]:
+def train(peak: jax.Array, warmup: jax.Array, params: Params, batch: Any) -> tuple[jax.Array, Params]:
     """The losses of all steps, and the parameters at every 15th."""
     tx = gx.sgd(gx.warmup_constant_schedule(0.0, peak, warmup))
     step = gx.value_and_step(loss, tx)
@@ -81,7 +80,6 @@ def train(peak: jax.Array, warmup: jax.Array, key: jax.Array, batch: Any) -> tup
         *new, value = step(*carry, *batch)
         return tuple(new), (value, carry[0])
 
-    params = init(key)
     losses, visited = jax.lax.scan(one, (params, tx.init(params)), length=STEPS)[1]
     return losses, jax.tree.map(lambda x: x[::EVERY], visited)
 
@@ -101,11 +99,12 @@ def compute() -> Result:
     batch = data()
     runs = [(*run, seed) for run in RUNS.values() for seed in range(SEEDS)]
     runs += [(rate, warmup, 0) for warmup in (0, WARMUP) for rate in RATES]
-    peaks, warmups, seeds = (jnp.array(column) for column in zip(*runs, strict=True))
-    keys = jax.vmap(jax.random.key)(seeds)
-    losses, snapshots = jax.jit(jax.vmap(train, (0, 0, 0, None)))(peaks, warmups, keys, batch)
+    peaks, warmups, seeds = zip(*runs, strict=True)
+    starts = jax.tree.map(lambda *leaves: np.stack(leaves), *map(init, seeds))
+    every = jax.jit(jax.vmap(train, (0, 0, 0, None)))
+    losses, snapshots = every(np.float32(peaks), np.float32(warmups), starts, batch)
     first = jax.tree.map(lambda x: x[: SEEDS * len(RUNS) : SEEDS], snapshots)
-    start = init(jax.random.key(99))
+    start = init(99)
     found = jax.jit(jax.vmap(jax.vmap(lambda params: sharpness(params, batch, start))))(first)
     *by_run, constant, warmed_up = np.split(np.asarray(losses), [5, 10, 15, 25])
     sharp = dict(zip(RUNS, np.asarray(found), strict=True))
@@ -115,12 +114,12 @@ def compute() -> Result:
 def draw(result: Result) -> Figure:
     figure = Figure(figsize=(9, 7.5))
     (rate, loss), (sharp, sweep) = figure.subplots(2, 2)
-    steps = np.arange(STEPS)
+    steps, styles = np.arange(STEPS), ("-", "--", "-.")
     for i, (name, (peak, warmup)) in enumerate(RUNS.items()):
         rates = np.asarray(gx.warmup_constant_schedule(0.0, peak, warmup)(steps))
         rate.semilogy(steps[1:], rates[1:], label=name)
         for losses in result.losses[name]:
-            loss.semilogy(steps, np.where(losses < 1e6, losses, np.nan), color=f"C{i}", linewidth=0.8)
+            loss.semilogy(steps, np.where(losses < 1e6, losses, np.nan), styles[i], color=f"C{i}", linewidth=0.8)
         sharp.semilogy(steps[::EVERY], result.sharpness[name], "os^"[i], color=f"C{i}", markersize=5, label=name)
     sharp.semilogy(steps[5:], 2 / rates[5:], color="0.3", linestyle=":", label="2 / rate of the warm-up")
     rate.set(title="Learning rates", xlabel="step", ylabel="learning rate")

@@ -70,7 +70,7 @@ def test_nesterovs_rate_is_that_of_its_own_matrix():
     ("tx", "arrives"), [(gx.sgd(1 / 9, 4 / 9), False), (gx.sgd(1 / 25, 2 / 3, nesterov=True), True)], ids=str
 )
 def test_the_heavy_ball_can_cycle_where_nesterov_arrives(tx, arrives):
-    """Lessard, Recht and Packard, 2016, section 4.6: curvatures 1 and 25, each with its best pair."""
+    """Lessard, Recht and Packard, 2016: curvatures 1 and 25, each with its best pair."""
 
     def step(carry, _):
         x, state = carry

@@ -28,15 +28,15 @@ def test_the_start_is_past_the_edge_and_warm_up_leads_along_it(result):
     edge = 2 / warmup.PEAK
     for sharpness in result.sharpness.values():
         assert sharpness[0] > 5 * edge
-    late = result.sharpness["warm-up"][warmup.STEPS // (2 * warmup.EVERY) :]
-    np.testing.assert_allclose(late, edge, rtol=0.35)
+    late = result.sharpness["warm-up"][(warmup.WARMUP + 45) // warmup.EVERY :]
+    np.testing.assert_allclose(late, edge, rtol=0.2)
     assert result.sharpness[f"rate {warmup.SAFE:g}"].max() < 2 / warmup.SAFE
     assert result.sharpness[f"rate {warmup.SAFE:g}"][-1] > 2 * edge
 
 
 def test_the_sharpness_is_the_largest_eigenvalue():
     batch = warmup.data()
-    params = jax.tree.map(lambda x: x[:6, :6] if x.ndim > 1 else x[:6], warmup.init(jax.random.key(0))[1:2] * 2)
+    params = jax.tree.map(lambda x: x[:6, :6] if x.ndim > 1 else x[:6], warmup.init(0)[1:2] * 2)
     batch = batch[0][:, 20:26], batch[1][:, :6]
     flat, unravel = ravel_pytree(params)
     largest = np.linalg.eigvalsh(jax.hessian(lambda x: warmup.loss(unravel(x), *batch))(flat))[-1]
