@@ -96,6 +96,7 @@ def draw(result: Result) -> Any:
     shown = result.reached < axes.get_ylim()[1]
     look = {"color": "#009E73", "mec": "black", "markersize": 5}
     axes.plot(result.rates[shown], result.reached[shown], "s", **look, label="constant learning rate")
+    axes.set_title("One run with a growing learning rate, and runs with a constant one")
     axes.legend(loc="lower left")
     return figure
 
