@@ -131,7 +131,8 @@ def test_the_report_is_a_table():
         "deaf(decay=0.9)",
         "law  name         outcome  why",
         "7    own buffers  kept",
-        "11   bad trees    broken   1 of 11: deaf: an unknown extra argument: accepted",
+        "11   bad states   kept",
+        "11   bad trees    broken   1 of 13: deaf: an unknown extra argument: accepted",
     ]
 
 

@@ -116,8 +116,9 @@ def wrong_fields(field, slot, value):
     if not (isinstance(value, tuple) and value == ()):
         yield "nothing", (), field
     yield "something else", ({"nothing": 1},), field
-    for key in value if isinstance(value, dict) else ():
-        yield f"no {key}", {k: x for k, x in value.items() if k != key}, field
+    parts = value if isinstance(value, dict) else {}
+    for key in parts:
+        yield f"no {key}", {k: x for k, x in parts.items() if k != key}, field
 
 
 @law(11, "bad states", quick=True, of_values=True)

@@ -67,7 +67,7 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
 
     clipping: Hyper = hyper(gt=0)
     eps: Hyper = hyper(default=1e-3, ge=0)
-    axis: Any = per_leaf(_axes, check=_check_axis)
+    axis: Any = per_leaf(_axes, default=None, check=_check_axis)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, axis: Any) -> tuple[Array, Any]:
         if g.size == 0:
