@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.constraints.problem import Problem, complementary_slackness, violation
 from gradtx.constraints.result import ConstrainedResult
 from gradtx.core.transformation import as_transformation
@@ -144,7 +144,7 @@ def _solve(problem: Any, x0: Any, inner: Any, tol: Any, maxiter: Any, inner_maxi
     scaled = _scaled(problem, x0)
     start = _begin(scaled, x0, tol)
     tol = jnp.maximum(tol, _ROUNDING * jnp.finfo(start.penalty.dtype).eps)
-    end = lax.while_loop(
+    end = mesh.while_loop(
         lambda loop: (loop.best.status == _RUNNING) & (loop.best.steps < maxiter),
         lambda loop: _round(loop, scaled, inner, tol, inner_maxiter),
         start,

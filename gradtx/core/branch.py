@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
 from jax.core import Tracer
 
 from gradtx import checks, leaf
+from gradtx.mesh import varying, varying_axes
 
 __all__ = ["alike", "branch"]
 
@@ -30,11 +31,11 @@ def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[],
         like = otherwise()
         return alike(who, then(), like) if pred else like
     like = jax.eval_shape(otherwise)
-    axes = [_axes(pred)] * len(jax.tree.leaves(like))
+    axes = [varying_axes(pred)] * len(jax.tree.leaves(like))
     if jax.sharding.get_abstract_mesh().manual_axes:
         both = zip(jax.tree.leaves(jax.eval_shape(then)), jax.tree.leaves(like), strict=True)
-        axes = [_axes(pred) | _axes(a) | _axes(b) for a, b in both]
-    return lax.cond(pred, lambda: _varying(alike(who, then(), like), axes), lambda: _varying(otherwise(), axes))
+        axes = [varying_axes(pred) | varying_axes(a) | varying_axes(b) for a, b in both]
+    return lax.cond(pred, lambda: varying(alike(who, then(), like), axes), lambda: varying(otherwise(), axes))
 
 
 def alike(who: str, tree: Any, like: Any) -> Any:
@@ -61,19 +62,3 @@ def _as(x: Any, like: Any) -> Any:
     if x.dtype == dtype and not x.weak_type:
         return x
     return leaf.narrow(x, dtype) if jnp.issubdtype(dtype, jnp.inexact) else lax.convert_element_type(x, dtype)
-
-
-def _axes(x: Any) -> frozenset[str]:
-    """The axes of the mesh over which `x`, an array or its abstract value, differs from shard to shard."""
-    kind = getattr(jax.typeof(x) if isinstance(x, Array) else x, "manual_axis_type", None)
-    return frozenset() if kind is None else frozenset(kind.varying)
-
-
-def _varying(tree: Any, axes: list[frozenset[str]]) -> Any:
-    leaves, treedef = jax.tree.flatten(tree)
-    return treedef.unflatten([_vary(x, wanted) for x, wanted in zip(leaves, axes, strict=True)])
-
-
-def _vary(x: Any, axes: frozenset[str]) -> Any:
-    missing = tuple(sorted(axes - _axes(x)))
-    return lax.pcast(x, missing, to="varying") if missing else x

@@ -45,7 +45,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.curvature.result import Result, Status
 
 __all__ = ["least_squares"]
@@ -186,7 +186,7 @@ def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac:
     status = jnp.where(tree.finite(point), status, Status.not_finite).astype("int32")
     control = jnp.asarray(1 if newton else _FIRST_DAMPING, x.dtype)
     carry = (point, control, jnp.asarray(2, x.dtype), jnp.int32(0), status)
-    point, _, _, steps, status = lax.while_loop(lambda c: (c[4] == _RUNNING) & (c[3] < maxiter), body, carry)
+    point, _, _, steps, status = mesh.while_loop(lambda c: (c[4] == _RUNNING) & (c[3] < maxiter), body, carry)
     status = jnp.where(status == _RUNNING, Status.maxiter, status).astype("int32")
     value, grad_norm = jnp.sum(point.r**2) / 2 * unit * unit, point.grad_norm * unit * unit
     return Result(restore(point.x), value, grad_norm, steps, steps + 1, status)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from gradtx import checks, tree
+from gradtx import checks, mesh, tree
 from gradtx.core.metrics import find
 from gradtx.core.transformation import apply_updates, as_transformation
 from gradtx.core.value import function
@@ -126,7 +126,7 @@ def solve(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = Fa
     status = jnp.select([~finite, norm <= tol], [Status.not_finite, Status.converged], _RUNNING).astype(jnp.int32)
     zero = jnp.zeros((), jnp.int32)
     best = Result(x0, value, norm, zero, zero + 1, status)
-    end = lax.while_loop(go_on, step, _Loop(x0, tx.init(x0), value, grad, best, zero, jnp.array(True))).best
+    end = mesh.while_loop(go_on, step, _Loop(x0, tx.init(x0), value, grad, best, zero, jnp.array(True))).best
     return end._replace(status=jnp.where(end.status == _RUNNING, Status.maxiter, end.status).astype(jnp.int32))
 
 

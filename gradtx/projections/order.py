@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from gradtx import mesh
 from gradtx.projections.simplex import on_simplex
 from gradtx.projections.vector import number, unit, vector
 
@@ -81,7 +82,7 @@ def _isotonic(x: Array) -> Array:
 
     one = jnp.ones((), jnp.int32)
     carry = (one, 0 * one, jnp.zeros_like(x).at[0].set(x[0]), jnp.zeros(n, jnp.int32).at[0].set(1))
-    _, top, _, counts = lax.fori_loop(0, 2 * n, step, carry)
+    _, top, _, counts = mesh.fori_loop(0, 2 * n, step, carry)
     counts = jnp.where(jnp.arange(n) < top, counts, 0)  # of all blocks but the last
     ends = jnp.where(counts > 0, jnp.cumsum(counts), n)
     ids = jnp.cumsum(jnp.zeros(n, jnp.int32).at[ends].add(1, mode="drop"))
