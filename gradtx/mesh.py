@@ -11,6 +11,7 @@ Where there is neither, all of these do what `jax.lax` does, and add nothing to 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 
 __all__ = [
     "along",
+    "as_vector",
     "automatic",
     "explicit",
     "fori_loop",
@@ -68,6 +70,22 @@ def place(x: Any) -> NamedSharding | None:
         return x
     mesh = explicit(x)
     return None if mesh is None else NamedSharding(mesh, jax.typeof(x).sharding.spec)
+
+
+def as_vector(leaves: Sequence[Array]) -> NamedSharding | None:
+    """The place for one vector of all entries: split over every axis that splits a leaf, or whole if that cannot be."""
+    mesh = explicit(leaves)
+    if mesh is None:
+        return None
+    names = {name for x in leaves for part in jax.typeof(x).sharding.spec for name in _names(part)}
+    axes = tuple(name for name in mesh.axis_names if name in names)
+    ways, size = math.prod(mesh.shape[name] for name in axes), sum(x.size for x in leaves)
+    return NamedSharding(mesh, PartitionSpec(axes) if axes and size % ways == 0 else PartitionSpec())
+
+
+def _names(part: Any) -> tuple[str, ...]:
+    """The axes of a mesh that split one axis of an array, as `PartitionSpec` writes them."""
+    return () if part is None else (part,) if isinstance(part, str) else tuple(part)
 
 
 def automatic(function: Callable[..., Any], *args: Any, like: Any) -> Any:
