@@ -22,8 +22,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 
 __all__ = [
     "along",
+    "as_varying_as",
     "as_vector",
     "automatic",
+    "cond",
     "explicit",
     "fori_loop",
     "place",
@@ -130,6 +132,20 @@ def varying(tree: Any, axes: list[frozenset[str]]) -> Any:
     """The tree with leaves that vary over these axes too, a set for each leaf."""
     leaves, treedef = jax.tree.flatten(tree)
     return treedef.unflatten([_vary(x, wanted) for x, wanted in zip(leaves, axes, strict=True)])
+
+
+def as_varying_as(x: Any, like: Any) -> Any:
+    """An array that varies over the axes of `like` too."""
+    return _vary(x, varying_axes(like))
+
+
+def cond(pred: Array, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+    """`jax.lax.cond`, where the results of the two may vary over other axes."""
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return lax.cond(pred, then, otherwise)
+    both = zip(jax.tree.leaves(jax.eval_shape(then)), jax.tree.leaves(jax.eval_shape(otherwise)), strict=True)
+    axes = [varying_axes(pred) | varying_axes(a) | varying_axes(b) for a, b in both]
+    return lax.cond(pred, lambda: varying(then(), axes), lambda: varying(otherwise(), axes))
 
 
 def while_loop(go_on: Callable[[Any], Array], body: Callable[[Any], Any], init: Any) -> Any:

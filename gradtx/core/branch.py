@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
-from gradtx import checks, leaf
-from gradtx.mesh import varying, varying_axes
+from gradtx import checks, leaf, mesh
 
 __all__ = ["alike", "branch"]
 
@@ -20,8 +19,7 @@ def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[],
     """`then()` where `pred` is true, else `otherwise()`: two trees of arrays of the same structure.
 
     Only what is needed is computed. Outside of traced code Python takes the branch, so that nothing is compiled anew;
-    inside it is a `lax.cond`. What `then` returns takes the dtypes of `otherwise`. Where the program runs on the shards
-    of a mesh, both vary over the same axes of it.
+    inside it is a `lax.cond`. What `then` returns takes the dtypes of `otherwise`.
 
     Raises:
       TypeError: the two trees differ.
@@ -31,11 +29,7 @@ def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[],
         like = otherwise()
         return alike(who, then(), like) if pred else like
     like = jax.eval_shape(otherwise)
-    axes = [varying_axes(pred)] * len(jax.tree.leaves(like))
-    if jax.sharding.get_abstract_mesh().manual_axes:
-        both = zip(jax.tree.leaves(jax.eval_shape(then)), jax.tree.leaves(like), strict=True)
-        axes = [varying_axes(pred) | varying_axes(a) | varying_axes(b) for a, b in both]
-    return lax.cond(pred, lambda: varying(alike(who, then(), like), axes), lambda: varying(otherwise(), axes))
+    return mesh.cond(pred, lambda: alike(who, then(), like), otherwise)
 
 
 def alike(who: str, tree: Any, like: Any) -> Any:

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.core import Tracer
 
-from gradtx import checks
+from gradtx import checks, mesh
 from gradtx.core import mask
 from gradtx.core.value import per_leaf
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
@@ -119,4 +119,4 @@ def renewed(every: int, count: Any, make: Callable[[], Any], old: Any) -> Any:
     now = count % every == 0
     if not isinstance(now, Tracer):
         return make() if now else old
-    return lax.cond(now, make, lambda: old)
+    return mesh.cond(now, make, lambda: old)

@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx import checks, leaf, mesh, tree
@@ -164,7 +164,7 @@ def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac:
         ratio = actual / decrease
         hidden = jnp.maximum(abs(actual), decrease) <= point.smallest * jnp.sum(point.r**2)
         good = finite & straight & (hidden | (ratio > _ENOUGH))
-        new = lax.cond(good, lambda: _linearized(jacobian, x, r, _FADING * point.scale), lambda: point)
+        new = mesh.cond(good, lambda: _linearized(jacobian, x, r, _FADING * point.scale), lambda: point)
         finite &= tree.finite(new)
         good &= finite & (~hidden | (new.cosine < 0.9 * point.cosine))
         ratio = jnp.where(hidden, 1, ratio)

@@ -247,7 +247,7 @@ def hessian(f: Callable[[Any], Any], params: Any) -> Array:
     if not x.size:
         return jnp.zeros((0, 0), x.dtype)
     _, along = jax.linearize(jax.grad(lambda x: _scalar("hessian", f)(unravel(x))), x)
-    return jax.vmap(along)(jnp.eye(x.size, dtype=x.dtype))
+    return jax.vmap(along)(mesh.as_varying_as(jnp.eye(x.size, dtype=x.dtype), x))
 
 
 def check_like(who: str, name: str, other: Any, like_name: str, params: Any) -> None:
