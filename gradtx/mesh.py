@@ -33,6 +33,7 @@ __all__ = [
     "scan",
     "varying",
     "varying_axes",
+    "varying_with",
     "while_loop",
     "whole",
 ]
@@ -137,6 +138,19 @@ def varying(tree: Any, axes: list[frozenset[str]]) -> Any:
 def as_varying_as(x: Any, like: Any) -> Any:
     """An array that varies over the axes of `like` too."""
     return _vary(x, varying_axes(like))
+
+
+def varying_with(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The tree, varying over all axes over which `function(tree)` does.
+
+    Each shard then has a function of its own, and its derivatives. Those by what is alike on all shards are summed over
+    the shards, by the rules of `shard_map`.
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return tree
+    found = jax.tree.leaves(jax.eval_shape(lambda: function(tree)))
+    axes = frozenset().union(*map(varying_axes, found))
+    return varying(tree, [axes] * len(jax.tree.leaves(tree)))
 
 
 def cond(pred: Array, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:

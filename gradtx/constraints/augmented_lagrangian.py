@@ -141,6 +141,7 @@ _Named.__name__ = "augmented_lagrangian"
 
 @jax.jit
 def _solve(problem: Any, x0: Any, inner: Any, tol: Any, maxiter: Any, inner_maxiter: Any) -> ConstrainedResult:
+    x0 = mesh.varying_with(lambda x: (problem.value(x), problem.constraints(x)), x0)
     scaled = _scaled(problem, x0)
     start = _begin(scaled, x0, tol)
     tol = jnp.maximum(tol, _ROUNDING * jnp.finfo(start.penalty.dtype).eps)

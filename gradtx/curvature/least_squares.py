@@ -143,6 +143,7 @@ class _Point(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 6))
 def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac: str, geodesic: bool) -> Result:
+    x0 = mesh.varying_with(residual_fn, x0)
     x, restore = tree.raveled(x0)
     tol = jnp.asarray(tol, x.dtype)
     r = _stacked(residual_fn(x0), x.dtype)

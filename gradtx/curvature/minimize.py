@@ -119,7 +119,7 @@ def solve(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = Fa
     def go_on(loop: _Loop) -> Array:
         return (loop.best.status == _RUNNING) & (loop.best.steps < maxiter)
 
-    x0 = tx.nearest(x0)
+    x0 = tx.nearest(mesh.varying_with(value_fn, x0))
     value, grad = look(x0)
     norm = tree.norm(tx.reduced_gradient(x0, grad)).astype(value.dtype)
     finite = jnp.isfinite(value) & tree.finite(grad)
