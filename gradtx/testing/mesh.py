@@ -1,0 +1,120 @@
+"""Law 8 on a mesh of 8 devices, with automatic and with explicit axes, and on its shards."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from gradtx import checks
+from gradtx.core.describe import map_state
+from gradtx.core.leafwise import Elementwise
+from gradtx.testing.calls import update
+from gradtx.testing.data import at, close, stack
+from gradtx.testing.subject import NotApplicableError, law
+
+__all__ = ["collectives", "mesh_of", "placed"]
+
+SPECS = {"w": PartitionSpec("x", None), "deep": [PartitionSpec("x")]}
+"""How the leaves of the laws' trees are split."""
+
+
+def mesh_of(kind: Any) -> Any:
+    """A mesh of 8 devices whose axis is of this kind."""
+    devices = jax.local_devices(backend="cpu")[:8]
+    if len(devices) < 8:
+        raise NotApplicableError("fewer than 8 devices")
+    return jax.make_mesh((8,), ("x",), axis_types=(kind,), devices=devices)
+
+
+def placed(tree: Any, mesh: Any) -> Any:
+    """A tree of the laws on a mesh."""
+    return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(mesh, spec)), tree, SPECS)
+
+
+def collectives(compiled: Any) -> list[str]:
+    """The kinds of operations by which the devices of a compiled program wait for each other."""
+    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+    return re.findall(rf"= .*? ({kinds})(?:-start)?\(", compiled.as_text())
+
+
+def _types(tree: Any) -> Any:
+    return jax.tree.map(lambda x: (x.shape, x.dtype, _split(x.sharding.spec)), tree)
+
+
+def _split(spec: Any) -> dict[int, Any]:
+    """The axes of an array that are split, each with what splits it."""
+    return {i: name for i, name in enumerate(spec) if name is not None}
+
+
+@law(8, "explicit axes", quick=True)
+def explicit_axes_are_axes_like_any_other(subject):
+    """Leaves split over explicit axes are updated; updates are split as gradients are, and states stay as they begin."""
+    params = placed(subject.params, mesh_of(AxisType.Explicit))
+
+    def step(params):
+        state = subject.tx.init(params)
+        updates, after = update(subject.tx, params, state, params)
+        shapes.append(jax.tree.structure((updates, state, after)))
+        return updates, state, after
+
+    shapes: list[Any] = []
+    avals = jax.jit(step).trace(params).jaxpr.out_avals
+    updates, state, after = shapes[0].unflatten(avals)
+    assert _types(updates) == _types(jax.tree.map(jax.typeof, params)), "updates are split otherwise than gradients"
+    assert _types(after) == _types(state), "a step splits the state otherwise than init"
+
+
+@law(8, "shards", quick=True)
+def shards_are_updated(subject):
+    """A step runs inside `shard_map`, which checks what varies from shard to shard."""
+    mesh = mesh_of(AxisType.Auto)
+
+    def step(params):
+        updates, state = update(subject.tx, params, subject.tx.init(params), params)
+        return update(subject.tx, params, state, params)[0]
+
+    jax.jit(jax.shard_map(step, mesh=mesh, in_specs=(SPECS,), out_specs=SPECS)).trace(subject.params)
+
+
+@law(8, "mesh")
+def a_mesh_equals_one_device(subject):
+    """On 8 devices a step gives what it gives on one, up to rounding, and the state lies where it is declared to lie.
+
+    It stays there, so that a step is compiled once. An elementwise rule sends nothing.
+    """
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        what = f"with {kind.name.lower()} axes"
+        mesh = mesh_of(kind)
+        params = placed(subject.params, mesh)
+        grads = [placed(at(subject.grads, t), mesh) for t in range(3)]
+        state = subject.tx.init(params)
+        lies_as_declared(subject.tx, state, params, what)
+        step = jax.jit(lambda g, state, p: update(subject.tx, g, state, p)).lower(grads[0], state, params).compile()
+        if isinstance(subject.tx, Elementwise):
+            assert not collectives(step), f"an elementwise step sends something {what}"
+        seen = []
+        for g in grads:
+            updates, state = step(g, state, params)  # raises if the state has moved
+            seen.append((updates, state))
+        close(stack(seen), subject.expected, rtol=1e-12, atol=1e-15, about=f"other results on 8 devices {what}")
+
+
+def lies_as_declared(tx: Any, state: Any, params: Any, what: str) -> None:
+    """Asserts that every array of a state is on all devices, split as the axes of the parameter that its own follow."""
+    leaves = dict(zip(checks.paths(params), jax.tree.leaves(params), strict=True))
+
+    def look(place: Any, x: Any) -> None:
+        where, p = f"{place.link}.{place.field} {place.path}", leaves.get(place.path)
+        assert isinstance(x.sharding, NamedSharding), f"{where} lies on {x.sharding} {what}"
+        assert len(x.sharding.device_set) == 8, f"{where} lies on some devices only {what}"
+        if p is None or any(axis is not None and p.shape[axis : axis + 1] != (n,) for n, axis in zip(*place[4:])):
+            return
+        spec = _split(p.sharding.spec)
+        expected = {i: spec[axis] for i, axis in enumerate(place.axes) if axis in spec}
+        assert _split(x.sharding.spec) == expected, f"{where} is split as {x.sharding.spec} {what}"
+
+    map_state(look, tx, state, params)
