@@ -26,8 +26,10 @@ __all__ = [
     "as_vector",
     "automatic",
     "cond",
+    "everywhere",
     "explicit",
     "fori_loop",
+    "kept_whole",
     "place",
     "put",
     "scan",
@@ -53,6 +55,12 @@ def along(x: Array, p: Any, axes: Sequence[int | None]) -> Array:
     split: dict[int | None, Any] = dict(enumerate(sharding.spec))
     there = NamedSharding(sharding.mesh, PartitionSpec(*(split.get(axis) for axis in axes)))
     return jax.sharding.reshard(x, there) if traced else jax.device_put(x, there)
+
+
+def everywhere(tree: Any, params: Any) -> Any:
+    """The arrays of a tree, whole on each device that has a part of the parameters."""
+    leaves = jax.tree.leaves(params)
+    return jax.tree.map(lambda x: along(x, leaves[0], (None,) * x.ndim), tree) if leaves else tree
 
 
 # --- explicit axes
@@ -113,6 +121,14 @@ def whole(x: Array, axes: Sequence[int] | None = None) -> Array:
         return x
     kept = [] if axes is None else [None if i - x.ndim in axes else name for i, name in enumerate(where.spec)]
     return put(x, NamedSharding(where.mesh, PartitionSpec(*kept)))
+
+
+def kept_whole(x: Array) -> Array:
+    """The array, all of it on each device, whether the axes of the mesh are explicit or not."""
+    mesh = jax.typeof(x).sharding.mesh
+    if not isinstance(x, Tracer) or set(mesh.axis_types) != {AxisType.Auto}:
+        return whole(x)
+    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
 
 
 def put(x: Array, where: NamedSharding | None) -> Array:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -183,8 +182,7 @@ class per_tree(Slot):
         value, dtype = self._start(owner, params), self.dtype_of(owner)
         if isinstance(value, (bool, int, float)) or self.start in owner._dynamic:
             value = tree.number(params, value) if dtype is None else jnp.array(value, dtype, copy=True)
-        leaves = jax.tree.leaves(params)
-        return jax.tree.map(lambda x: mesh.along(x, leaves[0], (None,) * x.ndim), value) if leaves else value
+        return mesh.everywhere(value, params)
 
 
 class child_state(Slot):

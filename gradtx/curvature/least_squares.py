@@ -260,6 +260,6 @@ def _power_of_two(norm: Array) -> Array:
 def _stacked(residuals: Any, dtype: Any) -> Array:
     """All residuals as one vector; a complex one is two."""
     parts = []
-    for x in map(jnp.asarray, jax.tree.leaves(residuals)):
+    for x in map(mesh.whole, map(jnp.asarray, jax.tree.leaves(residuals))):
         parts += [x.real, x.imag] if jnp.iscomplexobj(x) else [x]
     return jnp.concatenate([part.ravel().astype(dtype) for part in parts])

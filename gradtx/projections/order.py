@@ -15,6 +15,7 @@ together.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -55,6 +56,7 @@ def projection_ordered_simplex(tree: Any, scale: ArrayLike = 1, increasing: bool
     return restored(on_simplex(_ordered(x, increasing), number(who, "scale", scale, x.dtype)))
 
 
+@partial(jax.jit, static_argnums=1)
 def _ordered(x: Array, increasing: bool) -> Array:
     if x.size < 2:
         return x

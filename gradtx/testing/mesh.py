@@ -6,13 +6,14 @@ import re
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gradtx import checks
 from gradtx.core.describe import map_state
 from gradtx.core.leafwise import Elementwise
-from gradtx.testing.calls import update
+from gradtx.core.slots import reduced
+from gradtx.core.state import declared
+from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import at, close, stack
 from gradtx.testing.subject import NotApplicableError, law
 
@@ -30,9 +31,11 @@ def mesh_of(kind: Any) -> Any:
     return jax.make_mesh((8,), ("x",), axis_types=(kind,), devices=devices)
 
 
-def placed(tree: Any, mesh: Any) -> Any:
-    """A tree of the laws on a mesh."""
-    return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(mesh, spec)), tree, SPECS)
+def placed(tree: Any, mesh: Any, lead: tuple[None, ...] = ()) -> Any:
+    """A tree of the laws on a mesh; `lead` is for axes in front."""
+    return jax.tree.map(
+        lambda x, spec: jax.device_put(x, NamedSharding(mesh, PartitionSpec(*lead, *spec))), tree, SPECS
+    )
 
 
 def collectives(compiled: Any) -> list[str]:
@@ -52,20 +55,20 @@ def _split(spec: Any) -> dict[int, Any]:
 
 @law(8, "explicit axes", quick=True)
 def explicit_axes_are_axes_like_any_other(subject):
-    """Leaves split over explicit axes are updated; updates are split as gradients are, and states stay as they begin."""
-    params = placed(subject.params, mesh_of(AxisType.Explicit))
+    """Leaves split over explicit axes are updated: updates are split as gradients are, and states as they began."""
+    mesh = mesh_of(AxisType.Explicit)
+    params = placed(subject.params, mesh)
+    grads = placed(subject.grads, mesh, lead=(None,))
+    structures = []
 
-    def step(params):
-        state = subject.tx.init(params)
-        updates, after = update(subject.tx, params, state, params)
-        shapes.append(jax.tree.structure((updates, state, after)))
-        return updates, state, after
+    def steps(params, grads):
+        updates, states = trajectory(subject.tx, params, grads)  # a scan: its state begins as it goes on
+        structures.append(jax.tree.structure((updates, states)))
+        return updates, states
 
-    shapes: list[Any] = []
-    avals = jax.jit(step).trace(params).jaxpr.out_avals
-    updates, state, after = shapes[0].unflatten(avals)
-    assert _types(updates) == _types(jax.tree.map(jax.typeof, params)), "updates are split otherwise than gradients"
-    assert _types(after) == _types(state), "a step splits the state otherwise than init"
+    avals = jax.jit(steps).trace(params, grads).jaxpr.out_avals
+    updates, _ = structures[0].unflatten(avals)
+    assert _types(updates) == _types(jax.tree.map(jax.typeof, grads)), "updates are split otherwise than gradients"
 
 
 @law(8, "shards", quick=True)
@@ -74,7 +77,7 @@ def shards_are_updated(subject):
     mesh = mesh_of(AxisType.Auto)
 
     def step(params):
-        updates, state = update(subject.tx, params, subject.tx.init(params), params)
+        _, state = update(subject.tx, params, subject.tx.init(params), params)
         return update(subject.tx, params, state, params)[0]
 
     jax.jit(jax.shard_map(step, mesh=mesh, in_specs=(SPECS,), out_specs=SPECS)).trace(subject.params)
@@ -84,8 +87,10 @@ def shards_are_updated(subject):
 def a_mesh_equals_one_device(subject):
     """On 8 devices a step gives what it gives on one, up to rounding, and the state lies where it is declared to lie.
 
-    It stays there, so that a step is compiled once. An elementwise rule sends nothing.
+    It stays there, so that a step is compiled once. An elementwise rule sends nothing, unless its state has sums of
+    leaves.
     """
+    slots = declared(subject.tx.State) if isinstance(subject.tx, Elementwise) else {}
     for kind in (AxisType.Auto, AxisType.Explicit):
         what = f"with {kind.name.lower()} axes"
         mesh = mesh_of(kind)
@@ -94,7 +99,7 @@ def a_mesh_equals_one_device(subject):
         state = subject.tx.init(params)
         lies_as_declared(subject.tx, state, params, what)
         step = jax.jit(lambda g, state, p: update(subject.tx, g, state, p)).lower(grads[0], state, params).compile()
-        if isinstance(subject.tx, Elementwise):
+        if isinstance(subject.tx, Elementwise) and not any(isinstance(x, reduced) for x in slots.values()):
             assert not collectives(step), f"an elementwise step sends something {what}"
         seen = []
         for g in grads:
@@ -111,8 +116,9 @@ def lies_as_declared(tx: Any, state: Any, params: Any, what: str) -> None:
         where, p = f"{place.link}.{place.field} {place.path}", leaves.get(place.path)
         assert isinstance(x.sharding, NamedSharding), f"{where} lies on {x.sharding} {what}"
         assert len(x.sharding.device_set) == 8, f"{where} lies on some devices only {what}"
-        if p is None or any(axis is not None and p.shape[axis : axis + 1] != (n,) for n, axis in zip(*place[4:])):
-            return
+        follows = [(n, axis) for n, axis in zip(place.shape, place.axes, strict=True) if axis is not None]
+        if p is None or any(p.shape[axis : axis + 1] != (n,) for n, axis in follows):
+            return  # it belongs to the whole tree, or to another view of it
         spec = _split(p.sharding.spec)
         expected = {i: spec[axis] for i, axis in enumerate(place.axes) if axis in spec}
         assert _split(x.sharding.spec) == expected, f"{where} is split as {x.sharding.spec} {what}"
