@@ -58,14 +58,7 @@ class _ProjectedShapes(View):
     def seen(self, tree: Any) -> Any:
         leaves, treedef = jax.tree.flatten(tree)
         pairs = zip(map(jnp.asarray, leaves), self.matrix_views, strict=True)
-        return treedef.unflatten([x if v is None else self._zeros(x, v) for x, v in pairs])
-
-    def _zeros(self, x: Array, view: MatrixView) -> Array:
-        """Zeros of the projected shape, split over a mesh as the side of `x` that is not projected."""
-        r = min(self.rank, view.fan_in, view.fan_out)
-        if _is_tall(view.fan_in, view.fan_out):
-            return mesh.along(jnp.zeros((view.count, r, view.fan_out), x.dtype), x, (None, None, view.axis("columns")))
-        return mesh.along(jnp.zeros((view.count, view.fan_in, r), x.dtype), x, (None, view.axis("rows"), None))
+        return treedef.unflatten([x if v is None else matrices.low_rank(x, v, self.rank) for x, v in pairs])
 
 
 def _is_tall(fan_in: int, fan_out: int) -> bool:
@@ -115,25 +108,20 @@ class scale_by_galore(Composite, state=GaLoreState):
         matrix_views = self._matrix_views(updates)
         extra = self._base_extra(extra, treedef, matrix_views)
 
-        def project(count: Array, leaves: list[Array], projectors: list[Any]) -> tuple[list[Array], list[Any]]:
-            def work(x: Array, old: Array) -> tuple[Array, Array]:
-                new = matrices.renewed(self.update_proj_gap, count, lambda: _leading_vectors(x, old), old)
-                return _project(x, new), new
-
-            return matrices.on_stacks(work, matrix_views, leaves, projectors)
+        def project(x: Array, old: Array, count: Array) -> tuple[Array, Array]:
+            new = matrices.renewed(self.update_proj_gap, count, lambda: _leading_vectors(x, old), old)
+            return _project(x, new), new
 
         wide = [leaf.widen(jnp.asarray(g)) for g in leaves]
-        like = jax.tree.leaves(_ProjectedShapes(matrix_views, self.rank).seen(updates)) if mesh.explicit(wide) else wide
-        old = treedef.flatten_up_to(state.projector)
-        low, projectors = mesh.automatic(project, state.count, wide, old, like=(like, old))
+        like = jax.tree.leaves(self.views(updates)["base_optimizer"].seen(updates)) if mesh.explicit(wide) else None
+        kept = treedef.flatten_up_to(state.projector)
+        low, projectors = matrices.on_stacks(project, matrix_views, wide, kept, state.count, like=like)
         base, base_state = self.base_optimizer.update(treedef.unflatten(low), state.base_optimizer_state, **extra)
         scale, out = self.at(state.count).scale, []
         for g, u, view, projector in zip(leaves, jax.tree.leaves(base), matrix_views, projectors, strict=True):
             full = u if view is None else mesh.automatic(partial(_lift, view), u, projector, like=g) * scale
             out.append(leaf.narrow(full, jnp.result_type(g)))
-        return treedef.unflatten(out), GaLoreState(
-            count=counted(state.count), base_optimizer_state=base_state, projector=treedef.unflatten(projectors)
-        )
+        return treedef.unflatten(out), GaLoreState(counted(state.count), base_state, treedef.unflatten(projectors))
 
     def _base_extra(self, extra: dict[str, Any], treedef: Any, matrix_views: list[Any]) -> dict[str, Any]:
         """The extra arguments that the base optimizer accepts, but for those that belong to the full parameters."""
@@ -154,10 +142,8 @@ class scale_by_galore(Composite, state=GaLoreState):
     def _matrix_views(self, tree: Any) -> list[MatrixView | None]:
         """For each leaf how it is seen as matrices; None for a leaf that is not projected."""
         leaves, dims = jax.tree.leaves(tree), self.weight_dimension_numbers
-        if dims is None:
-            dims = [WeightDimensionNumbers() if np.ndim(x) == 2 else None for x in leaves]
-        else:
-            dims = matrices.numbers_of(dims, tree)
+        default = [WeightDimensionNumbers() if np.ndim(x) == 2 else None for x in leaves]
+        dims = default if dims is None else matrices.numbers_of(dims, tree)
         found = zip(matrices.views("scale_by_galore", dims, tree), dims, leaves, strict=True)
         return [view if dim is not None and np.size(x) else None for view, dim, x in found]
 
