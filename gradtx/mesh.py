@@ -60,7 +60,9 @@ def along(x: Array, p: Any, axes: Sequence[int | None]) -> Array:
 def everywhere(tree: Any, params: Any) -> Any:
     """The arrays of a tree, whole on each device that has a part of the parameters."""
     leaves = jax.tree.leaves(params)
-    return jax.tree.map(lambda x: along(x, leaves[0], (None,) * x.ndim), tree) if leaves else tree
+    home = next((p for p in leaves if explicit(p) or isinstance(getattr(p, "sharding", None), NamedSharding)), None)
+    home = leaves[0] if home is None and leaves else home
+    return tree if home is None else jax.tree.map(lambda x: along(x, home, (None,) * x.ndim), tree)
 
 
 # --- explicit axes
