@@ -53,7 +53,10 @@ def along(x: Array, p: Any, axes: Sequence[int | None]) -> Array:
     if not isinstance(sharding, NamedSharding):
         return x
     split: dict[int | None, Any] = dict(enumerate(sharding.spec))
-    there = NamedSharding(sharding.mesh, PartitionSpec(*(split.get(axis) for axis in axes)))
+    spec = [split.get(axis) for axis in axes]
+    while spec and spec[-1] is None and AxisType.Explicit not in sharding.mesh.axis_types:
+        spec.pop()  # as compiled programs write the places of their results: else a step is compiled again for these
+    there = NamedSharding(sharding.mesh, PartitionSpec(*spec))
     return jax.sharding.reshard(x, there) if traced else jax.device_put(x, there)
 
 

@@ -194,11 +194,13 @@ def test_one_reduction_a_step(expression, most, x64):
     }
 
     def step(tx, g, state, p):
-        return tx.update(g, state, p, value=jnp.float32(1))
+        given = {"value": jnp.float32(1)}
+        tx = tx if isinstance(tx, gx.GradientTransformation) else optax.with_extra_args_support(tx)
+        return tx.update(g, state, p, **given)
 
     with jax.enable_x64(x64):
         txs = [eval(expression, {**vars(optax.contrib), **vars(library)}) for library in (gx, optax)]
-        ours, theirs = (sent(optax.with_extra_args_support(tx), params, step) for tx in txs)
+        ours, theirs = (sent(tx, params, step) for tx in txs)
     assert ours == ["all-reduce"] * len(ours)
     assert len(ours) <= min(most, len(theirs))
 

@@ -96,9 +96,10 @@ def a_mesh_equals_one_device(subject):
         mesh = mesh_of(kind)
         params = placed(subject.params, mesh)
         grads = [placed(at(subject.grads, t), mesh) for t in range(3)]
-        state = subject.tx.init(params)
+        with jax.set_mesh(mesh):
+            state = subject.tx.init(params)
+            step = jax.jit(lambda g, state, p: update(subject.tx, g, state, p)).lower(grads[0], state, params).compile()
         lies_as_declared(subject.tx, state, params, what)
-        step = jax.jit(lambda g, state, p: update(subject.tx, g, state, p)).lower(grads[0], state, params).compile()
         if isinstance(subject.tx, Elementwise) and not any(isinstance(x, reduced) for x in slots.values()):
             assert not collectives(step), f"an elementwise step sends something {what}"
         seen = []
