@@ -92,7 +92,7 @@ def test_explicit_axes_may_split_leaves_in_any_way(tx, specs):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("name", ["simplex", "l1_ball", "l2_ball", "monotone"])
+@pytest.mark.parametrize("name", ["simplex", "l1_ball", "monotone"])
 def test_projections_of_rows_and_of_columns(kind, axis, name):
     projection, x = getattr(gx, f"projection_{name}"), jnp.asarray(RNG.normal(size=(8, 8)))
     each = jax.vmap(projection, axis, axis)
@@ -103,9 +103,10 @@ def test_projections_of_rows_and_of_columns(kind, axis, name):
         assert kind == AxisType.Auto or found.sharding.is_equivalent_to(split.sharding, 2)
 
 
-@pytest.mark.parametrize("context", [False, True], ids=["", "set_mesh"])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("tx", [gx.lbfgs(), gx.lbfgs(linesearch=None), gx.lbfgsb(-1.0, 0.3), gx.newton()], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "context"), [(AxisType.Auto, False), (AxisType.Explicit, False), (AxisType.Explicit, True)]
+)
+@pytest.mark.parametrize("tx", [gx.lbfgs(), gx.lbfgsb(-1.0, 0.3), gx.newton()], ids=["lbfgs", "lbfgsb", "newton"])
 def test_solvers_of_split_parameters(tx, kind, context):
     def loss(x):
         return jnp.sum(jnp.cosh(x - 0.5) * (1 + jnp.arange(16)))
@@ -147,7 +148,7 @@ def test_a_fresh_memory_is_split_as_the_parameters(kind):
     assert all(len(x.sharding.device_set) == 8 for x in jax.tree.leaves(state))
 
 
-@pytest.mark.parametrize("tx", [gx.adamw(0.1), gx.clip_by_global_norm(1.0), gx.lbfgs(0.1, linesearch=None)], ids=str)
+@pytest.mark.parametrize("tx", [gx.adamw(0.1), gx.lbfgs(0.1, linesearch=None)], ids=["adamw", "lbfgs"])
 @pytest.mark.parametrize("kind", [*KINDS, None])
 def test_a_step_is_compiled_once(tx, kind):
     """On a mesh, and on one device that is not the default one."""
@@ -166,7 +167,6 @@ def test_a_step_is_compiled_once(tx, kind):
 # --- what is sent
 
 
-@pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize(
     ("expression", "most"),
     [
@@ -184,7 +184,7 @@ def test_a_step_is_compiled_once(tx, kind):
         ("adamw(0.1)", 0),
     ],
 )
-def test_one_reduction_a_step(expression, most, x64):
+def test_one_reduction_a_step(expression, most):
     """However many leaves there are, and never more than in optax's step; nothing is gathered."""
     mesh = mesh_of(AxisType.Auto)
     params = {
@@ -198,7 +198,7 @@ def test_one_reduction_a_step(expression, most, x64):
         tx = tx if isinstance(tx, gx.GradientTransformation) else optax.with_extra_args_support(tx)
         return tx.update(g, state, p, **given)
 
-    with jax.enable_x64(x64):
+    with jax.enable_x64(False):
         txs = [eval(expression, {**vars(optax.contrib), **vars(library)}) for library in (gx, optax)]
         ours, theirs = (sent(tx, params, step) for tx in txs)
     assert ours == ["all-reduce"] * len(ours)
@@ -283,7 +283,9 @@ def test_a_solver_of_all_shards_together():
     np.testing.assert_allclose(found, 3.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("search", [gx.scale_by_zoom_linesearch(20), gx.scale_by_backtracking_linesearch(20)], ids=str)
+@pytest.mark.parametrize(
+    "search", [gx.scale_by_zoom_linesearch(20), gx.scale_by_backtracking_linesearch(20)], ids=["zoom", "backtracking"]
+)
 def test_a_line_search_on_shards(search):
     tx = gx.chain(gx.sgd(1.0), search)
 
