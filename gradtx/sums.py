@@ -25,7 +25,7 @@ from jax import Array, lax
 
 from gradtx import leaf
 
-__all__ = ["dot", "norm", "real_parts", "scaled_norm", "shrinking"]
+__all__ = ["dot", "norm", "real_parts", "scaled_norm", "shrinking", "total"]
 
 Axes = tuple[int, ...] | None
 """The axes to sum over; None for all. Where it is not None there is one array, or one pair."""
@@ -152,6 +152,29 @@ def _dot_jvp(primals: Any, tangents: Any) -> Any:
     out = dot(pairs)
     slopes = [_sum(dx * y + x * dy) for (x, y), (dx, dy) in zip(pairs, moved, strict=True)]
     return out, sum((slope.astype(out.dtype) for slope in slopes), jnp.zeros_like(out))
+
+
+@jax.custom_jvp
+def total(arrays: list[Array]) -> Array:
+    """The sum of all entries of real arrays in float32 or wider, taken as the other sums here are.
+
+    On a mesh it then travels with them: the devices add up sums of one dtype together.
+    """
+    if not arrays:
+        return jnp.zeros(())
+    (arrays,), dtype = _promoted([arrays])
+    if not _wider(dtype):
+        return functools.reduce(lax.add, map(_sum, arrays))
+    with jax.enable_x64(True):
+        wide = [_sum(lax.convert_element_type(x, np.dtype("float64"))) for x in arrays]
+        return lax.convert_element_type(functools.reduce(lax.add, wide), dtype)
+
+
+@total.defjvp
+def _total_jvp(primals: Any, tangents: Any) -> Any:
+    (arrays,), (moved,) = primals, tangents
+    out = total(arrays)
+    return out, sum((_sum(dx).astype(out.dtype) for dx in moved), jnp.zeros_like(out))
 
 
 def _promoted(pairs: Any) -> tuple[Any, np.dtype]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gradtx import leaf, sums
+from gradtx import leaf, mesh, sums
 
 __all__ = ["finite", "nbytes", "norm", "norm_sq", "number", "raveled", "size", "vdot", "zeros_like"]
 
@@ -108,6 +108,8 @@ def number(tree: Any, value: Any) -> Array:
 def raveled(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
     """The entries of all leaves as one vector in float32 or wider, and the function that makes such a tree of one.
 
+    On a mesh with explicit axes each device has the whole vector, and the tree is split as the one given.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> x, restored = gx.tree.raveled({"a": jnp.ones(2), "b": 3.0})
     >>> print(x, restored(2 * x)["b"])
@@ -118,11 +120,13 @@ def raveled(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
     dtypes = [jnp.result_type(x) for x in leaves]
     ends = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
     dtype = number(tree, 0).dtype
-    flat = [jnp.ravel(jnp.asarray(x)).astype(dtype) for x in leaves]
+    flat = [jnp.ravel(mesh.whole(jnp.asarray(x))).astype(dtype) for x in leaves]
+    places = [mesh.place(x) for x in leaves]
 
     def restored(x: Array) -> Any:
-        places = zip(itertools.pairwise(ends), shapes, dtypes, strict=True)
-        return treedef.unflatten([leaf.narrow(x[a:b].reshape(shape), dtype) for (a, b), shape, dtype in places])
+        parts = [x[a:b].reshape(shape) for (a, b), shape in zip(itertools.pairwise(ends), shapes, strict=True)]
+        parts = [leaf.narrow(part, dtype) for part, dtype in zip(parts, dtypes, strict=True)]
+        return treedef.unflatten([mesh.put(part, place) for part, place in zip(parts, places, strict=True)])
 
     return jnp.concatenate(flat) if flat else jnp.zeros(0, dtype), restored
 

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.constraints.problem import Problem, complementary_slackness, violation
 from gradtx.constraints.result import ConstrainedResult
 from gradtx.core.transformation import as_transformation
@@ -141,10 +141,11 @@ _Named.__name__ = "augmented_lagrangian"
 
 @jax.jit
 def _solve(problem: Any, x0: Any, inner: Any, tol: Any, maxiter: Any, inner_maxiter: Any) -> ConstrainedResult:
+    x0 = mesh.varying_with(lambda x: (problem.value(x), problem.constraints(x)), x0)
     scaled = _scaled(problem, x0)
     start = _begin(scaled, x0, tol)
     tol = jnp.maximum(tol, _ROUNDING * jnp.finfo(start.penalty.dtype).eps)
-    end = lax.while_loop(
+    end = mesh.while_loop(
         lambda loop: (loop.best.status == _RUNNING) & (loop.best.steps < maxiter),
         lambda loop: _round(loop, scaled, inner, tol, inner_maxiter),
         start,

@@ -14,6 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx import mesh
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.mask import applies_to
@@ -79,14 +80,15 @@ class riemannian(Layerwise, needs=("params",), real=True):
 
     def _on_stiefel(self, x: Array, u: Array, q: Array) -> Array:
         """`q` is x with columns of length 1."""
-        shape = x.shape
+        shape, where = x.shape, mesh.place(x)
+        x, u, q = map(mesh.whole, (x, u, q))
         x, u, q = (y.reshape(-1, 1) if y.ndim < 2 else y for y in (x, u, q))
         wide = x.shape[-2] < x.shape[-1]
         x, u, q = (jnp.matrix_transpose(y) if wide else y for y in (x, u, q))
         cross = jnp.matrix_transpose(q) @ u
         along = x + (u - q @ (cross + jnp.matrix_transpose(cross)) / 2)
         new = projection_stiefel(along) if self.retraction == "polar" else _orthogonal_factor(along)
-        return (jnp.matrix_transpose(new) if wide else new).reshape(shape)
+        return mesh.put((jnp.matrix_transpose(new) if wide else new).reshape(shape), where)
 
 
 def _normalized(x: Array, axis: int | None, otherwise: float) -> Array:

@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
 from jax.core import Tracer
 
-from gradtx import checks, leaf
+from gradtx import checks, leaf, mesh
 
 __all__ = ["alike", "branch"]
 
@@ -19,8 +19,7 @@ def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[],
     """`then()` where `pred` is true, else `otherwise()`: two trees of arrays of the same structure.
 
     Only what is needed is computed. Outside of traced code Python takes the branch, so that nothing is compiled anew;
-    inside it is a `lax.cond`. What `then` returns takes the dtypes of `otherwise`. Where the program runs on the shards
-    of a mesh, both vary over the same axes of it.
+    inside it is a `lax.cond`. What `then` returns takes the dtypes of `otherwise`.
 
     Raises:
       TypeError: the two trees differ.
@@ -30,11 +29,7 @@ def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[],
         like = otherwise()
         return alike(who, then(), like) if pred else like
     like = jax.eval_shape(otherwise)
-    axes = [_axes(pred)] * len(jax.tree.leaves(like))
-    if jax.sharding.get_abstract_mesh().manual_axes:
-        both = zip(jax.tree.leaves(jax.eval_shape(then)), jax.tree.leaves(like), strict=True)
-        axes = [_axes(pred) | _axes(a) | _axes(b) for a, b in both]
-    return lax.cond(pred, lambda: _varying(alike(who, then(), like), axes), lambda: _varying(otherwise(), axes))
+    return mesh.cond(pred, lambda: alike(who, then(), like), otherwise)
 
 
 def alike(who: str, tree: Any, like: Any) -> Any:
@@ -61,19 +56,3 @@ def _as(x: Any, like: Any) -> Any:
     if x.dtype == dtype and not x.weak_type:
         return x
     return leaf.narrow(x, dtype) if jnp.issubdtype(dtype, jnp.inexact) else lax.convert_element_type(x, dtype)
-
-
-def _axes(x: Any) -> frozenset[str]:
-    """The axes of the mesh over which `x`, an array or its abstract value, differs from shard to shard."""
-    kind = getattr(jax.typeof(x) if isinstance(x, Array) else x, "manual_axis_type", None)
-    return frozenset() if kind is None else frozenset(kind.varying)
-
-
-def _varying(tree: Any, axes: list[frozenset[str]]) -> Any:
-    leaves, treedef = jax.tree.flatten(tree)
-    return treedef.unflatten([_vary(x, wanted) for x, wanted in zip(leaves, axes, strict=True)])
-
-
-def _vary(x: Any, axes: frozenset[str]) -> Any:
-    missing = tuple(sorted(axes - _axes(x)))
-    return lax.pcast(x, missing, to="varying") if missing else x

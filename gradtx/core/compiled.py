@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from gradtx import checks, leaf
+from gradtx import checks, leaf, mesh
 from gradtx.core import matrices
 from gradtx.core.hyper import Resolvable, resolve
 from gradtx.core.skipping import select_as_computed
@@ -139,6 +139,12 @@ class _Run:
         self, i: int, views: Sequence[Any], hypers: Any, values: Any, rows: Any, shared: Any, t: Array
     ) -> tuple[list[Array], list[Any]]:
         """The leaves and slots after the rule's work on stacks of their matrices."""
+        work = partial(self._on_stacks, i, views)
+        return mesh.automatic(work, hypers, values, rows, shared, t, like=(values, rows))
+
+    def _on_stacks(
+        self, i: int, views: Sequence[Any], hypers: Any, values: Any, rows: Any, shared: Any, t: Array
+    ) -> tuple[list[Array], list[Any]]:
         rule = self._rule(i, hypers)
         cls = stack_slots(rule.State)
         every = 1 if rule._every is None else getattr(rule, rule._every)

@@ -7,20 +7,21 @@ product is one large operation in place of many small ones, and may be divided a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.core import Tracer
 
-from gradtx import checks
+from gradtx import checks, mesh
 from gradtx.core import mask
 from gradtx.core.value import per_leaf
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
 
-__all__ = ["check", "matrix_axes", "numbers_of", "on_stacks", "renewed", "views"]
+__all__ = ["check", "low_rank", "matrix_axes", "numbers_of", "on_stacks", "renewed", "views"]
 
 
 def check(who: str, name: str, value: Any) -> Any:
@@ -73,18 +74,39 @@ def matrix_axes(*, kw_only: bool = False) -> Any:
     return per_leaf(views, check=check, kw_only=kw_only)
 
 
+def low_rank(x: Array, view: MatrixView, rank: int) -> Array:
+    """Zeros for a leaf's stack of matrices whose longer side is projected to `rank`.
+
+    The other side is split over a mesh as in `x`.
+    """
+    r, rows, columns = min(rank, view.fan_in, view.fan_out), view.axis("rows"), view.axis("columns")
+    tall = view.fan_in >= view.fan_out
+    zeros = jnp.zeros((view.count, r, view.fan_out) if tall else (view.count, view.fan_in, r), x.dtype)
+    return mesh.along(zeros, x, (None, None, columns) if tall else (None, rows, None))
+
+
 def on_stacks(
-    work: Callable[[Array, Any], tuple[Array, Any]],
+    work: Callable[..., tuple[Array, Any]],
     views: Sequence[MatrixView | None],
     leaves: Sequence[Array],
     kept: Sequence[Any],
+    *shared: Any,
+    like: Any = None,
 ) -> tuple[list[Array], list[Any]]:
-    """`work(stack, kept)` for all matrices of one shape and dtype at once; `(results, kept)` by leaf.
+    """`work(stack, kept, *shared)` for all matrices of one shape and dtype at once; `(results, kept)` by leaf.
 
     A stack has the shape (matrices, inputs, outputs). `kept` has for each leaf a tree of arrays whose leading axis
     counts its matrices, such as the factors of a preconditioner; `work` gets those of the stack, and returns their
-    next values. A result is the stack of a leaf. Leaves without a view are returned as they are.
+    next values. A result is the stack of a leaf. Leaves without a view are returned as they are. On a mesh with
+    explicit axes the results lie where the arrays in `like` do, one for each leaf.
     """
+    work_on = partial(_on_stacks, work, views)
+    return mesh.automatic(work_on, list(leaves), list(kept), *shared, like=(leaves if like is None else like, kept))
+
+
+def _on_stacks(
+    work: Callable[..., Any], views: Sequence[MatrixView | None], leaves: list[Array], kept: list[Any], *shared: Any
+) -> tuple[list[Array], list[Any]]:
     results, kept = list(leaves), list(kept)
     groups: dict[Any, list[int]] = {}
     for i, (x, view) in enumerate(zip(leaves, views, strict=True)):
@@ -94,7 +116,7 @@ def on_stacks(
             groups.setdefault((results[i].shape[1:], x.dtype, str(like)), []).append(i)
     for places in groups.values():
         stack, old = _joined([results[i] for i in places]), jax.tree.map(_join, *(kept[i] for i in places))
-        done, new = work(stack, old)
+        done, new = work(stack, old, *shared)
         ends = np.cumsum([len(results[i]) for i in places])[:-1].tolist()
         parts = jax.tree.map(lambda a, ends=ends: jnp.split(a, ends), (done, new))
         for n, i in enumerate(places):
@@ -119,4 +141,4 @@ def renewed(every: int, count: Any, make: Callable[[], Any], old: Any) -> Any:
     now = count % every == 0
     if not isinstance(now, Tracer):
         return make() if now else old
-    return lax.cond(now, make, lambda: old)
+    return mesh.cond(now, make, lambda: old)

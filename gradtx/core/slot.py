@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
-from jax.sharding import NamedSharding, PartitionSpec
 
-from gradtx import checks, leaf
+from gradtx import checks, leaf, mesh
 from gradtx.core.hyper import resolve
 from gradtx.frozen import Frozen
 
@@ -111,10 +108,4 @@ class PerLeaf(Slot):
 
 
 def _placed(x: Array, p: Any, layout: Layout) -> Array:
-    """The array where its parameter lies on a mesh: each axis is split as the axis of the parameter that it follows."""
-    sharding = None if isinstance(p, Tracer) else getattr(p, "sharding", None)
-    if not isinstance(sharding, NamedSharding) or isinstance(x, Tracer):
-        return x
-    split: dict[int | None, Any] = dict(enumerate(sharding.spec))
-    spec = PartitionSpec(*(split.get(axis) for _, axis in layout))
-    return jax.device_put(x, NamedSharding(sharding.mesh, spec))
+    return mesh.along(x, p, [axis for _, axis in layout])

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, tree
+from gradtx import checks, mesh, tree
 from gradtx.core.slot import PARAM, Layout, PerLeaf, Slot
 
 __all__ = ["PARAM", "PerLeaf", "Slot", "child_state", "counter", "factor", "per_param", "per_tree", "reduced", "stack"]
@@ -178,11 +178,11 @@ class per_tree(Slot):
     kind: ClassVar[str] = "per tree"
 
     def first(self, owner: Any, params: Any) -> Any:
-        """The array before the first step."""
+        """The array before the first step, whole on each device that has a part of the parameters."""
         value, dtype = self._start(owner, params), self.dtype_of(owner)
         if isinstance(value, (bool, int, float)) or self.start in owner._dynamic:
-            return tree.number(params, value) if dtype is None else jnp.array(value, dtype, copy=True)
-        return value
+            value = tree.number(params, value) if dtype is None else jnp.array(value, dtype, copy=True)
+        return mesh.everywhere(value, params)
 
 
 class child_state(Slot):

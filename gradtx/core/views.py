@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -9,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gradtx import checks, leaf
+from gradtx import checks, leaf, mesh
 from gradtx.core.composite import View, Wrapper
 
 __all__ = ["SplitRealAndImaginaryArrays", "flatten", "split_real_and_imaginary", "with_extra_args_support"]
@@ -48,15 +51,23 @@ class _Vector(View):
         leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
         if not leaves:
             return jnp.zeros((0,), jnp.float32)
-        dtype = jnp.result_type(*leaves)
-        return jnp.concatenate([jnp.ravel(x).astype(dtype) for x in leaves])
+        return mesh.automatic(_glued, *leaves, like=mesh.as_vector(leaves))
 
     def restored(self, part: Any, tree: Any) -> Any:
         leaves, treedef = jax.tree.flatten(tree)
-        parts = jnp.split(part, np.cumsum([np.size(x) for x in leaves])[:-1]) if leaves else []
-        return treedef.unflatten(
-            [_cast(part.reshape(np.shape(x)), jnp.result_type(x)) for part, x in zip(parts, leaves, strict=True)]
-        )
+        shapes = [np.shape(x) for x in leaves]
+        parts = mesh.automatic(partial(_divided, shapes), part, like=leaves) if leaves else []
+        return treedef.unflatten([_cast(x, jnp.result_type(old)) for x, old in zip(parts, leaves, strict=True)])
+
+
+def _glued(*leaves: Array) -> Array:
+    dtype = jnp.result_type(*leaves)
+    return jnp.concatenate([jnp.ravel(x).astype(dtype) for x in leaves])
+
+
+def _divided(shapes: Sequence[tuple[int, ...]], x: Array) -> list[Array]:
+    parts = jnp.split(x, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _cast(x: Array, dtype: Any) -> Array:
@@ -67,7 +78,8 @@ class flatten(_OnView):
     """`inner` on all leaves as one vector: a few large operations in place of many small ones.
 
     The vector has a dtype that holds those of all leaves. A rule that looks at a leaf as a whole then sees the whole
-    tree as one leaf.
+    tree as one leaf. On a mesh with explicit axes the vector is split over all axes that split a leaf, if they divide
+    its length; else each device has all of it.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.flatten(gx.clip_by_block_rms(1.0))

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
@@ -56,14 +56,14 @@ class _Dense(Layerwise, state=BFGSState, needs=("params",), real=True):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         if g.size == 0:
             return g, slots
-        s, y = (p - slots.params).ravel(), (g - slots.updates).ravel()
+        s, y = (mesh.kept_whole(x).ravel() for x in (p - slots.params, g - slots.updates))
         sy, yy = s @ y, y @ y
         # Before the first pair the identity has the length of a first step; with it, that of the problem.
         fresh = jnp.where(sy > 0, leaf.ratio(sy, yy), 1)
         base = jnp.where(shared == 2, fresh * jnp.eye(s.size, dtype=s.dtype), slots.inverse_hessian)
-        new = jnp.where(shared > 1, self.updated(base, s, y), slots.inverse_hessian)
+        new = mesh.kept_whole(jnp.where(shared > 1, self.updated(base, s, y), slots.inverse_hessian))
         first = 1 / jnp.maximum(tree.norm(g), 1)
-        direction = (new @ g.ravel()).reshape(g.shape)
+        direction = mesh.put((new @ mesh.whole(g).ravel()).reshape(g.shape), mesh.place(g))
         return jnp.where(shared > 1, direction, g * first), slots._replace(params=p, updates=g, inverse_hessian=new)
 
     def updated(self, inverse: Array, s: Array, y: Array) -> Array:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx import checks, leaf
+from gradtx import checks, leaf, mesh
 
 __all__ = ["Box", "bound", "box"]
 
@@ -121,7 +121,7 @@ def _spread(who: str, name: str, value: Any, params: Any) -> Any:
             )
         axes = tuple(range(len(shape) - np.ndim(b)))
         held = jnp.asarray(b).astype(dtype).astype(leaf.compute_dtype(dtype))
-        return jnp.broadcast_to(jnp.expand_dims(held, axes), shape)
+        return mesh.put(jnp.broadcast_to(jnp.expand_dims(held, axes), shape), mesh.place(p))
 
     def below(path: Any, b: Any, part: Any) -> Any:
         return jax.tree_util.tree_map_with_path(lambda rest, p: full(b, (*path, *rest), p), part)

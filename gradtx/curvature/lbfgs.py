@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import leaf, tree
+from gradtx import leaf, mesh, tree
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
@@ -96,12 +96,13 @@ def _axpy_leaf(a: Array, x: Array, y: Array) -> Array:
 
 @jax.jit
 def _put(memory: Array, new: Array, slot: Array, kept: Array) -> Array:
-    return memory.at[slot].set(jnp.where(kept, new, memory[slot]).astype(memory.dtype))
+    new = jnp.where(kept, new, _taken(memory, slot)).astype(memory.dtype)
+    return lax.dynamic_update_index_in_dim(memory, new, slot, 0)
 
 
 @jax.jit
 def _taken(memory: Array, slot: Array) -> Array:
-    return memory[slot]
+    return lax.dynamic_index_in_dim(memory, slot, keepdims=False)
 
 
 _minus = jax.jit(jnp.subtract)
@@ -164,12 +165,12 @@ def _step(updates: Any, state: ScaleByLBFGSState, params: Any, scaled: bool) -> 
         s, y, weight = pair(i)
         return _axpy(alpha - weight * _dot(y, r), s, r), None
 
-    q, alphas = lax.scan(down, g, newest_first)
+    q, alphas = mesh.scan(down, g, newest_first)
     if scaled:
         first = 1 / jnp.maximum(tree.norm(g), 1)
         gamma = jnp.where(state.pairs > 0, state.identity_scale, first.astype(state.identity_scale.dtype))
         q = jax.tree.map(lambda x: x * gamma.astype(leaf.compute_dtype(x.dtype)), q)
-    r, _ = lax.scan(up, q, (newest_first, alphas), reverse=True)
+    r, _ = mesh.scan(up, q, (newest_first, alphas), reverse=True)
     return jax.tree.map(lambda x, u: leaf.narrow(x, jnp.result_type(u)), r, updates), state
 
 

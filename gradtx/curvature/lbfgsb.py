@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.core.composite import Wrapper
 from gradtx.core.constructor import constructor
 from gradtx.core.slots import child_state, counter
@@ -131,10 +131,9 @@ class _Model(NamedTuple):
 def _model(memory: ScaleByLBFGSState, first: Array) -> _Model:
     size = memory.weights_memory.shape[0]
     weights = jnp.sqrt(memory.weights_memory).astype(first.dtype)[:, None]
-    s, y = (
-        weights * jnp.concatenate([x.reshape(size, -1).astype(first.dtype) for x in jax.tree.leaves(pairs)], 1)
-        for pairs in (memory.diff_params_memory, memory.diff_updates_memory)
-    )
+    memories = (memory.diff_params_memory, memory.diff_updates_memory)
+    leaves = ([mesh.whole(x).astype(first.dtype) for x in jax.tree.leaves(pairs)] for pairs in memories)
+    s, y = (weights * jnp.concatenate([x.reshape(size, -1) for x in rows], 1) for rows in leaves)
     gamma = memory.identity_scale.astype(first.dtype)
     theta = jnp.where(memory.pairs > 0, 1 / jnp.where(gamma > 0, gamma, 1), first)
     age = (memory.pairs - 1 - jnp.arange(size)) % size

@@ -42,10 +42,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.curvature.result import Result, Status
 
 __all__ = ["least_squares"]
@@ -143,6 +143,7 @@ class _Point(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 6))
 def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac: str, geodesic: bool) -> Result:
+    x0 = mesh.varying_with(residual_fn, x0)
     x, restore = tree.raveled(x0)
     tol = jnp.asarray(tol, x.dtype)
     r = _stacked(residual_fn(x0), x.dtype)
@@ -164,7 +165,7 @@ def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac:
         ratio = actual / decrease
         hidden = jnp.maximum(abs(actual), decrease) <= point.smallest * jnp.sum(point.r**2)
         good = finite & straight & (hidden | (ratio > _ENOUGH))
-        new = lax.cond(good, lambda: _linearized(jacobian, x, r, _FADING * point.scale), lambda: point)
+        new = mesh.cond(good, lambda: _linearized(jacobian, x, r, _FADING * point.scale), lambda: point)
         finite &= tree.finite(new)
         good &= finite & (~hidden | (new.cosine < 0.9 * point.cosine))
         ratio = jnp.where(hidden, 1, ratio)
@@ -186,7 +187,7 @@ def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac:
     status = jnp.where(tree.finite(point), status, Status.not_finite).astype("int32")
     control = jnp.asarray(1 if newton else _FIRST_DAMPING, x.dtype)
     carry = (point, control, jnp.asarray(2, x.dtype), jnp.int32(0), status)
-    point, _, _, steps, status = lax.while_loop(lambda c: (c[4] == _RUNNING) & (c[3] < maxiter), body, carry)
+    point, _, _, steps, status = mesh.while_loop(lambda c: (c[4] == _RUNNING) & (c[3] < maxiter), body, carry)
     status = jnp.where(status == _RUNNING, Status.maxiter, status).astype("int32")
     value, grad_norm = jnp.sum(point.r**2) / 2 * unit * unit, point.grad_norm * unit * unit
     return Result(restore(point.x), value, grad_norm, steps, steps + 1, status)
@@ -259,6 +260,6 @@ def _power_of_two(norm: Array) -> Array:
 def _stacked(residuals: Any, dtype: Any) -> Array:
     """All residuals as one vector; a complex one is two."""
     parts = []
-    for x in map(jnp.asarray, jax.tree.leaves(residuals)):
+    for x in map(mesh.whole, map(jnp.asarray, jax.tree.leaves(residuals))):
         parts += [x.real, x.imag] if jnp.iscomplexobj(x) else [x]
     return jnp.concatenate([part.ravel().astype(dtype) for part in parts])

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from gradtx import checks, tree
+from gradtx import checks, mesh, tree
 from gradtx.core.metrics import find
 from gradtx.core.transformation import apply_updates, as_transformation
 from gradtx.core.value import function
@@ -119,14 +119,14 @@ def solve(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = Fa
     def go_on(loop: _Loop) -> Array:
         return (loop.best.status == _RUNNING) & (loop.best.steps < maxiter)
 
-    x0 = tx.nearest(x0)
+    x0 = tx.nearest(mesh.varying_with(value_fn, x0))
     value, grad = look(x0)
     norm = tree.norm(tx.reduced_gradient(x0, grad)).astype(value.dtype)
     finite = jnp.isfinite(value) & tree.finite(grad)
     status = jnp.select([~finite, norm <= tol], [Status.not_finite, Status.converged], _RUNNING).astype(jnp.int32)
     zero = jnp.zeros((), jnp.int32)
     best = Result(x0, value, norm, zero, zero + 1, status)
-    end = lax.while_loop(go_on, step, _Loop(x0, tx.init(x0), value, grad, best, zero, jnp.array(True))).best
+    end = mesh.while_loop(go_on, step, _Loop(x0, tx.init(x0), value, grad, best, zero, jnp.array(True))).best
     return end._replace(status=jnp.where(end.status == _RUNNING, Status.maxiter, end.status).astype(jnp.int32))
 
 

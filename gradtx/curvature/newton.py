@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
@@ -260,7 +260,7 @@ def _solve_or_pinv(matrix: Array, damping: Array, b: Array) -> Array:
     """Solves by elimination; if that hits a zero, applies the pseudo-inverse."""
     damped = matrix + damping * jnp.eye(b.size, dtype=b.dtype)
     x = jnp.linalg.solve(damped, b)
-    return lax.cond(jnp.isfinite(x).all(), lambda: x, lambda: _apply_pinv(*_eigen(damped), jnp.zeros_like(damping), b))
+    return mesh.cond(jnp.isfinite(x).all(), lambda: x, lambda: _apply_pinv(*_eigen(damped), jnp.zeros_like(damping), b))
 
 
 def _apply_pinv(w: Array, v: Array, damping: Array, b: Array) -> Array:

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, mesh, tree
 
 __all__ = [
     "fisher_vp",
@@ -197,7 +197,7 @@ def _mean(one: Callable[[Any], Any], params: Any, key: Any, samples: int) -> Any
     def add(total: Any, key: Any) -> tuple[Any, None]:
         return jax.tree.map(lambda total, x: total + x / samples, total, one(key)), None
 
-    total, _ = lax.scan(add, jax.tree.map(leaf.full, params), jax.random.split(key, samples))
+    total, _ = mesh.scan(add, jax.tree.map(leaf.full, params), jax.random.split(key, samples))
     return jax.tree.map(lambda x, p: leaf.narrow(x, p.dtype), total, params)
 
 
@@ -247,7 +247,7 @@ def hessian(f: Callable[[Any], Any], params: Any) -> Array:
     if not x.size:
         return jnp.zeros((0, 0), x.dtype)
     _, along = jax.linearize(jax.grad(lambda x: _scalar("hessian", f)(unravel(x))), x)
-    return jax.vmap(along)(jnp.eye(x.size, dtype=x.dtype))
+    return jax.vmap(along)(mesh.as_varying_as(jnp.eye(x.size, dtype=x.dtype), x))
 
 
 def check_like(who: str, name: str, other: Any, like_name: str, params: Any) -> None:

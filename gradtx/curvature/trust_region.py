@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import leaf, tree
+from gradtx import leaf, mesh, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.slots import counter, per_tree
 from gradtx.core.state import counted
@@ -137,7 +137,7 @@ def _exact(matrix: Array, g: Array, radius: Array) -> tuple[Array, Array, Array]
         newton = shift + leaf.ratio(length / radius - 1, fall)
         return low, high, jnp.where((low < newton) & (newton < high), newton, low + (high - low) / 2)
 
-    _, high, _ = lax.fori_loop(0, _ROUNDS, closer, (low, high, high))
+    _, high, _ = mesh.fori_loop(0, _ROUNDS, closer, (low, high, high))
     p = -at(jnp.where(inside, 0, high))
     # Where rounding hides the part of g along the lowest curvature, the step goes that way up to the border.
     short = (w[0] < 0) & (jnp.sum(p * p) < (1 - 1e-6) * radius**2)

@@ -17,7 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import leaf
+from gradtx import leaf, sums
 
 __all__ = ["PRECONDITIONINGS", "coefficients", "orthogonalize"]
 
@@ -99,13 +99,22 @@ def _norm(x: Array) -> Array:
     return leaf.root(jnp.sum(leaf.abs_sq(x), axis=(-2, -1), keepdims=True))
 
 
+def _of_norm_one(x: Array, eps: Any, eps_is_floor: bool) -> Array:
+    unit, size = sums.scaled_norm([x], (x.ndim - 2, x.ndim - 1))
+    size = jnp.where(size > 0, size, float(jnp.finfo(x.dtype).tiny) ** 0.5)
+    divisor = jnp.maximum(size, eps / unit) if eps_is_floor else size + eps / unit
+    return x / unit[..., None, None] / divisor[..., None, None]
+
+
 def _preconditioned(x: Array, eps: Any, eps_is_floor: bool, kind: str) -> Array:
+    if kind == "frobenius":
+        return _of_norm_one(x, eps, eps_is_floor)
     # In units of the largest entry, whose square might overflow; the result does not depend on the unit.
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0))
     unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
     x = x / unit
-    if kind in ("frobenius", "spectral"):
-        size = _norm(x) if kind == "frobenius" else jnp.linalg.norm(x, ord=2, axis=(-2, -1), keepdims=True)
+    if kind == "spectral":
+        size = jnp.linalg.norm(x, ord=2, axis=(-2, -1), keepdims=True)
         return x / (jnp.maximum(size, eps / unit) if eps_is_floor else size + eps / unit)
     gram = jnp.matmul(x, _adjoint(x), precision=lax.Precision.HIGHEST)
     size = jnp.sum(jnp.abs(gram), axis=-1, keepdims=True) if kind == "aol" else _norm(gram)

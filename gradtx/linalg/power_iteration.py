@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
-from gradtx import tree
+from gradtx import mesh, tree
 
 __all__ = ["leading_singular_vectors"]
 
@@ -42,7 +42,7 @@ def leading_singular_vectors(a: Array) -> tuple[Array, Array]:
         return count + 1, u, v, tree.norm(v - last).astype(v.dtype)
 
     begin = jnp.zeros((), jnp.int32), jnp.zeros((rows,), a.dtype), v, jnp.ones((), a.dtype)
-    _, u, v, _ = lax.while_loop(go_on, iterate, begin)
+    _, u, v, _ = mesh.while_loop(go_on, iterate, begin)
     return u, v
 
 

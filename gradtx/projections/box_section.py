@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
+from gradtx import mesh
 from gradtx.projections.vector import number, vector, vector_like
 
 __all__ = ["projection_box_section"]
@@ -70,7 +71,7 @@ def _solve(x: Array, lower: Array, upper: Array, w: Array, c: Array) -> _Solutio
         positive = excess(ends[middle]) >= 0
         return jnp.where(positive, middle, left), jnp.where(positive, right, middle)
 
-    left, right = lax.fori_loop(0, ends.size.bit_length(), halve, (jnp.array(0), jnp.array(ends.size - 1)))
+    left, right = mesh.fori_loop(0, ends.size.bit_length(), halve, (jnp.array(0), jnp.array(ends.size - 1)))
     start, end = ends[left], ends[right]
     free = some & (first <= start) & (end <= last)
     at_low = (some & (last <= start)) | (~some & (y <= low))

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import checks
+from gradtx import checks, mesh
 from gradtx import tree as trees
 from gradtx.projections.vector import check, narrowed
 
@@ -113,7 +113,7 @@ def _rounds(maps: Maps, x: Array, bearable: Any, maxiter: int) -> tuple[Array, l
 
     infinite = jnp.array(jnp.inf, x.dtype)
     start = (x, [jnp.zeros_like(x) for _ in maps], infinite, jnp.zeros((), jnp.int32))
-    return lax.while_loop(unfinished, step, start)[:2]
+    return mesh.while_loop(unfinished, step, start)[:2]
 
 
 def _solve(functions: Any, tol: float, maxiter: int, x: Array, data: Any) -> tuple[Array, list[Array]]:

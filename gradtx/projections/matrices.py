@@ -21,7 +21,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from gradtx import checks, leaf
+from gradtx import checks, leaf, mesh
 from gradtx.linalg.spectral import Quotients, adjoint, differences, positive_part, singular_map, sums
 from gradtx.projections.simplex import on_simplex
 from gradtx.projections.vector import check, narrowed, number, unit, widened
@@ -111,7 +111,7 @@ def _each(who: str, tree: Any, fn: Callable[..., Array], *numbers: tuple[str, Ar
                 f"{who}: at {checks.keystr(path)} the shape is {np.shape(x)}, which holds no {kind} in its last two "
                 "axes. Project only the leaves that are matrices."
             )
-    wide = [widened(x) for x in leaves]
+    wide = [mesh.whole(widened(x), (-2, -1)) for x in leaves]
     scalars = [[number(who, *pair, leaf.compute_dtype(x.dtype)) for pair in numbers] for x in wide]
     return narrowed([fn(x, *scalar) if x.size else x for x, scalar in zip(wide, scalars, strict=True)], tree)
 

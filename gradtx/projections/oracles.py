@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from gradtx import leaf, tree
+from gradtx import leaf, mesh, tree
 from gradtx.linalg.power_iteration import leading_singular_vectors
 from gradtx.projections.vector import check, number
 
@@ -111,10 +111,15 @@ def oracle_nuclear_ball(g: ArrayLike, scale: ArrayLike = 1) -> Array:
     x, radius = _given("oracle_nuclear_ball", g, scale)
     if not x.size:
         return jnp.asarray(g)
+    found = mesh.automatic(_outer_of_leading, lax.stop_gradient(x), like=x)
+    return leaf.narrow(-radius * found, jnp.result_type(g))
+
+
+def _outer_of_leading(x: Array) -> Array:
+    """For each matrix the outer product of its leading singular vectors."""
     stack = x.reshape(-1, *x.shape[-2:]) if x.ndim > 1 else x.reshape(1, -1, 1)
-    u, v = jax.vmap(leading_singular_vectors)(lax.stop_gradient(stack))
-    found = -radius * u[:, :, None] * v[:, None, :]
-    return leaf.narrow(found.reshape(x.shape), jnp.result_type(g))
+    u, v = jax.vmap(leading_singular_vectors)(stack)
+    return (u[:, :, None] * v[:, None, :]).reshape(x.shape)
 
 
 def _given(who: str, g: Any, scale: Any) -> tuple[Array, Array]:
@@ -125,7 +130,9 @@ def _given(who: str, g: Any, scale: Any) -> tuple[Array, Array]:
 
 def _corner(x: Array) -> Array:
     """1 at the first of the largest entries, 0 elsewhere."""
-    if not x.size:
-        return x
+    return mesh.automatic(_one_at_largest, x, like=x) if x.size else x
+
+
+def _one_at_largest(x: Array) -> Array:
     flat = x.ravel()
-    return jnp.zeros_like(flat).at[jnp.argmax(flat)].set(1).reshape(x.shape)
+    return (jnp.arange(flat.size) == jnp.argmax(flat)).astype(x.dtype).reshape(x.shape)

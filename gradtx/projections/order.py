@@ -15,6 +15,7 @@ together.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from gradtx import mesh
 from gradtx.projections.simplex import on_simplex
 from gradtx.projections.vector import number, unit, vector
 
@@ -54,6 +56,7 @@ def projection_ordered_simplex(tree: Any, scale: ArrayLike = 1, increasing: bool
     return restored(on_simplex(_ordered(x, increasing), number(who, "scale", scale, x.dtype)))
 
 
+@partial(jax.jit, static_argnums=1)
 def _ordered(x: Array, increasing: bool) -> Array:
     if x.size < 2:
         return x
@@ -81,7 +84,7 @@ def _isotonic(x: Array) -> Array:
 
     one = jnp.ones((), jnp.int32)
     carry = (one, 0 * one, jnp.zeros_like(x).at[0].set(x[0]), jnp.zeros(n, jnp.int32).at[0].set(1))
-    _, top, _, counts = lax.fori_loop(0, 2 * n, step, carry)
+    _, top, _, counts = mesh.fori_loop(0, 2 * n, step, carry)
     counts = jnp.where(jnp.arange(n) < top, counts, 0)  # of all blocks but the last
     ends = jnp.where(counts > 0, jnp.cumsum(counts), n)
     ids = jnp.cumsum(jnp.zeros(n, jnp.int32).at[ends].add(1, mode="drop"))

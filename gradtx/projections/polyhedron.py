@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from gradtx import checks
+from gradtx import checks, mesh
 from gradtx.projections.vector import vector
 
 __all__ = ["projection_affine_set", "projection_polyhedron"]
@@ -204,7 +204,7 @@ def _goldfarb_idnani(x: Array, rows: Array, bounds: Array) -> tuple[Array, Array
 
         If x is far away these are many more than the search has had, which then goes on.
         """
-        s = lax.while_loop(
+        s = mesh.while_loop(
             unfinished, partial(_step, rows=rows, bounds=bounds), s._replace(tol=_reached(jnp.append(s.x, bounds)))
         )
         held, x = jnp.where(s.active[:, None], rows, 0), s.x
@@ -215,7 +215,7 @@ def _goldfarb_idnani(x: Array, rows: Array, bounds: Array) -> tuple[Array, Array
     zeros, none, steps = jnp.zeros_like(bounds), jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32)
     square = jnp.zeros((m, m), x.dtype)
     first = _Search(x, jnp.zeros(m, bool), square, zeros, steps - 1, none, none, steps, jnp.array(False))
-    last = lax.fori_loop(0, 2, settled, first)
+    last = mesh.fori_loop(0, 2, settled, first)
     return last.x, last.active, ~last.empty & (last.steps < most)
 
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from gradtx import mesh
 from gradtx.projections.vector import number, vector
 
 __all__ = ["projection_l1_ball", "projection_l1_sphere", "projection_simplex", "threshold"]
@@ -94,7 +95,8 @@ def threshold(y: Array, scale: Array) -> Array:
     def step(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         t, _, last = carry
         # One reduction for both sums: two of them take twice as long in XLA's loops on the CPU.
-        total, count = jnp.sum(jnp.where(y > t, jnp.stack([y - t, jnp.ones_like(y)]), 0), axis=-1)
+        over = y > t
+        total, count = jnp.sum(jnp.stack([jnp.where(over, y - t, 0), over.astype(y.dtype)]), axis=-1)
         new = t + (total - scale) / jnp.maximum(count, 1)
         # Of as many entries above t they are the same, and the step only mends rounding: up or down.
         return jnp.where(count == last, new, jnp.maximum(new, t)), last, count
@@ -104,7 +106,7 @@ def threshold(y: Array, scale: Array) -> Array:
         return count != last
 
     none = jnp.full_like(scale, -1)
-    return lax.while_loop(fewer, step, step((-scale, none, none)))[0]
+    return mesh.while_loop(fewer, step, step((-scale, none, none)))[0]
 
 
 @threshold.defjvp

@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
+from gradtx import mesh
 from gradtx.projections.order import block_means, blocks
 from gradtx.projections.vector import number, unit, vector
 
@@ -79,7 +80,7 @@ def _cut_left(knots: _Knots, line: _Line, level: Array) -> tuple[Array, _Line]:
         i, line = carry
         return i + 1, _Line(line.slope + knots.slope[i], line.intercept + knots.intercept[i])
 
-    return lax.while_loop(below, step, (knots.left, line))
+    return mesh.while_loop(below, step, (knots.left, line))
 
 
 def _cut_right(knots: _Knots, line: _Line, level: Array, least: Array) -> tuple[Array, _Line]:
@@ -93,7 +94,7 @@ def _cut_right(knots: _Knots, line: _Line, level: Array, least: Array) -> tuple[
         i, line = carry
         return i - 1, _Line(line.slope - knots.slope[i], line.intercept - knots.intercept[i])
 
-    return lax.while_loop(above, step, (knots.right, line))
+    return mesh.while_loop(above, step, (knots.right, line))
 
 
 @jax.jit
@@ -120,7 +121,7 @@ def _steps(x: Array, r: Array) -> Array:
 
     middle = jnp.array(n, jnp.int32)
     knots = _Knots(middle, middle - 1, zeros, zeros, zeros)
-    knots, low, high = lax.fori_loop(0, n - 1, cut, (knots, zeros[:n], zeros[:n]))
+    knots, low, high = mesh.fori_loop(0, n - 1, cut, (knots, zeros[:n], zeros[:n]))
     _, line = _cut_left(knots, _Line(one, -x[-1] - r), nothing)
 
     def back(after: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -128,7 +129,7 @@ def _steps(x: Array, r: Array) -> Array:
         return p, p
 
     final = -line.intercept / line.slope
-    _, p = lax.scan(back, final, (low[:-1], high[:-1]), reverse=True)
+    _, p = mesh.scan(back, final, (low[:-1], high[:-1]), reverse=True)
     return jnp.append(p, final)
 
 

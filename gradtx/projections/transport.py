@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.core import Tracer
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
-from gradtx import checks
+from gradtx import checks, mesh
 from gradtx.core.hyper import Limits
 from gradtx.projections.simplex import threshold
 from gradtx.projections.vector import check, narrowed, number, widened
@@ -53,7 +53,7 @@ def projection_transport(tree: Any, a: Any = None, b: Any = None) -> Any:
       ValueError: a leaf has less than two axes, or `a` or `b` does not fit, is negative, or has another sum.
     """
     who = "projection_transport"
-    leaves = [widened(x) for x in check(who, tree)]
+    leaves = [mesh.whole(widened(x), (-2, -1)) for x in check(who, tree)]
     margins = [_margins(who, tree, i, x, a, b) for i, x in enumerate(leaves)]
     plans = jnp.vectorize(_euclidean_plan, signature="(m,n),(m),(n)->(m,n)")
     new = [plans(x, *margin) if x.size else x for x, margin in zip(leaves, margins, strict=True)]
@@ -86,7 +86,7 @@ def sinkhorn(
     """
     who = "sinkhorn"
     maxiter = checks.integer(who, "maxiter", maxiter, ge=1)
-    leaves = [widened(x) for x in check(who, tree)]
+    leaves = [mesh.whole(widened(x), (-2, -1)) for x in check(who, tree)]
     margins = [_margins(who, tree, i, x, a, b) for i, x in enumerate(leaves)]
     epsilon = Limits(gt=0).check(who, "epsilon", epsilon, schedules=False)
     numbers = [number(who, "epsilon", epsilon, x.dtype) for x in leaves]
@@ -201,7 +201,7 @@ def _solve_euclidean(x: Array, a: Array, b: Array) -> tuple[Array, Array]:
     part = jnp.where(distance > 0, jnp.maximum(part, eps * eps), 1)
     zeros = _Duals(jnp.zeros_like(a), jnp.zeros_like(b))
     start = _Search(zeros, part, jnp.array(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
-    duals = lax.while_loop(unfinished, step, start).duals
+    duals = mesh.while_loop(unfinished, step, start).duals
     return _corrected(jnp.maximum(duals.added_to(x), 0), a, b)
 
 
@@ -245,7 +245,7 @@ def _newton_step(duals: _Duals, x: Array, a: Array, b: Array) -> _Duals:
         not_past_minimum = g_there @ direction <= 0
         return ~(decreased | halved | not_past_minimum) & (alpha > 0)
 
-    return moved(lax.while_loop(too_far, lambda alpha: jnp.where(alpha > 1e-16, alpha / 2, 0), jnp.ones((), x.dtype)))
+    return moved(mesh.while_loop(too_far, lambda alpha: jnp.where(alpha > 1e-16, alpha / 2, 0), jnp.ones((), x.dtype)))
 
 
 def _shift_to_sum(x: Array, total: Array) -> Array:
@@ -290,7 +290,7 @@ def _solve_by_cg(weights: Array, g: Array) -> Array:
         return (s.residual_sq > enough) & (s.steps < 4 * g.size)
 
     start = _CG(jnp.zeros_like(g), g, g / diagonal, first, jnp.zeros((), jnp.int32))
-    return lax.while_loop(unfinished, step, start).d
+    return mesh.while_loop(unfinished, step, start).d
 
 
 # --- The entropic plan.
@@ -334,7 +334,7 @@ def _solve_entropic(tol: float, maxiter: int, x: Array, a: Array, b: Array) -> A
 
     start = _Duals(fitted_u(jnp.zeros_like(b)), jnp.zeros_like(b))
     carry = (start, jnp.array(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
-    return jnp.exp(lax.while_loop(unfinished, step, carry)[0].added_to(x))
+    return jnp.exp(mesh.while_loop(unfinished, step, carry)[0].added_to(x))
 
 
 # --- Derivatives of both.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.core.hyper import Limits
 
 __all__ = ["check", "each_like", "narrowed", "number", "unit", "vector", "vector_like", "widened"]
@@ -70,7 +70,8 @@ def widened(x: Any) -> Array:
 def narrowed(new: list[Array], whole: Any) -> Any:
     """New leaves in the dtypes and places of those of `whole`."""
     leaves, treedef = jax.tree.flatten(whole)
-    return treedef.unflatten([leaf.narrow(x, jnp.result_type(old)) for x, old in zip(new, leaves, strict=True)])
+    pairs = zip(new, leaves, strict=True)
+    return treedef.unflatten([mesh.put(leaf.narrow(x, jnp.result_type(old)), mesh.place(old)) for x, old in pairs])
 
 
 def unit(x: Array, axis: tuple[int, ...] | None = None) -> Array:

@@ -16,6 +16,7 @@ from gradtx.testing import finite as finite
 from gradtx.testing import derivatives as derivatives
 from gradtx.testing import donation as donation
 from gradtx.testing import transforms as transforms
+from gradtx.testing import mesh as mesh
 from gradtx.testing import scope as scope
 from gradtx.testing import trees as trees
 from gradtx.testing import bad_calls as bad_calls

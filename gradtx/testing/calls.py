@@ -26,7 +26,7 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
     extra: dict[str, Any] = {"value": 2 - 1 / (1 + size)}
     if isinstance(tx, GradientTransformation) and not isinstance(tx, with_extra_args_support):
         if "grad" in needs(tx):
-            extra["grad"] = jax.tree.map(lambda g: jnp.roll(jnp.asarray(g), 1), grads)
+            extra["grad"] = jax.tree.map(lambda g: jnp.flip(jnp.asarray(g)), grads)
         if tx.accepts("hessian_diag"):
             extra["hessian_diag"] = jax.tree.map(_curvature, grads)
         if tx.accepts("grad_fn"):
@@ -68,9 +68,9 @@ def _bowl(grads: Any, params: Any, there: Any) -> Any:
     """
 
     def term(g: Any, q: Any, p: Any) -> Any:
-        away = jnp.ravel(jnp.asarray(q) - p)
-        curvature = jnp.linspace(1, 2, away.size, dtype=jnp.finfo(away.dtype).dtype)
-        return jnp.sum((jnp.conj(jnp.ravel(g)) * away).real) + jnp.sum(curvature * jnp.abs(away) ** 2) / 2
+        away = jnp.asarray(q) - p
+        curvature = jnp.linspace(1, 2, away.size, dtype=jnp.finfo(away.dtype).dtype).reshape(away.shape)
+        return jnp.sum((jnp.conj(g) * away).real) + jnp.sum(curvature * jnp.abs(away) ** 2) / 2
 
     return sum(jax.tree.leaves(jax.tree.map(term, grads, there, params)), jnp.zeros(()))
 

@@ -1,12 +1,11 @@
-"""Law 8: jit equals eager, vmap equals a loop, and an 8-device mesh equals one device."""
+"""Law 8: jit equals eager, and vmap equals a loop; `mesh.py` has what it says of 8 devices."""
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
 
 from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import at, close, draw, stack
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import law
 
 
 def one_by_one(tx, params, grads):
@@ -33,15 +32,3 @@ def vmap_equals_a_loop(subject):
     close(at(batch, 0), subject.expected, rtol=1e-12, atol=1e-15, about="other results under vmap")
     second = subject.run(*at((params, grads), 1))
     close(at(batch, 1), second, rtol=1e-12, atol=1e-15, about="other results under vmap")
-
-
-@law(8, "mesh")
-def a_mesh_equals_one_device(subject):
-    """Leaves split over 8 devices give what one device gives, up to rounding."""
-    devices = jax.local_devices(backend="cpu")[:8]
-    if len(devices) < 8:
-        raise NotApplicableError("fewer than 8 devices")
-    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
-    params = jax.device_put(subject.params, NamedSharding(mesh, PartitionSpec("x")))
-    grads = jax.device_put(subject.grads, NamedSharding(mesh, PartitionSpec(None, "x")))
-    close(subject.run(params, grads), subject.expected, rtol=1e-12, atol=1e-15, about="other results on 8 devices")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
-from gradtx import checks
+from gradtx import checks, mesh
 from gradtx.core.branch import alike
 from gradtx.core.composite import Composite, View
 from gradtx.core.hyper import Hyper, hyper
@@ -39,8 +39,9 @@ class MonitorState(NamedTuple):
 
 
 def _zeros(fn: Callable[[Any], Any], params: Any) -> Any:
-    """Zeros like what the function returns, which is not computed."""
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, params))
+    """Zeros like what the function returns, which is not computed, whole on each device of the parameters."""
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, params))
+    return mesh.everywhere(zeros, params)
 
 
 def _name(who: str, name: str, value: Any) -> str:

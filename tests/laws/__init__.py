@@ -6,9 +6,9 @@ arguments and of parity with optax.
 """
 
 from gradtx.testing.subject import LAWS as _OF_ANY
-from tests.laws import bad_calls, parity, schedules
+from tests.laws import bad_calls, collectives, parity, schedules
 from tests.laws.subject import OWN as _OWN
 
 LAWS = sorted([*_OF_ANY, *_OWN], key=lambda law: law.number)
 
-__all__ = ["LAWS", "bad_calls", "parity", "schedules"]
+__all__ = ["LAWS", "bad_calls", "collectives", "parity", "schedules"]

@@ -11,6 +11,7 @@ optimizer's state has the projected shapes. As in the paper, its moments are kep
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx import leaf
+from gradtx import leaf, mesh
 from gradtx.core import matrices
 from gradtx.core.chain import chain
 from gradtx.core.composite import Composite, View
@@ -53,17 +54,13 @@ class _ProjectedShapes(View):
     def __init__(self, matrix_views: Sequence[MatrixView | None], rank: int) -> None:
         self.matrix_views, self.rank = matrix_views, rank
 
-    def seen(self, tree: Any, make: Any = jnp.zeros) -> Any:
+    def seen(self, tree: Any) -> Any:
         leaves, treedef = jax.tree.flatten(tree)
-        pairs = zip(leaves, self.matrix_views, strict=True)
-        return treedef.unflatten([x if v is None else make(self._shape(v), jnp.result_type(x)) for x, v in pairs])
+        pairs = zip(map(jnp.asarray, leaves), self.matrix_views, strict=True)
+        return treedef.unflatten([x if v is None else matrices.low_rank(x, v, self.rank) for x, v in pairs])
 
     def outline(self, tree: Any) -> Any:
-        return self.seen(tree, jax.ShapeDtypeStruct)
-
-    def _shape(self, view: MatrixView) -> tuple[int, int, int]:
-        r = min(self.rank, view.fan_in, view.fan_out)
-        return (view.count, r, view.fan_out) if _is_tall(view.fan_in, view.fan_out) else (view.count, view.fan_in, r)
+        return jax.eval_shape(self.seen, tree)
 
 
 def _is_tall(fan_in: int, fan_out: int) -> bool:
@@ -113,20 +110,20 @@ class scale_by_galore(Composite, state=GaLoreState):
         matrix_views = self._matrix_views(updates)
         extra = self._base_extra(extra, treedef, matrix_views)
 
-        def project(x: Array, old: Array) -> tuple[Array, Array]:
-            new = matrices.renewed(self.update_proj_gap, state.count, lambda: _leading_vectors(x, old), old)
+        def project(x: Array, old: Array, count: Array) -> tuple[Array, Array]:
+            new = matrices.renewed(self.update_proj_gap, count, lambda: _leading_vectors(x, old), old)
             return _project(x, new), new
 
         wide = [leaf.widen(jnp.asarray(g)) for g in leaves]
-        low, projectors = matrices.on_stacks(project, matrix_views, wide, treedef.flatten_up_to(state.projector))
+        like = jax.tree.leaves(self.views(updates)["base_optimizer"].seen(updates)) if mesh.explicit(wide) else None
+        kept = treedef.flatten_up_to(state.projector)
+        low, projectors = matrices.on_stacks(project, matrix_views, wide, kept, state.count, like=like)
         base, base_state = self.base_optimizer.update(treedef.unflatten(low), state.base_optimizer_state, **extra)
         scale, out = self.at(state.count).scale, []
         for g, u, view, projector in zip(leaves, jax.tree.leaves(base), matrix_views, projectors, strict=True):
-            full = u if view is None else view.restored(_lift(u, projector, view)) * scale
+            full = u if view is None else mesh.automatic(partial(_lift, view), u, projector, like=g) * scale
             out.append(leaf.narrow(full, jnp.result_type(g)))
-        return treedef.unflatten(out), GaLoreState(
-            count=counted(state.count), base_optimizer_state=base_state, projector=treedef.unflatten(projectors)
-        )
+        return treedef.unflatten(out), GaLoreState(counted(state.count), base_state, treedef.unflatten(projectors))
 
     def _base_extra(self, extra: dict[str, Any], treedef: Any, matrix_views: list[Any]) -> dict[str, Any]:
         """The extra arguments that the base optimizer accepts, but for those that belong to the full parameters."""
@@ -168,10 +165,11 @@ def _project(x: Array, projector: Array) -> Array:
     return jnp.swapaxes(projector, -1, -2).conj() @ x if _is_tall(*x.shape[1:]) else x @ projector
 
 
-def _lift(low: Array, projector: Array, view: MatrixView) -> Array:
-    """P low or low P^H, of shape (count, fan_in, fan_out)."""
+def _lift(view: MatrixView, low: Array, projector: Array) -> Array:
+    """P low or low P^H, as an array of the leaf's shape."""
     projector = projector.astype(jnp.promote_types(projector.dtype, low.dtype))
-    return projector @ low if _is_tall(view.fan_in, view.fan_out) else low @ jnp.swapaxes(projector, -1, -2).conj()
+    tall = _is_tall(view.fan_in, view.fan_out)
+    return view.restored(projector @ low if tall else low @ jnp.swapaxes(projector, -1, -2).conj())
 
 
 @constructor

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, sums, tree
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
@@ -73,7 +73,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",))
         weighted = jax.tree.map(lambda s, v: s / (leaf.root(v, zero) + eps), s, slots.exp_avg_sq)
         numerator = numbers.numerator_weighted * c + (1 - c) * rate * tree.vdot(updates, weighted)
         s = jax.tree.map(lambda s, g: s * c + leaf.bounded(g) * ((1 - c) * rate), s, updates)
-        length = tree.number(params, sum(jnp.sum(jnp.abs(x)) for x in jax.tree.leaves(s)))
+        length = tree.number(params, sums.total([jnp.abs(x) for x in jax.tree.leaves(s)]))
         estimate = leaf.ratio(numerator, length * (1 - c))
         decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
         new = numbers._replace(estim_lr=jnp.maximum(d, estimate), numerator_weighted=numerator)

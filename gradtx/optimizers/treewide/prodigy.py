@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, sums, tree
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
@@ -77,8 +77,7 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",)):
         toward = tree.vdot(updates, jax.tree.map(jnp.subtract, slots.params0, params))
         numerator = numbers.numerator_weighted * self.beta3 + d / self.estim_lr0 * rate * toward
         s = jax.tree.map(lambda s, g: self._grad_sum(s, g, weight), slots.grad_sum, updates)
-        sums = jax.tree.map(lambda s: jnp.sum(jnp.abs(s)), s)
-        length = tree.number(params, sum(jax.tree.leaves(sums)))
+        length = tree.number(params, sums.total([jnp.abs(x) for x in jax.tree.leaves(s)]))
         estimate = leaf.ratio(self.estim_lr_coef * numerator, length)
         new_d = jnp.maximum(d, estimate)
         decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate

@@ -1,0 +1,230 @@
+"""Arrays on a mesh of devices, where the place of an array is a part of its type.
+
+- An axis of a mesh may be *explicit*: types then say along which axes of the mesh an array is split, and an operation
+  whose result could lie in several ways raises. `automatic` leaves the choice to the compiler, as for axes that are not
+  explicit, and says where the results are to lie. `whole` gives each device all of an array.
+- Inside `shard_map` types say over which axes of the mesh an array *varies* from shard to shard, and what a loop
+  carries must not change in that. The loops here find out what varies before they begin.
+
+Where there is neither, all of these do what `jax.lax` does, and add nothing to the program.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import Array, lax
+from jax.core import Tracer
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+__all__ = [
+    "along",
+    "as_varying_as",
+    "as_vector",
+    "automatic",
+    "cond",
+    "everywhere",
+    "explicit",
+    "fori_loop",
+    "kept_whole",
+    "place",
+    "put",
+    "scan",
+    "varying",
+    "varying_axes",
+    "varying_with",
+    "while_loop",
+    "whole",
+]
+
+
+def along(x: Array, p: Any, axes: Sequence[int | None]) -> Array:
+    """`x` on the devices of `p`: each axis is split as the axis of `p` that it follows, and stays whole for None.
+
+    In traced code only types say where arrays lie, so that `x` stays as it is unless `p` has explicit axes.
+    """
+    traced = isinstance(x, Tracer) or isinstance(p, Tracer)
+    sharding = place(p) if traced else getattr(p, "sharding", None)
+    if isinstance(sharding, SingleDeviceSharding) and p.committed:
+        return jax.device_put(x, sharding)
+    if not isinstance(sharding, NamedSharding):
+        return x
+    split: dict[int | None, Any] = dict(enumerate(sharding.spec))
+    spec = [split.get(axis) for axis in axes]
+    while spec and spec[-1] is None and AxisType.Explicit not in sharding.mesh.axis_types:
+        spec.pop()  # as compiled programs write the places of their results: else a step is compiled again for these
+    there = NamedSharding(sharding.mesh, PartitionSpec(*spec))
+    return jax.sharding.reshard(x, there) if traced else jax.device_put(x, there)
+
+
+def everywhere(tree: Any, params: Any) -> Any:
+    """The arrays of a tree, whole on each device that has a part of the parameters."""
+    leaves = jax.tree.leaves(params)
+    home = next((p for p in leaves if explicit(p) or isinstance(getattr(p, "sharding", None), NamedSharding)), None)
+    home = leaves[0] if home is None and leaves else home
+    return tree if home is None else jax.tree.map(lambda x: along(x, home, (None,) * x.ndim), tree)
+
+
+# --- explicit axes
+
+
+def explicit(tree: Any) -> Any:
+    """The mesh on which arrays of the tree lie, if it has explicit axes, else None."""
+    for x in jax.tree.leaves(tree):
+        mesh = jax.typeof(x).sharding.mesh if isinstance(x, Array) else None
+        if mesh is not None and AxisType.Explicit in mesh.axis_types:
+            return mesh
+    return None
+
+
+def place(x: Any) -> NamedSharding | None:
+    """Where an array lies, as far as its type says so: None if it lies on no mesh with explicit axes."""
+    if isinstance(x, NamedSharding):
+        return x
+    mesh = explicit(x)
+    return None if mesh is None else NamedSharding(mesh, jax.typeof(x).sharding.spec)
+
+
+def as_vector(leaves: Sequence[Array]) -> NamedSharding | None:
+    """The place for one vector of all entries: split over every axis that splits a leaf, or whole if that cannot be."""
+    mesh = explicit(leaves)
+    if mesh is None:
+        return None
+    names = {name for x in leaves for part in jax.typeof(x).sharding.spec for name in _names(part)}
+    axes = tuple(name for name in mesh.axis_names if name in names)
+    ways, size = math.prod(mesh.shape[name] for name in axes), sum(x.size for x in leaves)
+    return NamedSharding(mesh, PartitionSpec(axes) if axes and size % ways == 0 else PartitionSpec())
+
+
+def _names(part: Any) -> tuple[str, ...]:
+    """The axes of a mesh that split one axis of an array, as `PartitionSpec` writes them."""
+    return () if part is None else (part,) if isinstance(part, str) else tuple(part)
+
+
+def automatic(function: Callable[..., Any], *args: Any, like: Any) -> Any:
+    """`function(*args)`, with the explicit axes of a mesh left to the compiler in it.
+
+    The results lie where the arrays in `like` do, a tree of the same structure; those for which it has no array, such
+    as numbers, are whole on each device.
+    """
+    mesh = explicit((args, like))
+    if mesh is None:
+        return function(*args)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    places = jax.tree.map(lambda x: place(x) or replicated, like)
+    axes = tuple(name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
+    return jax.sharding.auto_axes(function, axes=axes, out_sharding=places)(*args)
+
+
+def whole(x: Array, axes: Sequence[int] | None = None) -> Array:
+    """The array, all of it on each device; with `axes` these are whole, and the others stay split."""
+    where = place(x)
+    if where is None:
+        return x
+    kept = [] if axes is None else [None if i - x.ndim in axes else name for i, name in enumerate(where.spec)]
+    return put(x, NamedSharding(where.mesh, PartitionSpec(*kept)))
+
+
+def kept_whole(x: Array) -> Array:
+    """The array, all of it on each device, whether the axes of the mesh are explicit or not."""
+    mesh = jax.typeof(x).sharding.mesh
+    if not isinstance(x, Tracer) or set(mesh.axis_types) != {AxisType.Auto}:
+        return whole(x)
+    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
+
+
+def put(x: Array, where: NamedSharding | None) -> Array:
+    """The array at its place; for None as it is."""
+    return x if where is None or place(x) == where else jax.sharding.reshard(x, where)
+
+
+# --- the shards of a mesh
+
+
+def varying_axes(x: Any) -> frozenset[str]:
+    """The axes of the mesh over which `x`, an array or its abstract value, differs from shard to shard."""
+    kind = getattr(jax.typeof(x) if isinstance(x, Array) else x, "manual_axis_type", None)
+    return frozenset() if kind is None else frozenset(kind.varying)
+
+
+def varying(tree: Any, axes: list[frozenset[str]]) -> Any:
+    """The tree with leaves that vary over these axes too, a set for each leaf."""
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef.unflatten([_vary(x, wanted) for x, wanted in zip(leaves, axes, strict=True)])
+
+
+def as_varying_as(x: Any, like: Any) -> Any:
+    """An array that varies over the axes of `like` too."""
+    return _vary(x, varying_axes(like))
+
+
+def varying_with(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The tree, varying over all axes over which `function(tree)` does.
+
+    Each shard then has a function of its own, and its derivatives. Those by what is alike on all shards are summed over
+    the shards, by the rules of `shard_map`.
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return tree
+    found = jax.tree.leaves(jax.eval_shape(lambda: function(tree)))
+    axes = frozenset().union(*map(varying_axes, found))
+    return varying(tree, [axes] * len(jax.tree.leaves(tree)))
+
+
+def cond(pred: Array, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+    """`jax.lax.cond`, where the results of the two may vary over other axes."""
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return lax.cond(pred, then, otherwise)
+    both = zip(jax.tree.leaves(jax.eval_shape(then)), jax.tree.leaves(jax.eval_shape(otherwise)), strict=True)
+    axes = [varying_axes(pred) | varying_axes(a) | varying_axes(b) for a, b in both]
+    return lax.cond(pred, lambda: varying(then(), axes), lambda: varying(otherwise(), axes))
+
+
+def while_loop(go_on: Callable[[Any], Array], body: Callable[[Any], Any], init: Any) -> Any:
+    """`jax.lax.while_loop`, where what is carried may begin alike on all shards, and come to differ."""
+    init, axes = _carried(body, init, go_on)
+    return lax.while_loop(go_on, lambda carry: varying(body(carry), axes) if axes else body(carry), init)
+
+
+def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:
+    """`jax.lax.fori_loop`, where what is carried may begin alike on all shards, and come to differ."""
+    init, axes = _carried(lambda carry: body(lower, carry), init)
+    return lax.fori_loop(lower, upper, lambda i, c: varying(body(i, c), axes) if axes else body(i, c), init)
+
+
+def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, *, reverse: bool = False) -> Any:
+    """`jax.lax.scan`, where what is carried may begin alike on all shards, and come to differ."""
+    init, axes = _carried(lambda carry: body(carry, jax.tree.map(lambda x: x[0], xs))[0], init)
+
+    def step(carry: Any, x: Any) -> Any:
+        carry, y = body(carry, x)
+        return varying(carry, axes) if axes else carry, y
+
+    return lax.scan(step, init, xs, reverse=reverse)
+
+
+def _carried(body: Callable[[Any], Any], init: Any, go_on: Callable[[Any], Any] | None = None) -> tuple[Any, Any]:
+    """What a loop carries at its start, and the axes over which each leaf varies; [] outside of `shard_map`."""
+    mesh = explicit(init)
+    if mesh is not None:  # numbers from elsewhere too: vmap may split them
+        replicated = NamedSharding(mesh, PartitionSpec())
+        init = jax.tree.map(lambda x: x if explicit(x) else put(x, replicated), init)
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return init, []
+    axes = [varying_axes(x) for x in jax.tree.leaves(init)]
+    while True:
+        init = varying(init, axes)
+        after = [varying_axes(x) for x in jax.tree.leaves(jax.eval_shape(lambda init=init: body(init)))]
+        all_ = varying_axes(jax.eval_shape(lambda init=init: go_on(init))) if go_on else frozenset()
+        found = [old | new | all_ for old, new in zip(axes, after, strict=True)]
+        if found == axes:
+            return init, axes
+        axes = found
+
+
+def _vary(x: Any, axes: frozenset[str]) -> Any:
+    missing = tuple(sorted(axes - varying_axes(x)))
+    return lax.pcast(x, missing, to="varying") if missing else x

@@ -1,0 +1,128 @@
+"""Law 8 on a mesh of 8 devices, with automatic and with explicit axes, and on its shards."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from gradtx import checks
+from gradtx.core.describe import map_state
+from gradtx.core.leafwise import Elementwise
+from gradtx.core.slots import reduced
+from gradtx.core.state import declared
+from gradtx.testing.calls import trajectory, update
+from gradtx.testing.data import at, close, stack
+from gradtx.testing.subject import NotApplicableError, law
+
+__all__ = ["SPECS", "collectives", "mesh_of", "placed"]
+
+SPECS = {"w": PartitionSpec("x", None), "deep": [PartitionSpec("x")]}
+"""How the leaves of the laws' trees are split."""
+
+
+def mesh_of(kind: Any) -> Any:
+    """A mesh of 8 devices whose axis is of this kind."""
+    devices = jax.local_devices(backend="cpu")[:8]
+    if len(devices) < 8:
+        raise NotApplicableError("fewer than 8 devices")
+    return jax.make_mesh((8,), ("x",), axis_types=(kind,), devices=devices)
+
+
+def placed(tree: Any, mesh: Any, lead: tuple[None, ...] = ()) -> Any:
+    """A tree of the laws on a mesh; `lead` is for axes in front."""
+    return jax.tree.map(
+        lambda x, spec: jax.device_put(x, NamedSharding(mesh, PartitionSpec(*lead, *spec))), tree, SPECS
+    )
+
+
+def collectives(compiled: Any) -> list[str]:
+    """The kinds of operations by which the devices of a compiled program wait for each other."""
+    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+    return re.findall(rf"= .*? ({kinds})(?:-start)?\(", compiled.as_text())
+
+
+def _types(tree: Any) -> Any:
+    return jax.tree.map(lambda x: (x.shape, x.dtype, _split(x.sharding.spec)), tree)
+
+
+def _split(spec: Any) -> dict[int, Any]:
+    """The axes of an array that are split, each with what splits it."""
+    return {i: name for i, name in enumerate(spec) if name is not None}
+
+
+@law(8, "explicit axes", quick=True)
+def explicit_axes_are_axes_like_any_other(subject):
+    """Leaves split over explicit axes are updated: updates are split as gradients are, and states as they began."""
+    mesh = mesh_of(AxisType.Explicit)
+    params = placed(subject.params, mesh)
+    grads = placed(subject.grads, mesh, lead=(None,))
+    structures = []
+
+    def steps(params, grads):
+        updates, states = trajectory(subject.tx, params, grads)  # a scan: its state begins as it goes on
+        structures.append(jax.tree.structure((updates, states)))
+        return updates, states
+
+    avals = jax.jit(steps).trace(params, grads).jaxpr.out_avals
+    updates, _ = structures[0].unflatten(avals)
+    assert _types(updates) == _types(jax.tree.map(jax.typeof, grads)), "updates are split otherwise than gradients"
+
+
+@law(8, "shards", quick=True)
+def shards_are_updated(subject):
+    """A step runs inside `shard_map`, which checks what varies from shard to shard."""
+    mesh = mesh_of(AxisType.Auto)
+
+    def step(params):
+        _, state = update(subject.tx, params, subject.tx.init(params), params)
+        return update(subject.tx, params, state, params)[0]
+
+    jax.jit(jax.shard_map(step, mesh=mesh, in_specs=(SPECS,), out_specs=SPECS)).trace(subject.params)
+
+
+@law(8, "mesh")
+def a_mesh_equals_one_device(subject):
+    """On 8 devices a step gives what it gives on one, up to rounding, and the state lies where it is declared to lie.
+
+    It stays there, so that a step is compiled once. An elementwise rule sends nothing, unless its state has sums of
+    leaves.
+    """
+    slots = declared(subject.tx.State) if isinstance(subject.tx, Elementwise) else {}
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        what = f"with {kind.name.lower()} axes"
+        mesh = mesh_of(kind)
+        params = placed(subject.params, mesh)
+        grads = [placed(at(subject.grads, t), mesh) for t in range(3)]
+        with jax.set_mesh(mesh):
+            state = subject.tx.init(params)
+            step = jax.jit(lambda g, state, p: update(subject.tx, g, state, p)).lower(grads[0], state, params).compile()
+        lies_as_declared(subject.tx, state, params, what)
+        if isinstance(subject.tx, Elementwise) and not any(isinstance(x, reduced) for x in slots.values()):
+            assert not collectives(step), f"an elementwise step sends something {what}"
+        seen = []
+        for g in grads:
+            # It raises if the state has moved. One step at a time: a CPU may not have a thread for each device twice.
+            updates, state = jax.block_until_ready(step(g, state, params))
+            seen.append((updates, state))
+        close(stack(seen), subject.expected, rtol=1e-12, atol=1e-15, about=f"other results on 8 devices {what}")
+
+
+def lies_as_declared(tx: Any, state: Any, params: Any, what: str) -> None:
+    """Asserts that every array of a state is on all devices, split as the axes of the parameter that its own follow."""
+    leaves = dict(zip(checks.paths(params), jax.tree.leaves(params), strict=True))
+
+    def look(place: Any, x: Any) -> None:
+        where, p = f"{place.link}.{place.field} {place.path}", leaves.get(place.path)
+        assert isinstance(x.sharding, NamedSharding), f"{where} lies on {x.sharding} {what}"
+        assert len(x.sharding.device_set) == 8, f"{where} lies on some devices only {what}"
+        follows = [(n, axis) for n, axis in zip(place.shape, place.axes, strict=True) if axis is not None]
+        if p is None or any(p.shape[axis : axis + 1] != (n,) for n, axis in follows):
+            return  # it belongs to the whole tree, or to another view of it
+        spec = _split(p.sharding.spec)
+        expected = {i: spec[axis] for i, axis in enumerate(place.axes) if axis in spec}
+        assert _split(x.sharding.spec) == expected, f"{where} is split as {x.sharding.spec} {what}"
+
+    map_state(look, tx, state, params)
