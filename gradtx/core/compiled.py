@@ -2,7 +2,7 @@
 
 In them Python numbers are static, so that `1 - b2` is taken in double precision; arrays, tracers and the values of
 schedules are traced, in float32 or wider. A Python number that takes another value at every eager step (as after
-`tx.replace(learning_rate=...)`) is compiled twice and traced from the third value on.
+`tx.replace(learning_rate=...)`) is traced from the second step on, so that no later step compiles anything.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 
 from gradtx import checks, leaf
 from gradtx.core import matrices
+from gradtx.core.branch import inlined, is_traced
 from gradtx.core.hyper import Resolvable, resolve
 from gradtx.core.skipping import select_as_computed
 from gradtx.core.state import counted, stack_slots
@@ -44,10 +44,10 @@ class _Run:
         self.traced = [
             tuple(name for name in rule._dynamic if not _is_constant(getattr(rule, name))) for rule in self.rules
         ]
-        self.begin = _inlined(self._begin)
-        self.measure = _inlined(self._measure, static_argnums=0)
+        self.begin = inlined(self._begin)
+        self.measure = inlined(self._measure, static_argnums=0)
         self.step = jax.jit(self._step, static_argnums=(0, 1))
-        self.step_of_one = _inlined(self._step, static_argnums=(0, 1))
+        self.step_of_one = inlined(self._step, static_argnums=(0, 1))
         self.stack = jax.jit(self._stack, static_argnums=(0, 1))
 
     def _begin(
@@ -155,18 +155,6 @@ class _Run:
         return restored, [row._replace(**new._asdict()) for row, new in zip(rows, kept, strict=True)]
 
 
-def _inlined(function: Any, **options: Any) -> Any:
-    """A function in a jitted call; in traced code it is called as it is, because it is called once there."""
-    jitted = jax.jit(function, **options)
-
-    def call(*args: Any) -> Any:
-        if any(isinstance(x, Tracer) for x in jax.tree.leaves(args)):
-            return function(*args)
-        return jitted(*args)
-
-    return call
-
-
 def _act(hook: Any, p: Any, shared: Any, known: dict[str, Any], u: Any, slots: Any) -> Any:
     return hook(u, slots, p, shared, **known)
 
@@ -239,7 +227,7 @@ def compiled(rules: tuple[Any, ...], updates: Any) -> tuple[_Run, list[Any]]:
     leaves, treedef = jax.tree.flatten(rules)
     key = tuple(x if leaf.is_number(x) else None for x in leaves)
     arrays = [x for x in leaves if not leaf.is_number(x)]
-    if not any(isinstance(x, Tracer) for x in (*arrays, *jax.tree.leaves(updates))):
+    if not is_traced((arrays, updates)):
         key = _eager.key(treedef, key)
         arrays = [
             np.asarray(x, float) if leaf.is_number(x) else x for x, n in zip(leaves, key, strict=True) if n is None
@@ -248,33 +236,41 @@ def compiled(rules: tuple[Any, ...], updates: Any) -> tuple[_Run, list[Any]]:
 
 
 class _EagerNumbers:
-    """The numbers of eager steps: a third value in one place, all others being equal, is traced from then on."""
+    """The numbers of eager steps.
+
+    One that changes from a step to the next is traced, and so is the third value that a place among the numbers has.
+    """
 
     _LIMIT = 2
     _SIZE = 4096
 
     def __init__(self) -> None:
         self.keys: OrderedDict[Any, tuple[Any, ...]] = OrderedDict()
-        self.values: OrderedDict[Any, set[Any]] = OrderedDict()
+        self.values: OrderedDict[Any, list[set[Any]]] = OrderedDict()
+        self.fresh: OrderedDict[Any, tuple[Any, ...]] = OrderedDict()
+        """By treedef the numbers of the last step, if that was their first."""
 
     def key(self, treedef: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
         """The numbers that stay static, with None in place of those to be traced."""
-        known = self.keys.get((treedef, key))
+        last, known = self.fresh.pop(treedef, None), self.keys.get((treedef, key))
         if known is None:
+            values = self.values.setdefault(treedef, [set() for _ in key])
             known = self.keys[treedef, key] = tuple(
-                None if x is not None and self._varies(treedef, key, i) else x for i, x in enumerate(key)
+                None if x is not None and _varies(x, seen, last and last[i]) else x
+                for i, (x, seen) in enumerate(zip(key, values, strict=True))
             )
-            for kept in (self.keys, self.values):
+            for x, seen in zip(known, values, strict=True):
+                seen.update(() if x is None else (x,))
+            self.fresh[treedef] = key
+            for kept in (self.keys, self.values, self.fresh):
                 while len(kept) > self._SIZE:
                     kept.popitem(last=False)
         return known
 
-    def _varies(self, treedef: Any, key: tuple[Any, ...], i: int) -> bool:
-        others = treedef, i, key[:i] + key[i + 1 :]
-        seen = self.values.setdefault(others, set())
-        if len(seen) < self._LIMIT:
-            seen.add(key[i])
-        return key[i] not in seen
+
+def _varies(x: Any, seen: set[Any], last: Any) -> bool:
+    """Whether a number is to be traced, by the static ones that were in its place, and the one of the last step."""
+    return x not in seen and (len(seen) >= _EagerNumbers._LIMIT or last not in (None, x))
 
 
 _eager = _EagerNumbers()

@@ -24,8 +24,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
+from gradtx.core.branch import loop
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.value import choice, integer
 from gradtx.curvature.line import Conditions, Point
@@ -116,7 +117,7 @@ class scale_by_hager_zhang_linesearch(Linesearch):
         def go_on(search: _Search) -> Array:
             return ~search.done & (search.count < self.max_linesearch_steps)
 
-        end = lax.while_loop(go_on, lambda search: self._try(search, conditions, look, longest), begin)
+        end = loop(go_on, lambda search: self._try(search, conditions, look, longest), begin)
         return end.best.point, end.best.grad, end.best.info(end.count)
 
     def _try(self, search: _Search, conditions: Conditions, look: Any, longest: Array) -> _Search:

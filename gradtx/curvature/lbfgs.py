@@ -14,6 +14,7 @@ not kept, so that r stays a descent direction. The first step has the length of 
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import leaf, tree
+from gradtx.core.branch import inlined
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
@@ -144,6 +146,7 @@ def remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
     )
 
 
+@functools.partial(inlined, static_argnums=3)
 def _step(updates: Any, state: ScaleByLBFGSState, params: Any, scaled: bool) -> tuple[Any, ScaleByLBFGSState]:
     g = _wide(updates, state.updates)
     state = remembered(state, _wide(params, state.params), g)

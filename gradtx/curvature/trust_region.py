@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import leaf, tree
+from gradtx.core.branch import inlined
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.slots import counter, per_tree
 from gradtx.core.state import counted
@@ -113,6 +114,7 @@ class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "va
         return lax.stop_gradient((taken, TrustRegionState(count=count, radius=radius, cg_steps=steps)))
 
 
+@inlined
 def _exact(matrix: Array, g: Array, radius: Array) -> tuple[Array, Array, Array]:
     """The step, what its model promises, and whether it is on the border."""
     w, v = jnp.linalg.eigh(matrix)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
+from gradtx.core.branch import loop
 from gradtx.core.hyper import Hyper, Limits, hyper
 from gradtx.core.value import choice, field, integer, static
 from gradtx.curvature.line import Conditions, Point
@@ -91,7 +92,7 @@ class scale_by_zoom_linesearch(Linesearch):
         def go_on(zoom: _Zoom) -> Array:
             return ~zoom.done & (zoom.count < self.max_linesearch_steps)
 
-        end = lax.while_loop(go_on, lambda zoom: self._try(zoom, conditions, look, longest), begin)
+        end = loop(go_on, lambda zoom: self._try(zoom, conditions, look, longest), begin)
         return end.best.point, end.best.grad, end.best.info(end.count)
 
     def _try(self, zoom: _Zoom, conditions: Conditions, look: Any, longest: Array) -> _Zoom:
