@@ -44,11 +44,11 @@ def scaled(x: Array, size: Array, like: Any) -> Array:
     return leaf.narrow(jnp.where(jnp.isfinite(x), jnp.clip(x * size, -limit, limit), x), jnp.result_type(like))
 
 
-def products(value_fn: Callable[[Any], Any], params: Any) -> Callable[[Any], Any]:
-    """The product with the Hessian, of vectors in float32 or wider."""
+def products(value_fn: Callable[[Any], Any], params: Any, size: Any = 1) -> Callable[[Any], Any]:
+    """The product with the Hessian over `size`, of vectors in float32 or wider."""
 
     def times(v: Any) -> Any:
-        return jax.tree.map(lambda x, v: x.astype(v.dtype), hvp(value_fn, params, v), v)
+        return jax.tree.map(lambda x, v: x.astype(v.dtype) / size, hvp(value_fn, params, v), v)
 
     return times
 

@@ -125,15 +125,16 @@ def _axpy(a: Array, x: Any, y: Any) -> Any:
 def remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
     """The state with the newest pair in it, if its curvature is positive."""
     s, y = jax.tree.map(_minus, x, state.params), jax.tree.map(_minus, g, state.updates)
-    sy, ss, yy = _dot(s, y), _dot(s, s), _dot(y, y)
-    eps = jnp.finfo(sy.dtype).eps
-    kept = (state.count > 0) & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy))
+    sy = _dot(s, y)
+    s_norm, y_norm = tree.norm(s).astype(sy.dtype), tree.norm(y).astype(sy.dtype)
+    kept = (state.count > 0) & (sy > jnp.finfo(sy.dtype).eps * s_norm * y_norm)
     slot = state.pairs % state.weights_memory.shape[0]
 
     def put(memory: Array, new: Array) -> Array:
         return _put(memory, new, slot, kept)
 
-    scale = jnp.where(kept, leaf.ratio(sy, yy), state.identity_scale)
+    # <s, y> / <y, y>: the square of a small norm, or of a large one, is out of range.
+    scale = jnp.where(kept, leaf.ratio(leaf.ratio(sy, y_norm), y_norm), state.identity_scale)
     return ScaleByLBFGSState(
         count=counted(state.count),
         pairs=jnp.where(kept, counted(state.pairs), state.pairs),

@@ -7,7 +7,6 @@ Wright, 2006, "Numerical Optimization", algorithms 3.5 and 3.6). A bracket that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from jax import Array
 from gradtx.core.branch import loop
 from gradtx.core.hyper import Hyper, Limits, hyper
 from gradtx.core.value import choice, field, integer, static
-from gradtx.curvature.line import Conditions, Point
+from gradtx.curvature.line import Conditions, Line, Point
 from gradtx.curvature.linesearch import Best, Linesearch, LinesearchInfo, LinesearchState, where
 
 __all__ = ["STRONG_WOLFE", "scale_by_zoom_linesearch"]
@@ -77,13 +76,14 @@ class scale_by_zoom_linesearch(Linesearch):
     initial_guess_strategy: str = choice(default="keep", options=("one", "keep"))
 
     def search(
-        self, start: Point, grad: Any, look: Callable[[Array], tuple[Point, Any]], state: LinesearchState
+        self, start: Point, grad: Any, look: Line, state: LinesearchState
     ) -> tuple[Point, Any, LinesearchInfo]:
         dtype = start.step.dtype
         conditions = Conditions(start, self.slope_rtol, self.curv_rtol, self.approx_dec_rtol)
         longest = jnp.asarray(self.max_learning_rate, dtype)
         keep = (state.learning_rate > 0) & (self.initial_guess_strategy == "keep")
-        first = jnp.minimum(jnp.where(keep, state.learning_rate, 1), longest).astype(dtype)
+        first = jnp.maximum(jnp.where(keep, state.learning_rate, 1), look.shortest())
+        first = jnp.minimum(first, longest).astype(dtype)
         inf, no = jnp.full((), jnp.inf, dtype), jnp.array(False)
         begin = _Zoom(
             jnp.zeros((), jnp.int32), start, start, no, inf, first, Best.none(start, grad), conditions.hopeless()
