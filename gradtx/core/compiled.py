@@ -235,42 +235,56 @@ def compiled(rules: tuple[Any, ...], updates: Any) -> tuple[_Run, list[Any]]:
     return _run((treedef, key)), arrays
 
 
+class _Places:
+    """What has stood in the places of the numbers of some rules: up to two static ones each, and the last step."""
+
+    LIMIT = 2
+
+    def __init__(self, size: int) -> None:
+        self.static: list[set[Any]] = [set() for _ in range(size)]
+        self.last: tuple[Any, ...] = (None,) * size
+        self.steps = 0
+        """For how many steps the numbers have been the last ones."""
+
+    def kept(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The numbers of a new key that are to be static, with None in place of the others."""
+        changing = [self.steps == 1 and last != x for last, x in zip(self.last, key, strict=True)]
+        kept = tuple(
+            x if x in static or not (now or len(static) >= self.LIMIT) else None
+            for x, static, now in zip(key, self.static, changing, strict=True)
+        )
+        for x, static in zip(kept, self.static, strict=True):
+            static.update(() if x is None else (x,))
+        return kept
+
+    def step(self, key: tuple[Any, ...]) -> None:
+        self.steps = self.steps + 1 if key == self.last else 1
+        self.last = key
+
+
 class _EagerNumbers:
     """The numbers of eager steps.
 
     One that changes from a step to the next is traced, and so is the third value that a place among the numbers has.
     """
 
-    _LIMIT = 2
     _SIZE = 4096
 
     def __init__(self) -> None:
         self.keys: OrderedDict[Any, tuple[Any, ...]] = OrderedDict()
-        self.values: OrderedDict[Any, list[set[Any]]] = OrderedDict()
-        self.fresh: OrderedDict[Any, tuple[Any, ...]] = OrderedDict()
-        """By treedef the numbers of the last step, if that was their first."""
+        self.places: OrderedDict[Any, _Places] = OrderedDict()
 
     def key(self, treedef: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
         """The numbers that stay static, with None in place of those to be traced."""
-        last, known = self.fresh.pop(treedef, None), self.keys.get((treedef, key))
-        if known is None:
-            values = self.values.setdefault(treedef, [set() for _ in key])
-            known = self.keys[treedef, key] = tuple(
-                None if x is not None and _varies(x, seen, last and last[i]) else x
-                for i, (x, seen) in enumerate(zip(key, values, strict=True))
-            )
-            for x, seen in zip(known, values, strict=True):
-                seen.update(() if x is None else (x,))
-            self.fresh[treedef] = key
-            for kept in (self.keys, self.values, self.fresh):
-                while len(kept) > self._SIZE:
-                    kept.popitem(last=False)
+        places = self.places.setdefault(treedef, _Places(len(key)))
+        if (treedef, key) not in self.keys:
+            self.keys[treedef, key] = places.kept(key)
+        places.step(key)
+        known = self.keys[treedef, key]
+        for memory in (self.keys, self.places):
+            while len(memory) > self._SIZE:
+                memory.popitem(last=False)
         return known
-
-
-def _varies(x: Any, seen: set[Any], last: Any) -> bool:
-    """Whether a number is to be traced, by the static ones that were in its place, and the one of the last step."""
-    return x not in seen and (len(seen) >= _EagerNumbers._LIMIT or last not in (None, x))
 
 
 _eager = _EagerNumbers()

@@ -114,6 +114,8 @@ class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "gra
         return LinesearchInfo(jnp.zeros((), jnp.int32), inf, inf + 0, jnp.array(False))
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, LinesearchState]:
+        if not jax.tree.leaves(updates):
+            return updates, state._replace(count=counted(state.count))
         checks.same_tree(type(self).__name__, "grad", extra["grad"], "params", params)
         dtype = state.value.dtype
         value, slope = jnp.asarray(extra["value"]).astype(dtype), tree.vdot(extra["grad"], updates).astype(dtype)
