@@ -88,9 +88,7 @@ class scale_by_hager_zhang_linesearch(Linesearch):
     increase_factor: Hyper = hyper(default=5.0, gt=1)
     initial_guess_strategy: str = choice(default="quadratic", options=("one", "keep", "quadratic"))
 
-    def search(
-        self, start: Point, grad: Any, look: Line, state: LinesearchState
-    ) -> tuple[Point, Any, LinesearchInfo]:
+    def search(self, start: Point, grad: Any, look: Line, state: LinesearchState) -> tuple[Point, Any, LinesearchInfo]:
         conditions = Conditions(start, self.slope_rtol, self.curv_rtol, self.approx_dec_rtol)
         last = jnp.where(state.learning_rate > 0, state.learning_rate, 1)
         # Before there is a last step, one that along a negative gradient has length 1, at most.

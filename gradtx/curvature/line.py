@@ -92,7 +92,9 @@ class Line(NamedTuple):
             lambda p, u: leaf.narrow(_moved(p, step, u), jnp.result_type(p)), self.params, self.updates
         )
         value, grad = value_and_grad(self.value_fn)(there)
-        return Point(step, jnp.asarray(value).astype(self.dtype), tree.vdot(grad, self.updates).astype(self.dtype)), grad
+        return Point(
+            step, jnp.asarray(value).astype(self.dtype), tree.vdot(grad, self.updates).astype(self.dtype)
+        ), grad
 
     def shortest(self) -> Array:
         """The step below which rounding hides most of what it changes of the parameters.

@@ -75,9 +75,7 @@ class scale_by_zoom_linesearch(Linesearch):
     stepsize_precision: Hyper = hyper(default=1e-5, ge=0)
     initial_guess_strategy: str = choice(default="keep", options=("one", "keep"))
 
-    def search(
-        self, start: Point, grad: Any, look: Line, state: LinesearchState
-    ) -> tuple[Point, Any, LinesearchInfo]:
+    def search(self, start: Point, grad: Any, look: Line, state: LinesearchState) -> tuple[Point, Any, LinesearchInfo]:
         dtype = start.step.dtype
         conditions = Conditions(start, self.slope_rtol, self.curv_rtol, self.approx_dec_rtol)
         longest = jnp.asarray(self.max_learning_rate, dtype)

@@ -1,4 +1,4 @@
-"""Law 16: outside of jit, too, a step is compiled once."""
+"""Law 15: outside of jit, too, a step is compiled once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ def programs() -> Iterator[list[str]]:
 _registered: list[object] = []
 
 
-@law(16, "eager steps", unless="eager")
+@law(15, "eager steps", unless="eager")
 def the_third_eager_step_compiles_nothing(subject):
     """Outside of jit the third step compiles nothing, also where every step has other numbers than the last.
 
