@@ -59,9 +59,8 @@ class _Dense(Layerwise, state=BFGSState, needs=("params",), real=True):
         s, y = (p - slots.params).ravel(), (g - slots.updates).ravel()
         sy, y_norm = s @ y, tree.norm(y)
         # Before the first pair the identity has the length of a first step; with it, that of the problem.
-        fresh = jnp.where(
-            sy > 0, leaf.ratio(leaf.ratio(sy, y_norm), y_norm), 1
-        )  # the square of the norm may be out of range
+        # The square of a norm may be out of range.
+        fresh = jnp.where(sy > 0, leaf.ratio(leaf.ratio(sy, y_norm), y_norm), 1)
         base = jnp.where(shared == 2, fresh * jnp.eye(s.size, dtype=s.dtype), slots.inverse_hessian)
         new = jnp.where(shared > 1, self.updated(base, s, y), slots.inverse_hessian)
         first = 1 / jnp.maximum(tree.norm(g), 1)

@@ -81,7 +81,7 @@ def minimize(
     [3. 3.] The gradient is as small as was asked for.
 
     Raises:
-      TypeError: `fun` or `callback` is no function, `args` no tuple, or `x0` holds something other than floating arrays.
+      TypeError: `fun` or `callback` is no function, `args` no tuple, or a leaf of `x0` no floating array.
       ValueError: `tol` or `maxiter` is negative.
     """
     function("minimize", "fun", fun)
