@@ -1,5 +1,6 @@
 """Law 15: outside of jit, too, a step is compiled once."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,28 +18,28 @@ _counts: list[list[str]] = []
 """A list for each `programs()` that is open: the names of the programs since then."""
 
 
-def _listen(event: str, duration: float, **about: object) -> None:
-    del duration
+def _listen(event: str, duration_secs: float, **about: str | int) -> None:
+    del duration_secs
     if event == _LOWERED:
         for names in _counts:
             names.append(str(about.get("fun_name", "a program")))
 
 
+@functools.cache
+def _register() -> None:
+    jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
 @contextmanager
 def programs() -> Iterator[list[str]]:
     """The names of the programs that JAX hands to the compiler inside, as they come."""
-    if _listen not in _registered:
-        jax.monitoring.register_event_duration_secs_listener(_listen)
-        _registered.append(_listen)
+    _register()
     names: list[str] = []
     _counts.append(names)
     try:
         yield names
     finally:
         _counts[:] = [other for other in _counts if other is not names]
-
-
-_registered: list[object] = []
 
 
 @law(15, "eager steps", unless="eager")
@@ -64,8 +65,9 @@ def _asked(tx_of, dtype, about):
     """Asserts that the last of three steps compiles nothing, with `tx_of(t)` at step `t`."""
     params, grads = draw(0, dtype), draw(1, dtype, scale=0.3)
     extra, state = extra_args(tx_of(0), grads, params), tx_of(0).init(params)
+    compiled = []
     for t in range(3):
         tx = tx_of(t)
-        with programs() as names:
+        with programs() as compiled:
             _, state = tx.update(grads, state, params, **extra)
-    assert not names, f"{about} in {dtype} compiles {len(names)} programs, the first is {names[0]}"
+    assert not compiled, f"{about} in {dtype} compiles {len(compiled)} programs, the first is {compiled[0]}"
