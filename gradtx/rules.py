@@ -3,7 +3,7 @@
     rules         Elementwise, Layerwise, Treewide; Shared, ByLeaf
     their fields  hyper, flag, choice, integer, dtype, static, applies_to, selection, per_leaf, matrix_axes
     states        per_param, reduced, factor, stack, per_tree, child_state, counter; PARAM; counted
-    wrappers      Wrapper, Composite, View, inner; branch, unless_skipped
+    wrappers      Wrapper, Composite, View, inner; branch, loop, unless_skipped
     whole trees   Stateful
     schedules     Schedule, number
     line searches Linesearch, LinesearchState, LinesearchInfo, Conditions, Point, Best
@@ -15,6 +15,7 @@ docs/extending.md shows each at work.
 
 from gradtx import leaf as leaf
 from gradtx.core.branch import branch as branch
+from gradtx.core.branch import loop as loop
 from gradtx.core.composite import Composite as Composite
 from gradtx.core.composite import View as View
 from gradtx.core.composite import Wrapper as Wrapper

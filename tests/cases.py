@@ -659,7 +659,8 @@ TRANSFORMATIONS += [
     Case("newton()", optax=None, why=_NO_OPTAX, unless=_WHOLE),
     Case("newton(0.5, hessian='absolute', damping=0.1)", optax=None, why=_NO_OPTAX, unless=_WHOLE),
     Case("scale_by_newton()", optax=None, why=_NO_OPTAX, unless=_WHOLE),
-    Case("newton_cg()", optax=None, why=_NO_OPTAX, unless={**_WHOLE, **_EXACT}),
+    Case("newton_cg()", optax=None, why=_NO_OPTAX, unless={**_WHOLE, **_EXACT, **_SEARCH}),
+    Case("newton_cg(linesearch=None)", optax=None, why=_NO_OPTAX, unless={**_WHOLE, **_EXACT}),
     Case("scale_by_newton_cg()", optax=None, why=_NO_OPTAX, unless={**_WHOLE, **_EXACT}),
     Case("scale_by_newton_cg(1e-9)", optax=None, why=_NO_OPTAX, unless=_WHOLE),
     Case(

@@ -197,7 +197,8 @@ def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: An
     found = solve(augmented, loop.params, inner, loop.inner_tol, inner_maxiter)
     dtype = loop.penalty.dtype
     constraints = scaled.constraints(found.params)
-    lost = found.status == Status.not_finite  # the penalty was too small to hold the loss
+    # Where this holds, the penalty was too small to hold the loss.
+    lost = (found.status == Status.not_finite) | (found.status == Status.unbounded)
     missed = _largest(_missed(constraints, loop.multipliers, loop.penalty)).astype(dtype)
     renewed = _renewed(constraints, loop.multipliers, loop.penalty)
 

@@ -1,18 +1,61 @@
-"""One of two computations, by a boolean that may be known only while the program runs."""
+"""Control flow that may be known only while the program runs.
+
+Outside of traced code Python branches and loops. There `lax.cond` and `lax.while_loop` would compile their functions
+anew at every call, because these are closures made for that call.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.core import Tracer
 
 from gradtx import checks, leaf, mesh
 
-__all__ = ["alike", "branch"]
+__all__ = ["alike", "branch", "fold", "inlined", "is_traced", "loop"]
+
+
+def is_traced(tree: Any) -> bool:
+    """Whether any leaf is known only while the program runs."""
+    return any(isinstance(x, Tracer) for x in jax.tree.leaves(tree))
+
+
+def inlined(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """A function in a jitted call; in traced code it is called as it is, because it is called once there."""
+    jitted = jax.jit(function, **options)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return function(*args) if is_traced(args) else jitted(*args)
+
+    return call
+
+
+def loop(go_on: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
+    """`body` again and again, from `carry`, as long as `go_on` says; a `lax.while_loop` in traced code.
+
+    The functions may close over what is traced: then the loop is compiled from where that shows.
+    """
+    while not is_traced(carry):
+        going = go_on(carry)
+        if isinstance(going, Tracer):
+            break
+        if not going:
+            return carry
+        carry = body(carry)
+    return mesh.while_loop(go_on, body, carry)
+
+
+def fold(function: Callable[[Any, Any], Any], carry: Any, xs: Array) -> Any:
+    """`carry` taken through `function(carry, x)` for each entry of `xs`, one after the other."""
+    if is_traced((carry, xs)):
+        return mesh.scan(lambda carry, x: (function(carry, x), None), carry, xs)[0]
+    return functools.reduce(function, xs, carry)
 
 
 def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:

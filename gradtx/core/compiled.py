@@ -2,7 +2,7 @@
 
 In them Python numbers are static, so that `1 - b2` is taken in double precision; arrays, tracers and the values of
 schedules are traced, in float32 or wider. A Python number that takes another value at every eager step (as after
-`tx.replace(learning_rate=...)`) is compiled twice and traced from the third value on.
+`tx.replace(learning_rate=...)`) is traced from the second step on, so that no later step compiles anything.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 
 from gradtx import checks, leaf, mesh
 from gradtx.core import matrices
+from gradtx.core.branch import inlined, is_traced
 from gradtx.core.hyper import Resolvable, resolve
 from gradtx.core.skipping import select_as_computed
 from gradtx.core.state import counted, stack_slots
@@ -44,10 +44,10 @@ class _Run:
         self.traced = [
             tuple(name for name in rule._dynamic if not _is_constant(getattr(rule, name))) for rule in self.rules
         ]
-        self.begin = _inlined(self._begin)
-        self.measure = _inlined(self._measure, static_argnums=0)
+        self.begin = inlined(self._begin)
+        self.measure = inlined(self._measure, static_argnums=0)
         self.step = jax.jit(self._step, static_argnums=(0, 1))
-        self.step_of_one = _inlined(self._step, static_argnums=(0, 1))
+        self.step_of_one = inlined(self._step, static_argnums=(0, 1))
         self.stack = jax.jit(self._stack, static_argnums=(0, 1))
 
     def _begin(
@@ -161,18 +161,6 @@ class _Run:
         return restored, [row._replace(**new._asdict()) for row, new in zip(rows, kept, strict=True)]
 
 
-def _inlined(function: Any, **options: Any) -> Any:
-    """A function in a jitted call; in traced code it is called as it is, because it is called once there."""
-    jitted = jax.jit(function, **options)
-
-    def call(*args: Any) -> Any:
-        if any(isinstance(x, Tracer) for x in jax.tree.leaves(args)):
-            return function(*args)
-        return jitted(*args)
-
-    return call
-
-
 def _act(hook: Any, p: Any, shared: Any, known: dict[str, Any], u: Any, slots: Any) -> Any:
     return hook(u, slots, p, shared, **known)
 
@@ -245,7 +233,7 @@ def compiled(rules: tuple[Any, ...], updates: Any) -> tuple[_Run, list[Any]]:
     leaves, treedef = jax.tree.flatten(rules)
     key = tuple(x if leaf.is_number(x) else None for x in leaves)
     arrays = [x for x in leaves if not leaf.is_number(x)]
-    if not any(isinstance(x, Tracer) for x in (*arrays, *jax.tree.leaves(updates))):
+    if not is_traced((arrays, updates)):
         key = _eager.key(treedef, key)
         arrays = [
             np.asarray(x, float) if leaf.is_number(x) else x for x, n in zip(leaves, key, strict=True) if n is None
@@ -253,34 +241,56 @@ def compiled(rules: tuple[Any, ...], updates: Any) -> tuple[_Run, list[Any]]:
     return _run((treedef, key)), arrays
 
 
-class _EagerNumbers:
-    """The numbers of eager steps: a third value in one place, all others being equal, is traced from then on."""
+class _Places:
+    """What has stood in the places of the numbers of some rules: up to two static ones each, and the last step."""
 
-    _LIMIT = 2
+    LIMIT = 2
+
+    def __init__(self, size: int) -> None:
+        self.static: list[set[Any]] = [set() for _ in range(size)]
+        self.last: tuple[Any, ...] = (None,) * size
+        self.steps = 0
+        """For how many steps the numbers have been the last ones."""
+
+    def kept(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The numbers of a new key that are to be static, with None in place of the others."""
+        changing = [self.steps == 1 and last != x for last, x in zip(self.last, key, strict=True)]
+        kept = tuple(
+            x if x in static or not (now or len(static) >= self.LIMIT) else None
+            for x, static, now in zip(key, self.static, changing, strict=True)
+        )
+        for x, static in zip(kept, self.static, strict=True):
+            static.update(() if x is None else (x,))
+        return kept
+
+    def step(self, key: tuple[Any, ...]) -> None:
+        self.steps = self.steps + 1 if key == self.last else 1
+        self.last = key
+
+
+class _EagerNumbers:
+    """The numbers of eager steps.
+
+    One that changes from a step to the next is traced, and so is the third value that a place among the numbers has.
+    """
+
     _SIZE = 4096
 
     def __init__(self) -> None:
         self.keys: OrderedDict[Any, tuple[Any, ...]] = OrderedDict()
-        self.values: OrderedDict[Any, set[Any]] = OrderedDict()
+        self.places: OrderedDict[Any, _Places] = OrderedDict()
 
     def key(self, treedef: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
         """The numbers that stay static, with None in place of those to be traced."""
-        known = self.keys.get((treedef, key))
-        if known is None:
-            known = self.keys[treedef, key] = tuple(
-                None if x is not None and self._varies(treedef, key, i) else x for i, x in enumerate(key)
-            )
-            for kept in (self.keys, self.values):
-                while len(kept) > self._SIZE:
-                    kept.popitem(last=False)
+        places = self.places.setdefault(treedef, _Places(len(key)))
+        if (treedef, key) not in self.keys:
+            self.keys[treedef, key] = places.kept(key)
+        places.step(key)
+        known = self.keys[treedef, key]
+        for memory in (self.keys, self.places):
+            while len(memory) > self._SIZE:
+                memory.popitem(last=False)
         return known
-
-    def _varies(self, treedef: Any, key: tuple[Any, ...], i: int) -> bool:
-        others = treedef, i, key[:i] + key[i + 1 :]
-        seen = self.values.setdefault(others, set())
-        if len(seen) < self._LIMIT:
-            seen.add(key[i])
-        return key[i] not in seen
 
 
 _eager = _EagerNumbers()

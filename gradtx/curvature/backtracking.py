@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import mesh
+from gradtx.core.branch import loop
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.value import flag, integer
 from gradtx.curvature.line import Conditions, Point
@@ -72,7 +72,7 @@ class scale_by_backtracking_linesearch(Linesearch):
             tries, point = carry
             return (error(point) > 0) & (tries <= self.max_backtracking_steps)
 
-        tries, point = mesh.while_loop(go_on, shrink, (jnp.ones((), jnp.int32), value_at(first)))
+        tries, point = loop(go_on, shrink, (jnp.ones((), jnp.int32), value_at(first)))
         failed = error(point) > 0
         info = LinesearchInfo(tries, conditions.decrease_error(point), jnp.full_like(start.value, jnp.inf), failed)
         point = where(failed, start, point)

@@ -57,9 +57,10 @@ class _Dense(Layerwise, state=BFGSState, needs=("params",), real=True):
         if g.size == 0:
             return g, slots
         s, y = (mesh.kept_whole(x).ravel() for x in (p - slots.params, g - slots.updates))
-        sy, yy = s @ y, y @ y
+        sy, y_norm = s @ y, tree.norm(y)
         # Before the first pair the identity has the length of a first step; with it, that of the problem.
-        fresh = jnp.where(sy > 0, leaf.ratio(sy, yy), 1)
+        # The square of a norm may be out of range.
+        fresh = jnp.where(sy > 0, leaf.ratio(leaf.ratio(sy, y_norm), y_norm), 1)
         base = jnp.where(shared == 2, fresh * jnp.eye(s.size, dtype=s.dtype), slots.inverse_hessian)
         new = mesh.kept_whole(jnp.where(shared > 1, self.updated(base, s, y), slots.inverse_hessian))
         first = 1 / jnp.maximum(tree.norm(g), 1)

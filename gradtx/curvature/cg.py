@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx import checks, leaf, mesh, tree
+from gradtx import checks, leaf, tree
+from gradtx.core.branch import loop
 from gradtx.curvature.products import hvp
 
 __all__ = ["check_steps", "dot", "products", "scaled", "steihaug", "tolerance", "truncated", "unit"]
@@ -43,11 +44,11 @@ def scaled(x: Array, size: Array, like: Any) -> Array:
     return leaf.narrow(jnp.where(jnp.isfinite(x), jnp.clip(x * size, -limit, limit), x), jnp.result_type(like))
 
 
-def products(value_fn: Callable[[Any], Any], params: Any) -> Callable[[Any], Any]:
-    """The product with the Hessian, of vectors in float32 or wider."""
+def products(value_fn: Callable[[Any], Any], params: Any, size: Any = 1) -> Callable[[Any], Any]:
+    """The product with the Hessian over `size`, of vectors in float32 or wider."""
 
     def times(v: Any) -> Any:
-        return jax.tree.map(lambda x, v: x.astype(v.dtype), hvp(value_fn, params, v), v)
+        return jax.tree.map(lambda x, v: x.astype(v.dtype) / size, hvp(value_fn, params, v), v)
 
     return times
 
@@ -100,7 +101,7 @@ def truncated(times: Callable[[Any], Any], b: Any, tolerance: Array, limit: int)
         return _turned(s, _plus(s.x, jnp.where(negative, first, along), s.d), _plus(s.r, -along, hd), negative)
 
     start = _started(b)
-    s = mesh.while_loop(_going(tolerance.astype(start.rr.dtype) ** 2 * start.rr, limit), step, start)
+    s = loop(_going(tolerance.astype(start.rr.dtype) ** 2 * start.rr, limit), step, start)
     return jax.tree.map(lambda x: jnp.where(jnp.isfinite(start.rr), x, jnp.nan), s.x), s.steps
 
 
@@ -123,7 +124,7 @@ def steihaug(
         return _turned(s, _plus(s.x, along, s.d), _plus(s.r, -along, hd), out)
 
     start = _started(jax.tree.map(jnp.negative, g))
-    s = mesh.while_loop(_going(tolerance.astype(start.rr.dtype) ** 2 * start.rr, limit), step, start)
+    s = loop(_going(tolerance.astype(start.rr.dtype) ** 2 * start.rr, limit), step, start)
     p = jax.tree.map(lambda x: jnp.where(jnp.isfinite(start.rr), x, jnp.nan), s.x)
     # -m(p) = <p, -g - H p / 2>, where r = -g - H p
     return p, dot(p, jax.tree.map(lambda r, g: (r - g) / 2, s.r, g)), s.stopped, s.steps

@@ -20,16 +20,15 @@ still longer than `shrink_factor` of what it was, it is halved.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import mesh
+from gradtx.core.branch import loop
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.value import choice, integer
-from gradtx.curvature.line import Conditions, Point
+from gradtx.curvature.line import Conditions, Line, Point
 from gradtx.curvature.linesearch import Best, Linesearch, LinesearchInfo, LinesearchState, where
 
 __all__ = ["HAGER_ZHANG", "scale_by_hager_zhang_linesearch"]
@@ -89,13 +88,12 @@ class scale_by_hager_zhang_linesearch(Linesearch):
     increase_factor: Hyper = hyper(default=5.0, gt=1)
     initial_guess_strategy: str = choice(default="quadratic", options=("one", "keep", "quadratic"))
 
-    def search(
-        self, start: Point, grad: Any, look: Callable[[Array], tuple[Point, Any]], state: LinesearchState
-    ) -> tuple[Point, Any, LinesearchInfo]:
+    def search(self, start: Point, grad: Any, look: Line, state: LinesearchState) -> tuple[Point, Any, LinesearchInfo]:
         conditions = Conditions(start, self.slope_rtol, self.curv_rtol, self.approx_dec_rtol)
         last = jnp.where(state.learning_rate > 0, state.learning_rate, 1)
         # Before there is a last step, one that along a negative gradient has length 1, at most.
         last = jnp.where(state.count > 0, last, 1 / jnp.maximum(1, jnp.sqrt(jnp.abs(start.slope))))
+        last = jnp.maximum(last, look.shortest() / _PROBE)
         first, kind = {"one": (jnp.ones_like(last), _EXPAND), "keep": (last, _EXPAND)}.get(
             self.initial_guess_strategy, (_PROBE * last, _GUESS)
         )
@@ -117,7 +115,7 @@ class scale_by_hager_zhang_linesearch(Linesearch):
         def go_on(search: _Search) -> Array:
             return ~search.done & (search.count < self.max_linesearch_steps)
 
-        end = mesh.while_loop(go_on, lambda search: self._try(search, conditions, look, longest), begin)
+        end = loop(go_on, lambda search: self._try(search, conditions, look, longest), begin)
         return end.best.point, end.best.grad, end.best.info(end.count)
 
     def _try(self, search: _Search, conditions: Conditions, look: Any, longest: Array) -> _Search:

@@ -14,6 +14,7 @@ not kept, so that r stays a descent direction. The first step has the length of 
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import leaf, mesh, tree
+from gradtx.core.branch import inlined
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
@@ -124,15 +126,16 @@ def _axpy(a: Array, x: Any, y: Any) -> Any:
 def remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
     """The state with the newest pair in it, if its curvature is positive."""
     s, y = jax.tree.map(_minus, x, state.params), jax.tree.map(_minus, g, state.updates)
-    sy, ss, yy = _dot(s, y), _dot(s, s), _dot(y, y)
-    eps = jnp.finfo(sy.dtype).eps
-    kept = (state.count > 0) & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy))
+    sy = _dot(s, y)
+    s_norm, y_norm = tree.norm(s).astype(sy.dtype), tree.norm(y).astype(sy.dtype)
+    kept = (state.count > 0) & (sy > jnp.finfo(sy.dtype).eps * s_norm * y_norm)
     slot = state.pairs % state.weights_memory.shape[0]
 
     def put(memory: Array, new: Array) -> Array:
         return _put(memory, new, slot, kept)
 
-    scale = jnp.where(kept, leaf.ratio(sy, yy), state.identity_scale)
+    # <s, y> / <y, y>: the square of a small norm, or of a large one, is out of range.
+    scale = jnp.where(kept, leaf.ratio(leaf.ratio(sy, y_norm), y_norm), state.identity_scale)
     return ScaleByLBFGSState(
         count=counted(state.count),
         pairs=jnp.where(kept, counted(state.pairs), state.pairs),
@@ -145,6 +148,7 @@ def remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
     )
 
 
+@functools.partial(inlined, static_argnums=3)
 def _step(updates: Any, state: ScaleByLBFGSState, params: Any, scaled: bool) -> tuple[Any, ScaleByLBFGSState]:
     g = _wide(updates, state.updates)
     state = remembered(state, _wide(params, state.params), g)

@@ -22,7 +22,7 @@ from jax import Array
 
 from gradtx import leaf, tree
 
-__all__ = ["Conditions", "Point", "along", "value_and_grad"]
+__all__ = ["Conditions", "Line", "Point", "value_and_grad"]
 
 
 class Point(NamedTuple):
@@ -42,13 +42,14 @@ class Conditions(NamedTuple):
     approx_dec_rtol: Any = None
 
     def decrease_error(self, point: Point) -> Array:
-        """By how much the decrease condition is missed: 0 where it holds, infinite where the value is no number."""
+        """By how much the decrease condition is missed: 0 where it holds, infinite where the value is not finite."""
         error = point.value - self.start.value - self.slope_rtol * point.step * self.start.slope
         if self.approx_dec_rtol is not None:
             slopes = point.slope - (2 * self.slope_rtol - 1) * self.start.slope
             values = point.value - self.start.value - self.rounding()
             error = jnp.minimum(error, jnp.maximum(slopes, values))
-        return _positive(error).astype(point.value.dtype)
+        # A value of minus infinity is no decrease: there is no gradient to go on from.
+        return jnp.where(jnp.isfinite(point.value), _positive(error), jnp.inf).astype(point.value.dtype)
 
     def curvature_error(self, point: Point, *, strong: bool = True) -> Array:
         """By how much the strong curvature condition, or the weak one, is missed."""
@@ -78,15 +79,32 @@ def value_and_grad(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
     return conjugated
 
 
-def along(value_fn: Callable[[Any], Any], params: Any, updates: Any, dtype: Any) -> Callable[..., tuple[Point, Any]]:
-    """A function from a step to the point there, its numbers in `dtype`, and the gradient."""
+class Line(NamedTuple):
+    """A function along a line: from a step to the point there, its numbers in `dtype`, and the gradient."""
 
-    def look(step: Array) -> tuple[Point, Any]:
-        there = jax.tree.map(lambda p, u: leaf.narrow(_moved(p, step, u), jnp.result_type(p)), params, updates)
-        value, grad = value_and_grad(value_fn)(there)
-        return Point(step, jnp.asarray(value).astype(dtype), tree.vdot(grad, updates).astype(dtype)), grad
+    value_fn: Callable[[Any], Any]
+    params: Any
+    updates: Any
+    dtype: Any
 
-    return look
+    def __call__(self, step: Array) -> tuple[Point, Any]:
+        there = jax.tree.map(
+            lambda p, u: leaf.narrow(_moved(p, step, u), jnp.result_type(p)), self.params, self.updates
+        )
+        value, grad = value_and_grad(self.value_fn)(there)
+        return Point(
+            step, jnp.asarray(value).astype(self.dtype), tree.vdot(grad, self.updates).astype(self.dtype)
+        ), grad
+
+    def shortest(self) -> Array:
+        """The step below which rounding hides most of what it changes of the parameters.
+
+        A search that begins there finds a length, whatever the units of the function: a gradient of 1e-20 is not small.
+        Where the parameters are zero, they are taken for 1.
+        """
+        eps = max([float(jnp.finfo(jnp.result_type(p)).eps) for p in jax.tree.leaves(self.params)], default=0.0)
+        size, length = tree.norm(self.params), tree.norm(self.updates)
+        return leaf.ratio(4 * eps * jnp.where(size > 0, size, 1), length).astype(self.dtype)
 
 
 def _moved(p: Any, step: Array, u: Any) -> Array:

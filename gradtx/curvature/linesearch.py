@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from gradtx.core.slots import counter, per_param, per_tree
 from gradtx.core.state import counted
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import GradientTransformation
-from gradtx.curvature.line import Point, along, value_and_grad
+from gradtx.curvature.line import Line, Point, value_and_grad
 from gradtx.transforms.scale import scale, scale_by_learning_rate
 
 __all__ = [
@@ -114,19 +114,27 @@ class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "gra
         return LinesearchInfo(jnp.zeros((), jnp.int32), inf, inf + 0, jnp.array(False))
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, LinesearchState]:
+        if not jax.tree.leaves(updates):
+            return updates, state._replace(count=counted(state.count))
         checks.same_tree(type(self).__name__, "grad", extra["grad"], "params", params)
         dtype = state.value.dtype
         value, slope = jnp.asarray(extra["value"]).astype(dtype), tree.vdot(extra["grad"], updates).astype(dtype)
         start = Point(jnp.zeros((), dtype), value, slope)
-        look = along(extra["value_fn"], params, updates, dtype)
+        look = Line(extra["value_fn"], params, updates, dtype)
         grad = jax.tree.map(lambda g, p: jnp.asarray(g).astype(jnp.result_type(p)), extra["grad"], params)
-        point, grad, info = self.at(state.count).search(start, grad, look, state)
+        point, grad, info = self._now(state.count, dtype).search(start, grad, look, state)
         step = point.step
         scaled = jax.tree.map(lambda u: leaf.narrow(_times(u, step), jnp.result_type(u)), updates)
         kept = jax.tree.map(leaf.widen, grad)
         return scaled, LinesearchState(
             count=counted(state.count), learning_rate=step, value=point.value, grad=kept, info=info
         )
+
+    def _now(self, count: Any, dtype: Any) -> Self:
+        """The search with the hyperparameters of this step, arrays in the dtype of the points."""
+        now = self.at(count)
+        narrow = {name: x.astype(dtype) for name in self._own() if isinstance(x := getattr(now, name), Array)}
+        return now._filled(list(narrow), list(narrow.values()))
 
     def search(
         self, start: Point, grad: Any, look: Callable[[Array], tuple[Point, Any]], state: LinesearchState

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, mesh, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.core.metrics import find
 from gradtx.core.transformation import apply_updates, as_transformation
 from gradtx.core.value import function
@@ -24,6 +24,10 @@ __all__ = ["minimize", "solve"]
 _RUNNING = -1
 _PATIENCE = 50
 """Zero updates in a row: methods that refuse a step try a shorter one next. Steps of rounding's size count for ten."""
+_TOL = {"float64": 1e-8, "float32": 1e-6}
+"""The default of `tol` by the dtype of the value."""
+_FURTHER = 8.0
+"""By what factor the way is lengthened at a time where it is asked whether the function ever rises again."""
 
 
 class _Loop(NamedTuple):
@@ -32,45 +36,53 @@ class _Loop(NamedTuple):
     value: Array
     grad: Any
     best: Result
+    steepest: Array
     still: Array
     fresh: Array
 
 
 def minimize(
-    fun: Callable[[Any], Any],
+    fun: Callable[..., Any],
     x0: Any,
     tx: Any = None,
     *,
-    tol: float = 1e-8,
+    args: tuple[Any, ...] = (),
+    tol: float | None = None,
     maxiter: int = 1000,
     has_aux: bool = False,
     callback: Callable[..., Any] | None = None,
 ) -> Result:
-    """Minimizes `fun(params)`, a real scalar, from `x0`, with the steps of `tx`.
+    """Minimizes `fun(params, *args)`, a real scalar, from `x0`, with the steps of `tx`.
+
+    The whole minimization is one jitted loop, kept for the next call with the same `fun`. Another function is compiled
+    anew, which may take seconds, and a lambda is another function each time that it is written. So define `fun` once,
+    and pass what changes from call to call, such as the data, in `args`. It works under jit and vmap, too.
 
     Args:
-      fun: the function.
-      x0: the first parameters, a tree of floating arrays.
-      tx: any transformation that descends, `lbfgs()` by default. It may need `value`, `grad` and `value_fn`.
-      tol: the norm of the gradient at which to stop; for a `tx` that keeps to a set (`lbfgsb`, or a chain with
-        `project`), of what the set leaves of it, x - P(x - g).
-      maxiter: the largest number of steps.
+      fun: The function.
+      x0: The first parameters, a tree of floating arrays.
+      tx: Any transformation that descends, `lbfgs()` by default. It may need `value`, `grad` and `value_fn`.
+      args: Further arguments of `fun`: trees of arrays, by which nothing is compiled anew.
+      tol: The norm of the gradient at which to stop. For a `tx` that keeps to a set (`lbfgsb`, or a chain with
+        `project`), of what the set leaves of it, x - P(x - g). By default 1e-8 for values in float64 and 1e-6 in
+        float32; a search that ends because rounding hides all further progress has then converged, too, if the
+        gradient is as small as that says.
+      maxiter: The largest number of steps.
       has_aux: True where `fun` returns a pair of the value and anything else, which is not used.
       callback: `callback(step, value, grad_norm)` is called after every step, for progress bars and logs.
 
     Returns:
       The best point that was seen, never one worse than `x0` (or than the nearest point in the set), and how it ended.
-      Where a line search fails, the method starts anew once from there before it gives up.
-
-    It is one while loop, jitted and kept for the next call with the same `fun`, and works under jit and vmap.
+      It is finite where `x0` is. Where a line search fails, the method starts anew once from there before it gives up.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> result = gx.minimize(lambda x: jnp.sum((x - 3.0) ** 4), jnp.zeros(2), tol=1e-4)
+    >>> result = gx.minimize(lambda x, center: jnp.sum((x - center) ** 4), jnp.zeros(2), args=(3.0,), tol=1e-4)
     >>> print(result.params.round(1), result.message)
     [3. 3.] The gradient is as small as was asked for.
 
     Raises:
-      TypeError, ValueError: an argument is none of those.
+      TypeError: `fun` or `callback` is no function, `args` no tuple, or a leaf of `x0` no floating array.
+      ValueError: `tol` or `maxiter` is negative.
     """
     function("minimize", "fun", fun)
     checks.integer("minimize", "maxiter", maxiter, ge=0)
@@ -78,19 +90,37 @@ def minimize(
     checks.floating("minimize", "x0", x0, leaves)
     if isinstance(tol, (int, float)) and not tol >= 0:
         raise ValueError(f"minimize: tol must be a number of at least 0, got {tol}.")
+    if not isinstance(args, tuple):
+        raise TypeError(
+            f"minimize: args must be a tuple of the arguments of fun after the parameters, got {checks.shown(args)}. "
+            "Write args=(data,) for a single one."
+        )
     if callback is not None:
         function("minimize", "callback", callback)
     tx = as_transformation("minimize", lbfgs() if tx is None else tx)
-    return _minimize(fun, jax.tree.map(jnp.asarray, x0), tx, tol, maxiter, has_aux, callback)
+    return _minimize(fun, jax.tree.map(jnp.asarray, x0), tx, tol, maxiter, has_aux, callback, args)
 
 
-def solve(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = False, callback: Any = None) -> Result:
+def solve(
+    fun: Any,
+    x0: Any,
+    tx: Any,
+    tol: Any,
+    maxiter: Any,
+    has_aux: bool = False,
+    callback: Any = None,
+    args: tuple[Any, ...] = (),
+) -> Result:
     """`minimize` of checked arguments, for a function that may hold traced values."""
 
     def value_fn(params: Any) -> Any:
-        return fun(params)[0] if has_aux else fun(params)
+        out = fun(params, *args)
+        return out[0] if has_aux else out
 
-    look = value_and_grad(value_fn)
+    x0 = tx.nearest(mesh.varying_with(value_fn, x0))
+    dtype = jnp.promote_types(jax.eval_shape(value_fn, x0).dtype, tree.number(x0, 0).dtype)
+    look = _looking(value_fn, dtype)
+    least = jnp.asarray(_TOL[dtype.name] if tol is None else tol, dtype)
 
     def step(loop: _Loop) -> _Loop:
         given = {"value": loop.value, "grad": loop.grad, "value_fn": value_fn}
@@ -98,39 +128,91 @@ def solve(fun: Any, x0: Any, tx: Any, tol: Any, maxiter: Any, has_aux: bool = Fa
         params = apply_updates(loop.params, updates)
         value, grad, tried, failed = _seen(state, params, look)
         evaluations = loop.best.evaluations + tried
-        norm = tree.norm(tx.reduced_gradient(params, grad)).astype(value.dtype)
+        norm = tree.norm(tx.reduced_gradient(params, grad)).astype(dtype)
 
         still = jnp.where(_unchanged(loop, params, value), loop.still + jnp.where(_zero(updates), 1, 10), 0)
         restart = failed & ~loop.fresh
-        finite = jnp.isfinite(value) & tree.finite(grad)
+        finite = jnp.isfinite(value) & tree.finite((params, grad))
+        lower = jnp.where(_equal(value, loop.best.value), norm < loop.best.grad_norm, value < loop.best.value)
+        best = where(finite & lower, loop.best._replace(params=params, value=value, grad_norm=norm), loop.best)
         status = jnp.select(
-            [~finite, norm <= tol, failed & ~restart, still >= _PATIENCE],
+            [~finite, best.grad_norm <= least, failed & ~restart, still >= _PATIENCE],
             [Status.not_finite, Status.converged, Status.linesearch_failed, Status.stalled],
             _RUNNING,
         ).astype(jnp.int32)
-        lower = jnp.where(_equal(value, loop.best.value), norm < loop.best.grad_norm, value < loop.best.value)
-        best = where(finite & lower, loop.best._replace(params=params, value=value, grad_norm=norm), loop.best)
         best = best._replace(steps=best.steps + 1, evaluations=evaluations, status=status)
         if callback is not None:
             jax.debug.callback(callback, best.steps, value, norm)
         state = where(restart, tx.init(params), state)
-        return _Loop(params, state, value, grad, best, still, restart)
+        steepest = jnp.maximum(loop.steepest, jnp.where(finite, norm, 0))
+        return _Loop(params, state, value, grad, best, steepest, still, restart)
 
     def go_on(loop: _Loop) -> Array:
         return (loop.best.status == _RUNNING) & (loop.best.steps < maxiter)
 
-    x0 = tx.nearest(mesh.varying_with(value_fn, x0))
     value, grad = look(x0)
-    norm = tree.norm(tx.reduced_gradient(x0, grad)).astype(value.dtype)
+    norm = tree.norm(tx.reduced_gradient(x0, grad)).astype(dtype)
     finite = jnp.isfinite(value) & tree.finite(grad)
-    status = jnp.select([~finite, norm <= tol], [Status.not_finite, Status.converged], _RUNNING).astype(jnp.int32)
+    status = jnp.select([~finite, norm <= least], [Status.not_finite, Status.converged], _RUNNING).astype(jnp.int32)
     zero = jnp.zeros((), jnp.int32)
     best = Result(x0, value, norm, zero, zero + 1, status)
-    end = mesh.while_loop(go_on, step, _Loop(x0, tx.init(x0), value, grad, best, zero, jnp.array(True))).best
-    return end._replace(status=jnp.where(end.status == _RUNNING, Status.maxiter, end.status).astype(jnp.int32))
+    start = _Loop(x0, tx.init(x0), value, grad, best, norm, zero, jnp.array(True))
+    end = mesh.while_loop(go_on, step, start)
+    return _ended(end, x0, tx, value_fn, tol is None)
 
 
 _minimize = jax.jit(solve, static_argnums=(0, 5, 6))
+
+
+def _looking(value_fn: Callable[[Any], Any], dtype: Any) -> Callable[[Any], tuple[Array, Any]]:
+    """A function from parameters to the value, in a dtype that all values are compared in, and the gradient."""
+    both = value_and_grad(value_fn)
+
+    def look(params: Any) -> tuple[Array, Any]:
+        value, grad = both(params)
+        return jnp.asarray(value).astype(dtype), grad
+
+    return look
+
+
+def _ended(end: _Loop, x0: Any, tx: Any, value_fn: Callable[[Any], Any], by_rounding: bool) -> Result:
+    """The best point with the reason why the loop ended there."""
+    best = end.best
+    status = jnp.where(best.status == _RUNNING, Status.maxiter, best.status)
+    if by_rounding:
+        stuck = (status == Status.stalled) | (status == Status.linesearch_failed)
+        status = jnp.where(stuck & (best.grad_norm <= _hidden(best, end.steepest)), Status.converged, status)
+    endless, tried = _endless(best, x0, tx, value_fn, status != Status.converged)
+    status = jnp.where(endless | (end.value == -jnp.inf), Status.unbounded, status)
+    return best._replace(status=status.astype(jnp.int32), evaluations=best.evaluations + tried)
+
+
+def _hidden(best: Result, steepest: Array) -> Array:
+    """The norm of a gradient that rounding may hide: next to a steep one, or in what it changes the value by."""
+    size = tree.norm(best.params).astype(steepest.dtype)
+    return jnp.sqrt(jnp.finfo(steepest.dtype).eps) * jnp.maximum(steepest, leaf.ratio(jnp.abs(best.value), size))
+
+
+def _endless(best: Result, x0: Any, tx: Any, value_fn: Callable[[Any], Any], asked: Array) -> tuple[Array, Array]:
+    """Whether the function falls to minus infinity beyond the best point, on the way from `x0`; and the evaluations."""
+    way = jax.tree.map(lambda p, x: leaf.widen(p) - leaf.widen(x), best.params, x0)
+
+    def further(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        length, last, tried, _ = carry
+        there = jax.tree.map(
+            lambda p, w: leaf.narrow(leaf.widen(p) + length.astype(leaf.compute_dtype(w.dtype)) * w, p.dtype),
+            best.params,
+            way,
+        )
+        value = jnp.asarray(value_fn(tx.nearest(there))).astype(last.dtype)
+        return length * _FURTHER, value, tried + 1, value < last
+
+    def falling(carry: tuple[Array, Array, Array, Array]) -> Array:
+        return carry[3] & jnp.isfinite(carry[1])
+
+    start = jnp.ones_like(best.value), best.value, jnp.zeros_like(best.steps), asked
+    _, last, tried, _ = mesh.while_loop(falling, further, start)
+    return last == -jnp.inf, tried
 
 
 def _seen(state: Any, params: Any, look: Any) -> tuple[Array, Any, Any, Any]:
@@ -139,8 +221,8 @@ def _seen(state: Any, params: Any, look: Any) -> tuple[Array, Any, Any, Any]:
     failed = functools.reduce(jnp.logical_or, [part.info.failed for part in searches], jnp.array(False))
     tried = sum((part.info.num_linesearch_steps for part in searches), jnp.zeros((), jnp.int32))
     if len(searches) == 1 and jax.tree.leaves(searches[0].grad):
-        grad = jax.tree.map(lambda g, p: g.astype(p.dtype), searches[0].grad, params)
-        return searches[0].value, grad, tried, failed
+        like = jax.eval_shape(look, params)
+        return *jax.tree.map(lambda x, y: x.astype(y.dtype), (searches[0].value, searches[0].grad), like), tried, failed
     return *look(params), tried + 1, failed
 
 

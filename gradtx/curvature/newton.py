@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import checks, leaf, mesh, tree
+from gradtx.core.branch import inlined
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
@@ -234,6 +235,7 @@ def _narrowed(x: Any, like: Any) -> Array:
 # --- The linear system.
 
 
+@partial(inlined, static_argnums=3)
 def _solve(matrix: Array, g: Array, damping: Array, absolute: bool) -> tuple[Array, Array]:
     """Returns (M + damping I)^-1 g and M, where M is the matrix or its absolute value."""
     # The solution is linear in g: dividing by its size and multiplying afterwards keeps products from overflowing.

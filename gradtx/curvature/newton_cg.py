@@ -18,6 +18,7 @@ import jax
 from jax import Array, lax
 
 from gradtx import tree
+from gradtx.core.branch import is_traced
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
@@ -28,6 +29,7 @@ from gradtx.core.value import static
 from gradtx.curvature import cg
 from gradtx.curvature.linesearch import descending
 from gradtx.curvature.newton import required_function
+from gradtx.curvature.zoom import STRONG_WOLFE
 
 __all__ = ["ScaleByNewtonCGState", "newton_cg", "scale_by_newton_cg"]
 
@@ -72,9 +74,18 @@ class scale_by_newton_cg(Stateful, state=ScaleByNewtonCGState, needs=("params", 
         def solve(matvec: Callable[[Any], Any], b: Any) -> tuple[Any, Array]:
             return cg.truncated(matvec, b, enough, limit)
 
-        u, steps = lax.custom_linear_solve(cg.products(value_fn, params), g, solve, symmetric=True, has_aux=True)
+        u, steps = _solved(cg.products(value_fn, params), g, solve)
         u = jax.tree.map(lambda x, g: cg.scaled(x, size, g), u, updates)
         return u, ScaleByNewtonCGState(count=counted(state.count), cg_steps=steps)
+
+
+def _solved(matvec: Callable[[Any], Any], b: Any, solve: Callable[..., tuple[Any, Array]]) -> tuple[Any, Array]:
+    """`solve(matvec, b)`, with the derivatives of the exact solution; outside of traced code it needs none."""
+    if not is_traced(b):
+        found = solve(matvec, b)
+        if not is_traced(found):
+            return found
+    return lax.custom_linear_solve(matvec, b, solve, symmetric=True, has_aux=True)
 
 
 @constructor
@@ -83,19 +94,30 @@ def newton_cg(
     *,
     max_cg_steps: int | None = None,
     forcing: HyperArg = 0.5,
-    linesearch: Any = None,
+    linesearch: Any = STRONG_WOLFE,
 ) -> chain:
-    """Newton's method by truncated conjugate gradients. State: two integers. `update` needs params and `value_fn`.
+    """Newton's method by truncated conjugate gradients, with a line search.
 
-    It never forms the Hessian: a step takes up to `max_cg_steps` products with it (as many as there are parameters, if
-    None), and holds five vectors like the parameters beside what a product holds. `forcing` in (0, 1) bounds the error
-    of each step: smaller for fewer steps of more products. Where the Hessian is not positive definite a step still
-    descends, with the gradient in the worst case, so that far from the minimum it wants a `linesearch`: a
-    transformation that comes last, and gets the step.
+    It never forms the Hessian, and finds the minimum of a convex function from anywhere. Where the Hessian is not
+    positive definite a step still descends, with the gradient in the worst case. A step holds five vectors like the
+    parameters beside what a product with the Hessian holds.
+
+    Args:
+      learning_rate: Step size, a number or a schedule; with a line search the length of its first try.
+      max_cg_steps: How many products with the Hessian a step takes at most; None for as many as there are parameters.
+      forcing: Bounds the error of each step: smaller for fewer steps of more products. In (0, 1).
+      linesearch: A transformation that comes last and chooses the length of the step, by default for the strong Wolfe
+        conditions. None for the pure step, which converges near a minimum only.
+
+    Returns:
+      A transformation whose `update` needs params and `value_fn`, and with a line search `value` and `grad`. State: two
+      integers, and what the line search keeps.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: jnp.sum(jnp.cosh(x - jnp.arange(3.0)))
-    >>> x, tx = jnp.ones(3), gx.newton_cg()
+    >>> print(gx.minimize(f, jnp.full(3, 30.0), gx.newton_cg()).params.round(3))
+    [0. 1. 2.]
+    >>> x, tx = jnp.ones(3), gx.newton_cg(linesearch=None)
     >>> state = tx.init(x)
     >>> step = jax.jit(lambda x, state: tx.update(jax.grad(f)(x), state, x, value_fn=f))
     >>> for _ in range(5):

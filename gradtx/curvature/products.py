@@ -29,6 +29,7 @@ import numpy as np
 from jax import Array, lax
 
 from gradtx import checks, leaf, mesh, tree
+from gradtx.core.branch import fold
 
 __all__ = [
     "fisher_vp",
@@ -194,10 +195,10 @@ def gauss_newton_bartlett_diag(outputs_fn: Callable[[Any], Any], params: Any, ke
 def _mean(one: Callable[[Any], Any], params: Any, key: Any, samples: int) -> Any:
     """The mean over some keys of a function of one, taken one after the other, in the dtypes of `params`."""
 
-    def add(total: Any, key: Any) -> tuple[Any, None]:
-        return jax.tree.map(lambda total, x: total + x / samples, total, one(key)), None
+    def add(total: Any, key: Any) -> Any:
+        return jax.tree.map(lambda total, x: total + x / samples, total, one(key))
 
-    total, _ = mesh.scan(add, jax.tree.map(leaf.full, params), jax.random.split(key, samples))
+    total = fold(add, jax.tree.map(leaf.full, params), jax.random.split(key, samples))
     return jax.tree.map(lambda x, p: leaf.narrow(x, p.dtype), total, params)
 
 

@@ -26,6 +26,7 @@ class Status(enum.IntEnum):
     not_finite = 3
     stalled = 4
     infeasible = 5
+    unbounded = 6
 
 
 _MESSAGES = {
@@ -35,6 +36,8 @@ _MESSAGES = {
     "or the point as good as rounding lets it be.",
     Status.not_finite: "The function or its gradient is not finite at the first point, or on every step from the last.",
     Status.stalled: "Steps no longer change the point or its value, though the gradient is larger than was asked for.",
+    Status.unbounded: "There is no minimum on the way that the steps took: further on the function is minus infinity. "
+    "Check its sign, or keep the parameters in a set.",
 }
 
 

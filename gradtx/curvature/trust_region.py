@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import leaf, mesh, tree
+from gradtx.core.branch import inlined
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.slots import counter, per_tree
 from gradtx.core.state import counted
@@ -89,20 +90,24 @@ class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "va
         now = lax.stop_gradient(self.at(state.count))
         updates, params, radius = lax.stop_gradient((updates, params, state.radius))
         g, size = cg.unit(updates)
+        # The function over the size of its gradient has the same minimum, and products of a gradient and a step, and
+        # of steps, in range.
+        least = float(jnp.finfo(size.dtype).tiny) ** 0.5
+        g, size = jax.tree.map(lambda x: x * jnp.minimum(size / least, 1), g), jnp.maximum(size, least)
         # So far out that no step ends there, and near enough for products of its square.
-        bound = jnp.minimum(radius / size, float(jnp.finfo(size.dtype).max) ** 0.4).astype(size.dtype)
+        bound = jnp.minimum(radius, float(jnp.finfo(size.dtype).max) ** 0.4).astype(size.dtype)
         if self.subproblem == "exact":
             b, unravel = tree.raveled(g)
-            p, promised, border = _exact(hessian(value_fn, params).astype(b.dtype), b, bound)
+            p, promised, border = _exact(hessian(value_fn, params).astype(b.dtype) / size, b, bound)
             p, steps = unravel(p), jnp.zeros_like(count)
         else:
             enough = cg.tolerance(updates, now.forcing, size)
             limit = self.max_cg_steps or tree.size(updates)
-            p, promised, border, steps = cg.steihaug(cg.products(value_fn, params), g, bound, enough, limit)
-        p = jax.tree.map(lambda x, p: cg.scaled(x, size, p), p, params)
+            p, promised, border, steps = cg.steihaug(cg.products(value_fn, params, size), g, bound, enough, limit)
+        p = jax.tree.map(lambda x, p: leaf.narrow(x, jnp.result_type(p)), p, params)
         value = extra.get("value")
         value = value_fn(params) if value is None else lax.stop_gradient(value)
-        ratio = gain_ratio(value, value_fn(apply_updates(params, p)), promised * size * size)
+        ratio = gain_ratio(value, value_fn(apply_updates(params, p)), promised * size)
         length = tree.norm(p).astype(radius.dtype)
         smaller = jnp.where(length > 0, jnp.maximum(length / 4, float(jnp.finfo(radius.dtype).tiny)), radius)
         larger = jnp.where(border, jnp.minimum(2 * radius, now.max_radius), radius)
@@ -113,6 +118,7 @@ class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "va
         return lax.stop_gradient((taken, TrustRegionState(count=count, radius=radius, cg_steps=steps)))
 
 
+@inlined
 def _exact(matrix: Array, g: Array, radius: Array) -> tuple[Array, Array, Array]:
     """The step, what its model promises, and whether it is on the border."""
     w, v = jnp.linalg.eigh(matrix)

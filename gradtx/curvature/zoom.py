@@ -7,16 +7,15 @@ Wright, 2006, "Numerical Optimization", algorithms 3.5 and 3.6). A bracket that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import mesh
+from gradtx.core.branch import loop
 from gradtx.core.hyper import Hyper, Limits, hyper
 from gradtx.core.value import choice, field, integer, static
-from gradtx.curvature.line import Conditions, Point
+from gradtx.curvature.line import Conditions, Line, Point
 from gradtx.curvature.linesearch import Best, Linesearch, LinesearchInfo, LinesearchState, where
 
 __all__ = ["STRONG_WOLFE", "scale_by_zoom_linesearch"]
@@ -76,14 +75,13 @@ class scale_by_zoom_linesearch(Linesearch):
     stepsize_precision: Hyper = hyper(default=1e-5, ge=0)
     initial_guess_strategy: str = choice(default="keep", options=("one", "keep"))
 
-    def search(
-        self, start: Point, grad: Any, look: Callable[[Array], tuple[Point, Any]], state: LinesearchState
-    ) -> tuple[Point, Any, LinesearchInfo]:
+    def search(self, start: Point, grad: Any, look: Line, state: LinesearchState) -> tuple[Point, Any, LinesearchInfo]:
         dtype = start.step.dtype
         conditions = Conditions(start, self.slope_rtol, self.curv_rtol, self.approx_dec_rtol)
         longest = jnp.asarray(self.max_learning_rate, dtype)
         keep = (state.learning_rate > 0) & (self.initial_guess_strategy == "keep")
-        first = jnp.minimum(jnp.where(keep, state.learning_rate, 1), longest).astype(dtype)
+        first = jnp.maximum(jnp.where(keep, state.learning_rate, 1), look.shortest())
+        first = jnp.minimum(first, longest).astype(dtype)
         inf, no = jnp.full((), jnp.inf, dtype), jnp.array(False)
         begin = _Zoom(
             jnp.zeros((), jnp.int32), start, start, no, inf, first, Best.none(start, grad), conditions.hopeless()
@@ -92,7 +90,7 @@ class scale_by_zoom_linesearch(Linesearch):
         def go_on(zoom: _Zoom) -> Array:
             return ~zoom.done & (zoom.count < self.max_linesearch_steps)
 
-        end = mesh.while_loop(go_on, lambda zoom: self._try(zoom, conditions, look, longest), begin)
+        end = loop(go_on, lambda zoom: self._try(zoom, conditions, look, longest), begin)
         return end.best.point, end.best.grad, end.best.info(end.count)
 
     def _try(self, zoom: _Zoom, conditions: Conditions, look: Any, longest: Array) -> _Zoom:

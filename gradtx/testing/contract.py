@@ -36,7 +36,8 @@ EXCEPTIONS = {
     "scope": "law 9: the result depends on more than the base class says",
     "trees": "law 10, odd trees: it is made for one tree",
     "rotation": "law 10, complex leaves: rotated gradients do not give rotated updates",
-    "branch": "law 15: skipping work is what it is for",
+    "branch": "law 15, no branch: skipping work is what it is for",
+    "eager": "law 15, eager steps: outside of jit a step compiles its loops anew",
     "complex": "law 10, complex leaves, asks for a refusal: complex leaves raise an error that says so",
 }
 """The exceptions that `unless` may name, with the law that each changes and the kind of reason that there may be."""
@@ -52,9 +53,9 @@ def check(
 
     Runs the transformation on small trees and judges it law by law: values (law 1), hyperparameters as data (2), stable
     state (3), float32 inside (4), finite in and out (5), derivatives (6), own buffers (7), jit, vmap and meshes (8),
-    scope (9), odd trees and complex leaves (10), bad calls (11), accounted state (13), no branch (15). A transformation
-    that raises an error inside a law breaks that law. A full check takes some seconds to a minute, most of it
-    compilation.
+    scope (9), odd trees and complex leaves (10), bad calls (11), accounted state (13), no branch, eager steps (15).
+    A transformation that raises an error inside a law breaks that law. A full check takes some seconds to a minute,
+    most of it compilation.
 
     The laws run on the CPU in float64, with rank promotion and warnings as errors, whatever your configuration of JAX
     is; it is restored afterwards. The laws of the mesh need 8 CPU devices: set the environment variable

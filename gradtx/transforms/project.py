@@ -47,8 +47,10 @@ class _KeepsToSet(Leafwise):
         return treedef.unflatten(points)
 
     def reduced_gradient(self, params: Any, grad: Any) -> Any:
-        there = self.nearest(jax.tree.map(jnp.subtract, params, grad))
-        return jax.tree.map(jnp.subtract, params, there)
+        # p - P(p - g) as g less what the set takes off p - g: that is exactly nothing where p - g is in the set, or no
+        # set is asked for, however small g is beside p.
+        there = jax.tree.map(jnp.subtract, params, grad)
+        return jax.tree.map(lambda g, x, y: g + (x - y), grad, there, self.nearest(there))
 
 
 class project(WithFunction, _KeepsToSet, Layerwise, needs=("params",)):
