@@ -199,8 +199,8 @@ def _labels(who: str, labels: Array, missing: Array, classes: int, blank: int) -
     unsorted = missing[:, :-1] & ~missing[:, 1:]
     if known(wrong) and np.asarray(wrong).any():
         raise ValueError(
-            f"{who}: labels has the blank, {blank}, among its labels. Leave blanks out, name another class by blank_id, "
-            "or mark what is no label by label_paddings."
+            f"{who}: labels has the blank, {blank}, among its labels. Leave blanks out, name another class by "
+            "blank_id, or mark what is no label by label_paddings."
         )
     if known(unsorted) and np.asarray(unsorted).any():
         raise ValueError(f"{who}: label_paddings must be zeros followed by ones in each row. Move padding to the end.")

@@ -140,7 +140,7 @@ def _given(
 
 
 def _terms(q: Array, p: Array) -> Array:
-    """p (log p - log q), and 0 where p is 0."""
+    """The terms p (log p - log q), and 0 where p is 0."""
     some = p != 0
     return jnp.where(some, p * minus(jnp.log(jnp.where(some, p, 1)), jnp.where(some, q, 0)), 0)
 

@@ -134,8 +134,8 @@ def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
       labels: The right class, integers in [0, classes), (...).
 
     Returns:
-      The losses, (...), in the dtype of `scores` (computed in float32 or wider). Labels out of range give NaN where they
-      are traced, as inside of `jax.jit`.
+      The losses, (...), in the dtype of `scores` (computed in float32 or wider). Labels out of range give NaN where
+      they are traced, as inside of `jax.jit`.
 
     Raises:
       TypeError: `scores` is complex, or `labels` holds no integers.
@@ -187,16 +187,16 @@ def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
       labels: The right class, integers in [0, classes), (...).
 
     Returns:
-      The losses, (...), in the dtype of `scores` (computed in float32 or wider). Labels out of range give NaN where they
-      are traced, as inside of `jax.jit`.
+      The losses, (...), in the dtype of `scores` (computed in float32 or wider). Labels out of range give NaN where
+      they are traced, as inside of `jax.jit`.
 
     Raises:
       TypeError: `scores` is complex, or `labels` holds no integers.
       ValueError: the shapes do not fit, or a label is out of range, outside of `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> print(gx.losses.multiclass_sparsemax_loss(jnp.array([[3.0, 1.0, 0.0], [0.5, 0.0, 0.0]]), jnp.array([0, 0])))
-    [0.         0.08333333]
+    >>> print(gx.losses.multiclass_sparsemax_loss(jnp.array([[3.0, 1.0, 0.0], [0.5, 0.0, -2.0]]), jnp.array([0, 0])))
+    [0.     0.0625]
     """
     x, labels, outside, dtype = _scored("multiclass_sparsemax_loss", scores, labels)
     return returned(spoiled(_sparsemax(x, labels), outside), dtype)

@@ -50,10 +50,11 @@ def ranking_softmax_loss(
       ValueError: shapes differ (nothing is broadcast).
 
     >>> import jax.numpy as jnp, gradtx as gx
-    >>> scores, relevances = jnp.array([[2.0, 1.0, 3.0], [0.0, 1.0, 5.0]]), jnp.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+    >>> scores = jnp.array([[2.0, 1.0, 3.0], [0.0, 1.0, 5.0]])
+    >>> relevances = jnp.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
     >>> exists = jnp.array([[True, True, True], [True, True, False]])
-    >>> print(gx.losses.ranking_softmax_loss(scores, relevances, where=exists, reduce_fn=None).round(4))
-    [1.4076 1.6265]
+    >>> print(gx.losses.ranking_softmax_loss(scores, relevances, where=exists, reduce_fn=None).round(2))
+    [1.41 1.63]
     """
     who = "ranking_softmax_loss"
     given = {"logits": logits, "labels": labels} | ({} if weights is None else {"weights": weights})

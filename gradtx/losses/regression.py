@@ -129,7 +129,7 @@ def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.log_cosh(jnp.array([1e-3, 10.0])))
-    [4.9999994e-07 9.3068533e+00]
+    [5.0000006e-07 9.3068523e+00]
     """
     errors, dtype = _errors("log_cosh", predictions, targets)
     return returned(_log_cosh(errors), dtype)
@@ -237,7 +237,7 @@ def _half_square(e: Array) -> Array:
 
 @jax.custom_jvp
 def _log_cosh(e: Array) -> Array:
-    """log cosh e, of which small errors have all digits: log(1 + 2 sinh^2(e / 2))."""
+    """The loss log cosh e = log(1 + 2 sinh^2(e / 2)), where the second form keeps all digits of small errors."""
     size = jnp.abs(e)
     near = jnp.where(size < 1, jnp.sinh(jnp.where(size < 1, e, 0) / 2), 0)
     return jnp.where(size < 1, jnp.log1p(2 * near * near), size - math.log(2) + jnp.log1p(jnp.exp(-2 * size)))

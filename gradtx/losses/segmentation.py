@@ -106,8 +106,8 @@ def multiclass_generalized_dice_loss(
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> masks = jnp.array([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
-    >>> print(gx.losses.multiclass_generalized_dice_loss(jnp.zeros((1, 3, 2)), masks).round(4))
-    0.2698
+    >>> print(f"{gx.losses.multiclass_generalized_dice_loss(jnp.zeros((1, 3, 2)), masks):.4f}")
+    0.3212
     """
     who = "multiclass_generalized_dice_loss"
     if np.shape(predictions) != np.shape(targets):
@@ -139,7 +139,7 @@ def binary_dice_loss(
 
     Raises:
       TypeError: an argument holds no real numbers.
-      ValueError: shapes do not fit, a number is out of range, or, outside of `jax.jit`, probabilities are not in [0, 1].
+      ValueError: shapes do not fit, a number is out of range, or a probability is, outside of `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.binary_dice_loss(jnp.zeros((1, 4)), jnp.array([[1.0, 1.0, 0.0, 0.0]])).round(4))

@@ -36,7 +36,7 @@ def probabilities(x: Array) -> Array:
 
 @jax.custom_jvp
 def log_normalizer(x: Array) -> Array:
-    """log sum exp of rows, -inf for a row of nothing but -inf, with zeros for its derivative."""
+    """The logarithm of the sum of exp over rows; -inf for a row of nothing but -inf, with zeros for its derivative."""
     top, _, total, some = _exponentials(x)
     return jnp.squeeze(jnp.where(some, top + jnp.log(total), -jnp.inf), -1)
 
