@@ -194,9 +194,9 @@ def among(who: str, name: str, values: Any, allowed: tuple[int, ...], advice: st
     return ~jnp.isin(values, jnp.asarray(allowed, values.dtype))
 
 
-def spoiled(loss: Array, outside: Array | None) -> Array:
-    """The losses with NaN, and NaN for their derivatives, for labels that were out of range."""
-    return loss if outside is None else loss * jnp.where(outside, jnp.nan, 1).astype(loss.dtype)
+def spoiled(x: Array, outside: Array | None) -> Array:
+    """Losses or scores with NaN, and NaN for their derivatives, for labels that were out of range."""
+    return x if outside is None else x * jnp.where(outside, jnp.nan, 1).astype(x.dtype)
 
 
 def _refuse(who: str, name: str, values: Any, wrong: Any, counted: Any, wanted: str, advice: str) -> None:
@@ -204,4 +204,4 @@ def _refuse(who: str, name: str, values: Any, wrong: Any, counted: Any, wanted: 
     if len(places):
         at = tuple(map(int, places[0]))
         where = f" at index {', '.join(map(str, at))}" if at else ""
-        raise ValueError(f"{who}: {name} must be {wanted}, got {values[at]}{where}. {advice}".rstrip())
+        raise ValueError(f"{who}: {name} must be {wanted}, got {values[at]:g}{where}. {advice}".rstrip())

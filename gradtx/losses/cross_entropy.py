@@ -88,7 +88,7 @@ def softmax_cross_entropy(
     """
     who = "softmax_cross_entropy"
     x, y, dtype = _rows(who, logits, labels, axis, where)
-    return returned(softmax.soft(x, _targets(who, x, y, class_weights, label_smoothing)), dtype)
+    return returned(softmax.soft(x, _targets(who, x, y, class_weights, label_smoothing), dtype), dtype)
 
 
 def safe_softmax_cross_entropy(
@@ -119,7 +119,7 @@ def safe_softmax_cross_entropy(
     """
     who = "safe_softmax_cross_entropy"
     x, y, dtype = _rows(who, logits, labels, -1, None)
-    return returned(softmax.soft(x, _targets(who, x, y, class_weights, label_smoothing)), dtype)
+    return returned(softmax.soft(x, _targets(who, x, y, class_weights, label_smoothing), dtype), dtype)
 
 
 def softmax_cross_entropy_with_integer_labels(
@@ -188,7 +188,7 @@ def integer_rows(x: Array, labels: Array, ignored: Array | None, weights: Array 
     if smoothing is None:
         return loss
     spread = softmax.share(x) if weights is None else softmax.share(x) * _along_rows(weights, x.ndim)
-    loss = product(1 - smoothing, loss) + product(smoothing, softmax.soft(x, spread))
+    loss = product(1 - smoothing, loss) + product(smoothing, softmax.soft(x, spread, x.dtype))
     possible = jnp.squeeze(jnp.isfinite(jnp.take_along_axis(x, labels[..., None], axis=-1)), -1)
     return saturated(loss, possible)
 
@@ -261,7 +261,7 @@ def poly_loss_cross_entropy(
     """
     who = "poly_loss_cross_entropy"
     x, y, dtype = _rows(who, logits, labels, axis, where)
-    loss = softmax.soft(x, y)
+    loss = softmax.soft(x, y, dtype)
     epsilon = parameter(who, "epsilon", epsilon, loss)
     alive = jnp.any(x != -jnp.inf, axis=-1)
     rest = jnp.sum(y * (1 - softmax.probabilities(x)), axis=-1)

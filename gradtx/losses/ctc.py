@@ -126,7 +126,7 @@ def _ctc(
     labels, outside = _labels(who, labels, missing, classes, blank)
 
     x = jnp.where(off[..., None], 0, x)
-    log_p = _log_softmax(x, -float(jnp.finfo(x.dtype).max) / (4 * (frames + 2)))
+    log_p = _log_softmax(x)
     said = jnp.take_along_axis(log_p, jnp.broadcast_to(labels[:, None], (batch, frames, length)), axis=-1)
     inputs = [jnp.moveaxis(part, 1, 0) for part in (log_p[..., blank : blank + 1], said, off[..., None])]
     repeats = jnp.pad(labels[:, 1:] == labels[:, :-1], ((0, 0), (0, 1)))[:, :length]  # the next label is the same
@@ -148,8 +148,8 @@ def _read(start: tuple[Array, Array], inputs: list[Array], onward: Array) -> tup
 
     def step(carry: tuple[Array, Array], frame: list[Array]) -> tuple[Any, Any]:
         (b, e), (log_blank, log_label, skipped) = carry, frame
-        new_b = _add_at_end(b, e) + log_blank
-        new_e = jnp.logaddexp(e, _add_at_end(b, e + onward)[:, :-1]) + log_label
+        new_b = minus(_add_at_end(b, e), -log_blank)
+        new_e = minus(jnp.logaddexp(e, _add_at_end(b, e + onward)[:, :-1]), -log_label)
         carry = jnp.where(skipped, b, new_b), jnp.where(skipped, e, new_e)
         return carry, carry
 
@@ -162,18 +162,17 @@ def _add_at_end(b: Array, e: Array) -> Array:
 
 
 @jax.custom_jvp
-def _log_softmax(x: Array, least: float) -> Array:
-    """The log probabilities of each frame, none below `least`, so that their sums are finite."""
+def _log_softmax(x: Array) -> Array:
+    """The log probabilities of each frame, finite, with derivatives for those of -inf too."""
     top = jnp.max(x, axis=-1, keepdims=True)
-    lead = jnp.maximum(minus(x, jnp.where(top == -jnp.inf, 0, top)), least)
-    return jnp.maximum(minus(lead, softmax.log_normalizer(lead)[..., None]), least)
+    lead = jnp.maximum(minus(x, jnp.where(top == -jnp.inf, 0, top)), -float(jnp.finfo(x.dtype).max))
+    return minus(lead, softmax.log_normalizer(lead)[..., None])
 
 
 @_log_softmax.defjvp
-def _log_softmax_jvp(primals: tuple[Array, Any], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
-    (x, least), (dx, _) = primals, tangents
-    mean = jnp.sum(softmax.probabilities(x) * dx, axis=-1, keepdims=True)
-    return _log_softmax(x, least), dx - mean
+def _log_softmax_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    return _log_softmax(x), dx - jnp.sum(softmax.probabilities(x) * dx, axis=-1, keepdims=True)
 
 
 def _log_epsilon(who: str, value: Any, dtype: Any) -> Array:

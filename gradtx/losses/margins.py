@@ -64,8 +64,8 @@ def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
     >>> print(gx.losses.hinge_loss(jnp.array([0.25, 3.0]), jnp.array([-1, 1])))
     [1.25 0.  ]
     """
-    x, t, outside, dtype = _signed("hinge_loss", predictor_outputs, targets)
-    return returned(spoiled(jnp.maximum(saturated(1 - x * t, jnp.isfinite(x)), 0), outside), dtype)
+    x, t, dtype = _signed("hinge_loss", predictor_outputs, targets)
+    return returned(jnp.maximum(saturated(1 - x * t, jnp.isfinite(x)), 0), dtype)
 
 
 def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
@@ -88,8 +88,8 @@ def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
     >>> print(gx.losses.perceptron_loss(jnp.array([0.25, 3.0]), jnp.array([-1, 1])))
     [0.25 0.  ]
     """
-    x, t, outside, dtype = _signed("perceptron_loss", predictor_outputs, targets)
-    return returned(spoiled(jnp.maximum(-x * t, 0), outside), dtype)
+    x, t, dtype = _signed("perceptron_loss", predictor_outputs, targets)
+    return returned(jnp.maximum(-x * t, 0), dtype)
 
 
 def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> Array:
@@ -117,10 +117,10 @@ def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> Array:
     who = "sparsemax_loss"
     (x, y), dtype = floats(who, also_integers=("logits", "labels"), logits=logits, labels=labels)
     same_shape(who, logits=x, labels=y)
-    outside = among(who, "labels", y, (0, 1), "")
+    x = spoiled(x, among(who, "labels", y, (0, 1), ""))
     z = jnp.where(y != 0, -x, x)
     near = (jnp.clip(z, -1, 1) + 1) / 2
-    return returned(spoiled(near * near + jnp.maximum(z - 1, 0), outside), dtype)
+    return returned(near * near + jnp.maximum(z - 1, 0), dtype)
 
 
 def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
@@ -145,8 +145,8 @@ def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
     >>> print(gx.losses.multiclass_hinge_loss(jnp.array([[3.0, 1.0, 0.0], [1.0, 1.5, 0.0]]), jnp.array([0, 0])))
     [0.  1.5]
     """
-    lead, own, outside, dtype = _leads("multiclass_hinge_loss", scores, labels)
-    return returned(spoiled(jnp.max(jnp.where(own, 0, lead + 1), axis=-1), outside), dtype)
+    lead, own, dtype = _leads("multiclass_hinge_loss", scores, labels)
+    return returned(jnp.max(jnp.where(own, lead, lead + 1), axis=-1), dtype)
 
 
 def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
@@ -170,8 +170,8 @@ def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
     >>> print(gx.losses.multiclass_perceptron_loss(jnp.array([[3.0, 1.0], [1.0, 1.5]]), jnp.array([0, 0])))
     [0.  0.5]
     """
-    lead, own, outside, dtype = _leads("multiclass_perceptron_loss", scores, labels)
-    return returned(spoiled(jnp.max(jnp.where(own, 0, lead), axis=-1), outside), dtype)
+    lead, _, dtype = _leads("multiclass_perceptron_loss", scores, labels)
+    return returned(jnp.max(lead, axis=-1), dtype)
 
 
 def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
@@ -198,8 +198,8 @@ def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
     >>> print(gx.losses.multiclass_sparsemax_loss(jnp.array([[3.0, 1.0, 0.0], [0.5, 0.0, -2.0]]), jnp.array([0, 0])))
     [0.     0.0625]
     """
-    x, labels, outside, dtype = _scored("multiclass_sparsemax_loss", scores, labels)
-    return returned(spoiled(_sparsemax(x, labels), outside), dtype)
+    x, labels, dtype = _scored("multiclass_sparsemax_loss", scores, labels)
+    return returned(_sparsemax(x, labels), dtype)
 
 
 @jax.custom_jvp
@@ -224,26 +224,26 @@ def _is_label(x: Array, labels: Array) -> Array:
     return jax.lax.broadcasted_iota(labels.dtype, x.shape, x.ndim - 1) == labels[..., None]
 
 
-def _scored(who: str, scores: Any, labels: Any) -> tuple[Array, Array, Array | None, Any]:
+def _scored(who: str, scores: Any, labels: Any) -> tuple[Array, Array, Any]:
     (x,), dtype = floats(who, also_integers=("scores",), scores=scores)
     labels = whole(who, "labels", labels)
     if not x.ndim or labels.shape != x.shape[:-1]:
         raise unlike(who, "labels", labels.shape, "scores", x.shape, "Give one label for each row of scores")
     advice = f"scores has {x.shape[-1]} classes."
     labels, outside = in_range(who, "labels", labels, range(x.shape[-1]), advice=advice)
-    return x, labels, outside, dtype
+    return spoiled(x, None if outside is None else outside[..., None]), labels, dtype
 
 
-def _leads(who: str, scores: Any, labels: Any) -> tuple[Array, Array, Array | None, Any]:
+def _leads(who: str, scores: Any, labels: Any) -> tuple[Array, Array, Any]:
     """By how much each class leads the right one, and which is the right one."""
-    x, labels, outside, dtype = _scored(who, scores, labels)
+    x, labels, dtype = _scored(who, scores, labels)
     lead = minus(x, jnp.take_along_axis(x, labels[..., None], axis=-1))
-    return lead, _is_label(x, labels), outside, dtype
+    return lead, _is_label(x, labels), dtype
 
 
-def _signed(who: str, outputs: Any, targets: Any) -> tuple[Array, Array, Array | None, Any]:
+def _signed(who: str, outputs: Any, targets: Any) -> tuple[Array, Array, Any]:
     names = ("predictor_outputs", "targets")
     (x, t), dtype = floats(who, also_integers=names, predictor_outputs=outputs, targets=targets)
     same_shape(who, predictor_outputs=x, targets=t)
-    outside = among(who, "targets", t, (-1, 1), "For labels 0 and 1 pass 2 * labels - 1.")
-    return x, t, outside, dtype
+    x = spoiled(x, among(who, "targets", t, (-1, 1), "For labels 0 and 1 pass 2 * labels - 1."))
+    return x, t, dtype

@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx.losses import softmax
-from gradtx.losses.arrays import floats, mask, returned, same_shape
+from gradtx.losses.arrays import floats, mask, returned, same_shape, saturated
 
 __all__ = ["ranking_softmax_loss"]
 
@@ -64,9 +64,10 @@ def ranking_softmax_loss(
     y = y * w[0] if w else y
     if keep is not None:
         x, y = jnp.where(keep, x, -jnp.inf), jnp.where(keep, y, 0)
-    loss, lists = softmax.soft(x, y), None if keep is None else jnp.any(keep, axis=-1)
+    loss, lists = softmax.soft(x, y, dtype), None if keep is None else jnp.any(keep, axis=-1)
     if reduce_fn is not None:
-        loss = reduce_fn(loss, where=lists)
+        finite = jnp.all(jnp.isfinite(loss))
+        loss = saturated(reduce_fn(loss, where=lists), finite)
         if reduce_fn is jnp.mean and lists is not None:
             loss = jnp.where(jnp.any(lists), loss, 0)
     return returned(loss, dtype)

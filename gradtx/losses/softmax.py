@@ -9,6 +9,9 @@ derivatives are written down, since those that JAX finds are NaN at -inf; they c
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -62,22 +65,28 @@ def _hard_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tu
     return hard(x, labels), jnp.sum((terms / total - (one_hot & some)) * dx, axis=-1)
 
 
-@jax.custom_jvp
-def soft(x: Array, y: Array) -> Array:
-    """The cross entropy with a weight for each class."""
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def soft(x: Array, y: Array, dtype: Any) -> Array:
+    """The cross entropy with a weight for each class; derivatives by the weights are within the range of `dtype`."""
     top, _, total, some = _exponentials(x)
-    terms = jnp.where(some & (y != 0), y * (jnp.log(total) - minus(x, top)), 0)
-    impossible = jnp.any(some & (y != 0) & ~jnp.isfinite(x), axis=-1)
-    return saturated(jnp.sum(terms, axis=-1), ~impossible)
+    used = some & (y != 0)
+    terms = jnp.where(used, y * _half(x, top, total), 0)
+    impossible = jnp.any(used & ~jnp.isfinite(x), axis=-1)
+    return saturated(2 * jnp.sum(terms, axis=-1), ~impossible)
 
 
 @soft.defjvp
-def _soft_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+def _soft_jvp(dtype: Any, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (x, y), (dx, dy) = primals, tangents
     top, terms, total, some = _exponentials(x)
     by_x = terms / total * jnp.sum(y, axis=-1, keepdims=True) - y
-    by_y = bounded(jnp.log(total) - minus(x, top))
-    return soft(x, y), jnp.sum(jnp.where(some, by_x * dx + by_y * dy, 0), axis=-1)
+    by_y = bounded(2 * _half(x, top, total), dtype)
+    return soft(x, y, dtype), jnp.sum(jnp.where(some, by_x * dx + by_y * dy, 0), axis=-1)
+
+
+def _half(x: Array, top: Array, total: Array) -> Array:
+    """Half of - log softmax: the difference of two logits at the ends of the dtype is beyond its range."""
+    return jnp.log(total) / 2 - (x / 2 - top / 2)
 
 
 def share(x: Array) -> Array:
@@ -86,7 +95,7 @@ def share(x: Array) -> Array:
     return here / jnp.maximum(jnp.sum(here, axis=-1, keepdims=True), 1).astype(x.dtype)
 
 
-def bounded(x: Array) -> Array:
-    """A coefficient of a tangent with the dtype's largest number in place of infinity, so that 0 times it is 0."""
-    bound = float(jnp.finfo(x.dtype).max)
+def bounded(x: Array, dtype: Any = None) -> Array:
+    """A coefficient of a tangent with the largest number of a dtype in place of infinity, so that 0 times it is 0."""
+    bound = float(jnp.finfo(x.dtype if dtype is None else dtype).max)
     return jnp.clip(x, -bound, bound)
