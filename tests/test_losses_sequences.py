@@ -179,7 +179,7 @@ def test_what_chunks_refuse():
 
 
 def test_memory_of_a_language_models_head():
-    """4,096 tokens and 32,768 words: at most an eighth of the temporary memory, as compiled; the logits alone are a half."""
+    """4,096 tokens and 32,768 words: at most an eighth of the temporary memory, as the compiler plans it."""
     tokens, words, n = 4096, 32768, 256
     shapes = [
         jax.ShapeDtypeStruct(s, d) for s, d in (((tokens, n), "float32"), ((words, n), "float32"), ((tokens,), "int32"))
