@@ -113,8 +113,8 @@ def sigmoid_focal_loss(
     outside = _not_binary(who, labels, None)
     loss = _focal(x, y, jnp.asarray(gamma, x.dtype))
     if alpha is not None:
-        alpha = parameter(who, "alpha", alpha, x, ge=0, le=1)
-        loss = (alpha * y + (1 - alpha) * (1 - y)) * loss
+        ones = parameter(who, "alpha", alpha, x, ge=0, le=1)
+        loss = loss * (ones * y + (1 - ones) * (1 - y))
     return returned(spoiled(loss, outside), dtype)
 
 
