@@ -34,7 +34,7 @@ def by_hand(logits, labels, blank):
     return total, ends
 
 
-@pytest.mark.parametrize(("labels", "blank"), [([1, 2], 0), ([1, 1], 0), ([2, 2, 0], 1), ([], 0), ([2], 2 - 2)])
+@pytest.mark.parametrize(("labels", "blank"), [([1, 2], 0), ([1, 1], 0), ([2, 2, 0], 1), ([], 0), ([2], 0)])
 def test_ctc_is_the_sum_over_alignments(labels, blank):
     rng = np.random.default_rng(5)
     frames, classes, room = 5, 3, 3
