@@ -36,6 +36,9 @@ with _lazily(__name__) as _names:
     from gradtx import tree as tree
     from gradtx.linalg.matrix_view import WeightDimensionNumbers as WeightDimensionNumbers
 
+    # Losses
+    from gradtx import losses as losses
+
     # The nearest point of a set, and proximal operators
     from gradtx.projections.boxes import projection_box as projection_box
     from gradtx.projections.boxes import projection_hypercube as projection_hypercube

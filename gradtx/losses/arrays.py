@@ -1,0 +1,207 @@
+"""What the losses share: arguments as arrays in float32 or wider, checks of shapes and labels, results in range."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from gradtx import checks, leaf
+from gradtx.core.hyper import Limits
+
+__all__ = [
+    "among",
+    "axes",
+    "floats",
+    "in_range",
+    "known",
+    "mask",
+    "minus",
+    "parameter",
+    "product",
+    "returned",
+    "rows",
+    "same_shape",
+    "saturated",
+    "spoiled",
+    "unlike",
+    "whole",
+]
+
+
+def floats(who: str, *, also_integers: Sequence[str] = (), **given: Any) -> tuple[list[Array], np.dtype]:
+    """The arguments as arrays of one dtype, float32 or wider, and the dtype of the result, which JAX promotes them to.
+
+    Raises a TypeError if one is no real floating array; those in `also_integers` may hold integers or booleans.
+    """
+    arrays = {}
+    for name, x in given.items():
+        if x is None or isinstance(x, str):
+            raise TypeError(f"{who}: {name} must be an array of real floating numbers, got {checks.shown(x)}.")
+        arrays[name] = x = x if isinstance(x, Array) else jnp.asarray(x)
+        if jnp.issubdtype(x.dtype, jnp.floating) or (name in also_integers and not jnp.iscomplexobj(x)):
+            continue
+        raise TypeError(
+            f"{who}: {name} has dtype {x.dtype}; it must hold real floating numbers. "
+            f"Convert it first: {name}.astype(jnp.float32)."
+        )
+    kinds = [x for x in arrays.values() if jnp.issubdtype(x.dtype, jnp.floating)]
+    dtype = np.dtype(jnp.result_type(*kinds)) if kinds else np.dtype(jnp.result_type(float))
+    return [x.astype(leaf.accumulator_dtype(dtype)) for x in arrays.values()], dtype
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def returned(x: Array, dtype: Any) -> Array:
+    """The result in the dtype of the arguments; a number beyond its range becomes its largest, with its derivative."""
+    return leaf.narrow(x, dtype)
+
+
+@returned.defjvp
+def _returned_jvp(dtype: Any, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return returned(*primals, dtype), tangents[0].astype(dtype)
+
+
+@jax.custom_jvp
+def saturated(x: Array, finite: Array) -> Array:
+    """`x` within the dtype's finite range where its arguments were `finite`. The derivative is that of `x`.
+
+    So the loss of finite numbers is finite, and where it is not representable it still says which way is down.
+    """
+    bound = float(jnp.finfo(x.dtype).max)
+    return jnp.where(finite, jnp.clip(x, -bound, bound), x)
+
+
+@saturated.defjvp
+def _saturated_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
+    return saturated(*primals), tangents[0]
+
+
+def minus(a: Array, b: Array) -> Array:
+    """The difference a - b, saturated."""
+    return saturated(a - b, jnp.isfinite(a) & jnp.isfinite(b))
+
+
+def product(a: Array | float, b: Array) -> Array:
+    """The product a b, saturated; 0 if a is 0 and b infinite, so that a weight of 0 leaves a loss out."""
+    b = jnp.where(jnp.equal(a, 0) & jnp.isinf(b), 0, b)
+    return saturated(a * b, jnp.isfinite(a) & jnp.isfinite(b))
+
+
+def unlike(who: str, name: str, shape: Any, like: str, like_shape: Any, wanted: str = "") -> ValueError:
+    """The error for an argument whose shape does not fit that of another."""
+    advice = wanted or f"Nothing is broadcast here: give {name} the shape of {like}"
+    return ValueError(f"{who}: {name} has shape {tuple(shape)} and {like} has shape {tuple(like_shape)}. {advice}.")
+
+
+def same_shape(who: str, **given: Any) -> None:
+    """Raises a ValueError unless all arguments have the shape of the first."""
+    (like, first), *others = given.items()
+    for name, x in others:
+        if np.shape(x) != np.shape(first):
+            raise unlike(who, name, np.shape(x), like, np.shape(first))
+
+
+def parameter(who: str, name: str, value: Any, like: Array, **limits: Any) -> Any:
+    """A number within the limits, or an array that broadcasts to the shape of `like`, in its dtype."""
+    value = Limits(**limits).check(who, name, value, schedules=False)
+    if leaf.is_number(value):
+        return value
+    shape = np.shape(value)
+    if len(shape) > like.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], like.shape[::-1], strict=False)):
+        raise unlike(who, name, shape, "the loss", like.shape, f"Give {name} as one number, or one for each loss")
+    return jnp.broadcast_to(jnp.asarray(value).astype(like.dtype), like.shape)
+
+
+def axes(who: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes, counted from 0; None stands for all of them."""
+    given = tuple(range(ndim)) if axis is None else tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    try:
+        given = tuple(map(operator.index, given))
+    except TypeError:
+        message = f"{who}: axis must be an integer, a tuple of integers or None, got {checks.shown(axis)}."
+        raise TypeError(message) from None
+    found = tuple(i + ndim if i < 0 else i for i in given)
+    if any(not 0 <= i < ndim for i in found) or len(set(found)) < len(found):
+        raise ValueError(
+            f"{who}: axis is {axis}, and the array has {ndim} axes. Name each axis once, from {-ndim} to {ndim - 1}."
+        )
+    return found
+
+
+def rows(x: Array, over: tuple[int, ...]) -> Array:
+    """The array with the axes `over` as one axis, the last, in the order in which they are named."""
+    batch = tuple(i for i in range(x.ndim) if i not in over)
+    x = jnp.transpose(x, (*batch, *over))
+    return x if len(over) == 1 else x.reshape(*x.shape[: len(batch)], -1)
+
+
+def mask(who: str, where: Any, like: str, shape: tuple[int, ...], over: tuple[int, ...]) -> Array | None:
+    """`where` as booleans of the given shape; it may leave out the axes `over`, and have length 1 in any axis."""
+    if where is None:
+        return None
+    found = jnp.asarray(where).astype(bool)
+    if found.ndim == len(shape) - len(over) and found.ndim != len(shape):
+        found = jnp.expand_dims(found, over)
+    if found.ndim != len(shape) or any(n not in (1, m) for n, m in zip(found.shape, shape, strict=True)):
+        wanted = f"Give it the shape of {like}, with or without axis {over if len(over) != 1 else over[0]}"
+        raise unlike(who, "where", np.shape(where), like, shape, wanted)
+    return jnp.broadcast_to(found, shape)
+
+
+def known(x: Any) -> bool:
+    """Whether the numbers of an array can be read: it is not traced, and this process has all of it."""
+    return not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True)
+
+
+def whole(who: str, name: str, labels: Any) -> Array:
+    """Labels as integers of at least 32 bits; raises a TypeError if they are none."""
+    labels = labels if isinstance(labels, Array) else jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"{who}: {name} has dtype {labels.dtype}; it must hold integers.")
+    return labels.astype(jnp.promote_types(labels.dtype, np.int32))
+
+
+def in_range(
+    who: str, name: str, labels: Array, allowed: range, *, counted: Any = True, advice: str = ""
+) -> tuple[Array, Array | None]:
+    """Labels as indices that are safe to look up, and where they were out of range if that is only known later.
+
+    Raises a ValueError if labels that are known lie out of range where they are `counted`. For traced labels `spoiled`
+    makes NaN of the losses.
+    """
+    if known(labels) and known(counted):
+        here, wanted = np.asarray(labels), f"in [{allowed.start}, {allowed.stop})"
+        _refuse(who, name, here, (here < allowed.start) | (here >= allowed.stop), counted, wanted, advice)
+        outside = None
+    else:
+        outside = ((labels < allowed.start) | (labels >= allowed.stop)) & counted
+    return jnp.clip(labels, allowed.start, allowed.stop - 1), outside
+
+
+def among(who: str, name: str, values: Any, allowed: tuple[int, ...], advice: str) -> Array | None:
+    """Where labels are none of the allowed numbers if that is only known later; raises a ValueError if it is known."""
+    if known(values):
+        here = np.asarray(values)
+        _refuse(who, name, here, ~np.isin(here, allowed), True, f"one of {', '.join(map(str, allowed))}", advice)
+        return None
+    return ~jnp.isin(values, jnp.asarray(allowed, values.dtype))
+
+
+def spoiled(x: Array, outside: Array | None) -> Array:
+    """Losses or scores with NaN, and NaN for their derivatives, for labels that were out of range."""
+    return x if outside is None else x * jnp.where(outside, jnp.nan, 1).astype(x.dtype)
+
+
+def _refuse(who: str, name: str, values: Any, wrong: Any, counted: Any, wanted: str, advice: str) -> None:
+    places = np.argwhere(wrong & np.asarray(counted))
+    if len(places):
+        at = tuple(map(int, places[0]))
+        where = f" at index {', '.join(map(str, at))}" if at else ""
+        raise ValueError(f"{who}: {name} must be {wanted}, got {values[at]:g}{where}. {advice}".rstrip())

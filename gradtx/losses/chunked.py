@@ -1,0 +1,121 @@
+"""The cross entropy of a language model's head, without the logits of all words at once.
+
+    loss_t = log sum_j exp(x_t . w_j) - x_t . w_label,      x the features of token t, w the rows of the embedding
+
+The logits, tokens times words, are by far the largest array of a language model's step. Here a scan takes some words at
+a time, and adds up log sum exp (Wijmans et al., 2024, "Cut Your Losses in Large-Vocabulary Language Models",
+https://arxiv.org/abs/2411.09009). Its backward pass computes their logits again (Chen et al., 2016, "Training Deep Nets
+with Sublinear Memory Cost", https://arxiv.org/abs/1604.06174). So a step has four products of features and embedding in
+place of three. Chunks of words and not of tokens, because the derivative by a chunk's rows is then complete, and tokens
+may be spread over devices.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from gradtx import checks
+from gradtx.losses.arrays import floats, minus, product, returned, spoiled, unlike
+from gradtx.losses.cross_entropy import class_labels, class_numbers
+from gradtx.losses.softmax import log_normalizer
+
+__all__ = ["chunked_softmax_cross_entropy_with_integer_labels"]
+
+
+def chunked_softmax_cross_entropy_with_integer_labels(
+    features: ArrayLike,
+    embedding: ArrayLike,
+    labels: ArrayLike,
+    *,
+    chunk_size: int = 1024,
+    class_weights: ArrayLike | None = None,
+    label_smoothing: ArrayLike = 0.0,
+    ignore_label: int | None = None,
+) -> Array:
+    """The cross entropy of the logits `features @ embedding.T`, for some words at a time.
+
+    For language models, whose logits need more memory than all else in a step. Value and derivatives are those of
+    `softmax_cross_entropy_with_integer_labels`; a step has one more product of features and embedding.
+
+    Args:
+      features: What the head sees of each token, (..., n).
+      embedding: A row for each word, (words, n). For the kernel of a dense layer, (n, words), pass `kernel.T`.
+      labels: The right word of each token, integers in [0, words), (...).
+      chunk_size: How many words have logits at a time: tokens * chunk_size numbers, a few times over. 1024 by default.
+        One that divides the number of words spares a copy of the embedding.
+      class_weights: A weight for each word, (words,). 1 by default.
+      label_smoothing: Part of each label that is spread evenly over all words. In [0, 1], 0 by default.
+      ignore_label: Tokens with this label have loss 0 and derivative 0, such as -100 for padding. None by default.
+
+    Returns:
+      The losses, (...), in the dtype of the arguments. Logits are computed by products in that dtype, summed in
+      float32 or wider, and used in float32 or wider. Labels out of range give NaN where they are traced.
+
+    Raises:
+      TypeError: `features` or `embedding` holds no floating numbers, or `labels` no integers.
+      ValueError: shapes do not fit, a number is out of range, or a label is, outside of `jax.jit`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> features, embedding = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    >>> labels = jnp.array([0, 1])
+    >>> print(gx.losses.chunked_softmax_cross_entropy_with_integer_labels(features, embedding, labels).round(4))
+    [0.862  0.7586]
+    """
+    who = "chunked_softmax_cross_entropy_with_integer_labels"
+    (x, w), dtype = floats(who, features=features, embedding=embedding)
+    if not x.ndim or w.ndim != 2 or w.shape[1] != x.shape[-1]:
+        wanted = "Give features as (..., n) and embedding as (words, n)"
+        raise unlike(who, "embedding", w.shape, "features", x.shape, wanted)
+    words, size = w.shape[0], checks.integer(who, "chunk_size", chunk_size, ge=1)
+    weights, smoothing = class_numbers(who, class_weights, label_smoothing, words, w.dtype)
+    labels, ignored, outside = class_labels(who, labels, (*x.shape[:-1], words), ignore_label)
+    x, flat = x.reshape(-1, x.shape[-1]), labels.reshape(-1)
+    if ignored is not None:
+        x = jnp.where(ignored.reshape(-1, 1), 0, x)
+    loss = _losses(x, w.astype(dtype), flat, weights, smoothing, min(size, words)).reshape(labels.shape)
+    loss = loss if ignored is None else jnp.where(ignored, 0, loss)
+    return returned(spoiled(loss, outside), dtype)
+
+
+@partial(jax.jit, static_argnames="size")
+def _losses(x: Array, w: Array, labels: Array, weights: Any, smoothing: Any, size: int) -> Array:
+    """The losses of tokens (n, d), with features in float32 or wider, and the embedding in the dtype of products."""
+    words = w.shape[0]
+    chunks = -(-words // size)
+    size = -(-words // chunks)
+    padding = chunks * size - words
+    spread = jnp.ones(words, x.dtype) if weights is None else weights
+    parts = [jnp.pad(part, [(0, padding)] + [(0, 0)] * (part.ndim - 1)) if padding else part for part in (w, spread)]
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def add(sums: tuple[Array, Array, Array], part: tuple[Array, Array, Array]) -> tuple[Any, None]:
+        (total, own, mean), (rows, weight, first) = sums, part
+        # x is cast here and not outside, so that its derivative is summed over chunks in float32 or wider.
+        product_of = (((1,), (1,)), ((), ()))
+        logits = lax.dot_general(x.astype(rows.dtype), rows, product_of, preferred_element_type=x.dtype)
+        word = first + lax.broadcasted_iota(labels.dtype, logits.shape, 1)
+        own = own + jnp.sum(jnp.where(word == labels[:, None], logits, 0), axis=1)
+        if smoothing is not None:
+            mean = mean + jnp.sum(logits * weight, axis=1) / words
+        if padding:
+            logits = jnp.where(word < words, logits, -jnp.inf)
+        return (jnp.logaddexp(total, log_normalizer(logits)), own, mean), None
+
+    zeros = jnp.zeros(x.shape[:1], x.dtype)
+    given = (
+        parts[0].reshape(chunks, size, -1),
+        parts[1].reshape(chunks, 1, size),
+        size * jnp.arange(chunks, dtype=labels.dtype),
+    )
+    (total, own, mean), _ = lax.scan(add, (zeros - jnp.inf, zeros, zeros), given)
+    loss = minus(total, own)
+    loss = loss if weights is None else product(weights[labels], loss)
+    if smoothing is None:
+        return loss
+    return product(1 - smoothing, loss) + product(smoothing, total * jnp.mean(spread) - mean)

@@ -1,0 +1,292 @@
+"""Cross entropies with a softmax.
+
+    loss = - sum_j w_j y_j log softmax(logits)_j        (Goodfellow, Bengio & Courville, 2016, "Deep Learning", 6.2.2)
+
+with the label's distribution y, smoothed if you ask for it, and a weight w_j for each class. 0 log 0 is 0: a logit of
+-inf is a class that cannot occur, and costs nothing unless the label says that it did.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from gradtx import checks, leaf
+from gradtx.core.hyper import Limits
+from gradtx.losses import softmax
+from gradtx.losses.arrays import (
+    axes,
+    floats,
+    in_range,
+    mask,
+    parameter,
+    product,
+    returned,
+    rows,
+    same_shape,
+    saturated,
+    spoiled,
+    unlike,
+    whole,
+)
+
+__all__ = [
+    "class_labels",
+    "class_numbers",
+    "integer_rows",
+    "poly_loss_cross_entropy",
+    "safe_softmax_cross_entropy",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+]
+
+Axis = int | tuple[int, ...] | None
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+    *,
+    class_weights: ArrayLike | None = None,
+    label_smoothing: ArrayLike = 0.0,
+) -> Array:
+    """The cross entropy of distributions over classes, from logits and the labels' distributions.
+
+    For classification where a label is a distribution, such as one-hot labels, mixed labels or those of a teacher. For
+    integer labels `softmax_cross_entropy_with_integer_labels` needs less memory.
+
+        loss = - sum_j w_j y_j log softmax(logits)_j
+
+    Args:
+      logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
+      labels: Distributions over the classes (not negative, with sum 1), with the shape of `logits`.
+      axis: The axis of the classes, or several, or None for all.
+      where: Which classes to include: the shape of `logits`; or which rows, without `axis`. All by default. What is
+        left out may be NaN.
+      class_weights: A weight for each class, (classes,). 1 by default. The result is no average: for a weighted mean
+        divide the sum of the losses by the sum of their labels' weights.
+      label_smoothing: Part of each label that is spread evenly over the classes that are not masked (Szegedy et al.,
+        2016, "Rethinking the Inception Architecture for Computer Vision"). In [0, 1], 0 by default; 0.1 is usual.
+
+    Returns:
+      The losses, with the shape of `logits` without `axis`, in the dtype of the arguments (computed in float32 or
+      wider). A row that is masked as a whole has loss 0.
+
+    Raises:
+      TypeError: `logits` holds no floating numbers.
+      ValueError: shapes differ (nothing is broadcast), or a number is out of range.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> logits = jnp.array([[2.0, 0.0, -jnp.inf], [0.0, 1.0, 1.0]])
+    >>> print(gx.losses.softmax_cross_entropy(logits, jnp.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])).round(4))
+    [0.1269 0.862 ]
+    """
+    who = "softmax_cross_entropy"
+    x, y, dtype = _rows(who, logits, labels, axis, where)
+    return returned(softmax.soft(x, _targets(who, x, y, class_weights, label_smoothing), dtype), dtype)
+
+
+def safe_softmax_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    class_weights: ArrayLike | None = None,
+    label_smoothing: ArrayLike = 0.0,
+) -> Array:
+    """The cross entropy with 0 log 0 = 0: another name for `softmax_cross_entropy`, which is safe in this sense.
+
+    Args:
+      logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
+      labels: Distributions over the classes, with the shape of `logits`.
+      class_weights: A weight for each class, (classes,). 1 by default.
+      label_smoothing: Part of each label that is spread evenly over the classes that are not masked. In [0, 1].
+
+    Returns:
+      The losses, (...), in the dtype of the arguments.
+
+    Raises:
+      TypeError: `logits` holds no floating numbers.
+      ValueError: shapes differ (nothing is broadcast), or a number is out of range.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.losses.safe_softmax_cross_entropy(jnp.array([0.0, -jnp.inf]), jnp.array([1.0, 0.0])))
+    0.0
+    """
+    who = "safe_softmax_cross_entropy"
+    x, y, dtype = _rows(who, logits, labels, -1, None)
+    return returned(softmax.soft(x, _targets(who, x, y, class_weights, label_smoothing), dtype), dtype)
+
+
+def softmax_cross_entropy_with_integer_labels(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    axis: int | tuple[int, ...] = -1,
+    where: ArrayLike | None = None,
+    *,
+    class_weights: ArrayLike | None = None,
+    label_smoothing: ArrayLike = 0.0,
+    ignore_label: int | None = None,
+) -> Array:
+    """The cross entropy of distributions over classes, from logits and the number of the right class.
+
+    For classification and language models. `chunked_softmax_cross_entropy_with_integer_labels` does not need the
+    logits of all tokens at once.
+
+        loss = log sum_j exp(logits_j) - logits_label
+
+    Args:
+      logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
+      labels: The right class of each row, integers in [0, classes), with the shape of `logits` without `axis`.
+      axis: The axis of the classes. With several, a label is an index into them as one flat axis.
+      where: Which classes, or rows, to include; see `softmax_cross_entropy`. A label of a class that is left out has
+        probability 0 and an infinite loss.
+      class_weights: A weight for each class, (classes,): a row's loss is multiplied by that of its label.
+      label_smoothing: Part of each label that is spread evenly over the classes; see `softmax_cross_entropy`.
+      ignore_label: Rows with this label have loss 0 and derivative 0, such as -100 for padding. None by default.
+
+    Returns:
+      The losses, with the shape of `labels`, in the dtype of `logits` (computed in float32 or wider). Labels out of
+      range give NaN where they are traced, as inside of `jax.jit`.
+
+    Raises:
+      TypeError: `logits` holds no floating numbers, or `labels` no integers.
+      ValueError: shapes do not fit, a number is out of range, or a label is, outside of `jax.jit`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> logits = jnp.array([[2.0, 0.0, -jnp.inf], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    >>> labels = jnp.array([0, 2, -100])
+    >>> print(gx.losses.softmax_cross_entropy_with_integer_labels(logits, labels, ignore_label=-100).round(4))
+    [0.1269 0.862  0.    ]
+    """
+    who = "softmax_cross_entropy_with_integer_labels"
+    (x,), dtype = floats(who, logits=logits)
+    if axis is None:
+        raise ValueError(f"{who}: axis must be an integer or a tuple of integers, got None: labels need a class axis.")
+    over = axes(who, axis, x.ndim)
+    keep = mask(who, where, "logits", x.shape, over)
+    x = rows(x, over)
+    counted: Any = True
+    if keep is not None:
+        x, counted = jnp.where(rows(keep, over), x, -jnp.inf), jnp.any(keep, axis=over)
+    weights, smoothing = class_numbers(who, class_weights, label_smoothing, x.shape[-1], x.dtype)
+    labels, ignored, outside = class_labels(who, labels, x.shape, ignore_label, counted)
+    return returned(spoiled(integer_rows(x, labels, ignored, weights, smoothing), outside), dtype)
+
+
+def integer_rows(x: Array, labels: Array, ignored: Array | None, weights: Array | None, smoothing: Any) -> Array:
+    """The cross entropies of rows of logits, with labels in range; `smoothing` is None for none."""
+    if ignored is not None:
+        x = jnp.where(ignored[..., None], -jnp.inf, x)
+    loss = softmax.hard(x, labels)
+    if weights is not None:
+        loss = product(weights[labels], loss)
+    if smoothing is None:
+        return loss
+    spread = softmax.share(x) if weights is None else softmax.share(x) * _along_rows(weights, x.ndim)
+    loss = product(1 - smoothing, loss) + product(smoothing, softmax.soft(x, spread, x.dtype))
+    possible = jnp.squeeze(jnp.isfinite(jnp.take_along_axis(x, labels[..., None], axis=-1)), -1)
+    return saturated(loss, possible)
+
+
+def class_labels(
+    who: str, labels: ArrayLike, shape: tuple[int, ...], ignore_label: int | None, counted: Any = True
+) -> tuple[Array, Array | None, Array | None]:
+    """Labels that are safe to look up, which are to be ignored, and which were out of range, unless that raises."""
+    labels, classes = whole(who, "labels", labels), shape[-1]
+    if labels.shape != shape[:-1]:
+        wanted = "Give one label for each row"
+        raise unlike(who, "labels", labels.shape, "what is to be classified", shape[:-1], wanted)
+    advice, ignored = f"There are {classes} classes. To leave rows out, name their label: ignore_label=-100.", None
+    if ignore_label is not None:
+        ignored = labels == checks.integer(who, "ignore_label", ignore_label, ge=-(2**31))
+        counted = counted & ~ignored
+        advice = f"There are {classes} classes, and ignore_label is {ignore_label}."
+    labels, outside = in_range(who, "labels", labels, range(classes), counted=counted, advice=advice)
+    return labels, ignored, outside
+
+
+def class_numbers(
+    who: str, class_weights: ArrayLike | None, label_smoothing: ArrayLike, classes: int, dtype: Any
+) -> tuple[Array | None, Any]:
+    """The weights of the classes, and the part of labels to be spread; None for what changes nothing."""
+    part = Limits(ge=0, le=1).check(who, "label_smoothing", label_smoothing, schedules=False)
+    part = None if leaf.is_number(part) and part == 0 else part
+    if class_weights is None:
+        return None, part
+    (weights,), _ = floats(who, also_integers=("class_weights",), class_weights=class_weights)
+    if weights.shape != (classes,):
+        wanted = "Give one weight for each class"
+        raise unlike(who, "class_weights", weights.shape, "the axis of the classes", (classes,), wanted)
+    return weights.astype(dtype), part
+
+
+def poly_loss_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    epsilon: ArrayLike = 2.0,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+) -> Array:
+    """The cross entropy with another coefficient for the first term of its expansion in 1 - p.
+
+    Takes the place of the cross entropy where tuning one more number pays (Leng et al., 2022, "PolyLoss: A Polynomial
+    Expansion Perspective of Classification Loss Functions", https://arxiv.org/abs/2204.12511, Poly-1):
+
+        loss = - sum_j y_j log p_j + epsilon sum_j y_j (1 - p_j),    p = softmax(logits)
+
+    Args:
+      logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
+      labels: Distributions over the classes, with the shape of `logits`.
+      epsilon: The coefficient. Above 0 it raises the gradient of examples that are nearly right. 2 by default, as for
+        images in the paper; -1 for detection and segmentation.
+      axis: The axis of the classes, or several, or None for all.
+      where: Which classes, or rows, to include; see `softmax_cross_entropy`.
+
+    Returns:
+      The losses, with the shape of `logits` without `axis`, in the dtype of the arguments.
+
+    Raises:
+      TypeError: `logits` holds no floating numbers.
+      ValueError: shapes differ (nothing is broadcast).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.losses.poly_loss_cross_entropy(jnp.array([2.0, 0.0]), jnp.array([1.0, 0.0])).round(4))
+    0.3653
+    """
+    who = "poly_loss_cross_entropy"
+    x, y, dtype = _rows(who, logits, labels, axis, where)
+    loss = softmax.soft(x, y, dtype)
+    epsilon = parameter(who, "epsilon", epsilon, loss)
+    alive = jnp.any(x != -jnp.inf, axis=-1)
+    rest = jnp.sum(y * (1 - softmax.probabilities(x)), axis=-1)
+    return returned(loss + jnp.where(alive, epsilon * rest, 0), dtype)
+
+
+def _rows(who: str, logits: Any, labels: Any, axis: Axis, where: Any) -> tuple[Array, Array, Any]:
+    """Logits and labels as rows, with what `where` leaves out masked."""
+    (x, y), dtype = floats(who, also_integers=("labels",), logits=logits, labels=labels)
+    same_shape(who, logits=x, labels=y)
+    over = axes(who, axis, x.ndim)
+    keep = mask(who, where, "logits", x.shape, over)
+    x, y = rows(x, over), rows(y, over)
+    if keep is not None:
+        keep = rows(keep, over)
+        x, y = jnp.where(keep, x, -jnp.inf), jnp.where(keep, y, 0)
+    return x, y, dtype
+
+
+def _along_rows(weights: Array, ndim: int) -> Array:
+    return jnp.expand_dims(weights, tuple(range(ndim - 1)))
+
+
+def _targets(who: str, x: Array, y: Array, class_weights: Any, label_smoothing: Any) -> Array:
+    """The labels' distributions, smoothed, times the weights of the classes."""
+    weights, part = class_numbers(who, class_weights, label_smoothing, x.shape[-1], x.dtype)
+    y = y if part is None else (1 - part) * y + part * softmax.share(x)
+    return y if weights is None else y * _along_rows(weights, x.ndim)

@@ -1,0 +1,167 @@
+"""Kullback-Leibler divergences of a prediction q from a target p.
+
+    kl_divergence              sum p (log p - log q)
+    generalized_kl_divergence  sum p (log p - log q) - p + q        for p and q whose sums are not 1
+
+with 0 log 0 = 0: what the target never has costs nothing, even if its prediction is 0. The derivative by a target of
+exactly 0 is infinite; 0 is taken for it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from gradtx.losses.arrays import axes, floats, mask, minus, returned, same_shape, saturated
+
+__all__ = [
+    "convex_kl_divergence",
+    "generalized_kl_divergence",
+    "kl_divergence",
+    "kl_divergence_with_log_targets",
+]
+
+Axis = int | tuple[int, ...] | None
+
+
+def kl_divergence(
+    log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> Array:
+    """The Kullback-Leibler divergence of predicted from target distributions, sum p (log p - log q).
+
+    For learning a distribution, such as a teacher's (Kullback & Leibler, 1951, "On Information and Sufficiency"). It is
+    the cross entropy without the entropy of the target, so that it is 0 at best.
+
+    Args:
+      log_predictions: Logarithms of the predicted probabilities, (..., n), as from `jax.nn.log_softmax`. May be -inf.
+      targets: Probabilities of the target, with the same shape. May be 0.
+      axis: The axis of the distribution, or several, or None for all.
+      where: Which entries to include: the shape of `log_predictions`; or which distributions, without `axis`.
+
+    Returns:
+      The divergences, (...), in the dtype of the arguments (computed in float32 or wider).
+
+    Raises:
+      TypeError: an argument holds no real floating numbers.
+      ValueError: the shapes differ (nothing is broadcast).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.losses.kl_divergence(jnp.log(jnp.array([0.5, 0.5, 0.0])), jnp.array([0.25, 0.75, 0.0])).round(4))
+    0.1308
+    """
+    q, p, over, dtype = _given("kl_divergence", log_predictions, "targets", targets, axis, where, 0.0)
+    return returned(_total(_terms(q, p), q, p, over), dtype)
+
+
+def kl_divergence_with_log_targets(
+    log_predictions: ArrayLike, log_targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> Array:
+    """The Kullback-Leibler divergence with the target's logarithms, sum exp(log p) (log p - log q).
+
+    Like `kl_divergence`, for targets that are log probabilities already: nothing is lost where they underflow.
+
+    Args:
+      log_predictions: Logarithms of the predicted probabilities, (..., n). May be -inf.
+      log_targets: Logarithms of the target's probabilities, with the same shape. May be -inf.
+      axis: The axis of the distribution, or several, or None for all.
+      where: Which entries to include: the shape of `log_predictions`; or which distributions, without `axis`.
+
+    Returns:
+      The divergences, (...), in the dtype of the arguments (computed in float32 or wider).
+
+    Raises:
+      TypeError: an argument holds no real floating numbers.
+      ValueError: the shapes differ (nothing is broadcast).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> q, p = jnp.log(jnp.array([0.5, 0.5, 0.0])), jnp.log(jnp.array([0.25, 0.75, 0.0]))
+    >>> print(gx.losses.kl_divergence_with_log_targets(q, p).round(4))
+    0.1308
+    """
+    who = "kl_divergence_with_log_targets"
+    q, p, over, dtype = _given(who, log_predictions, "log_targets", log_targets, axis, where, -jnp.inf)
+    some = p != -jnp.inf
+    safe = jnp.where(some, p, 0)
+    weight = jnp.where(some, jnp.exp(safe), 0)
+    # What underflows is nothing, times whatever it is.
+    terms = jnp.where(weight == 0, 0, weight * minus(safe, jnp.where(weight == 0, 0, q)))
+    return returned(_total(terms, q, weight, over), dtype)
+
+
+def generalized_kl_divergence(
+    log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> Array:
+    """The Kullback-Leibler divergence of amounts whose sum is not 1: sum p (log p - log q) - p + q.
+
+    For counts and other unnormalized targets. It is the Bregman divergence of x log x - x (Bregman, 1967,
+    https://doi.org/10.1016/0041-5553(67)90040-7), convex in q, and 0 only where q = p.
+
+    Args:
+      log_predictions: Logarithms of the predicted amounts, (..., n). May be -inf.
+      targets: The target's amounts, with the same shape. Not negative.
+      axis: The axis of the amounts, or several, or None for all.
+      where: Which entries to include: the shape of `log_predictions`; or which rows, without `axis`.
+
+    Returns:
+      The divergences, (...), in the dtype of the arguments (computed in float32 or wider).
+
+    Raises:
+      TypeError: an argument holds no real floating numbers.
+      ValueError: the shapes differ (nothing is broadcast).
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.losses.generalized_kl_divergence(jnp.log(jnp.array([2.0, 1.0])), jnp.array([1.0, 0.0])).round(4))
+    1.3069
+    """
+    who = "generalized_kl_divergence"
+    q, p, over, dtype = _given(who, log_predictions, "targets", targets, axis, where, 0.0, masked=-jnp.inf)
+    return returned(_total(_terms(q, p) + (_exp(q) - p), q, p, over), dtype)
+
+
+convex_kl_divergence = generalized_kl_divergence
+
+
+def _given(
+    who: str, q: Any, name: str, p: Any, axis: Axis, where: Any, nothing: float, masked: float = 0.0
+) -> tuple[Array, Array, tuple[int, ...], Any]:
+    """Both arrays, of which `where` leaves entries that add nothing."""
+    (q, p), dtype = floats(who, **{"log_predictions": q, name: p})
+    same_shape(who, **{"log_predictions": q, name: p})
+    over = axes(who, axis, q.ndim)
+    keep = mask(who, where, "log_predictions", q.shape, over)
+    if keep is not None:
+        q, p = jnp.where(keep, q, masked), jnp.where(keep, p, nothing)
+    return q, p, over, dtype
+
+
+def _terms(q: Array, p: Array) -> Array:
+    """The terms p (log p - log q), and 0 where p is 0."""
+    some = p != 0
+    return jnp.where(some, p * minus(jnp.log(jnp.where(some, p, 1)), jnp.where(some, q, 0)), 0)
+
+
+def _total(terms: Array, q: Array, weight: Array, over: tuple[int, ...]) -> Array:
+    """The sum of the terms; infinite only where the target has what the prediction excludes."""
+    fine = (weight == 0) | (jnp.isfinite(q) & jnp.isfinite(weight))
+    return saturated(jnp.sum(terms, axis=over), jnp.all(fine, axis=over))
+
+
+@jax.custom_jvp
+def _exp(x: Array) -> Array:
+    """exp(x), at most about the dtype's largest number."""
+    return jnp.exp(jnp.minimum(x, _largest_exponent(x.dtype)))
+
+
+@_exp.defjvp
+def _exp_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _exp(*primals), _exp(*primals) * tangents[0]
+
+
+def _largest_exponent(dtype: Any) -> float:
+    info = jnp.finfo(dtype)
+    return math.log(float(info.max)) * (1 - 2 * float(info.eps))
