@@ -32,13 +32,13 @@ def bowl(x):
 @pytest.mark.parametrize("tx", SOLVERS.values(), ids=SOLVERS)
 def test_a_third_eager_step_of_a_solver_compiles_nothing(tx):
     x = jnp.ones(3)
-    state, names = tx.init(x), ["a program"]
-    for _ in range(3):
+    state = tx.init(x)
+    for t in range(3):
         value, grad = jax.value_and_grad(bowl)(x)
         with programs() as names:
             updates, state = tx.update(grad, state, x, value=value, grad=grad, value_fn=bowl)
         x = x + updates
-    assert not names
+        assert t < 2 or not names
 
 
 def numbers_at(t):
