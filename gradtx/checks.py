@@ -19,9 +19,11 @@ __all__ = [
     "other_shape",
     "pair",
     "paths",
+    "random_key",
     "real",
     "same_shapes",
     "same_tree",
+    "scalar",
     "shown",
     "slashed",
     "tree_mismatch",
@@ -166,6 +168,28 @@ def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:
                 "arrays. Optimize the real and the imaginary part as two real leaves: around a transformation, "
                 "gx.split_real_and_imaginary does so."
             )
+
+
+def scalar(who: str, name: str, value: Any) -> None:
+    """Raises unless `value` is one real number: a Python number, or an array of shape ()."""
+    dtype = _dtype(value)
+    if dtype is None or not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        raise TypeError(f"{who}: {name} must be a real number, got {shown(value)} of type {type(value).__name__}.")
+    if np.shape(value) != ():
+        raise ValueError(
+            f"{who}: {name} has shape {np.shape(value)}; it is one number, of shape (). Take a mean or a sum first, or "
+            "the only entry: x.reshape(())."
+        )
+
+
+def random_key(who: str, name: str, value: Any) -> None:
+    """Raises unless `value` is one random key, such as `jax.random.key(0)`."""
+    dtype, shape = _dtype(value), np.shape(value)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed or (dtype == jnp.uint32 and shape)):
+        raise TypeError(f"{who}: {name} must be a random key, such as jax.random.key(0), got {shown(value)}.")
+    if len(shape) != (0 if typed else 1):
+        raise ValueError(f"{who}: {name} has shape {shape}; it is one random key. Give one of them, such as {name}[0].")
 
 
 def needed(who: str, **given: Any) -> None:

@@ -21,6 +21,9 @@ __all__ = ["STANDARD_EXTRA_ARGS", "GradientTransformation", "apply_updates", "id
 STANDARD_EXTRA_ARGS = frozenset({"value", "grad", "value_fn", "key"})
 """What every transformation accepts beyond `params`, and ignores unless it has a use for it."""
 
+_SINGLE = {"value": checks.scalar, "key": checks.random_key}
+"""The checks of those that are one number, or one key."""
+
 
 class GradientTransformation(Value):
     """A pair of pure functions as one value.
@@ -85,7 +88,7 @@ class GradientTransformation(Value):
         return math.inf
 
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
-        """Raises for an extra argument that nobody reads: most likely a misspelt one."""
+        """Raises for an extra argument that nobody reads, most likely a misspelt one, and for a value that is no scalar."""
         for name in extra:
             if not self.accepts(name):
                 known = ", ".join(sorted(STANDARD_EXTRA_ARGS | self.extra_args))
@@ -94,6 +97,9 @@ class GradientTransformation(Value):
                     f"refused; the extra arguments known here are {known}. Write one of these, or use "
                     "gx.with_extra_args_support(tx), which ignores all others."
                 )
+        for name, check in _SINGLE.items():
+            if extra.get(name) is not None:
+                check(f"{type(self).__name__}.update", name, extra[name])
 
     def _check_state(self, state: Any, kind: type[Any]) -> None:
         """Raises unless the state is of its class."""

@@ -21,7 +21,7 @@ from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype, flag
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -34,9 +34,10 @@ class ScaleByAdamState(NamedTuple):
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
     nu: Array = per_param(real=True, signed=False)
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_adam(Elementwise, state=ScaleByAdamState):
+class scale_by_adam(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2")):
     """The rule of Adam, without the learning rate.
 
     `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative. The first moment is kept in
@@ -57,8 +58,8 @@ class scale_by_adam(Elementwise, state=ScaleByAdamState):
     nesterov: bool = flag(default=False, kw_only=True)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        corrections = leaf.debias(self.b1, t, self.nesterov)
-        return Shared(corrections=corrections, grow_nu=1 / leaf.one_minus_power(self.b2, t)), numbers
+        corrections = self.debias("b1", t, numbers, self.nesterov)
+        return Shared(corrections=corrections, grow_nu=1 / self.weight("b2", t, numbers)), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)

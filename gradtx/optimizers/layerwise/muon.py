@@ -28,7 +28,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.matrices import matrix_axes
 from gradtx.core.partition import partition
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import Value, choice, dtype, flag, integer, static
 from gradtx.linalg.newton_schulz import PRECONDITIONINGS, coefficients, orthogonalize
 from gradtx.optimizers.elementwise.adam import scale_by_adam
@@ -50,9 +50,10 @@ class MuonState(NamedTuple):
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
+    weights: dict[str, Array] = average_weights(when="bias_correction")
 
 
-class scale_by_muon(Layerwise, state=MuonState):
+class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
     """Orthogonalizes the momentum: Muon without its factor by shape, learning rate and weight decay.
 
     Args:
@@ -109,7 +110,7 @@ class scale_by_muon(Layerwise, state=MuonState):
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         # For `leaf.debiased_ratio`: (weight of momentum, weight of gradient) with `nesterov`, else (divisor,).
         if self.bias_correction:
-            return leaf.debias(self.beta, t, self.nesterov), numbers
+            return self.debias("beta", t, numbers, self.nesterov), self.weighed(numbers)
         return ((self.beta, 1 - self.beta) if self.nesterov else (1,)), numbers
 
     def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
