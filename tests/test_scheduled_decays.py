@@ -80,7 +80,8 @@ RULES = [
 
 
 SETTINGS = {
-    **dict.fromkeys(("scale_by_rms", "scale_by_stddev"), {"bias_correction": True}),
+    "scale_by_rms": {"bias_correction": True},
+    "scale_by_stddev": {"bias_correction": True},
     "scale_by_sophia": {"clip_threshold": float("inf")},
 }
 
@@ -101,7 +102,7 @@ def test_weights_are_one_minus_the_product_of_the_decays(name):
     tx = tx.replace(**dict.fromkeys(cls.corrected, lambda count: values[count]))
     params, rng = jnp.ones((2, 2)), np.random.default_rng(0)
     grads = jnp.asarray(rng.normal(size=(4, 2, 2)))
-    found, state = run(tx, params, lambda t: grads[t], 3)
+    _, state = run(tx, params, lambda t: grads[t], 3)
     assert set(state.weights) == set(cls.corrected)
     np.testing.assert_allclose(list(state.weights.values()), 1 - 0.9 * 0.6 * 0.8, rtol=1e-6)
     # The update is corrected by them, and not by the step count.

@@ -29,7 +29,7 @@ __all__ = ["ScaleByAdamState", "adam", "scale_by_adam"]
 
 
 class ScaleByAdamState(NamedTuple):
-    """The steps taken, and the first and second moment before their corrections."""
+    """The steps taken, the first and second moment before their corrections, and the weights of scheduled averages."""
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")

@@ -27,7 +27,7 @@ __all__ = ["ScaleByYogiState", "scale_by_yogi", "yogi"]
 
 
 class ScaleByYogiState(NamedTuple):
-    """The steps taken, and the first and second moment before their corrections."""
+    """The steps taken, the first and second moment before their corrections, and the weights of scheduled averages."""
 
     count: Array = counter()
     mu: Array = per_param(start="first_mu")

@@ -7,8 +7,8 @@
     u_t = min(eta_t / c_t, max(h_t, 0) / <m_t, m_t / D_t>) * m_t / D_t
     x_(t+1) = x_t - u_t - x_t * eta_t * weight_decay / (1 + eta_t * weight_decay)
 
-Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 2. A step whose value is infinite or NaN is left out: the update is zero, the averages stay as they are, and t
-does not count it.
+Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 2. A step whose value is infinite
+or NaN is left out: the update is zero, the averages stay as they are, and t does not count it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ __all__ = ["MomoAdamState", "momo_adam", "scale_by_momo_adam"]
 
 @reports("skipped")
 class MomoAdamState(NamedTuple):
-    """The steps taken, Adam's moments, the averages of the loss and of <g, x>, the lower bound, the steps with a bad
-    value, and the weights of averages with a scheduled decay."""
+    """The steps taken, Adam's moments, the averages of the loss and of <g, x>, and the lower bound.
+
+    `skipped` counts the steps with a bad value. `weights` holds what moving averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     exp_avg: Array = per_param()
