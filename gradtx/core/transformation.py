@@ -88,7 +88,7 @@ class GradientTransformation(Value):
         return math.inf
 
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
-        """Raises for an extra argument that nobody reads, which is most likely misspelt, and for a value or key of many."""
+        """Raises for an argument that nobody reads (most likely a misspelt one), and for several values or keys."""
         for name in extra:
             if not self.accepts(name):
                 known = ", ".join(sorted(STANDARD_EXTRA_ARGS | self.extra_args))

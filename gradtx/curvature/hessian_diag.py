@@ -59,7 +59,10 @@ class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",), by_leaf=("hess
 
 
 class ScaleByAdaHessianState(NamedTuple):
-    """The steps taken, the first moment of the gradient, and the second of the diagonal."""
+    """The steps taken, the first moment of the gradient, and the second of the diagonal.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param()

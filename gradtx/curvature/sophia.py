@@ -30,7 +30,10 @@ __all__ = ["SophiaState", "scale_by_sophia", "sophia"]
 
 
 class SophiaState(NamedTuple):
-    """The steps taken, the first moment, and the average Hessian diagonal."""
+    """The steps taken, the first moment, and the average Hessian diagonal.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")

@@ -63,7 +63,10 @@ class trace(Elementwise, state=TraceState):
 
 
 class EmaState(NamedTuple):
-    """The steps taken, and the average before its correction."""
+    """The steps taken, and the average before its correction.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     ema: Array = per_param(dtype="accumulator_dtype")

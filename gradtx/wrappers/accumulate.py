@@ -123,8 +123,8 @@ class accumulate(Wrapper, state=MultiStepsState):
         `every`.
       accumulator_dtype: The dtype of the mean. By default the parameter's dtype, float32 at least.
 
-    With `every=1` the updates are those of `inner`, and no buffer is kept. `inner` gets the mean in the mean's dtype. The
-    extra argument `grad` becomes the mean, too; other extra arguments take their value from the last micro-batch.
+    With `every=1` the updates are those of `inner`, and no buffer is kept. `inner` gets the mean in the mean's dtype.
+    The extra argument `grad` becomes the mean, too; other extra arguments take their value from the last micro-batch.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.accumulate(gx.sgd(1.0), 2, weight="tokens")

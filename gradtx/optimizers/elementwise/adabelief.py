@@ -26,7 +26,10 @@ __all__ = ["ScaleByBeliefState", "adabelief", "scale_by_belief"]
 
 
 class ScaleByBeliefState(NamedTuple):
-    """The steps taken, the first moment, the second moment of the surprise, and the weights of scheduled averages."""
+    """The steps taken, the first moment, and the second moment of the surprise.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param()

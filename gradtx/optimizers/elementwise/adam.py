@@ -7,6 +7,9 @@
 Kingma and Ba, 2015, "Adam: A Method for Stochastic Optimization", algorithm 1. With `nesterov` the
 corrected average is NAdam's, b1 * m_t / (1 - b1^(t+1)) + (1 - b1) * g_t / (1 - b1^t) (Dozat, 2016,
 "Incorporating Nesterov Momentum into Adam", algorithm 2, without its extra factor b2 on v).
+
+Where a decay is a schedule, the product of its numbers at all steps so far takes the place of the power t. The same
+holds for every method that corrects an average for its start at zero.
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ __all__ = ["ScaleByAdamState", "adam", "scale_by_adam"]
 
 
 class ScaleByAdamState(NamedTuple):
-    """The steps taken, the first and second moment before their corrections, and the weights of scheduled averages."""
+    """The steps taken, and the first and second moment before their corrections.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")

@@ -30,7 +30,10 @@ __all__ = ["ScaleByAdanState", "adan", "scale_by_adan"]
 
 
 class ScaleByAdanState(NamedTuple):
-    """The steps taken, the moments of gradient, difference and their sum's square, and the last gradient."""
+    """The steps taken, the moments of gradient, difference and their sum's square, and the last gradient.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     m: Array = per_param()

@@ -40,7 +40,10 @@ __all__ = [
 
 
 class ScaleByAdemamixState(NamedTuple):
-    """The steps taken, the fast and the slow first moment, and the second."""
+    """The steps taken, the fast and the slow first moment, and the second.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     m1: Array = per_param(dtype="mu_dtype")
@@ -107,7 +110,10 @@ def ademamix(
 
 
 class ScaleBySimplifiedAdEMAMixState(NamedTuple):
-    """The steps taken, the decaying sum of gradients, and the second moment."""
+    """The steps taken, the decaying sum of gradients, and the second moment.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     m: Array = per_param()

@@ -29,7 +29,10 @@ __all__ = ["ScaleByAmsgradState", "amsgrad", "scale_by_amsgrad"]
 
 
 class ScaleByAmsgradState(NamedTuple):
-    """The steps taken, the two moments before their corrections, and the largest second moment."""
+    """The steps taken, the two moments before their corrections, and the largest second moment.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")

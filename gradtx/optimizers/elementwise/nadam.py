@@ -31,7 +31,10 @@ __all__ = ["ScaleByNadamState", "nadam", "nadamw", "scale_by_nadam"]
 
 
 class ScaleByNadamState(NamedTuple):
-    """The steps taken, the first and second moment before their corrections, and the product of the momenta."""
+    """The steps taken, the first and second moment before their corrections, and the product of the momenta.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")

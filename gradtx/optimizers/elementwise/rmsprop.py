@@ -30,7 +30,10 @@ __all__ = ["ScaleByRStdDevState", "ScaleByRmsState", "rmsprop", "scale_by_rms", 
 
 
 class ScaleByRmsState(NamedTuple):
-    """The steps taken, and the second moment."""
+    """The steps taken, and the second moment.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     nu: Array = per_param(start="initial_scale", real=True, signed=False)
@@ -38,7 +41,10 @@ class ScaleByRmsState(NamedTuple):
 
 
 class ScaleByRStdDevState(NamedTuple):
-    """The steps taken, and the first and second moment."""
+    """The steps taken, and the first and second moment.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param()

@@ -27,7 +27,10 @@ __all__ = ["ScaleByYogiState", "scale_by_yogi", "yogi"]
 
 
 class ScaleByYogiState(NamedTuple):
-    """The steps taken, the first and second moment before their corrections, and the weights of scheduled averages."""
+    """The steps taken, and the first and second moment before their corrections.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(start="first_mu")

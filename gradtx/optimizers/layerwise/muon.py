@@ -46,7 +46,10 @@ _SCALE = 4
 
 
 class MuonState(NamedTuple):
-    """The steps taken, and the momentum."""
+    """The steps taken, and the momentum.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")

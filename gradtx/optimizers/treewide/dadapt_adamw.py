@@ -33,7 +33,10 @@ __all__ = ["DAdaptAdamWState", "dadapt_adamw", "scale_by_dadapt_adamw"]
 
 
 class DAdaptAdamWState(NamedTuple):
-    """The steps taken, m, v and s, the estimate d, and n."""
+    """The steps taken, m, v and s, the estimate d, and n.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     exp_avg: Array = per_param()

@@ -37,7 +37,7 @@ __all__ = ["MomoAdamState", "momo_adam", "scale_by_momo_adam"]
 class MomoAdamState(NamedTuple):
     """The steps taken, Adam's moments, the averages of the loss and of <g, x>, and the lower bound.
 
-    `skipped` counts the steps with a bad value. `weights` holds what moving averages with a scheduled decay weigh.
+    `skipped` counts the steps with a bad value. `weights` holds what averages with a scheduled decay weigh.
     """
 
     count: Array = counter()

@@ -33,7 +33,10 @@ __all__ = ["ProdigyState", "prodigy", "scale_by_prodigy"]
 
 
 class ProdigyState(NamedTuple):
-    """The steps taken, m, v, s and x_1, the estimate d, and n."""
+    """The steps taken, m, v, s and x_1, the estimate d, and n.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     exp_avg: Array = per_param()
