@@ -213,12 +213,17 @@ def flag(who: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
-def integer(who: str, name: str, value: Any, *, ge: int) -> int:
-    """`value` as an int; raises unless it is an integer that is at least `ge`."""
+_MOST = 2**31 - 1  # steps, sizes and axes are int32
+
+
+def integer(who: str, name: str, value: Any, *, ge: int, le: int = _MOST) -> int:
+    """`value` as an int; raises unless it is an integer in [ge, le]."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{who}: {name} must be an integer of at least {ge}, got {shown(value)}.")
     if value < ge:
         raise ValueError(f"{who}: {name} must be an integer of at least {ge}, got {value}.")
+    if value > le:
+        raise ValueError(f"{who}: {name} must be an integer of at most {le}, got {value}.")
     return int(value)
 
 

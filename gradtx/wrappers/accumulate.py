@@ -25,6 +25,7 @@ from gradtx.core.branch import alike, branch
 from gradtx.core.composite import Wrapper
 from gradtx.core.constructor import constructor
 from gradtx.core.engine import run_update
+from gradtx.core.hyper import of_step
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.metrics import reports
 from gradtx.core.slots import child_state, counter, per_param, per_tree
@@ -219,7 +220,7 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     def _period(self, gradient_step: Array) -> Any:
         """The number of micro-batches in the next step."""
-        return self.every(gradient_step) if callable(self.every) else self.every
+        return of_step(self.every, gradient_step) if callable(self.every) else self.every
 
     def _weight(self, extra: dict[str, Any]) -> tuple[Any, Any]:
         """The weight of this micro-batch, 0 in place of a bad one, and whether it is bad."""
