@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import gradtx as gx
+from gradtx.compat.torch import lr_scheduler
 from tests.cases import SCHEDULES, finite
 
 BIG = 2**24
@@ -362,10 +363,9 @@ def test_steps_may_be_numpys(steps):
     expected = jnp.where(counts < 3, 1.0, jnp.where(counts < 6, 0.5, 0.25))
     np.testing.assert_allclose(gx.multistep_schedule(1.0, steps, 0.5)(counts), expected)
     np.testing.assert_allclose(gx.join_schedules(pieces, steps)(counts), expected)
-    torch = gx.compat.torch.lr_scheduler
-    np.testing.assert_allclose(torch.MultiStepLR(1.0, steps, 0.5)(counts), expected)
-    rates = [torch.ConstantLR(x, factor=1.0) for x in (1.0, 1.0, 1.0)]
-    assert torch.SequentialLR(rates, steps)(counts).shape == (10,)
+    np.testing.assert_allclose(lr_scheduler.MultiStepLR(1.0, steps, 0.5)(counts), expected)
+    rates = [lr_scheduler.ConstantLR(x, factor=1.0) for x in (1.0, 1.0, 1.0)]
+    assert lr_scheduler.SequentialLR(rates, steps)(counts).shape == (10,)
     keys = [x.item() if isinstance(x, np.ndarray) else x for x in steps]
     for pairs in (dict.fromkeys(keys, 0.5), [(x, 0.5) for x in steps], np.array([[3, 0.5], [6, 0.5]])):
         np.testing.assert_allclose(gx.piecewise_constant_schedule(1.0, pairs)(counts), expected)
