@@ -128,13 +128,16 @@ def other_shape(who: str, updates: Any, i: int, name: str, found: Any, wanted: A
     )
 
 
-def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
-    """Raises a TypeError naming the first leaf of `tree` that is not a floating or complex array."""
+def floating(who: str, name: str, tree: Any, leaves: Leaves, *, shapes: bool = False) -> None:
+    """Raises a TypeError naming the first leaf of `tree` that is not a floating or complex array.
+
+    With `shapes` a leaf may be the shape of one.
+    """
     for i, x in enumerate(leaves):
-        if isinstance(x, jax.ShapeDtypeStruct):
+        if isinstance(x, jax.ShapeDtypeStruct) and not shapes:
             raise TypeError(
-                f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values. "
-                "Ask for the shapes of the state with jax.eval_shape(tx.init, params), or gx.describe(tx, params)."
+                f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values; only tx.init "
+                "takes those. For the shapes of a step use jax.eval_shape(tx.update, updates, state, params)."
             )
         dtype = _dtype(x)
         if dtype is None or not _is_inexact(dtype):

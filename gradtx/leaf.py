@@ -34,6 +34,7 @@ __all__ = [
     "moment",
     "narrow",
     "one_minus_power",
+    "quotient",
     "ratio",
     "root",
     "saturated",
@@ -199,6 +200,19 @@ def ratio(a: ArrayLike, b: Array) -> Array:
     """The ratio a / b for b >= 0, and 0 where b is zero or too small to divide by."""
     some = b >= jnp.finfo(b.dtype).tiny
     return jnp.where(some, a / jnp.where(some, b, 1), 0)
+
+
+@jax.custom_jvp
+def quotient(a: Array, b: Array) -> Array:
+    """The quotient a / b, with a derivative that never takes the square of b, which may be too small to represent."""
+    return a / b
+
+
+@quotient.defjvp
+def _quotient_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (a, b), (da, db) = primals, tangents
+    q = quotient(a, b)
+    return q, da / b - q * (db / b)
 
 
 def one_minus_power(base: float | Array, t: ArrayLike) -> Array:

@@ -13,6 +13,7 @@ from jax import Array, lax
 
 from gradtx import checks, leaf
 from gradtx.core.hyper import Schedule
+from gradtx.core.of_shapes import takes_shapes
 from gradtx.core.state import EmptyState
 from gradtx.core.value import Value, function, static
 
@@ -50,6 +51,11 @@ class GradientTransformation(Value):
     foreign: ClassVar[bool] = False
     """Whether it is made of functions that are not ours, which get updates in the gradients' own dtypes."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "init" in vars(cls):
+            cls.init = takes_shapes(cls.init)
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         del args, kwargs
         made: Any = _Functions if cls is GradientTransformation else cls
@@ -60,7 +66,11 @@ class GradientTransformation(Value):
         raise NotImplementedError  # `__new__` has chosen a subclass, whose `__init__` runs instead
 
     def init(self, params: Any) -> Any:
-        """The state before the first step, for parameters of this structure, shape and dtype."""
+        """The state before the first step, for parameters of this structure, shape and dtype.
+
+        Leaves may be shapes, `jax.ShapeDtypeStruct`. Then the state has arrays where they do not depend on the
+        parameters' values, and shapes elsewhere, as for a copy of the parameters.
+        """
         raise NotImplementedError
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:

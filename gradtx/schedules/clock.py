@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from gradtx import checks, leaf
 from gradtx.core.hyper import Limits
 
-__all__ = ["apart", "as_steps", "check_steps", "fraction_left", "is_whole", "power", "share", "since"]
+__all__ = ["apart", "as_number", "as_steps", "check_steps", "fraction_left", "is_whole", "power", "share", "since"]
 
 _HALF = 4096.0  # splits an int32 into two parts that float32 holds exactly
 
@@ -81,12 +81,19 @@ def as_steps(value: Any) -> Any:
     return list(value) if isinstance(value, jax.Array) and value.ndim else value
 
 
+def as_number(x: Any) -> Any:
+    """A NumPy array of shape () as a Python number; all else unchanged."""
+    return x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x
+
+
 def check_steps(who: str, name: str, value: Any) -> tuple[Any, ...]:
     """The check of a field that holds a list of positive steps, those that are known strictly increasing."""
     value = as_steps(value)
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{who}: {name} must be a list of steps, got {checks.shown(value)}.")
-    steps = tuple(Limits(gt=0).check(who, f"{name}[{i}]", step, schedules=False) for i, step in enumerate(value))
+    steps = tuple(
+        Limits(gt=0).check(who, f"{name}[{i}]", step, schedules=False) for i, step in enumerate(map(as_number, value))
+    )
     known = [step for step in steps if leaf.is_number(step)]
     if known != sorted(set(known)):
         raise ValueError(f"{who}: {name} must increase strictly, got {list(steps)}. Sort them, and name none twice.")

@@ -13,14 +13,13 @@ from operator import mul
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx import checks, leaf
 from gradtx.core.hyper import Limits, Number, Schedule, number
 from gradtx.core.value import child, static
-from gradtx.schedules.clock import as_steps, since
+from gradtx.schedules.clock import as_number, as_steps, since
 from gradtx.schedules.curves import interpolated
 
 __all__ = ["piecewise_constant_schedule", "piecewise_interpolate_schedule"]
@@ -48,7 +47,7 @@ def _check_pairs(who: str, name: str, value: Any) -> tuple[tuple[Any, Any], ...]
 
 def _step(who: str, name: str, boundary: Any) -> Any:
     """A boundary as a Python number: the pairs are sorted by it."""
-    boundary = boundary.item() if isinstance(boundary, np.ndarray) and boundary.ndim == 0 else boundary
+    boundary = as_number(boundary)
     if not (leaf.is_number(boundary) and math.isfinite(boundary) and boundary == int(boundary)):
         raise TypeError(
             f"{who}: {name} has the boundary {checks.shown(boundary)}; steps are Python integers, or NumPy's. For "

@@ -33,3 +33,17 @@ def a_fresh_state_has_its_own_buffers(subject):
 def init_is_abstract(subject):
     """`jax.eval_shape(tx.init, params)` needs shapes alone, and says what `init` returns."""
     as_its_shapes_say(subject.tx, draw(0, "float32"))
+
+
+@law(7, "init of shapes", quick=True)
+def init_takes_shapes(subject):
+    """`tx.init` of `jax.ShapeDtypeStruct` leaves returns arrays, and shapes where the arrays depend on the parameters."""
+    tx, params = subject.tx, draw(0, "float32")
+    state, others = tx.init(params), tx.init(draw(1, "float32"))
+    found = tx.init(jax.eval_shape(lambda: params))
+    assert jax.tree.structure(found) == jax.tree.structure(state), "another structure"
+    for x, one, other in zip(*map(jax.tree.leaves, (found, state, others)), strict=True):
+        assert (x.shape, x.dtype) == (one.shape, one.dtype), "another shape or dtype"
+        alike = bool(jnp.array_equal(one, other, equal_nan=jnp.issubdtype(one.dtype, jnp.inexact)))
+        assert isinstance(x, jax.Array) == alike, "a shape in place of an array, or an array of no parameters"
+        assert not alike or bool(jnp.all(x == one)), "another array"

@@ -126,7 +126,7 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         row = leaf.moment(slots.v_row, _mean(square, longest), shared)
         col = leaf.moment(slots.v_col, _mean(square, second), shared)
         mean = jnp.maximum(_mean(row, second), floor)
-        v = row / jnp.maximum(mean, jnp.finfo(row.dtype).tiny) * col
+        v = leaf.quotient(row, jnp.maximum(mean, jnp.finfo(row.dtype).tiny)) * col
         return _over_root(g, v, floor), slots._replace(v_row=row, v_col=col)
 
 
