@@ -16,6 +16,7 @@ __all__ = [
     "integer",
     "keystr",
     "needed",
+    "ordered",
     "other_shape",
     "pair",
     "paths",
@@ -242,6 +243,14 @@ def choice(who: str, name: str, value: Any, options: Sequence[Any]) -> Any:
     if value not in options:
         raise ValueError(f"{who}: {name} must be one of {', '.join(map(repr, options))}, got {shown(value)}.")
     return value
+
+
+def ordered(who: str, **bounds: Any) -> None:
+    """Raises a ValueError if the first of two bounds is a number larger than the second."""
+    (low, least), (high, most) = bounds.items()
+    numbers = all(isinstance(x, (int, float)) for x in (least, most))
+    if numbers and least > most:
+        raise ValueError(f"{who}: {low} must not be larger than {high}, got {least!r} and {most!r}.")
 
 
 _INEXACT: dict[Any, bool] = {}

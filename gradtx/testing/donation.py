@@ -37,7 +37,7 @@ def init_is_abstract(subject):
 
 @law(7, "init of shapes", quick=True)
 def init_takes_shapes(subject):
-    """`tx.init` of `jax.ShapeDtypeStruct` leaves returns arrays, and shapes where the arrays depend on the parameters."""
+    """`tx.init` of `jax.ShapeDtypeStruct` leaves returns arrays, and shapes of what depends on the parameters."""
     tx, params = subject.tx, draw(0, "float32")
     state, others = tx.init(params), tx.init(draw(1, "float32"))
     found = tx.init(jax.eval_shape(lambda: params))
