@@ -193,13 +193,6 @@ TRANSFORMATIONS = [
     Case("sgd(0.1, momentum=0.9, dampening=0.9)", optax=None, why=_NO_OPTAX),
     Case("adam(0.1)"),
     Case("adam(0.1, b1=0.0, b2=0.9)"),
-    Case(f"adam(0.1, {_DECAYS})", optax=None, why=_PRODUCT),
-    Case(f"nadamw(0.1, {_DECAYS}, weight_decay=0.1)", optax=None, why=_PRODUCT),
-    Case("ema(linear_schedule(0.5, 0.9, 10))", optax=None, why=_PRODUCT),
-    Case("scale_by_acprop(b2=linear_schedule(0.9, 0.99, 10), eps_root=1e-8)", optax=None, why=_PRODUCT),
-    Case(f"momo_adam(0.1, {_DECAYS})", optax=None, why=_PRODUCT),
-    Case("muon(0.1, beta=linear_schedule(0.9, 0.5, 10), weight_decay=0.1)", optax=None, why=_PRODUCT),
-    Case(f"prodigy(betas=({_DECAYS.replace('b1=', '').replace('b2=', '')}), beta3=0.9)", optax=None, why=_PRODUCT),
     Case("adamw(0.1, weight_decay=0.05)"),
     Case(f"adamw(exponential_decay(0.1, 10, 0.5), mask={_MASK})"),
     Case("nadam(0.1)"),
@@ -697,6 +690,16 @@ TRANSFORMATIONS += [
         why=_NO_OPTAX,
         unless={**_STORED, **_OWN, "finite": "float16 saturates where the gradients do not"},
     ),
+]
+
+TRANSFORMATIONS += [
+    Case(f"adam(0.1, {_DECAYS})", optax=None, why=_PRODUCT),
+    Case(f"nadamw(0.1, {_DECAYS}, weight_decay=0.1)", optax=None, why=_PRODUCT),
+    Case("ema(linear_schedule(0.5, 0.9, 10))", optax=None, why=_PRODUCT),
+    Case("scale_by_acprop(b2=linear_schedule(0.9, 0.99, 10), eps_root=1e-8)", optax=None, why=_PRODUCT),
+    Case(f"momo_adam(0.1, {_DECAYS})", optax=None, why=_PRODUCT),
+    Case("muon(0.1, beta=linear_schedule(0.9, 0.5, 10), weight_decay=0.1)", optax=None, why=_PRODUCT),
+    Case(f"prodigy(betas=({_DECAYS.replace('b1=', '').replace('b2=', '')}), beta3=0.9)", optax=None, why=_PRODUCT),
 ]
 
 _ONE_ENTRY = {"scope": "the set is a product of intervals"}

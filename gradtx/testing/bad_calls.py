@@ -49,6 +49,9 @@ def bad_uses(tx):
     yield "a number for a state", lambda: use(state=3.5), "state"
     yield "the state of no transformation", lambda: use(state={"nothing": 1}), "state"
     yield "an unknown extra argument", lambda: use(valeu=1.0), "valeu"
+    yield "two values", lambda: use(value=jnp.ones(2)), "value"
+    yield "a string for a value", lambda: use(value="x"), "value"
+    yield "a number for a random key", lambda: use(key=3), "key"
     yield "integer parameters", lambda: tx.init({**params, "w": jnp.zeros((8, 2), int)}), "['w']"
     yield "a string for a parameter", lambda: tx.init({**params, "w": "x"}), "['w']"
 

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.testing.calls import trajectory
-from gradtx.testing.data import finite
+from gradtx.core.chain import needs
+from gradtx.testing.calls import extra_args, trajectory
+from gradtx.testing.data import at, finite
 from gradtx.testing.scope import ELEMENTWISE, scope_of
 from gradtx.testing.subject import NotApplicableError, law
 
@@ -46,6 +47,25 @@ def finite_in_finite_out(subject):
                 what = "updates" if path[0].idx == 0 else "state"
                 where = jax.tree_util.keystr(path[1:])
                 assert finite(x), f"{what}{where} not finite for {dtype} gradients: {_guilty(name, x)}"
+
+
+@law(5, "bad value", unless="finite")
+def a_bad_value_costs_its_own_step(subject):
+    """Where the loss is read as `value`, one that is infinite or NaN gives a finite update, and later steps go on."""
+    tx = subject.tx
+    if "value" not in needs(tx) or "value_fn" in needs(tx):
+        raise NotApplicableError("it does not need a value, or evaluates the function itself")
+    extra = extra_args(tx, at(subject.grads, 0), subject.params)
+    with jax.disable_jit():
+        for bad in (jnp.nan, jnp.inf, -jnp.inf):
+            state = tx.init(subject.params)
+            for t, value in enumerate((5.0, bad, 4.0)):
+                given = {**extra, "value": jnp.asarray(value)}
+                updates, state = tx.update(at(subject.grads, t), state, subject.params, **given)
+                assert finite(updates), f"a value of {value} at step 1 makes the update of step {t} not finite"
+            assert any(bool(jnp.any(u != 0)) for u in jax.tree.leaves(updates)), (
+                f"after a value of {bad} it stands still"
+            )
 
 
 def _guilty(name, x):
