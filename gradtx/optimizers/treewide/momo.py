@@ -27,11 +27,11 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.mask import selection
 from gradtx.core.metrics import reports
+from gradtx.core.skipping import or_one_more_skipped
 from gradtx.core.slots import counter, per_param, per_tree
-from gradtx.core.state import counted
 from gradtx.core.value import flag
 
-__all__ = ["MomoState", "momo", "scale_by_momo", "unless_bad"]
+__all__ = ["MomoState", "momo", "scale_by_momo"]
 
 
 @reports("skipped")
@@ -88,18 +88,12 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
         shrink = self.learning_rate * self.weight_decay / grown
         new, good = numbers._replace(barf=average, gamma=inner, lb=lb), jnp.isfinite(value)
         shared = Shared(good=good, beta=beta, step=jnp.where(good, step, 0), shrink=jnp.where(good, shrink, 0))
-        return shared, unless_bad(good, new, numbers)
+        return shared, or_one_more_skipped(good, new, numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         shrink = shared.shrink if decay_mask else 0
         d = jnp.where(shared.good, leaf.moment(slots.exp_avg, g, shared.beta), slots.exp_avg)
         return -p * shrink - d * shared.step, slots._replace(exp_avg=d)
-
-
-def unless_bad(good: Array, new: Any, old: Any) -> Any:
-    """The new slots per tree of a step with a good value, else the old ones with one more step skipped."""
-    kept = jax.tree.map(lambda x, y: jnp.where(good, x, y), new, old)
-    return kept._replace(skipped=jnp.where(good, old.skipped, counted(old.skipped)))
 
 
 @constructor

@@ -26,9 +26,9 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.mask import selection
 from gradtx.core.metrics import reports
+from gradtx.core.skipping import or_one_more_skipped
 from gradtx.core.slots import average_weights, counter, per_param, per_tree
 from gradtx.core.value import flag
-from gradtx.optimizers.treewide.momo import unless_bad
 
 __all__ = ["MomoAdamState", "momo_adam", "scale_by_momo_adam"]
 
@@ -105,7 +105,7 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
         shrink = self.learning_rate * self.weight_decay / grown
         new, good = self.weighed(numbers)._replace(barf=average, gamma=inner, lb=lb), jnp.isfinite(value)
         shared = Shared(good=good, left=left, step=jnp.where(good, step, 0), shrink=jnp.where(good, shrink, 0))
-        return shared, unless_bad(good, new, numbers)
+        return shared, or_one_more_skipped(good, new, numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         shrink = shared.shrink if decay_mask else 0

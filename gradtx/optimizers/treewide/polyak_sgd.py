@@ -21,8 +21,8 @@ from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.metrics import reports
+from gradtx.core.skipping import or_one_more_skipped
 from gradtx.core.slots import counter
-from gradtx.core.state import counted
 from gradtx.core.value import choice
 from gradtx.optimizers.elementwise.sgd import sgd
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -63,8 +63,8 @@ class scale_by_polyak(Treewide, state=ScaleByPolyakState, needs=("value",)):
         if self.variant == "sps+":
             gap = jnp.maximum(gap, 0)
         step = leaf.ratio(gap, jnp.maximum(square + self.eps, gap / self.max_learning_rate))
-        numbers = numbers._replace(skipped=jnp.where(good, numbers.skipped, counted(numbers.skipped)))
-        return Shared(step=jnp.where(square > 0, step, 0), good=good), numbers
+        shared = Shared(step=jnp.where(square > 0, step, 0), good=good)
+        return shared, or_one_more_skipped(good, numbers, numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         return jnp.where(shared.good, g * shared.step, 0), slots
