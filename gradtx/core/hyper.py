@@ -88,12 +88,12 @@ class function_schedule(Schedule):
 
     def __call__(self, count: ArrayLike) -> Array:
         value = of_step(self.fn, count)
-        if leaf.is_number(value) or isinstance(value, (jax.Array, np.ndarray)):
-            return value
-        raise TypeError(
-            f"{_name(self.fn)}: a schedule must return a number, got {checks.shown(value)} of type "
-            f"{type(value).__name__}."
-        )
+        if not (leaf.is_number(value) or isinstance(value, (jax.Array, np.ndarray))):
+            raise TypeError(
+                f"{_name(self.fn)}: a schedule must return a number, got {checks.shown(value)} of type "
+                f"{type(value).__name__}."
+            )
+        return value
 
 
 HyperArg = ArrayLike | Schedule | Callable[[Any], Any]

@@ -54,7 +54,7 @@ class GradientTransformation(Value):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "init" in vars(cls):
-            cls.init = takes_shapes(cls.init)
+            cls.init = takes_shapes(cls.init)  # pyright: ignore[reportAttributeAccessIssue]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         del args, kwargs

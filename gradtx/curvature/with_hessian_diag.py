@@ -61,7 +61,7 @@ class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn"
 
     update_interval: int = integer(default=1, ge=1)
     estimator: str = choice(default="hutchinson", options=tuple(HESSIAN_DIAG_ESTIMATORS))
-    key: int = seed()
+    key: int = seed(default=0)
 
     def first_key(self, params: Any) -> Array:
         """The random key of the seed."""

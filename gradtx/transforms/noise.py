@@ -42,7 +42,7 @@ class add_noise(Treewide, state=AddNoiseState, takes=("key",), by_leaf=("index",
 
     eta: Hyper = hyper(ge=0)
     gamma: Hyper = hyper(ge=0)
-    key: int = seed()
+    key: int = seed(default=0)
 
     def first_key(self, params: Any) -> Array:
         """The state's random key before the first step."""

@@ -121,7 +121,7 @@ class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggr
 
     l2_norm_clip: Hyper = hyper(ge=0)
     noise_multiplier: Hyper = hyper(ge=0)
-    key: int = seed()
+    key: int = seed(default=0)
 
     def first_key(self, params: Any) -> Array:
         """The state's random key before the first step."""

@@ -226,7 +226,7 @@ class accumulate(Wrapper, state=MultiStepsState):
         """The weight of this micro-batch, 0 in place of a bad one, and whether it is bad."""
         if self.weight is None:
             return 1, False
-        weight = extra.get(self.weight)
+        weight: Any = extra.get(self.weight)
         checks.needed("accumulate", **{self.weight: weight})
         checks.scalar("accumulate.update", self.weight, weight)
         if leaf.is_number(weight) and not 0 <= weight < math.inf:
