@@ -93,7 +93,7 @@ class function_schedule(Schedule):
                 f"{_name(self.fn)}: a schedule must return a number, got {checks.shown(value)} of type "
                 f"{type(value).__name__}."
             )
-        return value
+        return value  # pyright: ignore[reportReturnType]  (a Python number is one, too)
 
 
 HyperArg = ArrayLike | Schedule | Callable[[Any], Any]
