@@ -20,11 +20,14 @@ __all__ = [
     "kind",
     "listed",
     "needed",
+    "ordered",
     "pair",
     "paths",
+    "random_key",
     "real",
     "same_shapes",
     "same_tree",
+    "scalar",
     "shape",
     "shown",
     "slashed",
@@ -133,13 +136,16 @@ def same_shapes(
             )
 
 
-def floating(who: str, name: str, tree: Any, leaves: Leaves) -> None:
-    """Raises a TypeError naming the first leaf of `tree` that is not a floating or complex array."""
+def floating(who: str, name: str, tree: Any, leaves: Leaves, *, shapes: bool = False) -> None:
+    """Raises a TypeError naming the first leaf of `tree` that is not a floating or complex array.
+
+    With `shapes` a leaf may be the shape of one.
+    """
     for i, x in enumerate(leaves):
-        if isinstance(x, jax.ShapeDtypeStruct):
+        if isinstance(x, jax.ShapeDtypeStruct) and not shapes:
             raise TypeError(
-                f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values. "
-                "Ask for the shapes of the state with jax.eval_shape(tx.init, params), or gx.describe(tx, params)."
+                f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values; only tx.init "
+                "takes those. For the shapes of a step use jax.eval_shape(tx.update, updates, state, params)."
             )
         found = dtype(x)
         if found is None or kind(found) not in ("real", "complex"):
@@ -175,6 +181,28 @@ def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:
             )
 
 
+def scalar(who: str, name: str, value: Any) -> None:
+    """Raises unless `value` is one real number: a Python number, or an array of shape ()."""
+    dtype = _dtype(value)
+    if dtype is None or not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        raise TypeError(f"{who}: {name} must be a real number, got {shown(value)} of type {type(value).__name__}.")
+    if np.shape(value) != ():
+        raise ValueError(
+            f"{who}: {name} has shape {np.shape(value)}; it is one number, of shape (). Take a mean or a sum first, or "
+            "the only entry: x.reshape(())."
+        )
+
+
+def random_key(who: str, name: str, value: Any) -> None:
+    """Raises unless `value` is one random key, such as `jax.random.key(0)`."""
+    dtype, shape = _dtype(value), np.shape(value)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed or (dtype == jnp.uint32 and shape)):
+        raise TypeError(f"{who}: {name} must be a random key, such as jax.random.key(0), got {shown(value)}.")
+    if len(shape) != (0 if typed else 1):
+        raise ValueError(f"{who}: {name} has shape {shape}; it is one random key. Give one of them, such as {name}[0].")
+
+
 def needed(who: str, **given: Any) -> None:
     """Raises a ValueError naming the first argument of `update` that is None, with the call that gives them all."""
     for name, value in given.items():
@@ -196,12 +224,17 @@ def flag(who: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
-def integer(who: str, name: str, value: Any, *, ge: int) -> int:
-    """`value` as an int; raises unless it is an integer that is at least `ge`."""
+_MOST = 2**31 - 1  # steps, sizes and axes are int32
+
+
+def integer(who: str, name: str, value: Any, *, ge: int, le: int = _MOST) -> int:
+    """`value` as an int; raises unless it is an integer in [ge, le]."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{who}: {name} must be an integer of at least {ge}, got {shown(value)}.")
     if value < ge:
         raise ValueError(f"{who}: {name} must be an integer of at least {ge}, got {value}.")
+    if value > le:
+        raise ValueError(f"{who}: {name} must be an integer of at most {le}, got {value}.")
     return int(value)
 
 
@@ -217,6 +250,14 @@ def choice(who: str, name: str, value: Any, options: Sequence[Any]) -> Any:
     if value not in options:
         raise ValueError(f"{who}: {name} must be one of {', '.join(map(repr, options))}, got {shown(value)}.")
     return value
+
+
+def ordered(who: str, **bounds: Any) -> None:
+    """Raises a ValueError if the first of two bounds is a number larger than the second."""
+    (low, least), (high, most) = bounds.items()
+    numbers = all(isinstance(x, (int, float)) for x in (least, most))
+    if numbers and least > most:
+        raise ValueError(f"{who}: {low} must not be larger than {high}, got {least!r} and {most!r}.")
 
 
 _KINDS: dict[Any, str] = {}

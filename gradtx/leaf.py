@@ -26,7 +26,6 @@ __all__ = [
     "clip",
     "compute_dtype",
     "copy",
-    "debias",
     "debiased_ratio",
     "decayed",
     "finite_sum",
@@ -35,6 +34,7 @@ __all__ = [
     "moment",
     "narrow",
     "one_minus_power",
+    "quotient",
     "ratio",
     "root",
     "saturated",
@@ -202,6 +202,19 @@ def ratio(a: ArrayLike, b: Array) -> Array:
     return jnp.where(some, a / jnp.where(some, b, 1), 0)
 
 
+@jax.custom_jvp
+def quotient(a: Array, b: Array) -> Array:
+    """The quotient a / b, with a derivative that never takes the square of b, which may be too small to represent."""
+    return a / b
+
+
+@quotient.defjvp
+def _quotient_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (a, b), (da, db) = primals, tangents
+    q = quotient(a, b)
+    return q, da / b - q * (db / b)
+
+
 def one_minus_power(base: float | Array, t: ArrayLike) -> Array:
     """1 - base^t for 0 <= base <= 1 and t >= 1, to full relative accuracy (base near 1 cancels nothing).
 
@@ -225,16 +238,6 @@ def _one_minus_power(base: Array, t: Array) -> Array:
 def _one_minus_power_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
     (base, t), (d_base, _) = primals, tangents  # t counts steps: nobody differentiates by it
     return _one_minus_power(base, t), -t * base ** (t - 1) * d_base
-
-
-def debias(base: float | Array, t: ArrayLike, nesterov: bool = False) -> tuple[Any, ...]:
-    """What takes the start at zero out of a first moment with decay `base` at step `t`; for `debiased_ratio`.
-
-    With `nesterov` the estimate looks one step ahead:
-    b * m_t / (1 - b^(t+1)) + (1 - b) * g_t / (1 - b^t) in place of m_t / (1 - b^t).
-    """
-    left = one_minus_power(base, t)
-    return (base / one_minus_power(base, t + 1), (1 - base) / left) if nesterov else (left,)
 
 
 def debiased_ratio(mu: Array, g: Array, divisor: Array, corrections: tuple[Any, ...]) -> Array:

@@ -2,7 +2,7 @@
 
     rules         Elementwise, Layerwise, Treewide; Shared, ByLeaf
     their fields  hyper, flag, choice, integer, dtype, static, applies_to, selection, per_leaf, matrix_axes
-    states        per_param, reduced, factor, stack, per_tree, child_state, counter; PARAM; counted
+    states        per_param, reduced, factor, stack, per_tree, average_weights, child_state, counter; PARAM; counted
     wrappers      Wrapper, Composite, View, inner; branch, loop, unless_skipped
     whole trees   Stateful
     schedules     Schedule, number
@@ -37,6 +37,7 @@ from gradtx.core.matrices import matrix_axes as matrix_axes
 from gradtx.core.metrics import reports as reports
 from gradtx.core.skipping import unless_skipped as unless_skipped
 from gradtx.core.slots import PARAM as PARAM
+from gradtx.core.slots import average_weights as average_weights
 from gradtx.core.slots import child_state as child_state
 from gradtx.core.slots import counter as counter
 from gradtx.core.slots import factor as factor

@@ -125,6 +125,8 @@ _CORNER = {"derivatives": "the first step lies on the corner of the clip"}
 _LOOKS = {"collectives": "it looks whether updates are finite, which the reference does not"}
 _REPORTS = {"collectives": "it measures norms, which the reference does not"}
 _NO_OPTAX = "optax does not have it"
+_PRODUCT = "optax corrects an average by the power of its last decay, not by the product of all of them"
+_DECAYS = "b1=linear_schedule(0.9, 0.5, 10), b2=linear_schedule(0.9, 0.99, 10)"
 _NAME = "optax has it under another name"
 _TORCH = "optax does not have it; tests/test_torch.py compares with PyTorch"
 _MASK = "{'deep': False, 'w': True}"
@@ -699,6 +701,16 @@ TRANSFORMATIONS += [
         why=_NO_OPTAX,
         unless={**_STORED, **_OWN, "finite": "float16 saturates where the gradients do not"},
     ),
+]
+
+TRANSFORMATIONS += [
+    Case(f"adam(0.1, {_DECAYS})", optax=None, why=_PRODUCT),
+    Case(f"nadamw(0.1, {_DECAYS}, weight_decay=0.1)", optax=None, why=_PRODUCT),
+    Case("ema(linear_schedule(0.5, 0.9, 10))", optax=None, why=_PRODUCT),
+    Case("scale_by_acprop(b2=linear_schedule(0.9, 0.99, 10), eps_root=1e-8)", optax=None, why=_PRODUCT),
+    Case(f"momo_adam(0.1, {_DECAYS})", optax=None, why=_PRODUCT),
+    Case("muon(0.1, beta=linear_schedule(0.9, 0.5, 10), weight_decay=0.1)", optax=None, why=_PRODUCT),
+    Case(f"prodigy(betas=({_DECAYS.replace('b1=', '').replace('b2=', '')}), beta3=0.9)", optax=None, why=_PRODUCT),
 ]
 
 _ONE_ENTRY = {"scope": "the set is a product of intervals"}

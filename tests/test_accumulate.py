@@ -396,3 +396,92 @@ def test_micro_batches_without_weight_are_no_gradient():
         for n in weights:
             updates, state = tx.update(jnp.array([3.0]), state, tokens=n)
         np.testing.assert_allclose(updates, [expected])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("inner", ["sgd(1.0)", "scale(2.0)", "adamw(0.1, weight_decay=0.5)", "sgd(1.0, momentum=0.9)"])
+def test_a_window_without_weight_makes_no_step(inner, jit):
+    """Its update is zero, the inner state rests, and the next window begins with nothing in it."""
+    inner = eval(inner, vars(gx))
+    tx, params = gx.accumulate(inner, 2, weight="n"), jnp.ones(1)
+    step = jax.jit(tx.update) if jit else tx.update
+    state, found = tx.init(params), []
+    for g, n in (
+        (2.0, 1.0),
+        (2.0, 1.0),
+        (5.0, 0.0),
+        (7.0, 0.0),
+        (jnp.nan, 0.0),
+        (jnp.inf, 0.0),
+        (4.0, 0.0),
+        (3.0, 2.0),
+    ):
+        updates, state = step(jnp.array([g]), state, params, n=n)
+        found.append((float(updates[0]), bool(tx.has_updated(state)), int(state.gradient_step), int(state.mini_step)))
+    (first, second), _ = run(inner, [jnp.array([2.0]), jnp.array([3.0])], params)
+    expected = [0, float(first[0]), 0, 0, 0, 0, 0, float(second[0])]
+    np.testing.assert_allclose([update for update, *_ in found], expected, rtol=1e-6)
+    assert [rest for _, *rest in found] == [
+        [False, 0, 1],
+        [True, 1, 0],
+        [False, 1, 1],
+        [False, 1, 0],
+        [False, 1, 1],
+        [False, 1, 0],
+        [False, 1, 1],
+        [True, 2, 0],
+    ]
+    assert finite(state)
+
+
+def test_the_last_incomplete_window_is_flushed_by_weights_of_zero():
+    tx = gx.accumulate(gx.sgd(1.0), 3, weight="n")
+    zeros = [jnp.zeros(1)] * 2
+    for seen, expected in (([1.0], [-1.0, 0.0]), ([1.0, 3.0], [-2.0, 0.0]), ([1.0, 3.0, 5.0], [0.0, 0.0])):
+        grads = [jnp.array([g]) for g in seen] + zeros
+        updates, state = run(tx, grads, jnp.zeros(1), n=[1] * len(seen) + [0, 0])
+        assert sorted(float(u[0]) for u in updates[len(seen) :]) == sorted(expected), seen
+        assert int(state.gradient_step) == 1
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_bad_weight_in_compiled_code_does_not_count_and_is_seen(every, jit):
+    tx, good = gx.accumulate(gx.sgd(1.0), every, weight="n"), jnp.array(2.0)
+    step = jax.jit(tx.update) if jit else tx.update
+    for bad in (-1.0, jnp.nan, jnp.inf, -jnp.inf):
+        state = tx.init(jnp.zeros(1))
+        updates, state = step(jnp.array([7.0]), state, n=jnp.array(bad))
+        assert (float(updates[0]), bool(tx.has_updated(state))) == (0.0, False)
+        assert int(gx.metrics(state)["bad_weights"]) == 1
+        updates, state = step(jnp.array([3.0]), state, n=good)
+        assert (float(updates[0]), bool(tx.has_updated(state))) == (-3.0, True)
+        assert int(gx.metrics(state)["bad_weights"]) == 1
+    assert "bad_weights" not in gx.metrics(gx.accumulate(gx.sgd(1.0), 2).init(jnp.zeros(1)))
+
+
+@pytest.mark.parametrize("bad", [-1, -0.5, float("nan"), float("inf"), np.float64(-1.0)])
+def test_a_bad_number_as_a_weight_raises(bad):
+    tx = gx.accumulate(gx.sgd(1.0), 2, weight="n")
+    with pytest.raises(ValueError, match=r"n is the weight of a micro-batch and must be in \[0, inf\)"):
+        tx.update(jnp.ones(1), tx.init(jnp.ones(1)), n=bad)
+
+
+def test_one_weighted_micro_batch_a_step():
+    """Of weight 0 it makes no step, and a sum has its weight."""
+    for mean, expected in ((True, [-3.0, 0.0, -3.0]), (False, [-6.0, 0.0, -3.0])):
+        tx = gx.accumulate(gx.sgd(1.0), 1, weight="n", use_grad_mean=mean)
+        updates, state = run(tx, [jnp.array([3.0])] * 3, jnp.zeros(1), n=[2, 0, 1])
+        assert [float(u[0]) for u in updates] == expected
+        assert int(state.gradient_step) == 2
+        assert (state.acc_grads, state.acc_weight) == ((), ())
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_skipped_micro_batch_has_not_updated(every):
+    tx = gx.accumulate(gx.sgd(1.0), every, should_skip_update_fn=gx.skip_not_finite)
+    state, seen = tx.init(jnp.zeros(1)), []
+    for g in (1.0,) * every + (jnp.nan, jnp.nan):
+        _, state = tx.update(jnp.array([g]), state)
+        seen.append(bool(tx.has_updated(state)))
+    assert seen == [False] * (every - 1) + [True, False, False]

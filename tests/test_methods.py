@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
+import pytest
 
 import gradtx as gx
 from gradtx import leaf
@@ -153,3 +154,39 @@ def test_adafactor_of_a_kernel_of_one_by_one_is_that_of_its_matrix():
         np.testing.assert_allclose(u[0, 0], v, rtol=1e-12)
         assert state.v_row.shape == (1, 1, 16, 1)
         np.testing.assert_allclose(state.v_col[0, 0], flat.v_col, rtol=1e-12)
+
+
+@pytest.mark.parametrize("eps", [1e-30, 0.0])
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (2, 3, 4), (1, 4, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_derivatives_of_adafactor_at_gradients_of_zeros(dtype, shape, eps):
+    """By the parameters, the gradients and the numbers; the square of the mean of r is no float32."""
+
+    def loss(tx, params, grads):
+        state = tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(grads, state, params)
+            params = gx.apply_updates(params, updates)
+        return sum(jnp.sum(x) for x in jax.tree.leaves(params))
+
+    params = {"kernel": jnp.full(shape, 0.5, dtype), "bias": jnp.ones(3, dtype)}
+    tx = jax.tree.map(lambda x: jnp.asarray(x, dtype), gx.adafactor(0.1, min_dim_size_to_factor=2, eps=eps))
+    grads = jax.tree.map(jnp.zeros_like, params)
+    found = jax.grad(loss, argnums=(0, 1, 2))(tx, params, grads)
+    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(found))
+
+
+def test_factors_that_grow_a_step_are_at_least_one():
+    for make in (lambda x: gx.rprop(0.1, eta_plus=x), lambda x: gx.scale_by_rprop(0.1, eta_plus=x)):
+        make(1.0)
+        for bad in (0.5, 0.999, 0.0, -1.0):
+            with pytest.raises(ValueError, match="eta_plus must be in"):
+                make(bad)
+
+
+def test_bounds_in_the_wrong_order_raise():
+    gx.rprop(0.1, min_step_size=1.0, max_step_size=1.0)
+    with pytest.raises(ValueError, match=r"min_step_size must not be larger than max_step_size, got 2\.0 and 1\.0"):
+        gx.rprop(0.1, min_step_size=2.0, max_step_size=1.0)
+    with pytest.raises(ValueError, match=r"min_scale must not be larger than max_scale, got 8\.0 and 4\.0"):
+        gx.dynamic_loss_scale(gx.sgd(0.1), 4.0, min_scale=8.0, max_scale=4.0)

@@ -297,3 +297,48 @@ def test_bad_measures():
             call()
     with pytest.raises(ValueError, match="decay"):
         gx.measure_with_ema(gx.tree.norm, 1.5)
+
+
+def plateau():
+    return gx.reduce_on_plateau(factor=0.5, patience=1)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gx.chain(gx.sgd(0.4), plateau()),
+        lambda: gx.chain(plateau(), gx.sgd(0.4)),
+        lambda: gx.named_chain(("rate", gx.sgd(0.4)), ("wait", gx.apply_if_finite(plateau()))),
+        lambda: gx.apply_if_finite(gx.chain(gx.chain(plateau()), gx.sgd(0.4))),
+        lambda: gx.accumulate(gx.chain(gx.sgd(0.4), plateau()), 1),
+        lambda: gx.partition({"all": gx.chain(gx.sgd(0.4), plateau())}, "all"),
+        lambda: gx.inject_hyperparams(lambda learning_rate: gx.chain(gx.sgd(learning_rate), plateau()))(0.4),
+        lambda: gx.chain(gx.sgd(gx.constant_schedule(0.4)), plateau()),
+    ],
+)
+def test_the_learning_rate_is_the_one_used_on_a_plateau(make, jit):
+    tx, params = gx.with_metrics(make()), {"w": jnp.ones(2)}
+    step = jax.jit(tx.update) if jit else tx.update
+    state = tx.init(params)
+    for t in range(4):
+        updates, state = step(params, state, params, value=1.0)
+        found = gx.metrics(state)
+        assert float(found["lr_scale"]) == 0.5**t
+        np.testing.assert_allclose(found["learning_rate"], 0.4 * 0.5**t, rtol=1e-6)
+        np.testing.assert_allclose(updates["w"], -found["learning_rate"], rtol=1e-6)
+
+
+def test_two_plateaus_multiply_and_groups_have_their_own():
+    two = gx.with_metrics(gx.chain(gx.sgd(0.4), plateau(), plateau()))
+    groups = gx.with_metrics(
+        gx.partition({"a": gx.chain(gx.sgd(0.4), plateau()), "b": gx.sgd(0.2)}, {"w": "a", "v": "b"})
+    )
+    params = {"w": jnp.ones(2), "v": jnp.ones(1)}
+    states = [two.init(params), groups.init(params)]
+    for _ in range(2):
+        states = [tx.update(params, s, params, value=1.0)[1] for tx, s in zip((two, groups), states, strict=True)]
+    np.testing.assert_allclose(gx.metrics(states[0])["learning_rate"], 0.1)
+    found = gx.metrics(states[1])
+    np.testing.assert_allclose(found["learning_rate/a.scale_by_learning_rate"], 0.2)
+    np.testing.assert_allclose(found["learning_rate/b.scale_by_learning_rate"], 0.2)

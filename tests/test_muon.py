@@ -203,3 +203,39 @@ def test_galore_hands_extra_arguments_to_its_base():
 def test_bad_arguments(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+PRECONDITIONINGS = ["frobenius", "spectral", "aol", "schatten"]
+
+
+@pytest.mark.parametrize("preconditioning", PRECONDITIONINGS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_update_does_not_depend_on_the_unit_of_the_gradient(preconditioning, dtype):
+    g = jax.random.normal(jax.random.key(0), (8, 6), dtype)
+    for tx in (gx.scale_by_muon(preconditioning=preconditioning), gx.muon(0.1, preconditioning=preconditioning)):
+        unit = tx.update(g, tx.init(g), g * 0)[0]
+        for scale in (1e-3, 1e-9, 1e-12, 1e-30):
+            found = tx.update(g * scale, tx.init(g), g * 0)[0]
+            np.testing.assert_allclose(found, unit, rtol=1e-3, atol=2e-5 * float(jnp.abs(unit).max()))
+
+
+@pytest.mark.parametrize("preconditioning", PRECONDITIONINGS)
+@pytest.mark.parametrize("eps", [0.0, 1e-8])
+@pytest.mark.parametrize("floor", [False, True])
+def test_zeros_stay_zeros(preconditioning, eps, floor):
+    """Derivatives are finite there, too."""
+    tx = gx.scale_by_muon(preconditioning=preconditioning, eps=eps, eps_is_floor=floor)
+    for shape in ((4, 3), (3, 4), (1, 1)):
+        zeros = jnp.zeros(shape)
+        np.testing.assert_array_equal(tx.update(zeros, tx.init(zeros))[0], zeros)
+        slope = jax.grad(lambda g, tx=tx: jnp.sum(tx.update(g, tx.init(g))[0]))(zeros)
+        assert bool(jnp.isfinite(slope).all())
+
+
+def test_an_eps_that_is_a_floor_is_one():
+    """As in PyTorch: a gradient below it gives a smaller update."""
+    g = jax.random.normal(jax.random.key(0), (8, 6))
+    tx = gx.scale_by_muon(eps_is_floor=True, eps=1e-7)
+    size = gx.tree.norm(tx.update(g, tx.init(g))[0])
+    small = gx.tree.norm(tx.update(g * 1e-12, tx.init(g))[0])
+    assert 0 < small < 0.5 * size

@@ -1,5 +1,7 @@
 """Schedules at their borders: exact for large steps, defined past the end, no surprises."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 import gradtx as gx
+from gradtx.compat.torch import lr_scheduler
 from tests.cases import SCHEDULES, finite
 
 BIG = 2**24
@@ -259,3 +262,167 @@ def test_sgdr_is_joined_cycles():
     schedule = gx.sgdr_schedule(kwargs for kwargs in (one, {**one, "decay_steps": 9}, one))
     assert schedule.boundaries == (6, 15)
     assert eval(repr(schedule), vars(gx)) == schedule
+
+
+# --- what users give for steps and for functions
+
+NUMBERS_OF_STEPS = [
+    ("cosine_decay_schedule(1.0, {})", 1.0),
+    ("linear_schedule(1.0, 0.0, {})", 1.0),
+    ("polynomial_schedule(1.0, 0.0, 2.0, {}, {})", 1.0),
+    ("warmup_cosine_decay_schedule(0.0, 1.0, 5, {})", 0.6),
+    ("warmup_constant_schedule(1.0, 0.5, {})", 1.0),
+    ("wsd_schedule(1.0, 0.5, {}, {}, {})", 1.0),
+    ("exponential_decay(1.0, {}, 0.5)", 1.0),
+    ("exponential_decay(1.0, {}, 0.5, staircase=True)", 1.0),
+    ("step_schedule(1.0, {})", 1.0),
+    ("multistep_schedule(1.0, [{}])", 1.0),
+    ("piecewise_constant_schedule(1.0, {{}: 0.1})", 1.0),
+    ("piecewise_interpolate_schedule('cosine', 1.0, {{}: 0.1})", 1.0),
+    ("join_schedules([constant_schedule(1.0), constant_schedule(2.0)], [{}])", 1.0),
+    ("cyclic_schedule(1.0, 2.0, {})", 1.0),
+    ("cosine_restarts_schedule(1.0, {}, 2)", 1.0),
+    ("cosine_warmup_restarts_schedule(0.0, {}, 2, 1.0)", 1.0),
+    ("linear_onecycle_schedule({}, 25.0)", 1.0),
+    ("cosine_onecycle_schedule({}, 25.0)", 1.0),
+    ("inverse_sqrt_schedule(1.0, 2.0, {})", 1.0),
+    ("optimal_constant_rate(1.0, 1.0, {})", None),
+]
+
+
+@pytest.mark.parametrize("steps", [10**10, 2**31 - 1, np.uint64(2**63)])
+@pytest.mark.parametrize(("expression", "early"), NUMBERS_OF_STEPS)
+def test_numbers_of_steps_may_be_large(expression, early, steps):
+    """The first values of a schedule that takes longer than any run, in float32 and float64."""
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            schedule = eval(expression.replace("{}", repr(steps)), {**vars(gx), "np": np})
+            counts = jnp.asarray([3, 2**31 - 1], jnp.int32)
+            for value in (schedule(counts), jax.jit(lambda s, counts: s(counts))(schedule, counts)):
+                assert finite(value)
+                if early is not None:
+                    np.testing.assert_allclose(value[0], early, rtol=1e-5)
+            assert eval(repr(schedule), {**vars(gx), "np": np}) == schedule
+
+
+@pytest.mark.parametrize("rate", [10**10, -(2**40)])
+def test_a_value_may_be_a_large_integer(rate):
+    for schedule in (gx.constant_schedule(rate), gx.linear_schedule(rate, 2 * rate, 10), gx.step_schedule(rate, 5)):
+        np.testing.assert_allclose(jax.jit(schedule)(0), float(rate))
+    updates, _ = gx.scale(rate).update(jnp.ones(1), gx.scale(rate).init(jnp.ones(1)))
+    np.testing.assert_allclose(updates, float(rate))
+
+
+def test_a_number_beyond_every_float_raises():
+    for make in (lambda: gx.linear_schedule(1.0, 0.0, 10**400), lambda: gx.scale(-(10**400))):
+        with pytest.raises(ValueError, match="must be in"):
+            make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: gx.apply_every(n),
+        lambda n: gx.skip_spikes(gx.sgd(0.1), warmup=n),
+        lambda n: gx.accumulate(gx.sgd(0.1), n),
+        lambda n: gx.reduce_on_plateau(patience=n),
+        lambda n: gx.swa(gx.sgd(0.1), n),
+        lambda n: gx.lookahead(gx.sgd(0.1), n, 0.5),
+    ],
+)
+def test_a_count_that_int32_does_not_hold_raises(make):
+    make(2**31 - 1)
+    for n in (2**31, 10**10):
+        with pytest.raises(ValueError, match="must be an integer of at most 2147483647"):
+            make(n)
+
+
+def test_a_seed_may_be_longer():
+    g = jnp.ones(2)
+    tx = gx.add_noise(0.1, 0.5, 2**40)
+    assert bool(jnp.isfinite(tx.update(g, tx.init(g))[0]).all())
+
+
+STEPS = [
+    [3, 6],
+    (3, 6),
+    [np.int64(3), np.int32(6)],
+    [np.uint8(3), 6],
+    np.array([3, 6]),
+    np.array([3, 6], np.int16),
+    np.array([3.0, 6.0]),
+    [np.array(3), np.array(6)],
+]
+
+
+@pytest.mark.parametrize("steps", STEPS, ids=repr)
+def test_steps_may_be_numpys(steps):
+    """Lists of steps, dicts from steps and pairs of them, for all schedules that take some."""
+    counts = jnp.arange(10)
+    pieces = [gx.constant_schedule(x) for x in (1.0, 0.5, 0.25)]
+    expected = jnp.where(counts < 3, 1.0, jnp.where(counts < 6, 0.5, 0.25))
+    np.testing.assert_allclose(gx.multistep_schedule(1.0, steps, 0.5)(counts), expected)
+    np.testing.assert_allclose(gx.join_schedules(pieces, steps)(counts), expected)
+    np.testing.assert_allclose(lr_scheduler.MultiStepLR(1.0, steps, 0.5)(counts), expected)
+    rates = [lr_scheduler.ConstantLR(x, factor=1.0) for x in (1.0, 1.0, 1.0)]
+    assert lr_scheduler.SequentialLR(rates, steps)(counts).shape == (10,)
+    keys = [x.item() if isinstance(x, np.ndarray) else x for x in steps]
+    for pairs in (dict.fromkeys(keys, 0.5), [(x, 0.5) for x in steps], np.array([[3, 0.5], [6, 0.5]])):
+        np.testing.assert_allclose(gx.piecewise_constant_schedule(1.0, pairs)(counts), expected)
+        found = gx.piecewise_interpolate_schedule("linear", 1.0, pairs)(jnp.asarray([0, 3, 6, 9]))
+        np.testing.assert_allclose(found, [1.0, 0.5, 0.25, 0.25])
+    one = gx.join_schedules(pieces, steps)
+    assert eval(repr(one), vars(gx)) == one == gx.join_schedules(pieces, [3, 6])
+
+
+def test_steps_may_be_an_array_of_jax():
+    pieces = [gx.constant_schedule(x) for x in (1.0, 0.5, 0.25)]
+    found = gx.join_schedules(pieces, jnp.array([3, 6]))(jnp.asarray([0, 3, 6]))
+    np.testing.assert_allclose(found, [1.0, 0.5, 0.25])
+    np.testing.assert_allclose(gx.multistep_schedule(1.0, jnp.array([3, 6]), 0.5)(6), 0.25)
+
+
+def by_if(count):
+    return 0.1 if count < 10 else 0.01
+
+
+def by_math(count):
+    return math.cos(count)
+
+
+def by_numpy(count):
+    return np.cos(count)
+
+
+def by_range(count):
+    return sum(0.5 for _ in range(count))
+
+
+@pytest.mark.parametrize("fn", [by_if, by_math, by_numpy, by_range])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda fn, g: gx.sgd(fn).update(g, gx.sgd(fn).init(g)),
+        lambda fn, g: jax.jit(gx.sgd(fn).update)(g, gx.sgd(fn).init(g)),
+        lambda fn, g: gx.adam(0.1, b1=fn).update(g, gx.adam(0.1, b1=fn).init(g)),
+        lambda fn, g: gx.sgd(gx.join_schedules([fn, fn], [5])).update(g, gx.sgd(0.1).init(g)),
+        lambda fn, g: gx.sgd(gx.lambda_schedule(1.0, fn)).update(g, gx.sgd(0.1).init(g)),
+        lambda fn, g: gx.sgd(gx.multiplicative_schedule(1.0, fn)).update(g, gx.sgd(0.1).init(g)),
+        lambda fn, g: gx.adopt(0.1, clip_value_fn=fn).update(g, gx.adopt(0.1).init(g)),
+        lambda fn, g: jax.jit(gx.accumulate(gx.sgd(1.0), fn).update)(g, gx.accumulate(gx.sgd(1.0), fn).init(g)),
+    ],
+)
+def test_a_function_that_no_schedule_can_be_says_what_one_may_do(fn, use):
+    with pytest.raises(TypeError, match=rf"{fn.__name__}: a function of the step count must not ask .*jnp\.where"):
+        use(fn, jnp.ones(2))
+
+
+def test_such_a_function_is_fine_for_a_python_number():
+    assert gx.function_schedule(by_if)(30) == 0.01
+
+
+def test_a_schedule_returns_a_number():
+    g = jnp.ones(2)
+    for bad in (lambda count: None, lambda count: "0.1", lambda count: [0.1]):
+        with pytest.raises(TypeError, match="a schedule must return a number, got"):
+            gx.sgd(bad).update(g, gx.sgd(0.1).init(g))

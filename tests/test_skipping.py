@@ -479,3 +479,27 @@ def test_an_update_that_is_a_slot_is_selected_where_another_state_keeps_it():
     state = tx.init(ZERO)
     _, after = jax.jit(tx.update)(jnp.full(2, NAN), state, ZERO)
     close(after.inner_state, state.inner_state, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [run, scanned])
+@pytest.mark.parametrize("bad", [NAN, INF])
+def test_norms_that_are_not_finite_count_toward_nothing(bad, steps):
+    """The mean is that of the norms that were measured, and the warm-up waits for them."""
+    tx = gx.skip_spikes(gx.sgd(1.0))
+    one = jnp.zeros(1)
+    _, states = steps(tx, [jnp.array([x]) for x in (1.0, bad, bad, 3.0)], one)
+    mean = (0.99 * 0.01 * 1.0 + 0.01 * 3.0) / (1 - 0.99**2)
+    np.testing.assert_allclose(states[-1].norm_mean, mean, rtol=1e-6)
+    assert (int(states[-1].measured), int(states[-1].skipped), int(states[-1].count)) == (2, 2, 4)
+    norms = (1.0, *(bad,) * 60, 1.3, 0.7, 1.5, 1.2, 2.0)
+    updates, states = steps(tx, [jnp.array([x]) for x in norms], one)
+    assert int(states[-1].skipped) == 60
+    np.testing.assert_allclose([u[0] for u in updates], [-x if np.isfinite(x) else 0.0 for x in norms], rtol=1e-6)
+
+
+def test_a_scheduled_decay_of_the_norms_averages():
+    """The mean of equal norms is that norm, whatever the decays were."""
+    tx = gx.skip_spikes(gx.sgd(1.0), decay=gx.linear_schedule(0.5, 0.99, 30))
+    _, states = scanned(tx, [jnp.array([2.0])] * 40, jnp.zeros(1))
+    np.testing.assert_allclose([state.norm_mean for state in states], 2.0, rtol=1e-5)
+    np.testing.assert_allclose([state.norm_variance for state in states], 0.0, atol=1e-9)

@@ -505,3 +505,40 @@ def test_map_state_reaches_every_array():
     same = gx.map_state(lambda place, x: seen.append(place) or x, tx, state, PARAMS)
     assert jax.tree.structure(same) == jax.tree.structure(state)
     assert len(seen) == len(jax.tree.leaves(state))
+
+
+# --- states of shapes
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_init_of_shapes_makes_arrays_that_update_takes(dtype):
+    """optax makes the state, too; here for every method (law 7 asks them all)."""
+    params = {"w": jnp.ones((4, 3), dtype), "b": jnp.zeros(3, dtype)}
+    shapes = jax.eval_shape(lambda: params)
+    for tx in (gx.adam(0.1), gx.muon(0.1), gx.accumulate(gx.adafactor(), 2), gx.flatten(gx.adam(0.1)), gx.lbfgs()):
+        made, expected = tx.init(shapes), tx.init(params)
+        assert jax.tree.structure(made) == jax.tree.structure(expected)
+        for x, y in zip(jax.tree.leaves(made), jax.tree.leaves(expected), strict=True):
+            assert (x.shape, x.dtype, x.weak_type) == (y.shape, y.dtype, y.weak_type)
+        if tx != gx.lbfgs():
+            _, state = tx.update(params, made, params)
+            assert jax.tree.structure(state) == jax.tree.structure(made)
+    buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(gx.adam(0.1).init(shapes)) if x.size]
+    assert len(buffers) == len(set(buffers))
+
+
+def test_a_copy_of_shapes_is_a_shape():
+    shape = jax.ShapeDtypeStruct((3,), jnp.float32)
+    state = gx.ema_params(gx.adam(0.1), 0.9).init({"w": shape, "v": jnp.ones(2)})
+    assert state[1].average["w"] == shape
+    np.testing.assert_array_equal(state[1].average["v"], [1.0, 1.0])
+    np.testing.assert_array_equal(state[0][0].mu["w"], [0.0, 0.0, 0.0])
+
+
+def test_shapes_of_what_cannot_be_optimized_are_refused():
+    bad = {"w": jax.ShapeDtypeStruct((3,), jnp.int32)}
+    with pytest.raises(TypeError, match=r"at \['w'\] params has dtype int32"):
+        gx.adam(0.1).init(bad)
+    shape = jax.ShapeDtypeStruct((3,), jnp.float32)
+    with pytest.raises(TypeError, match="a shape without values"):
+        gx.adam(0.1).update(shape, gx.adam(0.1).init(shape))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ __all__ = [
     "hyper",
     "largest_factor",
     "number",
+    "of_step",
     "resolve",
 ]
 
@@ -54,8 +56,28 @@ class Schedule(Value):
         raise NotImplementedError
 
 
+def of_step(fn: Callable[..., Any], *steps: Any, **extra: Any) -> Any:
+    """`fn(*steps, **extra)`, a function of the user's that gets the step count as a traced array."""
+    try:
+        return fn(*steps, **extra)
+    except jax.errors.JAXTypeError as error:
+        raise TypeError(
+            f"{_name(fn)}: a function of the step count must not ask for the count as a Python number, by if, while, "
+            "int, float, range, or a function of math or NumPy: a step is compiled once for all counts. "
+            "Write it with jax.numpy: jnp.where(count < 10, a, b) in place of if, jnp.cos in place of math.cos; for "
+            "pieces one after the other there is gx.join_schedules."
+        ) from error
+
+
+def _name(fn: Any) -> str:
+    return getattr(fn, "__name__", repr(fn))
+
+
 class function_schedule(Schedule):
     """A plain function of the step count as a schedule.
+
+    The function is called with a traced count while a step is compiled. So it is written with `jax.numpy`, as in
+    `lambda count: jnp.where(count < 10, 0.1, 0.01)`: a Python `if` or `math.cos` raises a TypeError.
 
     The function is static: two such schedules are equal if they hold the same function, another
     function retraces, and the repr evaluates to an equal value only where the function's does.
@@ -65,7 +87,13 @@ class function_schedule(Schedule):
     fn: Any = static(check=function)
 
     def __call__(self, count: ArrayLike) -> Array:
-        return self.fn(count)
+        value = of_step(self.fn, count)
+        if not (leaf.is_number(value) or isinstance(value, (jax.Array, np.ndarray))):
+            raise TypeError(
+                f"{_name(self.fn)}: a schedule must return a number, got {checks.shown(value)} of type "
+                f"{type(value).__name__}."
+            )
+        return value  # pyright: ignore[reportReturnType]  (a Python number is one, too)
 
 
 HyperArg = ArrayLike | Schedule | Callable[[Any], Any]
@@ -99,7 +127,7 @@ class Limits(Frozen):
     infinite: bool = False
 
     def __contains__(self, x: float) -> bool:
-        if math.isinf(x) and not self.infinite:
+        if abs(x) > sys.float_info.max and not self.infinite:
             return False
         above = x >= self.ge and (x > self.gt or self.gt == -math.inf)
         return above and x <= self.le and (x < self.lt or self.lt == math.inf)
@@ -122,7 +150,7 @@ class Limits(Frozen):
         if leaf.is_number(value):
             if value not in self:
                 raise ValueError(f"{who}: {name} must be in {self}, got {value!r}. {_ADVICE[schedules]}")
-            return value
+            return float(value) if abs(value) >= _LONG else value
         if isinstance(value, (jax.Array, np.ndarray)) and getattr(value.dtype, "kind", "") in tuple(
             "fiuV"
         ):  # V: bfloat16 and the like
@@ -135,6 +163,9 @@ class Limits(Frozen):
             f"{_ADVICE[schedules]}"
         )
 
+
+_LONG = 2**30
+"""Integers from here on are kept as floats: JAX's are of 32 bits, and a sum of two that are kept must be one."""
 
 _ADVICE = {
     True: "Give a number in that range, a jax array, or a schedule (a function of the step count).",

@@ -25,12 +25,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 from jax import Array
 
+from gradtx import leaf
 from gradtx.core import mask, matrices
 from gradtx.core.engine import run_update
 from gradtx.core.shared import ByLeaf, Shared
-from gradtx.core.slots import counter
+from gradtx.core.slots import average_weights, counter
 from gradtx.core.state import CountState, declared, is_of_matrices
 from gradtx.core.stateful import Stateful
 
@@ -50,6 +52,14 @@ def _check_rule(cls: Any) -> None:
         raise TypeError(f"{who}: by_leaf names {strange[0]!r}; name it in needs or takes, too.")
     if cls._every is not None and cls._every not in {f.name for f in dataclasses.fields(cls)}:
         raise TypeError(f"{who}: every names {cls._every!r}, but it has no field of that name.")
+    missing = [name for name in cls.corrected if name not in cls._dynamic]
+    if missing:
+        raise TypeError(f"{who}: corrected names {missing[0]!r}, but it has no hyperparameter of that name.")
+    if cls.corrected and not isinstance(slots.get("weights"), average_weights):
+        raise TypeError(
+            f"{who}: {cls.State.__name__} must have a field `weights: Any = average_weights()`: there are decays in "
+            "corrected, and one that is a schedule needs it."
+        )
     if cls._measures and not issubclass(cls, Treewide):
         raise TypeError(f"{who}: `measure` looks at the whole tree: make it a Treewide rule.")
     works = cls.on_stack is not Leafwise.on_stack
@@ -68,11 +78,13 @@ class Leafwise(Stateful, state=CountState):
     Class arguments, beside those of `Stateful`:
       by_leaf: Which of the extra arguments are trees like the updates: `update_leaf` gets each leaf's own, in float32
         or wider, as a keyword argument of that name. 'index' stands for the place of the leaf in the tree.
+      corrected: The decays of those moving averages that the rule corrects for their start at zero, by `weight`.
       every: The name of the field that says how often `renew_stack` is called; by default it is at every step.
       loops: True for a rule whose `update_leaf` contains loops (`lax.scan`, `lax.fori_loop`). Elementwise rules are
         traced as if every loop were written out, which is quicker where there are none.
     """
 
+    corrected: ClassVar[tuple[str, ...]] = ()
     _by_leaf: ClassVar[tuple[str, ...]] = ()
     _every: ClassVar[str | None] = None
     _loops: ClassVar[bool] = False
@@ -82,10 +94,17 @@ class Leafwise(Stateful, state=CountState):
     """The name of the field that says how leaves are matrices, of a rule that works on stacks of them."""
 
     def __init_subclass__(
-        cls, *, by_leaf: tuple[str, ...] = (), every: str | None = None, loops: bool = False, **options: Any
+        cls,
+        *,
+        by_leaf: tuple[str, ...] = (),
+        corrected: tuple[str, ...] = (),
+        every: str | None = None,
+        loops: bool = False,
+        **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
         cls._by_leaf = by_leaf or cls._by_leaf
+        cls.corrected = corrected or cls.corrected
         cls._every = every or cls._every
         cls._loops = cls._loops or loops
         cls._measures = cls.measure is not Leafwise.measure
@@ -147,6 +166,39 @@ class Leafwise(Stateful, state=CountState):
         'columns', by name, those of all the matrices along a leading axis.
         """
         raise NotImplementedError
+
+    # --- what a rule may call: the start at zero of a moving average
+
+    def weight(self, decay: str, t: Array, numbers: Any, ahead: int = 0) -> Array:
+        """The weight of all gradients in a moving average at step `t`: 1 - the product of the decays used so far.
+
+        The average began at zero, so its corrected value is the average divided by this. `decay` is the name of its
+        decay, one of the rule's `corrected`. With `ahead=1` it is the weight after one more step with the decay of
+        this one, with `ahead=-1` the weight before this step (1 at the first, which has none).
+        """
+        base, kept = getattr(self, decay), numbers.weights.get(decay)
+        if kept is None:
+            return leaf.one_minus_power(base, t + ahead if ahead else t)
+        for _ in range(1 + ahead):
+            kept = leaf.moment(kept, jnp.ones_like(kept), base)
+        return jnp.where(kept > 0, kept, 1) if ahead < 0 else kept
+
+    def weighed(self, numbers: Any) -> Any:
+        """The slots per tree with the weights after this step: what `at_step` or `measure` is to return."""
+        kept = {
+            name: leaf.moment(weight, jnp.ones_like(weight), getattr(self, name))
+            for name, weight in numbers.weights.items()
+        }
+        return numbers._replace(weights=kept)
+
+    def debias(self, decay: str, t: Array, numbers: Any, nesterov: bool = False) -> tuple[Any, ...]:
+        """What corrects a first moment for its start at zero; for `leaf.debiased_ratio`.
+
+        With `nesterov` the estimate looks one step ahead, with the decay of this step: in place of m_t / w_t it is
+        b * m_t / w_(t+1) + (1 - b) * g_t / w_t, where w_t is the weight at step t.
+        """
+        base, left = getattr(self, decay), self.weight(decay, t, numbers)
+        return (base / self.weight(decay, t, numbers, ahead=1), (1 - base) / left) if nesterov else (left,)
 
     # --- what the engine makes of it
 

@@ -26,8 +26,17 @@ from jax.core import Tracer
 
 from gradtx import tree
 from gradtx.core.branch import alike, branch
+from gradtx.core.state import counted
 
-__all__ = ["Skippable", "current", "select_as_computed", "selected", "unless_skipped", "zeros_unless"]
+__all__ = [
+    "Skippable",
+    "current",
+    "or_one_more_skipped",
+    "select_as_computed",
+    "selected",
+    "unless_skipped",
+    "zeros_unless",
+]
 
 _NOTHING: Mapping[int, Any] = {}
 
@@ -87,6 +96,12 @@ def selected(who: str, taken: Array, made: Any, updates: Any, state: Any, done: 
         return x if already else jnp.where(taken, x, old)
 
     return zeros_unless(taken, new), jax.tree.map(select, new_state, state)
+
+
+def or_one_more_skipped(taken: Array, new: Any, old: Any) -> Any:
+    """The slots per tree of a rule after a step, `new` if it is `taken`, else `old` with one more step in `skipped`."""
+    kept = jax.tree.map(lambda x, before: jnp.where(taken, x, before), new, old)
+    return kept._replace(skipped=jnp.where(taken, old.skipped, counted(old.skipped)))
 
 
 def _is_literal(var: Any) -> bool:

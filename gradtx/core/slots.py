@@ -7,12 +7,13 @@
 
 A slot says what an array is to the parameters:
 
-    per_param    one array per parameter, of its shape
-    reduced      per parameter an array without some of its axes: a row's mean, a norm
-    factor       per parameter a square matrix, n x n for an axis (or for all entries) of length n
-    stack        per parameter k arrays of its shape, on a leading axis: a memory of k steps
-    per_tree     one array for the whole tree, or a few of them by name: a number, a random key
-    child_state  the state of an inner transformation
+    per_param        one array per parameter, of its shape
+    reduced          per parameter an array without some of its axes: a row's mean, a norm
+    factor           per parameter a square matrix, n x n for an axis (or for all entries) of length n
+    stack            per parameter k arrays of its shape, on a leading axis: a memory of k steps
+    per_tree         one array for the whole tree, or a few of them by name: a number, a random key
+    average_weights  per tree and scheduled decay, the weight that its moving average holds so far
+    child_state      the state of an inner transformation
 
 and how it begins: its first value, its dtype, whether it is real for complex parameters too, and whether it can be
 negative. What depends on the transformation is named: a string is the name of a hyperparameter or method of it. From
@@ -28,9 +29,22 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks, mesh, tree
+from gradtx.core.hyper import Schedule
 from gradtx.core.slot import PARAM, Layout, PerLeaf, Slot
 
-__all__ = ["PARAM", "PerLeaf", "Slot", "child_state", "counter", "factor", "per_param", "per_tree", "reduced", "stack"]
+__all__ = [
+    "PARAM",
+    "PerLeaf",
+    "Slot",
+    "average_weights",
+    "child_state",
+    "counter",
+    "factor",
+    "per_param",
+    "per_tree",
+    "reduced",
+    "stack",
+]
 
 
 def _whole(shape: tuple[int, ...]) -> Layout:
@@ -183,6 +197,18 @@ class per_tree(Slot):
         if isinstance(value, (bool, int, float)) or self.start in owner._dynamic:
             value = tree.number(params, value) if dtype is None else jnp.array(value, dtype, copy=True)
         return mesh.everywhere(value, params)
+
+
+class average_weights(per_tree):
+    """A slot with the weights that the rule's moving averages hold so far: 1 - the product of their decays.
+
+    It is a dict from the names in the rule's `corrected` to numbers. It has those decays alone that are schedules when
+    the state is made. For a constant decay b the weight is 1 - b^t, which needs no place in the state.
+    """
+
+    def first(self, owner: Any, params: Any) -> Any:
+        scheduled = [name for name in owner.corrected if isinstance(getattr(owner, name), Schedule)]
+        return {name: tree.number(params, 0.0) for name in scheduled}
 
 
 class child_state(Slot):

@@ -14,6 +14,7 @@ from jax import Array, lax
 from gradtx import checks, leaf
 from gradtx.core.fits import UNKNOWN, Owner, check_class
 from gradtx.core.hyper import Schedule
+from gradtx.core.of_shapes import takes_shapes
 from gradtx.core.state import EmptyState
 from gradtx.core.value import Value, function, static
 
@@ -21,6 +22,9 @@ __all__ = ["STANDARD_EXTRA_ARGS", "GradientTransformation", "apply_updates", "id
 
 STANDARD_EXTRA_ARGS = frozenset({"value", "grad", "value_fn", "key"})
 """What every transformation accepts beyond `params`, and ignores unless it has a use for it."""
+
+_SINGLE = {"value": checks.scalar, "key": checks.random_key}
+"""The checks of those that are one number, or one key."""
 
 
 class GradientTransformation(Value):
@@ -48,6 +52,11 @@ class GradientTransformation(Value):
     foreign: ClassVar[bool] = False
     """Whether it is made of functions that are not ours, which get updates in the gradients' own dtypes."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "init" in vars(cls):
+            cls.init = takes_shapes(cls.init)  # pyright: ignore[reportAttributeAccessIssue]
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         del args, kwargs
         made: Any = _Functions if cls is GradientTransformation else cls
@@ -58,7 +67,11 @@ class GradientTransformation(Value):
         raise NotImplementedError  # `__new__` has chosen a subclass, whose `__init__` runs instead
 
     def init(self, params: Any) -> Any:
-        """The state before the first step, for parameters of this structure, shape and dtype."""
+        """The state before the first step, for parameters of this structure, shape and dtype.
+
+        Leaves may be shapes, `jax.ShapeDtypeStruct`. Then the state has arrays where they do not depend on the
+        parameters' values, and shapes elsewhere, as for a copy of the parameters.
+        """
         raise NotImplementedError
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
@@ -95,7 +108,7 @@ class GradientTransformation(Value):
         return self.extra_args
 
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
-        """Raises for an extra argument that nobody reads: most likely a misspelt one."""
+        """Raises for an argument that nobody reads (most likely a misspelt one), and for several values or keys."""
         for name in extra:
             if not self.accepts(name):
                 known = ", ".join(sorted(STANDARD_EXTRA_ARGS | self.known_extra_args()))
@@ -104,6 +117,9 @@ class GradientTransformation(Value):
                     f"refused; the extra arguments known here are {known}. Write one of these, or use "
                     "gx.with_extra_args_support(tx), which ignores all others."
                 )
+        for name, check in _SINGLE.items():
+            if extra.get(name) is not None:
+                check(f"{type(self).__name__}.update", name, extra[name])
 
     def _check_state(self, updates: Any, state: Any, params: Any) -> None:
         """Raises unless the updates are like the parameters, and the state, with all inside, is one made for them."""

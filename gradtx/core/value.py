@@ -27,7 +27,7 @@ from gradtx import checks, leaf
 from gradtx.core.constructor import called
 from gradtx.frozen import Frozen, fields
 
-__all__ = ["Value", "child", "choice", "dtype", "flag", "function", "integer", "per_leaf", "static"]
+__all__ = ["Value", "child", "choice", "dtype", "flag", "function", "integer", "per_leaf", "seed", "static"]
 
 _DYNAMIC = "gradtx.dynamic"
 _CHECK = "gradtx.check"
@@ -61,8 +61,13 @@ def flag(default: bool, *, kw_only: bool = False) -> Any:
 
 
 def integer(default: Any = dataclasses.MISSING, *, ge: int = 0, kw_only: bool = False) -> Any:
-    """A static field that is an integer of at least `ge`."""
+    """A static field that is an integer of at least `ge`, and one of 32 bits."""
     return field(partial(checks.integer, ge=ge), default=default, kw_only=kw_only)
+
+
+def seed(default: int = 0) -> Any:
+    """A static field that is an integer from which a random key is made."""
+    return field(partial(checks.integer, ge=0, le=2**63 - 1), default=default)
 
 
 def choice(default: Any, options: Sequence[Any], *, kw_only: bool = False) -> Any:
@@ -116,7 +121,7 @@ def _check_dtype(who: str, name: str, value: Any) -> np.dtype | None:
 @dataclass_transform(
     frozen_default=True,
     eq_default=False,
-    field_specifiers=(field, child, static, flag, integer, choice, dtype, per_leaf),
+    field_specifiers=(field, child, static, flag, integer, seed, choice, dtype, per_leaf),
 )
 class Value(Frozen):
     """A frozen dataclass that is a pytree; see the module's docstring."""

@@ -25,7 +25,7 @@ from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.decay import decoupled_weight_decay
 
@@ -59,15 +59,23 @@ class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",), by_leaf=("hess
 
 
 class ScaleByAdaHessianState(NamedTuple):
-    """The steps taken, the first moment of the gradient, and the second of the diagonal."""
+    """The steps taken, the first moment of the gradient, and the second of the diagonal.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param()
     nu: Array = per_param(real=True, signed=False)
+    weights: dict[str, Array] = average_weights()
 
 
 class scale_by_adahessian(
-    Elementwise, state=ScaleByAdaHessianState, needs=("hessian_diag",), by_leaf=("hessian_diag",)
+    Elementwise,
+    state=ScaleByAdaHessianState,
+    needs=("hessian_diag",),
+    by_leaf=("hessian_diag",),
+    corrected=("b1", "b2"),
 ):
     """The rule of AdaHessian, without the learning rate; `update` needs `hessian_diag`, a tree like the gradients.
 
@@ -90,7 +98,8 @@ class scale_by_adahessian(
     hessian_power: Hyper = hyper(default=1.0, ge=0, le=1)
 
     def at_step(self, t: Array, numbers: Any, **extra: Any) -> tuple[Any, Any]:
-        return Shared(left_mu=leaf.one_minus_power(self.b1, t), left_nu=leaf.one_minus_power(self.b2, t)), numbers
+        left_mu, left_nu = self.weight("b1", t, numbers), self.weight("b2", t, numbers)
+        return Shared(left_mu=left_mu, left_nu=left_nu), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, hessian_diag: Array) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, leaf.bounded(g), self.b1)

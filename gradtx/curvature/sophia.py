@@ -21,7 +21,7 @@ from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype, integer
 from gradtx.curvature.with_hessian_diag import with_hessian_diag
 from gradtx.transforms.decay import decoupled_weight_decay
@@ -30,14 +30,20 @@ __all__ = ["SophiaState", "scale_by_sophia", "sophia"]
 
 
 class SophiaState(NamedTuple):
-    """The steps taken, the first moment, and the average Hessian diagonal."""
+    """The steps taken, the first moment, and the average Hessian diagonal.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
     nu: Array = per_param(real=True)
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_sophia(Elementwise, state=SophiaState, takes=("hessian_diag",), by_leaf=("hessian_diag",)):
+class scale_by_sophia(
+    Elementwise, state=SophiaState, takes=("hessian_diag",), by_leaf=("hessian_diag",), corrected=("b1",)
+):
     """The rule of Sophia, without the learning rate.
 
     `update(..., hessian_diag=h)` takes a tree like the gradients; without it the average stays as it is,
@@ -66,7 +72,8 @@ class scale_by_sophia(Elementwise, state=SophiaState, takes=("hessian_diag",), b
     mu_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any, **extra: Any) -> tuple[Any, Any]:
-        return Shared(left=leaf.one_minus_power(self.b1, t), now=(t - 1) % self.update_interval == 0), numbers
+        shared = Shared(left=self.weight("b1", t, numbers), now=(t - 1) % self.update_interval == 0)
+        return shared, self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, hessian_diag: Any) -> tuple[Array, Any]:
         mu, nu = leaf.moment(slots.mu, g, self.b1), slots.nu

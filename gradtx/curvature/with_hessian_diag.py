@@ -13,7 +13,7 @@ from gradtx.core.branch import branch
 from gradtx.core.composite import Wrapper
 from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
-from gradtx.core.value import choice, integer
+from gradtx.core.value import choice, integer, seed
 from gradtx.curvature.newton import required_function
 from gradtx.curvature.products import gauss_newton_bartlett_diag, hutchinson_diag
 
@@ -61,7 +61,7 @@ class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn"
 
     update_interval: int = integer(default=1, ge=1)
     estimator: str = choice(default="hutchinson", options=tuple(HESSIAN_DIAG_ESTIMATORS))
-    key: int = integer(default=0)
+    key: int = seed(default=0)
 
     def first_key(self, params: Any) -> Array:
         """The random key of the seed."""

@@ -25,6 +25,7 @@ PRECONDITIONINGS = ("frobenius", "spectral", "aol", "schatten")
 """What brings the singular values below about 1 first: the norm, the largest singular value, the sums of the rows of
 |A| (almost orthogonal layers), the root of the norm of A."""
 
+_MOST_EPS = 1e-6
 
 _PRESETS = {
     "standard": ((3.4445, -4.7750, 2.0315),),
@@ -68,8 +69,9 @@ def orthogonalize(
 ) -> Array:
     """Matrices (..., m, n) with their singular values near 1, one step for each triple of coefficients.
 
-    `eps` is added to the norm, or is the least norm to divide by (`eps_is_floor`). Products are taken of numbers
-    rounded to `dtype` (x's own by default) and summed in x's. Zeros stay zeros.
+    `eps` is added to the norm, but a millionth of the norm at most, so that the result does not depend on the unit of
+    `x`. With `eps_is_floor` it is the least norm to divide by. Products are taken of numbers rounded to `dtype` (x's
+    own by default) and summed in x's. Zeros stay zeros.
     """
     settings = {"eps": eps, "eps_is_floor": eps_is_floor, "preconditioning": preconditioning, "dtype": dtype}
     if x.ndim == 3 and len(x) == 1:  # a product of two matrices is quicker than one of two stacks of one
@@ -102,8 +104,11 @@ def _norm(x: Array) -> Array:
 def _of_norm_one(x: Array, eps: Any, eps_is_floor: bool) -> Array:
     unit, size = sums.scaled_norm([x], (x.ndim - 2, x.ndim - 1))
     size = jnp.where(size > 0, size, float(jnp.finfo(x.dtype).tiny) ** 0.5)
-    divisor = jnp.maximum(size, eps / unit) if eps_is_floor else size + eps / unit
-    return x / unit[..., None, None] / divisor[..., None, None]
+    return x / unit[..., None, None] / _divisor(size, eps / unit, eps_is_floor)[..., None, None]
+
+
+def _divisor(size: Array, eps: Array, eps_is_floor: bool) -> Array:
+    return jnp.maximum(size, eps) if eps_is_floor else size + jnp.minimum(eps, size * _MOST_EPS)
 
 
 def _preconditioned(x: Array, eps: Any, eps_is_floor: bool, kind: str) -> Array:
@@ -115,7 +120,8 @@ def _preconditioned(x: Array, eps: Any, eps_is_floor: bool, kind: str) -> Array:
     x = x / unit
     if kind == "spectral":
         size = jnp.linalg.norm(x, ord=2, axis=(-2, -1), keepdims=True)
-        return x / (jnp.maximum(size, eps / unit) if eps_is_floor else size + eps / unit)
+        return x / _divisor(jnp.where(largest == 0, 1, size), eps / unit, eps_is_floor)
     gram = jnp.matmul(x, _adjoint(x), precision=lax.Precision.HIGHEST)
     size = jnp.sum(jnp.abs(gram), axis=-1, keepdims=True) if kind == "aol" else _norm(gram)
-    return x / leaf.root(jnp.maximum(size, eps / unit / unit))
+    size = jnp.where(largest == 0, 1, size)
+    return x / leaf.root(jnp.maximum(size, eps / unit / unit) if eps_is_floor else size)

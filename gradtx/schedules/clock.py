@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx import checks, leaf
 from gradtx.core.hyper import Limits
 
-__all__ = ["apart", "check_steps", "fraction_left", "is_whole", "power", "share", "since"]
+__all__ = ["apart", "as_number", "as_steps", "check_steps", "fraction_left", "is_whole", "power", "share", "since"]
 
 _HALF = 4096.0  # splits an int32 into two parts that float32 holds exactly
 
@@ -72,11 +74,26 @@ def power(base: ArrayLike, parts: tuple[Array, Array], steps: ArrayLike = 1) -> 
     return base ** (parts[0] / steps) * base ** (parts[1] / steps)
 
 
+def as_steps(value: Any) -> Any:
+    """An array of steps as a list of its entries, which are Python numbers if it is NumPy's; all else unchanged."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return value.tolist()
+    return list(value) if isinstance(value, jax.Array) and value.ndim else value
+
+
+def as_number(x: Any) -> Any:
+    """A NumPy array of shape () as a Python number; all else unchanged."""
+    return x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x
+
+
 def check_steps(who: str, name: str, value: Any) -> tuple[Any, ...]:
     """The check of a field that holds a list of positive steps, those that are known strictly increasing."""
+    value = as_steps(value)
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{who}: {name} must be a list of steps, got {checks.shown(value)}.")
-    steps = tuple(Limits(gt=0).check(who, f"{name}[{i}]", step, schedules=False) for i, step in enumerate(value))
+    steps = tuple(
+        Limits(gt=0).check(who, f"{name}[{i}]", step, schedules=False) for i, step in enumerate(map(as_number, value))
+    )
     known = [step for step in steps if leaf.is_number(step)]
     if known != sorted(set(known)):
         raise ValueError(f"{who}: {name} must increase strictly, got {list(steps)}. Sort them, and name none twice.")

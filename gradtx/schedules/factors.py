@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from gradtx.core.hyper import Number, Schedule, number
+from gradtx.core.hyper import Number, Schedule, function_schedule, number
 from gradtx.core.value import function, static
 
 __all__ = ["lambda_schedule", "multiplicative_schedule"]
@@ -28,7 +28,7 @@ def _steps(count: ArrayLike) -> Array:
 
 
 def _factor(fn: Callable[[Any], Any], step: Array) -> Array:
-    return jnp.asarray(fn(step), jnp.result_type(float))
+    return jnp.asarray(function_schedule(fn)(step), jnp.result_type(float))
 
 
 class lambda_schedule(Schedule):

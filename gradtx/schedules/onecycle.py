@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 
 from gradtx import leaf
 from gradtx.core.hyper import Number, Schedule, number
+from gradtx.schedules.clock import is_whole
 from gradtx.schedules.curves import interpolated
 
 __all__ = ["cosine_onecycle_schedule", "linear_onecycle_schedule"]
@@ -24,7 +25,8 @@ __all__ = ["cosine_onecycle_schedule", "linear_onecycle_schedule"]
 
 def _rounded_down(share: Any, steps: Any) -> Any:
     if leaf.is_number(share) and leaf.is_number(steps):
-        return int(share * steps)
+        down = int(share * steps)
+        return down if is_whole(down) else float(down)
     return jnp.floor(share * jnp.asarray(steps, jnp.result_type(float)))
 
 

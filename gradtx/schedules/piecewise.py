@@ -5,6 +5,7 @@ eta_t = eta_0 * product of scale_i over boundary_i <= t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from itertools import accumulate
@@ -15,31 +16,44 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gradtx import checks
+from gradtx import checks, leaf
 from gradtx.core.hyper import Limits, Number, Schedule, number
 from gradtx.core.value import child, static
-from gradtx.schedules.clock import since
+from gradtx.schedules.clock import as_number, as_steps, since
 from gradtx.schedules.curves import interpolated
 
 __all__ = ["piecewise_constant_schedule", "piecewise_interpolate_schedule"]
 
 
 def _check_pairs(who: str, name: str, value: Any) -> tuple[tuple[Any, Any], ...]:
-    pairs = value.items() if isinstance(value, Mapping) else () if value is None else value
+    pairs = value.items() if isinstance(value, Mapping) else () if value is None else as_steps(value)
     try:
-        pairs = tuple(sorted(((boundary, scale) for boundary, scale in pairs), key=lambda pair: pair[0]))
+        pairs = [(boundary, scale) for boundary, scale in pairs]
     except (TypeError, ValueError):
         raise TypeError(
             f"{who}: {name} must be a dict from step to factor, such as {{1000: 0.1}}, got {checks.shown(value)}."
         ) from None
-    for boundary, scale in pairs:
-        if isinstance(boundary, bool) or not isinstance(boundary, int):
-            raise TypeError(f"{who}: {name} has the boundary {checks.shown(boundary)}; steps are Python integers.")
-        Limits(ge=0).check(who, f"a boundary of {name}", boundary, schedules=False)
-        Limits(ge=0).check(who, f"the factor of {name} at step {boundary}", scale, schedules=False)
+    pairs = [
+        (
+            _step(who, name, boundary),
+            Limits(ge=0).check(who, f"the factor of {name} at step {boundary}", scale, schedules=False),
+        )
+        for boundary, scale in pairs
+    ]
     if len({boundary for boundary, _ in pairs}) != len(pairs):
         raise ValueError(f"{who}: {name} names a step twice: {checks.shown(value)}. Multiply its factors.")
-    return pairs
+    return tuple(sorted(pairs, key=lambda pair: pair[0]))
+
+
+def _step(who: str, name: str, boundary: Any) -> Any:
+    """A boundary as a Python number: the pairs are sorted by it."""
+    boundary = as_number(boundary)
+    if not (leaf.is_number(boundary) and math.isfinite(boundary) and boundary == int(boundary)):
+        raise TypeError(
+            f"{who}: {name} has the boundary {checks.shown(boundary)}; steps are Python integers, or NumPy's. For "
+            "boundaries that are arrays there is gx.join_schedules."
+        )
+    return Limits(ge=0).check(who, f"a boundary of {name}", int(boundary), schedules=False)
 
 
 class piecewise_constant_schedule(Schedule):

@@ -10,6 +10,7 @@ from collections import namedtuple
 import jax
 import jax.numpy as jnp
 
+from gradtx.core.chain import needs
 from gradtx.core.describe import map_state
 from gradtx.core.slots import Slot, child_state
 from gradtx.testing.calls import extra_args
@@ -59,6 +60,9 @@ def bad_uses(tx):
             other = tx.init(tree)
             if not same_outline(other, state):
                 yield f"the state of {what}", lambda other=other: use(state=other), "state"
+    if "value" in needs(tx):
+        yield "two values", lambda: use(value=jnp.ones(2)), "value"
+        yield "a string for a value", lambda: use(value="x"), "value"
     yield "integer parameters", lambda: tx.init({**params, "w": jnp.zeros((8, 2), int)}), "['w']"
     yield "a string for a parameter", lambda: tx.init({**params, "w": "x"}), "['w']"
 

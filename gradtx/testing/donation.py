@@ -31,5 +31,22 @@ def a_fresh_state_has_its_own_buffers(subject):
 
 @law(7, "abstract init", quick=True)
 def init_is_abstract(subject):
-    """`jax.eval_shape(tx.init, params)` needs shapes alone, and says what `init` returns."""
+    """`jax.eval_shape(tx.init, params)` needs shapes alone, and says what `init` returns.
+
+    `tx.init` of `jax.ShapeDtypeStruct` leaves returns arrays, and shapes of what depends on the parameters.
+    """
     as_its_shapes_say(subject.tx, draw(0, "float32"))
+    if subject.is_value:
+        takes_shapes(subject.tx, draw(0, "float32"))
+
+
+def takes_shapes(tx, params):
+    """Asserts that `init` of shapes makes the arrays that do not depend on the parameters."""
+    state, others = tx.init(params), tx.init(draw(1, "float32"))
+    found = tx.init(jax.eval_shape(lambda: params))
+    assert jax.tree.structure(found) == jax.tree.structure(state), "another structure"
+    for x, one, other in zip(*map(jax.tree.leaves, (found, state, others)), strict=True):
+        assert (x.shape, x.dtype) == (one.shape, one.dtype), "another shape or dtype"
+        alike = bool(jnp.array_equal(one, other, equal_nan=jnp.issubdtype(one.dtype, jnp.inexact)))
+        assert isinstance(x, jax.Array) == alike, "a shape in place of an array, or an array of no parameters"
+        assert not alike or bool(jnp.all(x == one)), "another array"

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.testing.calls import trajectory
-from gradtx.testing.data import finite
+from gradtx.core.chain import needs
+from gradtx.testing.calls import extra_args, trajectory
+from gradtx.testing.data import at, finite
 from gradtx.testing.scope import ELEMENTWISE, scope_of
 from gradtx.testing.subject import NotApplicableError, law
 
@@ -32,9 +33,14 @@ def sequences(dtype):
 
 @law(5, "finite", unless="finite")
 def finite_in_finite_out(subject):
-    """Gradients of zeros, of the smallest and of the largest numbers give finite updates and states, in every dtype."""
+    """Gradients of zeros, of the smallest and of the largest numbers give finite updates and states, in every dtype.
+
+    So does one bad value of the loss, where it is read, and the steps after it move on.
+    """
     if "{'deep'" in subject.expression:
         raise NotApplicableError("its masks and labels are of another tree")
+
+    _bad_values(subject)
 
     @jax.jit
     def steps(grads):
@@ -46,6 +52,24 @@ def finite_in_finite_out(subject):
                 what = "updates" if path[0].idx == 0 else "state"
                 where = jax.tree_util.keystr(path[1:])
                 assert finite(x), f"{what}{where} not finite for {dtype} gradients: {_guilty(name, x)}"
+
+
+def _bad_values(subject):
+    """Where the loss is read as `value`, one that is not finite gives a finite update, and later steps go on."""
+    tx = subject.tx
+    if "value" not in needs(tx) or "value_fn" in needs(tx):
+        return
+    extra = extra_args(tx, at(subject.grads, 0), subject.params)
+    with jax.disable_jit():
+        for bad in (jnp.nan, jnp.inf, -jnp.inf):
+            state, updates = tx.init(subject.params), None
+            for t, value in enumerate((5.0, bad, 4.0)):
+                given = {**extra, "value": jnp.asarray(value)}
+                updates, state = tx.update(at(subject.grads, t), state, subject.params, **given)
+                assert finite(updates), f"a value of {bad} at step 1 makes the update of step {t} not finite"
+            assert any(bool(jnp.any(u != 0)) for u in jax.tree.leaves(updates)), (
+                f"after a value of {bad} it stands still"
+            )
 
 
 def _guilty(name, x):

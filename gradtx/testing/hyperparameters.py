@@ -6,6 +6,7 @@ import numpy as np
 
 from gradtx.core.hyper import Schedule
 from gradtx.core.transformation import hyperparameters
+from gradtx.schedules.constant import constant_schedule
 from gradtx.schedules.polynomial import linear_schedule
 from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import at, close
@@ -14,10 +15,15 @@ from gradtx.testing.subject import NotApplicableError, law
 
 def numbers(tx):
     """The dotted names of the hyperparameters that are numbers, and other values for them."""
+    return {name: 0.9 * x if x else 0.05 for name, x in _known(tx).items()}
+
+
+def _known(tx):
+    """The hyperparameters that are finite numbers, by their dotted names."""
     known = {name: x for name, x in hyperparameters(tx).items() if not isinstance(x, Schedule) and np.isfinite(x)}
     if not known:
         raise NotApplicableError("it has no numbers")
-    return {name: 0.9 * x if x else 0.05 for name, x in known.items()}
+    return known
 
 
 @law(2, "one trace, vmap over each", of_values=True)
@@ -47,7 +53,7 @@ def one_trace_and_vmap_over_each(subject):
 def schedules_equal_steps_by_hand(subject):
     """A schedule in every hyperparameter equals replacing the numbers before each step."""
     tx = subject.tx
-    slopes = {name: linear_schedule(x, 0.5 * x, 4) for name, x in numbers(tx).items()}
+    slopes = {name: linear_schedule(x, 0.9 * x, 4) for name, x in numbers(tx).items()}
     scheduled = tx.replace(**slopes)
     state = by_hand = scheduled.init(subject.params)
     with jax.disable_jit():  # each of these is computed once: nothing is worth compiling
@@ -63,3 +69,14 @@ def schedules_equal_steps_by_hand(subject):
             actual, state = update(scheduled, g, state, subject.params)
             about = f"other results with schedules at step {t}"
             close((actual, state), (expected, by_hand), rtol=1e-10, atol=1e-14, about=about)
+
+
+@law(2, "constant schedules", of_values=True, unless="by hand")
+def constant_schedules_equal_numbers(subject):
+    """A constant schedule in every hyperparameter gives the updates that its number gives."""
+    tx = subject.tx
+    constant = tx.replace(**{name: constant_schedule(x) for name, x in _known(tx).items()})
+    with jax.disable_jit():
+        found = trajectory(constant, subject.params, subject.grads)[0]
+    about = "other updates with constant schedules"
+    close(found, subject.expected[0], rtol=1e-10, atol=1e-14, about=about)

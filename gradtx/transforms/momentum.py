@@ -18,7 +18,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype, flag
 
 __all__ = ["EmaState", "TraceState", "ema", "trace"]
@@ -63,13 +63,17 @@ class trace(Elementwise, state=TraceState):
 
 
 class EmaState(NamedTuple):
-    """The steps taken, and the average before its correction."""
+    """The steps taken, and the average before its correction.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     ema: Array = per_param(dtype="accumulator_dtype")
+    weights: dict[str, Array] = average_weights(when="debias")
 
 
-class ema(Elementwise, state=EmaState):
+class ema(Elementwise, state=EmaState, corrected=("decay",)):
     """The exponential moving average of the updates, by default corrected for its start at zero.
 
     `decay` lies in [0, 1). The average is kept in `accumulator_dtype`, by default the parameter's
@@ -87,7 +91,7 @@ class ema(Elementwise, state=EmaState):
     accumulator_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        return (leaf.one_minus_power(self.decay, t) if self.debias else 1), numbers
+        return (self.weight("decay", t, numbers), self.weighed(numbers)) if self.debias else (1, numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         m = leaf.moment(slots.ema, g, self.decay)

@@ -14,7 +14,7 @@ from jax import Array
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.slots import counter, per_tree
-from gradtx.core.value import integer
+from gradtx.core.value import seed
 
 __all__ = ["AddNoiseState", "add_noise"]
 
@@ -42,7 +42,7 @@ class add_noise(Treewide, state=AddNoiseState, takes=("key",), by_leaf=("index",
 
     eta: Hyper = hyper(ge=0)
     gamma: Hyper = hyper(ge=0)
-    key: int = integer(default=0)
+    key: int = seed(default=0)
 
     def first_key(self, params: Any) -> Array:
         """The state's random key before the first step."""

@@ -21,12 +21,14 @@ from jax import Array
 
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Treewide
+from gradtx.core.metrics import reports
 from gradtx.core.slots import counter, per_tree
 from gradtx.core.value import choice, integer
 
 __all__ = ["ReduceLROnPlateauState", "reduce_on_plateau"]
 
 
+@reports(lr_scale="scale")
 class ReduceLROnPlateauState(NamedTuple):
     """The steps taken, the factor, the best mean loss (infinite at first), the counters, and the mean loss since."""
 
@@ -43,7 +45,7 @@ class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)
 
     `factor` lies in (0, 1), `rtol` (1e-4), `atol` (0) and `min_scale` (0) are not negative; `patience` (10) and
     `accumulation_size` (1) are at least 1, `cooldown` (0) at least 0. Put it last in a chain. A loss that is not a
-    number is never better.
+    number is never better. `gx.metrics(state)` reports the factor as `lr_scale`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.reduce_on_plateau(factor=0.5, patience=2)

@@ -23,7 +23,7 @@ from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.slots import counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.stateful import Stateful
-from gradtx.core.value import integer
+from gradtx.core.value import seed
 
 __all__ = [
     "DifferentiallyPrivateAggregateState",
@@ -121,7 +121,7 @@ class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggr
 
     l2_norm_clip: Hyper = hyper(ge=0)
     noise_multiplier: Hyper = hyper(ge=0)
-    key: int = integer(default=0)
+    key: int = seed(default=0)
 
     def first_key(self, params: Any) -> Array:
         """The state's random key before the first step."""

@@ -11,6 +11,7 @@ The sum (`use_grad_mean=False`) may overflow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from gradtx.core.branch import alike, branch
 from gradtx.core.composite import Wrapper
 from gradtx.core.constructor import constructor
 from gradtx.core.engine import run_update
+from gradtx.core.hyper import of_step
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.metrics import reports
 from gradtx.core.slots import child_state, counter, per_param, per_tree
@@ -61,14 +63,16 @@ class _mean(Elementwise, state=_MeanState, takes=("weight",)):
         return g, slots._replace(mean=jnp.where(shared.old > 0, slots.mean * shared.old, 0) + new)
 
 
-@reports("mini_step", "gradient_step")
+@reports("mini_step", "gradient_step", "bad_weights")
 class MultiStepsState(NamedTuple):
     """The state of `accumulate`.
 
     `mini_step` counts the micro-batches since the last step, `gradient_step` the steps of the inner transformation.
     `acc_grads` is the mean gradient so far, and `acc_weight` the sum of the weights in it. After a step, `acc_weight`
     is 0 and `acc_grads` holds scratch data: do not read it. With `every=1`, both are `()`. `skip_state` is what the
-    skip function returned for the last micro-batch.
+    skip function returned for the last micro-batch. `updated` says whether the last micro-batch made a step, where that
+    does not follow from the counters: with weights or a skip function. `bad_weights` counts the weights that were
+    negative, infinite or NaN.
     """
 
     mini_step: Array = counter()
@@ -77,6 +81,8 @@ class MultiStepsState(NamedTuple):
     acc_weight: Array = per_tree(signed=False, when="accumulates")
     skip_state: Any = per_tree(start="first_skip_state")
     inner_state: Any = child_state()
+    updated: Array = per_tree(start=False, dtype=bool, when="may_not_update")
+    bad_weights: Array = per_tree(start=0, dtype=jnp.int32, when="weight")
 
 
 def _check_every(who: str, name: str, value: Any) -> Any:
@@ -100,7 +106,8 @@ class accumulate(Wrapper, state=MultiStepsState):
     """Accumulates gradients: steps `inner` once for every `every` micro-batches, with their mean gradient.
 
     Use it to train with a batch that does not fit in memory. Between two steps the update is zero, and the inner state
-    does not change.
+    does not change. `every` micro-batches whose weights are all 0 make no step either. So to step with what is left at
+    the end of the data, fill it up with micro-batches of weight 0.
 
     Args:
       inner: The transformation.
@@ -108,17 +115,17 @@ class accumulate(Wrapper, state=MultiStepsState):
         number of steps taken.
       weight: None for equal weights; or the name of an extra argument of `update` that holds the weight of the
         micro-batch, such as its number of tokens. With `weight="tokens"`, call
-        `tx.update(grads, state, params, tokens=n)`. Not negative. A micro-batch of weight 0 counts toward `every`, but
-        its gradient is ignored.
+        `tx.update(grads, state, params, tokens=n)`. One number, not negative. A micro-batch of weight 0 counts toward
+        `every`, but its gradient is ignored. So is one whose weight turns out to be negative, infinite or NaN in
+        compiled code; `gx.metrics(state)["bad_weights"]` counts them.
       use_grad_mean: True for the mean gradient; False for the weighted sum.
       should_skip_update_fn: A function `f(updates, gradient_step, params)`, such as `skip_not_finite`. It returns
         whether to skip this micro-batch, and arrays to keep in the state. A skipped micro-batch does not count toward
         `every`.
       accumulator_dtype: The dtype of the mean. By default the parameter's dtype, float32 at least.
 
-    With `every=1` the updates are those of `inner`: no buffer is kept and `weight` is ignored. `inner` gets the mean in
-    the mean's dtype. The extra argument `grad` becomes the mean, too; other extra arguments take their value from the
-    last micro-batch.
+    With `every=1` the updates are those of `inner`, and no buffer is kept. `inner` gets the mean in the mean's dtype.
+    The extra argument `grad` becomes the mean, too; other extra arguments take their value from the last micro-batch.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.accumulate(gx.sgd(1.0), 2, weight="tokens")
@@ -144,6 +151,11 @@ class accumulate(Wrapper, state=MultiStepsState):
         """Whether the state holds a mean. With `every=1` it does not."""
         return self.every != 1
 
+    @property
+    def may_not_update(self) -> bool:
+        """Whether a micro-batch that is the last of its window may make no step, or one may be skipped."""
+        return self.weight is not None or self.should_skip_update_fn is not None
+
     def first_skip_state(self, params: Any) -> Any:
         """Zeros of the shapes and dtypes that the skip function returns."""
         info = jax.eval_shape(lambda p: self._skip(p, jnp.zeros((), jnp.int32), p)[1], params)
@@ -151,32 +163,33 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MultiStepsState]:
         skip, info = self._skip(updates, state.gradient_step, params)
+        weight, is_bad = self._weight(extra)
         filled = jnp.where(skip, state.mini_step, counted(state.mini_step))
-        emit = ~skip & (filled >= self._period(state.gradient_step))
-        mean, weight = self._add_micro_batch(updates, state, skip, emit, params, extra)
+        full = ~skip & (filled >= self._period(state.gradient_step))
+        mean, total = self._add_micro_batch(updates, state, jnp.where(skip, 0, weight), params)
+        emit = full if self.weight is None else full & (total > 0)
         out, buffer, inner_state = self._step_if(emit, updates, mean, state.inner_state, params, extra)
         done = jnp.where(emit, counted(state.gradient_step), state.gradient_step)
         return out, MultiStepsState(
-            mini_step=jnp.where(emit, 0, filled),
+            mini_step=jnp.where(full, 0, filled),
             gradient_step=done,
             acc_grads=buffer if self.accumulates else (),
-            acc_weight=weight,
+            acc_weight=jnp.where(full, 0, total) if self.accumulates else (),
             skip_state=alike("accumulate", info, state.skip_state),
             inner_state=inner_state,
+            updated=jnp.asarray(emit) if self.may_not_update else (),
+            bad_weights=() if self.weight is None else jnp.where(is_bad, counted(state.bad_weights), state.bad_weights),
         )
 
-    def _add_micro_batch(
-        self, updates: Any, state: Any, skip: Any, emit: Any, params: Any, extra: dict[str, Any]
-    ) -> tuple[Any, Any]:
-        """Adds the micro-batch to the mean; returns the mean and the next `acc_weight`, which is 0 if `emit`."""
+    def _add_micro_batch(self, updates: Any, state: Any, weight: Any, params: Any) -> tuple[Any, Any]:
+        """Adds the micro-batch to the mean (or sum); returns that, and the sum of the weights in it."""
         if not self.accumulates:
-            return updates, ()
-        all_count = self.weight is None and self.should_skip_update_fn is None
-        rule = _mean(self.use_grad_mean, all_count, self.accumulator_dtype)
+            summed = not self.use_grad_mean and self.weight is not None
+            return jax.tree.map(lambda g: _times(g, weight), updates) if summed else updates, weight
+        rule = _mean(self.use_grad_mean, not self.may_not_update, self.accumulator_dtype)
         before = _MeanState(count=state.mini_step, mean=state.acc_grads, weight=state.acc_weight)
-        given = {"weight": jnp.where(skip, 0, self._weight(extra))}
-        _, (after,) = run_update((rule,), updates, (before,), params, given)
-        return after.mean, jnp.where(emit, 0, after.weight)
+        _, (after,) = run_update((rule,), updates, (before,), params, {"weight": weight})
+        return after.mean, after.weight
 
     def _step_if(
         self, emit: Any, updates: Any, mean: Any, inner_state: Any, params: Any, extra: dict[str, Any]
@@ -184,7 +197,7 @@ class accumulate(Wrapper, state=MultiStepsState):
         """Steps `inner` with the mean if `emit`; returns the update, the next `acc_grads` and the next inner state."""
         # `grad` is the gradient that `inner` steps with: the mean, not the gradient of the last micro-batch.
         extra = {**extra, "grad": mean} if "grad" in extra else extra
-        if not self.accumulates and self.should_skip_update_fn is None:
+        if not (self.accumulates or self.may_not_update):
             out, inner_state = self.inner_update(updates, inner_state, params, extra)
             return out, mean, inner_state
         # Both branches return one buffer: the update if `emit`, else the mean. This avoids copying it. After a step the
@@ -198,8 +211,8 @@ class accumulate(Wrapper, state=MultiStepsState):
         return _update_or_zeros(emit, buffer, updates), alike("accumulate", buffer, mean), inner_state
 
     def has_updated(self, state: MultiStepsState) -> Array:
-        """True after a step of `inner`; stays True while micro-batches are skipped right after it."""
-        return (state.mini_step == 0) & (state.gradient_step > 0)
+        """Whether the last micro-batch made a step of `inner`."""
+        return state.updated if self.may_not_update else (state.mini_step == 0) & (state.gradient_step > 0)
 
     def gradient_transformation(self) -> accumulate:
         """Returns the transformation itself, so that code written for optax runs."""
@@ -207,17 +220,22 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     def _period(self, gradient_step: Array) -> Any:
         """The number of micro-batches in the next step."""
-        return self.every(gradient_step) if callable(self.every) else self.every
+        return of_step(self.every, gradient_step) if callable(self.every) else self.every
 
-    def _weight(self, extra: dict[str, Any]) -> Any:
-        """The weight of this micro-batch."""
+    def _weight(self, extra: dict[str, Any]) -> tuple[Any, Any]:
+        """The weight of this micro-batch, 0 in place of a bad one, and whether it is bad."""
         if self.weight is None:
-            return 1
-        weight = extra.get(self.weight)
+            return 1, False
+        weight: Any = extra.get(self.weight)
         checks.needed("accumulate", **{self.weight: weight})
-        if leaf.is_number(weight) and weight < 0:
-            raise ValueError(f"accumulate.update: {self.weight} is a weight and must not be negative, got {weight}.")
-        return weight
+        checks.scalar("accumulate.update", self.weight, weight)
+        if leaf.is_number(weight) and not 0 <= weight < math.inf:
+            raise ValueError(
+                f"accumulate.update: {self.weight} is the weight of a micro-batch and must be in [0, inf), got "
+                f"{weight}. Give 0 for one that is not to count."
+            )
+        is_good = jnp.isfinite(weight) & (weight >= 0)
+        return jnp.where(is_good, weight, 0), ~is_good
 
     def _skip(self, updates: Any, gradient_step: Any, params: Any) -> tuple[Any, Any]:
         """Whether to skip this micro-batch, and the next `skip_state`."""
@@ -230,6 +248,10 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     def known_extra_args(self) -> frozenset[str]:
         return super().known_extra_args() | ({self.weight} if self.weight else set())
+
+
+def _times(g: Any, weight: Any) -> Array:
+    return leaf.narrow(leaf.widen(jnp.asarray(g)) * weight, jnp.result_type(g))
 
 
 def _promoted(mean: Any, updates: Any) -> Any:

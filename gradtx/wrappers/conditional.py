@@ -9,6 +9,7 @@ from jax import Array
 from gradtx import tree
 from gradtx.core.branch import branch
 from gradtx.core.composite import Wrapper
+from gradtx.core.hyper import of_step
 from gradtx.core.slots import child_state, counter
 from gradtx.core.state import counted
 from gradtx.core.value import flag, function, static
@@ -31,7 +32,7 @@ class _Conditional(Wrapper, state=ConditionallyTransformState):
         given = extra if self.forward_extra_args else {}
         updates, inner_state = branch(
             type(self).__name__,
-            self.should_transform_fn(state.step, **given),
+            of_step(self.should_transform_fn, state.step, **given),
             lambda: self.inner_update(updates, state.inner_state, params, extra),
             lambda: (self._left_out(updates), state.inner_state),
         )

@@ -46,7 +46,9 @@ def inject_hyperparams(
 
     Keeps numbers, arrays and schedules, including defaults. Leaves out `static_args`, flags, integers that determine
     shapes, and other functions, such as masks. A schedule is called with the number of steps taken. Every other
-    hyperparameter can be set in `state.hyperparams`, which holds the numbers of the last update.
+    hyperparameter can be set in `state.hyperparams`, which holds the numbers of the last update. If you set the decay
+    of a moving average there, its start at zero is corrected as if all steps had had that decay; for a schedule the
+    correction is exact.
 
     Args:
       inner_factory: A function that makes a transformation, such as `gx.sgd`. Its arguments must have names.

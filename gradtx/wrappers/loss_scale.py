@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import checks, leaf
 from gradtx.core.branch import alike
 from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import Hyper, hyper
@@ -66,6 +66,10 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
     growth_interval: int = integer(default=2000, ge=1)
     min_scale: Hyper = hyper(default=1.0, gt=0)
     max_scale: Hyper = hyper(default=2.0**24, gt=0, le=2.0**126)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.ordered("dynamic_loss_scale", min_scale=self.min_scale, max_scale=self.max_scale)
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         now = self.at(state.count)

@@ -1,12 +1,12 @@
 """Steps whose gradient is far longer than the gradients before it are skipped.
 
 With the norm n_t of the gradient, moving averages of the norms' mean m and variance v (corrected for their start at
-zero) over the steps so far, and a limit
+zero) over the finite norms so far, and a limit
 
     l = m + deviations * max(sqrt(v), m / 100)
 
-a step is skipped if n_t > l, and from step `warmup` on. The averages see min(n_t, l), so that a single spike moves them
-little, and norms that stay large are soon taken for normal.
+a step is skipped if n_t > l, once there were `warmup` finite norms. The averages see min(n_t, l), so that a single
+spike moves them little, and norms that stay large are soon taken for normal.
 """
 
 from __future__ import annotations
@@ -33,20 +33,27 @@ _LEAST_DEVIATION = 0.01  # of the mean: equal norms are no reason to skip one th
 
 @reports("skipped", "norm_mean")
 class SkipSpikesState(NamedTuple):
-    """The steps, mean and variance of the gradient's norm, how many steps were skipped, and the inner state."""
+    """The steps, mean and variance of the gradient's norm, how many steps were skipped, and the inner state.
+
+    `measured` counts the norms in the averages, which are the finite ones; `weight` is what these weigh in a moving
+    average that starts at zero, one minus the product of their decays.
+    """
 
     count: Array = counter()
     norm_mean: Array = per_tree(signed=False)
     norm_variance: Array = per_tree(signed=False)
     skipped: Array = counter()
     inner_state: Any = child_state()
+    measured: Array = counter()
+    weight: Array = per_tree(signed=False)
 
 
 class skip_spikes(Wrapper, state=SkipSpikesState):
     """`inner`, but for steps whose gradient norm is many standard deviations above its moving average: these are zero.
 
-    `deviations` (default 6) is positive, `decay` (0.99) of the averages in [0, 1); the first `warmup` (20) steps are
-    always taken. A norm that is not finite is skipped at any step. On a skipped step the state of `inner` rests.
+    `deviations` (default 6) is positive, `decay` (0.99) of the averages in [0, 1); the first `warmup` (20) steps with a
+    finite norm are always taken. A step whose norm is infinite or NaN is skipped at any time, and counts toward neither
+    the averages nor the warm-up. On a skipped step the state of `inner` rests.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.skip_spikes(gx.sgd(1.0), warmup=2)
@@ -75,13 +82,14 @@ class skip_spikes(Wrapper, state=SkipSpikesState):
         norm = tree.norm(updates).astype(dtype)
         spread = jnp.maximum(leaf.root(state.norm_variance), state.norm_mean * _LEAST_DEVIATION)
         limit = leaf.saturated((state.norm_mean + now.deviations * spread).astype(dtype))
-        early = (state.count < self.warmup) | (state.norm_mean == 0)  # zeros alone say nothing
-        taken = jnp.isfinite(norm) & (early | (norm <= limit))
+        early = (state.measured < self.warmup) | (state.norm_mean == 0)  # zeros alone say nothing
+        is_finite = jnp.isfinite(norm)
+        taken = is_finite & (early | (norm <= limit))
 
         seen = jnp.where(early, norm, jnp.minimum(norm, limit))
-        share = (1 - now.decay) / leaf.one_minus_power(now.decay, counted(state.count))
-        share = jnp.where(jnp.isfinite(norm), share, 0).astype(dtype)
-        seen = jnp.where(jnp.isfinite(norm), seen, state.norm_mean)
+        weight = leaf.moment(state.weight, jnp.ones_like(state.weight), now.decay).astype(dtype)
+        share = jnp.where(is_finite, (1 - now.decay) / weight, 0).astype(dtype)
+        seen = jnp.where(is_finite, seen, state.norm_mean)
         mean = state.norm_mean * (1 - share) + seen * share
         variance = (1 - share) * leaf.saturated(state.norm_variance + share * leaf.abs_sq(seen - state.norm_mean))
         new, inner_state = unless_skipped(
@@ -93,5 +101,11 @@ class skip_spikes(Wrapper, state=SkipSpikesState):
         )
         skipped = jnp.where(taken, state.skipped, counted(state.skipped))
         return new, SkipSpikesState(
-            count=counted(state.count), norm_mean=mean, norm_variance=variance, skipped=skipped, inner_state=inner_state
+            count=counted(state.count),
+            norm_mean=mean,
+            norm_variance=variance,
+            skipped=skipped,
+            inner_state=inner_state,
+            measured=jnp.where(is_finite, counted(state.measured), state.measured),
+            weight=jnp.where(is_finite, weight, state.weight),
         )

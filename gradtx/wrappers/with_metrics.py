@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,12 +13,14 @@ from jax import Array
 from gradtx import checks, leaf, tree
 from gradtx.core import mask as masks
 from gradtx.core.branch import alike
-from gradtx.core.composite import Wrapper
+from gradtx.core.chain import chain
+from gradtx.core.composite import Composite, Wrapper
 from gradtx.core.metrics import reports
 from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.transformation import hyperparameters
 from gradtx.core.value import static
+from gradtx.transforms.plateau import reduce_on_plateau
 
 __all__ = ["MetricsState", "with_metrics"]
 
@@ -49,10 +52,12 @@ class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
         update_norm     the norm of the updates that went out
         param_norm      the norm of the parameters before the step
         update_ratio    update_norm / param_norm, and `update_ratio/<group>` for the leaves of each group
-        learning_rate   what was used; of several rates each by its name, as in `learning_rate/a.scale_by_learning_rate`
+        learning_rate   what was used, the factor of a `reduce_on_plateau` in the same chain included; of several rates
+                        each by its name, as in `learning_rate/a.scale_by_learning_rate`
         finite          whether all updates that came in and went out were finite
 
-    with what the links inside report of themselves: `clip_factor`, `skipped` steps, `loss_scale`, measurements.
+    with what the links inside report of themselves: `clip_factor`, `lr_scale` of `reduce_on_plateau`, `skipped` steps,
+    `loss_scale`, measurements.
 
     `groups` is a dict from a name to a mask. `update` needs params. All are zeros before the first step.
 
@@ -68,22 +73,19 @@ class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
 
     def first_values(self, params: Any) -> dict[str, Array]:
         """A zero for each number."""
-        values = jax.eval_shape(lambda p: self._values(p, p, p, self.inner.init(p)), params)
+        values = jax.eval_shape(lambda p: self._values(p, p, p, *[self.inner.init(p)] * 2), params)
         return {name: jnp.zeros(x.shape, x.dtype) for name, x in values.items()}
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MetricsState]:
         new, inner_state = self.inner_update(updates, state.inner_state, params, extra)
-        values = alike("with_metrics", self._values(updates, new, params, state.inner_state), state.values)
+        values = self._values(updates, new, params, state.inner_state, inner_state)
+        values = alike("with_metrics", values, state.values)
         return new, MetricsState(count=counted(state.count), values=values, inner_state=inner_state)
 
-    def _values(self, updates: Any, new: Any, params: Any, state: Any) -> dict[str, Array]:
+    def _values(self, updates: Any, new: Any, params: Any, before: Any, after: Any) -> dict[str, Array]:
         parts = tuple((name, tuple(masks.each("with_metrics", mask, params))) for name, mask in self.groups)
         values = _measured(updates, new, params, parts)
-        rates = {
-            name: jnp.asarray(x)
-            for name, x in hyperparameters(self.inner, state).items()
-            if name.rpartition(".")[2] == "learning_rate"
-        }
+        rates = _rates(self.inner, before, after, _scale(self.inner, after))
         for name, rate in rates.items():
             short = "learning_rate" if len(rates) == 1 else f"learning_rate/{name.rpartition('.')[0]}"
             values[short] = rate.astype(leaf.accumulator_dtype(jnp.promote_types(rate.dtype, jnp.float16)))
@@ -93,6 +95,34 @@ class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
         yield "inner", self.inner
         if self.groups:
             yield "groups", dict(self.groups)
+
+
+def _rates(tx: Any, before: Any, after: Any, scale: Any) -> dict[str, Array]:
+    """The learning rates of a step times `scale`, by name, from the states before and after it."""
+    found = {
+        name: jnp.asarray(x) * scale
+        for name, x in hyperparameters(tx, before).items()
+        if name.rpartition(".")[2] == "learning_rate"
+    }
+    if isinstance(tx, Composite):
+        for (name, inner, old), (_, _, new) in zip(tx._members(before), tx._members(after), strict=True):
+            own = scale if _is_serial(tx) else scale * _scale(inner, new)
+            rates = {f"{name}.{key}": x for key, x in _rates(inner, old, new, own).items()}
+            found |= {key: x for key, x in rates.items() if key in found}
+    return found
+
+
+def _scale(tx: Any, state: Any) -> Any:
+    """The factor of all plateaus that everything that leaves `tx` has passed."""
+    if isinstance(tx, reduce_on_plateau):
+        return state.scale
+    inside = tx._members(state) if isinstance(tx, Composite) and _is_serial(tx) else ()
+    return math.prod(_scale(inner, inner_state) for _, inner, inner_state in inside)
+
+
+def _is_serial(tx: Composite) -> bool:
+    """Whether the updates pass all inner transformations, as in a chain; groups see other leaves each."""
+    return isinstance(tx, chain) or len(tx.children()) == 1
 
 
 def _measured(updates: Any, new: Any, params: Any, parts: Any) -> dict[str, Array]:

@@ -27,7 +27,7 @@ from gradtx.transforms.decay import decoupled_weight_decay
 __all__ = ["acprop", "scale_by_acprop"]
 
 
-class scale_by_acprop(Elementwise, state=ScaleByBeliefState):
+class scale_by_acprop(Elementwise, state=ScaleByBeliefState, corrected=("b2",)):
     """The rule of ACProp. `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -45,9 +45,8 @@ class scale_by_acprop(Elementwise, state=ScaleByBeliefState):
     eps_root: Hyper = hyper(default=1e-16, ge=0)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        before = jnp.maximum(t - 1, 1)
-        grow_nu = 1 / leaf.one_minus_power(self.b2, before)
-        return Shared(grow_nu=grow_nu, shift=self.eps_root / (1 - self.b2)), numbers
+        grow_nu = 1 / self.weight("b2", jnp.maximum(t, 2), numbers, ahead=-1)
+        return Shared(grow_nu=grow_nu, shift=self.eps_root / (1 - self.b2)), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         root = leaf.root(slots.nu * shared.grow_nu, shared.shift) + self.eps

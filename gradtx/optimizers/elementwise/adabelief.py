@@ -18,7 +18,7 @@ from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -26,14 +26,18 @@ __all__ = ["ScaleByBeliefState", "adabelief", "scale_by_belief"]
 
 
 class ScaleByBeliefState(NamedTuple):
-    """The steps taken, the first moment, and the second moment of the surprise."""
+    """The steps taken, the first moment, and the second moment of the surprise.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param()
     nu: Array = per_param(real=True, signed=False)
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_belief(Elementwise, state=ScaleByBeliefState):
+class scale_by_belief(Elementwise, state=ScaleByBeliefState, corrected=("b1", "b2")):
     """The rule of AdaBelief. `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -50,8 +54,8 @@ class scale_by_belief(Elementwise, state=ScaleByBeliefState):
     nesterov: bool = flag(default=False, kw_only=True)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        corrections = leaf.debias(self.b1, t, self.nesterov)
-        return Shared(corrections=corrections, grow_nu=1 / leaf.one_minus_power(self.b2, t)), numbers
+        corrections = self.debias("b1", t, numbers, self.nesterov)
+        return Shared(corrections=corrections, grow_nu=1 / self.weight("b2", t, numbers)), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)

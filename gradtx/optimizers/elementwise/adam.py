@@ -7,6 +7,9 @@
 Kingma and Ba, 2015, "Adam: A Method for Stochastic Optimization", algorithm 1. With `nesterov` the
 corrected average is NAdam's, b1 * m_t / (1 - b1^(t+1)) + (1 - b1) * g_t / (1 - b1^t) (Dozat, 2016,
 "Incorporating Nesterov Momentum into Adam", algorithm 2, without its extra factor b2 on v).
+
+Where a decay is a schedule, the product of its numbers at all steps so far takes the place of the power t. The same
+holds for every method that corrects an average for its start at zero.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype, flag
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -29,14 +32,18 @@ __all__ = ["ScaleByAdamState", "adam", "scale_by_adam"]
 
 
 class ScaleByAdamState(NamedTuple):
-    """The steps taken, and the first and second moment before their corrections."""
+    """The steps taken, and the first and second moment before their corrections.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
     nu: Array = per_param(real=True, signed=False)
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_adam(Elementwise, state=ScaleByAdamState):
+class scale_by_adam(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2")):
     """The rule of Adam, without the learning rate.
 
     `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative. The first moment is kept in
@@ -57,8 +64,8 @@ class scale_by_adam(Elementwise, state=ScaleByAdamState):
     nesterov: bool = flag(default=False, kw_only=True)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        corrections = leaf.debias(self.b1, t, self.nesterov)
-        return Shared(corrections=corrections, grow_nu=1 / leaf.one_minus_power(self.b2, t)), numbers
+        corrections = self.debias("b1", t, numbers, self.nesterov)
+        return Shared(corrections=corrections, grow_nu=1 / self.weight("b2", t, numbers)), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)

@@ -47,7 +47,7 @@ def _atan2_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> t
     return jnp.arctan2(*primals), jnp.where(seen, (x * dy - y * dx) / square / size, 0)
 
 
-class scale_by_adam_atan2(Elementwise, state=ScaleByAdamState):
+class scale_by_adam_atan2(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2")):
     """The rule of Adam-atan2, without the learning rate.
 
     `b1` (0.9) and `b2` (0.99) lie in [0, 1), `a` (1.27) and `b` (1) are not negative. The first moment
@@ -68,8 +68,8 @@ class scale_by_adam_atan2(Elementwise, state=ScaleByAdamState):
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         # The corrections meet in the second argument: the first moment itself may be the largest number.
-        left, grow_nu = leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
-        return Shared(left=left, grow_nu=grow_nu), numbers
+        left, grow_nu = self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
+        return Shared(left=left, grow_nu=grow_nu), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)

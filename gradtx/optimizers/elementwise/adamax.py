@@ -26,7 +26,7 @@ from gradtx.transforms.scale import scale_by_learning_rate
 __all__ = ["adamax", "adamaxw", "scale_by_adamax"]
 
 
-class scale_by_adamax(Elementwise, state=ScaleByAdamState):
+class scale_by_adamax(Elementwise, state=ScaleByAdamState, corrected=("b1",)):
     """The rule of AdaMax. `b1` lies in [0, 1), `b2` in [0, 1], `eps` is not negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -44,7 +44,7 @@ class scale_by_adamax(Elementwise, state=ScaleByAdamState):
     mu_dtype: ClassVar[None] = None  # the state is kept in float32 or wider
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        return Shared(corrections=leaf.debias(self.b1, t)), numbers
+        return Shared(corrections=self.debias("b1", t, numbers)), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)

@@ -23,23 +23,27 @@ from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["ScaleByAdanState", "adan", "scale_by_adan"]
 
 
 class ScaleByAdanState(NamedTuple):
-    """The steps taken, the moments of gradient, difference and their sum's square, and the last gradient."""
+    """The steps taken, the moments of gradient, difference and their sum's square, and the last gradient.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     m: Array = per_param()
     v: Array = per_param()
     n: Array = per_param(real=True, signed=False)
     g: Array = per_param()
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_adan(Elementwise, state=ScaleByAdanState):
+class scale_by_adan(Elementwise, state=ScaleByAdanState, corrected=("b1", "b2", "b3")):
     """The rule of Adan. `b1`, `b2` and `b3` lie in [0, 1), `eps` and `eps_root` are not negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -56,8 +60,8 @@ class scale_by_adan(Elementwise, state=ScaleByAdanState):
     eps_root: Hyper = hyper(default=0.0, ge=0)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        grow_m, grow_v, grow_n = (1 / leaf.one_minus_power(b, t) for b in (self.b1, self.b2, self.b3))
-        return Shared(first=t == 1, grow_m=grow_m, grow_v=grow_v, grow_n=grow_n), numbers
+        grow_m, grow_v, grow_n = (1 / self.weight(decay, t, numbers) for decay in self.corrected)
+        return Shared(first=t == 1, grow_m=grow_m, grow_v=grow_v, grow_n=grow_n), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         now = leaf.bounded(g)  # so that the difference of two gradients is finite

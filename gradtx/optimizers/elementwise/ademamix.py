@@ -25,7 +25,7 @@ from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype
 from gradtx.transforms.decay import decoupled_weight_decay
 
@@ -40,15 +40,19 @@ __all__ = [
 
 
 class ScaleByAdemamixState(NamedTuple):
-    """The steps taken, the fast and the slow first moment, and the second."""
+    """The steps taken, the fast and the slow first moment, and the second.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     m1: Array = per_param(dtype="mu_dtype")
     m2: Array = per_param(dtype="mu_dtype")
     nu: Array = per_param(real=True, signed=False)
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_ademamix(Elementwise, state=ScaleByAdemamixState):
+class scale_by_ademamix(Elementwise, state=ScaleByAdemamixState, corrected=("b1", "b2")):
     """The rule of AdEMAMix.
 
     `b1`, `b2` lie in [0, 1), `b3` in [0, 1]; `alpha`, the weight of the slow average, `eps` and `eps_root` are not
@@ -69,8 +73,8 @@ class scale_by_ademamix(Elementwise, state=ScaleByAdemamixState):
     mu_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        grow_m1, grow_nu = 1 / leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
-        return Shared(grow_m1=grow_m1, grow_nu=grow_nu), numbers
+        grow_m1, grow_nu = 1 / self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
+        return Shared(grow_m1=grow_m1, grow_nu=grow_nu), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         m1 = leaf.moment(slots.m1, g, self.b1)
@@ -106,14 +110,18 @@ def ademamix(
 
 
 class ScaleBySimplifiedAdEMAMixState(NamedTuple):
-    """The steps taken, the decaying sum of gradients, and the second moment."""
+    """The steps taken, the decaying sum of gradients, and the second moment.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     m: Array = per_param()
     n: Array = per_param(real=True, signed=False)
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixState):
+class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixState, corrected=("b2",)):
     """The rule of simplified AdEMAMix. `b1`, `b2` lie in [0, 1); `alpha`, `eps` and `eps_root` are not negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -130,7 +138,7 @@ class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixS
     eps_root: Hyper = hyper(default=0.0, ge=0)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        return 1 / leaf.one_minus_power(self.b2, t), numbers
+        return 1 / self.weight("b2", t, numbers), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         m = slots.m * self.b1 + leaf.bounded(g)  # a sum of the largest numbers would overflow

@@ -20,7 +20,7 @@ from jax import Array
 from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
-from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.hyper import Hyper, HyperArg, hyper, of_step
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import dtype, flag, function, static
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
@@ -59,7 +59,7 @@ class scale_by_adopt(Elementwise, state=ScaleByAdamState):
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         first = t == 1
         b1, b2 = jnp.where(first, 1, self.b1), jnp.where(first, 0, self.b2)
-        return Shared(first=first, b1=b1, b2=b2, bound=self.clip_value_fn(t - 1)), numbers
+        return Shared(first=first, b1=b1, b2=b2, bound=of_step(self.clip_value_fn, t - 1)), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         n = g / jnp.where(shared.first, 1, jnp.maximum(leaf.root(slots.nu), self.eps))

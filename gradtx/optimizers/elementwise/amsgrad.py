@@ -21,7 +21,7 @@ from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype, flag
 from gradtx.transforms.scale import scale_by_learning_rate
 
@@ -29,15 +29,19 @@ __all__ = ["ScaleByAmsgradState", "amsgrad", "scale_by_amsgrad"]
 
 
 class ScaleByAmsgradState(NamedTuple):
-    """The steps taken, the two moments before their corrections, and the largest second moment."""
+    """The steps taken, the two moments before their corrections, and the largest second moment.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
     nu: Array = per_param(real=True, signed=False)
     nu_max: Array = per_param(real=True, signed=False)
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState):
+class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState, corrected=("b1", "b2")):
     """The rule of AMSGrad.
 
     `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative. `bias_correction_mu` and
@@ -63,9 +67,9 @@ class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState):
     correct_after_max: bool = flag(default=False, kw_only=True)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        corrections = leaf.debias(self.b1, t) if self.bias_correction_mu else (1,)
-        grow_nu = 1 / leaf.one_minus_power(self.b2, t) if self.bias_correction_nu else 1
-        return Shared(corrections=corrections, grow_nu=grow_nu), numbers
+        corrections = self.debias("b1", t, numbers) if self.bias_correction_mu else (1,)
+        grow_nu = 1 / self.weight("b2", t, numbers) if self.bias_correction_nu else 1
+        return Shared(corrections=corrections, grow_nu=grow_nu), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         before, after = (1, shared.grow_nu) if self.correct_after_max else (shared.grow_nu, 1)

@@ -28,7 +28,7 @@ from gradtx.transforms.decay import decoupled_weight_decay
 __all__ = ["laprop", "scale_by_laprop"]
 
 
-class scale_by_laprop(Elementwise, state=ScaleByAdamState):
+class scale_by_laprop(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2")):
     """The rule of LaProp, without the learning rate.
 
     `b1` (0.9) and `b2` (0.999) lie in [0, 1), `eps` (1e-15, as in the authors' code) is not negative.
@@ -48,8 +48,8 @@ class scale_by_laprop(Elementwise, state=ScaleByAdamState):
     mu_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        grow_mu, grow_nu = 1 / leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
-        return Shared(grow_mu=grow_mu, grow_nu=grow_nu), numbers
+        grow_mu, grow_nu = 1 / self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
+        return Shared(grow_mu=grow_mu, grow_nu=grow_nu), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)

@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.slots import counter, per_param, per_tree
+from gradtx.core.slots import average_weights, counter, per_param, per_tree
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import adam, scale_by_adam
 from gradtx.transforms.decay import decoupled_weight_decay
@@ -32,15 +31,19 @@ __all__ = ["ScaleByNadamState", "nadam", "nadamw", "scale_by_nadam"]
 
 
 class ScaleByNadamState(NamedTuple):
-    """The steps taken, the first and second moment before their corrections, and the product of the momenta."""
+    """The steps taken, the first and second moment before their corrections, and the product of the momenta.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
     nu: Array = per_param(real=True, signed=False)
     mu_product: Array = per_tree(start=1.0, signed=False)
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_nadam(Elementwise, state=ScaleByNadamState):
+class scale_by_nadam(Elementwise, state=ScaleByNadamState, corrected=("b2",)):
     """The rule of NAdam with the momentum growing from b1 / 2 to b1, without the learning rate.
 
     `b1` and `b2` lie in [0, 1), `eps`, `eps_root` and `momentum_decay` are not negative. The first moment is kept
@@ -66,8 +69,8 @@ class scale_by_nadam(Elementwise, state=ScaleByNadamState):
         ahead = self._momentum(steps + 1)
         now = (1 - self._momentum(steps)) / (1 - product)
         corrections = ahead / (1 - product * ahead), now
-        shared = Shared(corrections=corrections, grow_nu=1 / leaf.one_minus_power(self.b2, t))
-        return shared, numbers._replace(mu_product=product)
+        shared = Shared(corrections=corrections, grow_nu=1 / self.weight("b2", t, numbers))
+        return shared, self.weighed(numbers)._replace(mu_product=product)
 
     def _momentum(self, t: Array) -> Array:
         return self.b1 * (1 - 0.5 * jnp.exp(t * self.momentum_decay * math.log(0.96)))

@@ -28,7 +28,7 @@ from gradtx.transforms.scale import scale_by_learning_rate
 __all__ = ["radam", "scale_by_radam"]
 
 
-class scale_by_radam(Elementwise, state=ScaleByAdamState):
+class scale_by_radam(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2")):
     """The rule of RAdam.
 
     `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative, `threshold` (default 5) neither; at
@@ -50,14 +50,14 @@ class scale_by_radam(Elementwise, state=ScaleByAdamState):
     mu_dtype: ClassVar[None] = None  # the state is kept in float32 or wider
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        left = leaf.one_minus_power(self.b2, t)
+        left = self.weight("b2", t, numbers)
         end = 2 / (1 - self.b2) - 1
         rho = end - 2 * t * (1 - left) / left
         rectified = (rho >= self.threshold) & (rho > 4)
         rho, end = jnp.where(rectified, rho, 5), jnp.where(rectified, end, 5)  # anything that has a root
         r = jnp.sqrt((rho - 4) * (rho - 2) * end / ((end - 4) * (end - 2) * rho))
-        corrections = leaf.debias(self.b1, t, self.nesterov)
-        return Shared(corrections=corrections, left=left, rectified=rectified, r=r), numbers
+        corrections = self.debias("b1", t, numbers, self.nesterov)
+        return Shared(corrections=corrections, left=left, rectified=rectified, r=r), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)

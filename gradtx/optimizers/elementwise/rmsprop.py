@@ -21,7 +21,7 @@ from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.momentum import trace
 from gradtx.transforms.scale import scale_by_learning_rate
@@ -30,25 +30,33 @@ __all__ = ["ScaleByRStdDevState", "ScaleByRmsState", "rmsprop", "scale_by_rms", 
 
 
 class ScaleByRmsState(NamedTuple):
-    """The steps taken, and the second moment."""
+    """The steps taken, and the second moment.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     nu: Array = per_param(start="initial_scale", real=True, signed=False)
+    weights: dict[str, Array] = average_weights(when="bias_correction")
 
 
 class ScaleByRStdDevState(NamedTuple):
-    """The steps taken, and the first and second moment."""
+    """The steps taken, and the first and second moment.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param()
     nu: Array = per_param(start="initial_scale", real=True, signed=False)
+    weights: dict[str, Array] = average_weights(when="bias_correction")
 
 
 def _over_root(g: Array, v: Array, eps: Any, eps_in_sqrt: bool) -> Array:
     return g / (leaf.root(v, eps) if eps_in_sqrt else leaf.root(v) + eps)
 
 
-class scale_by_rms(Elementwise, state=ScaleByRmsState):
+class scale_by_rms(Elementwise, state=ScaleByRmsState, corrected=("decay",)):
     """The rule of RMSProp, without the learning rate.
 
     `decay` lies in [0, 1), `eps` and `initial_scale` are not negative.
@@ -67,14 +75,14 @@ class scale_by_rms(Elementwise, state=ScaleByRmsState):
     bias_correction: bool = flag(default=False)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        return (leaf.one_minus_power(self.decay, t) if self.bias_correction else 1), numbers
+        return (self.weight("decay", t, numbers), self.weighed(numbers)) if self.bias_correction else (1, numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.decay)
         return _over_root(g, nu / shared, self.eps, self.eps_in_sqrt), slots._replace(nu=nu)
 
 
-class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
+class scale_by_stddev(Elementwise, state=ScaleByRStdDevState, corrected=("decay",)):
     """The rule of centered RMSProp: division by the gradient's running standard deviation.
 
     `decay` lies in [0, 1), `eps` and `initial_scale` are not negative. A variance that rounding
@@ -95,7 +103,7 @@ class scale_by_stddev(Elementwise, state=ScaleByRStdDevState):
     bias_correction: bool = flag(default=False)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        return (leaf.one_minus_power(self.decay, t) if self.bias_correction else 1), numbers
+        return (self.weight("decay", t, numbers), self.weighed(numbers)) if self.bias_correction else (1, numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, leaf.bounded(g), self.decay)  # so that |mu|^2 is no more than nu

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import checks, leaf
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
@@ -40,7 +40,7 @@ class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):
     """The rule of Rprop, for real parameters.
 
     `learning_rate` is the first step size (read by `init` alone), `eta_minus` lies in (0, 1), `eta_plus`
-    (default 1.2) is positive, and the step sizes stay between `min_step_size` and `max_step_size`, both positive.
+    (default 1.2) is at least 1, and the step sizes stay between `min_step_size` and `max_step_size`, both positive.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_rprop(0.1)
@@ -53,9 +53,13 @@ class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):
 
     learning_rate: Hyper = hyper(ge=0)
     eta_minus: Hyper = hyper(default=0.5, gt=0, lt=1)
-    eta_plus: Hyper = hyper(default=1.2, gt=0)
+    eta_plus: Hyper = hyper(default=1.2, ge=1)
     min_step_size: Hyper = hyper(default=1e-6, gt=0)
     max_step_size: Hyper = hyper(default=50.0, gt=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.ordered("scale_by_rprop", min_step_size=self.min_step_size, max_step_size=self.max_step_size)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         s = leaf.sign(g) * leaf.sign(slots.prev_updates)

@@ -20,21 +20,25 @@ from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["ScaleByYogiState", "scale_by_yogi", "yogi"]
 
 
 class ScaleByYogiState(NamedTuple):
-    """The steps taken, and the first and second moment before their corrections."""
+    """The steps taken, and the first and second moment before their corrections.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(start="first_mu")
     nu: Array = per_param(start="initial_accumulator_value", real=True, signed=False)
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_yogi(Elementwise, state=ScaleByYogiState):
+class scale_by_yogi(Elementwise, state=ScaleByYogiState, corrected=("b1", "b2")):
     """The rule of Yogi, without the learning rate.
 
     `b1` and `b2` lie in [0, 1); `eps`, `eps_root`, `initial_accumulator_value` and `nu_floor` are not
@@ -59,8 +63,8 @@ class scale_by_yogi(Elementwise, state=ScaleByYogiState):
         return 0.0 if jnp.iscomplexobj(p) else self.initial_accumulator_value  # no direction is preferred
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        left, grow_nu = leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
-        return Shared(left=left, grow_nu=grow_nu), numbers
+        left, grow_nu = self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
+        return Shared(left=left, grow_nu=grow_nu), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         square = leaf.abs_sq(g)

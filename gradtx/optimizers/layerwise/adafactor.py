@@ -24,7 +24,7 @@ from jax import Array
 from gradtx import checks, leaf
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
-from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.hyper import Hyper, HyperArg, hyper, of_step
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.slots import counter, reduced
 from gradtx.core.value import choice, flag, function, integer, static
@@ -106,7 +106,8 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         # Until the offset is passed every step is a first one: its power, of a number below 1, would be no average.
-        return self.decay_rate_fn(jnp.maximum((t - self.step_offset).astype(float), 1), self.decay_rate), numbers
+        steps = jnp.maximum((t - self.step_offset).astype(float), 1)
+        return of_step(self.decay_rate_fn, steps, self.decay_rate), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         square = leaf.abs_sq(g) + self.epsilon
@@ -125,7 +126,7 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         row = leaf.moment(slots.v_row, _mean(square, longest), shared)
         col = leaf.moment(slots.v_col, _mean(square, second), shared)
         mean = jnp.maximum(_mean(row, second), floor)
-        v = row / jnp.maximum(mean, jnp.finfo(row.dtype).tiny) * col
+        v = leaf.quotient(row, jnp.maximum(mean, jnp.finfo(row.dtype).tiny)) * col
         return _over_root(g, v, floor), slots._replace(v_row=row, v_col=col)
 
 

@@ -28,7 +28,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.matrices import matrix_axes
 from gradtx.core.partition import partition
-from gradtx.core.slots import counter, per_param
+from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import Value, choice, dtype, flag, integer, static
 from gradtx.linalg.newton_schulz import PRECONDITIONINGS, coefficients, orthogonalize
 from gradtx.optimizers.elementwise.adam import scale_by_adam
@@ -46,31 +46,37 @@ _SCALE = 4
 
 
 class MuonState(NamedTuple):
-    """The steps taken, and the momentum."""
+    """The steps taken, and the momentum.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
+    weights: dict[str, Array] = average_weights(when="bias_correction")
 
 
-class scale_by_muon(Layerwise, state=MuonState):
+class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
     """Orthogonalizes the momentum: Muon without its factor by shape, learning rate and weight decay.
 
     Args:
       ns_coeffs: Newton-Schulz coefficients: three numbers for all steps, a triple for each step, 'standard' or 'dion'.
       ns_steps: The number of Newton-Schulz steps, at least 1. Five are enough for the standard coefficients.
       beta: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
-      eps: Added to the norm that the momentum is divided by, for numerical stability. Not negative.
+      eps: Added to the norm that the momentum is divided by, for numerical stability (default 1e-8). Not negative. At
+        most a millionth of the norm is added, so that small gradients give the same update as large ones.
       mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
       nesterov: Whether the momentum looks one step ahead.
       adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
         larger updates.
-      preconditioning: The norm that the momentum is divided by: 'frobenius', 'spectral', 'aol' or 'schatten'. With
-        the last two, `eps` is a floor.
+      preconditioning: The norm that the momentum is divided by: 'frobenius', 'spectral', 'aol' or 'schatten'. The last
+        two do not use `eps` unless it is a floor.
       weight_dimension_numbers: Which axes are inputs and which are outputs: `WeightDimensionNumbers` for all leaves, a
         tree of them, or a function from the tree to such a tree. By default the last axis is the output, and all
         others are the input; a vector is a matrix of one row.
       bias_correction: Whether to correct the momentum for its start at zero.
-      eps_is_floor: Whether `eps` is the least norm to divide by, instead of being added to the norm.
+      eps_is_floor: Whether `eps` is the least norm to divide by (the square of the norm for 'aol' and 'schatten'),
+        instead of being added to the norm. Smaller gradients then give smaller updates.
       iteration_dtype: The dtype that products are rounded to. By default float32 or wider; bfloat16 is faster on
         hardware that supports it.
 
@@ -109,7 +115,7 @@ class scale_by_muon(Layerwise, state=MuonState):
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         # For `leaf.debiased_ratio`: (weight of momentum, weight of gradient) with `nesterov`, else (divisor,).
         if self.bias_correction:
-            return leaf.debias(self.beta, t, self.nesterov), numbers
+            return self.debias("beta", t, numbers, self.nesterov), self.weighed(numbers)
         return ((self.beta, 1 - self.beta) if self.nesterov else (1,)), numbers
 
     def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:

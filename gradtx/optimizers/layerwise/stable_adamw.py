@@ -31,7 +31,7 @@ from gradtx.transforms.scale import scale_by_learning_rate
 __all__ = ["scale_by_stable_adamw", "stable_adamw"]
 
 
-class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",)):
+class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",), corrected=("b1", "b2")):
     """The rule of StableAdamW, decay included, without the learning rate.
 
     `b1` (0.9) and `b2` (0.99) lie in [0, 1), `eps` (1e-6) and `weight_decay` (0) are not negative;
@@ -55,8 +55,8 @@ class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",)
     mu_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        left, grow_nu = leaf.one_minus_power(self.b1, t), 1 / leaf.one_minus_power(self.b2, t)
-        return Shared(left=left, grow_nu=grow_nu), numbers
+        left, grow_nu = self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
+        return Shared(left=left, grow_nu=grow_nu), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, mask: bool) -> tuple[Array, Any]:
         decay = self.weight_decay if mask else 0

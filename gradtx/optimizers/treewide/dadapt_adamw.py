@@ -26,14 +26,17 @@ from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import ByLeaf, Shared, Treewide
 from gradtx.core.mask import selection
-from gradtx.core.slots import counter, per_param, per_tree
+from gradtx.core.slots import average_weights, counter, per_param, per_tree
 from gradtx.core.value import flag
 
 __all__ = ["DAdaptAdamWState", "dadapt_adamw", "scale_by_dadapt_adamw"]
 
 
 class DAdaptAdamWState(NamedTuple):
-    """The steps taken, m, v and s, the estimate d, and n."""
+    """The steps taken, m, v and s, the estimate d, and n.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     exp_avg: Array = per_param()
@@ -41,9 +44,10 @@ class DAdaptAdamWState(NamedTuple):
     grad_sum: Array = per_param()
     estim_lr: Array = per_tree(start="estim_lr0", signed=False)
     numerator_weighted: Array = per_tree()
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",)):
+class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",), corrected=("b1", "b2")):
     """The rule of D-Adaptation for AdamW: it descends by itself.
 
     `b1` and `b2` lie in [0, 1); `learning_rate`, a factor of the estimate, `eps` and `weight_decay`, on the leaves that
@@ -68,7 +72,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",))
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         d, s = numbers.estim_lr, slots.grad_sum
         c = jnp.sqrt(self.b2)
-        rate = d * self.learning_rate * jnp.sqrt(leaf.one_minus_power(self.b2, t)) / leaf.one_minus_power(self.b1, t)
+        rate = d * self.learning_rate * jnp.sqrt(self.weight("b2", t, numbers)) / self.weight("b1", t, numbers)
         eps, zero = leaf.apart(self.eps, 0.0)
         weighted = jax.tree.map(lambda s, v: s / (leaf.root(v, zero) + eps), s, slots.exp_avg_sq)
         numerator = numbers.numerator_weighted * c + (1 - c) * rate * tree.vdot(updates, weighted)
@@ -76,7 +80,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",))
         length = tree.number(params, sums.total([jnp.abs(x) for x in jax.tree.leaves(s)]))
         estimate = leaf.ratio(numerator, length * (1 - c))
         decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
-        new = numbers._replace(estim_lr=jnp.maximum(d, estimate), numerator_weighted=numerator)
+        new = self.weighed(numbers)._replace(estim_lr=jnp.maximum(d, estimate), numerator_weighted=numerator)
         return Shared(rate=rate, s=ByLeaf(s), decay=decay), new
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:

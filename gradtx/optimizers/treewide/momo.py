@@ -8,7 +8,8 @@
 
 Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 1; as in the authors' code the
 shrinking acts on x_t alone. With `adapt_lower_bound` lb_t is estimated (algorithm 3). MoMo-Adam is
-algorithm 2, in `momo_adam.py`.
+algorithm 2, in `momo_adam.py`. A step whose value is infinite or NaN is left out: the update is zero, and the averages
+stay as they are.
 """
 
 from __future__ import annotations
@@ -25,24 +26,31 @@ from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.mask import selection
+from gradtx.core.metrics import reports
+from gradtx.core.skipping import or_one_more_skipped
 from gradtx.core.slots import counter, per_param, per_tree
 from gradtx.core.value import flag
 
 __all__ = ["MomoState", "momo", "scale_by_momo"]
 
 
+@reports("skipped")
 class MomoState(NamedTuple):
-    """The steps taken, the averages of gradient, loss and <g, x>, and the lower bound."""
+    """The steps taken, the averages of gradient, loss and <g, x>, the lower bound, and the steps with a bad value."""
 
     count: Array = counter()
     exp_avg: Array = per_param()
     barf: Array = per_tree()
     gamma: Array = per_tree()
     lb: Array = per_tree(start="lower_bound")
+    skipped: Array = counter()
 
 
 class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
     """The rule of MoMo: it descends by itself. `update` needs params and `value`, the loss.
+
+    A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as
+    `skipped`.
 
     `learning_rate`, the largest step size, and `weight_decay`, on the leaves that `decay_mask` selects, are not
     negative; `beta` lies in [0, 1); `lower_bound` (default 0) bounds the loss from below.
@@ -62,9 +70,10 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
     decay_mask: Any = selection()
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, value: Any) -> tuple[Any, Any]:
-        lb, beta = numbers.lb, jnp.where(t == 1, 0, self.beta)
+        value = jnp.asarray(value, numbers.barf.dtype)
+        lb, beta = numbers.lb, jnp.where(t - numbers.skipped == 1, 0, self.beta)
         d = jax.tree.map(lambda d, g: leaf.moment(d, g, beta), slots.exp_avg, updates)
-        average = leaf.moment(numbers.barf, jnp.asarray(value, numbers.barf.dtype), beta)
+        average = leaf.moment(numbers.barf, value, beta)
         inner = leaf.moment(numbers.gamma, tree.vdot(updates, params), beta)
         square, along = tree.norm_sq(d), tree.vdot(d, params)
         grown = 1 + self.learning_rate * self.weight_decay
@@ -77,11 +86,13 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
         if self.adapt_lower_bound:
             lb = jnp.maximum(average + along - inner - 0.5 * step * square, self.lower_bound)
         shrink = self.learning_rate * self.weight_decay / grown
-        return Shared(beta=beta, step=step, shrink=shrink), numbers._replace(barf=average, gamma=inner, lb=lb)
+        new, good = numbers._replace(barf=average, gamma=inner, lb=lb), jnp.isfinite(value)
+        shared = Shared(good=good, beta=beta, step=jnp.where(good, step, 0), shrink=jnp.where(good, shrink, 0))
+        return shared, or_one_more_skipped(good, new, numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         shrink = shared.shrink if decay_mask else 0
-        d = leaf.moment(slots.exp_avg, g, shared.beta)
+        d = jnp.where(shared.good, leaf.moment(slots.exp_avg, g, shared.beta), slots.exp_avg)
         return -p * shrink - d * shared.step, slots._replace(exp_avg=d)
 
 

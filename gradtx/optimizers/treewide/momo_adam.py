@@ -7,7 +7,8 @@
     u_t = min(eta_t / c_t, max(h_t, 0) / <m_t, m_t / D_t>) * m_t / D_t
     x_(t+1) = x_t - u_t - x_t * eta_t * weight_decay / (1 + eta_t * weight_decay)
 
-Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 2.
+Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 2. A step whose value is infinite
+or NaN is left out: the update is zero, the averages stay as they are, and t does not count it.
 """
 
 from __future__ import annotations
@@ -24,14 +25,20 @@ from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.mask import selection
-from gradtx.core.slots import counter, per_param, per_tree
+from gradtx.core.metrics import reports
+from gradtx.core.skipping import or_one_more_skipped
+from gradtx.core.slots import average_weights, counter, per_param, per_tree
 from gradtx.core.value import flag
 
 __all__ = ["MomoAdamState", "momo_adam", "scale_by_momo_adam"]
 
 
+@reports("skipped")
 class MomoAdamState(NamedTuple):
-    """The steps taken, Adam's moments, the averages of the loss and of <g, x>, and the lower bound."""
+    """The steps taken, Adam's moments, the averages of the loss and of <g, x>, and the lower bound.
+
+    `skipped` counts the steps with a bad value. `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     exp_avg: Array = per_param()
@@ -39,10 +46,15 @@ class MomoAdamState(NamedTuple):
     barf: Array = per_tree()
     gamma: Array = per_tree()
     lb: Array = per_tree(start="lower_bound")
+    skipped: Array = counter()
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value")):
+class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"), corrected=("b1", "b2")):
     """The rule of MoMo-Adam: it descends by itself. `update` needs params and `value`, the loss.
+
+    A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as
+    `skipped`.
 
     `learning_rate`, the largest step size, `eps` and `weight_decay`, on the leaves that `decay_mask` selects, are not
     negative; `b1` and `b2` lie in [0, 1); `lower_bound` (default 0) bounds the loss from below.
@@ -63,17 +75,21 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
     adapt_lower_bound: bool = flag(default=False)
     decay_mask: Any = selection()
 
-    def _direction(self, g: Array, m: Array, v: Array, left: Any) -> tuple[Array, Array, Array]:
-        """The new moments, and m / D."""
-        m = leaf.moment(m, g, self.b1)
-        v = leaf.moment(v, leaf.abs_sq(g), self.b2)
-        return m, v, m / (leaf.root(v / left) + self.eps)
+    def _moments(self, g: Array, m: Array, v: Array) -> tuple[Array, Array]:
+        return leaf.moment(m, g, self.b1), leaf.moment(v, leaf.abs_sq(g), self.b2)
+
+    def _direction(self, m: Array, v: Array, left: Any) -> Array:
+        """The first moment over D."""
+        return m / (leaf.root(v / left) + self.eps)
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, value: Any) -> tuple[Any, Any]:
-        lb, c, left = numbers.lb, leaf.one_minus_power(self.b1, t), leaf.one_minus_power(self.b2, t)
+        value, taken = jnp.asarray(value, numbers.barf.dtype), t - numbers.skipped
+        lb, c, left = numbers.lb, self.weight("b1", taken, numbers), self.weight("b2", taken, numbers)
         m = jax.tree.map(lambda m, g: leaf.moment(m, g, self.b1), slots.exp_avg, updates)
-        u = jax.tree.map(lambda g, m, v: self._direction(g, m, v, left)[2], updates, slots.exp_avg, slots.exp_avg_sq)
-        average = leaf.moment(numbers.barf, jnp.asarray(value, numbers.barf.dtype), self.b1)
+        u = jax.tree.map(
+            lambda g, m, v: self._direction(*self._moments(g, m, v), left), updates, slots.exp_avg, slots.exp_avg_sq
+        )
+        average = leaf.moment(numbers.barf, value, self.b1)
         inner = leaf.moment(numbers.gamma, tree.vdot(updates, params), self.b1)
         square, along = tree.vdot(m, u), tree.vdot(m, params)
         grown = 1 + self.learning_rate * self.weight_decay
@@ -87,11 +103,15 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
         if self.adapt_lower_bound:
             lb = jnp.maximum((average + along - inner - 0.5 * step * square) / c, self.lower_bound)
         shrink = self.learning_rate * self.weight_decay / grown
-        return Shared(left=left, step=step, shrink=shrink), numbers._replace(barf=average, gamma=inner, lb=lb)
+        new, good = self.weighed(numbers)._replace(barf=average, gamma=inner, lb=lb), jnp.isfinite(value)
+        shared = Shared(good=good, left=left, step=jnp.where(good, step, 0), shrink=jnp.where(good, shrink, 0))
+        return shared, or_one_more_skipped(good, new, numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         shrink = shared.shrink if decay_mask else 0
-        m, v, u = self._direction(g, slots.exp_avg, slots.exp_avg_sq, shared.left)
+        old = slots.exp_avg, slots.exp_avg_sq
+        m, v = (jnp.where(shared.good, new, x) for new, x in zip(self._moments(g, *old), old, strict=True))
+        u = self._direction(m, v, shared.left)
         return -p * shrink - u * shared.step, slots._replace(exp_avg=m, exp_avg_sq=v)
 
 

@@ -4,12 +4,13 @@
 
 Polyak, 1987, "Introduction to Optimization", section 5.3; with the bound it is SPS of Loizou et al., 2021,
 "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast Convergence". The variant 'sps+' takes a
-negative gap for zero (Garrigos, Gower and Schaipp, 2023, "Function Value Learning").
+negative gap for zero (Garrigos, Gower and Schaipp, 2023, "Function Value Learning"). The update of a step whose value
+is infinite or NaN is zero.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -18,18 +19,30 @@ from gradtx import leaf, tree
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.leafwise import Treewide
+from gradtx.core.leafwise import Shared, Treewide
+from gradtx.core.metrics import reports
+from gradtx.core.skipping import or_one_more_skipped
+from gradtx.core.slots import counter
 from gradtx.core.value import choice
 from gradtx.optimizers.elementwise.sgd import sgd
 from gradtx.transforms.scale import scale_by_learning_rate
 
-__all__ = ["polyak_sgd", "scale_by_polyak"]
+__all__ = ["ScaleByPolyakState", "polyak_sgd", "scale_by_polyak"]
 
 
-class scale_by_polyak(Treewide, needs=("value",)):
+@reports("skipped")
+class ScaleByPolyakState(NamedTuple):
+    """The steps taken, and how many of them had a bad value."""
+
+    count: Array = counter()
+    skipped: Array = counter()
+
+
+class scale_by_polyak(Treewide, state=ScaleByPolyakState, needs=("value",)):
     """The tree scaled by Polyak's step size; `update` needs `value`, the loss at the parameters.
 
-    `f_min` (default 0) is the least value of the loss; `max_learning_rate` is positive, `eps` not negative.
+    `f_min` (default 0) is the least value of the loss; `max_learning_rate` is positive, `eps` not negative. A step
+    whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as `skipped`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_polyak(max_learning_rate=10.0)
@@ -45,14 +58,16 @@ class scale_by_polyak(Treewide, needs=("value",)):
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, value: Any) -> tuple[Any, Any]:
         square = tree.norm_sq(updates)
-        gap = (value - self.f_min) * jnp.ones_like(square)
+        value = jnp.asarray(value, square.dtype)
+        gap, good = value - self.f_min, jnp.isfinite(value)
         if self.variant == "sps+":
             gap = jnp.maximum(gap, 0)
         step = leaf.ratio(gap, jnp.maximum(square + self.eps, gap / self.max_learning_rate))
-        return jnp.where(square > 0, step, 0), numbers
+        shared = Shared(step=jnp.where(square > 0, step, 0), good=good)
+        return shared, or_one_more_skipped(good, numbers, numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return g * shared, slots
+        return jnp.where(shared.good, g * shared.step, 0), slots
 
 
 @constructor

@@ -26,14 +26,17 @@ from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.mask import selection
-from gradtx.core.slots import PARAM, counter, per_param, per_tree
+from gradtx.core.slots import PARAM, average_weights, counter, per_param, per_tree
 from gradtx.core.value import flag
 
 __all__ = ["ProdigyState", "prodigy", "scale_by_prodigy"]
 
 
 class ProdigyState(NamedTuple):
-    """The steps taken, m, v, s and x_1, the estimate d, and n."""
+    """The steps taken, m, v, s and x_1, the estimate d, and n.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
 
     count: Array = counter()
     exp_avg: Array = per_param()
@@ -42,9 +45,10 @@ class ProdigyState(NamedTuple):
     params0: Array = per_param(start=PARAM)
     estim_lr: Array = per_tree(start="estim_lr0", signed=False)
     numerator_weighted: Array = per_tree()
+    weights: dict[str, Array] = average_weights()
 
 
-class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",)):
+class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), corrected=("b1", "b2")):
     """The rule of Prodigy: it descends by itself.
 
     `b1`, `b2` and `beta3` lie in [0, 1); `learning_rate`, a factor of the estimate, `eps`, `estim_lr_coef` and
@@ -72,7 +76,7 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",)):
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         d = numbers.estim_lr
-        rate = d * self.learning_rate * jnp.sqrt(leaf.one_minus_power(self.b2, t)) / leaf.one_minus_power(self.b1, t)
+        rate = d * self.learning_rate * jnp.sqrt(self.weight("b2", t, numbers)) / self.weight("b1", t, numbers)
         weight = (d if self.safeguard_warmup else rate) * d / self.estim_lr0
         toward = tree.vdot(updates, jax.tree.map(jnp.subtract, slots.params0, params))
         numerator = numbers.numerator_weighted * self.beta3 + d / self.estim_lr0 * rate * toward
@@ -82,7 +86,7 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",)):
         new_d = jnp.maximum(d, estimate)
         decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
         shared = Shared(d=d, rate=rate, weight=weight, eps=new_d * self.eps, decay=decay)
-        return shared, numbers._replace(estim_lr=new_d, numerator_weighted=numerator)
+        return shared, self.weighed(numbers)._replace(estim_lr=new_d, numerator_weighted=numerator)
 
     def _grad_sum(self, s: Array, g: Array, weight: Any) -> Array:
         return s * self.beta3 + leaf.bounded(g) * weight

@@ -31,7 +31,7 @@ from gradtx.compat.torch.lr_scheduler.base import Scheduler, Setter, counts, fre
 from gradtx.compat.torch.lr_scheduler.cosine import CosineAnnealingLR
 from gradtx.compat.torch.lr_scheduler.factors import MultiplicativeLR
 from gradtx.core.value import child
-from gradtx.schedules.clock import since
+from gradtx.schedules.clock import as_steps, since
 
 __all__ = ["ChainedScheduler", "SequentialLR"]
 
@@ -51,7 +51,7 @@ def _check_schedulers(who: str, name: str, value: Any) -> tuple[Scheduler, ...]:
 
 
 def _check_milestones(who: str, name: str, value: Any) -> tuple[Any, ...]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
+    if not isinstance(value := as_steps(value), Sequence) or isinstance(value, str):
         raise TypeError(f"{who}: {name} must be a list of steps, got {checks.shown(value)}.")
     return tuple(whole(who, f"{name}[{i}]", step, ge=0) for i, step in enumerate(value))
 
