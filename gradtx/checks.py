@@ -183,8 +183,8 @@ def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:
 
 def scalar(who: str, name: str, value: Any) -> None:
     """Raises unless `value` is one real number: a Python number, or an array of shape ()."""
-    dtype = _dtype(value)
-    if dtype is None or not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+    found = dtype(value)
+    if found is None or kind(found) not in ("real", "integer"):
         raise TypeError(f"{who}: {name} must be a real number, got {shown(value)} of type {type(value).__name__}.")
     if np.shape(value) != ():
         raise ValueError(
@@ -195,9 +195,9 @@ def scalar(who: str, name: str, value: Any) -> None:
 
 def random_key(who: str, name: str, value: Any) -> None:
     """Raises unless `value` is one random key, such as `jax.random.key(0)`."""
-    dtype, shape = _dtype(value), np.shape(value)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not (typed or (dtype == jnp.uint32 and shape)):
+    found, shape = dtype(value), np.shape(value)
+    typed = found is not None and kind(found) == "key"
+    if not (typed or (found == jnp.uint32 and shape)):
         raise TypeError(f"{who}: {name} must be a random key, such as jax.random.key(0), got {shown(value)}.")
     if len(shape) != (0 if typed else 1):
         raise ValueError(f"{who}: {name} has shape {shape}; it is one random key. Give one of them, such as {name}[0].")

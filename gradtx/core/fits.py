@@ -15,7 +15,7 @@ import numpy as np
 
 from gradtx import checks
 from gradtx.core.hyper import Schedule
-from gradtx.core.slots import child_state, per_param, per_tree
+from gradtx.core.slots import average_weights, child_state, per_param, per_tree
 from gradtx.core.state import declared
 
 __all__ = ["UNKNOWN", "Owner", "check_class", "check_fields", "check_made_by"]
@@ -80,6 +80,8 @@ def check_fields(owner: Owner, tx: Any, state: Any) -> None:
         if not slot.present(tx):
             if not (isinstance(value, tuple) and not value):
                 raise owner.differs(field, f"must be () with these settings, got {checks.shown(value)}")
+        elif isinstance(slot, average_weights):
+            _check_weights(owner, field, value, tx.corrected)
         elif isinstance(slot, per_tree):
             expected = _first(tx, slot, owner.like)
             if expected is not None:
@@ -148,6 +150,15 @@ def _of_shape(shape: Any) -> str:
 
 
 # --- fields per tree
+
+
+def _check_weights(owner: Owner, field: str, value: Any, names: tuple[str, ...]) -> None:
+    """Raises a ValueError unless a field has numbers for some of these names: those that were schedules at `init`."""
+    if not isinstance(value, dict) or not set(value) <= set(names):
+        raise owner.differs(
+            field, f"must be a dict with numbers for some of {checks.listed(names)}, got {checks.shown(value)}"
+        )
+    _check_tree(owner, field, value, dict.fromkeys(value, jax.ShapeDtypeStruct((), jnp.dtype("float32"))))
 
 
 def _first(tx: Any, slot: per_tree, like: Any) -> Any:
