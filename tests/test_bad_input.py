@@ -403,7 +403,7 @@ def test_nothing_is_done_before_a_state_is_refused():
             "grad, key, temperature, value, value_fn",
         ),
     ],
-    ids=str,
+    ids=["accumulate", "sophia", "sam", "functions"],
 )
 def test_an_unknown_extra_argument_is_answered_with_those_that_are_known(tx, names):
     with pytest.raises(TypeError, match=f"known here are {names}\\."):

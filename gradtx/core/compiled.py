@@ -256,7 +256,7 @@ class _Places:
         """The numbers of a new key that are to be static, with None in place of the others."""
         changing = [self.steps == 1 and last != x for last, x in zip(self.last, key, strict=True)]
         kept = tuple(
-            x if x in static or not (now or len(static) >= self.LIMIT) else None
+            x if not now and (x in static or len(static) < self.LIMIT) else None
             for x, static, now in zip(key, self.static, changing, strict=True)
         )
         for x, static in zip(kept, self.static, strict=True):
