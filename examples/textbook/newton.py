@@ -42,9 +42,9 @@ FORMULAS = [
     ),
 ]
 
-CURVATURES = jnp.array([1.0, 20.0])
+CURVATURES = np.array([1.0, 20.0])
 ALONG, ACROSS = 5.0, 0.25  # the start on the bowls: equal slopes, where gradient descent is slowest
-START = jnp.array([-1.2, 1.0])  # in the valley
+START = np.array([-1.2, 1.0])  # in the valley
 METHODS = ("gradient descent", "diagonal", "BFGS", "Newton")
 MARKERS = dict(zip(METHODS, "os^D", strict=True))
 
@@ -133,7 +133,7 @@ def draw(result: Result) -> Figure:
         bars.bar_label(drawn, [f"{count:,}" for count in counts], padding=3, fontsize="small")
     bars.legend(loc="lower right")
     bars.set_yticks(rows, [name.replace(" ", "\n") for name in METHODS])
-    bars.set(title="Work to reach the star", xscale="log", xlim=(1, 3e5), xlabel="until the gradient's norm is 0.001")
+    bars.set(title="Work to reach its minimum", xscale="log", xlim=(1, 3e5), xlabel="until the gradient's norm is 1e-3")
     return figure
 
 
@@ -141,8 +141,8 @@ def conclusion(result: Result) -> str:
     descent, _, bfgs, newton = (int(end.steps) for end in result.ends.values())
     return (
         f"To reach the minimum of Rosenbrock's valley, gradient descent takes {descent:,} steps, BFGS {bfgs} and "
-        f"Newton's method {newton}. The diagonal of the Hessian suffices where the axes differ only in scale; turned "
-        "by 45 degrees it is no better than gradient descent."
+        f"Newton's method {newton}. The diagonal of the Hessian suffices if only the axes differ in scale; on a bowl "
+        "at 45 degrees it is gradient descent."
     )
 
 
