@@ -127,8 +127,8 @@ def draw(result: Result) -> Figure:
         features.semilogx(SHARES, error, marker, color=colours[name], markersize=4, label=name)
     features.set(title="Rare features", xlabel="share of the samples that have it", ylabel="error of the weight")
     features.legend()
-    for name, error in result.tracking.items():
-        tracking.plot(1 + np.arange(PERIODS), error, "o-", color=colours[name], label=name)
+    for (name, error), line in zip(result.tracking.items(), ("o-", "s--"), strict=True):
+        tracking.plot(1 + np.arange(PERIODS), error, line, color=colours[name], label=name)
     tracking.set(title="A target that moves", xlabel="period", ylabel="mean squared distance", ylim=(0, None))
     tracking.legend()
     return figure

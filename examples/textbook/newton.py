@@ -141,7 +141,7 @@ def conclusion(result: Result) -> str:
     descent, _, bfgs, newton = (int(end.steps) for end in result.ends.values())
     return (
         f"To reach the minimum of Rosenbrock's valley, gradient descent takes {descent:,} steps, BFGS {bfgs} and "
-        f"Newton's method {newton}. The diagonal of the Hessian suffices if only the axes differ in scale; on a bowl "
+        f"Newton's method {newton}. The diagonal of the Hessian suffices if the axes differ only in scale; on a bowl "
         "at 45 degrees it is gradient descent."
     )
 
