@@ -39,7 +39,7 @@ SCALES = (0.01, 1.0, 100.0)  # of the loss x^2 / 2
 FEATURES, SAMPLES, RUNS = 50, 3000, 64
 SHARES = 1 / np.arange(1, FEATURES + 1) / np.sum(1 / np.arange(1, FEATURES + 1))  # Zipf's law
 PERIOD, PERIODS = 500, 8  # of the target that moves
-SWEEP = jnp.geomspace(0.01, 10, 13)
+SWEEP = np.geomspace(0.01, 10, 13, dtype=np.float32)
 
 
 class Result(NamedTuple):

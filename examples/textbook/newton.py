@@ -42,9 +42,9 @@ FORMULAS = [
     ),
 ]
 
-CURVATURES = np.array([1.0, 20.0])
+CURVATURES = (1.0, 20.0)
 ALONG, ACROSS = 5.0, 0.25  # the start on the bowls: equal slopes, where gradient descent is slowest
-START = np.array([-1.2, 1.0])  # in the valley
+START = (-1.2, 1.0)  # in the valley
 METHODS = ("gradient descent", "diagonal", "BFGS", "Newton")
 MARKERS = dict(zip(METHODS, "os^D", strict=True))
 
@@ -59,7 +59,7 @@ class Result(NamedTuple):
 
 
 def bowl(x: jax.Array) -> jax.Array:
-    return CURVATURES @ x**2 / 2
+    return jnp.array(CURVATURES) @ x**2 / 2
 
 
 def turned(x: jax.Array) -> jax.Array:
@@ -81,20 +81,20 @@ def points(fn: Any, tx: gx.GradientTransformation, start: jax.Array, steps: int)
 
 
 def on_bowl(fn: Any, start: jax.Array) -> dict[str, np.ndarray]:
-    best = gx.sgd(2 / float(CURVATURES.sum()))
+    best = gx.sgd(2 / sum(CURVATURES))
     methods = {"gradient descent": best, "diagonal": diagonal(fn), "Newton": gx.newton()}
     return {name: np.asarray(points(fn, tx, start, 30)) for name, tx in methods.items()}
 
 
 def compute() -> Result:
-    search = gx.scale_by_backtracking_linesearch(20)
+    search, start = gx.scale_by_backtracking_linesearch(20), jnp.array(START)
     descent, scaled = gx.chain(gx.sgd(1.0), search), gx.chain(diagonal(rosenbrock), search)
     solvers = dict(zip(METHODS, (descent, scaled, gx.bfgs(), gx.newton()), strict=True))
-    ends = {name: gx.minimize(rosenbrock, START, tx, tol=1e-3, maxiter=20_000) for name, tx in solvers.items()}
+    ends = {name: gx.minimize(rosenbrock, start, tx, tol=1e-3, maxiter=20_000) for name, tx in solvers.items()}
     return Result(
         on_bowl(bowl, jnp.array([ALONG, ACROSS])),
         on_bowl(turned, jnp.array([ALONG - ACROSS, ALONG + ACROSS]) * np.sqrt(0.5, dtype=np.float32)),
-        {name: np.asarray(points(rosenbrock, solvers[name], START, 40)) for name in ("BFGS", "Newton")},
+        {name: np.asarray(points(rosenbrock, solvers[name], start, 40)) for name in ("BFGS", "Newton")},
         ends,
     )
 

@@ -39,8 +39,8 @@ RATES = {
     "exponential": gx.exponential_schedule(0.1, rate=0.1),
     "polynomial": gx.inverse_power_schedule(0.1, beta=0.1, alpha=0.5),
 }
-CURVATURES = jnp.array([2.0, 4.0])  # of x1^2 + 2 x2^2
-START = jnp.array([-5.0, -2.0])
+CURVATURES = (2.0, 4.0)  # of x1^2 + 2 x2^2
+START = (-5.0, -2.0)
 STEPS, RUNS, BOUND_RUNS = 1000, 500, 64
 HORIZONS = 2 ** np.arange(13)  # lengths T of the runs with the constant rate for T
 R, L = 4.0, 1.0  # the distance of the start, and the length of a subgradient, which is a unit vector
@@ -58,15 +58,15 @@ class Result(NamedTuple):
 @partial(jax.jit, static_argnums=0)
 def noisy(rate: Any, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The loss by step, as the mean of runs with noise of variance 1 in every gradient, and the first run."""
-    tx = gx.sgd(rate)
+    tx, start, curvatures = gx.sgd(rate), jnp.array(START), jnp.array(CURVATURES)
 
     def step(carry: Any, noise: jax.Array) -> tuple[Any, jax.Array]:
         x, state = carry
-        updates, state = tx.update(CURVATURES * x + noise, state)
+        updates, state = tx.update(curvatures * x + noise, state)
         return (gx.apply_updates(x, updates), state), x
 
-    paths = jax.vmap(lambda noise: jax.lax.scan(step, (START, tx.init(START)), noise)[1])(noise)
-    return (paths**2 @ CURVATURES / 2).mean(axis=0), paths[0]
+    paths = jax.vmap(lambda noise: jax.lax.scan(step, (start, tx.init(start)), noise)[1])(noise)
+    return (paths**2 @ curvatures / 2).mean(axis=0), paths[0]
 
 
 def deviation(x: jax.Array, angle: jax.Array) -> jax.Array:

@@ -45,7 +45,7 @@ METHODS = {
 FEATURES, STEPS, RUNS = 40, 20_000, 4
 SHARES = np.arange(1, FEATURES + 1) ** -1.5 / sum(np.arange(1, FEATURES + 1) ** -1.5)
 SHOWN = 24  # the feature in the upper panels
-RATES = jnp.geomspace(1e-3, 1, 13)
+RATES = np.geomspace(1e-3, 1, 13, dtype=np.float32)
 AT = 8  # the index of the rate 0.1
 
 
