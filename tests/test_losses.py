@@ -266,7 +266,7 @@ def test_a_weight_of_zero_leaves_an_infinite_loss_out():
 SHAPES = {  # what to shorten, and the names that the message has
     "softmax_cross_entropy": ("labels", "logits"),
     "sigmoid_binary_cross_entropy": ("labels", "logits"),
-    CENTER: ("labels", "what is to be classified"),
+    CENTER: ("labels", "the batch"),
     "multiclass_hinge_loss": ("labels", "scores"),
     "kl_divergence": ("targets", "log_predictions"),
     "kl_divergence_with_log_targets": ("log_targets", "log_predictions"),

@@ -86,6 +86,15 @@ def test_the_shell(tmp_path, capsys):
     assert main(["schedule", "constant_schedule(1.0)", "--steps", "0", "--out", str(out)]) == 2
     assert "steps must be an integer of at least 1" in capsys.readouterr().err
     assert main(["schedule", "constant_schedule(1.0)", "--steps", "3", "--out", str(tmp_path / "no" / "lr.png")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "match"), [("no/race.png", "there is no folder"), ("race.txt", "cannot write 'txt'")])
+def test_a_file_that_cannot_be_written_is_refused_before_the_race(name, match, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gradtx.viz.__main__.race", None)  # is never called
+    arguments = ["race", "--optimizers", "adam", "--out", str(tmp_path / name)]
+    assert main(arguments) == 2
+    assert match in capsys.readouterr().err
 
 
 def test_it_runs_as_a_module():

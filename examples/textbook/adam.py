@@ -1,12 +1,12 @@
-"""Adam: the start, the step ahead, and weight decay.
+"""Adam, NAdam and AdamW: bias correction, look-ahead and weight decay.
 
-Adam's moments start at zero, and the second moment, with b2 = 0.999, needs a thousand steps to forget it. Without
-corrections the first steps are several times the learning rate, and a run shoots far past its minimum. The rule without
-them is written out in the script, as one of your own.
+Adam's moments start at zero, so they are too small at first: the second moment, with b2 = 0.999, for about a thousand
+steps. Without bias correction the first steps are several times the learning rate, and a run shoots far past its
+minimum. The script writes out this uncorrected rule, as you would write a rule of your own.
 
-NAdam does at once what Adam does one step later: when the gradient turns, it turns a step earlier. And AdamW shrinks
-all weights by the same factor. An L2 penalty is a part of the gradient, so Adam divides it by the size of the gradient
-as well: where gradients are large the weights hardly decay at all.
+NAdam applies the momentum of the next step already in this one, so when the gradient changes sign, it turns one step
+earlier than Adam. AdamW shrinks all weights by the same factor. An L2 penalty is a part of the gradient instead, and
+Adam divides it by the size of the gradient: where gradients are large, the weights hardly decay at all.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NADAM = r"\hat m_t = \beta_1 \frac{m_t}{1 - \beta_1^{t+1}} + (1 - \beta_1) \frac
 ADAMW = r"x_t = x_{t-1} - \eta \left( \frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon} + \lambda x_{t-1} \right)"
 FORMULAS = [
     page.Formula(MOMENTS, "The moments.", *KINGMA),
-    page.Formula(CORRECTIONS, "Their corrections.", *KINGMA),
+    page.Formula(CORRECTIONS, "Their bias corrections.", *KINGMA),
     page.Formula(NADAM, "NAdam's first moment.", *DOZAT),
     page.Formula(ADAMW, "The step; with the decay lambda of AdamW, zero for Adam.", *DECOUPLED),
 ]
@@ -122,7 +122,7 @@ def draw(result: Result) -> Figure:
     for (name, sizes), marker in zip(result.turns.items(), "os", strict=True):
         turn.plot(np.arange(-5, 25), sizes[TURN - 5 : TURN + 25], marker=marker, markersize=4, label=name)
     turn.axhline(0, color="0.7", linewidth=0.8, linestyle="-")
-    turn.set(title="The gradient turns at step 0", xlabel="step", ylabel="size / learning rate")
+    turn.set(title="The gradient changes sign at step 0", xlabel="step", ylabel="size / learning rate")
     for (name, weights), marker in zip(result.weights.items(), "os", strict=True):
         decay.semilogx(NOISE, weights, marker=marker, markersize=4, label=name)
     decay.set(
@@ -139,9 +139,9 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     adamw, penalized = (weights[[0, -1]] for weights in result.weights.values())
     return (
-        f"Without its corrections Adam takes steps of up to {result.sizes['without corrections'].max():.1f} learning "
-        f"rates. AdamW shrinks a weight of 1 to {adamw[0]:.2f} where gradients are small, and to {adamw[1]:.2f} where "
-        f"they are large; with an L2 penalty it is {penalized[0]:.2f} and {penalized[1]:.2f}."
+        f"Without bias correction Adam takes steps of up to {result.sizes['without corrections'].max():.1f} learning "
+        f"rates. AdamW shrinks a weight of 1 to {adamw[0]:.2f} where gradients are small and to {adamw[1]:.2f} where "
+        f"they are large; an L2 penalty shrinks it to {penalized[0]:.2f} and to {penalized[1]:.2f}."
     )
 
 

@@ -1,12 +1,12 @@
 """AdaGrad, RMSProp and AdaDelta.
 
-AdaGrad divides every coordinate by the root of the sum of its squared gradients. A feature that is rarely seen keeps a
-high learning rate until its turn comes. The price is that all rates die, as the inverse root of the step: when the
-target moves, AdaGrad is left behind. RMSProp takes a leaky average instead of the sum and keeps its pace.
+AdaGrad divides every coordinate by the root of the sum of its squared gradients. The weight of a feature that is rarely
+seen keeps a high learning rate. But every learning rate falls, as the inverse root of the number of steps that saw a
+gradient: when the target moves, AdaGrad falls behind. RMSProp takes a leaky average in place of the sum and keeps up.
 
-AdaDelta takes the size of its steps from its past steps and has no rate to choose. Multiply the loss by 0.01 or 100,
-and it does the same, while gradient descent crawls or diverges. In the lower panels every method has its best rate,
-found by a sweep in one `vmap`.
+AdaDelta derives the size of its steps from its past steps, so there is no learning rate to choose. If the loss is
+multiplied by 0.01 or 100, its path stays almost the same, while gradient descent is slow or diverges. In the lower
+panels every method has its best learning rate, found by a sweep in one `vmap`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SCALES = (0.01, 1.0, 100.0)  # of the loss x^2 / 2
 FEATURES, SAMPLES, RUNS = 50, 3000, 64
 SHARES = 1 / np.arange(1, FEATURES + 1) / np.sum(1 / np.arange(1, FEATURES + 1))  # Zipf's law
 PERIOD, PERIODS = 500, 8  # of the target that moves
-SWEEP = jnp.geomspace(0.01, 10, 13)
+SWEEP = np.geomspace(0.01, 10, 13, dtype=np.float32)
 
 
 class Result(NamedTuple):
@@ -127,8 +127,8 @@ def draw(result: Result) -> Figure:
         features.semilogx(SHARES, error, marker, color=colours[name], markersize=4, label=name)
     features.set(title="Rare features", xlabel="share of the samples that have it", ylabel="error of the weight")
     features.legend()
-    for name, error in result.tracking.items():
-        tracking.plot(1 + np.arange(PERIODS), error, "o-", color=colours[name], label=name)
+    for (name, error), line in zip(result.tracking.items(), ("o-", "s--"), strict=True):
+        tracking.plot(1 + np.arange(PERIODS), error, line, color=colours[name], label=name)
     tracking.set(title="A target that moves", xlabel="period", ylabel="mean squared distance", ylim=(0, None))
     tracking.legend()
     return figure
@@ -139,9 +139,9 @@ def conclusion(result: Result) -> str:
     behind, ahead = (error[-1] for error in result.tracking.values())
     rare = [error[-10:].mean() for error in result.features.values()]
     return (
-        f"AdaGrad's step for a gradient of 1 falls from {first:.2g} to {last:.2g} in {STEPS:,} steps. On the rarest "
-        f"features its error is {rare[1]:.2f} (gradient descent: {rare[0]:.2f}), behind a target that moves "
-        f"{behind:.3f} (RMSProp: {ahead:.3f})."
+        f"AdaGrad's step for a gradient of 1 falls from {first:.2g} to {last:.2g} in {STEPS:,} steps. The weights of "
+        f"rare features have an error of {rare[1]:.2f} (gradient descent: {rare[0]:.2f}); from a moving target its "
+        f"mean squared distance is {behind:.3f} (RMSProp: {ahead:.3f})."
     )
 
 

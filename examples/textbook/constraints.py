@@ -3,10 +3,9 @@
 We look for the point nearest to (2, 1) in a small set (grey): in the unit disc, and not below y = 0.6. The solution is
 the corner (0.8, 0.6), where both constraints are active.
 
-The Lagrangian gives each constraint a multiplier: the force with which it pushes back. At the solution the forces
-balance the gradient. Descent in the parameters with ascent in the multipliers spirals into that point. A penalty is
-simpler, but its minimum lies outside of the set, by about multiplier / weight. Projection never leaves the set: after
-each gradient step it goes to the nearest point of it.
+The Lagrangian adds each constraint to the loss, times a multiplier. Descent in the parameters with ascent in the
+multipliers spirals into the solution. A penalty is simpler, but its minimum violates each constraint, by about
+multiplier / weight. Projection moves each gradient step to the nearest point of the set, so it never leaves the set.
 
 Gradient clipping is a projection as well: it moves each gradient to the nearest point of a ball.
 """
@@ -31,7 +30,7 @@ GRID = np.stack(np.meshgrid(np.linspace(-0.9, 2.1, 151), np.linspace(0, 1.5, 151
 D2L = "Zhang et al., Dive into Deep Learning, section 12.2.3", "https://d2l.ai/chapter_optimization/convexity.html"
 
 FORMULAS = [
-    page.Formula(r"\min_p \tfrac{1}{2} \|p - (2, 1)\|^2, \; \|p\| \le 1, \; y \ge 0.6", "The problem.", "chosen here"),
+    page.Formula(r"\min_p \tfrac{1}{2} \|p - (2, 1)\|^2, \; \|p\| \le 1, \; y \ge 0.6", "The problem.", "our example"),
     page.Formula(r"L(p, \alpha) = f(p) + \sum_i \alpha_i g_i(p), \; \alpha_i \ge 0", "The Lagrangian.", *D2L),
     page.Formula(
         r"p \leftarrow p - \eta \nabla_p L, \quad \alpha \leftarrow \max(0, \alpha + \rho\, g(p))",
@@ -117,7 +116,7 @@ def draw(result: Result) -> Figure:
         q = p - RATE * (p - np.array(TARGET))
         inside.annotate("", q, p, arrowprops={"arrowstyle": "->", "color": "C1", "shrinkA": 0, "shrinkB": 0})
     inside.plot(*result.projection.T, "^-", color="C2", markersize=5)
-    inside.set(title="Projection: steps out, and back")
+    inside.set(title="Projection: a step out, then back")
 
     alphas = result.lagrangian.multipliers["inequality"].T
     for name, alpha, value, over in zip(("disc", "y ≥ 0.6"), alphas, MULTIPLIERS, violations(result), strict=True):
@@ -125,11 +124,12 @@ def draw(result: Result) -> Figure:
         forces.axhline(value, color=line.get_color(), linestyle=":", linewidth=1)
         violation.loglog(WEIGHTS, over, "so"[name == "disc"], markersize=4, label=name)
         violation.plot(WEIGHTS, value / WEIGHTS, "--", color=line.get_color(), linewidth=1, label=f"{value} / w")
-    forces.set(title="The multipliers become the forces", xlabel="step", ylabel="multiplier")
+    forces.set(title="The multipliers approach 3/4 and 1/2", xlabel="step", ylabel="multiplier")
     violation.set(title="Violation, and multiplier / weight", xlabel="weight w", ylabel="violation")
 
     for g, c in zip(result.gradients, result.clipped, strict=True):
         ball.plot(*np.stack([g, c]).T, "-", color="0.6", linewidth=0.8)
+    ball.plot(*(f(np.linspace(0, 2 * np.pi, 99)) for f in (np.cos, np.sin)), ":", color="0.3", label="ball of radius 1")
     ball.plot(*result.gradients.T, "o", color="C0", markersize=4, label="gradient")
     ball.plot(*result.clipped.T, "x", color="C1", markersize=5, label="clipped to norm 1")
     ball.set(title="Clipping: the nearest point of a ball", aspect="equal", xlim=(-8, 3))
@@ -141,8 +141,8 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     alpha, beta = result.lagrangian.multipliers["inequality"][-1]
     return (
-        f"The multipliers become {alpha:.3f} and {beta:.3f}, as predicted; a penalty of weight {WEIGHTS[-1]:,.0f} ends "
-        f"{violations(result)[:, -1].max():.4f} outside of the set; projection never leaves it."
+        f"The multipliers converge to {alpha:.3f} and {beta:.3f}, as predicted. A penalty of weight {WEIGHTS[-1]:,.0f} "
+        f"violates a constraint by {violations(result)[:, -1].max():.4f}. Projection never leaves the set."
     )
 
 

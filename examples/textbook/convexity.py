@@ -4,11 +4,11 @@ A set is convex if it contains the segment between any two of its points. Two di
 intersection; their union is not. A function is convex if no chord lies below its graph, which is to say: its second
 derivative, or every eigenvalue of its Hessian, is nowhere negative.
 
-Jensen's inequality follows: the mean of f is at least f of the mean. With a hidden variable y and f = -log it bounds
--log p(x) by the mean of -log p(x | y), in which no sum stands in the logarithm.
+Jensen's inequality follows: the mean of f(X) is at least f of the mean. With a hidden variable y and f = -log, the mean
+of -log p(x | y) is an upper bound on -log p(x); it is easier to compute, because the sum is outside of the logarithm.
 
-And this is why convex problems are easy: their sublevel sets are convex, so a local minimum is the global one, and
-descent gets there from everywhere. The double well has a sublevel set in two parts, with a minimum in each.
+Convex problems are easy because a local minimum is also the global one, so descent reaches it from every start. The
+sublevel sets of a convex function are convex; the double well has one in two parts, with a minimum in each.
 """
 
 from __future__ import annotations
@@ -25,20 +25,18 @@ from examples.textbook import page
 from examples.textbook.trajectory import trajectory
 
 D2L = "Zhang et al., Dive into Deep Learning, section 12.2", "https://d2l.ai/chapter_optimization/convexity.html"
+BOYD = "Boyd and Vandenberghe, 2004, Convex Optimization, section 9.3.2", "https://web.stanford.edu/~boyd/cvxbook/"
+LOG_SUM_EXP = r"\log\left(e^{x + 3y - 0.1} + e^{x - 3y - 0.1} + e^{-x - 0.1}\right)"
 COMPONENTS = ((0.7, -1.0, 0.6), (0.3, 1.5, 0.4))  # of a mixture: p(y), and mean and deviation of p(x | y)
 
 FORMULAS = [
     page.Formula(r"\lambda a + (1 - \lambda) b \in S \quad \text{for} \; a, b \in S", "A convex set.", *D2L),
     page.Formula(r"\lambda f(a) + (1 - \lambda) f(b) \ge f(\lambda a + (1 - \lambda) b)", "A convex function.", *D2L),
     page.Formula(r"E[f(X)] \ge f(E[X])", "Jensen's inequality, for convex f.", *D2L),
-    page.Formula(r"E_{y \sim p(y)}[-\log p(x \mid y)] \ge -\log p(x)", "The bound for f = -log.", *D2L),
+    page.Formula(r"E_{y \sim p(y)}[-\log p(x \mid y)] \ge -\log p(x)", "The same for f = -log.", *D2L),
     page.Formula(r"f'' \ge 0, \quad \nabla^2 f \succeq 0", "Convexity by the second derivative.", *D2L),
-    page.Formula(
-        r"\log\left(e^{x + 3y - 0.1} + e^{x - 3y - 0.1} + e^{-x - 0.1}\right)",
-        "A convex function.",
-        "Boyd and Vandenberghe, 2004, Convex Optimization, section 9.3.2",
-        "https://web.stanford.edu/~boyd/cvxbook/",
-    ),
+    page.Formula(r"S_b = \{x : f(x) \le b\}", "A sublevel set, which is convex if f is.", *D2L),
+    page.Formula(LOG_SUM_EXP, "The convex function of the last row: the logarithm of the book's example.", *BOYD),
 ]
 
 X = np.linspace(-3, 3, 241, dtype=np.float32)
@@ -123,7 +121,7 @@ def draw(result: Result) -> Figure:
 
     hidden.plot(X, result.surprise[0], label="E[-log p(x|y)]")
     hidden.plot(X, result.surprise[1], label="-log p(x)")
-    hidden.set(title="A bound by the hidden variable y", xlabel="x", ylim=(0, 20))
+    hidden.set(title="An upper bound on -log p(x)", xlabel="x", ylim=(0, 20))
 
     for axes, name in zip(surfaces, SURFACES, strict=True):
         paths = result.paths[name]
@@ -140,9 +138,9 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     lows = {name: len(np.unique(paths[:, -1].round(1), axis=0)) for name, paths in result.paths.items()}
     return (
-        f"Descent from 16 starts ends in {lows['log-sum-exp']} minimum of the convex function and in "
-        f"{lows['double well']} of the double well, whose sublevel set holds {result.midpoints['double well']:.0%} of "
-        "the midpoints of its pairs; convex sets hold all."
+        f"Descent from 16 starts finds {lows['log-sum-exp']} minimum of the convex function and {lows['double well']} "
+        "of the double well. The midpoint of two points in a set is always in the set if the set is convex; for the "
+        f"sublevel set of the double well it is so in {result.midpoints['double well']:.0%} of all cases."
     )
 
 

@@ -119,7 +119,7 @@ def draw(result: Result) -> Figure:
     for axes, label in ((steps, "steps"), (seen, "patients seen")):
         axes.axhline(floor, color="0.4", linewidth=0.8)
         axes.set(title=f"Error against {label}", xlabel=label, ylabel="expected loss - minimum", ylim=(2e-4, 0.5))
-    seen.text(1, floor / 1.5, "minimum of the training set", fontsize=9)
+    seen.text(1, floor / 2.2, "line: minimum of the training set", fontsize=9)
     steps.legend(loc="lower right")
 
     plane.plot(*result.best_of_sample[[2, 8]], "ks", zorder=9, label="minimum of the training set")
@@ -132,7 +132,7 @@ def draw(result: Result) -> Figure:
     )
     plane.legend(loc="lower right")
     noise.loglog(SIZES, result.noise, "o", color="C0", label="measured")
-    noise.loglog(SIZES, result.noise[0] / np.sqrt(SIZES), "--", color="C1", label="1 / √b")
+    noise.loglog(SIZES, result.noise[0] / np.sqrt(SIZES), "--", color="C1", label="noise of one sample / √b")
     noise.set(title="Noise of the gradient", xlabel="batch size b", ylabel="standard deviation")
     noise.legend()
     return figure
@@ -141,8 +141,8 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     full, batch, one = (errors(result)[name] for name in METHODS)
     return (
-        f"One pass leaves an error of {full[0]:.3f} (full batch), {batch[7]:.3f} (mini-batch) or {one[127]:.3f} (one "
-        f"sample); 200 passes leave {full[-1]:.3f}, {batch[-1]:.3f} or {one[-1]:.3f}."
+        f"After one pass the expected loss is {full[0]:.3f} (full batch), {batch[7]:.3f} (mini-batch) or {one[127]:.3f}"
+        f" (one sample) above its minimum; after 200 passes {full[-1]:.3f}, {batch[-1]:.3f} or {one[-1]:.3f}."
     )
 
 

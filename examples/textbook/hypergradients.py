@@ -1,13 +1,13 @@
 """A learning rate and a weight decay learned by gradient descent.
 
-Training is a function of its hyperparameters: it ends in weights, and these have a loss on validation data. A gradtx
-transformation is a pytree, so `jax.grad` differentiates that loss, through all training steps, by the transformation
-itself. It returns a transformation whose numbers are the hypergradients, and Adam optimizes the one that trains.
+Training maps hyperparameters to weights, and the weights have a loss on validation data. A gradtx transformation is a
+pytree, so `jax.grad` differentiates this loss with respect to the transformation, through all training steps. The
+result is a transformation whose numbers are the hypergradients. Adam then updates the hyperparameters with them.
 
 The model is linear regression with more features than its few and noisy examples support. Adam works on the logarithms
 of both hyperparameters, from a learning rate that is too small and a weight decay that is too large. The map is a grid
-of training runs, for comparison. It shows two ways against overfitting: to train so slowly that it ends early is the
-vertical valley, and weight decay is the horizontal one, which is deeper.
+of training runs, for comparison. It shows two remedies for overfitting: a learning rate so small that training ends
+early (the vertical valley), and weight decay (the horizontal one, which is deeper).
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def draw(result: Result) -> Any:
     chart.set_title("Where hypergradients lead")
     figure.colorbar(lines, ax=chart, label="validation loss above the best", ticks=[0.01, 0.1, 1, 10], format="%g")
     curve.plot(result.losses, color="#0072B2", label="hypergradients")
-    label = f"best of {result.grid.size} runs on the grid"
+    label = f"best of {result.grid.size:,} runs on the grid"
     curve.axhline(np.nanmin(result.grid), color="black", linestyle="--", linewidth=1, label=label)
     curve.set(title="Validation loss after each outer step", xlabel="outer step", ylabel="validation loss")
     curve.legend()
@@ -140,7 +140,7 @@ def conclusion(result: Result) -> str:
     return (
         f"{OUTER_STEPS} hypergradients through {STEPS} training steps lower the validation loss from "
         f"{result.losses[0]:.3f} to {result.losses[-1]:.3f}, at learning rate {rate:.2g} and weight decay {decay:.2g}; "
-        f"the best of {result.grid.size} runs on a grid reaches {np.nanmin(result.grid):.3f}."
+        f"the best of {result.grid.size:,} runs on a grid reaches {np.nanmin(result.grid):.3f}."
     )
 
 

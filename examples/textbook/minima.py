@@ -1,12 +1,11 @@
 """Local minima, saddle points, vanishing gradients.
 
-In three kinds of places the gradient is zero, or nearly so, although the loss could be much lower. Gradient descent
-ends in the minimum on its side of the hill, which need not be the lowest. At a saddle point the loss falls in some
-directions and rises in others: Newton's method, which looks for a zero gradient, is drawn in. It gets away if it takes
-the absolute values of the Hessian's eigenvalues. And where tanh is flat, descent on its input hardly moves for
-thousands of steps.
+In three kinds of places the gradient is zero, or nearly zero, although the loss could be much lower. Gradient descent
+ends in the minimum of the valley where it starts, which may be only a local one. At a saddle point the loss falls in
+some directions and rises in others. Newton's method looks for a zero gradient, so the saddle point attracts it, unless
+it takes the absolute values of the eigenvalues. And where tanh is flat, descent hardly moves for thousands of steps.
 
-Another parametrization helps in the last case: for descent on the output u = tanh(x), the slope is 1 everywhere.
+Another parametrization helps in the last case: descent on the output u = tanh(x) has slope 1 everywhere.
 """
 
 from __future__ import annotations
@@ -124,14 +123,15 @@ def draw(result: Result) -> Figure:
         point = result.x[step], np.tanh(result.x[step])
         flat.plot(*point, "o", color="C1", markersize=6)
         flat.annotate(f"{step:,}", point, (14, -15), textcoords="offset points", ha="center")
-    flat.set(title="Descent on x from 4, after so many steps", xlabel="x", ylabel="tanh(x)")
+    flat.set(title="Descent on x from 4; the labels count steps", xlabel="x", ylabel="tanh(x)")
 
     steps = np.arange(1, len(result.u))
     race.semilogx(steps, np.tanh(result.x[1:]), color="C1", linestyle="--", label="descent on x")
     race.semilogx(steps, result.u[1:], color="C0", linestyle="-", label="descent on u = tanh(x)")
     for predicted in predicted_crossings():
-        race.axvline(predicted, color="0.4", linestyle=":", linewidth=1)
-    race.set(title=f"To 0 in {crossing(result.x):,} steps, or in {crossing(result.u)}", xlabel="step", ylabel="tanh(x)")
+        race.axvline(predicted, color="0.4", linestyle=":", linewidth=1, label="predicted" if predicted < 99 else "")
+    race.set(title=f"To 0 in {crossing(result.x):,} steps on x, {crossing(result.u)} on u")
+    race.set(xlabel="step", ylabel="tanh(x)")
     race.legend(loc="center right", bbox_to_anchor=(0.93, 0.5))
     return figure
 
@@ -140,8 +140,9 @@ def conclusion(result: Result) -> str:
     share = np.mean(result.descents[:, -1] > 0.5)
     ends = [np.linalg.norm(path[-1]) for path in result.saddle.values()]
     return (
-        f"{share:.0%} of the starts find the global minimum; exact Newton ends {ends[1]:.2f} from the saddle, absolute "
-        f"Newton {ends[2]:.2f}; from 4 to 0 on tanh takes {crossing(result.x):,} steps, or {crossing(result.u)}."
+        f"{share:.0%} of the starts reach the global minimum. Exact Newton ends {ends[1]:.2f} from the saddle point, "
+        f"absolute Newton {ends[2]:.2f}. Descent on tanh(x) from x = 4 to 0 takes {crossing(result.x):,} steps; on u = "
+        f"tanh(x) it takes {crossing(result.u)}."
     )
 
 

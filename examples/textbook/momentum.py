@@ -4,12 +4,12 @@ Momentum replaces the gradient by a leaky sum of all gradients so far. A share 1
 step, so that about 1 / (1 - beta) gradients count. Dampening gives the newest gradient less weight: with dampening
 beta the sum is an average, except that the first gradient is taken whole, as in PyTorch.
 
-On a quadratic the method is a linear map of velocity and position, and the largest modulus of its eigenvalues is the
-factor by which the error shrinks per step. The heat maps show this prediction beside the factor that runs of 600 steps
-have: 60 x 60 pairs of learning rate and momentum, by one `vmap` over the values. On the last problem, a hundred times
-steeper in one direction than in the other, Nesterov's momentum is slower than the heavy ball with the best pair. But
-its rate holds for every function with such curvatures, where the heavy ball may never arrive (Lessard, Recht and
-Packard, 2016).
+On a quadratic, each step is a linear map of velocity and position. The largest modulus of its eigenvalues is the factor
+by which the error shrinks per step. The heat maps show this prediction beside the factor measured in runs of 600 steps,
+for 60 x 60 pairs of learning rate and momentum in one `vmap`. The last problem has a curvature 100 times larger in one
+direction than in the other. There Nesterov's momentum is slower than momentum with the best pair (the heavy ball). But
+its convergence is guaranteed for every strongly convex function with curvatures in this range, and the heavy ball may
+fail to converge on one that is not quadratic (Lessard, Recht and Packard, 2016).
 """
 
 from __future__ import annotations
@@ -122,23 +122,23 @@ def draw(result: Result) -> Figure:
         ax.plot(*best_pair(CURVATURES), "w*", markersize=12)
         ax.text(0.33, 0.1, "diverges", ha="center")
         ax.set(title=f"{kind} factor per step", xlabel="learning rate $\\eta$", ylabel="momentum $\\beta$")
-    figure.colorbar(colours, ax=maps, extend="max")
+    figure.colorbar(colours, ax=maps, extend="max", label="factor per step")
     for (name, weight), marker in zip(result.weights.items(), "os^D", strict=True):
         sums.plot(weight, marker=marker, markersize=4, markevery=5, label=name.replace("beta", "$\\beta$"))
-    sums.set(title="What is left of a gradient", xlabel="steps since", ylabel="weight in the sum")
+    sums.set(title="Weight of a past gradient", xlabel="steps since that gradient", ylabel="weight in the sum")
     sums.legend()
     for (name, error), marker in zip(result.errors.items(), "os^D", strict=True):
         race.semilogy(error, marker=marker, markersize=4, markevery=15, label=name)
-    race.set(title="Curvatures 1 and 100", xlabel="step", ylabel="error")
+    race.set(title="Error with curvatures 1 and 100", xlabel="step", ylabel="error")
     race.legend()
     return figure
 
 
 def conclusion(result: Result) -> str:
     return (
-        f"Over {RATES.size:,} pairs of rate and momentum the measured factor per step differs from the largest "
-        f"eigenvalue by at most {np.abs(result.measured - result.predicted).max():.4f}; the best pair has "
-        f"{result.measured.min():.2f}, and without momentum no rate has less than {result.measured[0].min():.2f}."
+        f"Over {RATES.size:,} pairs of learning rate and momentum, the measured factor per step differs from the "
+        f"prediction by at most {np.abs(result.measured - result.predicted).max():.4f}. The best pair has "
+        f"{result.measured.min():.2f}; without momentum no rate has less than {result.measured[0].min():.2f}."
     )
 
 

@@ -1,9 +1,9 @@
 """Newton, quasi-Newton, and the diagonal of the Hessian.
 
-Gradient descent has one learning rate for all directions: the steepest direction limits it, and the flattest one waits.
+Gradient descent has one learning rate for all directions: the steepest direction limits it, and the flattest is slow.
 Newton's method divides by the curvature, so it reaches the minimum of a quadratic in one step. Dividing by the diagonal
-of the Hessian costs less and repairs badly chosen units. On the same bowl turned by 45 degrees the diagonal entries are
-equal, and all that is left is gradient descent.
+of the Hessian costs less, and is as good if only the scales of the axes differ. On the same bowl turned by 45 degrees
+the diagonal entries are equal, so dividing by them gives gradient descent.
 
 BFGS learns the curvature from the gradients that it sees. Along Rosenbrock's curved valley it needs a hundredth of the
 steps of gradient descent, and no Hessian. An evaluation is one of the function with its gradient; the Hessian that
@@ -42,9 +42,9 @@ FORMULAS = [
     ),
 ]
 
-CURVATURES = jnp.array([1.0, 20.0])
+CURVATURES = (1.0, 20.0)
 ALONG, ACROSS = 5.0, 0.25  # the start on the bowls: equal slopes, where gradient descent is slowest
-START = jnp.array([-1.2, 1.0])  # in the valley
+START = (-1.2, 1.0)  # in the valley
 METHODS = ("gradient descent", "diagonal", "BFGS", "Newton")
 MARKERS = dict(zip(METHODS, "os^D", strict=True))
 
@@ -59,7 +59,7 @@ class Result(NamedTuple):
 
 
 def bowl(x: jax.Array) -> jax.Array:
-    return CURVATURES @ x**2 / 2
+    return jnp.array(CURVATURES) @ x**2 / 2
 
 
 def turned(x: jax.Array) -> jax.Array:
@@ -81,20 +81,20 @@ def points(fn: Any, tx: gx.GradientTransformation, start: jax.Array, steps: int)
 
 
 def on_bowl(fn: Any, start: jax.Array) -> dict[str, np.ndarray]:
-    best = gx.sgd(2 / float(CURVATURES.sum()))
+    best = gx.sgd(2 / sum(CURVATURES))
     methods = {"gradient descent": best, "diagonal": diagonal(fn), "Newton": gx.newton()}
     return {name: np.asarray(points(fn, tx, start, 30)) for name, tx in methods.items()}
 
 
 def compute() -> Result:
-    search = gx.scale_by_backtracking_linesearch(20)
+    search, start = gx.scale_by_backtracking_linesearch(20), jnp.array(START)
     descent, scaled = gx.chain(gx.sgd(1.0), search), gx.chain(diagonal(rosenbrock), search)
     solvers = dict(zip(METHODS, (descent, scaled, gx.bfgs(), gx.newton()), strict=True))
-    ends = {name: gx.minimize(rosenbrock, START, tx, tol=1e-3, maxiter=20_000) for name, tx in solvers.items()}
+    ends = {name: gx.minimize(rosenbrock, start, tx, tol=1e-3, maxiter=20_000) for name, tx in solvers.items()}
     return Result(
         on_bowl(bowl, jnp.array([ALONG, ACROSS])),
         on_bowl(turned, jnp.array([ALONG - ACROSS, ALONG + ACROSS]) * np.sqrt(0.5, dtype=np.float32)),
-        {name: np.asarray(points(rosenbrock, solvers[name], START, 40)) for name in ("BFGS", "Newton")},
+        {name: np.asarray(points(rosenbrock, solvers[name], start, 40)) for name in ("BFGS", "Newton")},
         ends,
     )
 
@@ -122,8 +122,8 @@ def draw(result: Result) -> Figure:
         landscape(ax, fn, (-1.5, 5.5), (-1.5, 5.5), [0.5, 2, 5, 10, 20, 40])
         paths(ax, found, (0, 0))
     valley.set_title("Rosenbrock's valley")
-    straight.set_title("The diagonal repairs bad units ...")
-    turn.set_title("... and is gradient descent on a bowl at 45°")
+    straight.set_title("Badly scaled axes: the diagonal suffices")
+    turn.set_title("Turned by 45°: it is gradient descent")
     landscape(valley, rosenbrock, (-1.6, 1.6), (-3.6, 1.9), np.geomspace(1, 2000, 9))
     paths(valley, result.valley, (1, 1))
     rows = -np.arange(len(METHODS))
@@ -133,15 +133,16 @@ def draw(result: Result) -> Figure:
         bars.bar_label(drawn, [f"{count:,}" for count in counts], padding=3, fontsize="small")
     bars.legend(loc="lower right")
     bars.set_yticks(rows, [name.replace(" ", "\n") for name in METHODS])
-    bars.set(title="The way to its minimum", xscale="log", xlim=(1, 3e5), xlabel="until the gradient's norm is 0.001")
+    bars.set(title="Work to reach its minimum", xscale="log", xlim=(1, 3e5), xlabel="until the gradient's norm is 1e-3")
     return figure
 
 
 def conclusion(result: Result) -> str:
     descent, _, bfgs, newton = (int(end.steps) for end in result.ends.values())
     return (
-        f"To the minimum of Rosenbrock's valley gradient descent takes {descent:,} steps, BFGS {bfgs} and Newton's "
-        f"method {newton}; the diagonal of the Hessian helps only as far as the axes are those of the problem."
+        f"To reach the minimum of Rosenbrock's valley, gradient descent takes {descent:,} steps, BFGS {bfgs} and "
+        f"Newton's method {newton}. The diagonal of the Hessian suffices if the axes differ only in scale; on a bowl "
+        "at 45 degrees it is gradient descent."
     )
 
 

@@ -6,7 +6,7 @@ A script is a module with
 - `FORMULAS`: the formulas that the picture is about, each with its source;
 - `compute()`: the numbers, in a NamedTuple, without any drawing, so that tests can check them;
 - `draw(result)`: the picture, a matplotlib figure, in which every panel has a title;
-- `conclusion(result)`: what the picture shows, in one sentence with numbers from the result.
+- `conclusion(result)`: what the picture shows, in one line, with numbers from the result.
 
 Its last lines run it, as `python -m examples.textbook.NAME` does: `if __name__ == "__main__": page.main(__file__)`.
 """

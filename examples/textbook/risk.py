@@ -1,11 +1,11 @@
 """Risk and empirical risk.
 
-We train on a sample, but we want to do well on all data. The risk f is the expected loss; the empirical risk is the
-mean loss over a sample, and it wobbles around f. So its minimum lies elsewhere, and how far away depends on the size of
-the sample: n times as many points bring the two minima closer by a factor of the square root of n.
+We train on a sample, but we want to do well on all data. The risk f is the loss averaged over all data. The empirical
+risk is the loss averaged over a sample: it fluctuates around f, so its minimum is not the minimum of f. The distance
+between the two minima falls with the number n of points in the sample, as 1 / sqrt(n).
 
-Here the loss of a point with phase z is x cos(pi x) + 0.2 cos(5 pi x + z). Averaged over all phases the second term
-vanishes, which leaves f. The sample that consists of one point with z = 0 gives g.
+Here the loss of a data point with phase z is x cos(pi x) + 0.2 cos(5 pi x + z). Averaged over all phases, the second
+term vanishes, which leaves f. The sample that consists of one point with z = 0 gives g.
 """
 
 from __future__ import annotations
@@ -109,9 +109,8 @@ def draw(result: Result) -> Figure:
 
     rate.loglog(SIZES, distances(result), "s-", color="C1", label=f"measured on {SAMPLES} samples")
     rate.loglog(SIZES, result.predicted, "--", color="C0", label="predicted for large n")
-    rate.set(
-        title="More points bring them together", xlabel="points in the sample, n", ylabel="distance of the minima (RMS)"
-    )
+    rate.set(title="More points bring the minima together")
+    rate.set(xlabel="points in the sample, n", ylabel="distance of the minima (RMS)")
     rate.legend()
     return figure
 
@@ -119,8 +118,9 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     rms = dict(zip(SIZES, distances(result), strict=True))
     return (
-        f"The minima of f and g lie {abs(result.of_g - result.of_risk):.3f} apart; with 30 points the distance is "
-        f"{rms[30]:.3f}, and with 100 times as many {rms[3000]:.4f}, a {rms[30] / rms[3000]:.0f}th."
+        f"The minima of f and g lie {abs(result.of_g - result.of_risk):.3f} apart. The minimum of a sample of 30 "
+        f"points lies {rms[30]:.3f} from that of f; with 100 times as many points the distance is {rms[3000]:.4f}, "
+        f"{rms[30] / rms[3000]:.0f} times smaller."
     )
 
 

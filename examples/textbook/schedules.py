@@ -1,11 +1,11 @@
 """Learning rate schedules.
 
-The schedulers of PyTorch, by their names, and what they compute. In gradtx a schedule is a function of the step: there
-is no scheduler to step, nothing to resume, and every value of the curve can be asked for at once. `gx.compat.torch` has
-PyTorch's schedulers with their arguments; gradtx's own schedules give the same curves under optax's names.
+The panels show PyTorch's schedulers, by their names. In gradtx a schedule is a function of the step: there is no
+scheduler to advance or to restore, and the whole curve can be computed at once. `gx.compat.torch` has PyTorch's
+schedulers with their arguments; gradtx's own schedules give the same curves under optax's names.
 
-One differs. Past `T_max` PyTorch's cosine climbs again, as the dotted line in the second panel shows; gradtx's stays
-where it has arrived. To draw a schedule of your own, call `gx.viz.plot_schedules`, or in a shell
+One differs. After `T_max` steps PyTorch's cosine climbs again, as the dotted line in the second panel shows; gradtx's
+stays at its last value. To draw a schedule of your own, call `gx.viz.plot_schedules`, or in a shell
 `python -m gradtx.viz schedule "cosine_decay_schedule(0.1, 80)" --steps 100 --out cosine.png`.
 """
 
@@ -26,10 +26,14 @@ SGDR = (
     "Loshchilov and Hutter, 2017, SGDR: Stochastic Gradient Descent with Warm Restarts",
     "https://arxiv.org/abs/1608.03983",
 )
+KATSURA = (
+    "Katsura, CosineAnnealingWarmupRestarts for PyTorch",
+    "https://github.com/katsura-jp/pytorch-cosine-annealing-with-warmup",
+)
 COSINE = r"\eta_t = \eta_{\min} + \frac{\eta_0 - \eta_{\min}}{2} \left( 1 + \cos \frac{\pi t}{T} \right)"
 RESTARTS = r"\eta_t = \eta_{\min} + \frac{\eta_0 - \eta_{\min}}{2} \left( 1 + \cos \frac{\pi t_i}{T_i} \right)"
 FORMULAS = [
-    page.Formula(r"\eta_t = \eta_0 (t + 1)^{-1/2}", "The root, as a function of one's own (LambdaLR).", *D2L),
+    page.Formula(r"\eta_t = \eta_0 (t + 1)^{-1/2}", "A function of your own (LambdaLR), here the inverse root.", *D2L),
     page.Formula(
         r"\eta_t = \eta_0 \gamma^{\lfloor t / s \rfloor}, \quad \eta_t = \eta_0 \gamma^{|\{m \le t\}|}",
         "Steps of length s, and milestones m.",
@@ -38,6 +42,11 @@ FORMULAS = [
     page.Formula(r"\eta_t = \eta_0 \gamma^t", "Exponential.", *D2L),
     page.Formula(COSINE, "Cosine.", *D2L),
     page.Formula(RESTARTS, "Warm restarts: t_i is the step in cycle i, and T_(i+1) = T_mult T_i its length.", *SGDR),
+    page.Formula(
+        r"\eta_t = \eta_{\min} + (\gamma^i \eta_0 - \eta_{\min}) \frac{t_i}{W}, \quad t_i < W",
+        "Restarts with warm-up and gamma: cycle i has W steps of warm-up, then a cosine from gamma^i eta_0.",
+        *KATSURA,
+    ),
     page.Formula(
         r"\eta_t = \eta_0 \left( f + (1 - f) \frac{t}{W} \right)",
         "Linear warm-up in W steps from f times the rate.",
@@ -128,7 +137,7 @@ def draw(result: Result) -> Figure:
 def conclusion(result: Result) -> str:
     most = max(difference(result, name) for name in result.torch)
     return (
-        f"Eight of PyTorch's schedulers agree with gradtx's own schedules to {most:.0e}, until the cosine has arrived: "
+        f"Eight of PyTorch's schedulers agree with gradtx's own schedules to {most:.0e}, up to the end of the cosine: "
         f"20 steps later PyTorch's has climbed to {result.torch['CosineAnnealingLR'][-1]:.3f} again."
     )
 

@@ -1,8 +1,8 @@
 """A sweep of 128 training runs in one call.
 
-A gradtx transformation is a pytree whose numbers are leaves. So `jax.vmap` over its learning rate and its weight decay
-trains 16 x 8 models at once, in one compiled program, and the picture is the loss of each on images that it has not
-seen. The model is a linear classifier of handwritten digits, trained with AdamW on 100 images.
+A gradtx transformation is a pytree, and its hyperparameters are leaves. So `jax.vmap` over learning rate and weight
+decay trains 16 x 8 models at once, in one compiled program. The picture shows the loss of each model on images that it
+has not seen. The model is a linear classifier of handwritten digits, trained with AdamW on 100 images.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Warm-up.
 
-Gradient descent is stable where the learning rate is below 2 / sharpness, the largest eigenvalue of the Hessian. At its
-start this network is so sharp that the rate it could later use throws it out: the loss overflows within a few steps. A
-rate that is safe at the start is slow ever after.
+Gradient descent is stable while the learning rate is below 2 / sharpness; sharpness is the largest eigenvalue of the
+Hessian. This network is so sharp at its start that a high learning rate makes the loss overflow within a few steps. A
+rate that is safe at the start is slow for the whole run.
 
-Warm-up raises the rate from zero. Whenever the rate comes up to the limit, the run is pushed to flatter places, so that
-the sharpness falls along 2 / rate, and the high rate is safe by the time it is reached. The last panel has runs at many
+Warm-up raises the rate from zero. Whenever the rate reaches the limit, the run is pushed to flatter places. So the
+sharpness falls along 2 / rate, and the high rate is safe by the time it is reached. The last panel has runs at many
 rates, with and without warm-up, in one `vmap`; runs that diverged have no point.
 """
 
@@ -24,7 +24,7 @@ import gradtx as gx
 from examples.textbook import page
 
 D2L = "Zhang et al., Dive into Deep Learning, section 12.11.3", "https://d2l.ai/chapter_optimization/lr-scheduler.html"
-COHEN = "Cohen, Kaur, Li, Kolter and Talwalkar, 2021", "https://arxiv.org/abs/2103.00065"
+COHEN = "Cohen et al., 2021, Gradient Descent ... at the Edge of Stability", "https://arxiv.org/abs/2103.00065"
 GILMER = "Gilmer et al., 2021, A Loss Curvature Perspective on Training Instability", "https://arxiv.org/abs/2110.04369"
 FORMULAS = [
     page.Formula(r"\eta_t = \eta \, \min(t / W, 1)", "Linear warm-up in W steps.", *D2L),
@@ -137,9 +137,9 @@ def conclusion(result: Result) -> str:
     diverged, safe, warm = (losses[:, -1] for losses in result.losses.values())
     first, *_, last = result.sharpness["warm-up"]
     return (
-        f"At rate {PEAK:g} {np.isnan(diverged).sum()} of {SEEDS} runs diverge without warm-up and none with it. Their "
-        f"mean loss ends at {warm.mean():.3f}, that of the rate which is safe from the start at {safe.mean():.2f}; the "
-        f"sharpness goes from {first:.0f} to {last:.1f}, and 2 / rate is {2 / PEAK:g}."
+        f"At rate {PEAK:g}, {np.isnan(diverged).sum()} of {SEEDS} runs diverge without warm-up and none with it. With "
+        f"warm-up the mean loss ends at {warm.mean():.3f}; at the safe rate {SAFE:g} it ends at {safe.mean():.2f}. "
+        f"Warm-up lowers the sharpness from {first:.0f} to {last:.1f}; 2 / rate is {2 / PEAK:g}."
     )
 
 

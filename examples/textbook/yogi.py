@@ -1,14 +1,14 @@
 """Adam forgets, Yogi does not.
 
-Forty weights are learned from samples that have one feature each, and the rare features come once in hundreds of steps.
-In between their gradients are zero, and Adam's second moment fades. When a rare feature comes back, Adam has forgotten
-how large its gradients are: the weight moves by about rate / sqrt(1 - b2) in all, however small the error has become,
-and never settles. Yogi changes its second moment by no more than the new square, and not at all for a gradient of zero.
-The next step is in proportion to the error, and the error goes to zero.
+Forty weights are learned from samples that have one feature each; the rare features appear once in hundreds of steps.
+In between their gradients are zero, and Adam's second moment decays. When a rare feature appears again, Adam divides by
+a second moment that is too small: the weight moves by about rate / sqrt(1 - b2) in all, however small the error has
+become, and never settles. Yogi changes its second moment by at most (1 - b2) times the squared gradient, and not at all
+for a gradient of zero. So its steps are in proportion to the error, and the error goes to zero.
 
-What Yogi cannot know is the size of a gradient that it meets for the first time, late in a run: the second moment is
-still at its small start, and the first move as long as Adam's. A floor under the second moment bounds this one, too.
-Adam has Yogi's default eps here, so that only the second moments differ.
+The first gradient of a rare feature is a problem for Yogi, too: the second moment still has its small initial value, so
+the first move is as long as Adam's. A floor under the second moment limits this move. Adam has Yogi's default eps here,
+so that only the second moments differ.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ METHODS = {
 FEATURES, STEPS, RUNS = 40, 20_000, 4
 SHARES = np.arange(1, FEATURES + 1) ** -1.5 / sum(np.arange(1, FEATURES + 1) ** -1.5)
 SHOWN = 24  # the feature in the upper panels
-RATES = jnp.geomspace(1e-3, 1, 13)
+RATES = np.geomspace(1e-3, 1, 13, dtype=np.float32)
 AT = 8  # the index of the rate 0.1
 
 

@@ -30,10 +30,10 @@ def sigmoid_binary_cross_entropy(
     label_smoothing: ArrayLike = 0.0,
     ignore_label: float | None = None,
 ) -> Array:
-    """The cross entropy of predictions between two answers, each by itself.
+    """Computes the binary cross entropy of each logit and its label, 0 or 1.
 
-    For binary classification, and for labels that do not exclude each other (Goodfellow, Bengio & Courville, 2016,
-    "Deep Learning", 6.2.2.2).
+    Take it for binary classification, and for labels that do not exclude each other (Goodfellow, Bengio & Courville,
+    2016, "Deep Learning", 6.2.2.2).
 
         loss = - w_1 y log p - w_0 (1 - y) log(1 - p),    p = sigmoid(logit)
 
@@ -80,7 +80,7 @@ def sigmoid_focal_loss(
     alpha: ArrayLike | None = None,
     gamma: ArrayLike = 2.0,
 ) -> Array:
-    """The binary cross entropy, scaled down where the prediction is right already.
+    """Computes the binary cross entropy, scaled down where the prediction is already right.
 
     For detection and other tasks where most examples are easy (Lin et al., 2017, "Focal Loss for Dense Object
     Detection", https://arxiv.org/abs/1708.02002). With p_t the probability of the right answer:

@@ -38,10 +38,10 @@ def chunked_softmax_cross_entropy_with_integer_labels(
     label_smoothing: ArrayLike = 0.0,
     ignore_label: int | None = None,
 ) -> Array:
-    """The cross entropy of the logits `features @ embedding.T`, for some words at a time.
+    """Computes the cross entropy of the logits `features @ embedding.T`, for `chunk_size` words at a time.
 
-    For language models, whose logits need more memory than all else in a step. Value and derivatives are those of
-    `softmax_cross_entropy_with_integer_labels`; a step has one more product of features and embedding.
+    For language models, whose logits need more memory than the rest of a training step. Value and derivatives are those
+    of `softmax_cross_entropy_with_integer_labels`; a step has one more product of features and embedding.
 
     Args:
       features: What the head sees of each token, (..., n).

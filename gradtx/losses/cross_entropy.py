@@ -55,10 +55,10 @@ def softmax_cross_entropy(
     class_weights: ArrayLike | None = None,
     label_smoothing: ArrayLike = 0.0,
 ) -> Array:
-    """The cross entropy of distributions over classes, from logits and the labels' distributions.
+    """Computes the cross entropy of logits with labels that are distributions over the classes.
 
-    For classification where a label is a distribution, such as one-hot labels, mixed labels or those of a teacher. For
-    integer labels `softmax_cross_entropy_with_integer_labels` needs less memory.
+    Take it for labels such as one-hot vectors, mixed labels or the predictions of a teacher. For integer labels
+    `softmax_cross_entropy_with_integer_labels` needs less memory.
 
         loss = - sum_j w_j y_j log softmax(logits)_j
 
@@ -98,7 +98,7 @@ def safe_softmax_cross_entropy(
     class_weights: ArrayLike | None = None,
     label_smoothing: ArrayLike = 0.0,
 ) -> Array:
-    """The cross entropy with 0 log 0 = 0: another name for `softmax_cross_entropy`, which is safe in this sense.
+    """Computes the same as `softmax_cross_entropy`, which takes 0 log 0 to be 0; kept for its name in optax.
 
     Args:
       logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
@@ -132,10 +132,10 @@ def softmax_cross_entropy_with_integer_labels(
     label_smoothing: ArrayLike = 0.0,
     ignore_label: int | None = None,
 ) -> Array:
-    """The cross entropy of distributions over classes, from logits and the number of the right class.
+    """Computes the cross entropy of logits with labels that are the numbers of the right classes.
 
-    For classification and language models. `chunked_softmax_cross_entropy_with_integer_labels` does not need the
-    logits of all tokens at once.
+    Take it for classification and language models. `chunked_softmax_cross_entropy_with_integer_labels` does not need
+    the logits of all tokens at once.
 
         loss = log sum_j exp(logits_j) - logits_label
 
@@ -200,7 +200,7 @@ def class_labels(
     labels, classes = whole(who, "labels", labels), shape[-1]
     if labels.shape != shape[:-1]:
         wanted = "Give one label for each row"
-        raise unlike(who, "labels", labels.shape, "what is to be classified", shape[:-1], wanted)
+        raise unlike(who, "labels", labels.shape, "the batch", shape[:-1], wanted)
     advice, ignored = f"There are {classes} classes. To leave rows out, name their label: ignore_label=-100.", None
     if ignore_label is not None:
         ignored = labels == checks.integer(who, "ignore_label", ignore_label, ge=-(2**31))
@@ -233,9 +233,9 @@ def poly_loss_cross_entropy(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> Array:
-    """The cross entropy with another coefficient for the first term of its expansion in 1 - p.
+    """Computes the cross entropy with another coefficient for the first term of its expansion in 1 - p.
 
-    Takes the place of the cross entropy where tuning one more number pays (Leng et al., 2022, "PolyLoss: A Polynomial
+    Take it in place of the cross entropy if you can tune one more number (Leng et al., 2022, "PolyLoss: A Polynomial
     Expansion Perspective of Classification Loss Functions", https://arxiv.org/abs/2204.12511, Poly-1):
 
         loss = - sum_j y_j log p_j + epsilon sum_j y_j (1 - p_j),    p = softmax(logits)

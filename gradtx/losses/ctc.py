@@ -40,7 +40,7 @@ def ctc_loss(
     blank_id: int = 0,
     log_epsilon: ArrayLike = -1e5,
 ) -> Array:
-    """The negative log probability that frames read as a sequence of labels, wherever each label begins and ends.
+    """Computes the negative log probability that frames read as a sequence of labels, over all alignments.
 
     For speech and handwriting, where labels come without their times.
 
@@ -79,9 +79,9 @@ def ctc_loss_with_forward_probs(
     blank_id: int = 0,
     log_epsilon: ArrayLike = -1e5,
 ) -> tuple[Array, Array, Array]:
-    """The loss of `ctc_loss`, and the probabilities of having read n labels after each frame.
+    """Computes `ctc_loss` and the log probabilities of having read n labels after each frame.
 
-    For alignments, and for finding out where a sequence is lost.
+    Take it to align labels with frames, or to see where a sequence goes wrong.
 
     Args:
       logits: Logits, (batch, frames, classes).

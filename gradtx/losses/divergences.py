@@ -32,10 +32,10 @@ Axis = int | tuple[int, ...] | None
 def kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> Array:
-    """The Kullback-Leibler divergence of predicted from target distributions, sum p (log p - log q).
+    """Computes the Kullback-Leibler divergence of predicted from target distributions, sum p (log p - log q).
 
     For learning a distribution, such as a teacher's (Kullback & Leibler, 1951, "On Information and Sufficiency"). It is
-    the cross entropy without the entropy of the target, so that it is 0 at best.
+    the cross entropy minus the entropy of the target, so its minimum is 0.
 
     Args:
       log_predictions: Logarithms of the predicted probabilities, (..., n), as from `jax.nn.log_softmax`. May be -inf.
@@ -61,9 +61,9 @@ def kl_divergence(
 def kl_divergence_with_log_targets(
     log_predictions: ArrayLike, log_targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> Array:
-    """The Kullback-Leibler divergence with the target's logarithms, sum exp(log p) (log p - log q).
+    """Computes the Kullback-Leibler divergence from log targets, sum exp(log p) (log p - log q).
 
-    Like `kl_divergence`, for targets that are log probabilities already: nothing is lost where they underflow.
+    Like `kl_divergence`, for targets that are log probabilities: their exponentials may underflow without loss.
 
     Args:
       log_predictions: Logarithms of the predicted probabilities, (..., n). May be -inf.
@@ -96,7 +96,7 @@ def kl_divergence_with_log_targets(
 def generalized_kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> Array:
-    """The Kullback-Leibler divergence of amounts whose sum is not 1: sum p (log p - log q) - p + q.
+    """Computes the Kullback-Leibler divergence of amounts that do not sum to 1: sum p (log p - log q) - p + q.
 
     For counts and other unnormalized targets. It is the Bregman divergence of x log x - x (Bregman, 1967,
     https://doi.org/10.1016/0041-5553(67)90040-7), convex in q, and 0 only where q = p.

@@ -22,7 +22,7 @@ __all__ = ["make_fenchel_young_loss"]
 
 
 def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., Array]:
-    """Makes a loss of a maximum, such as a logsumexp: loss(scores, targets) = max_fun(scores) - <targets, scores>.
+    """Makes a loss from a maximum, such as logsumexp: loss(scores, targets) = max_fun(scores) - <targets, scores>.
 
     For structured predictions, whose `max_fun` is a maximum over structures, smoothed or not.
 

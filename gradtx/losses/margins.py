@@ -43,7 +43,7 @@ __all__ = [
 
 
 def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
-    """The loss of support vector machines, max(0, 1 - target * output).
+    """Computes the loss of support vector machines, max(0, 1 - target * output).
 
     For binary classification without probabilities (Cortes & Vapnik, 1995, "Support-Vector Networks"): it is 0 for an
     output on the right side, at least 1 away from 0.
@@ -69,7 +69,7 @@ def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
 
 
 def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
-    """The loss of the perceptron, max(0, - target * output).
+    """Computes the loss of the perceptron, max(0, - target * output).
 
     Like `hinge_loss` without a margin (Rosenblatt, 1958, "The Perceptron"): 0 for every output on the right side.
 
@@ -93,7 +93,7 @@ def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
 
 
 def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> Array:
-    """The loss whose probability is 0 or 1 where the logit is beyond -1 or 1.
+    """Computes the binary sparsemax loss, whose probability is exactly 0 or 1 for logits beyond -1 or 1.
 
     For binary classification with probabilities that may be exactly 0 and 1 (Blondel, Martins & Niculae, 2020,
     "Learning with Fenchel-Young Losses", section 4.4): 0 if and only if `jax.nn.sparse_sigmoid(logits)` is the label.
@@ -124,7 +124,7 @@ def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
-    """How far the right class is from leading all others by 1: max_j (s_j + [j != label]) - s_label.
+    """Computes how much the right class lacks to a lead of 1 over all others: max_j (s_j + [j != label]) - s_label.
 
     For classification without probabilities (Crammer & Singer, 2001, "On the Algorithmic Implementation of Multiclass
     Kernel-based Vector Machines").
@@ -150,7 +150,7 @@ def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
-    """How far the right class is from leading: max_j s_j - s_label.
+    """Computes how much the right class lacks to the highest score: max_j s_j - s_label.
 
     Like `multiclass_hinge_loss` without a margin (Collins, 2002, "Discriminative Training Methods for Hidden Markov
     Models").
@@ -175,7 +175,7 @@ def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
-    """The loss of probabilities that are the nearest point of the simplex, most of them 0.
+    """Computes the sparsemax loss, whose probabilities are the point of the simplex nearest to the scores.
 
     For classification with sparse probabilities p = projection_simplex(scores) (Martins & Astudillo, 2016, "From
     Softmax to Sparsemax", https://arxiv.org/abs/1602.02068). It is 0 where the right class leads by 1.

@@ -26,7 +26,7 @@ def ranking_softmax_loss(
     weights: ArrayLike | None = None,
     reduce_fn: Callable[..., Any] | None = jnp.mean,
 ) -> Array:
-    """The cross entropy of lists of items, between the softmax of their scores and their relevances.
+    """Computes the cross entropy between the relevances of a list of items and the softmax of their scores.
 
     For ranking, where lists have few relevant items (Cao et al., 2007, "Learning to Rank: From Pairwise Approach to
     Listwise Approach").

@@ -32,9 +32,9 @@ __all__ = [
 
 
 def squared_error(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
-    """The squares of the errors; their mean is the mean squared error.
+    """Computes the squares of the errors; their mean is the mean squared error.
 
-    For regression, where errors are about normal. `l2_loss` is half of it, `huber_loss` is kinder to outliers.
+    For regression, where errors are about normal. `l2_loss` is half of it; `huber_loss` gives outliers less weight.
 
     Args:
       predictions: An array of any shape.
@@ -57,7 +57,7 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike | None = None) -> A
 
 
 def l2_loss(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
-    """Half the squares of the errors, so that the derivative is the error itself (Bishop, 2006, 1.1).
+    """Computes half the squares of the errors, so that the derivative is the error itself (Bishop, 2006, 1.1).
 
     Args:
       predictions: An array of any shape.
@@ -79,10 +79,10 @@ def l2_loss(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
 
 
 def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delta: ArrayLike = 1.0) -> Array:
-    """Half the square of small errors, and linear in large ones (Huber, 1964, "Robust Estimation of a Location
-    Parameter", https://doi.org/10.1214/aoms/1177703732).
+    """Computes a loss that is quadratic in small errors and linear in large ones.
 
-    For regression with outliers. Its derivative is that of `l2_loss`, clipped to [-delta, delta].
+    For regression with outliers (Huber, 1964, "Robust Estimation of a Location Parameter",
+    https://doi.org/10.1214/aoms/1177703732). Its derivative is that of `l2_loss`, clipped to [-delta, delta].
 
         loss = c (e - c / 2),    c = clip(e, -delta, delta)
 
@@ -111,7 +111,7 @@ def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delt
 
 
 def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
-    """The logarithm of the hyperbolic cosine of the errors.
+    """Computes the logarithm of the hyperbolic cosine of the errors.
 
     About e^2 / 2 for small errors and |e| - log 2 for large ones: like `huber_loss`, but smooth everywhere (Chen et
     al., 2019, "Log Hyperbolic Cosine Loss Improves Variational Auto-Encoder"). Its derivative is tanh(e).
@@ -143,7 +143,7 @@ def cosine_similarity(
     axis: int | tuple[int, ...] | None = -1,
     where: ArrayLike | None = None,
 ) -> Array:
-    """The cosine of the angle between vectors: <a, b> / (|a| |b|), in [-1, 1].
+    """Computes the cosine of the angle between vectors: <a, b> / (|a| |b|), in [-1, 1].
 
     For directions, such as embeddings, whose lengths do not matter. For all pairs of two batches, use `jax.vmap`.
 
@@ -178,7 +178,7 @@ def cosine_distance(
     axis: int | tuple[int, ...] | None = -1,
     where: ArrayLike | None = None,
 ) -> Array:
-    """One minus the cosine of the angle between vectors, in [0, 2]: a loss that is 0 for equal directions.
+    """Computes one minus the cosine of the angle between vectors, in [0, 2]; it is 0 for equal directions.
 
     Args:
       predictions: Vectors, (..., n).

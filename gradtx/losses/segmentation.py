@@ -37,9 +37,9 @@ def dice_loss(
     ignore_background: bool = False,
     axis: int | tuple[int, ...] | None = None,
 ) -> Array:
-    """One minus the Dice coefficient of predicted and true masks, class by class.
+    """Computes one minus the Dice coefficient of predicted and true masks, class by class.
 
-    For segmentation where most pixels are background: what neither mask has does not count.
+    For segmentation where most pixels are background: pixels that are in neither mask do not count.
 
     Args:
       predictions: Logits, (batch, ..., classes), or (batch, ..., 1) for one mask, whose sigmoid is taken.
@@ -83,7 +83,7 @@ def multiclass_generalized_dice_loss(
     apply_softmax: bool = True,
     ignore_background: bool = False,
 ) -> Array:
-    """The Dice loss with a weight for each class that makes rare classes count as much as frequent ones.
+    """Computes the Dice loss with a weight for each class, so that rare classes count as much as frequent ones.
 
     For segmentation with classes of very different sizes (Sudre et al., 2017, "Generalised Dice Overlap as a Deep
     Learning Loss Function for Highly Unbalanced Segmentations", https://arxiv.org/abs/1707.03237). The weights go as 1
@@ -124,7 +124,7 @@ def multiclass_generalized_dice_loss(
 def binary_dice_loss(
     predictions: ArrayLike, targets: ArrayLike, *, smooth: ArrayLike = 1.0, apply_sigmoid: bool = True
 ) -> Array:
-    """The Dice loss of one mask.
+    """Computes the Dice loss of one mask.
 
     For segmentation into foreground and background; see `dice_loss`.
 

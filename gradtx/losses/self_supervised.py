@@ -23,7 +23,7 @@ __all__ = ["ntxent", "triplet_margin_loss"]
 
 
 def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: ArrayLike = 0.07) -> Array:
-    """The contrastive loss of SimCLR: pairs with one label attract, others repel.
+    """Computes the contrastive loss of SimCLR, which pulls embeddings of the same label together and others apart.
 
     For representations from augmented views (Chen et al., 2020, "A Simple Framework for Contrastive Learning of Visual
     Representations", https://arxiv.org/abs/2002.05709). With s_ij = cosine(i, j) / temperature, a pair (i, j) of one
@@ -75,7 +75,7 @@ def triplet_margin_loss(
     margin: ArrayLike = 1.0,
     eps: ArrayLike = 1e-6,
 ) -> Array:
-    """How far an anchor is from being nearer to its positive than to its negative by a margin.
+    """Computes how much an anchor lacks to be nearer to its positive than to its negative by a margin.
 
     For embeddings where distances mean something, such as of faces (Balntas et al., 2016, "Learning Shallow
     Convolutional Feature Descriptors with Triplet Losses").

@@ -1,4 +1,4 @@
-"""Pictures. matplotlib is imported when one is drawn: `pip install 'gradtx[viz]'`."""
+"""Draws pictures of schedules, races, runs and sweeps with matplotlib: `pip install 'gradtx[viz]'`."""
 
 from gradtx.viz.panels import plot_metrics
 from gradtx.viz.problems import PROBLEMS, Problem

@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradtx
@@ -20,23 +21,35 @@ from gradtx.viz.problems import PROBLEMS
 from gradtx.viz.race_pictures import animate_race, plot_race
 from gradtx.viz.races import race
 from gradtx.viz.schedules import plot_schedules
+from gradtx.viz.style import new_figure
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws what the arguments say; the exit status."""
+    """Draws the picture that the arguments ask for, and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m gradtx.viz", description="Pictures of gradtx's values.")
     commands = parser.add_subparsers(required=True, metavar="what")
     _add_schedule(commands)
     _add_race(commands)
     args = parser.parse_args(argv)
     try:
+        _check_out(args.out)
         args.draw(args, {name: getattr(gradtx, name) for name in gradtx.__all__})
     except (ValueError, TypeError, ImportError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _check_out(out: str) -> None:
+    """Raises before any work if the picture could not be written."""
+    folder, kind = Path(out).parent, Path(out).suffix[1:].lower()
+    kinds = new_figure(1, 1).canvas.get_supported_filetypes()
+    if not folder.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {folder}. Make it first.")
+    if kind and kind not in kinds:
+        raise ValueError(f"--out {out}: cannot write {kind!r} files. The file name must end in .{', .'.join(kinds)}.")
 
 
 def _add_schedule(commands: Any) -> None:
@@ -53,7 +66,10 @@ def _draw_schedule(args: argparse.Namespace, names: Mapping[str, Any]) -> None:
     schedules = {text: parse(text, names) for text in args.expressions}
     for text, value in schedules.items():
         if not isinstance(value, Schedule):
-            raise ValueError(f"{text} is no schedule, but a {type(value).__name__}.")
+            raise ValueError(
+                f"{text} is no schedule, but a {type(value).__name__}. Write one such as "
+                "cosine_decay_schedule(0.1, 1000)."
+            )
     plot_schedules(schedules, args.steps).savefig(args.out, dpi=150)
 
 

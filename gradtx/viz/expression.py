@@ -1,7 +1,7 @@
 """Expressions such as `cosine_decay_schedule(0.1, 1000)` read from text, without Python's `eval`.
 
-Understood are calls of gradtx's public names and of `dict`, numbers and arithmetic on them, strings, True, False and
-None, lists, tuples and dicts. Nothing else is, so that a text from anywhere can do nothing else.
+An expression consists of calls of gradtx's public names and of `dict`, numbers and arithmetic on them, strings, True,
+False, None, lists, tuples and dicts. Everything else raises an error, so a text from an unknown source does no harm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OPERATORS: dict[type[ast.AST], Any] = {
 
 
 def parse(text: str, names: Mapping[str, Any]) -> Any:
-    """The value of an expression in calls of `names`, which maps each name to what it stands for.
+    """Evaluates an expression. `names` maps each name that it may call to its value.
 
     >>> import gradtx as gx
     >>> from gradtx.viz.expression import parse
@@ -38,8 +38,9 @@ def parse(text: str, names: Mapping[str, Any]) -> Any:
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError) as error:
+        why = getattr(error, "msg", error)
         raise ValueError(
-            f"{text!r} is no expression: {error}. Write a call such as cosine_decay_schedule(0.1, 1000)."
+            f"{text!r} is no expression: {why}. Write a call such as cosine_decay_schedule(0.1, 1000)."
         ) from None
     return _value(tree.body, names)
 

@@ -29,7 +29,7 @@ __all__ = ["RangeTest", "plot_range_test", "range_test"]
 
 
 class RangeTest(NamedTuple):
-    """The learning rates and losses of the steps that were taken, in order, and what they say.
+    """The result of a range test: learning rates and losses of its steps, in order, and the suggested learning rate.
 
     `smooth` has the fitted loss at each step, and `slope` its change per tenfold learning rate. `suggestion` is the
     learning rate at the steepest descent, or None if the loss falls nowhere. `diverged` says whether the test ended
@@ -65,8 +65,9 @@ def range_test(
     log10 of the learning rate, has the most negative slope. Only learning rates up to the one with the lowest fitted
     loss count, because later the loss may also fall from a spike.
 
-    The test ends early once the loss diverges: once it is not finite, or once its mean over a tenth of the steps has
-    risen above its lowest value by more than the size of its first value, or by more than the fall from that.
+    The test ends early when the loss diverges: when it is not finite, or when its mean over a tenth of the steps has
+    risen above the lowest such mean both by more than the absolute value of the first mean and by more than it had
+    fallen from the first mean.
 
     Args:
       loss_fn: `loss_fn(params, *batch)`, a real scalar, as `gx.value_and_step` takes it.

@@ -1,4 +1,4 @@
-"""How gradtx's pictures look: colours for every eye, and lines that differ in grey, too."""
+"""How gradtx's pictures look: colours that the colour-blind can tell apart, and lines that also differ in grey."""
 
 from __future__ import annotations
 

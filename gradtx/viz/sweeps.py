@@ -35,15 +35,15 @@ def plot_sweep(
 
     The better a cell, the brighter it is; the worst tenth share one colour. Runs that diverged, whose value is not
     finite, are hatched. Each cell has the same size, whatever the spacing of the hyperparameters. The colours are those
-    of cividis, which look alike to the colour-blind and get brighter all along in grey.
+    of cividis: the colour-blind can tell them apart, and so can readers of a grey print.
 
     Args:
-      values: What was reached, in an array of shape (len(y), len(x)): one row for each `y`.
+      values: The result of each run, such as its loss: an array of shape (len(y), len(x)), one row for each `y`.
       x: The values of the hyperparameter along the horizontal axis.
       y: The values of the hyperparameter along the vertical axis.
       xlabel: The name of the hyperparameter `x`.
       ylabel: The name of the hyperparameter `y`.
-      label: What `values` are.
+      label: The name of `values`, for the title and the colour bar.
       best: Which value is best: "lowest", as of a loss, or "highest", as of an accuracy.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx

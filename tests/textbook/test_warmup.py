@@ -54,5 +54,5 @@ def test_every_rate(result):
 
 def test_the_conclusion(result):
     conclusion = warmup.conclusion(result)
-    assert "At rate 1.25 5 of 5 runs diverge without warm-up and none with it." in conclusion
+    assert "At rate 1.25, 5 of 5 runs diverge without warm-up and none with it." in conclusion
     assert "2 / rate is 1.6" in conclusion
