@@ -485,3 +485,20 @@ def test_a_skipped_micro_batch_has_not_updated(every):
         _, state = tx.update(jnp.array([g]), state)
         seen.append(bool(tx.has_updated(state)))
     assert seen == [False] * (every - 1) + [True, False, False]
+
+
+@pytest.mark.parametrize("answer", [False, 0, np.bool_(False), jnp.asarray(0), True])
+def test_a_skip_function_may_return_any_kind_of_boolean(answer):
+    tx = gx.accumulate(gx.sgd(1.0), 2, should_skip_update_fn=lambda updates, step, params: (answer, ()))
+    state, found = tx.init(jnp.zeros(1)), []
+    for g in (1.0, 3.0, 5.0, 9.0):
+        updates, state = tx.update(jnp.array([g]), state)
+        found.append((float(updates[0]), bool(tx.has_updated(state))))
+    skipped, step = (0.0, False), [(-2.0, True), (-7.0, True)]
+    assert found == ([skipped] * 4 if answer else [skipped, step[0], skipped, step[1]])
+
+
+def test_a_skip_function_returns_one_boolean():
+    tx = gx.accumulate(gx.sgd(1.0), 2, should_skip_update_fn=lambda updates, step, params: (updates > 5, ()))
+    with pytest.raises(ValueError, match=r"should_skip_update_fn returned .* one boolean.*jnp\.any"):
+        tx.init(jnp.zeros(3))

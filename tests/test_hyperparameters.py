@@ -60,6 +60,16 @@ def test_numbers_in_the_state_can_be_set():
     close(tx.update(PARAMS, state)[0], jax.tree.map(lambda p: -0.1 * p, PARAMS))
 
 
+@pytest.mark.parametrize("number", [2, np.int64(2), jnp.asarray(2), 2.0, np.float64(2)])
+def test_an_injected_number_may_be_set_to_any_number(number):
+    tx = gx.inject_hyperparams(gx.sgd)(0.1)
+    state = tx.init(jnp.zeros(1))
+    state.hyperparams["learning_rate"] = number
+    updates, state = tx.update(jnp.ones(1), state)
+    close(updates, -2 * jnp.ones(1))
+    assert state.hyperparams["learning_rate"].dtype == tx.init(jnp.zeros(1)).hyperparams["learning_rate"].dtype
+
+
 def test_another_library_can_be_injected():
     close(
         trajectory(gx.inject_hyperparams(optax.adam)(0.1), PARAMS, GRADS)[0],

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 
@@ -241,7 +242,13 @@ class accumulate(Wrapper, state=MultiStepsState):
         """Whether to skip this micro-batch, and the next `skip_state`."""
         if self.should_skip_update_fn is None:
             return jnp.array(False), ()
-        return self.should_skip_update_fn(updates, gradient_step, params)
+        skip, info = self.should_skip_update_fn(updates, gradient_step, params)
+        if np.shape(skip) != ():
+            raise ValueError(
+                f"accumulate: should_skip_update_fn returned {checks.shown(skip)} for whether to skip the micro-batch; "
+                "it is one boolean, of shape (). Take jnp.any or jnp.all of it first."
+            )
+        return jnp.asarray(skip, bool), info
 
     def accepts(self, name: str) -> bool:
         return name == self.weight or super().accepts(name)

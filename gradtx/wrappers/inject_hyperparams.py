@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import checks, leaf
 from gradtx.core.composite import Composite
+from gradtx.core.fits import Owner
 from gradtx.core.frozen_tree import FrozenTree
 from gradtx.core.hyper import Schedule, function_schedule
 from gradtx.core.slots import child_state, counter, per_tree
@@ -143,6 +144,11 @@ def _accepts_array(factory: Callable[..., Any], arguments: dict[str, Any], name:
     return True
 
 
+def _as_real(x: Any) -> Any:
+    found = checks.dtype(x)
+    return x if found is None or checks.kind(found) != "integer" else x * 1.0
+
+
 class _Injected(Composite, state=InjectHyperparamsState):
     """Builds the transformation anew at every step, from the hyperparameters in the state."""
 
@@ -166,6 +172,12 @@ class _Injected(Composite, state=InjectHyperparamsState):
         """The hyperparameters of the first step."""
         del params
         return self._numbers(jnp.zeros((), jnp.int32), self._initial())
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        if isinstance(state, InjectHyperparamsState) and isinstance(state.hyperparams, dict):
+            # A user may write an integer, as in state.hyperparams["learning_rate"] = 0: the step casts it.
+            state = state._replace(hyperparams={name: _as_real(x) for name, x in state.hyperparams.items()})
+        super()._check_fits(state, owner)
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         numbers = self._numbers(state.count, state.hyperparams)
