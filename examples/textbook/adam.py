@@ -42,7 +42,7 @@ FORMULAS = [
 
 B1, B2 = 0.9, 0.999  # the defaults
 STEPS, TURN = 2000, 200
-NOISE = np.geomspace(1e-3, 1e3, 25)  # standard deviations of gradients
+NOISE = np.geomspace(1e-3, 1e3, 25, dtype=np.float32)  # standard deviations of gradients
 COPIES, RATE, DECAY = 100, 1e-3, 1.0
 
 
