@@ -272,6 +272,24 @@ def test_solvers_on_shards(name):
     np.testing.assert_array_equal(found.steps, expected.steps)
 
 
+def test_products_with_vectors_that_are_alike_on_all_shards():
+    """Random vectors are drawn alike on each shard, where the parameters differ."""
+
+    def f(x):
+        return jnp.sum(jnp.cosh(x)) + x[0] * x[1]
+
+    def diagonal(x):
+        return gx.hutchinson_diag(f, x, jax.random.key(0), samples=3)
+
+    def step(x):
+        tx = gx.with_hessian_diag(gx.adahessian(0.1))
+        return tx.update(jax.grad(f)(x), tx.init(x), x, value_fn=f)[0]
+
+    mesh = mesh_of(AxisType.Auto)
+    for found in (diagonal, step, lambda x: gx.hvp(f, x, jnp.ones(6))):
+        same(rows_apart(found, ROWS, mesh), jnp.stack([found(x) for x in ROWS]))
+
+
 def test_a_solver_of_all_shards_together():
     """Where the function sums over the shards, they take the same steps, and the result varies over none."""
 

@@ -242,7 +242,10 @@ def compiled(rules: tuple[Any, ...], updates: Any) -> tuple[_Run, list[Any]]:
 
 
 class _Places:
-    """What has stood in the places of the numbers of some rules: up to two static ones each, and the last step."""
+    """The numbers that eager steps have used, for rules of one structure.
+
+    For each place it holds up to two numbers that are compiled in, and the numbers of the last step.
+    """
 
     LIMIT = 2
 

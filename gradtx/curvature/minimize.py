@@ -63,10 +63,10 @@ def minimize(
       x0: The first parameters, a tree of floating arrays.
       tx: Any transformation that descends, `lbfgs()` by default. It may need `value`, `grad` and `value_fn`.
       args: Further arguments of `fun`: trees of arrays, by which nothing is compiled anew.
-      tol: The norm of the gradient at which to stop. For a `tx` that keeps to a set (`lbfgsb`, or a chain with
-        `project`), of what the set leaves of it, x - P(x - g). By default 1e-8 for values in float64 and 1e-6 in
-        float32; a search that ends because rounding hides all further progress has then converged, too, if the
-        gradient is as small as that says.
+      tol: Stops when the norm of the gradient is at most this. For a `tx` that keeps the parameters in a set
+        (`lbfgsb`, or a chain with `project`) it is the norm of x - P(x - g), where P projects onto the set. By default
+        1e-8 for values in float64 and 1e-6 in float32. Where rounding then hides all further progress, a gradient as
+        small as rounding allows counts as converged, too.
       maxiter: The largest number of steps.
       has_aux: True where `fun` returns a pair of the value and anything else, which is not used.
       callback: `callback(step, value, grad_norm)` is called after every step, for progress bars and logs.

@@ -264,10 +264,13 @@ def check_like(who: str, name: str, other: Any, like_name: str, params: Any) -> 
 
 
 def _pair(who: str, params: Any, v: Any) -> tuple[Any, Any]:
-    """Both as trees of arrays, `v` in the dtypes of `params`; raises unless they are real and of the same shapes."""
+    """Both as trees of arrays, `v` in the dtypes of `params`; raises unless they are real and of the same shapes.
+
+    Inside `shard_map` each array of `v` varies over the axes of its parameter, as the derivative along it asks.
+    """
     check_like(who, "v", v, "params", params)
     params = jax.tree.map(_array, params)
-    return params, jax.tree.map(lambda p, x: leaf.narrow(jnp.asarray(x), p.dtype), params, v)
+    return params, jax.tree.map(lambda p, x: mesh.as_varying_as(leaf.narrow(jnp.asarray(x), p.dtype), p), params, v)
 
 
 def _array(x: Any) -> Array:

@@ -49,11 +49,13 @@ class SkipSpikesState(NamedTuple):
 
 
 class skip_spikes(Wrapper, state=SkipSpikesState):
-    """`inner`, but for steps whose gradient norm is many standard deviations above its moving average: these are zero.
+    """Skips steps whose gradient norm is many standard deviations above its moving average.
+
+    A skipped step has a zero update, and the state of `inner` does not change. Other steps are those of `inner`.
 
     `deviations` (default 6) is positive, `decay` (0.99) of the averages in [0, 1); the first `warmup` (20) steps with a
     finite norm are always taken. A step whose norm is infinite or NaN is skipped at any time, and counts toward neither
-    the averages nor the warm-up. On a skipped step the state of `inner` rests.
+    the averages nor the warm-up.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.skip_spikes(gx.sgd(1.0), warmup=2)

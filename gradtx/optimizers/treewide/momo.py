@@ -47,7 +47,7 @@ class MomoState(NamedTuple):
 
 
 class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
-    """The rule of MoMo: it descends by itself. `update` needs params and `value`, the loss.
+    """The rule of MoMo: its updates descend. `update` needs params and `value`, the loss.
 
     A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as
     `skipped`.

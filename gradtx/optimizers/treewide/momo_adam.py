@@ -51,7 +51,7 @@ class MomoAdamState(NamedTuple):
 
 
 class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"), corrected=("b1", "b2")):
-    """The rule of MoMo-Adam: it descends by itself. `update` needs params and `value`, the loss.
+    """The rule of MoMo-Adam: its updates descend. `update` needs params and `value`, the loss.
 
     A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as
     `skipped`.

@@ -1,4 +1,4 @@
-"""Polyak's step size: as long as the gap of the value asks for.
+"""Polyak's step size: it grows with the gap between the loss and its least value.
 
     u = g * min((f - f_min) / (|g|^2 + eps), max_learning_rate),   and 0 where g is zero
 
@@ -39,7 +39,7 @@ class ScaleByPolyakState(NamedTuple):
 
 
 class scale_by_polyak(Treewide, state=ScaleByPolyakState, needs=("value",)):
-    """The tree scaled by Polyak's step size; `update` needs `value`, the loss at the parameters.
+    """Scales the gradient by Polyak's step size; `update` needs `value`, the loss at the parameters.
 
     `f_min` (default 0) is the least value of the loss; `max_learning_rate` is positive, `eps` not negative. A step
     whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as `skipped`.
