@@ -49,12 +49,17 @@ def norm(leaves: list[Array], axes: Axes = None) -> Array:
     if pairs and _wider(dtype):
         with jax.enable_x64(True):
             return lax.convert_element_type(lax.sqrt(_wide_sum(pairs, axes)), dtype)
-    return math.prod(scaled_norm(leaves, axes))
+    return _unscaled(leaves, axes)
 
 
 @norm.defjvp
 def _norm_jvp(axes: Axes, primals: Any, tangents: Any) -> Any:
-    return jax.jvp(lambda leaves: math.prod(scaled_norm(leaves, axes)), primals, tangents)
+    return jax.jvp(functools.partial(_unscaled, axes=axes), primals, tangents)
+
+
+def _unscaled(leaves: list[Array], axes: Axes) -> Array:
+    scale, size = scaled_norm(leaves, axes)
+    return scale * size
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -109,8 +114,8 @@ def shrinking(leaves: list[Array], radius: Any, axes: Axes = None) -> tuple[Arra
         factor = _pick(short, 1, radius / _pick(short, 1, size))
         far = 2.0 ** (15 * jnp.finfo(dtype).maxexp // 16)  # 1 / far is nearly the smallest number
         tiny = factor < 1 / far
-        factors = _pick(tiny, 1 / far, factor), _pick(tiny, factor * far, 1)
-        return tuple(lax.convert_element_type(x, dtype) for x in factors)
+        first, second = _pick(tiny, 1 / far, factor), _pick(tiny, factor * far, 1)
+        return lax.convert_element_type(first, dtype), lax.convert_element_type(second, dtype)
 
 
 @shrinking.defjvp

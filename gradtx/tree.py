@@ -144,8 +144,10 @@ def shrinking(tree: Any, radius: Any, axes: tuple[int, ...] | None = None) -> tu
     one array, and each part of it that these axes span is shrunk by itself. A NaN in the tree makes the product NaN.
     """
     leaves = _leaves(tree, axes)
-    factors = sums.shrinking(leaves, radius if axes is None else jnp.squeeze(radius, axes), axes)
-    return factors if axes is None else tuple(jnp.expand_dims(x, axes) for x in factors)
+    if axes is None:
+        return sums.shrinking(leaves, radius)
+    first, second = sums.shrinking(leaves, jnp.squeeze(radius, axes), axes)
+    return jnp.expand_dims(first, axes), jnp.expand_dims(second, axes)
 
 
 def _leaves(tree: Any, axes: tuple[int, ...] | None) -> list[Array]:

@@ -65,7 +65,9 @@ def test_numbers_that_change_at_every_step_are_compiled_for_twice(tx_of, monkeyp
         assert t < 2 or not names, t
 
 
-def test_a_number_that_stays_is_static_and_a_third_one_is_traced():
+def test_numbers_that_stay_are_static_until_there_are_too_many(monkeypatch):
+    monkeypatch.setattr(compiled, "_eager", compiled._EagerNumbers())
+    monkeypatch.setattr(compiled._Places, "LIMIT", 2)
     x = jnp.ones(11)
     counts = []
     for rate in (0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.75):
@@ -74,6 +76,15 @@ def test_a_number_that_stays_is_static_and_a_third_one_is_traced():
             tx.update(x, tx.init(x), x)
         counts.append(len(names) > 0)
     assert counts == [True, False, True, False, True, False, False]
+
+
+def test_decays_that_stay_keep_their_digits():
+    """1 - b in float32 has lost two of seven digits for b = 0.99999."""
+    g = jnp.ones(3, "float32")
+    for decay in (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999):
+        tx = gx.ema(decay, debias=False)
+        for _ in range(2):
+            np.testing.assert_allclose(tx.update(g, tx.init(g))[0], 1 - decay, rtol=1e-6)
 
 
 class closes_over_its_loop(gx.rules.Stateful, state=gx.rules.CountState):

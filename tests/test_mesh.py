@@ -90,6 +90,7 @@ def test_explicit_axes_may_split_leaves_in_any_way(tx, specs):
         assert u.sharding.is_equivalent_to(p.sharding, u.ndim)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", ["simplex", "l1_ball", "monotone"])
@@ -103,6 +104,7 @@ def test_projections_of_rows_and_of_columns(kind, axis, name):
         assert kind == AxisType.Auto or found.sharding.is_equivalent_to(split.sharding, 2)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("kind", "context"), [(AxisType.Auto, False), (AxisType.Explicit, False), (AxisType.Explicit, True)]
 )
@@ -255,6 +257,7 @@ SOLVERS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", SOLVERS)
 def test_solvers_on_shards(name):
     """Each shard has a function of its own, and parameters that begin alike: it takes the steps that it takes alone."""

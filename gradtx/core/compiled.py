@@ -244,10 +244,10 @@ def compiled(rules: tuple[Any, ...], updates: Any) -> tuple[_Run, list[Any]]:
 class _Places:
     """The numbers that eager steps have used, for rules of one structure.
 
-    For each place it holds up to two numbers that are compiled in, and the numbers of the last step.
+    For each place it holds the numbers that are compiled in, up to `LIMIT`, and the numbers of the last step.
     """
 
-    LIMIT = 2
+    LIMIT = 8
 
     def __init__(self, size: int) -> None:
         self.static: list[set[Any]] = [set() for _ in range(size)]
@@ -274,7 +274,7 @@ class _Places:
 class _EagerNumbers:
     """The numbers of eager steps.
 
-    One that changes from a step to the next is traced, and so is the third value that a place among the numbers has.
+    One that changes from a step to the next is traced, and so is one more than `_Places.LIMIT` in one place.
     """
 
     _SIZE = 4096

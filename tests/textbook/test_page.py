@@ -60,6 +60,7 @@ def test_formulas_have_meanings_and_sources(name):
         assert "\\" not in formula.mathml, "LaTeX that is not understood"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", scripts())
 def test_pictures_and_their_part_of_the_page(name, tmp_path):
     """Drawing raises no warning: pytest makes errors of them."""
