@@ -5,7 +5,7 @@
     gpt2       GPT-2 (Radford et al., 2019) of any width: 148 leaves; width 768 has 124,439,808 parameters
     small      many leaves of 64 entries each
     matrix     one leaf of two axes
-    few        a convolution, a dense layer and their vectors
+    few        two blocks of a convolution, a dense layer and their vectors
 
 A shape is a `jax.ShapeDtypeStruct`, so a tree of them can be traced, and costs no memory.
 """
@@ -67,8 +67,11 @@ def matrix(rows: int = 2048, columns: int = 1024) -> ShapeTree:
 
 
 def few() -> ShapeTree:
-    """A convolution, a dense layer and their vectors: a leaf of every rank, for what is only compiled."""
-    return {"conv": _conv(3, 64, 128), "dense": _dense(512, 1024)}
+    """Two blocks alike, of a convolution, a dense layer and their vectors, for what is only compiled.
+
+    It has a leaf of every rank, and each twice: what leaves have in common, the compiler may compute once and keep.
+    """
+    return {name: {"conv": _conv(3, 64, 128), "dense": _dense(512, 1024)} for name in ("first", "second")}
 
 
 def draw(shapes: ShapeTree, seed: int) -> Any:

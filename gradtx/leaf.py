@@ -109,13 +109,13 @@ def clip(x: Array, bound: float | Array) -> Array:
     return jnp.clip(x, -bound, bound)
 
 
-def apart(*numbers: ArrayLike) -> tuple[Array, ...]:
-    """Numbers as arrays that the compiler takes for others than the same numbers elsewhere.
+def apart(x: Array, *numbers: ArrayLike) -> tuple[Array, ...]:
+    """Numbers as arrays that the compiler takes for others than the same numbers beside other arrays than `x`.
 
-    A number that meets an array is an array of that shape to XLA. If a sum shares it with another loop, XLA's CPU
-    backend keeps it in memory.
+    A number that meets an array is an array of that shape to XLA. If a sum shares it with another loop, or with the sum
+    of another leaf, XLA's CPU backend keeps it in memory.
     """
-    return tuple(lax.optimization_barrier([jnp.asarray(x) for x in numbers]))
+    return tuple(lax.optimization_barrier(([jnp.asarray(n) for n in numbers], x))[0])
 
 
 def bounded(x: Array) -> Array:

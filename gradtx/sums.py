@@ -25,7 +25,7 @@ from jax import Array, lax
 
 from gradtx import leaf
 
-__all__ = ["dot", "mean", "norm", "real_parts", "scaled_norm", "shrinking", "total"]
+__all__ = ["dot", "norm", "real_parts", "scaled_norm", "shrinking", "total"]
 
 Axes = tuple[int, ...] | None
 """The axes to sum over; None for all. Where it is not None there is one array, or one pair."""
@@ -180,31 +180,6 @@ def _total_jvp(primals: Any, tangents: Any) -> Any:
     (arrays,), (moved,) = primals, tangents
     out = total(arrays)
     return out, sum((_sum(dx).astype(out.dtype) for dx in moved), jnp.zeros_like(out))
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def mean(x: Array, axes: tuple[int, ...]) -> Array:
-    """The mean of a real array in float32 or wider over some axes, which are kept with length 1.
-
-    It is finite for finite entries, although their sum need not be.
-    """
-    if _wider(x.dtype):
-        with jax.enable_x64(True):
-            wide = _sum(lax.convert_element_type(lax.optimization_barrier(x), np.dtype("float64")), axes)
-            found = lax.convert_element_type(wide / _count(x, axes), x.dtype)
-    else:
-        found = _sum(x / _count(x, axes), axes)
-    return jnp.expand_dims(found, axes)
-
-
-@mean.defjvp
-def _mean_jvp(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
-    (x,), (dx,) = primals, tangents
-    return mean(x, axes), jnp.expand_dims(_sum(dx / _count(x, axes), axes), axes)
-
-
-def _count(x: Array, axes: tuple[int, ...]) -> int:
-    return math.prod(x.shape[axis] for axis in axes)
 
 
 def _promoted(pairs: Any) -> tuple[Any, np.dtype]:

@@ -49,8 +49,8 @@ def _decay_rate_pow(t: Any, exponent: Any) -> Any:
     return 1 - t ** (-exponent)
 
 
-def _mean(x: Array, axis: int) -> Array:
-    return jnp.sum(x * (1 / max(x.shape[axis], 1)), axis=axis, keepdims=True)
+def _sum(x: Array, axis: int) -> Array:
+    return jnp.sum(x, axis=axis, keepdims=True)
 
 
 def _over_root(g: Array, v: Array, floor: Any) -> Array:
@@ -123,9 +123,12 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
             u, new = self.update_leaf(inner_g, inner_slots, p, shared)
             return u.reshape(g.shape), jax.tree.map(lambda x, old: x.reshape(old.shape), new, slots)
         second, longest = dims
-        row = leaf.moment(slots.v_row, _mean(square, longest), shared)
-        col = leaf.moment(slots.v_col, _mean(square, second), shared)
-        mean = jnp.maximum(_mean(row, second), floor)
+        # Divided once, by the larger of the two lengths, so that neither sum overflows.
+        most = max(g.shape[second], g.shape[longest], 1)
+        share = square / most
+        row = leaf.moment(slots.v_row, _sum(share, longest) * (most / max(g.shape[longest], 1)), shared)
+        col = leaf.moment(slots.v_col, _sum(share, second) * (most / max(g.shape[second], 1)), shared)
+        mean = jnp.maximum(_sum(row / max(g.shape[second], 1), second), floor)
         v = leaf.quotient(row, jnp.maximum(mean, jnp.finfo(row.dtype).tiny)) * col
         return _over_root(g, v, floor), slots._replace(v_row=row, v_col=col)
 

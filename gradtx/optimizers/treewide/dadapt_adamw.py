@@ -73,8 +73,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
         d, s = numbers.estim_lr, slots.grad_sum
         c = jnp.sqrt(self.b2)
         rate = d * self.learning_rate * jnp.sqrt(self.weight("b2", t, numbers)) / self.weight("b1", t, numbers)
-        eps, zero = leaf.apart(self.eps, 0.0)
-        weighted = jax.tree.map(lambda s, v: s / (leaf.root(v, zero) + eps), s, slots.exp_avg_sq)
+        weighted = jax.tree.map(self._weighted, s, slots.exp_avg_sq)
         numerator = numbers.numerator_weighted * c + (1 - c) * rate * tree.vdot(updates, weighted)
         s = jax.tree.map(lambda s, g: s * c + leaf.bounded(g) * ((1 - c) * rate), s, updates)
         length = tree.number(params, sums.total([jnp.abs(x) for x in jax.tree.leaves(s)]))
@@ -82,6 +81,10 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
         decay = self.weight_decay if self.decouple_lr else self.weight_decay * rate
         new = self.weighed(numbers)._replace(estim_lr=jnp.maximum(d, estimate), numerator_weighted=numerator)
         return Shared(rate=rate, s=ByLeaf(s), decay=decay), new
+
+    def _weighted(self, s: Array, v: Array) -> Array:
+        eps, zero = leaf.apart(v, self.eps, 0.0)
+        return s / (leaf.root(v, zero) + eps)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         rate, decay = shared.rate, shared.decay if decay_mask else 0
