@@ -103,7 +103,7 @@ def _norm(x: Array) -> Array:
 
 def _of_norm_one(x: Array, eps: Any, eps_is_floor: bool) -> Array:
     unit, size = sums.scaled_norm([x], (x.ndim - 2, x.ndim - 1))
-    size = jnp.where(size > 0, size, float(jnp.finfo(x.dtype).tiny) ** 0.5)
+    size = jnp.where(size > 0, size, 1)
     return x / unit[..., None, None] / _divisor(size, eps / unit, eps_is_floor)[..., None, None]
 
 
