@@ -562,7 +562,7 @@ def updated(tx, updates=P, params=P, state=None, **extra):
         (lambda: updated(gx.newton(), valeu_fn=jnp.sum), TypeError, r"unknown extra argument 'valeu_fn'"),
         (lambda: updated(gx.newton(), P[:1], value_fn=jnp.sum), ValueError, r"updates has shape \(1,\) and params has"),
         (lambda: updated(gx.newton(), {"a": P}, value_fn=jnp.sum), ValueError, r"the tree of updates is not the tree"),
-        (lambda: updated(gx.newton_cg(), P * 1j, P * 1j, value_fn=jnp.sum), TypeError, r"complex"),
+        (lambda: updated(gx.newton_cg(linesearch=None), P * 1j, P * 1j, value_fn=jnp.sum), TypeError, r"complex"),
         (lambda: gx.newton().init(P * 1j), TypeError, r"scale_by_newton: .*no meaning for complex arrays"),
         (lambda: gx.trust_region_newton().init(P * 1j), TypeError, r"trust_region_newton: .*complex"),
         (lambda: gx.newton_cg().init(P * 1j), TypeError, r"scale_by_newton_cg: .*complex"),
