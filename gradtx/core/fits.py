@@ -175,7 +175,21 @@ def _first(tx: Any, slot: per_tree, like: Any) -> Any:
 def check_made_by(owner: Owner, tx: Any, state: Any) -> None:
     """Raises a ValueError unless the state has the tree and the shapes of what `tx.init` makes."""
     if owner.like is not UNKNOWN:
-        _check_tree(owner, "", state, _outlined(tx, type(tx).init, owner.like))
+        expected = _outlined(tx, type(tx).init, owner.like)
+        _check_tree(owner, "", _without_weights(state), _without_weights(expected))
+
+
+def _without_weights(state: Any) -> Any:
+    """The state with empty `average_weights`, of which any of its names may be there."""
+
+    def fields(x: Any) -> list[str]:
+        slots = getattr(type(x), "_field_defaults", {})
+        return [field for field, slot in slots.items() if isinstance(slot, average_weights)]
+
+    def without(x: Any) -> Any:
+        return x._replace(**{field: {} for field in fields(x)}) if fields(x) else x
+
+    return jax.tree.map(without, state, is_leaf=lambda x: bool(fields(x)))
 
 
 def _outlined(tx: Any, make: Any, like: Any) -> Any:

@@ -95,7 +95,7 @@ class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "va
         least = float(jnp.finfo(size.dtype).tiny) ** 0.5
         g, size = jax.tree.map(lambda x: x * jnp.minimum(size / least, 1), g), jnp.maximum(size, least)
         # So far out that no step ends there, and near enough for products of its square.
-        bound = jnp.minimum(radius, float(jnp.finfo(size.dtype).max) ** 0.4).astype(size.dtype)
+        bound = jnp.minimum(jnp.asarray(radius, size.dtype), float(jnp.finfo(size.dtype).max) ** 0.4)
         if self.subproblem == "exact":
             b, unravel = tree.raveled(g)
             p, promised, border = _exact(hessian(value_fn, params).astype(b.dtype) / size, b, bound)
