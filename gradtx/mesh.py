@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
@@ -139,6 +140,11 @@ def kept_whole(x: Array) -> Array:
 def put(x: Array, where: NamedSharding | None) -> Array:
     """The array at its place; for None as it is."""
     return x if where is None or place(x) == where else jax.sharding.reshard(x, where)
+
+
+def zeros_like(x: Any) -> Array:
+    """Zeros that lie where the array lies: from jax 0.12 on, those of `jax.numpy` are whole within `jit`."""
+    return put(jnp.zeros_like(x), place(x))
 
 
 # --- the shards of a mesh

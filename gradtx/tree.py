@@ -84,7 +84,7 @@ def _finite(x: Array) -> Array:
 @jax.jit
 def zeros_like(tree: Any) -> Any:
     """The tree with zeros in place of its entries."""
-    return jax.tree.map(jnp.zeros_like, tree)
+    return jax.tree.map(mesh.zeros_like, tree)
 
 
 def vdot(a: Any, b: Any) -> Array:

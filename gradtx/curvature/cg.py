@@ -73,7 +73,7 @@ class _Search(NamedTuple):
 
 
 def _started(b: Any) -> _Search:
-    zeros = jax.tree.map(jnp.zeros_like, b)
+    zeros = tree.zeros_like(b)
     return _Search(zeros, b, b, dot(b, b), jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks
+from gradtx import checks, tree
 from gradtx.core.branch import branch
 from gradtx.core.composite import Wrapper
 from gradtx.core.slots import child_state, counter, per_tree
@@ -86,7 +85,7 @@ class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn"
                 return estimate(fn, params, sample), following
 
             now = state.count % self.update_interval == 0
-            diagonal, rng_key = branch(who, now, renewed, lambda: (jax.tree.map(jnp.zeros_like, params), rng_key))
+            diagonal, rng_key = branch(who, now, renewed, lambda: (tree.zeros_like(params), rng_key))
         extra = {**extra, "hessian_diag": diagonal}
         updates, inner_state = self.inner_update(updates, state.inner_state, params, extra)
         return updates, WithHessianDiagState(count=counted(state.count), rng_key=rng_key, inner_state=inner_state)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks
+from gradtx import checks, mesh
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, hyper, largest_factor
 from gradtx.core.leafwise import Elementwise
@@ -87,7 +86,7 @@ class set_to_zero(Elementwise):
     """
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return jnp.zeros_like(g), slots
+        return mesh.zeros_like(g), slots
 
     def largest(self, incoming: float, most: float) -> float:
         return 0.0
