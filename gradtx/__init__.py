@@ -309,6 +309,8 @@ with _lazily(__name__) as _names:
     # Storage
     from gradtx.storage.stored import rounded as rounded
     from gradtx.storage.stored import stored as stored
+    from gradtx.wrappers.narrow_weights import corrected_weights as corrected_weights
+    from gradtx.wrappers.narrow_weights import master_weights as master_weights
 
     # Schedules
     from gradtx.core.hyper import function_schedule as function_schedule

@@ -136,6 +136,10 @@ _AT_PARAMS = {"rounding": "the second gradient is taken at parameters in their o
 _ROUNDED = {"rounding": "the state has the norm of updates in their own dtype"}
 _OWN = {"own steps": "the inner transformation counts the steps that it takes"}
 _RESET = {"by hand": "the numbers shown at the end of a period are those before the reset"}
+_WIDE = {
+    "like gradients": "updates are in float32, so that they lead to the rounded weight",
+    "rounding": "16-bit parameters have weights in float32 beside them, whose steps differ from those of the rounded ones",
+}
 _MEASURED = {"finite": "a measurement may leave the range of its dtype"}
 _SPLIT = {"rotation": "the parts of a complex number do not turn each by itself"}
 
@@ -452,6 +456,8 @@ WRAPPERS = [
         why=_NO_OPTAX,
         unless={"derivatives": "the scale is a float32, too coarse for differences", **_LOOKS},
     ),
+    Case("master_weights({})", optax="{}", why="parameters in float64 need none", unless=_WIDE),
+    Case("corrected_weights({}, 'int8')", optax="{}", why="parameters in float64 need none", unless=_WIDE),
     Case("ema_params({}, 0.9)", optax="{}", why="the updates stay as they are"),
     Case("ema_params({}, 0.9, debias=False)", optax="{}", why="the updates stay as they are"),
     Case("polyak_average({}, linear_schedule(1.0, 0.1, 10), start=1)", optax="{}", why="the updates stay as they are"),

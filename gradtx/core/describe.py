@@ -95,7 +95,7 @@ def _field(f: Callable[[Place, Any], Any], tx: Any, slot: Any, value: Any, param
     items = []
     rows = zip(checks.paths(params), leaves, treedef.flatten_up_to(value), tx._matrix_views(params), strict=True)
     for path, p, item, view in rows:
-        layout = slot.layout(tx, jnp.shape(p), view)
+        layout = slot.layout_for(tx, p, view)
         if isinstance(layout, list):
             items.append([f(_at(place, path, part), x) for part, x in zip(layout, item, strict=True)])
         else:

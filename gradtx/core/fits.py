@@ -92,9 +92,9 @@ def check_fields(owner: Owner, tx: Any, state: Any) -> None:
             except ValueError:
                 raise owner.differs(field, _other_tree(value, owner)) from None
             layouts: Any = shapes
-            if not isinstance(slot, per_param):
+            if not isinstance(slot, per_param) or slot.only_narrow:
                 views = tx._matrix_views(owner.like)
-                layouts = [_lengths(slot.layout(tx, *pair)) for pair in zip(shapes, views, strict=True)]
+                layouts = [_lengths(slot.layout_for(tx, *pair)) for pair in zip(leaves, views, strict=True)]
             _check_items(owner, field, items, leaves, layouts, _kinds(tx, slot, owner))
 
 

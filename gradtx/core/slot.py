@@ -88,9 +88,13 @@ class PerLeaf(Slot):
         """The axes of the array, or of each array in a list, for a parameter of this shape; None for no array."""
         raise NotImplementedError
 
+    def layout_for(self, owner: Any, p: Any, view: Any = None) -> Layout | list[Layout] | None:
+        """The layout for a parameter, of which only shape and dtype matter."""
+        return self.layout(owner, checks.shape(p), view)
+
     def first(self, owner: Any, p: Any, view: Any = None) -> Any:
         """The array before the first step, or a list of them, or None."""
-        layout = self.layout(owner, np.shape(p), view)
+        layout = self.layout_for(owner, p, view)
         if layout is None:
             return None
         if isinstance(layout, list):

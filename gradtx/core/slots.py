@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, mesh, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.core.hyper import Schedule
 from gradtx.core.slot import PARAM, Layout, PerLeaf, Slot
 
@@ -63,14 +63,20 @@ class per_param(PerLeaf):
         float32 at least.
       when: The name of a field or property of the transformation that says whether there is such a slot; where it is
         false, or None, the state holds () in its place.
+      only_narrow: True for an array beside parameters of 16 bits or fewer alone; beside others there is none.
     """
 
     kind = "per parameter"
     may_copy = True
+    only_narrow: bool = False
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout:
         del owner, view
         return _whole(shape)
+
+    def layout_for(self, owner: Any, p: Any, view: Any = None) -> Layout | None:
+        left_out = self.only_narrow and leaf.accumulator_dtype(checks.dtype(p)) == checks.dtype(p)
+        return None if left_out else self.layout(owner, checks.shape(p), view)
 
 
 class reduced(PerLeaf):
