@@ -138,7 +138,7 @@ _OWN = {"own steps": "the inner transformation counts the steps that it takes"}
 _RESET = {"by hand": "the numbers shown at the end of a period are those before the reset"}
 _WIDE = {
     "like gradients": "updates are in float32, so that they lead to the rounded weight",
-    "rounding": "16-bit parameters have weights in float32 beside them, whose steps differ from those of the rounded ones",
+    "rounding": "beside 16-bit parameters it has the weights in float32, which step from elsewhere",
 }
 _MEASURED = {"finite": "a measurement may leave the range of its dtype"}
 _SPLIT = {"rotation": "the parts of a complex number do not turn each by itself"}

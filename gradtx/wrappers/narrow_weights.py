@@ -67,11 +67,9 @@ class _NarrowWeights(Wrapper, needs=("params",)):
         leaves, treedef = jax.tree.flatten(params)
         kept = treedef.flatten_up_to(getattr(state, self.kept))
         weights = [self._weight(jnp.asarray(p), k) for p, k in zip(leaves, kept, strict=True)]
-        view = _IN_FLOAT32
-        given = self.given("inner", view, extra, params)
-        steps, inner_state = self.inner.update(
-            view.seen(updates), state.inner_state, treedef.unflatten(weights), **given
-        )
+        given = self.given("inner", _IN_FLOAT32, extra, params)
+        wide, seen = _IN_FLOAT32.seen(updates), treedef.unflatten(weights)
+        steps, inner_state = self.inner.update(wide, state.inner_state, seen, **given)
         trios = zip(leaves, weights, treedef.flatten_up_to(steps), kept, strict=True)
         moved = [self._moved(jnp.asarray(p), x, u, k) for p, x, u, k in trios]
         kept = {self.kept: treedef.unflatten([k for _, k in moved])}
@@ -103,8 +101,8 @@ class master_weights(_NarrowWeights, state=MasterWeightsState):
 
     `inner` sees parameters and gradients in float32. The updates lead from the parameters to the rounded copy. They are
     in float32, whatever the gradients are, because the difference of two 16-bit numbers may need more digits. A wrapper
-    around it may round them to the gradients' dtype, which only changes steps larger than half of a parameter. Without it the plain way loses each step below half of a parameter's
-    last place: 1 + 1e-3 is 1 in bfloat16.
+    around it may round them to the gradients' dtype, which changes only steps larger than half of a parameter. Without
+    `master_weights`, each step below half of a parameter's last place is lost: 1 + 1e-3 is 1 in bfloat16.
 
     A parameter that was changed since the last step, loaded or clipped, is taken as it is, and its copy begins anew.
 
