@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gradtx import checks, leaf
 from gradtx.core.slots import PerLeaf, Slot, average_weights
@@ -71,7 +72,7 @@ def get(tree: Any, key: Any, default: Any = None, filtering: Filter | None = Non
     """
     found = get_all_with_path(tree, key, filtering)
     if len(found) > 1 and not (key == "count" and _agree([value for _, value in found])):
-        where = "\n".join(f"  {_shown(path)} = {checks.shown(value)}" for path, value in found)
+        where = "\n".join(f"  {_shown(path)} = {_text(value)}" for path, value in found)
         raise KeyError(
             f"get: {len(found)} fields are called {key!r}. Give filtering=lambda path, value: ..., or use "
             f"get_all_with_path. They are:\n{where}"
@@ -215,11 +216,17 @@ def _like(value: Any, old: Any) -> Any:
 
 def _agree(values: list[Any]) -> bool:
     """Whether all counts are equal; those that are traced, or shapes, are taken to be."""
-    if any(isinstance(x, (jax.core.Tracer, jax.ShapeDtypeStruct)) for x in values):
+    if any(isinstance(x, (Tracer, jax.ShapeDtypeStruct)) for x in values):
         return True
     if not all(isinstance(x, (jax.Array, np.ndarray, np.generic, int)) for x in values):
         return False
     return all(np.array_equal(np.asarray(x), np.asarray(values[0])) for x in values[1:])
+
+
+def _text(value: Any) -> str:
+    """A value as an error shows it: a number itself, an array by dtype and shape."""
+    is_number = isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.shape == ()
+    return str(value) if is_number else checks.shown(value)
 
 
 def _shown(path: Any) -> str:

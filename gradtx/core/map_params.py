@@ -83,6 +83,9 @@ class _Params:
     def __hash__(self) -> int:
         return hash(_Params)
 
+    def __repr__(self) -> str:
+        return "the placeholder of map_params for the parameters"
+
 
 class _Job(Frozen):
     f: Any

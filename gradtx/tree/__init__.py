@@ -8,7 +8,7 @@ What holds for all of them:
 
 - None is a tree without leaves, and stays None.
 - 16-bit floats are computed in float32. One number of a whole tree (`sum`, `norm`, `vdot`) is in float32 or wider. A
-  tree has the dtypes that JAX promotes to; a finite number beyond the range of 16 bits becomes the largest there.
+  tree has the dtypes that JAX promotes to; a finite number beyond the range of float16 becomes its largest.
 - Trees that belong together have the same structure; otherwise a ValueError says where they differ.
 """
 

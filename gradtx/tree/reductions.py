@@ -79,7 +79,7 @@ def norm(
     if ord in (None, 2):
         return norm_sq(tree) if squared else sums.norm(leaves_of(tree, None))
     sizes = [leaf.widen(jnp.abs(_floating(x))) for x in leaves_of(tree, None)]
-    found = sum(sizes) if ord == 1 else functools.reduce(jnp.maximum, map(jnp.max, sizes), jnp.zeros(()))
+    found = max(sizes) if sizes and ord != 1 else sum(sizes)
     return jnp.minimum(found * found, jnp.finfo(found.dtype).max) if squared else found
 
 
