@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import gradtx as gx
+from tests.libraries import GRADTX
 
 
 class Pair(NamedTuple):
@@ -415,6 +416,35 @@ def test_map_params_with_complex_parts_and_points():
     state = tx.init(PARAMS)
     with pytest.raises(ValueError, match="rest has nothing at mu"):
         gx.tree.map_params(tx, lambda x, spec: x, state, {"other": 1})
+
+
+def test_every_method_of_the_library():
+    """For all cases: no parameter is taken for a field, and what is mapped is what `describe` calls per parameter."""
+    shapes = {"mu": jax.ShapeDtypeStruct((4, 4), "float64"), "count": jax.ShapeDtypeStruct((4,), "float64")}
+    others = {"x": shapes["mu"], "y": shapes["count"]}
+    seen = 0
+    for case in GRADTX.cases():
+        tx = GRADTX.make(case.expression)
+        if (
+            not isinstance(tx, gx.GradientTransformation)
+            or "'deep'" in case.expression
+            or case.constructor == "primal_dual"
+        ):
+            continue  # a mask of another tree, and a transformation of points
+        state, renamed = (jax.eval_shape(tx.init, params) for params in (shapes, others))
+        for key in ("mu", "count", "x", "y"):
+            found, expected = ([p for p, _ in gx.tree.get_all_with_path(s, key)] for s in (state, renamed))
+            assert found == expected, case
+        mapped = []
+        gx.tree.map_params(
+            tx, lambda x, name, mapped=mapped: mapped.append((name, x.shape)), state, {k: k for k in shapes}
+        )
+        rows = [
+            (row.path, row.shape) for row in gx.describe(tx, shapes).rows if row.kind == "per parameter" and row.path
+        ]
+        assert sorted(mapped) == ([] if "galore" in case.expression else sorted(rows)), case  # it sees other shapes
+        seen += 1
+    assert seen > 350
 
 
 def test_leaves_of_map_params():

@@ -86,7 +86,7 @@ def bias_correction(moment: Any, decay: ArrayLike, count: ArrayLike) -> Any:
     [1.]
     """
     count = jnp.asarray(count)
-    weight = leaf.one_minus_power(decay, jnp.maximum(count, 1))
+    weight = leaf.one_minus_power(decay if leaf.is_number(decay) else jnp.asarray(decay), jnp.maximum(count, 1))
     divisor = jnp.where((count > 0) & (weight > 0), weight, 1)
 
     def one(m: Any) -> Array:
