@@ -142,9 +142,9 @@ def put(x: Array, where: NamedSharding | None) -> Array:
     return x if where is None or place(x) == where else jax.sharding.reshard(x, where)
 
 
-def zeros_like(x: Any) -> Array:
-    """Zeros that lie where the array lies: from jax 0.12 on, those of `jax.numpy` are whole within `jit`."""
-    return put(jnp.zeros_like(x), place(x))
+def full_like(x: Any, value: Any, dtype: Any = None) -> Array:
+    """An array of one value that lies where `x` does: from jax 0.12 on, that of `jax.numpy` is whole within `jit`."""
+    return put(jnp.full_like(x, value, dtype=dtype), place(x))
 
 
 # --- the shards of a mesh

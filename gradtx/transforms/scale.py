@@ -86,7 +86,7 @@ class set_to_zero(Elementwise):
     """
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        return mesh.zeros_like(g), slots
+        return mesh.full_like(g, 0), slots
 
     def largest(self, incoming: float, most: float) -> float:
         return 0.0
