@@ -139,7 +139,13 @@ class _Job(Frozen):
     def params(self, value: Any, rest: Any) -> Any:
         """A tree like the parameters."""
         if not any(isinstance(tree, ByPath) for tree in rest):
-            return jax.tree.map(self.f, value, *rest, is_leaf=self.is_leaf)
+            chosen = self.is_leaf or (lambda x: False)
+            return jax.tree.map(
+                lambda x, *others: None if x is None else self.f(x, *others),  # a slot may have nothing for a leaf
+                value,
+                *rest,
+                is_leaf=lambda x: x is None or chosen(x),
+            )
         return jax.tree_util.tree_map_with_path(
             lambda path, x: self.f(x, *(tree.at(path) for tree in rest)), value, is_leaf=self.is_leaf
         )
