@@ -55,6 +55,10 @@ class _NarrowWeights(Wrapper, needs=("params",)):
         del tree
         return {"inner": _IN_FLOAT32}
 
+    def shown_to(self, name: str, trees: tuple[Any, ...]) -> tuple[Any, ...]:
+        del name
+        return trees
+
     def weight(self, p: Array, kept: Array) -> Array:
         """The weight in float32."""
         raise NotImplementedError
