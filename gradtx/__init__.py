@@ -39,6 +39,9 @@ with _lazily(__name__) as _names:
     # Losses
     from gradtx import losses as losses
 
+    # Assignment problems
+    from gradtx import assignment as assignment
+
     # The nearest point of a set, and proximal operators
     from gradtx.projections.boxes import projection_box as projection_box
     from gradtx.projections.boxes import projection_hypercube as projection_hypercube
