@@ -39,8 +39,9 @@ with _lazily(__name__) as _names:
     # Losses
     from gradtx import losses as losses
 
-    # Assignment problems
+    # Assignment problems, functions smoothed by random perturbations
     from gradtx import assignment as assignment
+    from gradtx import perturbations as perturbations
 
     # The nearest point of a set, and proximal operators
     from gradtx.projections.boxes import projection_box as projection_box

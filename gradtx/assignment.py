@@ -36,7 +36,7 @@ def hungarian_algorithm(cost_matrix: Any) -> tuple[Array, Array]:
       cost_matrix: The cost of each pair, of shape (rows, columns). Arithmetic is in float32 or wider: an assignment may
         be dearer than the best one by rounding errors. An infinite cost forbids a pair: the result has as few forbidden
         pairs as possible, and of those choices the least sum of the finite costs. So if no assignment is feasible, the
-        result is still a full one, and `cost_matrix[i, j].sum()` is infinite. A cost of -inf is taken wherever possible.
+        result is still a full one, and `cost_matrix[i, j].sum()` is infinite. Costs of -inf are taken first.
 
     Returns:
       Two integer arrays (i, j) of length min(rows, columns): row `i[k]` goes with column `j[k]`. The rows ascend.

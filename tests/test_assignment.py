@@ -35,8 +35,12 @@ def test_500_random_matrices_cost_what_they_cost_in_scipy(shape):
     assert rows.shape == columns.shape == (50, min(shape))
     infeasible = 0
     for c, i, j in zip(costs, rows, columns, strict=True):
-        assert (np.diff(i) > 0).all() and len(set(j)) == len(j)
-        assert (0 <= i).all() and (i < shape[0]).all() and (0 <= j).all() and (j < shape[1]).all()
+        assert (np.diff(i) > 0).all()
+        assert len(set(j)) == len(j)
+        assert (i >= 0).all()
+        assert (i < shape[0]).all()
+        assert (j >= 0).all()
+        assert (j < shape[1]).all()
         try:
             best = c[linear_sum_assignment(c)].sum()
         except ValueError:
@@ -97,13 +101,15 @@ def test_tiny_costs_are_told_apart_in_float32():
     c = jnp.asarray([[3e-38, 2e-38], [2e-38, 4e-38]], jnp.float32)
     with jax.enable_x64(False):
         i, j = solve(c)
-    assert j.tolist() == [1, 0] and i.dtype == "int32"
+    assert j.tolist() == [1, 0]
+    assert i.dtype == "int32"
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)], ids=str)
 def test_no_pairs(shape):
     i, j = solve(np.zeros(shape))
-    assert i.shape == j.shape == (0,) and jnp.issubdtype(i.dtype, jnp.integer)
+    assert i.shape == j.shape == (0,)
+    assert jnp.issubdtype(i.dtype, jnp.integer)
 
 
 def test_the_sum_of_the_chosen_costs_has_a_derivative():

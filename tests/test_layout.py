@@ -21,7 +21,7 @@ ROWS = [
     {"lazy", "frozen", "flags", "leaf", "checks", "mesh", "sums"},
     {"tree", "select", "linalg", "assignment"},
     {"core", "schedules", "losses", "projections"},
-    {"precision", "sharding", "storage", "transforms"},
+    {"precision", "sharding", "storage", "transforms", "perturbations", "microbatching"},
     {"optimizers", "curvature"},
     {"constraints"},
     {"wrappers", "viz", "compat", "testing"},
