@@ -39,8 +39,9 @@ with _lazily(__name__) as _names:
     # Losses
     from gradtx import losses as losses
 
-    # Assignment problems, functions smoothed by random perturbations
+    # Functions of a batch in parts, and made smooth; assignment problems
     from gradtx import assignment as assignment
+    from gradtx import microbatching as microbatching
     from gradtx import perturbations as perturbations
 
     # The nearest point of a set, and proximal operators

@@ -75,7 +75,7 @@ def make_perturbed_fun(
     """Makes a differentiable function of a function that need not be: its mean over perturbed arguments, estimated.
 
     Take it to train through an argmax, a sorting, a shortest path or a simulation. Values and derivatives of every
-    order, forward and reverse, are unbiased estimates of those of the mean f_sigma, by the argument and by `sigma`. `fun`
+    order, forward and reverse, are unbiased estimates of those of the mean f_sigma, by argument and `sigma`. `fun`
     itself is never differentiated. Arithmetic on samples is in float32 or wider.
 
     Args:
@@ -111,12 +111,7 @@ def make_perturbed_fun(
     num_samples = checks.integer(who, "num_samples", num_samples, ge=1)
     sigma = Limits(gt=0).check(who, "sigma", sigma, schedules=False)
     checks.scalar(who, "sigma", sigma)
-    for method in ("sample", "log_prob"):
-        if not callable(getattr(noise, method, None)) or isinstance(noise, type):
-            raise TypeError(
-                f"{who}: noise must have a method {method}, got {checks.shown(noise)}. "
-                "Give gx.perturbations.Normal() or Gumbel()."
-            )
+    _check_noise(who, noise)
     use_baseline = checks.flag(who, "use_baseline", use_baseline)
 
     def perturbed(key: Any, x: Any) -> Any:
@@ -129,6 +124,15 @@ def make_perturbed_fun(
         return jax.tree.map(_mean, samples, jax.eval_shape(fun, x))
 
     return perturbed
+
+
+def _check_noise(who: str, noise: Any) -> None:
+    for method in ("sample", "log_prob"):
+        if not callable(getattr(noise, method, None)) or isinstance(noise, type):
+            raise TypeError(
+                f"{who}: noise must have a method {method}, got {checks.shown(noise)}. "
+                "Give gx.perturbations.Normal() or Gumbel()."
+            )
 
 
 def _estimate(fun: Callable[[Any], Any], key: Any, x: Any, sigma: Any, noise: Any, baseline: Any) -> Any:
