@@ -36,6 +36,11 @@ with _lazily(__name__) as _names:
     from gradtx import tree as tree
     from gradtx.linalg.matrix_view import WeightDimensionNumbers as WeightDimensionNumbers
 
+    # Linear algebra
+    from gradtx.linalg.inverse_root import matrix_inverse_pth_root as matrix_inverse_pth_root
+    from gradtx.linalg.nnls import nnls as nnls
+    from gradtx.linalg.power_iteration import power_iteration as power_iteration
+
     # Losses
     from gradtx import losses as losses
 

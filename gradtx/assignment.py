@@ -86,10 +86,9 @@ def _less(a: Array, b: Array) -> Array:
 
 def _pairs(costs: Array) -> Array:
     """The costs as (number of infinities, finite part); the finite parts are of size 1 at most."""
-    finite = jnp.where(jnp.isfinite(costs), costs, 0)
-    _, exponent = jnp.frexp(jnp.max(jnp.abs(finite)))
+    finite, _ = leaf.in_units(jnp.where(jnp.isfinite(costs), costs, 0))
     infinities = jnp.where(jnp.isnan(costs), 1, jnp.where(jnp.isinf(costs), jnp.sign(costs), 0))
-    return jnp.stack([infinities, jnp.ldexp(jnp.ldexp(finite, -(exponent // 2)), exponent // 2 - exponent)])
+    return jnp.stack([infinities, finite])
 
 
 def _columns(costs: Array) -> Array:
