@@ -17,18 +17,21 @@ as a Scalable Alternative to Reinforcement Learning".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from gradtx import checks, leaf, tree
 from gradtx.core.hyper import Limits
+from gradtx.core.value import Value, child
 from gradtx.frozen import Frozen
 
-__all__ = ["Gumbel", "Normal", "make_perturbed_fun"]
+__all__ = ["Gumbel", "Normal", "make_perturbed_fun", "multi_normal"]
 
 
 class Normal(Frozen):
@@ -63,6 +66,48 @@ class Gumbel(Frozen):
     def log_prob(self, inputs: Any) -> Array:
         """The logarithm of the density at each entry."""
         return -inputs - jnp.exp(-inputs)
+
+
+class multi_normal(Value):
+    """A normal distribution with independent entries, by its mean `loc` and the logarithm of its standard deviation.
+
+    Both are arrays that broadcast to each other, and leaves of the value, so that `jax.grad` by the distribution works.
+    `sample` is differentiable by them, and `log_prob` is right for scales beyond the range of the dtype's exponential.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> normal = gx.perturbations.multi_normal(jnp.zeros(2), jnp.zeros(2))
+    >>> print(normal.sample((3,), jax.random.key(0)).shape, normal.log_prob(jnp.zeros(2)).round(3))
+    (3, 2) -1.838
+    """
+
+    loc: Any = child()
+    log_scale: Any = child()
+
+    @property
+    def params(self) -> list[Any]:
+        """The mean and the logarithm of the standard deviation."""
+        return [self.loc, self.log_scale]
+
+    def sample(self, shape: tuple[int, ...], key: Any) -> Array:
+        """Independent samples, of this shape and then that of the parameters, in their dtype."""
+        loc, log_scale = self._like(tuple(shape))
+        drawn = jax.random.normal(key, loc.shape, loc.dtype)
+        return leaf.narrow(drawn * jnp.exp(log_scale) + loc, np.dtype(jnp.result_type(*self.params, jnp.float16)))
+
+    def log_prob(self, x: Any) -> Array:
+        """The logarithm of the density at samples, in float32 or wider."""
+        axes = len(jnp.broadcast_shapes(*map(np.shape, self.params)))
+        loc, log_scale = self._like(np.shape(x)[: np.ndim(x) - axes])
+        half = jnp.exp(-log_scale / 2)  # its square may be out of range
+        z = (jnp.asarray(x, loc.dtype) - loc) * half * half
+        each = -0.5 * z**2 - log_scale - 0.5 * math.log(2 * math.pi)
+        return jnp.sum(each, axis=tuple(range(-axes, 0)))
+
+    def _like(self, shape: tuple[int, ...]) -> list[Array]:
+        """The parameters in float32 or wider, for samples of this shape."""
+        dtype = leaf.accumulator_dtype(jnp.result_type(*self.params, jnp.float16))
+        shape = (*shape, *jnp.broadcast_shapes(*map(np.shape, self.params)))
+        return [jnp.broadcast_to(jnp.asarray(x, dtype), shape) for x in self.params]
 
 
 def make_perturbed_fun(

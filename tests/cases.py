@@ -35,6 +35,12 @@ def negate(updates: Any, params: Any) -> Any:
     return jax.tree.map(lambda g: -g, updates)
 
 
+def negate_leaf(update: Any, param: Any) -> Any:
+    """A function for `stateless_with_tree_map`."""
+    del param
+    return -update
+
+
 def halving(count: Any) -> Any:
     """A plain function of the step count."""
     return 0.5 ** (count + 1.0)
@@ -55,7 +61,7 @@ def depth(path: Any) -> int:
     return len(path)
 
 
-FUNCTIONS = {f.__name__: f for f in (negate, halving, late, growing, depth)}
+FUNCTIONS = {f.__name__: f for f in (negate, negate_leaf, halving, late, growing, depth)}
 
 
 def pow64(step: Any, exponent: Any) -> Any:
@@ -143,6 +149,7 @@ TRANSFORMATIONS = [
     Case("identity()"),
     Case("set_to_zero()"),
     Case("stateless(negate)"),
+    Case("stateless_with_tree_map(negate_leaf)"),
     Case("scale(-0.5)"),
     Case("scale(halving)", optax="scale_by_schedule(halving)", why="optax's scale takes no schedule"),
     Case("scale_by_learning_rate(0.1)"),
