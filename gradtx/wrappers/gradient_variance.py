@@ -110,7 +110,7 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
         mean = jax.tree.map(lambda old, d: old + d / batches.astype(d.real.dtype), state.mean_grads, apart)
         ratio = jax.tree.map(lambda s: (n * state.micro_step).astype(s.dtype) / batches.astype(s.dtype), squares)
         between = jax.tree.map(lambda d, r: leaf.abs_sq(d) * r, apart, ratio)
-        squares = jax.tree.map(lambda *x: leaf.saturated(sum(x)), state.sum_sq_diff_grads, squares, between)
+        squares = jax.tree.map(lambda a, b, c: leaf.saturated(a + b + c), state.sum_sq_diff_grads, squares, between)
         waiting = state._replace(micro_step=batches, mean_grads=mean, sum_sq_diff_grads=squares)
         zeros = jax.tree.map(jnp.zeros_like, (batches, mean, squares))
         fresh = state._replace(micro_step=zeros[0], mean_grads=zeros[1], sum_sq_diff_grads=zeros[2])
