@@ -199,6 +199,8 @@ with _lazily(__name__) as _names:
     from gradtx.optimizers.layerwise.muon import scale_by_muon as scale_by_muon
     from gradtx.optimizers.layerwise.muon_labels import hidden_matrices as hidden_matrices
     from gradtx.optimizers.layerwise.muon_labels import muon_labels as muon_labels
+    from gradtx.optimizers.layerwise.soap import scale_by_soap as scale_by_soap
+    from gradtx.optimizers.layerwise.soap import soap as soap
     from gradtx.optimizers.layerwise.galore import galore as galore
     from gradtx.optimizers.layerwise.galore import scale_by_galore as scale_by_galore
 

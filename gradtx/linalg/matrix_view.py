@@ -14,10 +14,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-__all__ = ["MatrixView", "WeightDimensionNumbers"]
+__all__ = ["BlockView", "MatrixView", "WeightDimensionNumbers"]
 
 
 class WeightDimensionNumbers(NamedTuple):
@@ -69,10 +70,55 @@ class MatrixView(NamedTuple):
         permuted = tuple(self.shape[i] for i in self.order)
         return matrices.reshape(permuted).transpose(np.argsort(self.order))
 
+    def blocked(self, size: int) -> MatrixView | BlockView:
+        """The view in blocks of at most `size` rows and columns; this one itself if the matrices are no larger."""
+        grid = tuple(max(-(-n // size), 1) for n in (self.fan_in, self.fan_out))
+        return self if grid == (1, 1) else BlockView(self, grid)
+
     def axis(self, side: str) -> int | None:
         """The one axis of the array that makes the 'rows' or 'columns', or None where there are several, or none."""
         axes = self.rows if side == "rows" else self.columns
         return axes[0] if len(axes) == 1 else None
+
+
+class BlockView(NamedTuple):
+    """How arrays of a shape are seen as a stack of blocks of matrices: all of one size, with zeros where they end."""
+
+    view: MatrixView
+    grid: tuple[int, int]
+    """How many blocks there are of the rows, and of the columns."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.view.shape
+
+    @property
+    def count(self) -> int:
+        return self.view.count * math.prod(self.grid)
+
+    @property
+    def fan_in(self) -> int:
+        return -(-self.view.fan_in // self.grid[0])
+
+    @property
+    def fan_out(self) -> int:
+        return -(-self.view.fan_out // self.grid[1])
+
+    def stacked(self, x: Array) -> Array:
+        """The blocks, of shape (count, fan_in, fan_out): the blocks of a row of blocks follow each other."""
+        (m, n), (r, c), view = self.grid, (self.fan_in, self.fan_out), self.view
+        x = jnp.pad(view.stacked(x), ((0, 0), (0, m * r - view.fan_in), (0, n * c - view.fan_out)))
+        return x.reshape(view.count, m, r, n, c).swapaxes(2, 3).reshape(self.count, r, c)
+
+    def restored(self, matrices: Array) -> Array:
+        """The array that has these blocks."""
+        (m, n), (r, c), view = self.grid, (self.fan_in, self.fan_out), self.view
+        x = matrices.reshape(view.count, m, n, r, c).swapaxes(2, 3).reshape(view.count, m * r, n * c)
+        return view.restored(x[:, : view.fan_in, : view.fan_out])
+
+    def axis(self, side: str) -> int | None:
+        """The one axis of the array that makes a block's 'rows' or 'columns', or None where there is none."""
+        return self.view.axis(side) if self.grid[side == "columns"] == 1 else None
 
 
 def _axes(shape: tuple[int, ...], numbers: WeightDimensionNumbers | None) -> tuple[list[int], list[int]]:
