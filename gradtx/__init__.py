@@ -199,6 +199,9 @@ with _lazily(__name__) as _names:
     from gradtx.optimizers.layerwise.muon import scale_by_muon as scale_by_muon
     from gradtx.optimizers.layerwise.muon_labels import hidden_matrices as hidden_matrices
     from gradtx.optimizers.layerwise.muon_labels import muon_labels as muon_labels
+    from gradtx.optimizers.layerwise.shampoo import scale_by_shampoo as scale_by_shampoo
+    from gradtx.optimizers.layerwise.shampoo import shampoo as shampoo
+    from gradtx.optimizers.layerwise.merge_axes import merge_axes as merge_axes
     from gradtx.optimizers.layerwise.soap import scale_by_soap as scale_by_soap
     from gradtx.optimizers.layerwise.soap import soap as soap
     from gradtx.optimizers.layerwise.galore import galore as galore

@@ -359,6 +359,21 @@ TRANSFORMATIONS = [
             "rounding": "the rule is no rule for one leaf: what it returns is rounded before the next link",
         },
     ),
+    Case("scale_by_shampoo()", optax=None, why=_NO_OPTAX, unless=_FACTORS),
+    Case(
+        "scale_by_shampoo(1.0, 1e-3, 'none', interval=1, block_size=3, root='newton', precondition_1d=True)",
+        optax=None,
+        why=_NO_OPTAX,
+        unless=_FACTORS,
+    ),
+    Case(
+        "scale_by_shampoo(0.9, 1e-2, 'adagrad', True, interval=2, start_step=1, one_sided=True, exponent=3)",
+        optax=None,
+        why=_NO_OPTAX,
+        unless=_FACTORS,
+    ),
+    Case("shampoo(0.1, graft='sgd', max_dim=4, weight_decay=0.1)", optax=None, why=_NO_OPTAX, unless=_FACTORS),
+    Case("shampoo(0.1, graft='rmsprop', interval=1, eps=1e-3)", optax=None, why=_NO_OPTAX, unless=_FACTORS),
     Case("scale_by_soap()", optax=None, why=_NO_OPTAX, unless=_FACTORS),
     Case("scale_by_soap(interval=1, precondition_1d=True)", optax=None, why=_NO_OPTAX, unless=_FACTORS),
     Case(

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-__all__ = ["BlockView", "MatrixView", "WeightDimensionNumbers"]
+__all__ = ["BlockView", "MatrixView", "WeightDimensionNumbers", "factored_sides"]
 
 
 class WeightDimensionNumbers(NamedTuple):
@@ -70,9 +70,15 @@ class MatrixView(NamedTuple):
         permuted = tuple(self.shape[i] for i in self.order)
         return matrices.reshape(permuted).transpose(np.argsort(self.order))
 
-    def blocked(self, size: int) -> MatrixView | BlockView:
-        """The view in blocks of at most `size` rows and columns; this one itself if the matrices are no larger."""
-        grid = tuple(max(-(-n // size), 1) for n in (self.fan_in, self.fan_out))
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The rows and the columns of a whole matrix."""
+        return self.fan_in, self.fan_out
+
+    def blocked(self, rows: int | None, columns: int | None) -> MatrixView | BlockView:
+        """The view in blocks of at most so many rows and columns, None for all; itself if that is one block."""
+        sizes = zip(self.sides, (rows, columns), strict=True)
+        grid = tuple(1 if most is None else max(-(-n // most), 1) for n, most in sizes)
         return self if grid == (1, 1) else BlockView(self, grid)
 
     def axis(self, side: str) -> int | None:
@@ -91,6 +97,10 @@ class BlockView(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         return self.view.shape
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return self.view.sides
 
     @property
     def count(self) -> int:
@@ -119,6 +129,18 @@ class BlockView(NamedTuple):
     def axis(self, side: str) -> int | None:
         """The one axis of the array that makes a block's 'rows' or 'columns', or None where there is none."""
         return self.view.axis(side) if self.grid[side == "columns"] == 1 else None
+
+
+def factored_sides(view: Any, most: int, *, one_sided: bool, vectors: bool) -> tuple[bool, bool]:
+    """Whether the rows, and the columns, of matrices have a factor.
+
+    A side of length 1 has none, nor has one longer than `most`, nor, if `one_sided`, the longer side; a matrix of one
+    row or column has one if `vectors`.
+    """
+    rows, columns = view.sides
+    shorter = (rows <= columns, rows > columns) if one_sided else (True, True)
+    some = vectors or min(rows, columns) > 1
+    return tuple(some and wanted and 1 < n <= most for n, wanted in zip((rows, columns), shorter, strict=True))
 
 
 def _axes(shape: tuple[int, ...], numbers: WeightDimensionNumbers | None) -> tuple[list[int], list[int]]:

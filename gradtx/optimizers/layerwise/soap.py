@@ -35,6 +35,7 @@ from gradtx.core.slots import average_weights, counter, factor, per_matrix
 from gradtx.core.value import dtype, flag, integer
 from gradtx.linalg.eigenbasis import into_basis, out_of_basis, renewed_basis
 from gradtx.linalg.gram import gram_of_columns, gram_of_rows, kept_if_finite
+from gradtx.linalg.matrix_view import factored_sides
 from gradtx.transforms.decay import decoupled_weight_decay
 
 __all__ = ["SoapState", "scale_by_soap", "soap"]
@@ -100,14 +101,14 @@ class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="i
 
     def has_rows(self, view: Any) -> bool:
         """Whether matrices seen this way have a factor of their rows."""
-        return self._has(view.fan_in, view.fan_out) and not (self.one_sided and view.fan_in > view.fan_out)
+        return self._has(view)[0]
 
     def has_columns(self, view: Any) -> bool:
         """Whether matrices seen this way have a factor of their columns."""
-        return self._has(view.fan_out, view.fan_in) and not (self.one_sided and view.fan_in <= view.fan_out)
+        return self._has(view)[1]
 
-    def _has(self, n: int, other: int) -> bool:
-        return 1 < n <= self.max_precond_dim and (other > 1 or self.precondition_1d)
+    def _has(self, view: Any) -> tuple[bool, bool]:
+        return factored_sides(view, self.max_precond_dim, one_sided=self.one_sided, vectors=self.precondition_1d)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         first, steps = t == 1, jnp.maximum(t - 1, 1)
