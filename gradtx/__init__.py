@@ -204,6 +204,8 @@ with _lazily(__name__) as _names:
     from gradtx.optimizers.layerwise.merge_axes import merge_axes as merge_axes
     from gradtx.optimizers.layerwise.soap import scale_by_soap as scale_by_soap
     from gradtx.optimizers.layerwise.soap import soap as soap
+    from gradtx.optimizers.layerwise.kron import kron as kron
+    from gradtx.optimizers.layerwise.kron import scale_by_kron as scale_by_kron
     from gradtx.optimizers.layerwise.galore import galore as galore
     from gradtx.optimizers.layerwise.galore import scale_by_galore as scale_by_galore
 

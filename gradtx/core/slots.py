@@ -135,15 +135,17 @@ class factor(PerLeaf):
       rank: None, or the name of a field of the transformation: the factor then has no more columns than that.
       where: None, or the name of a method of the transformation that says of a `MatrixView` whether the parameters
         seen by it have this factor; for others the state holds None.
+      diagonal: None, or the name of such a method that says whether the factor is diagonal, which is kept as a vector.
 
     It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
     """
 
     kind: ClassVar[str] = "factor"
-    naming = (*Slot.naming, "rank", "where")
+    naming = (*Slot.naming, "rank", "where", "diagonal")
     side: str = "all"
     rank: str | None = None
     where: str | None = None
+    diagonal: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,12 +161,16 @@ class factor(PerLeaf):
         longer = "rows" if rows >= columns else "columns"
         side = longer if self.side == "longer" else self.side
         n = rows if side == "rows" else columns
+        if self.diagonal is not None and _has(owner, self.diagonal, view):
+            return (view.count, None), (n, view.axis(side))
         rank = n if self.rank is None else min(getattr(owner, self.rank), rows, columns)
         return (view.count, None), (n, view.axis(side)), (rank, None)
 
     def _one(self, owner: Any, p: Any, layout: Layout) -> Array:
         *_, n, rank = (length for length, _ in layout)
-        return jnp.where(jnp.eye(n, rank, dtype=bool), super()._one(owner, p, layout), 0)
+        full = super()._one(owner, p, layout)
+        diagonal = self.side != "all" and len(layout) == 2
+        return full if diagonal else jnp.where(jnp.eye(n, rank, dtype=bool), full, 0)
 
 
 class per_matrix(PerLeaf):
