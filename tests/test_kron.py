@@ -81,14 +81,14 @@ def test_kron_is_its_algorithm(shape, settings, kind):
 def test_gradients_become_white():
     """Rows and columns that are mixed, and of sizes a hundred times apart, come out nearly as normal numbers."""
     rng = np.random.default_rng(0)
-    left, right = rng.normal(size=(4, 4)) * [10, 1, 1, 0.1], rng.normal(size=(6, 6))
+    left, right = np.linalg.qr(rng.normal(size=(4, 4)))[0] * [10, 1, 1, 0.1], rng.normal(size=(6, 6))
     grads = left @ rng.normal(size=(3000, 4, 6)) @ right
-    found = updates_of(gx.scale_by_kron(0.0, 1.0, 0.03, clip_rms=float("inf")), grads)
+    found = updates_of(gx.scale_by_kron(0.0, 1.0, 0.1, clip_rms=float("inf")), grads)
     for turned in ((0, 1, 2), (0, 2, 1)):
         before, after = (np.transpose(x[-1000:], turned) for x in (grads, found))
         spread = [np.linalg.eigvalsh(np.mean(x @ np.swapaxes(x, 1, 2), axis=0) / x.shape[2]) for x in (before, after)]
         assert spread[0][-1] / spread[0][0] > 100
-        assert 0.2 < spread[1][0] < spread[1][-1] < 2
+        assert 0.7 < spread[1][0] < spread[1][-1] < 1.4
 
 
 def test_the_bound_is_below_the_norm_and_near():
