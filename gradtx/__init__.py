@@ -45,7 +45,7 @@ with _lazily(__name__) as _names:
     from gradtx.numerics import scale_gradient as scale_gradient
 
     # Linear algebra
-    from gradtx.linalg.inverse_root import matrix_inverse_pth_root as matrix_inverse_pth_root
+    from gradtx.linalg.inverse_pth_root import matrix_inverse_pth_root as matrix_inverse_pth_root
     from gradtx.linalg.nnls import nnls as nnls
     from gradtx.linalg.power_iteration import power_iteration as power_iteration
 
@@ -221,6 +221,13 @@ with _lazily(__name__) as _names:
     from gradtx.optimizers.layerwise.muon import scale_by_muon as scale_by_muon
     from gradtx.optimizers.layerwise.muon_labels import hidden_matrices as hidden_matrices
     from gradtx.optimizers.layerwise.muon_labels import muon_labels as muon_labels
+    from gradtx.optimizers.layerwise.shampoo import scale_by_shampoo as scale_by_shampoo
+    from gradtx.optimizers.layerwise.shampoo import shampoo as shampoo
+    from gradtx.optimizers.layerwise.merge_axes import merge_axes as merge_axes
+    from gradtx.optimizers.layerwise.soap import scale_by_soap as scale_by_soap
+    from gradtx.optimizers.layerwise.soap import soap as soap
+    from gradtx.optimizers.layerwise.kron import kron as kron
+    from gradtx.optimizers.layerwise.kron import scale_by_kron as scale_by_kron
     from gradtx.optimizers.layerwise.galore import galore as galore
     from gradtx.optimizers.layerwise.galore import scale_by_galore as scale_by_galore
 

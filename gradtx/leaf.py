@@ -28,6 +28,7 @@ __all__ = [
     "copy",
     "debiased_ratio",
     "decayed",
+    "finite_or_zeros",
     "finite_sum",
     "full",
     "in_units",
@@ -159,6 +160,12 @@ def saturated(x: Array) -> Array:
 def finite_sum(a: Array, b: Array) -> Array:
     """The sum of two non-negative arrays, saturating at the dtype's largest number."""
     return at_most(a + b, float(jnp.finfo(jnp.result_type(a, b)).max))
+
+
+def finite_or_zeros(x: Array) -> tuple[Array, Array]:
+    """The array, each entry `bounded`, or zeros if an entry is not finite; and whether one is not."""
+    failed = ~jnp.all(jnp.isfinite(x))
+    return jnp.where(failed, 0, bounded(x)), failed
 
 
 def at_most(x: Array, bound: float | Array) -> Array:

@@ -2,7 +2,8 @@
 
     rules         Elementwise, Layerwise, Treewide; Shared, ByLeaf
     their fields  hyper, flag, choice, integer, dtype, static, applies_to, selection, per_leaf, matrix_axes
-    states        per_param, reduced, factor, stack, per_tree, average_weights, child_state, counter; PARAM; counted
+    states        per_param, reduced, factor, per_matrix, stack, per_tree, average_weights, child_state, counter;
+                  PARAM; counted
     wrappers      Wrapper, Composite, View, inner; branch, loop, unless_skipped
     whole trees   Stateful
     schedules     Schedule, StatefulSchedule, number
@@ -42,6 +43,7 @@ from gradtx.core.slots import average_weights as average_weights
 from gradtx.core.slots import child_state as child_state
 from gradtx.core.slots import counter as counter
 from gradtx.core.slots import factor as factor
+from gradtx.core.slots import per_matrix as per_matrix
 from gradtx.core.slots import per_param as per_param
 from gradtx.core.slots import per_tree as per_tree
 from gradtx.core.slots import reduced as reduced

@@ -139,6 +139,7 @@ _FIRST_VARIANCE = {"finite": "the corrected variance of the first gradient is ze
 _REAL = {"complex": "the method compares signs, which complex numbers do not have"}
 _NOISE = {"rotation": "the noise does not turn with the gradient"}
 _SVD = {"derivatives": "the projection counts as a constant"}
+_FACTORS = {"derivatives": "the preconditioner counts as a constant"}
 _STATE = {"by hand": "the numbers are in the state: those of the transformation are only its first"}
 _ONE_TREE = {"trees": "the mask is that of one tree"}
 _CORNER = {"derivatives": "the first step lies on the corner of the clip"}
@@ -382,6 +383,44 @@ TRANSFORMATIONS = [
             **_SVD,
             "rounding": "the rule is no rule for one leaf: what it returns is rounded before the next link",
         },
+    ),
+    Case("scale_by_shampoo()", optax=None, why=_NO_OPTAX, unless=_FACTORS),
+    Case(
+        "scale_by_shampoo(1.0, 1e-3, 'none', interval=1, block_size=3, root='newton', precondition_1d=True)",
+        optax=None,
+        why=_NO_OPTAX,
+        unless=_FACTORS,
+    ),
+    Case(
+        "scale_by_shampoo(0.9, 1e-2, 'adagrad', True, interval=2, start_step=1, one_sided=True, exponent=3)",
+        optax=None,
+        why=_NO_OPTAX,
+        unless=_FACTORS,
+    ),
+    Case("shampoo(0.1, graft='sgd', max_dim=4, weight_decay=0.1)", optax=None, why=_NO_OPTAX, unless=_FACTORS),
+    Case("shampoo(0.1, graft='rmsprop', interval=1, eps=1e-3)", optax=None, why=_NO_OPTAX, unless=_FACTORS),
+    Case("scale_by_soap()", optax=None, why=_NO_OPTAX, unless=_FACTORS),
+    Case("scale_by_soap(interval=1, precondition_1d=True)", optax=None, why=_NO_OPTAX, unless=_FACTORS),
+    Case(
+        "scale_by_soap(0.8, 0.9, 0.7, eps=1e-3, interval=2, one_sided=True)",
+        optax=None,
+        why=_NO_OPTAX,
+        unless=_FACTORS,
+    ),
+    Case("soap(0.1, interval=1, max_precond_dim=4, weight_decay=0.1)", optax=None, why=_NO_OPTAX, unless=_FACTORS),
+    Case("scale_by_kron()", optax=None, why=_NO_OPTAX, unless={**_FACTORS, **_NOISE}),
+    Case("scale_by_kron(0.5, 1.0, 0.3, damping=1e-2, key=1)", optax=None, why=_NO_OPTAX, unless={**_FACTORS, **_NOISE}),
+    Case(
+        "scale_by_kron(update_probability=0.5, one_sided=True)",
+        optax=None,
+        why=_NO_OPTAX,
+        unless={**_FACTORS, **_NOISE},
+    ),
+    Case(
+        "kron(0.1, triangular_1d=True, init_scale=0.1, weight_decay=0.1)",
+        optax=None,
+        why=_NO_OPTAX,
+        unless={**_FACTORS, **_NOISE},
     ),
     Case("scale_by_polyak(0.5, max_learning_rate=0.3)"),
     Case("scale_by_polyak(variant='sps+', eps=0.1)"),

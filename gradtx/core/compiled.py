@@ -145,14 +145,15 @@ class _Run:
     def _on_stacks(
         self, i: int, views: Sequence[Any], hypers: Any, values: Any, rows: Any, shared: Any, t: Array
     ) -> tuple[list[Array], list[Any]]:
-        rule = self._rule(i, hypers)
-        cls = stack_slots(rule.State)
-        every = 1 if rule._every is None else getattr(rule, rule._every)
+        cls = stack_slots(self.rules[i].State)
 
         def work(x: Array, old: Any) -> tuple[Array, Any]:
-            slots = jax.tree.map(lambda a: leaf.widen(a, leaf.compute_dtype(x.dtype)), old)
-            slots = matrices.renewed(every, t - 1, lambda: rule.renew_stack(x, slots, shared), slots)
-            y, new = _pair(rule, "on_stack", rule.on_stack(x, slots, shared), old, "the matrices")
+            dtype = leaf.compute_dtype(x.dtype)
+            rule, here = self._rule(i, _no_wider(hypers, dtype)), _no_wider(shared, dtype)
+            slots = jax.tree.map(lambda a: leaf.widen(a, dtype), old)
+            slots = matrices.renew(rule, "before", x, slots, here, t)
+            y, new = _pair(rule, "on_stack", rule.on_stack(x, slots, here), old, "the matrices")
+            new = matrices.renew(rule, "after", x, new, here, t)
             return y, _narrowed(new, old)
 
         kept = [cls(*(getattr(row, name) for name in cls._fields)) for row in rows]

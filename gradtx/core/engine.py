@@ -197,8 +197,11 @@ class _Step:
         """The updates and the next states."""
         states = []
         for rule, count, rows, numbers in zip(self.rules, self.counts, self.slots, self.numbers, strict=True):
-            names = leaf_slots(rule.State)._fields
-            trees = {name: self.treedef.unflatten([row[n] for row in rows]) for n, name in enumerate(names)}
+            names, slots = leaf_slots(rule.State)._fields, declared(rule.State)
+            trees = {
+                name: self.treedef.unflatten([row[n] for row in rows]) if slots[name].present(rule) else ()
+                for n, name in enumerate(names)
+            }
             states.append(rule.State(count=count, **trees, **numbers._asdict()))
         return self.treedef.unflatten(self.values), states
 

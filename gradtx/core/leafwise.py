@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import checks, leaf
 from gradtx.core import mask, matrices
 from gradtx.core.engine import run_update
 from gradtx.core.shared import ByLeaf, Shared
@@ -67,8 +67,8 @@ def _check_rule(cls: Any) -> None:
         raise TypeError(f"{who}: a rule has `measure` or `on_stack`, not both: make it two links.")
     if (works or any(map(is_of_matrices, slots.values()))) and cls._stack_field is None:
         raise TypeError(
-            f"{who}: a rule with `on_stack`, or with factors of rows and columns, needs `on_stack` and a field that "
-            "says how leaves are matrices: write weight_dimension_numbers: Any = matrix_axes()."
+            f"{who}: a rule with `on_stack`, or with slots of matrices such as factors of rows, needs `on_stack` and a "
+            "field that says how leaves are matrices: write weight_dimension_numbers: Any = matrix_axes()."
         )
 
 
@@ -80,6 +80,8 @@ class Leafwise(Stateful, state=CountState):
         or wider, as a keyword argument of that name. 'index' stands for the place of the leaf in the tree.
       corrected: The decays of those moving averages that the rule corrects for their start at zero, by `weight`.
       every: The name of the field that says how often `renew_stack` is called; by default it is at every step.
+      renews: 'before' (the default) if `renew_stack` comes before `on_stack`, 'after' if the step is to use the slots
+        of before, and `renew_stack` is to see those that `on_stack` returned.
       loops: True for a rule whose `update_leaf` contains loops (`lax.scan`, `lax.fori_loop`). Elementwise rules are
         traced as if every loop were written out, which is quicker where there are none.
     """
@@ -87,6 +89,7 @@ class Leafwise(Stateful, state=CountState):
     corrected: ClassVar[tuple[str, ...]] = ()
     _by_leaf: ClassVar[tuple[str, ...]] = ()
     _every: ClassVar[str | None] = None
+    _renews: ClassVar[str] = "before"
     _loops: ClassVar[bool] = False
     _measures: ClassVar[bool] = False
     """Whether the rule has a `measure`, for which the whole tree must be there."""
@@ -99,6 +102,7 @@ class Leafwise(Stateful, state=CountState):
         by_leaf: tuple[str, ...] = (),
         corrected: tuple[str, ...] = (),
         every: str | None = None,
+        renews: str | None = None,
         loops: bool = False,
         **options: Any,
     ) -> None:
@@ -106,6 +110,7 @@ class Leafwise(Stateful, state=CountState):
         cls._by_leaf = by_leaf or cls._by_leaf
         cls.corrected = corrected or cls.corrected
         cls._every = every or cls._every
+        cls._renews = checks.choice(cls.__name__, "renews", renews or cls._renews, ("before", "after"))
         cls._loops = cls._loops or loops
         cls._measures = cls.measure is not Leafwise.measure
         cls._each, cls._applies = mask.leaf_fields(cls)
@@ -155,17 +160,21 @@ class Leafwise(Stateful, state=CountState):
         return g, slots
 
     def renew_stack(self, x: Array, slots: Any, shared: Any) -> Any:
-        """The slots of a stack that are renewed every so many steps, before `on_stack`; see `every`."""
+        """The slots of a stack that are renewed every so many steps; see `every` and `renews`."""
         del x, shared
         return slots
 
     def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
         """What becomes of all matrices of one shape and dtype, and of their slots.
 
-        `x` has the shape (matrices, inputs, outputs). `slots` has the fields declared as factors of 'rows' or
-        'columns', by name, those of all the matrices along a leading axis.
+        `x` has the shape (matrices, inputs, outputs). `slots` has the fields declared by `per_matrix`, or as factors of
+        'rows' or 'columns', by name, those of all the matrices along a leading axis.
         """
         raise NotImplementedError
+
+    def matrix_view(self, view: Any) -> Any:
+        """How the rule sees a leaf that the user wants seen as `view`: in blocks, perhaps; by default as it is."""
+        return view
 
     # --- what a rule may call: the start at zero of a moving average
 
@@ -209,12 +218,16 @@ class Leafwise(Stateful, state=CountState):
     def _facts(self, params: Any) -> dict[str, list[Any]]:
         """By field what is known of each leaf."""
         who = type(self).__name__
-        return {name: each(who, getattr(self, name), params) for name, each in self._each.items()}
+        facts = {name: each(who, getattr(self, name), params) for name, each in self._each.items()}
+        if self._stack_field is not None:
+            facts[self._stack_field] = self._matrix_views(params)
+        return facts
 
     def _matrix_views(self, tree: Any) -> Sequence[Any]:
         if self._stack_field is None:
             return super()._matrix_views(tree)
-        return matrices.views(type(self).__name__, getattr(self, self._stack_field), tree)
+        found = matrices.views(type(self).__name__, getattr(self, self._stack_field), tree)
+        return list(map(self.matrix_view, found))
 
     def init(self, params: Any) -> Any:
         state = super().init(params)

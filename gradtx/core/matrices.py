@@ -21,7 +21,7 @@ from gradtx.core import mask
 from gradtx.core.value import per_leaf
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
 
-__all__ = ["check", "low_rank", "matrix_axes", "numbers_of", "on_stacks", "renewed", "views"]
+__all__ = ["check", "low_rank", "matrix_axes", "numbers_of", "on_stacks", "renew", "renewed", "views"]
 
 
 def check(who: str, name: str, value: Any) -> Any:
@@ -132,6 +132,14 @@ def _join(*arrays: Array) -> Array:
 
 def _joined(arrays: Sequence[Array]) -> Array:
     return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays)
+
+
+def renew(rule: Any, place: str, x: Array, slots: Any, shared: Any, t: Array) -> Any:
+    """The slots of a stack after `renew_stack`, if the rule calls it at this step, and before or after its work."""
+    if rule._renews != place:
+        return slots
+    every = 1 if rule._every is None else getattr(rule, rule._every)
+    return renewed(every, t - 1, lambda: rule.renew_stack(x, slots, shared), slots)
 
 
 def renewed(every: int, count: Any, make: Callable[[], Any], old: Any) -> Any:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from gradtx import checks
+from gradtx.core.slots import PerLeaf
 
 __all__ = ["find", "metrics", "only", "reports"]
 
@@ -26,7 +28,8 @@ _REPORTS: dict[type[Any], dict[str, str]] = {}
 def reports(*fields: str, **names: str) -> Callable[[type[Any]], type[Any]]:
     """Declares the fields of a state class that are metrics, under other names where keywords give them.
 
-    A field that holds a dict reports the scalars in it by their keys.
+    A field that holds a dict reports the scalars in it by their keys, and a slot with something per parameter the sum
+    of all its numbers.
     """
 
     def declare(state: type[Any]) -> type[Any]:
@@ -62,7 +65,8 @@ def metrics(state: Any) -> dict[str, Array]:
     """Every scalar that some part of a nested state reports, in one flat dict by name.
 
     A name that more than one part reports comes with the path of each, as in `inner_states/a/0/clip_factor`, but for
-    the outermost part. Nothing is computed, so it costs nothing in a jitted step.
+    the outermost part. Nothing is computed, but for sums of what is counted for each matrix, so it costs nothing in a
+    jitted step.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.with_metrics(gx.chain(gx.clip_by_global_norm(1.0), gx.sgd(0.1)))
@@ -82,7 +86,7 @@ def metrics(state: Any) -> dict[str, Array]:
         (name, checks.slashed(path), value)
         for path, part in find(state, *_REPORTS)
         for field, name in _fields(type(part))
-        for name, value in _scalars(name, getattr(part, field))
+        for name, value in _scalars(name, getattr(part, field), getattr(type(part), "_field_defaults", {}).get(field))
     ]
     counts = Counter(name for name, _, _ in found)
     return {name if counts[name] == 1 or not path else f"{path}/{name}": value for name, path, value in found}
@@ -92,8 +96,11 @@ def _fields(state: type[Any]) -> list[tuple[str, str]]:
     return [(field, name) for name, field in _REPORTS[state].items()]
 
 
-def _scalars(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The scalars of a field by name: itself, or those in a dict by their keys."""
+def _scalars(name: str, value: Any, slot: Any) -> Iterator[tuple[str, Any]]:
+    """The scalars of a field by name: itself, the sum of one per parameter, or those in a dict by their keys."""
+    if isinstance(slot, PerLeaf):
+        yield name, sum((jnp.sum(x, dtype=x.dtype) for x in jax.tree.leaves(value)), jnp.zeros((), jnp.int32))
+        return
     for key, node in value.items() if isinstance(value, dict) else [(name, value)]:
         leaves = jax.tree.leaves(node)
         if checks.paths(node) == [""] and np.shape(leaves[0]) == ():  # not a tree of scalars

@@ -10,6 +10,7 @@ A slot says what an array is to the parameters:
     per_param        one array per parameter, of its shape
     reduced          per parameter an array without some of its axes: a row's mean, a norm
     factor           per parameter a square matrix, n x n for an axis (or for all entries) of length n
+    per_matrix       per matrix that a parameter is seen as, an array of its shape, a vector or a number
     stack            per parameter k arrays of its shape, on a leading axis: a memory of k steps
     per_tree         one array for the whole tree, or a few of them by name: a number, a random key
     average_weights  per tree and scheduled decay, the weight that its moving average holds so far
@@ -40,6 +41,7 @@ __all__ = [
     "child_state",
     "counter",
     "factor",
+    "per_matrix",
     "per_param",
     "per_tree",
     "reduced",
@@ -137,14 +139,19 @@ class factor(PerLeaf):
         matrices (`gradtx.rules.matrix_axes`), and the slot has a factor for each: 'rows', 'columns', or 'longer' for
         the longer of the two.
       rank: None, or the name of a field of the transformation: the factor then has no more columns than that.
+      where: None, or the name of a method of the transformation that says of a `MatrixView` whether the parameters
+        seen by it have this factor; for others the state holds None.
+      diagonal: None, or the name of such a method that says whether the factor is diagonal, which is kept as a vector.
 
     It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
     """
 
     kind: ClassVar[str] = "factor"
-    naming = (*Slot.naming, "rank")
+    naming = (*Slot.naming, "rank", "where", "diagonal")
     side: str = "all"
     rank: str | None = None
+    where: str | None = None
+    diagonal: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -154,18 +161,58 @@ class factor(PerLeaf):
         if self.side == "all":
             n = max(math.prod(shape), 1)
             return (n, None), (n, None)
-        if view is None:
+        if view is None or not _has(owner, self.where, view):
             return None
         rows, columns = view.fan_in, view.fan_out
         longer = "rows" if rows >= columns else "columns"
         side = longer if self.side == "longer" else self.side
         n = rows if side == "rows" else columns
+        if self.diagonal is not None and _has(owner, self.diagonal, view):
+            return (view.count, None), (n, view.axis(side))
         rank = n if self.rank is None else min(getattr(owner, self.rank), rows, columns)
         return (view.count, None), (n, view.axis(side)), (rank, None)
 
     def _one(self, owner: Any, p: Any, layout: Layout) -> Array:
         *_, n, rank = (length for length, _ in layout)
-        return jnp.where(jnp.eye(n, rank, dtype=bool), super()._one(owner, p, layout), 0)
+        full = super()._one(owner, p, layout)
+        diagonal = self.side != "all" and len(layout) == 2
+        return full if diagonal else jnp.where(jnp.eye(n, rank, dtype=bool), full, 0)
+
+
+class per_matrix(PerLeaf):
+    """A slot with an array for each matrix that a parameter is seen as (`gradtx.rules.matrix_axes`).
+
+    Unlike an array per parameter it is there in `on_stack`.
+
+    Args:
+      of: What it has for each matrix: 'entries' for an array of its shape, 'rows' or 'columns' for a vector with a
+        number for each of them, 'whole' for one number.
+      where: None, or the name of a method of the transformation that says of a `MatrixView` whether the parameters
+        seen by it have this array; for others the state holds None.
+
+    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
+    """
+
+    kind: ClassVar[str] = "per matrix"
+    naming = (*Slot.naming, "where")
+    of: str = "entries"
+    where: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.choice("per_matrix", "of", self.of, ("entries", "rows", "columns", "whole"))
+
+    def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | None:
+        del shape
+        if view is None or not _has(owner, self.where, view):
+            return None
+        rows, columns = (view.fan_in, view.axis("rows")), (view.fan_out, view.axis("columns"))
+        sides = {"entries": (rows, columns), "rows": (rows,), "columns": (columns,), "whole": ()}[self.of]
+        return (view.count, None), *sides
+
+
+def _has(owner: Any, where: str | None, view: Any) -> bool:
+    return where is None or getattr(owner, where)(view)
 
 
 class stack(PerLeaf):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import Array, lax
 
-from gradtx.core.slots import PerLeaf, Slot, child_state, counter, factor, per_tree
+from gradtx.core.slots import PerLeaf, Slot, child_state, counter, factor, per_matrix, per_tree
 
 __all__ = [
     "CountState",
@@ -73,13 +73,13 @@ def _named(state: Any, suffix: str, kind: type[Slot]) -> Any:
 
 
 def is_of_matrices(slot: Slot) -> bool:
-    """Whether it is a factor of the rows or columns of matrices, which `on_stack` gets."""
-    return isinstance(slot, factor) and slot.side != "all"
+    """Whether it belongs to the matrices that parameters are seen as, so that `on_stack` gets it."""
+    return isinstance(slot, per_matrix) or (isinstance(slot, factor) and slot.side != "all")
 
 
 @cache
 def stack_slots(state: Any) -> Any:
-    """The class of what `on_stack` gets as `slots`: the factors of rows and columns."""
+    """The class of what `on_stack` gets as `slots`: what belongs to matrices, such as factors of their rows."""
     return namedtuple(state.__name__ + "Factors", [n for n, slot in declared(state).items() if is_of_matrices(slot)])
 
 

@@ -1,112 +1,139 @@
-"""The inverse p-th root of a positive definite matrix, by a coupled Newton iteration of products alone.
+"""Inverse p-th roots of positive matrices: A^(-1/p) by eigenvalues, or by products of matrices alone.
 
-    T_k = ((p + 1) I - M_k) / p,    M_(k+1) = T_k^p M_k,    H_(k+1) = H_k T_k
-    M_0 = z A,  H_0 = z^(1/p) I,    z = (p + 1) / (2 |A|)
+    eigenvalues:       A = Q diag(w) Q^H,    A^(-1/p) = Q diag(w^(-1/p)) Q^H
+    coupled Newton:    M_0 = z A,  H_0 = z^(1/p) I,  z = (p + 1) / (2 w_max)
+                       T = ((p + 1) I - M_k) / p,    M_(k+1) = T^p M_k,    H_(k+1) = H_k T
 
-M_k converges to I, and H_k to A^(-1/p); H_k^(-p) M_k stays A (Higham, 2008, "Functions of Matrices", section 7.3,
-equation 7.18; Guo and Higham, 2006, "A Schur-Newton Method for the Matrix pth Root and its Inverse").
+M converges to I and H to A^(-1/p): Guo and Higham, 2006, "A Schur-Newton method for the matrix pth root and its
+inverse"; Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning", appendix.
+
+`eps` times the largest eigenvalue is added to all of them first. A matrix of zeros has I as its root.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
-from gradtx import checks, leaf, mesh, tree
-from gradtx.linalg.power_iteration import power_iteration, square
+from gradtx import mesh
+from gradtx.linalg.spectral import adjoint
 
-__all__ = ["matrix_inverse_pth_root"]
+__all__ = ["METHODS", "coupled_newton", "inverse_root"]
 
+METHODS = ("eigh", "newton")
+
+_NEWTON_STEPS = 100
+_LARGEST_ERROR = 0.1
 _NEAR = 0.1
 """Below this error the iteration converges quadratically: what does not fall by half then is rounding."""
 
 
-def matrix_inverse_pth_root(
-    matrix: Any,
-    p: int,
-    num_iters: Any = 100,
-    ridge_epsilon: Any = 1e-6,
-    error_tolerance: Any = 1e-6,
-    precision: Any = lax.Precision.HIGHEST,
-) -> tuple[Array, Array]:
-    """Computes (A + r I)^(-1/p) of a symmetric matrix A without negative eigenvalues.
+def inverse_root(a: Array, p: int, eps: Any, method: str = "eigh", dtype: Any = None) -> tuple[Array, Array]:
+    """(A + eps w_max I)^(-1/p) of matrices (count, n, n), and of which of them it was found.
 
-    Take it for preconditioners, as in Shampoo, where there is no quick eigendecomposition. The ridge r makes the matrix
-    definite, and bounds the rounding errors of the root, which grow with the ratio of the eigenvalues. Arithmetic is in
-    float32 or wider; if the matrix is multiplied by a number, the root is by its power -1/p.
-
-    Args:
-      matrix: A real, symmetric, positive semidefinite matrix.
-      p: Which root: a positive integer.
-      num_iters: The most iterations (default 100). About 2 log2(1 / ridge_epsilon) / p are enough.
-      ridge_epsilon: The ridge as a part of the largest eigenvalue (default 1e-6); not negative.
-      error_tolerance: It ends when no entry of M - I is larger (default 1e-6), or when rounding stops the convergence.
-      precision: The precision of products; by default the highest.
-
-    Returns:
-      The root, in the dtype of the matrix, and the largest entry of |M - I| as a scalar: near 0 if the iteration has
-      converged, large or NaN if the matrix has negative eigenvalues. For a matrix of zeros these are zeros, and 1.
-
-    Raises:
-      TypeError: the matrix is complex or no array of floats, or `p` is no integer.
-      ValueError: the matrix is not square, or `p` is not positive.
-
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> root, error = gx.matrix_inverse_pth_root(jnp.diag(jnp.array([16.0, 81.0])), 4, ridge_epsilon=0.0)
-    >>> print(root.round(3))
-    [[0.5   0.   ]
-     [0.    0.333]]
+    It is computed in `dtype` where that is wider than that of `a`. It counts as found if it is finite, and the last M
+    of the Newton iteration within 0.1 of I.
     """
-    who = "matrix_inverse_pth_root"
-    p = checks.integer(who, "p", p, ge=1)
-    a, exponent = leaf.in_units(square(who, matrix))
-    eye = jnp.eye(len(a), dtype=a.dtype)
-    a = a + eye * (power_iteration(a, precision=precision)[0] * ridge_epsilon).astype(a.dtype)
-    size = tree.norm(a).astype(a.dtype)
-    z = jnp.where(size > 0, (p + 1) / (2 * jnp.where(size > 0, size, 1)), 0)
-    root, error = _iterated(a * z, eye * z ** (1 / p), p, num_iters, error_tolerance, precision)
-    # 2^(-exponent / p), where powers of 2^(-1/p) below p are numbers of double precision.
-    powers = jnp.asarray([2 ** (-i / p) for i in range(p)], a.dtype)
-    root = leaf.shifted((root + root.T) / 2 * powers[exponent % p], -(exponent // p))
-    return leaf.narrow(root, np.dtype(jnp.result_type(matrix))), error
+    wide = a.dtype if dtype is None else jnp.promote_types(a.dtype, dtype)
+    with _allowing(wide):
+        x = lax.convert_element_type(a, wide)
+        largest = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True, initial=0)
+        unit = jnp.where(largest > 0, largest, 1)
+        root, found = (_by_newton if method == "newton" else _by_eigenvalues)(x / unit, p, eps)
+        root = jnp.where(largest > 0, root * (1 / unit) ** (1 / p), jnp.broadcast_to(_eye(x), x.shape))
+        found = found & jnp.all(jnp.isfinite(root), axis=(1, 2))
+        return lax.convert_element_type(root, a.dtype), found
 
 
-def _iterated(m: Array, h: Array, p: int, num_iters: Any, tolerance: Any, precision: Any) -> tuple[Array, Array]:
-    """The last H, and how far the last M is from I."""
-    eye = jnp.eye(len(m), dtype=m.dtype)
+def _allowing(dtype: Any) -> AbstractContextManager[Any]:
+    """float64 for this computation, in a program that may have it disabled otherwise."""
+    wide = jnp.finfo(dtype).bits == 64
+    return jax.enable_x64(True) if wide and not jax.config.read("jax_enable_x64") else nullcontext()
 
-    def dot(x: Array, y: Array) -> Array:
-        return jnp.matmul(x, y, precision=precision)
 
-    def distance(m: Array) -> Array:
-        return jnp.max(jnp.abs(m - eye), initial=0)
+def _by_eigenvalues(a: Array, p: int, eps: Any) -> tuple[Array, Array]:
+    w, q = jnp.linalg.eigh(a)
+    # Eigenvalues that are not above rounding may come out negative.
+    least = jnp.max(w, axis=-1, keepdims=True) * float(jnp.finfo(w.dtype).eps)
+    w = jnp.maximum(w, least) + eps * jnp.max(w, axis=-1, keepdims=True)
+    return _dot(q * (w ** (-1 / p))[:, None, :], adjoint(q)), jnp.ones(len(a), bool)
 
-    def go_on(carry: Any) -> Array:
-        count, _, _, error, falls = carry
-        return (count < num_iters) & (error > tolerance) & falls
 
-    def iterate(carry: Any) -> Any:
-        count, *old, error, _ = carry
-        m, h = old
+def _by_newton(a: Array, p: int, eps: Any) -> tuple[Array, Array]:
+    eye, largest = _eye(a), _largest_eigenvalue(a)
+    largest = jnp.where(largest > 0, largest, 1)
+    scale = (p + 1) / (2 * (1 + eps) * largest)
+    m = (a + eye * (eps * largest)) * scale
+    tolerance = 10 * float(jnp.finfo(m.real.dtype).eps) * a.shape[-1]
+
+    h = jnp.broadcast_to(eye, a.shape) * scale ** (1 / p)
+    root, error = coupled_newton(m, h, p, _NEWTON_STEPS, tolerance)
+    return root, error < _LARGEST_ERROR
+
+
+def coupled_newton(
+    m: Array, h: Array, p: int, limit: Any, tolerance: Any, precision: Any = lax.Precision.HIGHEST
+) -> tuple[Array, Array]:
+    """The last H of each pair of matrices, and the largest entry of |M - I| beside it.
+
+    A pair stays as it is when its error is at most `tolerance`, or when rounding stops its convergence.
+    """
+    eye, dot = _eye(m), functools.partial(jnp.matmul, precision=precision)
+
+    def error_of(m: Array) -> Array:
+        return jnp.max(jnp.abs(m - eye), axis=(1, 2), keepdims=True, initial=0)
+
+    def go_on(carry: tuple[Array, ...]) -> Array:
+        count, _, _, _, better = carry
+        return jnp.any(better) & (count < limit)
+
+    def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        count, m, h, error, better = carry
         t = eye * (1 + 1 / p) - m / p
-        new = dot(_power(t, p, dot), m), dot(h, t)
-        after = distance(new[0])
-        better = after < 1.2 * error  # it may grow a little before it falls
-        m, h, kept = (jnp.where(better, *pair) for pair in zip((*new, after), (*old, error), strict=True))
-        return count + 1, m, h, kept, better & ((after > _NEAR) | (after < error / 2))
+        new_m = dot(_power(t, p, dot), m)
+        new_error = error_of(new_m)
+        kept = better & (new_error < error * 1.2)  # it may grow a little before it falls
+        falls = (new_error > _NEAR) | (new_error < error / 2)
+        m, h, error = (jnp.where(kept, x, y) for x, y in ((new_m, m), (dot(h, t), h), (new_error, error)))
+        return count + 1, m, h, error, kept & falls & (error > tolerance)
 
-    begin = jnp.zeros((), jnp.int32), m, h, distance(m), jnp.ones((), bool)
-    _, _, h, error, _ = mesh.while_loop(go_on, iterate, begin)
-    return h, error
+    error = error_of(m)
+    begin = jnp.zeros((), jnp.int32), m, h, error, error > tolerance
+    _, _, root, error, _ = mesh.while_loop(go_on, step, begin)
+    return root, error[:, 0, 0]
 
 
-def _power(x: Array, p: int, dot: Any) -> Array:
-    """The p-th power, by squares."""
+def _largest_eigenvalue(a: Array) -> Array:
+    """The largest one of each matrix, from the longest column of its 64th power."""
+    power = a
+    for _ in range(6):
+        power = _dot(power, power)
+        size = jnp.max(jnp.abs(power), axis=(1, 2), keepdims=True)
+        power = power / jnp.where(size > 0, size, 1)
+    norms = jnp.sum(jnp.abs(power) ** 2, axis=1, keepdims=True)
+    v = jnp.take_along_axis(power, jnp.argmax(norms, axis=-1, keepdims=True), axis=-1)
+    square = jnp.sum(jnp.abs(v) ** 2, axis=(1, 2), keepdims=True)
+    return jnp.sum((v.conj() * _dot(a, v)).real, axis=(1, 2), keepdims=True) / jnp.where(square > 0, square, 1)
+
+
+def _power(t: Array, p: int, dot: Callable[[Array, Array], Array]) -> Array:
+    """T^p by squaring."""
     if p == 1:
-        return x
-    half = _power(x, p // 2, dot)
+        return t
+    half = _power(t, p // 2, dot)
     square = dot(half, half)
-    return dot(square, x) if p % 2 else square
+    return dot(square, t) if p % 2 else square
+
+
+def _eye(a: Array) -> Array:
+    return jnp.eye(a.shape[-1], dtype=a.dtype)[None]
+
+
+def _dot(x: Array, y: Array) -> Array:
+    return jnp.matmul(x, y, precision=lax.Precision.HIGHEST)

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-__all__ = ["MatrixView", "WeightDimensionNumbers"]
+__all__ = ["BlockView", "MatrixView", "WeightDimensionNumbers", "factored_sides"]
 
 
 class WeightDimensionNumbers(NamedTuple):
@@ -69,10 +70,77 @@ class MatrixView(NamedTuple):
         permuted = tuple(self.shape[i] for i in self.order)
         return matrices.reshape(permuted).transpose(np.argsort(self.order))
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The rows and the columns of a whole matrix."""
+        return self.fan_in, self.fan_out
+
+    def blocked(self, rows: int | None, columns: int | None) -> MatrixView | BlockView:
+        """The view in blocks of at most so many rows and columns, None for all; itself if that is one block."""
+        sizes = zip(self.sides, (rows, columns), strict=True)
+        grid = tuple(1 if most is None else max(-(-n // most), 1) for n, most in sizes)
+        return self if grid == (1, 1) else BlockView(self, grid)
+
     def axis(self, side: str) -> int | None:
         """The one axis of the array that makes the 'rows' or 'columns', or None where there are several, or none."""
         axes = self.rows if side == "rows" else self.columns
         return axes[0] if len(axes) == 1 else None
+
+
+class BlockView(NamedTuple):
+    """How arrays of a shape are seen as a stack of blocks of matrices: all of one size, with zeros where they end."""
+
+    view: MatrixView
+    grid: tuple[int, int]
+    """How many blocks there are of the rows, and of the columns."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.view.shape
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return self.view.sides
+
+    @property
+    def count(self) -> int:
+        return self.view.count * math.prod(self.grid)
+
+    @property
+    def fan_in(self) -> int:
+        return -(-self.view.fan_in // self.grid[0])
+
+    @property
+    def fan_out(self) -> int:
+        return -(-self.view.fan_out // self.grid[1])
+
+    def stacked(self, x: Array) -> Array:
+        """The blocks, of shape (count, fan_in, fan_out): the blocks of a row of blocks follow each other."""
+        (m, n), (r, c), view = self.grid, (self.fan_in, self.fan_out), self.view
+        x = jnp.pad(view.stacked(x), ((0, 0), (0, m * r - view.fan_in), (0, n * c - view.fan_out)))
+        return x.reshape(view.count, m, r, n, c).swapaxes(2, 3).reshape(self.count, r, c)
+
+    def restored(self, matrices: Array) -> Array:
+        """The array that has these blocks."""
+        (m, n), (r, c), view = self.grid, (self.fan_in, self.fan_out), self.view
+        x = matrices.reshape(view.count, m, n, r, c).swapaxes(2, 3).reshape(view.count, m * r, n * c)
+        return view.restored(x[:, : view.fan_in, : view.fan_out])
+
+    def axis(self, side: str) -> int | None:
+        """The one axis of the array that makes a block's 'rows' or 'columns', or None where there is none."""
+        return self.view.axis(side) if self.grid[side == "columns"] == 1 else None
+
+
+def factored_sides(view: Any, most: int, *, one_sided: bool, vectors: bool) -> tuple[bool, bool]:
+    """Whether the rows, and the columns, of matrices have a factor.
+
+    A side of length 1 has none, nor has one longer than `most`, nor, if `one_sided`, the longer side; a matrix of one
+    row or column has one if `vectors`.
+    """
+    rows, columns = view.sides
+    shorter = (rows <= columns, rows > columns) if one_sided else (True, True)
+    some = vectors or min(rows, columns) > 1
+    return tuple(some and wanted and 1 < n <= most for n, wanted in zip((rows, columns), shorter, strict=True))
 
 
 def _axes(shape: tuple[int, ...], numbers: WeightDimensionNumbers | None) -> tuple[list[int], list[int]]:

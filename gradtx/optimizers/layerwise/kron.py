@@ -1,0 +1,194 @@
+"""Kron: PSGD, whose preconditioner whitens gradients, with a Kronecker factor for each side of a matrix.
+
+    M = b1 M + (1 - b1) G,              X = M / (1 - b1^t)
+    U = Q_L^H Q_L X Q_R^H Q_R           clipped to root mean square `clip_rms`
+
+At some steps, chosen by chance, the factors are fitted to X before: `gradtx.linalg.whitening` has the formulas. Li,
+2018, "Preconditioned Stochastic Gradient Descent"; Pooladzandi and Li, 2024, "Curvature-Informed SGD via General
+Purpose Lie-Group Preconditioners". The defaults are those of github.com/evanatyourservice/kron_torch, which has no
+damping.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx import leaf, mesh, tree
+from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise, Shared
+from gradtx.core.matrices import matrix_axes
+from gradtx.core.metrics import reports
+from gradtx.core.slots import average_weights, counter, factor, per_matrix, per_param, per_tree
+from gradtx.core.value import dtype, flag, integer, seed
+from gradtx.linalg.matrix_view import factored_sides
+from gradtx.linalg.whitening import fitted, preconditioned
+from gradtx.schedules.exponential import exponential_decay
+from gradtx.transforms.decay import decoupled_weight_decay
+
+__all__ = ["KronState", "kron", "scale_by_kron"]
+
+_LESS_AND_LESS = exponential_decay(1.0, 1000, math.exp(-1), 500, end_value=0.03)
+
+
+@reports("failures")
+class KronState(NamedTuple):
+    """The steps taken, the momentum, the factors of both sides, what failed of each matrix, and the next random key.
+
+    `weights` holds what a scheduled average weighs.
+    """
+
+    count: Array = counter()
+    mu: Array = per_param(dtype="mu_dtype")
+    rows: Array = factor(side="rows", start=1.0, where="has_rows", diagonal="diagonal_rows")
+    columns: Array = factor(side="columns", start="init_scale", diagonal="diagonal_columns")
+    failures: Array = per_matrix(of="whole", dtype="int32")
+    rng_key: Array = per_tree(start="first_key")
+    weights: dict[str, Array] = average_weights()
+
+
+class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",)):
+    """Scales by PSGD with Kronecker factors, without learning rate and weight decay.
+
+    Args:
+      b1: Decay rate of the momentum, which is what the factors are fitted to; closer to 1 averages over more steps
+        (default 0.9). In [0, 1).
+      update_probability: The probability that the factors are fitted at a step, a number or a schedule. By default it
+        is 1 for 500 steps, and decays from there to 0.03, which it reaches after 4000.
+      precond_lr: How far a factor moves in a fit, as a fraction of itself (default 0.1). In [0, 1).
+      clip_rms: The largest root mean square of a leaf's update (default 1.1). Positive; infinity does not clip.
+      damping: Random noise of this size, relative to the root mean square of a matrix, is added to it before a fit, so
+        that directions without gradient are not scaled up without end (default 1e-6). Not negative.
+      init_scale: The factors begin as the root of this size times the identity (default 1). Positive.
+      max_size_triangular: A longer side has a diagonal factor (default 8192).
+      one_sided: Whether the longer side of each matrix has a diagonal factor.
+      triangular_1d: Whether vectors have triangular factors. By default they are diagonal.
+      mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
+      key: The seed of the random numbers, an integer (default 0). `update(..., key=k)` draws from `k` instead.
+      weight_dimension_numbers: How leaves are matrices, by default as in `scale_by_soap`.
+
+    The random numbers depend on the key, the step and the shape alone: all matrices of a shape see the same, on any
+    mesh. A matrix of zeros changes no factor. A gradient with an entry that is not finite counts as zeros, and factors
+    that come out not finite leave the last ones: `metrics` counts both as `failures`. Derivatives treat factors as
+    constants. State: one array per parameter, and for each side of n an n x n or n.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> state = gx.scale_by_kron().init({"w": jnp.ones((4, 3)), "b": jnp.ones(3)})
+    >>> state.rows["w"].shape, state.columns["w"].shape, state.rows["b"], state.columns["b"].shape
+    ((1, 4, 4), (1, 3, 3), None, (1, 3))
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    update_probability: Hyper = hyper(default=_LESS_AND_LESS, ge=0, le=1)
+    precond_lr: Hyper = hyper(default=0.1, ge=0, lt=1)
+    clip_rms: Hyper = hyper(default=1.1, gt=0, infinite=True)
+    damping: Hyper = hyper(default=1e-6, ge=0)
+    init_scale: Hyper = hyper(default=1.0, gt=0)
+    max_size_triangular: int = integer(default=8192, ge=1)
+    one_sided: bool = flag(default=False)
+    triangular_1d: bool = flag(default=False)
+    mu_dtype: Any = dtype(default=None)
+    key: int = seed(default=0)
+    weight_dimension_numbers: Any = matrix_axes()
+
+    def has_rows(self, view: Any) -> bool:
+        """Whether matrices seen this way have a factor of their rows: one row has none."""
+        return view.fan_in > 1
+
+    def diagonal_rows(self, view: Any) -> bool:
+        """Whether that factor is diagonal."""
+        return not self._triangular(view)[0]
+
+    def diagonal_columns(self, view: Any) -> bool:
+        """Whether the factor of the columns is diagonal."""
+        return not self._triangular(view)[1]
+
+    def _triangular(self, view: Any) -> tuple[bool, bool]:
+        return factored_sides(view, self.max_size_triangular, one_sided=self.one_sided, vectors=self.triangular_1d)
+
+    def first_key(self, params: Any) -> Array:
+        """The state's random key before the first step."""
+        del params
+        return jax.random.PRNGKey(self.key)
+
+    def at_step(self, t: Array, numbers: Any, *, key: Any) -> tuple[Any, Any]:
+        following, sample = jax.random.split(numbers.rng_key) if key is None else (numbers.rng_key, key)
+        coin, probe, noise = jax.random.split(sample, 3)
+        fits = jax.random.uniform(coin, (), jnp.float32) < self.update_probability
+        shared = Shared(weight=self.weight("b1", t, numbers), fits=fits, probe=probe, noise=noise)
+        return shared, self.weighed(numbers)._replace(rng_key=following)
+
+    def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        g, failed = leaf.finite_or_zeros(g)
+        mu = leaf.moment(slots.mu, g, self.b1)
+        return mu / shared.weight, slots._replace(mu=mu, failures=slots.failures + failed)
+
+    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+        constant = lax.stop_gradient((x, slots))
+        if leaf.is_number(self.update_probability) and self.update_probability == 1:
+            slots = self._fitted(*constant, shared)
+        else:
+            slots = mesh.cond(shared.fits, lambda: self._fitted(*constant, shared), lambda: slots)
+        return preconditioned(x, slots.rows, slots.columns), slots
+
+    def _fitted(self, x: Array, slots: Any, shared: Any) -> Any:
+        v, noise = (jax.random.normal(key, x.shape[1:], x.dtype)[None] for key in (shared.probe, shared.noise))
+        largest = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True, initial=0)
+        rms = jnp.sqrt(jnp.mean(jnp.abs(x / jnp.where(largest > 0, largest, 1)) ** 2, axis=(1, 2), keepdims=True))
+        rate, damping = lax.stop_gradient((self.precond_lr, self.damping))
+        v, x = jnp.broadcast_to(v, x.shape), x + noise * (largest * rms * damping)
+        old = slots.rows, slots.columns
+        new = fitted(x, v, *old, rate)
+        finite = [jnp.all(jnp.isfinite(q), axis=tuple(range(1, q.ndim))) for q in new if q is not None]
+        fine = functools.reduce(jnp.logical_and, finite)
+        kept = fine & (largest[:, 0, 0] > 0)
+        rows, columns = jax.tree.map(lambda q, q0: jnp.where(jnp.expand_dims(kept, range(1, q.ndim)), q, q0), new, old)
+        return slots._replace(rows=rows, columns=columns, failures=slots.failures + ~fine)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+        first, second = tree.shrinking(g, self.clip_rms * math.sqrt(max(g.size, 1)))
+        return g * first * second, slots
+
+
+@constructor
+def kron(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    update_probability: HyperArg = _LESS_AND_LESS,
+    precond_lr: HyperArg = 0.1,
+    clip_rms: HyperArg = 1.1,
+    mu_dtype: Any = None,
+    *,
+    damping: HyperArg = 1e-6,
+    init_scale: HyperArg = 1.0,
+    max_size_triangular: int = 8192,
+    one_sided: bool = False,
+    triangular_1d: bool = False,
+    key: int = 0,
+    weight_dimension_numbers: Any = None,
+    decouple_lr: bool = False,
+) -> chain:
+    """PSGD with Kronecker factors, which whitens gradients, with decoupled weight decay.
+
+    Learning rates are about a third of Adam's. The decay acts on the leaves that `mask` selects (all by default), and
+    is multiplied by the learning rate unless `decouple_lr`. The other arguments are those of `scale_by_kron`, which
+    says what the state holds. `update` needs params.
+
+    >>> import gradtx as gx
+    >>> gx.kron(3e-4, update_probability=0.1).links[0].clip_rms
+    1.1
+    """
+    numbers = {"precond_lr": precond_lr, "clip_rms": clip_rms, "damping": damping, "init_scale": init_scale}
+    sizes = {"max_size_triangular": max_size_triangular, "one_sided": one_sided, "triangular_1d": triangular_1d}
+    more = {"mu_dtype": mu_dtype, "key": key, "weight_dimension_numbers": weight_dimension_numbers}
+    rule = scale_by_kron(b1, update_probability, **numbers, **sizes, **more)
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

@@ -1,0 +1,53 @@
+"""Which axes of a leaf make the rows and the columns of matrices, by merging small axes.
+
+Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning", section 4: neighbouring axes are merged as
+long as their product is small, so that there are fewer and larger factors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradtx.core.value import Value, integer
+from gradtx.linalg.matrix_view import WeightDimensionNumbers
+
+__all__ = ["merge_axes"]
+
+
+class merge_axes(Value):
+    """Dimension numbers by size, for `weight_dimension_numbers` of `shampoo`, `soap` and others.
+
+    From the first axis to the last, an axis joins the ones before it as long as the product of their lengths is at most
+    `most` (default 1024). The last group of axes makes the columns, the one before it the rows; all further axes count
+    matrices. Where there would be one group alone, the last axis is the columns, and the others are the rows.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> params = {"conv": jnp.ones((3, 3, 64, 128)), "heads": jnp.ones((768, 12, 64)), "bias": jnp.ones(8)}
+    >>> for name, numbers in gx.merge_axes(1024)(params).items():
+    ...     print(name, *numbers)
+    bias () (0,)
+    conv (0, 1, 2) (3,)
+    heads (0,) (1, 2)
+    """
+
+    most: int = integer(default=1024, ge=1)
+
+    def __call__(self, params: Any) -> Any:
+        return jax.tree.map(lambda p: self._numbers(np.shape(p)), params)
+
+    def _numbers(self, shape: tuple[int, ...]) -> WeightDimensionNumbers:
+        groups: list[list[int]] = []
+        product = 1
+        for axis, n in enumerate(shape):
+            if groups and product * n <= self.most:
+                groups[-1].append(axis)
+                product *= n
+            else:
+                groups.append([axis])
+                product = n
+        if len(groups) < 2:
+            groups = [list(range(len(shape) - 1)), list(range(len(shape)))[-1:]]
+        return WeightDimensionNumbers(tuple(groups[-2]), tuple(groups[-1]))

@@ -1,0 +1,200 @@
+"""Shampoo: divides a matrix's gradient by roots of what its rows, and its columns, have in common.
+
+    L = b2 L + (1 - b2) G G^H,    R = b2 R + (1 - b2) G^H G          with b2 = 1 sums: L + G G^H, R + G^H G
+    P = L^(-1/4) G R^(-1/4)                                          with one factor alone its root is -1/2
+    U = P |D| / |P|                                                  D is another method's (linalg/grafting.py)
+
+L and R are divided by the weight of what is in them, 1 - b2^t, and eps times their largest eigenvalue is added.
+Gupta, Koren and Singer, 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization"; with blocks, stale roots and
+grafting: Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning".
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise, Shared
+from gradtx.core.matrices import matrix_axes
+from gradtx.core.metrics import reports
+from gradtx.core.slots import average_weights, counter, factor, per_matrix, per_param
+from gradtx.core.value import choice, dtype, flag, integer
+from gradtx.linalg.grafting import GRAFTS, graft_direction, grafted
+from gradtx.linalg.gram import gram_of_columns, gram_of_rows, kept_if_finite
+from gradtx.linalg.inverse_root import METHODS, inverse_root
+from gradtx.linalg.matrix_view import factored_sides
+from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.transforms.momentum import ema
+
+__all__ = ["ShampooState", "scale_by_shampoo", "shampoo"]
+
+
+@reports("failures")
+class ShampooState(NamedTuple):
+    """The steps taken, L and R, their roots, the graft's V, what failed, and what scheduled averages weigh."""
+
+    count: Array = counter()
+    gram_rows: Array = factor(side="rows", where="has_rows")
+    gram_columns: Array = factor(side="columns", where="has_columns")
+    root_rows: Array = factor(side="rows", start=1.0, where="has_rows")
+    root_columns: Array = factor(side="columns", start=1.0, where="has_columns")
+    graft_nu: Array = per_param(real=True, signed=False, when="has_graft_nu")
+    failures: Array = per_matrix(of="whole", dtype="int32")
+    weights: dict[str, Array] = average_weights()
+
+
+class scale_by_shampoo(Layerwise, state=ShampooState, corrected=("b2",), every="interval"):
+    """Scales by Shampoo, without momentum, learning rate and weight decay.
+
+    Args:
+      b2: Decay rate of L and R, and of the graft's second moment (default 0.999). In [0, 1], where 1 stands for sums.
+      eps: What is added to L and R, as a fraction of their largest eigenvalue (default 1e-6). Not negative.
+      graft: The method whose norm the update of a leaf has: 'none', 'sgd', 'adagrad', 'rmsprop' or 'adam' (default).
+      normalize_graft: Whether the graft sees each leaf's gradient divided by its norm.
+      graft_eps: Added to the graft's denominator (default 1e-8). Not negative.
+      interval: The number of steps after which the roots are computed anew (default 10, at least 1).
+      start_step: For so many steps the update is the graft's (default 0), while L and R are averaged.
+      block_size: A side with a factor that is longer is split into blocks of equal length, with zeros at the end
+        (default 1024): a matrix of 768 x 3072 is three of 768 x 1024. So are the matrices of tensors of any rank.
+      max_dim: A longer side has no factor, and is not split (default 8192).
+      exponent: The p of the roots L^(-1/p) and R^(-1/p); 0 (default) for twice the number of factors, 4 or 2.
+      root: 'eigh' (default), or 'newton' for the coupled Newton iteration, which needs products of matrices alone.
+      root_dtype: The dtype in which roots are computed, such as 'float64'. By default the gradient's, float32 at least.
+      one_sided: Whether only the shorter side of a matrix has a factor.
+      precondition_1d: Whether vectors have a factor. By default their update is the graft's, as that of scalars.
+      weight_dimension_numbers: How leaves are matrices, by default as in `scale_by_soap`.
+
+    A gradient with an entry that is not finite counts as zeros; a root that is not finite, or that the iteration did
+    not find, leaves the last one. `metrics` counts both as `failures`. Derivatives treat roots as constants. State:
+    for each side of n with a factor two arrays of n x n, and one per parameter for grafts with a second moment.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_shampoo(graft="none", eps=0.0)
+    >>> g = jnp.diag(jnp.array([4.0, 1.0]))
+    >>> tx.update(g, tx.init(g))[0].round(5).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+
+    b2: Hyper = hyper(default=0.999, ge=0, le=1)
+    eps: Hyper = hyper(default=1e-6, ge=0)
+    graft: str = choice(default="adam", options=GRAFTS)
+    normalize_graft: bool = flag(default=False)
+    graft_eps: Hyper = hyper(default=1e-8, ge=0)
+    interval: int = integer(default=10, ge=1)
+    start_step: int = integer(default=0, ge=0)
+    block_size: int = integer(default=1024, ge=1)
+    max_dim: int = integer(default=8192, ge=1)
+    exponent: int = integer(default=0, ge=0)
+    root: str = choice(default="eigh", options=METHODS)
+    root_dtype: Any = dtype(default=None)
+    one_sided: bool = flag(default=False)
+    precondition_1d: bool = flag(default=False)
+    weight_dimension_numbers: Any = matrix_axes()
+
+    @property
+    def has_graft_nu(self) -> bool:
+        """Whether the graft has a second moment."""
+        return self.graft not in ("none", "sgd")
+
+    def has_rows(self, view: Any) -> bool:
+        """Whether matrices seen this way have a factor of their rows."""
+        return self._has(view)[0]
+
+    def has_columns(self, view: Any) -> bool:
+        """Whether matrices seen this way have a factor of their columns."""
+        return self._has(view)[1]
+
+    def _has(self, view: Any) -> tuple[bool, bool]:
+        return factored_sides(view, self.max_dim, one_sided=self.one_sided, vectors=self.precondition_1d)
+
+    def matrix_view(self, view: Any) -> Any:
+        return view.blocked(*(self.block_size if yes else None for yes in self._has(view)))
+
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        sums = jnp.equal(self.b2, 1)
+        rate, weight = jnp.where(sums, 1.0, 1 - self.b2), jnp.where(sums, 1.0, self.weight("b2", t, numbers))
+        return Shared(rate=rate, weight=weight, starts=t > self.start_step), self.weighed(numbers)
+
+    def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        g, failed = leaf.finite_or_zeros(g)
+        return g, slots._replace(failures=slots.failures + failed)
+
+    def _grams(self, x: Array, slots: Any, shared: Any) -> list[Array | None]:
+        return [
+            None if old is None else kept_if_finite(old * self.b2 + product(lax.stop_gradient(x)) * shared.rate, old)
+            for old, product in ((slots.gram_rows, gram_of_rows), (slots.gram_columns, gram_of_columns))
+        ]
+
+    def renew_stack(self, x: Array, slots: Any, shared: Any) -> Any:
+        grams, roots, failures = self._grams(x, slots, shared), [slots.root_rows, slots.root_columns], slots.failures
+        some = [i for i, gram in enumerate(grams) if gram is not None]
+        for i in some:
+            of, eps = lax.stop_gradient((grams[i] / shared.weight, self.eps))
+            root, found = inverse_root(of, self.exponent or 2 * len(some), eps, self.root, self.root_dtype)
+            roots[i], failures = jnp.where(found[:, None, None], root, roots[i]), failures + ~found
+        return slots._replace(root_rows=roots[0], root_columns=roots[1], failures=failures)
+
+    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+        rows, columns = self._grams(x, slots, shared)
+        x = x if slots.root_rows is None else slots.root_rows @ x
+        x = x if slots.root_columns is None else x @ slots.root_columns
+        return x, slots._replace(gram_rows=rows, gram_columns=columns)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+        numbers = {"b2": self.b2, "rate": shared.rate, "weight": shared.weight, "eps": self.graft_eps}
+        d, nu = graft_direction(self.graft, before, slots.graft_nu, normalize=self.normalize_graft, **numbers)
+        u = g if self.graft == "none" else grafted(g, d)
+        if slots.root_rows is None and slots.root_columns is None:
+            u = d
+        return (jnp.where(shared.starts, u, d) if self.start_step else u), slots._replace(graft_nu=nu)
+
+
+@constructor
+def shampoo(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-6,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    graft: str = "adam",
+    interval: int = 10,
+    start_step: int = 0,
+    mu_dtype: Any = None,
+    *,
+    normalize_graft: bool = False,
+    graft_eps: HyperArg = 1e-8,
+    block_size: int = 1024,
+    max_dim: int = 8192,
+    exponent: int = 0,
+    root: str = "eigh",
+    root_dtype: Any = None,
+    one_sided: bool = False,
+    precondition_1d: bool = False,
+    weight_dimension_numbers: Any = None,
+    decouple_lr: bool = False,
+) -> chain:
+    """Shampoo, with a moving average of its updates and decoupled weight decay.
+
+    It needs fewer steps than AdamW, which pays where matrix products are cheap. With the default graft, learning rates
+    are Adam's. `b1` is the decay of the average. The decay acts on the leaves that `mask` selects (all by default), and
+    is multiplied by the learning rate unless `decouple_lr`. The other arguments are those of `scale_by_shampoo`, which
+    says what its state holds. That of the average is one array per parameter. `update` needs params.
+
+    >>> import gradtx as gx
+    >>> gx.shampoo(1e-3, interval=20).links[1]
+    ema(decay=0.9)
+    """
+    blocks = {"block_size": block_size, "max_dim": max_dim, "one_sided": one_sided, "precondition_1d": precondition_1d}
+    roots = {"exponent": exponent, "root": root, "root_dtype": root_dtype}
+    more = blocks | roots | {"weight_dimension_numbers": weight_dimension_numbers}
+    rule = scale_by_shampoo(b2, eps, graft, normalize_graft, graft_eps, interval, start_step, **more)
+    fields = (("decay", b1, "b1"), ("accumulator_dtype", mu_dtype, "mu_dtype"))
+    average = ema(**{field: ema.check_field(field, x, who="shampoo", name=name) for field, x, name in fields})
+    return chain(rule, average, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

@@ -1,0 +1,195 @@
+"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner.
+
+    G' = Q_L^H G Q_R
+    M  = b1 M + (1 - b1) G'
+    V  = b2 V + (1 - b2) |G'|^2
+    U  = Q_L (M / (1 - b1^t)) / (sqrt(V / (1 - b2^t)) + eps) Q_R^H
+    L  = b L + (1 - b) G G^H,      R = b R + (1 - b) G^H G
+    Q_L, Q_R = eigenvectors of L, R            at the first step, which has no update
+    Q_L, Q_R = one orthogonal iteration        every `interval` steps: the orthogonal factors of L Q_L and R Q_R
+
+Vyas et al., 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3. As in the authors' code
+(github.com/nikhilvyas/SOAP), the first gradient only begins L and R, and a step uses the bases of the step before, so
+that no gradient is turned into a basis made of it. The columns of a basis are ordered anew by their eigenvalues before
+an iteration, and V follows. M is kept in the eigenbasis and turned with it: that gives what momentum in the
+coordinates of the parameters gives, with two products in place of four.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise, Shared
+from gradtx.core.matrices import matrix_axes
+from gradtx.core.metrics import reports
+from gradtx.core.slots import average_weights, counter, factor, per_matrix
+from gradtx.core.value import dtype, flag, integer
+from gradtx.linalg.eigenbasis import into_basis, out_of_basis, renewed_basis
+from gradtx.linalg.gram import gram_of_columns, gram_of_rows, kept_if_finite
+from gradtx.linalg.matrix_view import factored_sides
+from gradtx.transforms.decay import decoupled_weight_decay
+
+__all__ = ["SoapState", "scale_by_soap", "soap"]
+
+
+@reports("failures")
+class SoapState(NamedTuple):
+    """The steps taken, both moments in the eigenbasis, L and R, their eigenvectors, and what failed of each matrix.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
+
+    count: Array = counter()
+    mu: Array = per_matrix(dtype="mu_dtype")
+    nu: Array = per_matrix(real=True, signed=False)
+    gram_rows: Array = factor(side="rows", where="has_rows")
+    gram_columns: Array = factor(side="columns", where="has_columns")
+    basis_rows: Array = factor(side="rows", start=1.0, where="has_rows")
+    basis_columns: Array = factor(side="columns", start=1.0, where="has_columns")
+    failures: Array = per_matrix(of="whole", dtype="int32")
+    weights: dict[str, Array] = average_weights()
+
+
+class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="interval", renews="after"):
+    """Scales by SOAP: Adam in the eigenbasis of each matrix's Shampoo factors, without learning rate and decay.
+
+    Args:
+      b1: Decay rate of the momentum; closer to 1 averages over more steps (default 0.95). In [0, 1).
+      b2: Decay rate of the second moment (default 0.95). In [0, 1).
+      shampoo_beta: Decay rate of L and R (default 0.95). In [0, 1).
+      eps: Added to the denominator for numerical stability (default 1e-8). Not negative.
+      interval: The number of steps after which the eigenbases are refined (default 10, at least 1). Each time costs
+        a QR factorization for each factor.
+      max_precond_dim: A side of a matrix that is longer keeps its own axes, and has no factor (default 10000).
+      one_sided: Whether only the shorter side of a matrix has a factor: less memory and work, for a coarser basis.
+      precondition_1d: Whether vectors have a factor too. By default they are Adam's.
+      mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
+      weight_dimension_numbers: How leaves are matrices, as in `scale_by_muon`. By default the last axis of a leaf makes
+        the columns, all others together the rows: a scalar and a vector are one row. `merge_axes` has other choices.
+
+    The update of the first step is zero. A gradient with an entry that is not finite counts as zeros, and a basis that
+    comes out not finite leaves the last one: `metrics` counts both as `failures`. Derivatives treat the bases as
+    constants. State: two arrays per parameter and, for each side of n that has a factor, two of n x n.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_soap()
+    >>> params = {"w": jnp.ones((4, 3)), "b": jnp.ones(3)}
+    >>> state = tx.init(params)
+    >>> state.basis_rows["w"].shape, state.basis_columns["w"].shape, state.basis_columns["b"]
+    ((1, 4, 4), (1, 3, 3), None)
+    """
+
+    b1: Hyper = hyper(default=0.95, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.95, ge=0, lt=1)
+    shampoo_beta: Hyper = hyper(default=0.95, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    interval: int = integer(default=10, ge=1)
+    max_precond_dim: int = integer(default=10000, ge=1)
+    one_sided: bool = flag(default=False)
+    precondition_1d: bool = flag(default=False)
+    mu_dtype: Any = dtype(default=None)
+    weight_dimension_numbers: Any = matrix_axes()
+
+    def has_rows(self, view: Any) -> bool:
+        """Whether matrices seen this way have a factor of their rows."""
+        return self._has(view)[0]
+
+    def has_columns(self, view: Any) -> bool:
+        """Whether matrices seen this way have a factor of their columns."""
+        return self._has(view)[1]
+
+    def _has(self, view: Any) -> tuple[bool, bool]:
+        return factored_sides(view, self.max_precond_dim, one_sided=self.one_sided, vectors=self.precondition_1d)
+
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        first, steps = t == 1, jnp.maximum(t - 1, 1)
+        moved = self.weighed(numbers)
+        kept = {name: jnp.where(first, numbers.weights[name], new) for name, new in moved.weights.items()}
+        shared = Shared(
+            first=first,
+            rates=(jnp.where(first, 0.0, 1 - self.b1), jnp.where(first, 0.0, 1 - self.b2)),
+            weights=(self.weight("b1", steps, numbers), self.weight("b2", steps, numbers)),
+        )
+        return shared, moved._replace(weights=kept)
+
+    def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        g, failed = leaf.finite_or_zeros(g)
+        return g, slots._replace(failures=slots.failures + failed)
+
+    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+        bases = slots.basis_rows, slots.basis_columns
+        g = into_basis(x, *bases)
+        (rate1, rate2), (weight1, weight2) = shared.rates, shared.weights
+        mu = slots.mu + (g - slots.mu) * rate1
+        nu = slots.nu + (leaf.abs_sq(g) - slots.nu) * rate2
+        u = out_of_basis(mu / ((leaf.root(nu / weight2) + self.eps) * weight1), *bases)
+        rows, columns = slots.gram_rows, slots.gram_columns
+        constant = lax.stop_gradient(x)
+        if rows is not None:
+            rows = kept_if_finite(leaf.moment(rows, gram_of_rows(constant), self.shampoo_beta), rows)
+        if columns is not None:
+            columns = kept_if_finite(leaf.moment(columns, gram_of_columns(constant), self.shampoo_beta), columns)
+        return u, slots._replace(mu=mu, nu=nu, gram_rows=rows, gram_columns=columns)
+
+    def renew_stack(self, x: Array, slots: Any, shared: Any) -> Any:
+        old, nu, new = (slots.basis_rows, slots.basis_columns), slots.nu, []
+        for axis, gram, basis in (1, slots.gram_rows, old[0]), (2, slots.gram_columns, old[1]):
+            if basis is None:
+                new.append(None)
+                continue
+            basis, order = renewed_basis(*lax.stop_gradient((gram, basis)), shared.first)
+            nu = jnp.take_along_axis(nu, jnp.expand_dims(order, 3 - axis), axis)
+            new.append(basis)
+        checks = [jnp.all(jnp.isfinite(basis), axis=(1, 2)) for basis in new if basis is not None]
+        fine = functools.reduce(jnp.logical_and, checks, jnp.ones(len(x), bool))
+        mu = into_basis(out_of_basis(slots.mu, *old), *new)
+        found = slots._replace(mu=mu, nu=nu, basis_rows=new[0], basis_columns=new[1])
+        kept = jax.tree.map(lambda x, y: jnp.where(jnp.expand_dims(fine, range(1, x.ndim)), x, y), found, slots)
+        return kept._replace(failures=slots.failures + ~fine)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+        return g, slots
+
+
+@constructor
+def soap(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.95,
+    b2: HyperArg = 0.95,
+    shampoo_beta: HyperArg = 0.95,
+    eps: HyperArg = 1e-8,
+    weight_decay: HyperArg = 0.01,
+    mask: Any = None,
+    interval: int = 10,
+    *,
+    max_precond_dim: int = 10000,
+    one_sided: bool = False,
+    precondition_1d: bool = False,
+    mu_dtype: Any = None,
+    weight_dimension_numbers: Any = None,
+    decouple_lr: bool = False,
+) -> chain:
+    """SOAP: Adam in Shampoo's eigenbasis, with decoupled weight decay.
+
+    Take it where AdamW is what you use and matrix products are cheap: it needs fewer steps. The authors use the rate
+    3e-3. The decay acts on the leaves that `mask` selects (all by default), and is multiplied by the learning rate
+    unless `decouple_lr`. The other arguments are those of `scale_by_soap`, which says what the state holds. `update`
+    needs params.
+
+    >>> import gradtx as gx
+    >>> gx.soap(3e-3, interval=20).links[0].interval
+    20
+    """
+    sizes = {"max_precond_dim": max_precond_dim, "one_sided": one_sided, "precondition_1d": precondition_1d}
+    view = {"mu_dtype": mu_dtype, "weight_dimension_numbers": weight_dimension_numbers}
+    rule = scale_by_soap(b1, b2, shampoo_beta, eps, interval, **sizes, **view)
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
