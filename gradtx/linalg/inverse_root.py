@@ -31,7 +31,7 @@ METHODS = ("eigh", "newton")
 _NEWTON_STEPS = 100
 _LARGEST_ERROR = 0.1
 _NEAR = 0.1
-"""Below this error the iteration converges quadratically: what does not fall by half then is rounding."""
+"""Below this norm of M - I the iteration converges quadratically: what does not fall by half then is rounding."""
 
 
 def inverse_root(a: Array, p: int, eps: Any, method: str = "eigh", dtype: Any = None) -> tuple[Array, Array]:
@@ -85,6 +85,7 @@ def coupled_newton(
     A pair stays as it is when its error is at most `tolerance`, or when rounding stops its convergence.
     """
     eye, dot = _eye(m), functools.partial(jnp.matmul, precision=precision)
+    near = _NEAR / max(m.shape[-1], 1)  # the norm of a matrix is at most n times its largest entry
 
     def error_of(m: Array) -> Array:
         return jnp.max(jnp.abs(m - eye), axis=(1, 2), keepdims=True, initial=0)
@@ -99,7 +100,7 @@ def coupled_newton(
         new_m = dot(_power(t, p, dot), m)
         new_error = error_of(new_m)
         kept = better & (new_error < error * 1.2)  # it may grow a little before it falls
-        falls = (new_error > _NEAR) | (new_error < error / 2)
+        falls = (new_error > near) | (new_error < error / 2)
         m, h, error = (jnp.where(kept, x, y) for x, y in ((new_m, m), (dot(h, t), h), (new_error, error)))
         return count + 1, m, h, error, kept & falls & (error > tolerance)
 
