@@ -1,0 +1,163 @@
+"""The places of two states that are being matched: what stands in each, and what it will hold.
+
+Both states are walked together once. The walk notes which place of the one belongs to which place of the other, and
+only then values are written, into the state that is being made. So both directions share one walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from gradtx import checks
+
+__all__ = ["Cell", "Clock", "Notes", "cells_of", "fields_of", "number", "values_of"]
+
+
+class Cell:
+    """One array of a state."""
+
+    __slots__ = ("is_set", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value, self.is_set = value, False
+
+    def put(self, where: str, x: Any) -> None:
+        """Replaces the value by `x`, in the shape and dtype of what was there."""
+        self.value, self.is_set = _fitted(where, x, self.value), True
+
+    def keep(self) -> None:
+        """Leaves the value as it is."""
+        self.is_set = True
+
+
+def cells_of(state: Any) -> Any:
+    """The state with a cell in place of each array."""
+    return jax.tree.map(Cell, state)
+
+
+def values_of(tree: Any) -> Any:
+    """The tree with the values of its cells."""
+    return jax.tree.map(lambda cell: cell.value, tree)
+
+
+def number(cell: Cell) -> int:
+    """The value of a cell that counts something."""
+    return int(np.asarray(cell.value))
+
+
+def fields_of(x: Any) -> dict[str, Any]:
+    """The fields of a NamedTuple by name, or the items of a dict."""
+    if isinstance(x, dict):
+        return {str(name): value for name, value in x.items()}
+    return {name: getattr(x, name) for name in getattr(x, "_fields", ())}
+
+
+def _is_key(x: Any) -> bool:
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _fitted(where: str, x: Any, old: Any) -> Any:
+    """A copy of `x` as what was there, `old`, is: shape, dtype, typed or raw random key, place on a mesh."""
+    if _is_key(x):
+        x = jax.random.key_data(x)
+    if _is_key(old):
+        data = jax.random.key_data(old)
+        return jax.random.wrap_key_data(_fitted(where, x, data), impl=jax.random.key_impl(old))
+    shape, dtype = np.shape(old), jnp.result_type(old)
+    found_shape, found = np.shape(x), jnp.result_type(x)
+    if _without_ones(found_shape) != _without_ones(shape):
+        raise ValueError(f"{where} has the shape {found_shape}, but these parameters need {shape}. {ADVICE}")
+    if _family(found) != _family(dtype):
+        raise ValueError(f"{where} has the dtype {found.name}, but these parameters need {dtype.name}. {ADVICE}")
+    new = jnp.array(x, dtype, copy=True).reshape(shape)
+    placed = isinstance(old, jax.Array) and not isinstance(old, jax.core.Tracer)
+    if placed and not isinstance(old.sharding, SingleDeviceSharding):
+        new = jax.device_put(new, old.sharding)
+    return np.asarray(new) if isinstance(old, np.ndarray) else new
+
+
+ADVICE = "Give the state, the transformation and the parameters of one run."
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1)
+
+
+def _family(dtype: Any) -> str:
+    families = {"b": "boolean", "i": "integer", "u": "integer", "c": "complex"}
+    return families.get(np.dtype(dtype).kind, "floating")
+
+
+class Clock:
+    """The step count that the links of one chain share.
+
+    gradtx counts the steps in every link, optax in some. A link without a count on the other side gets the one that
+    all others agree on. If there is none, it gets what the user said, or else what the state around it implies.
+    """
+
+    def __init__(self, link: str, told: int | None, implied: Callable[[], int | None]) -> None:
+        self.link, self.told, self.implied = link, told, implied
+        self.read: list[int] = []
+        self.unset: list[tuple[str, Cell, int]] = []
+        """The cells that get the count, each with what is added to it there."""
+
+    def count(self, who: str) -> int:
+        """The steps taken."""
+        found = set(self.read)
+        if len(found) == 1:
+            (only,) = found
+            if self.told not in (None, only):
+                raise ValueError(
+                    f"{who}: count={self.told}, but the state of {self.link} has counted {only} steps. Leave count out."
+                )
+            return only
+        count = self.implied() if self.told is None else self.told
+        if count is None:
+            counts = f"has several counts, {', '.join(map(str, sorted(found)))}" if found else "has no step count"
+            raise ValueError(
+                f"{who}: the state of {self.link} {counts}, and every link of the other state counts the steps. Say "
+                "how many were taken, as in count=1000."
+            )
+        return count
+
+
+class Notes:
+    """What a walk through both states has found."""
+
+    def __init__(self, who: str, into_ours: bool) -> None:
+        self.who, self.into_ours = who, into_ours
+        self.pairs: list[tuple[str, Cell, Cell]] = []
+        self.later: list[Callable[[], None]] = []
+        self.clocks: list[Clock] = []
+
+    def clock(self, link: str, told: int | None = None, implied: Callable[[], int | None] = lambda: None) -> Clock:
+        """A new clock."""
+        self.clocks.append(Clock(link, told, implied))
+        return self.clocks[-1]
+
+    def pair(self, where: str, ours: Cell, theirs: Cell) -> None:
+        """Notes two places that hold the same."""
+        self.pairs.append((where, ours, theirs))
+
+    def error(self, text: str) -> ValueError:
+        """An error of the public function."""
+        return ValueError(f"{self.who}: {text}")
+
+    def write(self) -> None:
+        """Fills the state that is being made."""
+        for where, ours, theirs in self.pairs:
+            source, target = (theirs, ours) if self.into_ours else (ours, theirs)
+            target.put(f"{self.who}: {where}", source.value)
+        for clock in self.clocks:
+            if clock.unset:
+                count = clock.count(self.who)
+                for where, cell, offset in clock.unset:
+                    cell.put(f"{self.who}: {where}", np.asarray(count + offset))
+        for f in self.later:
+            f()
