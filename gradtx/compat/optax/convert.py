@@ -17,12 +17,14 @@ from gradtx import checks
 from gradtx.compat.optax.convert_cells import Clock, Notes, cells_of, number, values_of
 from gradtx.compat.optax.convert_fields import CLASSES, Match
 from gradtx.compat.optax.convert_links import OurLink, Seen, TheirLink, children, our_links, their_links
+from gradtx.compat.optax.convert_special import rate_before_average, scale_average
 from gradtx.core.composite import Composite
 from gradtx.core.hyper import of_step
 from gradtx.core.partition import partition
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import as_transformation
 from gradtx.curvature.with_hessian_diag import with_hessian_diag
+from gradtx.transforms.momentum import ema
 from gradtx.transforms.monitor import monitor
 from gradtx.wrappers.accumulate import accumulate
 from gradtx.wrappers.conditional import conditionally_mask, conditionally_transform
@@ -156,8 +158,9 @@ class _Walk:
                 f"{_listed(f'{link.name} ({_kind(link)})' for link in mine)}. The optax state has "
                 f"{_listed(_their_kind(link) for link in others)}. Give the transformation that the state belongs to."
             )
+        rate = rate_before_average(tx, theirs)
         for link, other in zip(mine, others, strict=True):
-            self._link(link, other)
+            self._link(link, other, rate if isinstance(link.tx, ema) else None)
 
     def _only_counts(self, link: TheirLink, clock: Clock) -> None:
         for cell in jax.tree.leaves(link.fields):
@@ -166,11 +169,14 @@ class _Walk:
             else:
                 clock.unset.append((f"{link.kind}.count", cell, 0))
 
-    def _link(self, link: OurLink, other: TheirLink) -> None:
+    def _link(self, link: OurLink, other: TheirLink, rate: Any) -> None:
         if not isinstance(link.tx, Stateful):
             self._foreign(link, other)
             return
-        Match(link, other, self.slow, self.notes).run()
+        match = Match(link, other, self.slow, self.notes)
+        if rate is not None:
+            scale_average(match, rate)
+        match.run()
         if isinstance(link.tx, Composite) and not isinstance(link.tx, with_hessian_diag):
             self._children(link, other)
 

@@ -16,7 +16,7 @@ from jax.sharding import SingleDeviceSharding
 
 from gradtx import checks
 
-__all__ = ["Cell", "Clock", "Notes", "cells_of", "fields_of", "number", "values_of"]
+__all__ = ["ADVICE", "Cell", "Clock", "Notes", "cells_of", "fields_of", "flat", "keep", "number", "values_of"]
 
 
 class Cell:
@@ -49,6 +49,17 @@ def values_of(tree: Any) -> Any:
 def number(cell: Cell) -> int:
     """The value of a cell that counts something."""
     return int(np.asarray(cell.value))
+
+
+def keep(tree: Any) -> None:
+    """Leaves the cells of a tree as they are."""
+    for cell in jax.tree.leaves(tree):
+        cell.keep()
+
+
+def flat(tree: Any) -> list[tuple[str, Cell]]:
+    """The cells of a tree, each with its path."""
+    return [(checks.slashed(path), cell) for path, cell in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def fields_of(x: Any) -> dict[str, Any]:
@@ -132,7 +143,7 @@ class Notes:
 
     def __init__(self, who: str, into_ours: bool) -> None:
         self.who, self.into_ours = who, into_ours
-        self.pairs: list[tuple[str, Cell, Cell]] = []
+        self.pairs: list[tuple[str, Cell, Cell, Callable[[Any], Any]]] = []
         self.later: list[Callable[[], None]] = []
         self.clocks: list[Clock] = []
 
@@ -141,9 +152,9 @@ class Notes:
         self.clocks.append(Clock(link, told, implied))
         return self.clocks[-1]
 
-    def pair(self, where: str, ours: Cell, theirs: Cell) -> None:
-        """Notes two places that hold the same."""
-        self.pairs.append((where, ours, theirs))
+    def pair(self, where: str, ours: Cell, theirs: Cell, change: Callable[[Any], Any] = lambda x: x) -> None:
+        """Notes two places that hold the same, or after `change` of the value that is read."""
+        self.pairs.append((where, ours, theirs, change))
 
     def error(self, text: str) -> ValueError:
         """An error of the public function."""
@@ -151,9 +162,9 @@ class Notes:
 
     def write(self) -> None:
         """Fills the state that is being made."""
-        for where, ours, theirs in self.pairs:
+        for where, ours, theirs, change in self.pairs:
             source, target = (theirs, ours) if self.into_ours else (ours, theirs)
-            target.put(f"{self.who}: {where}", source.value)
+            target.put(f"{self.who}: {where}", change(source.value))
         for clock in self.clocks:
             if clock.unset:
                 count = clock.count(self.who)

@@ -1,7 +1,7 @@
 """Matches the fields of one link's state: by name, by the few names that differ, and by what follows from the others.
 
-The tables below have all that optax's states and gradtx's do not have alike. Whatever is in no table must have the same
-name on both sides.
+The tables here and in `convert_special` have all that optax's states and gradtx's do not have alike. Whatever is in no
+table must have the same name on both sides.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gradtx import checks
-from gradtx.compat.optax.convert_cells import ADVICE, Cell, Notes, number
-from gradtx.compat.optax.convert_lbfgs import match_memory
-from gradtx.compat.optax.convert_links import COUNTS, OurLink, TheirLink, own_fields
-from gradtx.core.hyper import Schedule
+from gradtx.compat.optax.convert_cells import ADVICE, Cell, Notes, flat, keep, number
+from gradtx.compat.optax.convert_links import OurLink, TheirLink, own_fields
+from gradtx.compat.optax.convert_special import KEPT, OURS, SPECIAL, THEIRS
 from gradtx.core.slots import PerLeaf
 from gradtx.core.state import declared
 
@@ -50,6 +48,8 @@ class Match:
         self.kind = ours.tx.State.__name__
         self.ours = own_fields(ours.tx, ours.state)
         self.theirs = dict(theirs.fields)
+        self.changes: dict[str, Callable[[Any], Any]] = {}
+        """What must be done to a field, where both libraries keep it in other units."""
 
     def count(self) -> int:
         """The steps taken."""
@@ -80,7 +80,7 @@ class Match:
         for name, x in self.ours.items():
             theirs = self.theirs.pop(RENAMED.get((self.kind, name), name), None)
             if not jax.tree.leaves(x):
-                _keep(theirs)
+                keep(theirs)
             elif not jax.tree.leaves(theirs):
                 self._without_partner(name, x, theirs is not None)
             elif isinstance(slots[name], PerLeaf):
@@ -123,13 +123,13 @@ class Match:
                     raise self.notes.error(
                         f"{where} has {_shown(other)} in the optax state, and nothing in gradtx's. {ADVICE}"
                     )
-                _keep(other)
+                keep(other)
                 continue
             mine, its = jax.tree.leaves(item), jax.tree.leaves(other)
             if len(mine) != len(its):
                 raise self.notes.error(f"{where} is {_shown(item)} in gradtx, and {_shown(other)} in optax. {ADVICE}")
             for a, b in zip(mine, its, strict=True):
-                self.notes.pair(where, a, b)
+                self.notes.pair(where, a, b, self.changes.get(name, lambda x: x))
 
     def _their_items(self, name: str, theirs: Any, items: list[Any]) -> list[Any]:
         """What optax's field has for each of gradtx's leaves."""
@@ -154,10 +154,12 @@ class Match:
         if isinstance(ours, Cell) and isinstance(theirs, Cell):
             self.notes.pair(self.where(name), ours, theirs)
             return
-        mine = dict(_flat(ours))
-        for key, cell in _flat(theirs):
+        mine = dict(flat(ours))
+        for key, cell in flat(theirs):
             if key not in mine:
-                raise self.notes.error(f"{self.where(name)}: the optax state has {key}, and gradtx's has none. {ADVICE}")
+                raise self.notes.error(
+                    f"{self.where(name)}: the optax state has {key}, and gradtx's has none. {ADVICE}"
+                )
             self.notes.pair(self.where(f"{name}/{key}"), mine.pop(key), cell)
         if mine:
             raise self.notes.error(
@@ -182,7 +184,7 @@ class Match:
         if name in CHILDREN or not jax.tree.leaves(x):
             return
         if name in KEPT:
-            _keep(x)
+            keep(x)
         elif name in THEIRS:
             if not self.notes.into_ours:
                 self.later(x, lambda: THEIRS[name](self), self.where(name))
@@ -201,178 +203,6 @@ CHILDREN |= {"measure_states"}
 """Fields of optax with inner states, which are matched as chains of their own."""
 
 
-def _flat(tree: Any) -> list[tuple[str, Cell]]:
-    return [(checks.slashed(path), cell) for path, cell in jax.tree_util.tree_leaves_with_path(tree)]
-
-
-def _keep(tree: Any) -> None:
-    for cell in jax.tree.leaves(tree):
-        cell.keep()
-
-
 def _shown(item: Any) -> str:
     cells = jax.tree.leaves(item)
     return ", ".join(checks.shown(cell.value) for cell in cells) or "nothing"
-
-
-# --- what follows from other fields
-
-
-def _weights(match: Match) -> dict[str, Any]:
-    """What the averages with scheduled decays hold so far: 1 - the product of the decays."""
-    steps = jnp.arange(match.count())
-    decays = {name: getattr(match.link.tx, name) for name in match.ours["weights"]}
-    return {
-        name: 1 - jnp.prod(jnp.asarray(jax.vmap(b)(steps))) if isinstance(b, Schedule) else 1 - b ** len(steps)
-        for name, b in decays.items()
-    }
-
-
-def _updated(match: Match) -> Any:
-    theirs = match.their_link.fields
-    return np.asarray(number(theirs["mini_step"]) == 0 and number(theirs["gradient_step"]) > 0)
-
-
-OURS: dict[tuple[str, str], Callable[[Match], Any]] = {
-    ("", "weights"): _weights,
-    ("MechanicState", "total"): lambda match: jnp.sum(jnp.asarray(match.their_link.fields["s"].value)),
-    ("MultiStepsState", "updated"): _updated,
-    ("MultiStepsState", "bad_weights"): lambda match: np.asarray(0),
-    **{(kind, "skipped"): lambda match: np.asarray(0) for kind in ("MomoState", "MomoAdamState")},
-}
-"""Fields that gradtx alone has, by the class of the state and the name, from optax's."""
-
-THEIRS: dict[str, Callable[[Match], Any]] = {
-    "count_m2": lambda match: np.asarray(match.count()),
-    "is_init_step": lambda match: np.asarray(match.count() == 0),
-    "is_initial_step": lambda match: np.asarray(match.count() == 0),
-}
-"""Fields that optax alone has, from gradtx's."""
-
-KEPT = {"ns_coeffs"}
-"""Fields of optax that are constants of its optimizer."""
-
-
-# --- states that differ in more than names
-
-
-def _multi_steps(match: Match) -> None:
-    ours, theirs = match.ours, match.theirs
-    mini_step = number(theirs["mini_step"] if match.notes.into_ours else ours["mini_step"])
-    weight = ours.pop("acc_weight")
-    if match.notes.into_ours:
-        if mini_step and match.link.tx.weight is not None:
-            raise match.notes.error(
-                f"{match.where('acc_weight')}: the optax state is between two steps, and does not say what its "
-                f"{mini_step} micro-batches weigh. Convert it after a step, or leave `weight` out of accumulate."
-            )
-        match.later(weight, lambda: np.asarray(float(mini_step)), match.where("acc_weight"))
-    elif mini_step == 0:
-        ours["acc_grads"] = ()  # scratch data after a step, where optax has zeros
-        match.later(theirs["acc_grads"], lambda: jax.tree.map(np.zeros_like, _values(theirs["acc_grads"])))
-        del theirs["acc_grads"]
-
-
-def _values(tree: Any) -> Any:
-    return jax.tree.map(lambda cell: cell.value, tree)
-
-
-def _hyperparams(match: Match) -> None:
-    ours, theirs = match.ours.pop("hyperparams"), dict(match.theirs.pop("hyperparams"))
-    clock = match.link.clock
-    states = jax.tree_util.tree_leaves_with_path(match.theirs.pop("hyperparams_states", ()))
-    for path, cell in states:
-        name = checks.slashed(path)
-        if name.rpartition("/")[2].lstrip(".") not in COUNTS:
-            raise match.notes.error(
-                f"{match.where('hyperparams_states')}: {name} is the state of a schedule that has more than a step "
-                "count, which gradtx has no place for. Give that hyperparameter as a schedule of the count."
-            )
-        if match.notes.into_ours:
-            clock.read.append(number(cell))
-        else:
-            clock.unset.append((match.where("hyperparams_states"), cell, 0))
-    for name, cell in theirs.items():
-        if name in ours:
-            match.notes.pair(match.where(f"hyperparams/{name}"), ours[name], cell)
-        elif name in match.link.tx.others.tree:  # for gradtx it is static
-            cell.keep()
-        else:
-            raise match.notes.error(
-                f"{match.where('hyperparams')}: the optax state has {name}, and gradtx's has "
-                f"{', '.join(ours) or 'none'}. {ADVICE}"
-            )
-
-
-def _lookahead(match: Match) -> None:
-    period, since = match.link.tx.sync_period, match.theirs.pop("steps_since_sync", None)
-    if since is None:
-        raise match.notes.error(f"{match.link.name}: the optax state has no steps_since_sync. {ADVICE}")
-    slow = match.ours.pop("slow")
-    if not match.notes.into_ours:
-        match.later(since, lambda: np.asarray(match.count() % period))
-        return
-    if match.slow is None:
-        raise match.notes.error(
-            f"{match.where('slow')}: optax keeps the slow weights in the parameters. Give its LookaheadParams as params."
-        )
-    match.later(slow, lambda: match.slow, match.where("slow"))
-    _check_place(match, since, period, "steps_since_sync")
-
-
-def _check_place(match: Match, place: Cell, period: int, name: str) -> None:
-    """Raises, at the end, if the place in a period is not the count's."""
-
-    def check() -> None:
-        count = match.count()
-        if count % period != number(place):
-            raise match.notes.error(
-                f"{match.where(name)}: {number(place)} steps since the last period ended do not fit {count} steps in "
-                f"periods of {period}. Give the right count, or the transformation that the state belongs to."
-            )
-
-    match.notes.later.append(check)
-
-
-def _cyclic(period: str) -> Callable[[Match], None]:
-    """For states whose count begins anew after every period in optax."""
-
-    def special(match: Match) -> None:
-        place, length = match.theirs.pop("count", None), getattr(match.link.tx, period)
-        if place is None:
-            return
-        if match.notes.into_ours:
-            _check_place(match, place, length, "count")
-        else:
-            match.later(place, lambda: np.asarray(match.count() % length))
-
-    return special
-
-
-def _linesearch(match: Match) -> None:
-    """What optax does not report of a search stays as it begins."""
-    theirs = dict(_flat(match.theirs.pop("info", ())))
-    for key, cell in _flat(match.ours.pop("info")):
-        if key in theirs:
-            match.notes.pair(match.where(f"info/{key}"), cell, theirs[key])
-        else:
-            cell.keep()
-
-
-def _monitor(match: Match) -> None:
-    """optax has no measurements before its first step."""
-    theirs, ours = match.theirs["measurements"], match.ours["measurements"]
-    if not jax.tree.leaves(theirs):
-        _keep(match.ours.pop("measurements", ours))
-
-
-SPECIAL: dict[str, Callable[[Match], None]] = {
-    "ApplyEveryState": _cyclic("k"),
-    "InjectHyperparamsState": _hyperparams,
-    "LinesearchState": _linesearch,
-    "LookaheadState": _lookahead,
-    "MonitorState": _monitor,
-    "MultiStepsState": _multi_steps,
-    "ReduceLROnPlateauState": _cyclic("accumulation_size"),
-    "ScaleByLBFGSState": match_memory,
-}

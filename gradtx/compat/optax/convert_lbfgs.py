@@ -41,9 +41,7 @@ def match_memory(match: Any) -> None:
         found = [i for i in reversed(places) if weights[i] > 0]  # from the oldest to the newest
         taken = dict(enumerate(found))
         match.later(ours["pairs"], lambda: np.asarray(len(found)), match.where("pairs"))
-        match.later(
-            ours["identity_scale"], lambda: _scale(theirs, found[-1:]), match.where("identity_scale")
-        )
+        match.later(ours["identity_scale"], lambda: _scale(theirs, found[-1:]), match.where("identity_scale"))
     else:
         pairs = int(ours["pairs"].value)
         newest_first = [(pairs - 1 - j) % size for j in range(min(pairs, size))]

@@ -108,9 +108,7 @@ def own_fields(tx: Any, state: Any) -> dict[str, Any]:
 def children(tx: Composite, state: Any, seen: Seen, notes: Notes, name: str) -> dict[Any, tuple[Any, Any, Seen]]:
     """The inner transformations, their states, and what they see."""
     views, states = tx.views(seen.ours), tx.child_states(state)
-    return {
-        key: (inner, states[key], seen.through(views[key], notes, name)) for key, inner in tx.children().items()
-    }
+    return {key: (inner, states[key], seen.through(views[key], notes, name)) for key, inner in tx.children().items()}
 
 
 def _remembers(tx: Any, state: Any) -> bool:
