@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
 
 from gradtx import checks
+from gradtx.compat.arrays import fitted
 
 __all__ = ["ADVICE", "Cell", "Clock", "Notes", "cells_of", "fields_of", "flat", "keep", "number", "values_of"]
+
+ADVICE = "Give the state, the transformation and the parameters of one run."
 
 
 class Cell:
@@ -29,7 +30,7 @@ class Cell:
 
     def put(self, where: str, x: Any) -> None:
         """Replaces the value by `x`, in the shape and dtype of what was there."""
-        self.value, self.is_set = _fitted(where, x, self.value), True
+        self.value, self.is_set = fitted(where, x, self.value, ADVICE), True
 
     def keep(self) -> None:
         """Leaves the value as it is."""
@@ -67,42 +68,6 @@ def fields_of(x: Any) -> dict[str, Any]:
     if isinstance(x, dict):
         return {str(name): value for name, value in x.items()}
     return {name: getattr(x, name) for name in getattr(x, "_fields", ())}
-
-
-def _is_key(x: Any) -> bool:
-    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _fitted(where: str, x: Any, old: Any) -> Any:
-    """A copy of `x` as what was there, `old`, is: shape, dtype, typed or raw random key, place on a mesh."""
-    if _is_key(x):
-        x = jax.random.key_data(x)
-    if _is_key(old):
-        data = jax.random.key_data(old)
-        return jax.random.wrap_key_data(_fitted(where, x, data), impl=jax.random.key_impl(old))
-    shape, dtype = np.shape(old), jnp.result_type(old)
-    found_shape, found = np.shape(x), jnp.result_type(x)
-    if _without_ones(found_shape) != _without_ones(shape):
-        raise ValueError(f"{where} has the shape {found_shape}, but these parameters need {shape}. {ADVICE}")
-    if _family(found) != _family(dtype):
-        raise ValueError(f"{where} has the dtype {found.name}, but these parameters need {dtype.name}. {ADVICE}")
-    new = jnp.array(x, dtype, copy=True).reshape(shape)
-    placed = isinstance(old, jax.Array) and not isinstance(old, jax.core.Tracer)
-    if placed and not isinstance(old.sharding, SingleDeviceSharding):
-        new = jax.device_put(new, old.sharding)
-    return np.asarray(new) if isinstance(old, np.ndarray) else new
-
-
-ADVICE = "Give the state, the transformation and the parameters of one run."
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(n for n in shape if n != 1)
-
-
-def _family(dtype: Any) -> str:
-    families = {"b": "boolean", "i": "integer", "u": "integer", "c": "complex"}
-    return families.get(np.dtype(dtype).kind, "floating")
 
 
 class Clock:

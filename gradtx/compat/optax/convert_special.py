@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx import checks
+from gradtx.compat.arrays import held_weights
 from gradtx.compat.optax.convert_cells import ADVICE, Cell, fields_of, flat, keep, number, values_of
 from gradtx.compat.optax.convert_lbfgs import match_memory
 from gradtx.compat.optax.convert_links import COUNTS
@@ -30,23 +31,13 @@ __all__ = ["KEPT", "OURS", "SPECIAL", "THEIRS", "rate_before_average", "scale_av
 # --- what follows from other fields
 
 
-def _weights(match: Any) -> dict[str, Any]:
-    """What the averages with scheduled decays hold so far: 1 - the product of the decays."""
-    steps = jnp.arange(match.count())
-    decays = {name: getattr(match.link.tx, name) for name in match.ours["weights"]}
-    return {
-        name: 1 - jnp.prod(jnp.asarray(jax.vmap(b)(steps))) if isinstance(b, Schedule) else 1 - b ** len(steps)
-        for name, b in decays.items()
-    }
-
-
 def _updated(match: Any) -> Any:
     theirs = match.their_link.fields
     return np.asarray(number(theirs["mini_step"]) == 0 and number(theirs["gradient_step"]) > 0)
 
 
 OURS: dict[tuple[str, str], Callable[[Any], Any]] = {
-    ("", "weights"): _weights,
+    ("", "weights"): lambda match: held_weights(match.link.tx, match.ours["weights"], match.count()),
     ("MechanicState", "total"): lambda match: jnp.sum(jnp.asarray(match.their_link.fields["s"].value)),
     ("MultiStepsState", "updated"): _updated,
     ("MultiStepsState", "bad_weights"): lambda match: np.asarray(0),
