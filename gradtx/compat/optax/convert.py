@@ -16,14 +16,13 @@ import jax
 from gradtx import checks
 from gradtx.compat.optax.convert_cells import Clock, Notes, cells_of, number, values_of
 from gradtx.compat.optax.convert_fields import CLASSES, Match
-from gradtx.compat.optax.convert_links import OurLink, Seen, TheirLink, children, our_links, their_links
+from gradtx.compat.optax.convert_links import OurLink, Seen, TheirLink, children, is_spliced, our_links, their_links
 from gradtx.compat.optax.convert_special import rate_before_average, scale_average
 from gradtx.core.composite import Composite
 from gradtx.core.hyper import of_step
 from gradtx.core.partition import partition
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import as_transformation
-from gradtx.curvature.with_hessian_diag import with_hessian_diag
 from gradtx.transforms.momentum import ema
 from gradtx.transforms.monitor import monitor
 from gradtx.wrappers.accumulate import accumulate
@@ -177,7 +176,7 @@ class _Walk:
         if rate is not None:
             scale_average(match, rate)
         match.run()
-        if isinstance(link.tx, Composite) and not isinstance(link.tx, with_hessian_diag):
+        if isinstance(link.tx, Composite) and not is_spliced(link.tx):
             self._children(link, other)
 
     def _foreign(self, link: OurLink, other: TheirLink) -> None:

@@ -22,7 +22,7 @@ from gradtx.core.stateful import Stateful
 from gradtx.curvature.with_hessian_diag import with_hessian_diag
 from gradtx.wrappers.lookahead import reset_state_every
 
-__all__ = ["OurLink", "Seen", "TheirLink", "children", "our_links", "their_links"]
+__all__ = ["OurLink", "Seen", "TheirLink", "children", "is_spliced", "our_links", "their_links"]
 
 OWN = {"clip_factor", "skipped", "values", "bad_weights", "weights", "count"}
 """Fields of gradtx's states that optax has nothing for, and without which a link remembers nothing."""
@@ -130,16 +130,34 @@ def our_links(tx: Any, state: Any, seen: Seen, clock: Clock, notes: Notes, above
     if isinstance(tx, Composite) and not _stands_alone(tx, state):
         inside = above if isinstance(tx, chain) or tx.State is None else f"{name}."
         yield from _spliced(link, notes, inside)
-    elif isinstance(tx, with_hessian_diag):
-        yield link
-        (inner,) = children(tx, state, seen, notes, name).values()
-        yield from our_links(inner[0], inner[1], inner[2], clock, notes, f"{name}.")
+    elif is_spliced(tx):
+        ((inner, inner_state, inner_seen),) = children(tx, state, seen, notes, name).values()
+        inside = _clock_of_fast(link, notes) if _is_pair(tx) else clock
+        rest = our_links(inner, inner_state, inner_seen, inside, notes, f"{name}.")
+        yield from (*rest, link) if _is_pair(tx) else (link, *rest)
     elif not isinstance(tx, Stateful):
         yield from _foreign(link, notes)
     elif _remembers(tx, state):
         yield link
     else:
         keep(link, notes)
+
+
+def is_spliced(tx: Any) -> bool:
+    """Whether its own state and that of its inner transformation are compared as two links of a chain."""
+    return isinstance(tx, with_hessian_diag) or _is_pair(tx)
+
+
+def _is_pair(tx: Any) -> bool:
+    """Whether it is a `lookahead` of pairs of parameters, as in optax: its state has that of the fast optimizer."""
+    return isinstance(tx, Composite) and "fast_state" in getattr(tx.State, "_fields", ())
+
+
+def _clock_of_fast(link: OurLink, notes: Notes) -> Clock:
+    """The clock of the fast optimizer, which may begin anew at the end of a period."""
+    if not link.tx.reset_state:
+        return link.clock
+    return notes.clock(link.name, implied=lambda: number(link.state.steps_since_sync))
 
 
 def _stands_alone(tx: Composite, state: Any) -> bool:

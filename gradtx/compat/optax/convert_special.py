@@ -21,6 +21,7 @@ from gradtx.compat.optax.convert_lbfgs import match_memory
 from gradtx.compat.optax.convert_links import COUNTS
 from gradtx.core.chain import chain
 from gradtx.core.hyper import Schedule
+from gradtx.core.views import with_extra_args_support
 from gradtx.optimizers.elementwise.acprop import scale_by_acprop
 from gradtx.optimizers.layerwise.adafactor import scale_by_factored_rms
 from gradtx.transforms.momentum import ema
@@ -114,6 +115,8 @@ def _as_number(like: Any, x: Any) -> Any:
 
 
 def _lookahead(match: Any) -> None:
+    if "slow" not in match.ours:  # as in optax, the slow weights are in the parameters
+        return
     period, since = match.link.tx.sync_period, match.theirs.pop("steps_since_sync", None)
     if since is None:
         raise match.notes.error(f"{match.link.name}: the optax state has no steps_since_sync. {ADVICE}")
@@ -242,6 +245,8 @@ def scale_average(match: Any, rate: Any) -> None:
 
 
 def _links(tx: Any) -> list[Any]:
+    if isinstance(tx, with_extra_args_support):
+        return _links(tx.inner)
     return [one for link in tx.links for one in _links(link)] if isinstance(tx, chain) else [tx]
 
 
