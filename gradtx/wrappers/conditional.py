@@ -20,8 +20,8 @@ __all__ = ["ConditionallyTransformState", "conditionally_mask", "conditionally_t
 class ConditionallyTransformState(NamedTuple):
     """The steps taken, and the inner state."""
 
-    step: Array = counter()
     inner_state: Any = child_state()
+    step: Array = counter()
 
 
 class _Conditional(Wrapper, state=ConditionallyTransformState):
