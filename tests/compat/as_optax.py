@@ -25,8 +25,11 @@ ROOT = pathlib.Path(importlib.util.find_spec("optax").origin).parent  # found, n
 REASONS = pathlib.Path(__file__).with_name("optax_own_tests.toml")
 PUBLIC = [path.parent.name for path in ROOT.glob("*/__init__.py")]
 
-TYPES = dict.fromkeys(["ArrayTree", "PRNGKey", "PyTree", "Shape"], typing.Any)
-"""Private names of types, which only annotations use."""
+HELPERS = {
+    **dict.fromkeys(["ArrayTree", "PRNGKey", "PyTree", "Shape"], typing.Any),
+    "x64_precision": jax.enable_x64,
+}
+"""Private names that are nothing of optax's: types, which only annotations use, and a setting of JAX."""
 
 
 class Private(types.ModuleType):
@@ -41,8 +44,8 @@ class Private(types.ModuleType):
 
         if name.startswith("__"):
             raise AttributeError(name)
-        if name in TYPES:
-            return TYPES[name]
+        if name in HELPERS:
+            return HELPERS[name]
         own = [public for public in PUBLIC if public == self.__name__.split(".")[1]]
         modules = [*(getattr(optax, public) for public in own), optax, *(getattr(optax, public) for public in PUBLIC)]
         for module in modules:

@@ -28,8 +28,8 @@ with _lazily(__name__) as _names:
     from gradtx import EmptyState as EmptyState
     from gradtx import GradientTransformation as GradientTransformation
     from gradtx import apply_updates as apply_updates
-    from gradtx import lookahead as lookahead
-    from gradtx import multi_transform as multi_transform
+    from gradtx.compat.optax.wrappers import lookahead as lookahead
+    from gradtx.compat.optax.groups import multi_transform as multi_transform
     from gradtx import value_and_grad_from_state as value_and_grad_from_state
     from gradtx.compat.optax.contrib import differentially_private_aggregate as differentially_private_aggregate
     from gradtx.compat.optax.contrib import dpsgd as dpsgd
@@ -66,7 +66,7 @@ with _lazily(__name__) as _names:
     from gradtx.compat.optax.links import scale_by_trust_ratio as scale_by_trust_ratio
     from gradtx.compat.optax.links import scale_by_yogi as scale_by_yogi
     from gradtx.compat.optax.links import scale_by_zoom_linesearch as scale_by_zoom_linesearch
-    from gradtx.compat.optax.links import set_to_zero as set_to_zero
+    from gradtx.compat.optax.groups import set_to_zero as set_to_zero
     from gradtx.compat.optax.links import stateless as stateless
     from gradtx.compat.optax.links import stateless_with_tree_map as stateless_with_tree_map
     from gradtx.compat.optax.optimizers import adabelief as adabelief

@@ -28,6 +28,11 @@ from gradtx.compat.optax.states import ScaleBySimplifiedAdEMAMixState as ScaleBy
 from gradtx.compat.optax.states import ScheduleFreeState as ScheduleFreeState
 from gradtx.compat.optax.states import SophiaState as SophiaState
 from gradtx.compat.optax.states import SplitRealAndImaginaryState as SplitRealAndImaginaryState
+from gradtx.compat.optax.wrappers import mechanize as mechanize
+from gradtx.compat.optax.wrappers import schedule_free as schedule_free
+from gradtx.compat.optax.wrappers import schedule_free_adamw as schedule_free_adamw
+from gradtx.compat.optax.wrappers import schedule_free_eval_params as schedule_free_eval_params
+from gradtx.compat.optax.wrappers import schedule_free_sgd as schedule_free_sgd
 from gradtx.core.hyper import HyperArg
 
 GaLoreDimensionNumbers = WeightDimensionNumbers
@@ -45,7 +50,6 @@ dowg = spelled(gx.dowg, **_NO_DECAY)
 dpsgd = spelled(gx.dpsgd)
 galore = spelled(gx.galore)
 madgrad = spelled(gx.madgrad)
-mechanize = spelled(gx.mechanize)
 momo = spelled(gx.momo)
 momo_adam = spelled(gx.momo_adam)
 normalize = spelled(gx.normalize)
@@ -60,10 +64,6 @@ scale_by_galore = spelled(gx.scale_by_galore)
 scale_by_madgrad = spelled(gx.scale_by_madgrad)
 scale_by_muon = spelled(gx.scale_by_muon, default={"ns_coeffs": (3.4445, -4.775, 2.0315)})
 scale_by_simplified_ademamix = spelled(gx.scale_by_simplified_ademamix)
-schedule_free = spelled(gx.schedule_free)
-schedule_free_adamw = spelled(gx.schedule_free_adamw)
-schedule_free_eval_params = gx.schedule_free_eval_params
-schedule_free_sgd = spelled(gx.schedule_free_sgd, **_NO_DECAY)
 simplified_ademamix = spelled(gx.simplified_ademamix)
 split_real_and_imaginary = spelled(gx.split_real_and_imaginary)
 muon = spelled(gx.muon, rename={"weight_decay_mask": "mask"})

@@ -44,7 +44,6 @@ __all__ = [
     "scale_by_trust_ratio",
     "scale_by_yogi",
     "scale_by_zoom_linesearch",
-    "set_to_zero",
     "stateless",
 ]
 
@@ -78,7 +77,6 @@ scale_by_sm3 = spelled(gx.scale_by_sm3)
 scale_by_stddev = spelled(gx.scale_by_stddev)
 scale_by_trust_ratio = spelled(gx.scale_by_trust_ratio)
 scale_by_yogi = spelled(gx.scale_by_yogi)
-set_to_zero = spelled(gx.set_to_zero)
 stateless = spelled(gx.stateless)
 scale_by_backtracking_linesearch = spelled(gx.scale_by_backtracking_linesearch, ignore={"verbose": False})
 scale_by_zoom_linesearch = spelled(

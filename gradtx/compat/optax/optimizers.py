@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import gradtx as gx
@@ -127,6 +128,7 @@ def optimistic_adam(
     >>> optax.optimistic_adam(0.1).inner.links[1]
     scale_by_optimistic_gradient(alpha=0.1, beta=0.1)
     """
+    warnings.warn("optimistic_adam is deprecated in optax; use optimistic_adam_v2.", DeprecationWarning, stacklevel=3)
     if callable(learning_rate):
         raise ValueError("optimistic_adam: learning_rate must be a number. For a schedule use optimistic_adam_v2.")
     return gx.chain(

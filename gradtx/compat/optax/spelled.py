@@ -13,13 +13,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from itertools import starmap
 from typing import Any, Self
 
 import jax
 
+from gradtx.core.chain import chain
 from gradtx.core.composite import Composite
-from gradtx.core.transformation import GradientTransformation, as_transformation
+from gradtx.core.hyper import Schedule
+from gradtx.core.state import CountState, EmptyState
+from gradtx.core.transformation import GradientTransformation, as_transformation, identity, stateless
 from gradtx.core.views import with_extra_args_support as ignoring
+from gradtx.transforms.clip import ClipByGlobalNormState
 
 __all__ = ["GradientTransformationExtraArgs", "lenient", "seed_of", "spelled", "strict", "with_extra_args_support"]
 
@@ -45,7 +50,16 @@ class GradientTransformationExtraArgs(ignoring):
         return self.inner.init(params)
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        return self.inner.update(updates, state, params, **self.inner.accepted(extra))
+        known = _remembered(self.inner, state, updates)
+        updates, new = self.inner.update(updates, known, params, **self.inner.accepted(extra))
+        return updates, new if known is state else _forgotten(state, new)
+
+    def __getitem__(self, index: Any) -> Any:
+        return (self.init, self.update)[index]
+
+    def _replace(self, **functions: Callable[..., Any]) -> GradientTransformationExtraArgs:
+        """A transformation of other functions, as of the named tuple that a transformation is in optax."""
+        return GradientTransformationExtraArgs(**{"init": self.init, "update": self.update, **functions})
 
     def path_to(self, name: str) -> tuple[str, ...]:
         del name
@@ -73,6 +87,40 @@ class GradientTransformationExtraArgs(ignoring):
 
     def __repr__(self) -> str:
         return f"with_extra_args_support({self.inner!r})"
+
+
+def _is_empty(state: Any) -> bool:
+    """Whether it may be the state of a transformation without memory: `EmptyState()`, (), {} or None."""
+    return not jax.tree.leaves(state)
+
+
+def _has_memory(tx: Any) -> bool:
+    """Whether its updates depend on its state."""
+    numbers = (getattr(tx, name) for name in tx._dynamic)
+    return getattr(tx, "State", None) not in _NO_MEMORY or any(isinstance(x, Schedule) for x in numbers)
+
+
+_NO_MEMORY = (CountState, ClipByGlobalNormState)
+"""The states that no update depends on, unless a schedule asks for the count."""
+
+
+def _remembered(tx: Any, state: Any, like: Any) -> Any:
+    """The state, with one of gradtx in place of the empty states that optax has for transformations without memory."""
+    if isinstance(tx, chain) and isinstance(state, tuple) and len(state) == len(tx.links):
+        found = [_remembered(link, part, like) for link, part in zip(tx.links, state, strict=True)]
+        return state if all(new is old for new, old in zip(found, state, strict=True)) else tuple(found)
+    if isinstance(tx, (identity, stateless)):
+        return EmptyState() if _is_empty(state) else state
+    if isinstance(state, CountState) or not _is_empty(state) or tx.foreign or _has_memory(tx):
+        return state
+    return tx.init(like)
+
+
+def _forgotten(state: Any, new: Any) -> Any:
+    """The next state, with those that were empty as they were."""
+    if _is_empty(state):
+        return state
+    return tuple(starmap(_forgotten, zip(state, new, strict=True))) if type(state) is tuple else new
 
 
 def lenient(tx: Any) -> Any:

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from gradtx.compat.optax.groups import MaskedNode as MaskedNode
+from gradtx.compat.optax.groups import MaskedState as MaskedState
+from gradtx.compat.optax.wrappers import LookaheadParams as LookaheadParams
+from gradtx.compat.optax.wrappers import LookaheadState as LookaheadState
+from gradtx.compat.optax.wrappers import MechanicState as MechanicState
+from gradtx.compat.optax.wrappers import ScheduleFreeState as ScheduleFreeState
 from gradtx.core.partition import PartitionState as PartitionState
 from gradtx.core.state import CountState, EmptyState
 from gradtx.curvature.lbfgs import ScaleByLBFGSState as ScaleByLBFGSState
@@ -52,9 +58,7 @@ from gradtx.wrappers.accumulate import MultiStepsState as MultiStepsState
 from gradtx.wrappers.conditional import ConditionallyTransformState as ConditionallyTransformState
 from gradtx.wrappers.if_finite import ApplyIfFiniteState as ApplyIfFiniteState
 from gradtx.wrappers.inject_hyperparams import InjectHyperparamsState as InjectHyperparamsState
-from gradtx.wrappers.mechanize import MechanicState as MechanicState
 from gradtx.wrappers.sam import SAMState as SAMState
-from gradtx.wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
 
 AdaptiveGradClipState = CountState
 AddDecayedWeightsState = CountState
@@ -71,40 +75,6 @@ ScaleByTrustRatioState = CountState
 ScaleByZoomLinesearchState = LinesearchState
 ScaleState = CountState
 ZoomLinesearchInfo = LinesearchInfo
-
-
-class MaskedNode(NamedTuple):
-    """An empty node, which optax puts into a tree where a leaf is masked out. gradtx puts nothing there."""
-
-
-class MaskedState(NamedTuple):
-    """The state of the transformation that is masked."""
-
-    inner_state: Any
-
-
-class LookaheadState(NamedTuple):
-    """The state of the fast optimizer, and the steps since the slow parameters followed."""
-
-    fast_state: Any
-    steps_since_sync: Any
-
-
-class LookaheadParams(NamedTuple):
-    """The fast parameters, where gradients are taken, and the slow ones, which are the result.
-
-    >>> import gradtx.compat.optax as optax
-    >>> optax.LookaheadParams.init_synced(1.0)
-    LookaheadParams(fast=1.0, slow=1.0)
-    """
-
-    fast: Any
-    slow: Any
-
-    @classmethod
-    def init_synced(cls, params: Any) -> LookaheadParams:
-        """A pair of the same parameters."""
-        return cls(fast=params, slow=params)
 
 
 class SplitRealAndImaginaryState(NamedTuple):

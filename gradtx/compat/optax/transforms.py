@@ -7,6 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 
 import gradtx as gx
+from gradtx.compat.optax.groups import freeze as freeze
+from gradtx.compat.optax.groups import masked as masked
+from gradtx.compat.optax.groups import partition as partition
+from gradtx.compat.optax.groups import selective_transform as selective_transform
 from gradtx.compat.optax.spelled import GradientTransformationExtraArgs, lenient, seed_of, spelled, strict
 from gradtx.compat.optax.states import AddNoiseState as AddNoiseState
 from gradtx.compat.optax.states import ApplyIfFiniteState as ApplyIfFiniteState
@@ -37,14 +41,12 @@ conditionally_mask = spelled(gx.conditionally_mask)
 conditionally_transform = spelled(gx.conditionally_transform)
 ema = spelled(gx.ema)
 flatten = spelled(gx.flatten)
-freeze = spelled(gx.freeze)
 keep_params_nonnegative = spelled(gx.keep_params_nonnegative)
 measure_with_ema = spelled(gx.measure_with_ema)
 monitor = spelled(gx.monitor)
 named_chain = spelled(gx.named_chain)
 per_example_global_norm_clip = gx.per_example_global_norm_clip
 per_example_layer_norm_clip = gx.per_example_layer_norm_clip
-selective_transform = spelled(gx.selective_transform)
 skip_not_finite = gx.skip_not_finite
 snapshot = spelled(gx.snapshot)
 trace = spelled(gx.trace)
@@ -70,35 +72,6 @@ def skip_large_updates(updates: Any, gradient_step: Any, params: Any, max_square
     True
     """
     return gx.skip_large_updates(updates, gradient_step, params, max_squared_norm=max_squared_norm)
-
-
-@spelled
-def masked(inner: Any, mask: Any, *, mask_compatible_extra_args: bool = False) -> Any:
-    """`inner` on the leaves that `mask` selects; the updates of the others are kept.
-
-    Extra arguments like the updates are always masked, too, whatever `mask_compatible_extra_args` is.
-
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.masked(optax.scale(2.0), {"w": True, "b": False})
-    >>> print(tx.update({"w": jnp.ones(1), "b": jnp.ones(1)}, tx.init({"w": 0.0, "b": 0.0}))[0]["w"])
-    [2.]
-    """
-    del mask_compatible_extra_args
-    return gx.masked(inner, mask)
-
-
-@spelled
-def partition(transforms: Any, param_labels: Any, *, mask_compatible_extra_args: bool = False) -> Any:
-    """Applies to each leaf the transformation of its label.
-
-    Extra arguments like the updates are always parted, too, whatever `mask_compatible_extra_args` is.
-
-    >>> import gradtx.compat.optax as optax
-    >>> optax.partition({"a": optax.sgd(0.1)}, {"w": "a"}).inner.labels
-    ('a',)
-    """
-    del mask_compatible_extra_args
-    return gx.partition(transforms, param_labels)
 
 
 class MultiSteps(GradientTransformationExtraArgs):
