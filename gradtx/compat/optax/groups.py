@@ -7,7 +7,7 @@ the states have its structure, and a mask for the whole tree can be used inside 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -39,17 +39,14 @@ class _Some(View):
 
     selects = True
 
-    def __init__(self, selected: Sequence[bool], *, hides_arguments: bool = True) -> None:
+    def __init__(self, selected: Any, *, hides_arguments: bool = True) -> None:
         self.selected, self.hides_arguments = selected, hides_arguments
 
     def seen(self, tree: Any) -> Any:
-        leaves, treedef = jax.tree.flatten(tree)
-        return treedef.unflatten([x if yes else MaskedNode() for x, yes in zip(leaves, self.selected, strict=True)])
+        return jax.tree.map(lambda yes, part: part if yes else MaskedNode(), self.selected, tree)
 
     def restored(self, part: Any, tree: Any) -> Any:
-        leaves, treedef = jax.tree.flatten(tree)
-        new = iter(jax.tree.leaves(part))
-        return treedef.unflatten([next(new) if yes else x for x, yes in zip(leaves, self.selected, strict=True)])
+        return jax.tree.map(lambda yes, new, old: new if yes else old, self.selected, part, tree)
 
     def argument(self, name: str, x: Any, like: Any) -> Any:
         return super().argument(name, x, like) if self.hides_arguments else x
@@ -71,8 +68,9 @@ class _Masked(Wrapper, state=MaskedState):
         if self.mask is None:
             return {"inner": View()}
         mask = self.mask if not is_function(self.mask) else _check_mask("masked", "mask", self.mask(tree))
+        masks.each("masked", mask, tree)  # raises unless the mask fits the tree
         hides = self.mask_compatible_extra_args or not self.inner.foreign
-        return {"inner": _Some(masks.each("masked", mask, tree), hides_arguments=hides)}
+        return {"inner": _Some(mask.tree, hides_arguments=hides)}
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MaskedState]:
         like = updates if params is None else params
@@ -93,10 +91,19 @@ class _Partition(gx.partition):
         super().__init__({label: _Masked(tx) for label, tx in transforms.items()}, param_labels)
 
     def _groups(self, name: str, tree: Any) -> dict[Any, View]:
-        found = self._leaf_labels(name, tree)
-        return {
-            key: _Some([x == label for x in found]) for key, label in zip(self.children(), self.labels, strict=True)
-        }
+        found = self._leaf_labels(name, tree)  # raises unless the labels fit the tree
+        labels = self.param_labels
+        if isinstance(labels, gx.select.first):
+            labels = jax.tree.unflatten(jax.tree.structure(tree), found)
+        elif is_function(labels):
+            labels = labels(tree)
+        else:
+            labels = labels.tree
+
+        def selected(label: Any) -> Any:
+            return jax.tree.map(lambda x: x == label, labels, is_leaf=self._is_label)
+
+        return {key: _Some(selected(label)) for key, label in zip(self.children(), self.labels, strict=True)}
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
         yield None, {label: tx.inner for label, tx in zip(self.labels, self.transforms, strict=True)}

@@ -22,11 +22,11 @@ from gradtx.core.chain import chain
 from gradtx.core.composite import Composite
 from gradtx.core.hyper import Schedule
 from gradtx.core.state import CountState, EmptyState
-from gradtx.core.transformation import GradientTransformation, as_transformation, identity, stateless
+from gradtx.core.transformation import GradientTransformation, as_transformation, identity, stateless, takes
 from gradtx.core.views import with_extra_args_support as ignoring
 from gradtx.transforms.clip import ClipByGlobalNormState
 
-__all__ = ["GradientTransformationExtraArgs", "lenient", "seed_of", "spelled", "strict", "with_extra_args_support"]
+__all__ = ["REQUIRED", "GradientTransformationExtraArgs", "lenient", "seed_of", "spelled", "strict", "with_extra_args_support"]
 
 
 class GradientTransformationExtraArgs(ignoring):
@@ -51,7 +51,7 @@ class GradientTransformationExtraArgs(ignoring):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         known = _remembered(self.inner, state, updates)
-        updates, new = self.inner.update(updates, known, params, **self.inner.accepted(extra))
+        updates, new = self.inner.update(updates, known, params, **_with_data(self.inner, extra))
         return updates, new if known is state else _forgotten(state, new)
 
     def __getitem__(self, index: Any) -> Any:
@@ -87,6 +87,13 @@ class GradientTransformationExtraArgs(ignoring):
 
     def __repr__(self) -> str:
         return f"with_extra_args_support({self.inner!r})"
+
+
+def _with_data(tx: GradientTransformation, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The extra arguments that `tx` accepts, `value_fn` with those others that are its own arguments."""
+    given, fn = tx.accepted(extra), extra.get("value_fn")
+    data = {} if fn is None else {name: x for name, x in extra.items() if name not in given and takes(fn, name)}
+    return {**given, "value_fn": functools.partial(fn, **data)} if data else given
 
 
 def _is_empty(state: Any) -> bool:
@@ -147,6 +154,9 @@ def strict(x: Any) -> Any:
         return type(x)(map(strict, x))
     return {key: strict(value) for key, value in x.items()} if type(x) is dict else x
 
+
+REQUIRED = inspect.Parameter.empty
+"""The default of an argument that optax has none for."""
 
 _NONE: Mapping[str, Any] = {}
 

@@ -11,7 +11,7 @@ from gradtx.compat.optax.groups import freeze as freeze
 from gradtx.compat.optax.groups import masked as masked
 from gradtx.compat.optax.groups import partition as partition
 from gradtx.compat.optax.groups import selective_transform as selective_transform
-from gradtx.compat.optax.spelled import GradientTransformationExtraArgs, lenient, seed_of, spelled, strict
+from gradtx.compat.optax.spelled import REQUIRED, GradientTransformationExtraArgs, lenient, seed_of, spelled, strict
 from gradtx.compat.optax.states import AddNoiseState as AddNoiseState
 from gradtx.compat.optax.states import ApplyIfFiniteState as ApplyIfFiniteState
 from gradtx.compat.optax.states import ConditionallyMaskState as ConditionallyMaskState
@@ -32,7 +32,7 @@ from gradtx.core.hyper import HyperArg
 
 adaptive_grad_clip = spelled(gx.adaptive_grad_clip)
 add_decayed_weights = spelled(gx.add_decayed_weights)
-apply_if_finite = spelled(gx.apply_if_finite)
+apply_if_finite = spelled(gx.apply_if_finite, default={"max_consecutive_errors": REQUIRED, "policy": "accept"})
 chain = spelled(gx.chain)
 clip = spelled(gx.clip)
 clip_by_block_rms = spelled(gx.clip_by_block_rms)
