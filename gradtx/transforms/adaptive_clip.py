@@ -72,6 +72,6 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, axis: Any) -> tuple[Array, Any]:
         if g.size == 0:
             return g, slots
-        bound = jnp.maximum(tree.norm(p, axis), self.eps) * self.clipping
+        bound = jnp.maximum(tree.norm(p, axes=axis), self.eps) * self.clipping
         unscale, shrink = tree.shrinking(g, bound, axis)
         return g * unscale * shrink, slots

@@ -74,8 +74,8 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
         lb, beta = numbers.lb, jnp.where(t - numbers.skipped == 1, 0, self.beta)
         d = jax.tree.map(lambda d, g: leaf.moment(d, g, beta), slots.exp_avg, updates)
         average = leaf.moment(numbers.barf, value, beta)
-        inner = leaf.moment(numbers.gamma, tree.vdot(updates, params), beta)
-        square, along = tree.norm_sq(d), tree.vdot(d, params)
+        inner = leaf.moment(numbers.gamma, tree.real_vdot(updates, params), beta)
+        square, along = tree.norm_sq(d), tree.real_vdot(d, params)
         grown = 1 + self.learning_rate * self.weight_decay
         if self.adapt_lower_bound:
             reachable = grown * (average - inner) + along

@@ -78,7 +78,7 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), correcte
         d = numbers.estim_lr
         rate = d * self.learning_rate * jnp.sqrt(self.weight("b2", t, numbers)) / self.weight("b1", t, numbers)
         weight = (d if self.safeguard_warmup else rate) * d / self.estim_lr0
-        toward = tree.vdot(updates, jax.tree.map(jnp.subtract, slots.params0, params))
+        toward = tree.real_vdot(updates, jax.tree.map(jnp.subtract, slots.params0, params))
         numerator = numbers.numerator_weighted * self.beta3 + d / self.estim_lr0 * rate * toward
         s = jax.tree.map(lambda s, g: self._grad_sum(s, g, weight), slots.grad_sum, updates)
         length = tree.number(params, sums.total([jnp.abs(x) for x in jax.tree.leaves(s)]))
