@@ -36,8 +36,26 @@ with _lazily(__name__) as _names:
     from gradtx import tree as tree
     from gradtx.linalg.matrix_view import WeightDimensionNumbers as WeightDimensionNumbers
 
+    # Slow copies of parameters, and numbers that stay in range
+    from gradtx.slow_copies import incremental_update as incremental_update
+    from gradtx.slow_copies import periodic_update as periodic_update
+    from gradtx.numerics import safe_increment as safe_increment
+    from gradtx.numerics import safe_norm as safe_norm
+    from gradtx.numerics import safe_root_mean_squares as safe_root_mean_squares
+    from gradtx.numerics import scale_gradient as scale_gradient
+
+    # Linear algebra
+    from gradtx.linalg.inverse_root import matrix_inverse_pth_root as matrix_inverse_pth_root
+    from gradtx.linalg.nnls import nnls as nnls
+    from gradtx.linalg.power_iteration import power_iteration as power_iteration
+
     # Losses
     from gradtx import losses as losses
+
+    # Functions of a batch in parts, and made smooth; assignment problems
+    from gradtx import assignment as assignment
+    from gradtx import microbatching as microbatching
+    from gradtx import perturbations as perturbations
 
     # The nearest point of a set, and proximal operators
     from gradtx.projections.boxes import projection_box as projection_box
@@ -92,8 +110,11 @@ with _lazily(__name__) as _names:
     from gradtx.transforms.norms import scale_by_param_block_norm as scale_by_param_block_norm
     from gradtx.transforms.norms import scale_by_param_block_rms as scale_by_param_block_rms
     from gradtx.transforms.adaptive_clip import adaptive_grad_clip as adaptive_grad_clip
+    from gradtx.transforms.adaptive_clip import unitwise_clip as unitwise_clip
+    from gradtx.transforms.adaptive_clip import unitwise_norm as unitwise_norm
     from gradtx.transforms.noise import add_noise as add_noise
     from gradtx.transforms.zero_nans import zero_nans as zero_nans
+    from gradtx.transforms.on_leaves import stateless_with_tree_map as stateless_with_tree_map
     from gradtx.transforms.apply_every import apply_every as apply_every
     from gradtx.transforms.privacy import differentially_private_aggregate as differentially_private_aggregate
     from gradtx.transforms.privacy import per_example_global_norm_clip as per_example_global_norm_clip
@@ -220,6 +241,7 @@ with _lazily(__name__) as _names:
     from gradtx.curvature.minimize import minimize as minimize
     from gradtx.curvature.result import Result as Result
     from gradtx.curvature.result import Status as Status
+    from gradtx.curvature.products import fisher_diag as fisher_diag
     from gradtx.curvature.products import fisher_vp as fisher_vp
     from gradtx.curvature.products import gauss_newton_bartlett_diag as gauss_newton_bartlett_diag
     from gradtx.curvature.products import gauss_newton_vp as gauss_newton_vp

@@ -30,6 +30,7 @@ __all__ = [
     "decayed",
     "finite_sum",
     "full",
+    "in_units",
     "is_number",
     "moment",
     "narrow",
@@ -38,6 +39,7 @@ __all__ = [
     "ratio",
     "root",
     "saturated",
+    "shifted",
     "sign",
     "sum_sq",
     "widen",
@@ -134,6 +136,19 @@ def abs_sq(x: Array) -> Array:
     if jnp.iscomplexobj(x):
         return abs_sq(x.real) + abs_sq(x.imag)
     return at_most(lax.mul(x, x), float(jnp.finfo(x.dtype).max) / 4)
+
+
+def in_units(x: Array) -> tuple[Array, Array]:
+    """`x` over a power of two, with its largest finite entry between 1/2 and 1, and the exponent of that power."""
+    largest = lax.stop_gradient(jnp.max(jnp.abs(jnp.where(jnp.isfinite(x), x, 0)), initial=0))
+    exponent = jnp.frexp(largest)[1]
+    return shifted(x, -exponent), exponent
+
+
+def shifted(x: Array, exponent: Array) -> Array:
+    """The product of `x` and 2^exponent, in two factors, because the power itself may be out of range."""
+    half = exponent // 2
+    return jnp.ldexp(jnp.ldexp(x, half), exponent - half)
 
 
 def saturated(x: Array) -> Array:

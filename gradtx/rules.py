@@ -5,7 +5,7 @@
     states        per_param, reduced, factor, stack, per_tree, average_weights, child_state, counter; PARAM; counted
     wrappers      Wrapper, Composite, View, inner; branch, loop, unless_skipped
     whole trees   Stateful
-    schedules     Schedule, number
+    schedules     Schedule, StatefulSchedule, number
     line searches Linesearch, LinesearchState, LinesearchInfo, Conditions, Point, Best
     storage       Format
     arithmetic    leaf, whose squares, roots and powers neither overflow nor have infinite derivatives
@@ -23,6 +23,7 @@ from gradtx.core.composite import inner as inner
 from gradtx.core.hyper import Hyper as Hyper
 from gradtx.core.hyper import Number as Number
 from gradtx.core.hyper import Schedule as Schedule
+from gradtx.core.hyper import StatefulSchedule as StatefulSchedule
 from gradtx.core.hyper import hyper as hyper
 from gradtx.core.hyper import number as number
 from gradtx.core.hyper import resolve as resolve

@@ -25,7 +25,7 @@ from jax import Array, lax
 
 from gradtx import leaf
 
-__all__ = ["dot", "norm", "real_parts", "scaled_norm", "shrinking", "total"]
+__all__ = ["dot", "exact_total", "norm", "real_parts", "scaled_norm", "shrinking", "total"]
 
 Axes = tuple[int, ...] | None
 """The axes to sum over; None for all. Where it is not None there is one array, or one pair."""
@@ -180,6 +180,15 @@ def _total_jvp(primals: Any, tangents: Any) -> Any:
     (arrays,), (moved,) = primals, tangents
     out = total(arrays)
     return out, sum((_sum(dx).astype(out.dtype) for dx in moved), jnp.zeros_like(out))
+
+
+def exact_total(arrays: list[Array]) -> Array:
+    """The `total`, found where partial sums leave the dtype's range and the sum does not."""
+    plain = total(arrays)
+    if not arrays or _wider(plain.dtype):
+        return plain
+    far = 2.0**-64  # there are fewer entries, so that no sum of terms that much smaller overflows
+    return jnp.where(lax.is_finite(plain), plain, total([_scaled(x, far) for x in arrays]) / far)
 
 
 def _promoted(pairs: Any) -> tuple[Any, np.dtype]:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 import gradtx as gx
+from gradtx.frozen import Frozen
 from gradtx.testing.calls import extra_args as extra_args
 from gradtx.testing.calls import trajectory as trajectory
 from gradtx.testing.calls import update as update
@@ -33,6 +34,12 @@ def negate(updates: Any, params: Any) -> Any:
     """A function for `stateless`, at module level so that it has a name."""
     del params
     return jax.tree.map(lambda g: -g, updates)
+
+
+def negate_leaf(update: Any, param: Any) -> Any:
+    """A function for `stateless_with_tree_map`."""
+    del param
+    return -update
 
 
 def halving(count: Any) -> Any:
@@ -55,7 +62,20 @@ def depth(path: Any) -> int:
     return len(path)
 
 
-FUNCTIONS = {f.__name__: f for f in (negate, halving, late, growing, depth)}
+class slower(gx.rules.StatefulSchedule, Frozen):
+    """A schedule with a state: a number that falls by a tenth at every step."""
+
+    def init(self) -> Any:
+        return {"number": jnp.asarray(0.1)}
+
+    def __call__(self, state: Any) -> Any:
+        return state["number"]
+
+    def update(self, state: Any) -> Any:
+        return {"number": state["number"] * 0.9}
+
+
+FUNCTIONS = {f.__name__: f for f in (slower, negate, negate_leaf, halving, late, growing, depth)}
 
 
 def pow64(step: Any, exponent: Any) -> Any:
@@ -143,6 +163,7 @@ TRANSFORMATIONS = [
     Case("identity()"),
     Case("set_to_zero()"),
     Case("stateless(negate)"),
+    Case("stateless_with_tree_map(negate_leaf)"),
     Case("scale(-0.5)"),
     Case("scale(halving)", optax="scale_by_schedule(halving)", why="optax's scale takes no schedule"),
     Case("scale_by_learning_rate(0.1)"),
@@ -400,6 +421,7 @@ TRANSFORMATIONS = [
         f"inject_hyperparams(adamw)(linear_schedule(0.1, 0.01, 30), mask={_MASK})",
         unless={**_STATE, **_ONE_TREE},
     ),
+    Case("inject_hyperparams(adamw)(slower(), weight_decay=0.1)", optax=None, why=_NO_OPTAX, unless=_STATE),
     Case("apply_every(2)", unless=_LINEAR),
     Case("yogi(0.1)"),
     Case("yogi(0.1, nu_floor=1e-3)", optax=None, why=_NO_OPTAX),

@@ -19,9 +19,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Each row imports only from rows above it, and siblings by public names.
 ROWS = [
     {"lazy", "frozen", "flags", "leaf", "checks", "mesh", "sums"},
-    {"tree", "select", "linalg"},
+    {"tree", "select", "linalg", "assignment", "numerics", "slow_copies"},
     {"core", "schedules", "losses", "projections"},
-    {"precision", "sharding", "storage", "transforms"},
+    {"precision", "sharding", "storage", "transforms", "perturbations", "microbatching"},
     {"optimizers", "curvature"},
     {"constraints"},
     {"wrappers", "viz", "compat", "testing"},
@@ -36,9 +36,18 @@ def row(name):
     return next(i for i, names in enumerate(ROWS) if name in names)
 
 
+def is_lazy(node):
+    """Whether it is a block `with lazily(...)`, whose names a namespace shows, and does not import."""
+    return isinstance(node, ast.With) and "lazily(" in ast.unparse(node.items[0])
+
+
 def imported(path):
     """(module, name) of every import from the package; the name is None where the module itself is imported."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    lazy = {id(node) for block in ast.walk(tree) if is_lazy(block) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if id(node) in lazy:
+            continue
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "gradtx":
             yield from ((node.module, alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):

@@ -115,6 +115,9 @@ class primal_dual(Wrapper, state=PrimalDualState):
         _as_point("primal_dual", "params", tree)
         return {"inner": _Params(), "dual": _Multipliers()}
 
+    def shown_to(self, name: str, trees: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(tree.params if name == "inner" else tree.multipliers for tree in trees)
+
     def movers(self) -> dict[str, GradientTransformation]:
         """The transformation of the parameters alone: `dual` ascends, to which a set means something else."""
         return {"inner": self.inner}

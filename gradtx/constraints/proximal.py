@@ -119,7 +119,7 @@ class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProxim
 
         z = jax.tree.map(along, updates, slots.z)
         x = jax.tree.map(lambda a, b: _mix(a, b, theta), slots.x, z)
-        turned = tree.vdot(_minus(slots.z, z), _minus(x, slots.x)) > 0
+        turned = tree.real_vdot(_minus(slots.z, z), _minus(x, slots.x)) > 0
         anew = turned & self.restart
         following = jnp.where(anew, 1, 2 / (1 + jnp.sqrt(1 + 4 / theta**2))).astype(theta.dtype)
         return Shared(x=ByLeaf(x), z=ByLeaf(z), anew=anew, theta=following), numbers._replace(theta=following)

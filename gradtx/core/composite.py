@@ -85,6 +85,14 @@ class Composite(Stateful):
         del tree
         return dict.fromkeys(self.children(), _AS_IT_IS)
 
+    def shown_to(self, name: str, trees: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """What an inner transformation sees of trees like the parameters whose leaves may be anything.
+
+        None if the arrays that it sees are not shaped like the parameters.
+        """
+        del name
+        return trees if type(self).views is Composite.views else None
+
     def movers(self) -> dict[str, GradientTransformation]:
         """The inner transformations whose updates move the parameters: they decide to what set these are kept."""
         return self.children()

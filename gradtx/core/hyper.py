@@ -11,6 +11,7 @@ count first.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import sys
 from collections.abc import Callable
@@ -35,12 +36,14 @@ __all__ = [
     "Number",
     "Resolvable",
     "Schedule",
+    "StatefulSchedule",
     "function_schedule",
     "hyper",
     "largest_factor",
     "number",
     "of_step",
     "resolve",
+    "with_extra",
 ]
 
 
@@ -94,6 +97,59 @@ class function_schedule(Schedule):
                 f"{type(value).__name__}."
             )
         return value  # pyright: ignore[reportReturnType]  (a Python number is one, too)
+
+
+class StatefulSchedule:
+    """A hyperparameter with a state of its own, such as one that follows the loss. Subclasses define three methods.
+
+    `init()` is the first state, `schedule(state, **extra)` the number at a step, and `update(state, **extra)` the state
+    of the next step. They get those extra arguments of the transformation's `update` that they name, or all by `**`;
+    at `init` there are none, so each has a default. `gx.inject_hyperparams` keeps the states.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> class halved_by_bad_news(gx.rules.StatefulSchedule):
+    ...     def init(self):
+    ...         return {"number": jnp.asarray(0.1), "value": jnp.asarray(jnp.inf)}
+    ...
+    ...     def __call__(self, state, value=None):
+    ...         return state["number"]
+    ...
+    ...     def update(self, state, value):
+    ...         worse = value > state["value"]
+    ...         return {"number": jnp.where(worse, 0.5, 1.0) * state["number"], "value": value}
+    >>> tx = gx.inject_hyperparams(gx.sgd)(learning_rate=halved_by_bad_news())
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for value in (1.0, 2.0, 0.5):
+    ...     updates, state = tx.update(jnp.ones(1), state, value=value)
+    >>> print(updates)
+    [-0.05]
+    """
+
+    def init(self) -> Any:
+        """The state before the first step, a tree of arrays."""
+        raise NotImplementedError
+
+    def update(self, state: Any, **extra: Any) -> Any:
+        """The state of the next step, a tree like `state`."""
+        raise NotImplementedError
+
+    def __call__(self, state: Any, **extra: Any) -> Any:
+        """The number of this step."""
+        raise NotImplementedError
+
+    def reads(self, name: str) -> bool:
+        """Whether it takes an extra argument of this name."""
+        return any(_takes(method, name) for method in (self.__call__, self.update))
+
+
+def _takes(fn: Callable[..., Any], name: str) -> bool:
+    parameters = list(inspect.signature(fn).parameters.values())[1:]
+    return any(p.name == name or (p.kind is p.VAR_KEYWORD and name != "grad_fn") for p in parameters)
+
+
+def with_extra(fn: Callable[..., Any], state: Any, extra: dict[str, Any]) -> Any:
+    """`fn(state, ...)` with those of the extra arguments that it takes."""
+    return fn(state, **{name: x for name, x in extra.items() if _takes(fn, name)})
 
 
 HyperArg = ArrayLike | Schedule | Callable[[Any], Any]

@@ -16,7 +16,7 @@ from gradtx import checks, select
 from gradtx.core.composite import Composite, View
 from gradtx.core.frozen_tree import FrozenTree
 from gradtx.core.mask import is_function
-from gradtx.core.prefix import spread
+from gradtx.core.prefix import ByPath, spread
 from gradtx.core.slots import child_state
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child, static
@@ -94,6 +94,10 @@ class partition(Composite, state=PartitionState):
 
     def views(self, tree: Any) -> dict[Any, View]:
         return self._groups("params", tree)
+
+    def shown_to(self, name: Any, trees: tuple[Any, ...]) -> tuple[Any, ...]:
+        del name
+        return tuple(map(ByPath, trees))
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, PartitionState]:
         treedef = jax.tree.structure(updates)

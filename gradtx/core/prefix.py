@@ -13,7 +13,7 @@ import jax
 
 from gradtx import checks
 
-__all__ = ["spread"]
+__all__ = ["ByPath", "spread"]
 
 
 def spread(
@@ -82,3 +82,32 @@ def _is_group(tree: Any, prefix: Any) -> bool:
         return False
     known = checks.paths(prefix)
     return all(any(f"{key}/".startswith(f"{path}/") for path in known) for key in tree)
+
+
+class ByPath:
+    """A tree like the parameters, for what sees some of them, or parts of them, by path."""
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = tree.tree if isinstance(tree, ByPath) else tree
+
+    def at(self, path: Sequence[Any]) -> Any:
+        """The item for the array at this path; if it stops above the path, what is there.
+
+        Raises:
+          ValueError: the tree has nothing for it.
+        """
+        left, node = checks.slashed(path), self.tree
+        while left:
+            entries = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x, node=node: x is not node)[0]
+            found = [(checks.slashed(key), x) for key, x in entries if key]
+            names = [(name, x) for name, x in found if f"{left}/".startswith(f"{name}/")]
+            if not names:
+                break
+            name, node = names[0]
+            left = left[len(name) + 1 :]
+        if left and isinstance(node, dict):
+            raise ValueError(
+                f"map_params: a tree in rest has nothing at {checks.slashed(path)}, where the parameters have a leaf. "
+                "Give it the structure of the parameters."
+            )
+        return node

@@ -274,7 +274,7 @@ def show(x: Any) -> str:
     if isinstance(x, (jax.Array, np.ndarray)):
         return checks.shown(x)
     if inspect.isfunction(x) and x.__module__.startswith("gradtx."):
-        return f"tree.{x.__name__}" if x.__module__ == "gradtx.tree" else x.__name__
+        return f"tree.{x.__name__}" if x.__module__.startswith("gradtx.tree.") else x.__name__
     if type(x) is float and math.isinf(x):
         return f"float('{x}')"
     if type(x) is dict:

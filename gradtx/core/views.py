@@ -14,6 +14,7 @@ from jax import Array
 
 from gradtx import checks, leaf, mesh
 from gradtx.core.composite import View, Wrapper
+from gradtx.core.prefix import ByPath
 
 __all__ = ["SplitRealAndImaginaryArrays", "flatten", "split_real_and_imaginary", "with_extra_args_support"]
 
@@ -129,6 +130,11 @@ class split_real_and_imaginary(_OnView):
     """
 
     view = _RealAndImaginary()
+
+    def shown_to(self, name: str, trees: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Both parts of a complex leaf have what the leaf has."""
+        del name
+        return tuple(map(ByPath, trees))
 
 
 class with_extra_args_support(Wrapper):

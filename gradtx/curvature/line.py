@@ -93,7 +93,7 @@ class Line(NamedTuple):
         )
         value, grad = value_and_grad(self.value_fn)(there)
         return Point(
-            step, jnp.asarray(value).astype(self.dtype), tree.vdot(grad, self.updates).astype(self.dtype)
+            step, jnp.asarray(value).astype(self.dtype), tree.real_vdot(grad, self.updates).astype(self.dtype)
         ), grad
 
     def shortest(self) -> Array:

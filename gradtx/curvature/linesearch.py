@@ -61,11 +61,11 @@ class LinesearchState(NamedTuple):
     `value` is infinite before the first step, and `grad` is () if it is not kept.
     """
 
-    count: Array = counter()
     learning_rate: Array = per_tree(start=1.0, signed=False)
     value: Array = per_tree(start=math.inf)
     grad: Array = per_param(when="keeps_grad")
     info: LinesearchInfo = per_tree(start="first_info")
+    count: Array = counter()
 
 
 class Best(NamedTuple):
@@ -118,7 +118,7 @@ class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "gra
             return updates, state._replace(count=counted(state.count))
         checks.same_tree(type(self).__name__, "grad", extra["grad"], "params", params)
         dtype = state.value.dtype
-        value, slope = jnp.asarray(extra["value"]).astype(dtype), tree.vdot(extra["grad"], updates).astype(dtype)
+        value, slope = jnp.asarray(extra["value"]).astype(dtype), tree.real_vdot(extra["grad"], updates).astype(dtype)
         start = Point(jnp.zeros((), dtype), value, slope)
         look = Line(extra["value_fn"], params, updates, dtype)
         grad = jax.tree.map(lambda g, p: jnp.asarray(g).astype(jnp.result_type(p)), extra["grad"], params)

@@ -68,14 +68,14 @@ class scale_by_nonlinear_cg(Treewide, state=NonlinearCGState):
         size = jnp.maximum(jnp.maximum(lengths[0], lengths[1]), lengths[2])
         scale = leaf.ratio(jnp.ones_like(size), size)
         g, last, u = (jax.tree.map(lambda x: x * scale, part) for part in (updates, last, direction))
-        gg, ll, gl = tree.norm_sq(g), tree.norm_sq(last), tree.vdot(g, last)
-        y, ug = jax.tree.map(jnp.subtract, g, last), tree.vdot(u, g)
+        gg, ll, gl = tree.norm_sq(g), tree.norm_sq(last), tree.real_vdot(g, last)
+        y, ug = jax.tree.map(jnp.subtract, g, last), tree.real_vdot(u, g)
         if self.method == "fletcher_reeves":
             beta = leaf.ratio(gg, ll)
         elif self.method == "polak_ribiere":
             beta = jnp.maximum(leaf.ratio(gg - gl, ll), 0)
         else:
-            dy = -tree.vdot(u, y)
+            dy = -tree.real_vdot(u, y)
             beta = leaf.ratio(gg - gl + 2 * tree.norm_sq(y) * leaf.ratio(ug, dy), dy)
             beta = jnp.maximum(beta, -leaf.ratio(1.0, lengths[2] * jnp.minimum(_ETA, lengths[1])))
         kept = (gg + beta * ug > 0) & (jnp.abs(gl) < self.restart_rtol * gg)

@@ -6,6 +6,8 @@ For a loss f of parameters x, a vector v shaped like them, a model o(x) with Jac
                                                        "Fast Exact Multiplication by the Hessian")
     gauss_newton_vp     J^T L''(o) J v                 (Schraudolph, 2002, "Fast Curvature Matrix-Vector Products for
                                                        Second-Order Gradient Descent")
+    fisher_diag         sum_i g_i * g_i                g_i the gradient of the loss of example i: the diagonal of the
+                                                       empirical Fisher matrix
     fisher_vp           J^T F(o) J v,  F(o) = E_y[-(log p(y | o))'']   with y drawn from the model itself (Amari, 1998,
                                                        "Natural Gradient Works Efficiently in Learning")
     hutchinson_diag     E_z[z * H z],  E[z z^T] = I    (Hutchinson, 1989; for diagonals Bekas, Kokiopoulou and Saad,
@@ -32,6 +34,7 @@ from gradtx import checks, leaf, mesh, tree
 from gradtx.core.branch import fold
 
 __all__ = [
+    "fisher_diag",
     "fisher_vp",
     "gauss_newton_bartlett_diag",
     "gauss_newton_vp",
@@ -119,6 +122,42 @@ def fisher_vp(outputs_fn: Callable[[Any], Any], log_likelihood: Callable[[Any, A
     at = jax.tree.map(lax.stop_gradient, outputs_fn(params))
     scalar = _scalar(who, lambda outputs: log_likelihood(outputs, at))
     return gauss_newton_vp(outputs_fn, lambda outputs: -scalar(outputs), params, v)
+
+
+def fisher_diag(f: Callable[[Any], Any], params: Any) -> Any:
+    """The diagonal of the empirical Fisher matrix at `params`: a tree like `params`.
+
+    `f(params)` is the negative log-likelihood of one example, a real scalar, or of several, a vector. The result is the
+    sum over examples of the squared gradients. Take it to weigh parameters, as elastic weight consolidation does. It is
+    the Fisher matrix at the labels of the data; `gauss_newton_bartlett_diag` draws labels from the model. It takes one
+    gradient an example, one after the other; of one number for a whole batch it squares the gradient of the batch.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> x, y = jnp.array([1.0, 2.0]), jnp.array([0.0, 3.0])
+    >>> print(gx.fisher_diag(lambda w: (w * x - y) ** 2 / 2, 1.0))  # 1^2 + (-2)^2
+    5.0
+
+    Raises:
+      TypeError: a leaf is complex or no floating array.
+      ValueError: `f` returns neither a scalar nor a vector.
+    """
+    who = "fisher_diag"
+    params, _ = _pair(who, params, params)
+    if not jax.tree.leaves(params):
+        return params
+    values, back = jax.vjp(f, params)
+    if np.ndim(values) > 1:
+        raise ValueError(f"{who}: the function must return one number or a vector, got shape {np.shape(values)}.")
+
+    def squares(i: Array) -> Any:
+        which = jnp.zeros_like(values).at[i].set(1) if np.ndim(values) else jnp.ones_like(values)
+        return jax.tree.map(lambda g: leaf.abs_sq(leaf.widen(g)), back(which)[0])
+
+    def add(total: Any, i: Array) -> Any:
+        return jax.tree.map(leaf.finite_sum, total, squares(i))
+
+    total = fold(add, jax.tree.map(leaf.full, params), jnp.arange(max(np.size(values), 1)))
+    return jax.tree.map(lambda x, p: leaf.narrow(x, p.dtype), total, params)
 
 
 def hutchinson_diag(

@@ -1,20 +1,25 @@
-"""Power iteration: the leading singular vectors of a matrix.
+"""Power iteration: the leading eigenvector, or the leading singular vectors, of a matrix.
 
-    u <- A v / |A v|,    v <- A^T u / |A^T u|
+    v <- A v / |A v|                                   the eigenvalue is v^T A v
+    u <- A v / |A v|,    v <- A^T u / |A^T u|          the singular value is u^T A v
 
-From a vector that is not orthogonal to the leading one, the error falls by (sigma_2 / sigma_1)^2 in every iteration,
-and that of the singular value by its square (Golub and Van Loan, 2013, "Matrix Computations", section 8.2.1).
+From a vector that is not orthogonal to the leading one, the error falls by |lambda_2 / lambda_1|, or by (sigma_2 /
+sigma_1)^2, in every iteration (Golub and Van Loan, 2013, "Matrix Computations", sections 7.3.1 and 8.2.1).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
-from gradtx import mesh, tree
+from gradtx import checks, leaf, mesh, tree
 
-__all__ = ["leading_singular_vectors"]
+__all__ = ["leading_singular_vectors", "power_iteration", "square"]
 
 _ITERATIONS = 200
 
@@ -44,6 +49,104 @@ def leading_singular_vectors(a: Array) -> tuple[Array, Array]:
     begin = jnp.zeros((), jnp.int32), jnp.zeros((rows,), a.dtype), v, jnp.ones((), a.dtype)
     _, u, v, _ = mesh.while_loop(go_on, iterate, begin)
     return u, v
+
+
+def power_iteration(
+    matrix: Array | Callable[[Any], Any],
+    *,
+    v0: Any = None,
+    num_iters: Any = 100,
+    error_tolerance: Any = 1e-6,
+    precision: Any = lax.Precision.HIGHEST,
+    key: Any = None,
+) -> tuple[Array, Any]:
+    """Finds the eigenvalue of largest modulus of a real matrix, and its eigenvector.
+
+    Take it for the sharpness of a loss, with a Hessian-vector product as `matrix`. If two eigenvalues are nearly as
+    large as each other it converges slowly, and for two of opposite signs not at all. Arithmetic is in float32 or
+    wider, and the result goes with the unit of the matrix. It has forward derivatives only.
+
+    Args:
+      matrix: A square matrix, or a function that multiplies a vector by it: from a tree to a tree like it.
+      v0: The start, a vector or a tree of real arrays; needed for a function. The default is uniform in [-1, 1].
+      num_iters: The most iterations (default 100).
+      error_tolerance: It ends when |A v - lambda v| is less than this part of |lambda| (default 1e-6).
+      precision: The precision of products with a matrix; by default the highest.
+      key: The random key of the default start; `jax.random.PRNGKey(0)` by default.
+
+    Returns:
+      The eigenvalue, a scalar, and the eigenvector, of norm 1. For a matrix of zeros these are 0 and zeros.
+
+    Raises:
+      TypeError: the matrix or `v0` is complex, or no array of floats.
+      ValueError: the matrix is not square, or a function comes without `v0`.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> print(gx.power_iteration(jnp.array([[2.0, 1.0], [1.0, 2.0]]))[0].round(4))
+    3.0
+    >>> curvature = lambda v: gx.hvp(lambda x: jnp.sum(x**4), jnp.array([1.0, 2.0]), v)
+    >>> value, vector = gx.power_iteration(curvature, v0=jnp.ones(2))
+    >>> print(f"{value:.2f}", vector.round(3))
+    48.00 [0. 1.]
+    """
+    who = "power_iteration"
+    if callable(matrix):
+        if v0 is None:
+            raise ValueError(f"{who}: v0 is missing. A function does not say what its vectors are like: give one.")
+        return _iterated(who, matrix, v0, num_iters, error_tolerance)
+    a, exponent = leaf.in_units(square(who, matrix))
+    if v0 is None:
+        key = jax.random.PRNGKey(0) if key is None else key
+        v0 = jax.random.uniform(key, a.shape[-1:], a.dtype, -1, 1)
+
+    def multiply(v):
+        return jnp.matmul(a, v.astype(a.dtype), precision=precision)
+
+    value, vector = _iterated(who, multiply, v0, num_iters, error_tolerance)
+    return leaf.shifted(value, exponent), vector
+
+
+def square(who: str, matrix: Any) -> Array:
+    """A square matrix in float32 or wider; raises if it is none, or not real."""
+    checks.floating(who, "matrix", matrix, [matrix])
+    checks.real(who, "matrix", matrix, [matrix])
+    if np.ndim(matrix) != 2 or np.shape(matrix)[0] != np.shape(matrix)[1]:
+        raise ValueError(
+            f"{who}: matrix must be square, got shape {np.shape(matrix)}. Use jax.vmap for several matrices."
+        )
+    return leaf.widen(jnp.asarray(matrix))
+
+
+def _iterated(who: str, multiply: Callable[[Any], Any], v0: Any, num_iters: Any, tolerance: Any) -> tuple[Array, Any]:
+    checks.floating(who, "v0", v0, jax.tree.leaves(v0))
+    checks.real(who, "v0", v0, jax.tree.leaves(v0))
+    dtypes = jax.tree.map(jnp.result_type, v0)
+
+    def product(v: Any) -> tuple[Any, Array]:
+        """A v and v^T A v. The function gets vectors in the dtypes of `v0`."""
+        z = jax.tree.map(leaf.widen, multiply(jax.tree.map(leaf.narrow, v, dtypes)))
+        return z, tree.vdot(v, z)
+
+    def go_on(carry: Any) -> Array:
+        count, v, z, value = carry
+        rest = jax.tree.map(lambda z, v: z - v * value.astype(z.dtype), z, v)
+        return (count < num_iters) & ~(tree.norm(rest) <= jnp.abs(value) * tolerance)
+
+    def iterate(carry: Any) -> Any:
+        count, _, z, _ = carry
+        v = _unit_tree(z)
+        return count + 1, v, *product(v)
+
+    start = _unit_tree(jax.tree.map(lambda x: leaf.widen(jnp.asarray(x)), v0))
+    begin = jnp.zeros((), jnp.int32), start, *product(start)
+    _, _, z, value = mesh.while_loop(go_on, iterate, begin)
+    return value, jax.tree.map(leaf.narrow, _unit_tree(z), dtypes)
+
+
+def _unit_tree(v: Any) -> Any:
+    scale, size = tree.scaled(v)
+    size = _one_for_zero(size)
+    return jax.tree.map(lambda x: (x / scale.astype(x.dtype)) / size.astype(x.dtype), v)
 
 
 def _unit(x: Array) -> Array:

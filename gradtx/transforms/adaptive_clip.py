@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gradtx import checks, tree
+from gradtx import checks, leaf, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.value import per_leaf
 
-__all__ = ["adaptive_grad_clip"]
+__all__ = ["adaptive_grad_clip", "unitwise_clip", "unitwise_norm"]
 
 
 def _check_axis(who: str, name: str, value: Any) -> Any:
@@ -72,6 +72,57 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, axis: Any) -> tuple[Array, Any]:
         if g.size == 0:
             return g, slots
-        bound = jnp.maximum(tree.norm(p, axis), self.eps) * self.clipping
+        bound = jnp.maximum(tree.norm(p, axes=axis), self.eps) * self.clipping
         unscale, shrink = tree.shrinking(g, bound, axis)
         return g * unscale * shrink, slots
+
+
+def unitwise_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> Array:
+    """The norm of each unit of an array, at the place of each of its entries: an array of the same shape.
+
+    A unit is what `adaptive_grad_clip` clips by itself; `axis` says over which axes norms are taken, with its default.
+    Squares neither overflow nor underflow, and 16-bit arrays are summed in float32. The dtype is that of |x|.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.unitwise_norm(jnp.array([[3.0, 1.0], [4.0, 0.0]])))
+    [[5. 1.]
+     [5. 1.]]
+
+    Raises:
+      TypeError: `x` is no array of floats, or `axis` is no axis or tuple of axes.
+      ValueError: `x` has no such axis.
+    """
+    who = "unitwise_norm"
+    checks.floating(who, "x", x, [x])
+    x = jnp.asarray(x)
+    (axes,) = _axes(who, _check_axis(who, "axis", axis), x)
+    norm = tree.norm(x, axes) if axes else jnp.abs(leaf.widen(x))
+    return leaf.narrow(jnp.broadcast_to(norm, x.shape), jnp.finfo(x.dtype).dtype)
+
+
+def unitwise_clip(g_norm: Any, max_norm: Any, grad: Any, div_eps: Any = 1e-6) -> Array:
+    """Shrinks the entries of a gradient whose units are longer than they may be.
+
+    Where `g_norm` is at least `max_norm`, entries of `grad` are multiplied by max_norm / max(g_norm, div_eps).
+    `g_norm` and `max_norm` have the shape of `grad`, as from `unitwise_norm`. `div_eps` guards the division (default
+    1e-6); give a smaller one for gradients whose norms are as small.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> g = jnp.array([3.0, 4.0])
+    >>> print(gx.unitwise_clip(gx.unitwise_norm(g), jnp.ones(2), g).round(3))
+    [0.6 0.8]
+
+    Raises:
+      TypeError: `grad` is no array of floats.
+      ValueError: the shapes differ.
+    """
+    who = "unitwise_clip"
+    checks.floating(who, "grad", grad, [grad])
+    grad = jnp.asarray(grad)
+    for name, x in (("g_norm", g_norm), ("max_norm", max_norm)):
+        if np.shape(x) != grad.shape:
+            raise ValueError(
+                f"{who}: {name} has shape {np.shape(x)} and grad has shape {grad.shape}; give both the same."
+            )
+    norm, bound, wide = (leaf.widen(jnp.asarray(x)) for x in (g_norm, max_norm, grad))
+    return leaf.narrow(jnp.where(norm < bound, wide, wide * (bound / jnp.maximum(norm, div_eps))), grad.dtype)

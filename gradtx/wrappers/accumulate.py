@@ -78,10 +78,10 @@ class MultiStepsState(NamedTuple):
 
     mini_step: Array = counter()
     gradient_step: Array = counter()
-    acc_grads: Array = per_param(dtype="accumulator_dtype", when="accumulates")
-    acc_weight: Array = per_tree(signed=False, when="accumulates")
-    skip_state: Any = per_tree(start="first_skip_state")
     inner_state: Any = child_state()
+    acc_grads: Array = per_param(dtype="accumulator_dtype", when="accumulates")
+    skip_state: Any = per_tree(start="first_skip_state")
+    acc_weight: Array = per_tree(signed=False, when="accumulates")
     updated: Array = per_tree(start=False, dtype=bool, when="may_not_update")
     bad_weights: Array = per_tree(start=0, dtype=jnp.int32, when="weight")
 

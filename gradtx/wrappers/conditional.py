@@ -12,6 +12,7 @@ from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import of_step
 from gradtx.core.slots import child_state, counter
 from gradtx.core.state import counted
+from gradtx.core.transformation import takes
 from gradtx.core.value import flag, function, static
 
 __all__ = ["ConditionallyTransformState", "conditionally_mask", "conditionally_transform"]
@@ -20,8 +21,8 @@ __all__ = ["ConditionallyTransformState", "conditionally_mask", "conditionally_t
 class ConditionallyTransformState(NamedTuple):
     """The steps taken, and the inner state."""
 
-    step: Array = counter()
     inner_state: Any = child_state()
+    step: Array = counter()
 
 
 class _Conditional(Wrapper, state=ConditionallyTransformState):
@@ -37,6 +38,9 @@ class _Conditional(Wrapper, state=ConditionallyTransformState):
             lambda: (self._left_out(updates), state.inner_state),
         )
         return updates, ConditionallyTransformState(step=counted(state.step), inner_state=inner_state)
+
+    def accepts(self, name: str) -> bool:
+        return super().accepts(name) or (self.forward_extra_args and takes(self.should_transform_fn, name))
 
     def _left_out(self, updates: Any) -> Any:
         """The updates of a step on which the inner transformation is left out."""

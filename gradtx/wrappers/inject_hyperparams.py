@@ -19,7 +19,7 @@ from gradtx import checks, leaf
 from gradtx.core.composite import Composite
 from gradtx.core.fits import Owner
 from gradtx.core.frozen_tree import FrozenTree
-from gradtx.core.hyper import Schedule, function_schedule
+from gradtx.core.hyper import Schedule, StatefulSchedule, function_schedule, with_extra
 from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation, as_transformation
@@ -32,11 +32,13 @@ class InjectHyperparamsState(NamedTuple):
     """The state of a transformation made by `inject_hyperparams`.
 
     `hyperparams` holds the numbers that the last update used. Set them here; a schedule overwrites what is set.
-    `gradtx.hyperparameters(tx, state)` shows the numbers that the next update will use.
+    `gradtx.hyperparameters(tx, state)` shows the numbers that the next update will use. `hyperparams_states` has the
+    states of schedules that have one, by the names of the hyperparameters.
     """
 
     count: Array = counter()
     hyperparams: dict[str, Array] = per_tree(start="first_hyperparams")
+    hyperparams_states: dict[str, Any] = per_tree(start="first_schedule_states")
     inner_state: Any = child_state(of="transformation")
 
 
@@ -46,7 +48,8 @@ def inject_hyperparams(
     """Makes a function like `inner_factory` whose transformation keeps its hyperparameters in the state.
 
     Keeps numbers, arrays and schedules, including defaults. Leaves out `static_args`, flags, integers that determine
-    shapes, and other functions, such as masks. A schedule is called with the number of steps taken. Every other
+    shapes, and other functions, such as masks. A schedule is called with the number of steps taken; one with a state of
+    its own, `gx.rules.StatefulSchedule`, with that state, which is kept too, and extra arguments. Every other
     hyperparameter can be set in `state.hyperparams`, which holds the numbers of the last update. If you set the decay
     of a moving average there, its start at zero is corrected as if all steps had had that decay; for a schedule the
     correction is exact.
@@ -77,6 +80,8 @@ def inject_hyperparams(
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = dict(bound.arguments)
+        stateful = {name: x for name, x in arguments.items() if isinstance(x, StatefulSchedule) and name not in fixed}
+        arguments |= {name: _number("inject_hyperparams", name, x(x.init())) for name, x in stateful.items()}
         for name, parameter in signature.parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:  # its items are arguments of the factory by their own names
                 arguments |= arguments.pop(name)
@@ -89,7 +94,8 @@ def inject_hyperparams(
                     taken[name] = value
         # Static fields must be hashable.
         others = FrozenTree({name: x for name, x in arguments.items() if name not in taken})
-        return _Injected(inner_factory, tuple(taken), tuple(taken.values()), others, hyperparam_dtype)
+        kept = tuple(taken), tuple(taken.values())
+        return _Injected(inner_factory, *kept, others, hyperparam_dtype, FrozenTree(stateful))
 
     return build
 
@@ -144,6 +150,33 @@ def _accepts_array(factory: Callable[..., Any], arguments: dict[str, Any], name:
     return True
 
 
+def _number(who: str, name: str, value: Any) -> Array:
+    """What a stateful schedule returned, as a scalar array."""
+    checks.scalar(who, f"the value of the schedule {name}", value)
+    return jnp.asarray(value, float)
+
+
+def _owned(x: Any) -> Array:
+    """A copy in a buffer of its own, not weakly typed: it may be donated, and its type stays what it is."""
+    return jnp.array(x, jnp.result_type(x), copy=True)
+
+
+def _like(name: str, state: Any, last: Any) -> Any:
+    """The next state of a schedule, in the dtypes of the last."""
+    who, what = "inject_hyperparams", f"the next state of the schedule {name}"
+    checks.same_tree(who, what, state, "the last one", last)
+
+    def cast(x: Any, y: Array) -> Array:
+        if checks.kind(checks.dtype(x)) != checks.kind(y.dtype):
+            raise TypeError(
+                f"{who}: {what} has dtype {checks.dtype(x)} where the last one has {y.dtype}. Let init() return what "
+                "update() does, such as jnp.zeros(()) for a float."
+            )
+        return jnp.asarray(x, y.dtype)
+
+    return jax.tree.map(cast, state, last)
+
+
 def _as_real(x: Any) -> Any:
     found = checks.dtype(x)
     return x if found is None or checks.kind(found) != "integer" else x * 1.0
@@ -160,6 +193,8 @@ class _Injected(Composite, state=InjectHyperparamsState):
     others: FrozenTree = static()
     """All other arguments by name."""
     hyperparam_dtype: Any = dtype(default=None)
+    stateful: FrozenTree = static(default=FrozenTree({}))
+    """The schedules that have a state, by the names of their arguments, whose `values` are those of the first step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,7 +206,15 @@ class _Injected(Composite, state=InjectHyperparamsState):
     def first_hyperparams(self, params: Any) -> dict[str, Array]:
         """The hyperparameters of the first step."""
         del params
-        return self._numbers(jnp.zeros((), jnp.int32), self._initial())
+        return self._numbers(jnp.zeros((), jnp.int32), self._initial(), self.first_schedule_states(), {})
+
+    def first_schedule_states(self, params: Any = None) -> dict[str, Any]:
+        """The states of the schedules that have one, before the first step."""
+        del params
+        return {name: jax.tree.map(_owned, x.init()) for name, x in self.stateful.tree.items()}
+
+    def accepts(self, name: str) -> bool:
+        return super().accepts(name) or any(x.reads(name) for x in self.stateful.tree.values())
 
     def _check_fits(self, state: Any, owner: Owner) -> None:
         if isinstance(state, InjectHyperparamsState) and isinstance(state.hyperparams, dict):
@@ -180,20 +223,30 @@ class _Injected(Composite, state=InjectHyperparamsState):
         super()._check_fits(state, owner)
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
-        numbers = self._numbers(state.count, state.hyperparams)
-        updates, inner_state = self._build(numbers).update(updates, state.inner_state, params, **extra)
-        return updates, InjectHyperparamsState(count=counted(state.count), hyperparams=numbers, inner_state=inner_state)
+        states = state.hyperparams_states
+        numbers = self._numbers(state.count, state.hyperparams, states, extra)
+        inner = self._build(numbers)
+        updates, inner_state = inner.update(updates, state.inner_state, params, **inner.accepted(extra))
+        following = {
+            name: _like(name, with_extra(x.update, states[name], extra), states[name])
+            for name, x in self.stateful.tree.items()
+        }
+        return updates, InjectHyperparamsState(
+            count=counted(state.count), hyperparams=numbers, hyperparams_states=following, inner_state=inner_state
+        )
 
-    def _numbers(self, count: Array, current: dict[str, Any]) -> dict[str, Array]:
-        """The hyperparameters as numbers: schedules are called with `count`, the others come from `current`.
+    def _numbers(self, count: Array, current: dict[str, Any], states: Any, extra: dict[str, Any]) -> dict[str, Array]:
+        """The hyperparameters as numbers: schedules are called with `count`, or with their state and extra arguments.
 
-        `current` are the constructor's values before the first step, and the state's `hyperparams` later.
+        The others come from `current`: the constructor's values before the first step, the state's `hyperparams` later.
         """
         kept_dtype = jnp.promote_types(self.hyperparam_dtype or jnp.result_type(float), jnp.float32)
         found = {}
         for name, x in zip(self.names, self.values, strict=True):
-            value = jnp.asarray(x(count) if isinstance(x, Schedule) else current[name])
-            found[name] = jnp.array(value, kept_dtype, copy=True)
+            value = x(count) if isinstance(x, Schedule) else current[name]
+            if name in self.stateful.tree:
+                value = _number("inject_hyperparams", name, with_extra(self.stateful.tree[name], states[name], extra))
+            found[name] = jnp.array(jnp.asarray(value), kept_dtype, copy=True)
         return found
 
     def _build(self, arguments: dict[str, Any]) -> GradientTransformation:
@@ -205,17 +258,22 @@ class _Injected(Composite, state=InjectHyperparamsState):
 
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
         """The kept arguments of the factory; with a state, the numbers that the next update will use."""
-        now = self._initial() if state is None else self._numbers(state.count, state.hyperparams)
+        now = self._parts()
+        if state is not None:
+            now = self._numbers(state.count, state.hyperparams, state.hyperparams_states, {})
         return iter(now.items())
 
     def _parts(self) -> dict[str, Any]:
-        return self._initial()
+        return self._initial() | self.stateful.tree
 
     def _with_parts(self, parts: dict[str, Any]) -> Self:
-        return type(self)(self.factory, self.names, tuple(parts.values()), self.others, self.hyperparam_dtype)
+        stateful = {name: x for name, x in parts.items() if isinstance(x, StatefulSchedule)}
+        values = [x(x.init()) if name in stateful else x for name, x in parts.items()]
+        kept = self.names, tuple(values), self.others, self.hyperparam_dtype
+        return type(self)(self.factory, *kept, FrozenTree(stateful))
 
     def __repr__(self) -> str:
-        inner = ", ".join(f"{name}={show(x)}" for name, x in (self._initial() | self.others.tree).items())
+        inner = ", ".join(f"{name}={show(x)}" for name, x in (self._parts() | self.others.tree).items())
         option = "" if self.hyperparam_dtype is None else f", hyperparam_dtype={show(self.hyperparam_dtype)}"
         return f"inject_hyperparams({_name_of(self.factory)}{option})({inner})"
 

@@ -43,11 +43,11 @@ class MechanicState(NamedTuple):
     """The steps taken, the first parameters, the tuners' reward, bound, variance and scale, and the scales' sum."""
 
     count: Array = counter()
-    x0: Array = per_param(start=PARAM)
     r: Array = per_tree(start="first_tuners")
     m: Array = per_tree(start="first_tuners", signed=False)
     v: Array = per_tree(start="first_tuners", signed=False)
     s: Array = per_tree(start="first_scales", signed=False)
+    x0: Array = per_param(start=PARAM)
     total: Array = per_tree(start="first_total", signed=False)
 
 
@@ -84,7 +84,7 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
         back = jax.tree.map(lambda start, p: (start - leaf.widen(p)) / (total + self.eps), slots.x0, params)
         size = leaf.saturated(self.weight_decay * total * leaf.saturated(tree.norm(grad)))
         decay = leaf.saturated(size / (tree.norm(params) + self.eps))
-        toward, decayed = (leaf.bounded(tree.vdot(x, back).astype(s.dtype)) for x in (grad, params))
+        toward, decayed = (leaf.bounded(tree.real_vdot(x, back).astype(s.dtype)) for x in (grad, params))
         h = leaf.bounded(toward + leaf.bounded(decay * decayed))
         r = betas * numbers.r + jnp.clip(h, -numbers.m, numbers.m) * s
         m = jnp.maximum(betas * numbers.m, jnp.abs(h) + self.eps)

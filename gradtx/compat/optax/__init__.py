@@ -1,6 +1,229 @@
-"""optax's names, for code that moves from optax to gradtx."""
+"""optax 0.2.8 under its own names, made of gradtx.
 
-from gradtx.compat.optax.convert import from_optax as from_optax
-from gradtx.compat.optax.convert import to_optax as to_optax
+    import gradtx.compat.optax as optax
 
-__all__ = ["from_optax", "to_optax"]
+is all that a program written for optax changes. Every public name of optax is here, with its arguments, their order and
+defaults, and so are its modules: `optax.contrib`, `optax.losses`, `optax.tree` and so on. The transformations ignore
+extra arguments that they do not know. [From optax](docs/from_optax.md) lists what differs.
+"""
+
+# ruff: noqa: I001
+
+from gradtx.lazy import lazily as _lazily
+
+with _lazily(__name__) as _names:
+    from gradtx.compat.optax import assignment as assignment
+    from gradtx.compat.optax import contrib as contrib
+    from gradtx.compat.optax import experimental as experimental
+    from gradtx.compat.optax import losses as losses
+    from gradtx.compat.optax import microbatching as microbatching
+    from gradtx.compat.optax import perturbations as perturbations
+    from gradtx.compat.optax import projections as projections
+    from gradtx.compat.optax import schedules as schedules
+    from gradtx.compat.optax import second_order as second_order
+    from gradtx.compat.optax import transforms as transforms
+    from gradtx.compat.optax import tree as tree
+    from gradtx.compat.optax import tree_utils as tree_utils
+
+    from gradtx import EmptyState as EmptyState
+    from gradtx import GradientTransformation as GradientTransformation
+    from gradtx import apply_updates as apply_updates
+    from gradtx.compat.optax.wrappers import lookahead as lookahead
+    from gradtx.compat.optax.groups import multi_transform as multi_transform
+    from gradtx.compat.optax.convert import from_optax as from_optax
+    from gradtx.compat.optax.convert import to_optax as to_optax
+    from gradtx import value_and_grad_from_state as value_and_grad_from_state
+    from gradtx.compat.optax.contrib import differentially_private_aggregate as differentially_private_aggregate
+    from gradtx.compat.optax.contrib import dpsgd as dpsgd
+    from gradtx.compat.optax.links import apply_every as apply_every
+    from gradtx.compat.optax.links import centralize as centralize
+    from gradtx.compat.optax.links import identity as identity
+    from gradtx.compat.optax.links import normalize_by_update_norm as normalize_by_update_norm
+    from gradtx.compat.optax.links import scale as scale
+    from gradtx.compat.optax.links import scale_by_adadelta as scale_by_adadelta
+    from gradtx.compat.optax.links import scale_by_adam as scale_by_adam
+    from gradtx.compat.optax.links import scale_by_adamax as scale_by_adamax
+    from gradtx.compat.optax.links import scale_by_adan as scale_by_adan
+    from gradtx.compat.optax.links import scale_by_amsgrad as scale_by_amsgrad
+    from gradtx.compat.optax.links import scale_by_backtracking_linesearch as scale_by_backtracking_linesearch
+    from gradtx.compat.optax.links import scale_by_belief as scale_by_belief
+    from gradtx.compat.optax.links import scale_by_distance_over_gradients as scale_by_distance_over_gradients
+    from gradtx.compat.optax.links import scale_by_factored_rms as scale_by_factored_rms
+    from gradtx.compat.optax.links import scale_by_lbfgs as scale_by_lbfgs
+    from gradtx.compat.optax.links import scale_by_learning_rate as scale_by_learning_rate
+    from gradtx.compat.optax.links import scale_by_lion as scale_by_lion
+    from gradtx.compat.optax.links import scale_by_novograd as scale_by_novograd
+    from gradtx.compat.optax.links import scale_by_optimistic_gradient as scale_by_optimistic_gradient
+    from gradtx.compat.optax.links import scale_by_param_block_norm as scale_by_param_block_norm
+    from gradtx.compat.optax.links import scale_by_param_block_rms as scale_by_param_block_rms
+    from gradtx.compat.optax.links import scale_by_polyak as scale_by_polyak
+    from gradtx.compat.optax.links import scale_by_radam as scale_by_radam
+    from gradtx.compat.optax.links import scale_by_rms as scale_by_rms
+    from gradtx.compat.optax.links import scale_by_rprop as scale_by_rprop
+    from gradtx.compat.optax.links import scale_by_rss as scale_by_rss
+    from gradtx.compat.optax.links import scale_by_schedule as scale_by_schedule
+    from gradtx.compat.optax.links import scale_by_sign as scale_by_sign
+    from gradtx.compat.optax.links import scale_by_sm3 as scale_by_sm3
+    from gradtx.compat.optax.links import scale_by_stddev as scale_by_stddev
+    from gradtx.compat.optax.links import scale_by_trust_ratio as scale_by_trust_ratio
+    from gradtx.compat.optax.links import scale_by_yogi as scale_by_yogi
+    from gradtx.compat.optax.links import scale_by_zoom_linesearch as scale_by_zoom_linesearch
+    from gradtx.compat.optax.groups import set_to_zero as set_to_zero
+    from gradtx.compat.optax.links import stateless as stateless
+    from gradtx.compat.optax.links import stateless_with_tree_map as stateless_with_tree_map
+    from gradtx.compat.optax.optimizers import adabelief as adabelief
+    from gradtx.compat.optax.optimizers import adadelta as adadelta
+    from gradtx.compat.optax.optimizers import adafactor as adafactor
+    from gradtx.compat.optax.optimizers import adagrad as adagrad
+    from gradtx.compat.optax.optimizers import adam as adam
+    from gradtx.compat.optax.optimizers import adamax as adamax
+    from gradtx.compat.optax.optimizers import adamaxw as adamaxw
+    from gradtx.compat.optax.optimizers import adamw as adamw
+    from gradtx.compat.optax.optimizers import adan as adan
+    from gradtx.compat.optax.optimizers import amsgrad as amsgrad
+    from gradtx.compat.optax.optimizers import fromage as fromage
+    from gradtx.compat.optax.optimizers import lamb as lamb
+    from gradtx.compat.optax.optimizers import lars as lars
+    from gradtx.compat.optax.optimizers import lbfgs as lbfgs
+    from gradtx.compat.optax.optimizers import lion as lion
+    from gradtx.compat.optax.optimizers import nadam as nadam
+    from gradtx.compat.optax.optimizers import nadamw as nadamw
+    from gradtx.compat.optax.optimizers import noisy_sgd as noisy_sgd
+    from gradtx.compat.optax.optimizers import novograd as novograd
+    from gradtx.compat.optax.optimizers import optimistic_adam as optimistic_adam
+    from gradtx.compat.optax.optimizers import optimistic_adam_v2 as optimistic_adam_v2
+    from gradtx.compat.optax.optimizers import optimistic_gradient_descent as optimistic_gradient_descent
+    from gradtx.compat.optax.optimizers import polyak_sgd as polyak_sgd
+    from gradtx.compat.optax.optimizers import radam as radam
+    from gradtx.compat.optax.optimizers import rmsprop as rmsprop
+    from gradtx.compat.optax.optimizers import rprop as rprop
+    from gradtx.compat.optax.optimizers import sgd as sgd
+    from gradtx.compat.optax.optimizers import sign_sgd as sign_sgd
+    from gradtx.compat.optax.optimizers import signum as signum
+    from gradtx.compat.optax.optimizers import sm3 as sm3
+    from gradtx.compat.optax.optimizers import yogi as yogi
+    from gradtx.compat.optax.schedules import constant_schedule as constant_schedule
+    from gradtx.compat.optax.schedules import cosine_decay_schedule as cosine_decay_schedule
+    from gradtx.compat.optax.schedules import cosine_onecycle_schedule as cosine_onecycle_schedule
+    from gradtx.compat.optax.schedules import exponential_decay as exponential_decay
+    from gradtx.compat.optax.schedules import inject_hyperparams as inject_hyperparams
+    from gradtx.compat.optax.schedules import join_schedules as join_schedules
+    from gradtx.compat.optax.schedules import linear_onecycle_schedule as linear_onecycle_schedule
+    from gradtx.compat.optax.schedules import linear_schedule as linear_schedule
+    from gradtx.compat.optax.schedules import piecewise_constant_schedule as piecewise_constant_schedule
+    from gradtx.compat.optax.schedules import piecewise_interpolate_schedule as piecewise_interpolate_schedule
+    from gradtx.compat.optax.schedules import polynomial_schedule as polynomial_schedule
+    from gradtx.compat.optax.schedules import sgdr_schedule as sgdr_schedule
+    from gradtx.compat.optax.schedules import warmup_constant_schedule as warmup_constant_schedule
+    from gradtx.compat.optax.schedules import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
+    from gradtx.compat.optax.schedules import warmup_exponential_decay_schedule as warmup_exponential_decay_schedule
+    from gradtx.compat.optax.spelled import GradientTransformationExtraArgs as GradientTransformationExtraArgs
+    from gradtx.compat.optax.spelled import with_extra_args_support as with_extra_args_support
+    from gradtx.compat.optax.states import AdaptiveGradClipState as AdaptiveGradClipState
+    from gradtx.compat.optax.states import AddDecayedWeightsState as AddDecayedWeightsState
+    from gradtx.compat.optax.states import AddNoiseState as AddNoiseState
+    from gradtx.compat.optax.states import ApplyEvery as ApplyEvery
+    from gradtx.compat.optax.states import ApplyIfFiniteState as ApplyIfFiniteState
+    from gradtx.compat.optax.states import ClipByGlobalNormState as ClipByGlobalNormState
+    from gradtx.compat.optax.states import ClipState as ClipState
+    from gradtx.compat.optax.states import ConditionallyMaskState as ConditionallyMaskState
+    from gradtx.compat.optax.states import ConditionallyTransformState as ConditionallyTransformState
+    from gradtx.compat.optax.states import DifferentiallyPrivateAggregateState as DifferentiallyPrivateAggregateState
+    from gradtx.compat.optax.states import EmaState as EmaState
+    from gradtx.compat.optax.states import FactoredState as FactoredState
+    from gradtx.compat.optax.states import InjectHyperparamsState as InjectHyperparamsState
+    from gradtx.compat.optax.states import InjectStatefulHyperparamsState as InjectStatefulHyperparamsState
+    from gradtx.compat.optax.states import LookaheadParams as LookaheadParams
+    from gradtx.compat.optax.states import LookaheadState as LookaheadState
+    from gradtx.compat.optax.states import MaskedNode as MaskedNode
+    from gradtx.compat.optax.states import MaskedState as MaskedState
+    from gradtx.compat.optax.states import MonitorState as MonitorState
+    from gradtx.compat.optax.states import MultiStepsState as MultiStepsState
+    from gradtx.compat.optax.states import MultiTransformState as MultiTransformState
+    from gradtx.compat.optax.states import NonNegativeParamsState as NonNegativeParamsState
+    from gradtx.compat.optax.states import PartitionState as PartitionState
+    from gradtx.compat.optax.states import ScaleByAdaDeltaState as ScaleByAdaDeltaState
+    from gradtx.compat.optax.states import ScaleByAdamState as ScaleByAdamState
+    from gradtx.compat.optax.states import ScaleByAdanState as ScaleByAdanState
+    from gradtx.compat.optax.states import ScaleByAmsgradState as ScaleByAmsgradState
+    from gradtx.compat.optax.states import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState
+    from gradtx.compat.optax.states import ScaleByBeliefState as ScaleByBeliefState
+    from gradtx.compat.optax.states import ScaleByLBFGSState as ScaleByLBFGSState
+    from gradtx.compat.optax.states import ScaleByLionState as ScaleByLionState
+    from gradtx.compat.optax.states import ScaleByNovogradState as ScaleByNovogradState
+    from gradtx.compat.optax.states import ScaleByRStdDevState as ScaleByRStdDevState
+    from gradtx.compat.optax.states import ScaleByRmsState as ScaleByRmsState
+    from gradtx.compat.optax.states import ScaleByRpropState as ScaleByRpropState
+    from gradtx.compat.optax.states import ScaleByRssState as ScaleByRssState
+    from gradtx.compat.optax.states import ScaleBySM3State as ScaleBySM3State
+    from gradtx.compat.optax.states import ScaleByScheduleState as ScaleByScheduleState
+    from gradtx.compat.optax.states import ScaleByTrustRatioState as ScaleByTrustRatioState
+    from gradtx.compat.optax.states import ScaleByZoomLinesearchState as ScaleByZoomLinesearchState
+    from gradtx.compat.optax.states import ScaleState as ScaleState
+    from gradtx.compat.optax.states import SnapshotState as SnapshotState
+    from gradtx.compat.optax.states import TraceState as TraceState
+    from gradtx.compat.optax.states import ZeroNansState as ZeroNansState
+    from gradtx.compat.optax.states import ZoomLinesearchInfo as ZoomLinesearchInfo
+    from gradtx.compat.optax.transforms import MultiSteps as MultiSteps
+    from gradtx.compat.optax.transforms import adaptive_grad_clip as adaptive_grad_clip
+    from gradtx.compat.optax.transforms import add_decayed_weights as add_decayed_weights
+    from gradtx.compat.optax.transforms import add_noise as add_noise
+    from gradtx.compat.optax.transforms import apply_if_finite as apply_if_finite
+    from gradtx.compat.optax.transforms import chain as chain
+    from gradtx.compat.optax.transforms import clip as clip
+    from gradtx.compat.optax.transforms import clip_by_block_rms as clip_by_block_rms
+    from gradtx.compat.optax.transforms import clip_by_global_norm as clip_by_global_norm
+    from gradtx.compat.optax.transforms import conditionally_mask as conditionally_mask
+    from gradtx.compat.optax.transforms import conditionally_transform as conditionally_transform
+    from gradtx.compat.optax.transforms import ema as ema
+    from gradtx.compat.optax.transforms import flatten as flatten
+    from gradtx.compat.optax.transforms import freeze as freeze
+    from gradtx.compat.optax.transforms import keep_params_nonnegative as keep_params_nonnegative
+    from gradtx.compat.optax.transforms import masked as masked
+    from gradtx.compat.optax.transforms import measure_with_ema as measure_with_ema
+    from gradtx.compat.optax.transforms import monitor as monitor
+    from gradtx.compat.optax.transforms import named_chain as named_chain
+    from gradtx.compat.optax.transforms import partition as partition
+    from gradtx.compat.optax.transforms import per_example_global_norm_clip as per_example_global_norm_clip
+    from gradtx.compat.optax.transforms import per_example_layer_norm_clip as per_example_layer_norm_clip
+    from gradtx.compat.optax.transforms import selective_transform as selective_transform
+    from gradtx.compat.optax.transforms import skip_large_updates as skip_large_updates
+    from gradtx.compat.optax.transforms import skip_not_finite as skip_not_finite
+    from gradtx.compat.optax.transforms import snapshot as snapshot
+    from gradtx.compat.optax.transforms import trace as trace
+    from gradtx.compat.optax.transforms import zero_nans as zero_nans
+    from gradtx.compat.optax.types import MaskOrFn as MaskOrFn
+    from gradtx.compat.optax.types import OptState as OptState
+    from gradtx.compat.optax.types import Params as Params
+    from gradtx.compat.optax.types import ScalarOrSchedule as ScalarOrSchedule
+    from gradtx.compat.optax.types import Schedule as Schedule
+    from gradtx.compat.optax.types import ShouldSkipUpdateFunction as ShouldSkipUpdateFunction
+    from gradtx.compat.optax.types import TransformInitFn as TransformInitFn
+    from gradtx.compat.optax.types import TransformUpdateExtraArgsFn as TransformUpdateExtraArgsFn
+    from gradtx.compat.optax.types import TransformUpdateFn as TransformUpdateFn
+    from gradtx.compat.optax.types import Updates as Updates
+    from gradtx.compat.optax.types import WrappedSchedule as WrappedSchedule
+    from gradtx.compat.optax.types import init_empty_state as init_empty_state
+    from gradtx.losses import convex_kl_divergence as convex_kl_divergence
+    from gradtx.losses import cosine_distance as cosine_distance
+    from gradtx.losses import cosine_similarity as cosine_similarity
+    from gradtx.losses import ctc_loss as ctc_loss
+    from gradtx.losses import ctc_loss_with_forward_probs as ctc_loss_with_forward_probs
+    from gradtx.losses import generalized_kl_divergence as generalized_kl_divergence
+    from gradtx.losses import hinge_loss as hinge_loss
+    from gradtx.losses import huber_loss as huber_loss
+    from gradtx.losses import kl_divergence as kl_divergence
+    from gradtx.losses import l2_loss as l2_loss
+    from gradtx.losses import log_cosh as log_cosh
+    from gradtx.losses import ntxent as ntxent
+    from gradtx.losses import safe_softmax_cross_entropy as safe_softmax_cross_entropy
+    from gradtx.losses import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
+    from gradtx.losses import sigmoid_focal_loss as sigmoid_focal_loss
+    from gradtx.losses import smooth_labels as smooth_labels
+    from gradtx.losses import softmax_cross_entropy as softmax_cross_entropy
+    from gradtx.losses import softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels
+    from gradtx.losses import squared_error as squared_error
+
+__all__ = [*_names]  # pyright: ignore[reportUnsupportedDunderAll]
+
+__version__ = "0.2.8"

@@ -38,12 +38,12 @@ class DAdaptAdamWState(NamedTuple):
     `weights` holds what averages with a scheduled decay weigh.
     """
 
-    count: Array = counter()
     exp_avg: Array = per_param()
     exp_avg_sq: Array = per_param(real=True, signed=False)
     grad_sum: Array = per_param()
     estim_lr: Array = per_tree(start="estim_lr0", signed=False)
     numerator_weighted: Array = per_tree()
+    count: Array = counter()
     weights: dict[str, Array] = average_weights()
 
 
@@ -74,7 +74,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
         c = jnp.sqrt(self.b2)
         rate = d * self.learning_rate * jnp.sqrt(self.weight("b2", t, numbers)) / self.weight("b1", t, numbers)
         weighted = jax.tree.map(self._weighted, s, slots.exp_avg_sq)
-        numerator = numbers.numerator_weighted * c + (1 - c) * rate * tree.vdot(updates, weighted)
+        numerator = numbers.numerator_weighted * c + (1 - c) * rate * tree.real_vdot(updates, weighted)
         s = jax.tree.map(lambda s, g: s * c + leaf.bounded(g) * ((1 - c) * rate), s, updates)
         length = tree.number(params, sums.total([jnp.abs(x) for x in jax.tree.leaves(s)]))
         estimate = leaf.ratio(numerator, length * (1 - c))

@@ -38,11 +38,11 @@ __all__ = ["MomoState", "momo", "scale_by_momo"]
 class MomoState(NamedTuple):
     """The steps taken, the averages of gradient, loss and <g, x>, the lower bound, and the steps with a bad value."""
 
-    count: Array = counter()
     exp_avg: Array = per_param()
     barf: Array = per_tree()
     gamma: Array = per_tree()
     lb: Array = per_tree(start="lower_bound")
+    count: Array = counter()
     skipped: Array = counter()
 
 
@@ -74,8 +74,8 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
         lb, beta = numbers.lb, jnp.where(t - numbers.skipped == 1, 0, self.beta)
         d = jax.tree.map(lambda d, g: leaf.moment(d, g, beta), slots.exp_avg, updates)
         average = leaf.moment(numbers.barf, value, beta)
-        inner = leaf.moment(numbers.gamma, tree.vdot(updates, params), beta)
-        square, along = tree.norm_sq(d), tree.vdot(d, params)
+        inner = leaf.moment(numbers.gamma, tree.real_vdot(updates, params), beta)
+        square, along = tree.norm_sq(d), tree.real_vdot(d, params)
         grown = 1 + self.learning_rate * self.weight_decay
         if self.adapt_lower_bound:
             reachable = grown * (average - inner) + along

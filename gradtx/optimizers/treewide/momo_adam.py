@@ -40,12 +40,12 @@ class MomoAdamState(NamedTuple):
     `skipped` counts the steps with a bad value. `weights` holds what averages with a scheduled decay weigh.
     """
 
-    count: Array = counter()
     exp_avg: Array = per_param()
     exp_avg_sq: Array = per_param(real=True, signed=False)
     barf: Array = per_tree()
     gamma: Array = per_tree()
     lb: Array = per_tree(start="lower_bound")
+    count: Array = counter()
     skipped: Array = counter()
     weights: dict[str, Array] = average_weights()
 
@@ -90,8 +90,8 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
             lambda g, m, v: self._direction(*self._moments(g, m, v), left), updates, slots.exp_avg, slots.exp_avg_sq
         )
         average = leaf.moment(numbers.barf, value, self.b1)
-        inner = leaf.moment(numbers.gamma, tree.vdot(updates, params), self.b1)
-        square, along = tree.vdot(m, u), tree.vdot(m, params)
+        inner = leaf.moment(numbers.gamma, tree.real_vdot(updates, params), self.b1)
+        square, along = tree.real_vdot(m, u), tree.real_vdot(m, params)
         grown = 1 + self.learning_rate * self.weight_decay
         if self.adapt_lower_bound:
             reachable = grown * (average - inner) + along

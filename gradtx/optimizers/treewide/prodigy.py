@@ -38,13 +38,13 @@ class ProdigyState(NamedTuple):
     `weights` holds what averages with a scheduled decay weigh.
     """
 
-    count: Array = counter()
     exp_avg: Array = per_param()
     exp_avg_sq: Array = per_param(real=True, signed=False)
     grad_sum: Array = per_param()
     params0: Array = per_param(start=PARAM)
     estim_lr: Array = per_tree(start="estim_lr0", signed=False)
     numerator_weighted: Array = per_tree()
+    count: Array = counter()
     weights: dict[str, Array] = average_weights()
 
 
@@ -78,7 +78,7 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), correcte
         d = numbers.estim_lr
         rate = d * self.learning_rate * jnp.sqrt(self.weight("b2", t, numbers)) / self.weight("b1", t, numbers)
         weight = (d if self.safeguard_warmup else rate) * d / self.estim_lr0
-        toward = tree.vdot(updates, jax.tree.map(jnp.subtract, slots.params0, params))
+        toward = tree.real_vdot(updates, jax.tree.map(jnp.subtract, slots.params0, params))
         numerator = numbers.numerator_weighted * self.beta3 + d / self.estim_lr0 * rate * toward
         s = jax.tree.map(lambda s, g: self._grad_sum(s, g, weight), slots.grad_sum, updates)
         length = tree.number(params, sums.total([jnp.abs(x) for x in jax.tree.leaves(s)]))

@@ -1,0 +1,3 @@
+"""The module `optax.second_order`."""
+
+from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The module `optax.tree_utils`."""

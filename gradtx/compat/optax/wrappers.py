@@ -1,0 +1,281 @@
+"""Wrappers whose states or parameters are other ones in optax: `lookahead`, `schedule_free`, `mechanize`, `sam`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+import gradtx as gx
+from gradtx import checks
+from gradtx.compat.optax.spelled import spelled
+from gradtx.core.composite import Wrapper
+from gradtx.core.fits import UNKNOWN, Owner, check_class
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.slots import child_state, counter
+from gradtx.core.value import flag, function, integer, static
+from gradtx.wrappers import mechanize as native_mechanize
+from gradtx.wrappers import schedule_free as native_schedule_free
+
+__all__ = [
+    "LookaheadParams",
+    "LookaheadState",
+    "MechanicState",
+    "ScheduleFreeState",
+    "lookahead",
+    "mechanize",
+    "schedule_free",
+    "schedule_free_adamw",
+    "schedule_free_eval_params",
+    "schedule_free_sgd",
+]
+
+
+class LookaheadState(NamedTuple):
+    """The state of the fast optimizer, and the steps since the slow parameters followed."""
+
+    fast_state: Any = child_state()
+    steps_since_sync: Array = counter()
+
+
+class LookaheadParams(NamedTuple):
+    """The fast parameters, where gradients are taken, and the slow ones, which are the result.
+
+    >>> import gradtx.compat.optax as optax
+    >>> optax.LookaheadParams.init_synced(1.0)
+    LookaheadParams(fast=1.0, slow=1.0)
+    """
+
+    fast: Any
+    slow: Any
+
+    @classmethod
+    def init_synced(cls, params: Any) -> LookaheadParams:
+        """A pair of the same parameters."""
+        return cls(fast=params, slow=params)
+
+
+class _Lookahead(Wrapper, state=LookaheadState):
+    """Lookahead with pairs of parameters, as optax has it."""
+
+    sync_period: int = integer(ge=1)
+    slow_step_size: Hyper = hyper(ge=0, le=1)
+    reset_state: bool = flag(default=False)
+
+    @property
+    def reshapes(self) -> bool:
+        return True  # the updates are a pair, the gradients are not
+
+    def init(self, params: Any) -> LookaheadState:
+        fast = params.fast if isinstance(params, LookaheadParams) else params
+        return LookaheadState(self.inner.init(fast), jnp.zeros((), jnp.int32))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        if not isinstance(params, LookaheadParams):
+            raise TypeError(
+                f"lookahead.update: params must be LookaheadParams, got {checks.shown(params)}. Make the pair by "
+                "LookaheadParams.init_synced(params), and take gradients at params.fast."
+            )
+        updates, fast_state = self.inner_update(updates, state.fast_state, params.fast, extra)
+        sync = state.steps_since_sync == self.sync_period - 1
+        apart = jax.tree.map(lambda f, u, s: f + u - s, params.fast, updates, params.slow)
+        part = self.at(state.steps_since_sync).slow_step_size
+        slow = jax.tree.map(lambda d: jnp.where(sync, part * d, 0).astype(d.dtype), apart)
+        fast = jax.tree.map(lambda u, d: jnp.where(sync, u - (1 - part) * d, u).astype(u.dtype), updates, apart)
+        if self.reset_state:
+            first = self.inner.init(params.fast)
+            fast_state = jax.tree.map(lambda x, start: jnp.where(sync, start, x), fast_state, first)
+        steps = (state.steps_since_sync + 1) % self.sync_period
+        return LookaheadParams(fast=fast, slow=slow), LookaheadState(fast_state, steps)
+
+
+_Lookahead.__name__ = "lookahead"
+
+
+@spelled
+def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, reset_state: bool = False) -> Any:
+    """Lookahead on a pair of parameters, `LookaheadParams`: the slow ones follow every `sync_period` steps.
+
+    gradtx's own `lookahead` has plain parameters, and keeps the slow ones in the state.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.lookahead(optax.sgd(1.0), sync_period=1, slow_step_size=0.5)
+    >>> params = optax.LookaheadParams.init_synced(jnp.array([4.0]))
+    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+    >>> print(optax.apply_updates(params, updates).slow)
+    [3.5]
+    """
+    return _Lookahead(fast_optimizer, sync_period, slow_step_size, reset_state)
+
+
+# --- a base and a link behind it, with one state
+
+
+class ScheduleFreeState(NamedTuple):
+    """The state of `schedule_free`, its base's included; `z` is the base's iterate."""
+
+    b1: Any
+    weight_sum: Any
+    step_count: Any
+    max_lr: Any
+    base_optimizer_state: Any
+    z: Any
+
+
+class MechanicState(NamedTuple):
+    """The state of `mechanize`, its base's included; `total` is the sum of the scales `s`."""
+
+    base_optimizer_state: Any
+    count: Any
+    r: Any
+    m: Any
+    v: Any
+    s: Any
+    x0: Any
+    total: Any
+
+
+class _OneState(Wrapper):
+    """A chain of a base and a link, `inner`, whose two states are seen as one."""
+
+    kind: Any = static(check=function)
+    """The class of the one state."""
+    link: Any = static(check=function)
+    """The class of the link's state."""
+
+    def init(self, params: Any) -> Any:
+        return self._joined(self.inner.init(params))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._check_extra(extra)
+        self._check_fits(state, Owner(type(self).__name__, UNKNOWN, ""))
+        updates, parts = self.inner.update(updates, self._parted(state), params, **self.inner.accepted(extra))
+        return updates, self._joined(parts)
+
+    def child_states(self, state: Any) -> dict[str, Any]:
+        return {"inner": self._parted(state)}
+
+    def with_child_states(self, state: Any, states: Any) -> Any:
+        return self._joined(states["inner"])
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        check_class(owner, state, self.kind)
+        super()._check_fits(state, owner)
+
+    def _joined(self, state: Any) -> Any:
+        base, link = state
+        return self.kind(base_optimizer_state=base, **{_renamed(self.kind, k): x for k, x in link._asdict().items()})
+
+    def _parted(self, state: Any) -> Any:
+        link = {name: getattr(state, _renamed(self.kind, name)) for name in self.link._fields}
+        return state.base_optimizer_state, self.link(**link)
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
+
+
+def _renamed(kind: Any, name: str) -> str:
+    """A field of the link's state in the one state: the count of `schedule_free` is called `step_count`."""
+    return name if name in kind._fields else "step_count"
+
+
+@spelled
+def mechanize(
+    base_optimizer: Any,
+    weight_decay: HyperArg = 1e-2,
+    eps: HyperArg = 1e-8,
+    s_init: HyperArg = 1e-6,
+    num_betas: int = 6,
+) -> Any:
+    """`base_optimizer`, whose learning rate is tuned as it runs; its state has the base's inside.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> optax.contrib.mechanize(optax.sgd(1.0)).init(jnp.zeros(1)).base_optimizer_state
+    (CountState(count=Array(0, dtype=int32)),)
+    """
+    made = gx.mechanize(base_optimizer, weight_decay, eps, s_init, num_betas)
+    return _OneState(made, MechanicState, native_mechanize.MechanicState)
+
+
+def _schedule_free(tx: Any) -> _OneState:
+    return _OneState(tx, ScheduleFreeState, native_schedule_free.ScheduleFreeState)
+
+
+@spelled
+def schedule_free(
+    base_optimizer: Any,
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    weight_lr_power: HyperArg = 2.0,
+    state_dtype: Any = None,
+) -> Any:
+    """`base_optimizer` with averaging in place of a decaying schedule; its state has the base's inside.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> print(optax.contrib.schedule_free(optax.sgd(1.0), 1.0).init(jnp.ones(1)).z)
+    [1.]
+    """
+    return _schedule_free(gx.schedule_free(base_optimizer, learning_rate, b1, weight_lr_power, state_dtype))
+
+
+@spelled
+def schedule_free_sgd(
+    learning_rate: HyperArg = 1.0,
+    warmup_steps: int | None = None,
+    b1: HyperArg = 0.9,
+    weight_decay: HyperArg | None = None,
+    weight_lr_power: HyperArg = 2.0,
+    state_dtype: Any = None,
+) -> Any:
+    """Schedule-free gradient descent.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> print(optax.contrib.schedule_free_sgd(0.1).init(jnp.ones(1)).z)
+    [1.]
+    """
+    decay = 0.0 if weight_decay is None else weight_decay
+    return _schedule_free(gx.schedule_free_sgd(learning_rate, warmup_steps, b1, decay, weight_lr_power, state_dtype))
+
+
+@spelled
+def schedule_free_adamw(
+    learning_rate: HyperArg = 0.0025,
+    warmup_steps: int | None = None,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    weight_decay: HyperArg = 0.0,
+    weight_lr_power: HyperArg = 2.0,
+    state_dtype: Any = None,
+) -> Any:
+    """Schedule-free AdamW.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> print(optax.contrib.schedule_free_adamw(0.1).init(jnp.ones(1)).z)
+    [1.]
+    """
+    return _schedule_free(
+        gx.schedule_free_adamw(learning_rate, warmup_steps, b1, b2, eps, weight_decay, weight_lr_power, state_dtype)
+    )
+
+
+def schedule_free_eval_params(state: Any, params: Any) -> Any:
+    """The average x, from anywhere in a nested state, and the parameters y that belong to it.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> params = jnp.ones(2)
+    >>> state = optax.contrib.schedule_free_sgd().init(params)
+    >>> print(optax.contrib.schedule_free_eval_params(state, params))
+    [1. 1.]
+    """
+
+    def native(x: Any) -> Any:
+        if not isinstance(x, ScheduleFreeState):
+            return x
+        link = native_schedule_free.ScheduleFreeState
+        return link(**{name: getattr(x, _renamed(ScheduleFreeState, name)) for name in link._fields})
+
+    found = jax.tree.map(native, state, is_leaf=lambda x: isinstance(x, ScheduleFreeState))
+    return gx.schedule_free_eval_params(found, params)

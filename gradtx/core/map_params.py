@@ -1,0 +1,151 @@
+"""What is shaped like the parameters in a state, mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from gradtx import checks
+from gradtx.core.composite import Composite
+from gradtx.core.fields import children, is_state
+from gradtx.core.fits import UNKNOWN, Owner, check_class
+from gradtx.core.prefix import ByPath
+from gradtx.core.slots import PerLeaf, child_state, per_param
+from gradtx.core.state import declared
+from gradtx.core.stateful import Stateful
+from gradtx.core.transformation import GradientTransformation
+from gradtx.frozen import Frozen
+
+__all__ = ["map_params"]
+
+
+def map_params(
+    tx: Any,
+    f: Callable[..., Any],
+    state: Any,
+    /,
+    *rest: Any,
+    transform_non_params: Callable[[Any], Any] | None = None,
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> Any:
+    """The state with `f(x, *rest)` in place of every array that is shaped like a parameter.
+
+    Take it to make shardings for a state from those of the parameters, for instance. The fields of the state are
+    declared by slots (`gx.rules`), and `f` gets those with one array per parameter, of its shape. A factor, a row's
+    mean and a stack of arrays count as other arrays, and so does all that is kept for parameters in another shape, as
+    inside of `flatten`.
+
+    Args:
+      tx: The transformation whose state it is, this library's or another's, or its `init`. For another library's, and
+        for a function, `init` is called once with a placeholder for the parameters.
+      f: A function of an array of the state, and of what `rest` has for the parameter that it belongs to.
+      state: The state.
+      *rest: Trees with the structure of the parameters, whose leaves may be anything. The groups of `partition` and
+        `masked` see some of the parameters; there the leaves are found by path.
+      transform_non_params: A function of every other array; by default these stay as they are.
+      is_leaf: Which nodes of the state's trees are leaves for `f`, as in `jax.tree.map`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.chain(gx.clip_by_global_norm(1.0), gx.adam(0.1))
+    >>> state = tx.init({"w": jnp.ones(2)})
+    >>> specs = gx.tree.map_params(tx, lambda _, spec: spec, state, {"w": "rows"}, transform_non_params=lambda _: "all")
+    >>> specs[1][0]
+    ScaleByAdamState(count='all', mu={'w': 'rows'}, nu={'w': 'rows'}, weights={})
+
+    Raises:
+      TypeError: `tx` is neither a transformation nor a function, or `state` is the state of another one.
+      ValueError: A tree in `rest` has not the structure of the parameters.
+    """
+    owner = getattr(tx, "__self__", None)
+    if isinstance(owner, GradientTransformation) and getattr(tx, "__name__", "") == "init":
+        tx = owner
+    job = _Job(f, transform_non_params, is_leaf)
+    if isinstance(tx, Stateful):
+        return job.of_stateful(tx, state, rest)
+    init = getattr(tx, "init", tx)
+    if not callable(init) or isinstance(tx, type):
+        raise TypeError(
+            f"map_params: expected a transformation or its init function, got {checks.shown(tx)}. Give the tx of "
+            "state = tx.init(params)."
+        )
+    return job.of_foreign(init(_Params()), state, rest)
+
+
+@jax.tree_util.register_static
+class _Params:
+    """A tree without leaves, which stands for the parameters."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Params)
+
+    def __hash__(self) -> int:
+        return hash(_Params)
+
+    def __repr__(self) -> str:
+        return "the placeholder of map_params for the parameters"
+
+
+class _Job(Frozen):
+    f: Any
+    transform_non_params: Any
+    is_leaf: Any
+
+    def of_stateful(self, tx: Any, state: Any, rest: Any) -> Any:
+        """The state of a transformation; `rest` is None if it sees no arrays shaped like the parameters."""
+        if not isinstance(tx, Stateful):
+            return self.others(state) if rest is None else self.of_foreign(tx.init(_Params()), state, rest)
+        if tx.State is not None:
+            check_class(Owner(type(tx).__name__, UNKNOWN, ""), state, tx.State)
+            state = self.of_fields(state, rest)
+        if isinstance(tx, Composite):
+            states = tx.child_states(state)
+            state = tx.with_child_states(
+                state,
+                {
+                    name: self.of_stateful(child, states[name], None if rest is None else tx.shown_to(name, rest))
+                    for name, child in tx.children().items()
+                },
+            )
+        return state
+
+    def of_fields(self, state: Any, rest: Any) -> Any:
+        """A declared state; the states of inner transformations in it stay as they are."""
+        new = {}
+        for name, slot in declared(type(state)).items():
+            value = getattr(state, name)
+            if not isinstance(slot, child_state):
+                absent = slot.when is not None and isinstance(value, tuple) and not value
+                is_like = isinstance(slot, per_param) and rest is not None and not absent
+                new[name] = self.params(value, rest) if is_like else self.others(value)
+        return state._replace(**new)
+
+    def of_foreign(self, made: Any, state: Any, rest: Any) -> Any:
+        """A state of which `made` is the one for a placeholder; declared states may stand in it."""
+        if isinstance(made, _Params):
+            return self.params(state, rest)
+        entries, treedef = children(made)
+        if not entries:
+            return self.others(state, whole=True) if treedef.num_leaves else state
+        parts = treedef.flatten_up_to(state)
+        new = []
+        for (key, item), part in zip(entries, parts, strict=True):
+            slot = made._field_defaults[key.name] if is_state(made) else None
+            other = isinstance(slot, PerLeaf) and not isinstance(slot, per_param)
+            new.append(self.others(part) if other else self.of_foreign(item, part, rest))
+        return treedef.unflatten(new)
+
+    def params(self, value: Any, rest: Any) -> Any:
+        """A tree like the parameters."""
+        if not any(isinstance(tree, ByPath) for tree in rest):
+            return jax.tree.map(self.f, value, *rest, is_leaf=self.is_leaf)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: self.f(x, *(tree.at(path) for tree in rest)), value, is_leaf=self.is_leaf
+        )
+
+    def others(self, value: Any, *, whole: bool = False) -> Any:
+        """Something else; `whole` where it is one item, whatever it consists of."""
+        if self.transform_non_params is None:
+            return value
+        return self.transform_non_params(value) if whole else jax.tree.map(self.transform_non_params, value)

@@ -1,0 +1,278 @@
+"""Functions that evaluate another one on the parts of a batch, one after the other."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gradtx import checks, leaf, mesh
+from gradtx.microbatching.accumulators import AccumulationType, check_accumulators, composed
+from gradtx.microbatching.parts import axis_of, parts_of, split
+
+__all__ = ["micro_grad", "micro_vmap", "microbatch"]
+
+IndividualOutputs = namedtuple("IndividualOutputs", ["values", "metrics", "aux"])
+"""What `micro_grad` returns for each example: the function's values, the metrics of the gradients, and the aux."""
+
+
+def microbatch(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int],
+    microbatch_size: int | None,
+    accumulator: Any = AccumulationType.SUM,
+    *,
+    argnames: str | Sequence[str] = (),
+    in_axes: int | Sequence[int] = 0,
+    num_real_microbatches: Any = None,
+) -> Callable[..., Any]:
+    """Makes a function that evaluates `fun` on one part of the batch after the other, and combines the results.
+
+    Take it for a gradient, or another sum over examples, whose intermediate arrays for the whole batch do not fit into
+    memory: what `fun` needs for one part is needed once. For gradients of a mean give the accumulator MEAN. The wrapper
+    `gx.accumulate` adds up gradients over several calls of `update` instead.
+
+    Args:
+      fun: Any function of arrays.
+      argnums: The position, or positions, of the arguments with a batch axis.
+      microbatch_size: How many rows a part has; it must divide the batch. None returns `fun` as it is.
+      accumulator: An `AccumulationType` (default SUM), an `Accumulator`, or a tree of them, which has the structure of
+        the result or of its upper part.
+      argnames: The name, or names, of keyword arguments with a batch axis.
+      in_axes: The batch axis of all leaves of these arguments: one integer (default 0), or one for each of `argnums`,
+        then `argnames`.
+      num_real_microbatches: How many parts to evaluate; all by default. An integer array may change without a new
+        compilation, but then there is no reverse derivative.
+
+    Returns:
+      A function with the arguments of `fun`. It needs memory for one part, the carry, and the arguments.
+
+    Raises:
+      TypeError: an argument has the wrong type, or a mean is asked of integers.
+      ValueError: the batch axes differ in length, `microbatch_size` does not divide it, or `accumulator` does not fit.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> loss = lambda w, x, y: jnp.mean((x @ w - y) ** 2)
+    >>> w, x, y = jnp.ones(2), jnp.arange(8.0).reshape(4, 2), jnp.ones(4)
+    >>> mean = gx.microbatching.AccumulationType.MEAN
+    >>> grad = gx.microbatching.microbatch(jax.grad(loss), argnums=(1, 2), microbatch_size=1, accumulator=mean)
+    >>> print(grad(w, x, y), jax.grad(loss)(w, x, y))
+    [56. 68.] [56. 68.]
+    """
+    who = "microbatching.microbatch"
+    if not callable(fun):
+        raise TypeError(f"{who}: fun must be a function, got {checks.shown(fun)}.")
+    if microbatch_size is None:
+        return fun
+    batched = (*_several(who, "argnums", argnums, int), *_several(who, "argnames", argnames, str))
+    axes = _axes(who, batched, in_axes)
+    return _in_parts(
+        who, fun, microbatch_size, accumulator, dict(zip(batched, axes, strict=True)), num_real_microbatches
+    )
+
+
+def _in_parts(who: str, fun: Any, size: int, accumulator: Any, axes: dict[Any, int], real: Any) -> Callable[..., Any]:
+    size = checks.integer(who, "microbatch_size", size, ge=1)
+    check_accumulators(who, accumulator)
+    if real is not None:
+        _check_count(who, real)
+
+    def microbatched(*args: Any, **kwargs: Any) -> Any:
+        given = {**dict(enumerate(args)), **kwargs}
+        parts, batch, places = _batches(who, axes, given, size)
+
+        def part(index: Any) -> Any:
+            now = given | {key: jax.tree.map(lambda x, i: _part(x, i, index), batch[key], places[key]) for key in axes}
+            return fun(*(now[i] for i in range(len(args))), **{name: now[name] for name in kwargs})
+
+        if leaf.is_number(real) and real > parts:
+            raise ValueError(f"{who}: num_real_microbatches is {real}, but the batch has {parts} parts.")
+        like, end = jax.eval_shape(part, 0), parts if real is None else real
+        total = composed(who, accumulator, like, parts)
+
+        def step(index, carry):
+            return total.update(carry, part(index), index)
+
+        return total.finalize(mesh.fori_loop(0, end, step, total.init(like)))
+
+    return microbatched
+
+
+def _part(x: Any, axis: int, index: Any) -> Any:
+    return lax.dynamic_index_in_dim(x, index, axis + 1, keepdims=False)
+
+
+def _axes(who: str, batched: Any, in_axes: Any) -> tuple[int, ...]:
+    """The batch axis of each argument that has one."""
+    axes = (in_axes,) * len(batched) if isinstance(in_axes, int) else tuple(in_axes)
+    if len(axes) != len(batched) or not batched:
+        raise ValueError(
+            f"{who}: in_axes has {len(axes)} axes for {len(batched)} arguments with a batch axis. Name at least one "
+            "argument in argnums or argnames, and give one axis for each, or one for all."
+        )
+    return axes
+
+
+def _several(who: str, name: str, value: Any, kind: type[Any]) -> tuple[Any, ...]:
+    """The items of an argument that is one of them or a sequence."""
+    items = (value,) if isinstance(value, kind) else value
+    good = isinstance(items, Sequence) and all(isinstance(x, kind) and not isinstance(x, bool) for x in items)
+    if not good or any(isinstance(x, int) and x < 0 for x in items) or len(set(items)) < len(items):
+        wanted = "a position, from 0," if kind is int else "a name"
+        raise TypeError(f"{who}: {name} must be {wanted} or a sequence of different ones, got {checks.shown(value)}.")
+    return tuple(items)
+
+
+def _check_count(who: str, count: Any) -> None:
+    if leaf.is_number(count):
+        checks.integer(who, "num_real_microbatches", count, ge=0)
+    elif checks.kind(checks.dtype(count)) != "integer" or np.shape(count):
+        raise TypeError(f"{who}: num_real_microbatches must be one integer, got {checks.shown(count)}.")
+
+
+def _batches(who: str, axes: dict[Any, int], given: Any, size: int) -> tuple[int, dict[Any, Any], dict[Any, Any]]:
+    """How many parts there are; the arguments with a batch axis, that axis made two, and where it is in each leaf."""
+    missing = [key for key in axes if key not in given]
+    if missing:
+        place = f"position {missing[0]}" if isinstance(missing[0], int) else f"the name {missing[0]!r}"
+        raise TypeError(f"{who}: the function was called without the argument at {place}, which has a batch axis.")
+    places, batch, found = {}, {}, {}
+    for key, axis in axes.items():
+        batch[key] = jax.tree.map(jnp.asarray, given[key])
+        places[key] = jax.tree.map(lambda x, axis=axis: axis_of(who, axis, x), batch[key])
+        lengths = jax.tree.map(lambda x, i: x.shape[i], batch[key], places[key])
+        found |= dict.fromkeys(jax.tree.leaves(lengths), key)
+    if len(found) != 1:
+        shown = ", ".join(f"{n} in argument {key!r}" for n, key in found.items())
+        raise ValueError(f"{who}: all batch axes must have the same length, got {shown or 'no arrays'}.")
+    parts = parts_of(who, found.popitem()[0], size)
+    return parts, {key: jax.tree.map(lambda x, i: split(x, parts, i), batch[key], places[key]) for key in axes}, places
+
+
+def micro_vmap(
+    fun: Callable[..., Any],
+    in_axes: int | Sequence[int | None] | None = 0,
+    out_axes: Any = 0,
+    *,
+    microbatch_size: int | None = None,
+    vmap_fn: Callable[..., Any] = jax.vmap,
+    accumulator: Any = AccumulationType.CONCAT,
+    num_real_microbatches: Any = None,
+) -> Callable[..., Any]:
+    """Makes a function that maps `fun` over a batch as `jax.vmap` does, one part of the batch after the other.
+
+    Args:
+      fun: A function of one example.
+      in_axes: The batch axis of the positional arguments, None for arguments without one: one for all, or a sequence.
+        Keyword arguments are mapped over their first axis.
+      out_axes: 0; results have the batch as their first axis.
+      microbatch_size: How many examples to map at a time; it must divide the batch. All by default.
+      vmap_fn: What maps: a function with the arguments of `jax.vmap`, called with three of them.
+      accumulator: What becomes of the results, by default CONCAT: each example has its own. Others reduce the results
+        over the batch, SUM for instance, and then they are never held at once. See `microbatch`.
+      num_real_microbatches: See `microbatch`.
+
+    Raises:
+      ValueError: `out_axes` is not 0, and what `microbatch` raises.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> print(gx.microbatching.micro_vmap(lambda x: x**2, microbatch_size=2)(jnp.arange(6)))
+    [ 0  1  4  9 16 25]
+    """
+    who = "microbatching.micro_vmap"
+    check_accumulators(who, accumulator)
+    if isinstance(out_axes, bool) or out_axes != 0:
+        raise ValueError(
+            f"{who}: out_axes must be 0, got {checks.shown(out_axes)}. Move the axis of the result instead."
+        )
+
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        axes = tuple(in_axes) if isinstance(in_axes, Sequence) else (in_axes,) * len(args)
+        if len(axes) != len(args):
+            raise ValueError(f"{who}: in_axes has {len(axes)} axes for {len(args)} positional arguments.")
+
+        def reduced(*args: Any, kwargs: Any) -> Any:
+            out = vmap_fn(fun, axes, 0)(*args, **kwargs)
+            return composed(who, accumulator, out, 1).aggregate(out)
+
+        batched = [i for i, axis in enumerate(axes) if axis is not None]
+        in_parts = microbatch(
+            reduced,
+            batched,
+            microbatch_size,
+            accumulator,
+            argnames="kwargs",
+            in_axes=[*(axes[i] for i in batched), 0],  # pyright: ignore[reportArgumentType]
+            num_real_microbatches=num_real_microbatches,
+        )
+        return in_parts(*args, kwargs=kwargs)
+
+    return mapped
+
+
+def micro_grad(
+    fun: Callable[..., Any],
+    has_aux: bool = False,
+    argnums: int | Sequence[int] = 0,
+    *,
+    batch_argnums: int | Sequence[int] = 1,
+    keep_batch_dim: bool = True,
+    microbatch_size: int | None = None,
+    accumulator: Any = AccumulationType.SUM,
+    transform_fn: Callable[[Any], Any] = lambda x: x,
+    metrics_fn: Callable[[Any], Any] = lambda x: None,
+    num_real_microbatches: Any = None,
+) -> Callable[..., Any]:
+    """Makes a function that takes the gradient of each example, transforms it, and combines the results.
+
+    Take it to clip the gradients of single examples, or for their moments and norms. With a `microbatch_size` no more
+    gradients than that are held at once.
+
+    Args:
+      fun: A real loss, as `fun(params, batch)`.
+      has_aux: Whether `fun` returns a pair of the loss and further results (default False).
+      argnums: The position, or positions, of the arguments to differentiate by.
+      batch_argnums: The position, or positions, of the arguments with the batch as their first axis.
+      keep_batch_dim: Whether `fun` gets batches of one example (default), or examples without a batch axis.
+      microbatch_size: How many examples to take at a time; it must divide the batch. All by default.
+      accumulator: How the transformed gradients of the examples are combined, by default SUM. See `microbatch`.
+      transform_fn: A function of the gradient of one example.
+      metrics_fn: A function of the gradient of one example, before `transform_fn`; its results, small ones, are
+        returned for each example.
+      num_real_microbatches: See `microbatch`.
+
+    Returns:
+      A function with the arguments of `fun`. It returns the combined gradients, and a named tuple of the losses
+      (`values`), the `metrics` and the `aux` of `fun`, each with a leading axis of examples.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> loss = lambda w, x: 0.5 * jnp.sum((w - x) ** 2)
+    >>> clipped = gx.microbatching.micro_grad(loss, transform_fn=lambda g: jnp.clip(g, -1, 1), metrics_fn=jnp.abs)
+    >>> total, each = clipped(0.0, jnp.array([1.0, 3.0, 5.0]))
+    >>> print(total, each.metrics)
+    -3.0 [1. 3. 5.]
+    """
+    batched = _several("microbatching.micro_grad", "batch_argnums", batch_argnums, int)
+    value_and_grad = jax.value_and_grad(fun if has_aux else lambda *a, **k: (fun(*a, **k), None), argnums, has_aux=True)
+
+    def one(*args: Any, **kwargs: Any) -> Any:
+        (value, aux), grad = value_and_grad(*args, **kwargs)
+        return transform_fn(grad), IndividualOutputs(value, metrics_fn(grad), aux)
+
+    def of_batch(*args: Any, **kwargs: Any) -> Any:
+        if keep_batch_dim:
+            args = [jax.tree.map(lambda x: jnp.expand_dims(x, 1), x) if i in batched else x for i, x in enumerate(args)]
+        return micro_vmap(
+            one,
+            [0 if i in batched else None for i in range(len(args))],
+            microbatch_size=microbatch_size,
+            accumulator=(accumulator, AccumulationType.CONCAT),
+            num_real_microbatches=num_real_microbatches,
+        )(*args, **kwargs)
+
+    return of_batch

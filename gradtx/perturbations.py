@@ -1,0 +1,217 @@
+"""Functions made smooth by random perturbations of their arguments, with derivatives of every order.
+
+    f_sigma(x) = E_z f(x + sigma z),      z with density mu
+
+`make_perturbed_fun` estimates f_sigma and its derivatives from values of f alone, so f may jump, or be flat almost
+everywhere. With y = x + sigma z held fixed, z = (y - x) / sigma, the density of y has the logarithm
+
+    l(x, sigma) = log mu((y - x) / sigma) - d log sigma            d the number of entries of x
+
+and f(y) exp(l - [l]), where [l] is a constant with the value of l, has the value f(y) and derivatives by x and sigma
+whose means are those of f_sigma (Foerster et al., 2018, "DiCE: The Infinitely Differentiable Monte Carlo Estimator").
+A constant b taken from f(y) leaves the mean of each derivative as it is, and lowers its variance.
+
+Berthet et al., 2020, "Learning with Differentiable Perturbed Optimizers"; Salimans et al., 2017, "Evolution Strategies
+as a Scalable Alternative to Reinforcement Learning".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from gradtx import checks, leaf, tree
+from gradtx.core.hyper import Limits
+from gradtx.core.value import Value, child
+from gradtx.frozen import Frozen
+
+__all__ = ["Gumbel", "Normal", "make_perturbed_fun", "multi_normal"]
+
+
+class Normal(Frozen):
+    """The standard normal distribution.
+
+    >>> import jax, gradtx as gx
+    >>> gx.perturbations.Normal().sample(jax.random.key(0), (2,)).shape
+    (2,)
+    """
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = (), dtype: Any = float) -> Array:
+        """An array of independent samples."""
+        return jax.random.normal(key, sample_shape, dtype)
+
+    def log_prob(self, inputs: Any) -> Array:
+        """The logarithm of the density at each entry, up to a constant."""
+        return -0.5 * inputs**2
+
+
+class Gumbel(Frozen):
+    """The standard Gumbel distribution: the argmax of perturbed logits is a sample of their softmax.
+
+    >>> import jax, gradtx as gx
+    >>> float(gx.perturbations.Gumbel().log_prob(0.0))
+    -1.0
+    """
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = (), dtype: Any = float) -> Array:
+        """An array of independent samples."""
+        return jax.random.gumbel(key, sample_shape, dtype)
+
+    def log_prob(self, inputs: Any) -> Array:
+        """The logarithm of the density at each entry."""
+        return -inputs - jnp.exp(-inputs)
+
+
+class multi_normal(Value):
+    """A normal distribution with independent entries, by its mean `loc` and the logarithm of its standard deviation.
+
+    Both are arrays that broadcast to each other, and leaves of the value, so that `jax.grad` by the distribution works.
+    `sample` is differentiable by them, and `log_prob` is right for scales beyond the range of the dtype's exponential.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> normal = gx.perturbations.multi_normal(jnp.zeros(2), jnp.zeros(2))
+    >>> print(normal.sample((3,), jax.random.key(0)).shape, normal.log_prob(jnp.zeros(2)).round(3))
+    (3, 2) -1.838
+    """
+
+    loc: Any = child()
+    log_scale: Any = child()
+
+    @property
+    def params(self) -> list[Any]:
+        """The mean and the logarithm of the standard deviation."""
+        return [self.loc, self.log_scale]
+
+    def sample(self, shape: tuple[int, ...], key: Any) -> Array:
+        """Independent samples, of this shape and then that of the parameters, in their dtype."""
+        loc, log_scale = self._like(tuple(shape))
+        drawn = jax.random.normal(key, loc.shape, loc.dtype)
+        return leaf.narrow(drawn * jnp.exp(log_scale) + loc, np.dtype(jnp.result_type(*self.params, jnp.float16)))
+
+    def log_prob(self, x: Any) -> Array:
+        """The logarithm of the density at samples, in float32 or wider."""
+        axes = len(jnp.broadcast_shapes(*map(np.shape, self.params)))
+        loc, log_scale = self._like(np.shape(x)[: np.ndim(x) - axes])
+        half = jnp.exp(-log_scale / 2)  # its square may be out of range
+        z = (jnp.asarray(x, loc.dtype) - loc) * half * half
+        each = -0.5 * z**2 - log_scale - 0.5 * math.log(2 * math.pi)
+        return jnp.sum(each, axis=tuple(range(-axes, 0)))
+
+    def _like(self, shape: tuple[int, ...]) -> list[Array]:
+        """The parameters in float32 or wider, for samples of this shape."""
+        dtype = leaf.accumulator_dtype(jnp.result_type(*self.params, jnp.float16))
+        shape = (*shape, *jnp.broadcast_shapes(*map(np.shape, self.params)))
+        return [jnp.broadcast_to(jnp.asarray(x, dtype), shape) for x in self.params]
+
+
+def make_perturbed_fun(
+    fun: Callable[[Any], Any],
+    num_samples: int = 1000,
+    sigma: Any = 0.1,
+    noise: Any = Gumbel(),  # noqa: B008  (a frozen value)
+    use_baseline: bool = True,
+) -> Callable[[Any, Any], Any]:
+    """Makes a differentiable function of a function that need not be: its mean over perturbed arguments, estimated.
+
+    Take it to train through an argmax, a sorting, a shortest path or a simulation. Values and derivatives of every
+    order, forward and reverse, are unbiased estimates of those of the mean f_sigma, by argument and `sigma`. `fun`
+    itself is never differentiated. Arithmetic on samples is in float32 or wider.
+
+    Args:
+      fun: A function from a tree of real arrays to a tree of arrays. It is called on all samples at once, by
+        `jax.vmap`.
+      num_samples: How many samples to average over (default 1000). The standard error falls with its root, and memory
+        grows with it.
+      sigma: How far the argument is perturbed (default 0.1): a positive number, or a scalar array. Larger values make
+        the function smoother and lower the variance of derivatives, which goes with 1 / sigma^2.
+      noise: The distribution of the perturbations: `Gumbel()` (default), `Normal()`, or any object with methods
+        `sample(key, shape, dtype)` and `log_prob(inputs)`, whose density is smooth and positive everywhere.
+      use_baseline: Whether to take the value at the argument itself from the values at the samples (default True),
+        which lowers the variance of derivatives. It costs one more call of `fun`.
+
+    Returns:
+      A function of a random key and of the argument of `fun`; its result is like that of `fun`, with integers and
+      booleans turned into floats.
+
+    Raises:
+      TypeError: `fun` is not a function, `num_samples` is no integer, `noise` lacks a method, or the argument has a
+        leaf that is complex or no floating array.
+      ValueError: `num_samples` or `sigma` is not positive.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> step = lambda x: jnp.where(x > 0, 1.0, 0.0)  # its derivative is 0 wherever it has one
+    >>> smooth = gx.perturbations.make_perturbed_fun(step, 100_000, 0.5, gx.perturbations.Normal())
+    >>> print(jax.grad(smooth, argnums=1)(jax.random.key(0), 0.0).round(1))  # the density of 0.5 z at 0 is 0.798
+    0.8
+    """
+    who = "perturbations.make_perturbed_fun"
+    if not callable(fun):
+        raise TypeError(f"{who}: fun must be a function, got {checks.shown(fun)}.")
+    num_samples = checks.integer(who, "num_samples", num_samples, ge=1)
+    sigma = Limits(gt=0).check(who, "sigma", sigma, schedules=False)
+    checks.scalar(who, "sigma", sigma)
+    _check_noise(who, noise)
+    use_baseline = checks.flag(who, "use_baseline", use_baseline)
+
+    def perturbed(key: Any, x: Any) -> Any:
+        checks.floating(who, "x", x, jax.tree.leaves(x))
+        checks.real(who, "x", x, jax.tree.leaves(x))
+        x = jax.tree.map(jnp.asarray, x)
+        baseline = jax.tree.map(_baseline, fun(lax.stop_gradient(x))) if use_baseline else None
+        keys = jax.random.split(key, num_samples)
+        samples = jax.vmap(lambda key: _estimate(fun, key, x, sigma, noise, baseline))(keys)
+        return jax.tree.map(_mean, samples, jax.eval_shape(fun, x))
+
+    return perturbed
+
+
+def _check_noise(who: str, noise: Any) -> None:
+    for method in ("sample", "log_prob"):
+        if not callable(getattr(noise, method, None)) or isinstance(noise, type):
+            raise TypeError(
+                f"{who}: noise must have a method {method}, got {checks.shown(noise)}. "
+                "Give gx.perturbations.Normal() or Gumbel()."
+            )
+
+
+def _estimate(fun: Callable[[Any], Any], key: Any, x: Any, sigma: Any, noise: Any, baseline: Any) -> Any:
+    """An unbiased estimate of the value and of all derivatives, from one sample."""
+    leaves, treedef = jax.tree.flatten(x)
+    wide = list(map(leaf.widen, leaves))
+    keys = jax.random.split(key, len(leaves))
+    drawn = [noise.sample(k, p.shape, p.dtype) for k, p in zip(keys, wide, strict=True)]
+    near = [p + (z * sigma).astype(p.dtype) for p, z in zip(wide, drawn, strict=True)]
+    near = treedef.unflatten([leaf.narrow(y, p.dtype) for y, p in zip(near, leaves, strict=True)])
+    values = fun(lax.stop_gradient(near))
+    # As functions of x and sigma these are (y - x) / sigma, with the values that were drawn.
+    fixed = lax.stop_gradient(sigma)
+    z = [(z * fixed - (p - lax.stop_gradient(p))) / sigma for z, p in zip(drawn, wide, strict=True)]
+    size = tree.size(x)
+    log_density = sum((jnp.sum(noise.log_prob(part)) for part in z), -size * jnp.log(jnp.asarray(sigma, float)))
+    one = jnp.exp(log_density - lax.stop_gradient(log_density))
+    if baseline is None:
+        return jax.tree.map(lambda v: _floating(v) * one, values)
+    return jax.tree.map(lambda v, b: _floating(v) * one + b * (1 - one), values, baseline)
+
+
+def _floating(x: Any) -> Array:
+    x = jnp.asarray(x)
+    return leaf.widen(x) if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(float)
+
+
+def _baseline(x: Any) -> Array:
+    """A constant near the values: any finite one will do."""
+    x = lax.stop_gradient(_floating(x))
+    return jnp.where(jnp.isfinite(x), x, 0)
+
+
+def _mean(samples: Array, like: Any) -> Array:
+    """The mean over samples, in the dtype of one value of the function."""
+    mean = jnp.mean(samples, axis=0)
+    return leaf.narrow(mean, like.dtype) if jnp.issubdtype(like.dtype, jnp.inexact) else mean

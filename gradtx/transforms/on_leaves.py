@@ -1,0 +1,36 @@
+"""A transformation from a function of one leaf: `stateless_with_tree_map`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from gradtx import checks
+from gradtx.core.transformation import stateless
+
+__all__ = ["stateless_with_tree_map"]
+
+
+class stateless_with_tree_map(stateless):
+    """A transformation from one function `f(update, param) -> update` of single arrays.
+
+    It is called for every leaf; `param` is None if `update` is called without params. The function is static, as in
+    `stateless`, whose function sees the whole trees.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> follow = gx.stateless_with_tree_map(lambda g, p: g * jnp.sign(p))
+    >>> print(follow.update({"w": jnp.array([3.0, 4.0])}, gx.EmptyState(), {"w": jnp.array([-1.0, 2.0])})[0]["w"])
+    [-3.  4.]
+
+    Raises:
+      ValueError: the updates and params are trees of different structure.
+    """
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        self._check_extra(extra)
+        self._check_state(updates, state, params)
+        if params is None:
+            return jax.tree.map(lambda u: self.f(u, None), updates), state
+        checks.same_tree(type(self).__name__, "updates", updates, "params", params)
+        return jax.tree.map(self.f, updates, params), state

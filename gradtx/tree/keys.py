@@ -1,0 +1,80 @@
+"""Random trees."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import DTypeLike
+
+from gradtx import checks
+
+__all__ = ["random_like", "split_key_like", "unwrap_random_key_data"]
+
+
+def split_key_like(rng_key: Array, target_tree: Any) -> Any:
+    """A tree of random keys, one for each leaf of `target_tree`.
+
+    >>> import jax, gradtx as gx
+    >>> jax.tree.map(jax.numpy.shape, gx.tree.split_key_like(jax.random.key(0), {"a": 1.0, "b": None}))
+    {'a': (), 'b': None}
+
+    Raises:
+      TypeError, ValueError: `rng_key` is not one random key.
+    """
+    checks.random_key("split_key_like", "rng_key", rng_key)
+    treedef = jax.tree.structure(target_tree)
+    return treedef.unflatten(jax.random.split(rng_key, treedef.num_leaves))
+
+
+def random_like(
+    rng_key: Array,
+    target_tree: Any,
+    sampler: Callable[..., Any] = jax.random.normal,
+    dtype: DTypeLike | None = None,
+) -> Any:
+    """A tree of random numbers with the shapes of `target_tree`; leaves are independent.
+
+    Args:
+      rng_key: A random key.
+      target_tree: The tree; leaves may be shapes (`jax.ShapeDtypeStruct`).
+      sampler: The distribution, a function `sampler(key, shape, dtype)` such as `jax.random.normal` (the default),
+        `uniform` or `rademacher`. Where it takes `out_sharding`, each leaf is made where the target's leaf lies.
+      dtype: The dtype of all leaves; by default each has the target's. It must be one that the sampler can draw.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> print(gx.tree.random_like(jax.random.key(0), {"a": jnp.ones(3)}, jax.random.rademacher)["a"])
+    [-1.  1.  1.]
+    """
+    checks.random_key("random_like", "rng_key", rng_key)
+    placed = "out_sharding" in inspect.signature(sampler).parameters
+
+    def one(x: Any, key: Array) -> Any:
+        where = {"out_sharding": jax.typeof(x).sharding} if placed and not _is_shape(x) else {}
+        return sampler(key, np.shape(x), jnp.result_type(x) if dtype is None else dtype, **where)
+
+    return jax.tree.map(one, target_tree, split_key_like(rng_key, target_tree))
+
+
+def _is_shape(x: Any) -> bool:
+    return isinstance(x, jax.ShapeDtypeStruct)
+
+
+def unwrap_random_key_data(input_tree: Any) -> Any:
+    """The tree with the bits of its random keys in their place, so that it can be compared and saved.
+
+    >>> import jax, gradtx as gx
+    >>> gx.tree.unwrap_random_key_data({"key": jax.random.key(3)})
+    {'key': Array([0, 3], dtype=uint32)}
+    """
+
+    def one(x: Any) -> Any:
+        is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(x) if is_key else x
+
+    return jax.tree.map(one, input_tree)
