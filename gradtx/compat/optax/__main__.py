@@ -3,8 +3,8 @@
     python -m gradtx.compat.optax path/ [path ...] [--native]
 
 It reads Python files and notebooks, and changes nothing. Each line of the output is a place, file:line:column, what is
-different there and what to do. The exit status is 0 if there is nothing to look at, 1 if there is, and 2 for a call that
-makes no sense, such as a path that does not exist.
+different there and what to do. The exit status is 0 if there is nothing to look at, 1 if there is, and 2 for a call
+that makes no sense, such as a path that does not exist.
 """
 
 from __future__ import annotations

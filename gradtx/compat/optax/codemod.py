@@ -26,6 +26,8 @@ PACKAGE = "gradtx.compat.optax"
 MODULES = ("assignment", "contrib", "experimental", "losses", "perturbations", "projections", "schedules")
 MODULES += ("second_order", "transforms", "tree", "tree_utils")
 
+SKIPPED = ("__pycache__", "site-packages", "node_modules")
+
 
 class Finding(NamedTuple):
     """A place that needs a look."""
@@ -46,7 +48,9 @@ def python_files(path: pathlib.Path) -> Iterator[pathlib.Path]:
         return
     for found in sorted(path.rglob("*")):
         parts = found.relative_to(path).parts
-        skipped = any(part.startswith(".") or part in ("__pycache__", "site-packages", "node_modules") for part in parts)
+        skipped = any(
+            part.startswith(".") or part in ("__pycache__", "site-packages", "node_modules") for part in parts
+        )
         if found.suffix in (".py", ".ipynb") and found.is_file() and not skipped:
             yield found
 
@@ -203,9 +207,10 @@ class _Looker:
         if call is not None:
             for text in _refused(path, target, call):
                 self.note(node, text)
-        for one in (*DROP_IN, *(NATIVE if self.native else ())):
-            if path in _spellings(one) and _applies(one, target, call, asked):
-                self.note(node, f"optax.{path}: here it {one.what}. {one.todo}")
+        for where, differences in (("here", DROP_IN), ("in gradtx", NATIVE if self.native else ())):
+            for one in differences:
+                if path in _spellings(one) and _applies(one, target, call, asked):
+                    self.note(node, f"optax.{path}: {where} it {one.what}. {one.todo}")
         if self.native:
             name = _native_name(path)
             if name and name != f"gx.{path}":
@@ -219,8 +224,8 @@ class _Looker:
         if "state" in name.lower():
             self.note(
                 node,
-                f"{name}[{ast.unparse(node.slice)}]: a state is read by position, and some chains have other links. Use "
-                "optax.tree.get(state, 'mu'), with the name of the field.",
+                f"{name}[{ast.unparse(node.slice)}]: a state is read by position, and some chains have other links. "
+                "Use optax.tree.get(state, 'mu'), with the name of the field.",
             )
 
     def _field(self, node: ast.Attribute) -> None:
@@ -276,8 +281,8 @@ def _unknown(path: str) -> str:
 
 
 def _spellings(one: Difference) -> set[str]:
-    """The paths under which optax has a name: at the top, in its module, in `transforms` and the like."""
-    return {*one.names, *(f"{module}.{name}" for module in ("transforms", "schedules") for name in one.names)}
+    """The paths under which optax has a name: at the top, and in a module."""
+    return {*one.names, *(f"{module}.{name}" for module in ("losses", "schedules", "transforms") for name in one.names)}
 
 
 def _is_asked(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
@@ -291,9 +296,8 @@ def _is_asked(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
 def _applies(one: Difference, target: Any, call: ast.Call | None, asked: bool) -> bool:
     if one.argument == "isinstance":
         return asked
-    if not one.argument:
-        return True
-    return call is not None and one.argument in _given(target, call)
+    given = set() if call is None else _given(target, call)
+    return one.argument in given if one.argument else one.without not in given
 
 
 def _given(target: Any, call: ast.Call) -> set[str]:

@@ -22,6 +22,8 @@ class Difference(NamedTuple):
     """What to do about it."""
     argument: str = ""
     """The argument that must be given for it to matter; empty if every use matters."""
+    without: str = ""
+    """The argument that makes up for the difference."""
 
     @property
     def names(self) -> list[str]:
@@ -57,10 +59,10 @@ DROP_IN = (
         "Nothing with a constant rate. In a warm-up, expect slightly other numbers.",
     ),
     Difference(
-        "lookahead",
-        "begins anew at the parameters after the last step; optax at those before it",
-        "Nothing, unless the state depends on the parameters.",
-        "reset_state",
+        "inject_hyperparams inject_stateful_hyperparams",
+        "takes functions that are no schedules, such as masks, as they are; optax calls them with the step count",
+        "Name them in static_args, which means the same in both.",
+        without="static_args",
     ),
     Difference(
         "contrib.mechanize",
@@ -104,18 +106,18 @@ DROP_IN = (
         "isinstance",
     ),
     Difference(
-        "ScaleByScheduleState ScaleState ClipState AddDecayedWeightsState ScaleByTrustRatioState NormalizeState",
+        "ScaleByScheduleState ScaleState ClipState AddDecayedWeightsState ScaleByTrustRatioState",
         "is the class CountState, which every link has that only counts",
         "Do not tell links by it: use optax.tree.get(state, 'count').",
         "isinstance",
     ),
     Difference(
-        "hinge_loss perceptron_loss losses.hinge_loss losses.perceptron_loss",
+        "hinge_loss losses.perceptron_loss",
         "raises, or is NaN in compiled code, for targets other than -1 and 1",
         "Give targets of -1 and 1.",
     ),
     Difference(
-        "ctc_loss losses.ctc_loss ctc_loss_with_forward_probs losses.ctc_loss_with_forward_probs",
+        "ctc_loss ctc_loss_with_forward_probs",
         "raises, or is NaN in compiled code, for a label that is the blank and for padding in the middle",
         "Pad at the end, and leave the blank out of the labels.",
     ),
@@ -194,5 +196,6 @@ def markdown(differences: tuple[Difference, ...]) -> str:
     for one in differences:
         names = ", ".join(f"`{name}`" for name in one.names)
         given = {"": "", "isinstance": " in `isinstance`"}.get(one.argument, f" with `{one.argument}`")
+        given += f" without `{one.without}`" if one.without else ""
         rows.append(f"| {names}{given} | {one.what} | {one.todo} |")
     return "\n".join(rows) + "\n"
