@@ -1,7 +1,7 @@
 """Programs written for optax run as they are after the line of the import has changed, with the same losses.
 
-They are in `tests/compat/programs`; each is run with optax and with the drop-in. optax computes schedules in float32, with
-x64 on too, so that for the comparison in float64 its schedules get steps in float64.
+They are in `tests/compat/programs`; each is run with optax and with the drop-in. optax computes schedules in float32,
+with x64 on too, so that for the comparison in float64 its schedules get steps in float64.
 """
 
 import pathlib
@@ -34,7 +34,7 @@ def schedules_in_float64(monkeypatch):
         monkeypatch.setattr(optax, name, _in_float64(getattr(optax, name)))
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", ["fit", *(pytest.param(x, marks=pytest.mark.heavy) for x in ("images", "characters"))])
 def test_in_float64(name, schedules_in_float64):
     steps = PROGRAMS[name]
     with jax.numpy_rank_promotion("allow"):

@@ -1,7 +1,7 @@
 """A residual network for handwritten digits, as one writes it in plain JAX with optax.
 
-Gradients of two micro-batches are averaged and clipped; biases and scales are not decayed; the learning rate warms up and
-falls along a cosine; labels are smoothed.
+Gradients of two micro-batches are averaged and clipped; biases and scales are not decayed; the learning rate warms up
+and falls along a cosine; labels are smoothed.
 """
 
 import jax
