@@ -560,6 +560,9 @@ TRANSFORMATIONS += [
 PER_EXAMPLE = [
     Case("primal_dual(adam(0.1), sgd(0.5))", optax=None, why=_NO_OPTAX),
     Case("differentially_private_aggregate(0.5, 0.3, key=1)"),
+    Case("average_per_element_updates()", optax=None, why=_NO_OPTAX),
+    Case("add_mean_variance_to_opt(adam(0.1))", optax=None, why=_NO_OPTAX),
+    Case("add_mean_variance_to_opt(adam(0.1), accumulation_steps=2)", optax=None, why=_NO_OPTAX),
     Case("dpsgd(0.1, 0.5, 0.3, seed=1, momentum=0.9)"),
 ]
 
