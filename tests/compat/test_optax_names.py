@@ -82,7 +82,8 @@ def is_state(x):
 
 
 def test_the_walk_sees_all_of_optax():
-    assert MODULES[:3] == ["", "assignment", "contrib"] and len(MODULES) == 14
+    assert MODULES[:3] == ["", "assignment", "contrib"]
+    assert len(MODULES) == 14
     assert {name for module, name, _ in OBJECTS if not module} >= set(optax.__all__)
     assert len(OBJECTS) > 450
 
@@ -107,7 +108,7 @@ def test_is_there_and_takes_the_same_arguments(module, name, theirs):
 
 def is_alias(x):
     """Whether it is a type alias, or a protocol, which nobody calls."""
-    return not isinstance(x, type) and not inspect.isroutine(x) or getattr(x, "_is_protocol", False)
+    return (not isinstance(x, type) and not inspect.isroutine(x)) or getattr(x, "_is_protocol", False)
 
 
 def check_parameter(name, i, theirs, own):

@@ -33,8 +33,8 @@ from gradtx.compat.optax.states import ScaleBySimplifiedAdEMAMixState as ScaleBy
 from gradtx.compat.optax.states import ScheduleFreeState as ScheduleFreeState
 from gradtx.compat.optax.states import SophiaState as SophiaState
 from gradtx.compat.optax.states import SplitRealAndImaginaryState as SplitRealAndImaginaryState
-from gradtx.compat.optax.wrappers import sam as sam
 from gradtx.compat.optax.wrappers import mechanize as mechanize
+from gradtx.compat.optax.wrappers import sam as sam
 from gradtx.compat.optax.wrappers import schedule_free as schedule_free
 from gradtx.compat.optax.wrappers import schedule_free_adamw as schedule_free_adamw
 from gradtx.compat.optax.wrappers import schedule_free_eval_params as schedule_free_eval_params

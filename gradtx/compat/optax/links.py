@@ -58,9 +58,7 @@ scale_by_adamax = spelled(gx.scale_by_adamax)
 scale_by_adan = spelled(gx.scale_by_adan)
 scale_by_amsgrad = spelled(gx.scale_by_amsgrad)
 scale_by_belief = spelled(gx.scale_by_belief)
-scale_by_distance_over_gradients = spelled(
-    gx.scale_by_distance_over_gradients, default={"param_dtype": jnp.float32}
-)
+scale_by_distance_over_gradients = spelled(gx.scale_by_distance_over_gradients, default={"param_dtype": jnp.float32})
 scale_by_factored_rms = spelled(gx.scale_by_factored_rms)
 scale_by_lbfgs = spelled(gx.scale_by_lbfgs)
 scale_by_lion = spelled(gx.scale_by_lion)

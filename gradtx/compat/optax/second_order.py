@@ -1,4 +1,4 @@
-"""The module `optax.second_order`: derivatives of `loss(params, inputs, targets)`, with all parameters in one vector."""
+"""The module `optax.second_order`: derivatives of `loss(params, inputs, targets)`, as one vector."""
 
 from __future__ import annotations
 

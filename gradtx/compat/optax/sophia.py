@@ -51,6 +51,9 @@ def hutchinson_estimator_diag_hessian(random_seed: Any = None) -> GradientTransf
     return GradientTransformationExtraArgs(init, update)
 
 
+_HUTCHINSON = hutchinson_estimator_diag_hessian()
+
+
 class SophiaState(NamedTuple):
     """The steps taken, the first moment, the average Hessian diagonal, and the state of its estimator."""
 
@@ -107,7 +110,7 @@ def sophia(
     gamma: HyperArg = 0.01,
     clip_threshold: HyperArg | None = 1.0,
     update_interval: int = 10,
-    hessian_diagonal_fn: Any = hutchinson_estimator_diag_hessian(),
+    hessian_diagonal_fn: Any = _HUTCHINSON,
     mu_dtype: Any = None,
     verbose: bool = False,
     print_win_rate_every_n_steps: int = 0,

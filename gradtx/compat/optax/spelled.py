@@ -19,18 +19,26 @@ from typing import Any, Self
 import jax
 
 from gradtx.core.chain import chain
-from gradtx.core.composite import Composite
+from gradtx.core.composite import Composite, Wrapper
 from gradtx.core.hyper import Schedule
 from gradtx.core.state import CountState, EmptyState
 from gradtx.core.transformation import GradientTransformation as NativeTransformation
 from gradtx.core.transformation import as_transformation, identity, stateless, takes
-from gradtx.core.views import with_extra_args_support as ignoring
 from gradtx.transforms.clip import ClipByGlobalNormState
 
-__all__ = ["REQUIRED", "GradientTransformation", "GradientTransformationExtraArgs", "lenient", "seed_of", "spelled", "strict", "with_extra_args_support"]
+__all__ = [
+    "REQUIRED",
+    "GradientTransformation",
+    "GradientTransformationExtraArgs",
+    "lenient",
+    "seed_of",
+    "spelled",
+    "strict",
+    "with_extra_args_support",
+]
 
 
-class GradientTransformation(ignoring):
+class GradientTransformation(Wrapper):
     """A transformation of two functions, as optax has it; `update` refuses extra arguments that it does not take.
 
     It unpacks, `init, update = tx`, and has the methods of the named tuple that it is in optax.
@@ -110,6 +118,8 @@ class GradientTransformationExtraArgs(GradientTransformation):
     >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
     [-1.]
     """
+
+    takes_any = True
 
     def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
         super().__init__(init, update)  # a subclass without one of its own would get one of its fields

@@ -26,9 +26,9 @@ from gradtx.compat.optax.states import PartitionState as PartitionState
 from gradtx.compat.optax.states import SnapshotState as SnapshotState
 from gradtx.compat.optax.states import TraceState as TraceState
 from gradtx.compat.optax.states import ZeroNansState as ZeroNansState
-from gradtx.compat.optax.wrappers import MULTI_STEPS, InForm
 from gradtx.compat.optax.types import ConditionFn as ConditionFn
 from gradtx.compat.optax.types import ShouldSkipUpdateFunction as ShouldSkipUpdateFunction
+from gradtx.compat.optax.wrappers import MULTI_STEPS, InForm
 from gradtx.core.hyper import HyperArg
 
 adaptive_grad_clip = spelled(gx.adaptive_grad_clip)

@@ -15,19 +15,19 @@ from gradtx.tree import full_like as full_like
 from gradtx.tree import get as get
 from gradtx.tree import get_all_with_path as get_all_with_path
 from gradtx.tree import map_params as map_params
-from gradtx.tree import max as max
-from gradtx.tree import min as min
+from gradtx.tree import max as max  # noqa: A004
+from gradtx.tree import min as min  # noqa: A004
 from gradtx.tree import mul as mul
 from gradtx.tree import norm as norm
 from gradtx.tree import ones_like as ones_like
 from gradtx.tree import random_like as random_like
 from gradtx.tree import real as real
 from gradtx.tree import scale as scale
-from gradtx.tree import set as set
+from gradtx.tree import set as set  # noqa: A004
 from gradtx.tree import size as size
 from gradtx.tree import split_key_like as split_key_like
 from gradtx.tree import sub as sub
-from gradtx.tree import sum as sum
+from gradtx.tree import sum as sum  # noqa: A004
 from gradtx.tree import unwrap_random_key_data as unwrap_random_key_data
 from gradtx.tree import update_infinity_moment as update_infinity_moment
 from gradtx.tree import update_moment as update_moment

@@ -299,9 +299,7 @@ def schedule_free_adamw(
     >>> print(optax.contrib.schedule_free_adamw(0.1).init(jnp.ones(1)).z)
     [1.]
     """
-    made = gx.schedule_free_adamw(
-        learning_rate, warmup_steps, b1, b2, eps, weight_decay, weight_lr_power, state_dtype
-    )
+    made = gx.schedule_free_adamw(learning_rate, warmup_steps, b1, b2, eps, weight_decay, weight_lr_power, state_dtype)
     return InForm(made, _SCHEDULE_FREE)
 
 

@@ -72,10 +72,11 @@ class Aggregator(GradientTransformationExtraArgs):
 
 
 def process(preprocessor: Any, aggregator: Any, postprocessor: Any, aggregator_has_aux: bool = False) -> Any:
-    """Applies a transformation to per-example gradients, an aggregator to the result, and an optimizer to the aggregate.
+    """Applies a transformation to per-example gradients, an aggregator to the result, and an optimizer to that.
 
-    While the aggregator's state says that it is not `ready`, the update is zero and the optimizer's state rests. With
-    `aggregator_has_aux` the aggregator returns a pair, and the second part, a dict, is extra arguments of the optimizer.
+    While the aggregator's state says that it is not `ready`, the update is zero and the optimizer's state does not
+    change. With `aggregator_has_aux` the aggregator returns a pair, whose second part, a dict, holds extra arguments
+    for the optimizer.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> agg = optax.experimental.aggregating
