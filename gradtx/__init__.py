@@ -116,6 +116,7 @@ with _lazily(__name__) as _names:
     from gradtx.transforms.zero_nans import zero_nans as zero_nans
     from gradtx.transforms.on_leaves import stateless_with_tree_map as stateless_with_tree_map
     from gradtx.transforms.apply_every import apply_every as apply_every
+    from gradtx.transforms.average_examples import average_per_element_updates as average_per_element_updates
     from gradtx.transforms.privacy import differentially_private_aggregate as differentially_private_aggregate
     from gradtx.transforms.privacy import per_example_global_norm_clip as per_example_global_norm_clip
     from gradtx.transforms.privacy import per_example_layer_norm_clip as per_example_layer_norm_clip
@@ -286,15 +287,12 @@ with _lazily(__name__) as _names:
     from gradtx.core.views import SplitRealAndImaginaryArrays as SplitRealAndImaginaryArrays
     from gradtx.core.views import flatten as flatten
     from gradtx.core.views import split_real_and_imaginary as split_real_and_imaginary
-    from gradtx.core.views import with_extra_args_support as with_extra_args_support
     from gradtx.wrappers.groups import freeze as freeze
     from gradtx.wrappers.groups import layerwise_lr_decay as layerwise_lr_decay
     from gradtx.wrappers.groups import mask_labels as mask_labels
     from gradtx.wrappers.groups import masked as masked
-    from gradtx.wrappers.groups import multi_transform as multi_transform
     from gradtx.wrappers.groups import scale_by_depth as scale_by_depth
     from gradtx.wrappers.groups import selective_transform as selective_transform
-    from gradtx.wrappers.accumulate import MultiSteps as MultiSteps
     from gradtx.wrappers.accumulate import accumulate as accumulate
     from gradtx.wrappers.accumulate import skip_large_updates as skip_large_updates
     from gradtx.wrappers.accumulate import skip_not_finite as skip_not_finite
@@ -325,6 +323,10 @@ with _lazily(__name__) as _names:
     from gradtx.wrappers.cautious import mask_misaligned as mask_misaligned
     from gradtx.wrappers.cautious import with_grad_arg as with_grad_arg
     from gradtx.wrappers.inject_hyperparams import inject_hyperparams as inject_hyperparams
+    from gradtx.wrappers.gradient_variance import add_mean_variance_to_opt as add_mean_variance_to_opt
+    from gradtx.wrappers.gradient_variance import (
+        get_unbiased_mean_and_variance_ema as get_unbiased_mean_and_variance_ema,
+    )
     from gradtx.wrappers.with_metrics import with_metrics as with_metrics
     from gradtx.wrappers.value_and_step import value_and_step as value_and_step
 

@@ -52,6 +52,9 @@ class GradientTransformation(Value):
     foreign: ClassVar[bool] = False
     """Whether it is made of functions that are not ours, which get updates in the gradients' own dtypes."""
 
+    takes_any: ClassVar[bool] = False
+    """Whether `update` takes every extra argument, and ignores those that nobody inside reads."""
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "init" in vars(cls):
@@ -115,7 +118,7 @@ class GradientTransformation(Value):
                 raise TypeError(
                     f"{type(self).__name__}.update: unknown extra argument {name!r}. It would be ignored, so it is "
                     f"refused; the extra arguments known here are {known}. Write one of these, or use "
-                    "gx.with_extra_args_support(tx), which ignores all others."
+                    "gradtx.compat.optax.with_extra_args_support(tx), which ignores all others."
                 )
         for name, check in _SINGLE.items():
             if extra.get(name) is not None:

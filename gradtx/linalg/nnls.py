@@ -57,14 +57,7 @@ def nnls(
     0.00 1.70
     """
     who = "nnls"
-    for name, x in (("A", A), ("b", b)):
-        checks.floating(who, name, x, [x])
-        checks.real(who, name, x, [x])
-    iters = checks.integer(who, "iters", iters, ge=0)
-    if np.ndim(A) != 2 or np.ndim(b) not in (1, 2) or np.shape(A)[0] != np.shape(b)[0]:
-        raise ValueError(
-            f"{who}: A must have shape (M, N), and b shape (M,) or (M, K), got {np.shape(A)} and {np.shape(b)}."
-        )
+    iters = _checked(who, A, b, iters)
     dtype = np.dtype(jnp.result_type(A, b))
     wide = leaf.accumulator_dtype(dtype)
     a, unit_of_a = leaf.in_units(jnp.asarray(A, wide))
@@ -86,6 +79,17 @@ def nnls(
     start = jnp.zeros((a.shape[1], *b.shape[1:]), wide)
     (x, _, _), _ = lax.scan(step, (start, start, jnp.zeros((), wide)), length=iters, unroll=unroll)
     return leaf.narrow(leaf.shifted(x, unit_of_b - unit_of_a), dtype)
+
+
+def _checked(who: str, A: Any, b: Any, iters: Any) -> int:  # noqa: N803
+    for name, x in (("A", A), ("b", b)):
+        checks.floating(who, name, x, [x])
+        checks.real(who, name, x, [x])
+    if np.ndim(A) != 2 or np.ndim(b) not in (1, 2) or np.shape(A)[0] != np.shape(b)[0]:
+        raise ValueError(
+            f"{who}: A must have shape (M, N), and b shape (M,) or (M, K), got {np.shape(A)} and {np.shape(b)}."
+        )
+    return checks.integer(who, "iters", iters, ge=0)
 
 
 def _dot(x: Array, y: Array) -> Array:

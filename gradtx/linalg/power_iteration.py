@@ -99,7 +99,7 @@ def power_iteration(
         key = jax.random.PRNGKey(0) if key is None else key
         v0 = jax.random.uniform(key, a.shape[-1:], a.dtype, -1, 1)
 
-    def multiply(v):
+    def multiply(v: Array) -> Array:
         return jnp.matmul(a, v.astype(a.dtype), precision=precision)
 
     value, vector = _iterated(who, multiply, v0, num_iters, error_tolerance)

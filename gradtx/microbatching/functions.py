@@ -95,7 +95,7 @@ def _in_parts(who: str, fun: Any, size: int, accumulator: Any, axes: dict[Any, i
         like, end = jax.eval_shape(part, 0), parts if real is None else real
         total = composed(who, accumulator, like, parts)
 
-        def step(index, carry):
+        def step(index: Any, carry: Any) -> Any:
             return total.update(carry, part(index), index)
 
         return total.finalize(mesh.fori_loop(0, end, step, total.init(like)))
@@ -239,11 +239,10 @@ def micro_grad(
       argnums: The position, or positions, of the arguments to differentiate by.
       batch_argnums: The position, or positions, of the arguments with the batch as their first axis.
       keep_batch_dim: Whether `fun` gets batches of one example (default), or examples without a batch axis.
-      microbatch_size: How many examples to take at a time; it must divide the batch. All by default.
+      microbatch_size: How many examples to take at a time; all by default. See `microbatch`.
       accumulator: How the transformed gradients of the examples are combined, by default SUM. See `microbatch`.
       transform_fn: A function of the gradient of one example.
-      metrics_fn: A function of the gradient of one example, before `transform_fn`; its results, small ones, are
-        returned for each example.
+      metrics_fn: A function of the gradient of one example, before `transform_fn`, with results for each example.
       num_real_microbatches: See `microbatch`.
 
     Returns:
@@ -266,7 +265,7 @@ def micro_grad(
 
     def of_batch(*args: Any, **kwargs: Any) -> Any:
         if keep_batch_dim:
-            args = [jax.tree.map(lambda x: jnp.expand_dims(x, 1), x) if i in batched else x for i, x in enumerate(args)]
+            args = tuple(jax.tree.map(lambda x: x[:, None], x) if i in batched else x for i, x in enumerate(args))
         return micro_vmap(
             one,
             [0 if i in batched else None for i in range(len(args))],

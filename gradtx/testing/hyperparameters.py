@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.core.hyper import Schedule
+from gradtx.core.hyper import Schedule, StatefulSchedule
 from gradtx.core.transformation import hyperparameters
 from gradtx.schedules.constant import constant_schedule
 from gradtx.schedules.polynomial import linear_schedule
@@ -20,7 +20,8 @@ def numbers(tx):
 
 def _known(tx):
     """The hyperparameters that are finite numbers, by their dotted names."""
-    known = {name: x for name, x in hyperparameters(tx).items() if not isinstance(x, Schedule) and np.isfinite(x)}
+    found = hyperparameters(tx).items()
+    known = {name: x for name, x in found if not isinstance(x, (Schedule, StatefulSchedule)) and np.isfinite(x)}
     if not known:
         raise NotApplicableError("it has no numbers")
     return known

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
 from gradtx import checks, leaf
 from gradtx.core.composite import Composite
@@ -81,7 +82,7 @@ def inject_hyperparams(
         bound.apply_defaults()
         arguments = dict(bound.arguments)
         stateful = {name: x for name, x in arguments.items() if isinstance(x, StatefulSchedule) and name not in fixed}
-        arguments |= {name: _number("inject_hyperparams", name, x(x.init())) for name, x in stateful.items()}
+        arguments |= {name: _first(name, x) for name, x in stateful.items()}
         for name, parameter in signature.parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:  # its items are arguments of the factory by their own names
                 arguments |= arguments.pop(name)
@@ -148,6 +149,12 @@ def _accepts_array(factory: Callable[..., Any], arguments: dict[str, Any], name:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _first(name: str, schedule: StatefulSchedule) -> Any:
+    """The number of the first step; a Python number, by which values are compared, unless it is traced."""
+    number = _number("inject_hyperparams", name, schedule(schedule.init()))
+    return number if isinstance(number, Tracer) else number.item()
 
 
 def _number(who: str, name: str, value: Any) -> Array:
@@ -268,7 +275,7 @@ class _Injected(Composite, state=InjectHyperparamsState):
 
     def _with_parts(self, parts: dict[str, Any]) -> Self:
         stateful = {name: x for name, x in parts.items() if isinstance(x, StatefulSchedule)}
-        values = [x(x.init()) if name in stateful else x for name, x in parts.items()]
+        values = [_first(name, x) if name in stateful else x for name, x in parts.items()]
         kept = self.names, tuple(values), self.others, self.hyperparam_dtype
         return type(self)(self.factory, *kept, FrozenTree(stateful))
 

@@ -61,7 +61,7 @@ def install():
     for name in PUBLIC:
         module = sys.modules[f"optax.{name}"] = importlib.import_module(f"gradtx.compat.optax.{name}")
         module.__path__ = []  # else pytest imports optax's own package in its place
-    for path in [ROOT / "_src", *ROOT.rglob("_*.py")] + list((ROOT / "_src").glob("*.py")):
+    for path in [ROOT / "_src", *ROOT.rglob("_*.py"), *(ROOT / "_src").glob("*.py")]:
         name = ".".join(("optax", *path.relative_to(ROOT).with_suffix("").parts))
         if path.stem != "__init__" and not path.stem.endswith("_test"):
             sys.modules[name] = Private(name)

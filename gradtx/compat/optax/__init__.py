@@ -26,7 +26,7 @@ with _lazily(__name__) as _names:
     from gradtx.compat.optax import tree_utils as tree_utils
 
     from gradtx import EmptyState as EmptyState
-    from gradtx import GradientTransformation as GradientTransformation
+    from gradtx.compat.optax.spelled import GradientTransformation as GradientTransformation
     from gradtx import apply_updates as apply_updates
     from gradtx.compat.optax.wrappers import lookahead as lookahead
     from gradtx.compat.optax.groups import multi_transform as multi_transform
@@ -223,6 +223,25 @@ with _lazily(__name__) as _names:
     from gradtx.losses import softmax_cross_entropy as softmax_cross_entropy
     from gradtx.losses import softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels
     from gradtx.losses import squared_error as squared_error
+    from gradtx import incremental_update as incremental_update
+    from gradtx import matrix_inverse_pth_root as matrix_inverse_pth_root
+    from gradtx import nnls as nnls
+    from gradtx import periodic_update as periodic_update
+    from gradtx import power_iteration as power_iteration
+    from gradtx import safe_increment as safe_increment
+    from gradtx import safe_norm as safe_norm
+    from gradtx import safe_root_mean_squares as safe_root_mean_squares
+    from gradtx import scale_gradient as scale_gradient
+    from gradtx.compat.optax.microbatching import microbatch as microbatch
+    from gradtx.compat.optax.schedules import inject_stateful_hyperparams as inject_stateful_hyperparams
+    from gradtx.compat.optax.values import global_norm as global_norm
+    from gradtx.compat.optax.values import safe_int32_increment as safe_int32_increment
+    from gradtx.compat.optax.values import tree_map_params as tree_map_params
+    from gradtx.perturbations import multi_normal as multi_normal
+    from gradtx.tree import bias_correction as bias_correction
+    from gradtx.tree import update_infinity_moment as update_infinity_moment
+    from gradtx.tree import update_moment as update_moment
+    from gradtx.tree import update_moment_per_elem_norm as update_moment_per_elem_norm
 
 __all__ = [*_names]  # pyright: ignore[reportUnsupportedDunderAll]
 

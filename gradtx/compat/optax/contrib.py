@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 import gradtx as gx
 from gradtx import WeightDimensionNumbers
+from gradtx.compat.optax.sophia import hutchinson_estimator_diag_hessian as hutchinson_estimator_diag_hessian
+from gradtx.compat.optax.sophia import sophia as sophia
 from gradtx.compat.optax.spelled import seed_of, spelled
 from gradtx.compat.optax.states import COCOBState as COCOBState
 from gradtx.compat.optax.states import DAdaptAdamWState as DAdaptAdamWState
@@ -29,6 +34,7 @@ from gradtx.compat.optax.states import ScheduleFreeState as ScheduleFreeState
 from gradtx.compat.optax.states import SophiaState as SophiaState
 from gradtx.compat.optax.states import SplitRealAndImaginaryState as SplitRealAndImaginaryState
 from gradtx.compat.optax.wrappers import mechanize as mechanize
+from gradtx.compat.optax.wrappers import sam as sam
 from gradtx.compat.optax.wrappers import schedule_free as schedule_free
 from gradtx.compat.optax.wrappers import schedule_free_adamw as schedule_free_adamw
 from gradtx.compat.optax.wrappers import schedule_free_eval_params as schedule_free_eval_params
@@ -37,6 +43,12 @@ from gradtx.core.hyper import HyperArg
 
 GaLoreDimensionNumbers = WeightDimensionNumbers
 MuonDimensionNumbers = WeightDimensionNumbers
+
+
+def _two_axes(params: Any) -> Any:
+    """The leaves that `muon` takes in optax by default: those with two axes, embeddings and heads too."""
+    return jax.tree.map(lambda p: MuonDimensionNumbers() if jnp.ndim(p) == 2 else None, params)
+
 
 _NO_DECAY = {"default": {"weight_decay": None}, "none": {"weight_decay": 0.0}}
 
@@ -55,7 +67,6 @@ momo_adam = spelled(gx.momo_adam)
 normalize = spelled(gx.normalize)
 prodigy = spelled(gx.prodigy)
 reduce_on_plateau = spelled(gx.reduce_on_plateau)
-sam = spelled(gx.sam, rename={"optimizer": "inner"})
 scale_by_acprop = spelled(gx.scale_by_acprop)
 scale_by_ademamix = spelled(gx.scale_by_ademamix)
 scale_by_adopt = spelled(gx.scale_by_adopt)
@@ -66,7 +77,11 @@ scale_by_muon = spelled(gx.scale_by_muon, default={"ns_coeffs": (3.4445, -4.775,
 scale_by_simplified_ademamix = spelled(gx.scale_by_simplified_ademamix)
 simplified_ademamix = spelled(gx.simplified_ademamix)
 split_real_and_imaginary = spelled(gx.split_real_and_imaginary)
-muon = spelled(gx.muon, rename={"weight_decay_mask": "mask"})
+muon = spelled(
+    gx.muon,
+    rename={"weight_decay_mask": "mask"},
+    none={"muon_weight_dimension_numbers": _two_axes},
+)
 
 
 @spelled

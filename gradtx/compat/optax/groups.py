@@ -1,8 +1,8 @@
 """Groups of leaves with the states that optax gives them.
 
 In gradtx a group's transformation sees a dict from path to leaf. In optax it sees the whole tree with a `MaskedNode`,
-an empty tuple, in place of the leaves that are not its own, and its state is in a `MaskedState`. Here it is as in optax:
-the states have its structure, and a mask for the whole tree can be used inside of a group.
+an empty tuple, in place of the leaves that are not its own, and its state is in a `MaskedState`. Here it is as in
+optax: the states have its structure, and a mask for the whole tree can be used inside of a group.
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 
 import gradtx as gx
 from gradtx.compat.optax.spelled import spelled
@@ -45,6 +44,7 @@ __all__ = [
     "scale_by_yogi",
     "scale_by_zoom_linesearch",
     "stateless",
+    "stateless_with_tree_map",
 ]
 
 apply_every = spelled(gx.apply_every)
@@ -58,7 +58,7 @@ scale_by_adamax = spelled(gx.scale_by_adamax)
 scale_by_adan = spelled(gx.scale_by_adan)
 scale_by_amsgrad = spelled(gx.scale_by_amsgrad)
 scale_by_belief = spelled(gx.scale_by_belief)
-scale_by_distance_over_gradients = spelled(gx.scale_by_distance_over_gradients)
+scale_by_distance_over_gradients = spelled(gx.scale_by_distance_over_gradients, default={"param_dtype": jnp.float32})
 scale_by_factored_rms = spelled(gx.scale_by_factored_rms)
 scale_by_lbfgs = spelled(gx.scale_by_lbfgs)
 scale_by_lion = spelled(gx.scale_by_lion)
@@ -78,6 +78,7 @@ scale_by_stddev = spelled(gx.scale_by_stddev)
 scale_by_trust_ratio = spelled(gx.scale_by_trust_ratio)
 scale_by_yogi = spelled(gx.scale_by_yogi)
 stateless = spelled(gx.stateless)
+stateless_with_tree_map = spelled(gx.stateless_with_tree_map)
 scale_by_backtracking_linesearch = spelled(gx.scale_by_backtracking_linesearch, ignore={"verbose": False})
 scale_by_zoom_linesearch = spelled(
     gx.scale_by_zoom_linesearch, default={"max_learning_rate": None}, ignore={"verbose": False}
@@ -93,19 +94,3 @@ def scale_by_learning_rate(learning_rate: HyperArg | None = None, *, flip_sign: 
     with_extra_args_support(identity())
     """
     return gx.identity() if learning_rate is None else gx.scale_by_learning_rate(learning_rate, flip_sign=flip_sign)
-
-
-@spelled
-def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> Any:
-    """A transformation from a function `f(update, param) -> update` of two arrays; without params `param` is None.
-
-    >>> import gradtx.compat.optax as optax
-    >>> tx = optax.stateless_with_tree_map(lambda g, p: 2 * g)
-    >>> tx.update({"w": 3.0}, tx.init({"w": 0.0}))[0]
-    {'w': 6.0}
-    """
-
-    def on_trees(updates: Any, params: Any) -> Any:
-        return jax.tree.map(f, updates, params) if params is not None else jax.tree.map(lambda g: f(g, None), updates)
-
-    return gx.stateless(on_trees)

@@ -124,7 +124,8 @@ def optimistic_adam(
 ) -> Any:
     """The older form of `optimistic_adam_v2`: `optimism` is given as it multiplies the gradient's last change.
 
-    >>> import gradtx.compat.optax as optax
+    >>> import warnings, gradtx.compat.optax as optax
+    >>> warnings.simplefilter("ignore", DeprecationWarning)
     >>> optax.optimistic_adam(0.1).inner.links[1]
     scale_by_optimistic_gradient(alpha=0.1, beta=0.1)
     """

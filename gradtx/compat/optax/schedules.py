@@ -47,3 +47,6 @@ def inject_hyperparams(
         return lenient(build(*map(strict, args), **strict(kwargs)))
 
     return make
+
+
+inject_stateful_hyperparams = inject_hyperparams

@@ -19,53 +19,69 @@ from typing import Any, Self
 import jax
 
 from gradtx.core.chain import chain
-from gradtx.core.composite import Composite
+from gradtx.core.composite import Composite, Wrapper
 from gradtx.core.hyper import Schedule
 from gradtx.core.state import CountState, EmptyState
-from gradtx.core.transformation import GradientTransformation, as_transformation, identity, stateless, takes
-from gradtx.core.views import with_extra_args_support as ignoring
+from gradtx.core.transformation import GradientTransformation as NativeTransformation
+from gradtx.core.transformation import as_transformation, identity, stateless, takes
 from gradtx.transforms.clip import ClipByGlobalNormState
 
-__all__ = ["REQUIRED", "GradientTransformationExtraArgs", "lenient", "seed_of", "spelled", "strict", "with_extra_args_support"]
+__all__ = [
+    "REQUIRED",
+    "GradientTransformation",
+    "GradientTransformationExtraArgs",
+    "lenient",
+    "seed_of",
+    "spelled",
+    "strict",
+    "with_extra_args_support",
+]
 
 
-class GradientTransformationExtraArgs(ignoring):
-    """A transformation whose `update` takes any extra argument, and ignores those that nobody inside reads.
+class GradientTransformation(Wrapper):
+    """A transformation of two functions, as optax has it; `update` refuses extra arguments that it does not take.
 
-    `GradientTransformationExtraArgs(init, update)` makes one of two functions. The functions of this package return
-    this class, too; then `inner` is the transformation of gradtx that does the work.
+    It unpacks, `init, update = tx`, and has the methods of the named tuple that it is in optax.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.sgd(1.0)
-    >>> isinstance(tx, optax.GradientTransformationExtraArgs)
-    True
-    >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
-    [-1.]
+    >>> import gradtx.compat.optax as optax
+    >>> flip = optax.GradientTransformation(
+    ...     init=lambda params: optax.EmptyState(),
+    ...     update=lambda updates, state, params=None: (-updates, state),
+    ... )
+    >>> flip.update(2.0, flip.init(1.0))
+    (-2.0, EmptyState())
     """
 
     def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
-        object.__setattr__(self, "inner", GradientTransformation(init, update))
+        object.__setattr__(self, "inner", NativeTransformation(init, update))
 
     def init(self, params: Any) -> Any:
         return self.inner.init(params)
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         known = _remembered(self.inner, state, updates)
-        updates, new = self.inner.update(updates, known, params, **_with_data(self.inner, extra))
+        updates, new = self.inner.update(updates, known, params, **self._given(extra))
         return updates, new if known is state else _forgotten(state, new)
+
+    def _given(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What `inner` gets of the extra arguments; it raises where it does not accept one."""
+        return extra
+
+    def accepts(self, name: str) -> bool:
+        return self.inner.accepts(name)
 
     def __getitem__(self, index: Any) -> Any:
         return (self.init, self.update)[index]
 
-    def _replace(self, **functions: Callable[..., Any]) -> GradientTransformationExtraArgs:
-        """A transformation of other functions, as of the named tuple that a transformation is in optax."""
-        return GradientTransformationExtraArgs(**{"init": self.init, "update": self.update, **functions})
+    def _replace(self, **functions: Callable[..., Any]) -> Self:
+        """A transformation of other functions."""
+        return type(self)(**{"init": self.init, "update": self.update, **functions})
 
     def path_to(self, name: str) -> tuple[str, ...]:
         del name
         return ()
 
-    def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
+    def _members(self, state: Any = None) -> Iterator[tuple[str, NativeTransformation, Any]]:
         if isinstance(self.inner, Composite):
             return self.inner._members(state)
         return super()._members(state)
@@ -80,16 +96,46 @@ class GradientTransformationExtraArgs(ignoring):
         return self._around(self.inner._with_parts(parts))
 
     @classmethod
-    def _around(cls, tx: GradientTransformation) -> Self:
+    def _around(cls, tx: NativeTransformation) -> Self:
         made = object.__new__(cls)
         object.__setattr__(made, "inner", tx)
         return made
 
     def __repr__(self) -> str:
+        return repr(self.inner)
+
+
+class GradientTransformationExtraArgs(GradientTransformation):
+    """A transformation whose `update` takes any extra argument, and ignores those that nobody inside reads.
+
+    `GradientTransformationExtraArgs(init, update)` makes one of two functions. The functions of this package return
+    this class, too; then `inner` is the transformation of gradtx that does the work.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.sgd(1.0)
+    >>> isinstance(tx, optax.GradientTransformationExtraArgs)
+    True
+    >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
+    [-1.]
+    """
+
+    takes_any = True
+
+    def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
+        super().__init__(init, update)  # a subclass without one of its own would get one of its fields
+
+    def _given(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _with_data(self.inner, extra)
+
+    def accepts(self, name: str) -> bool:
+        del name
+        return True
+
+    def __repr__(self) -> str:
         return f"with_extra_args_support({self.inner!r})"
 
 
-def _with_data(tx: GradientTransformation, extra: Mapping[str, Any]) -> dict[str, Any]:
+def _with_data(tx: NativeTransformation, extra: Mapping[str, Any]) -> dict[str, Any]:
     """The extra arguments that `tx` accepts, `value_fn` with those others that are its own arguments."""
     given, fn = tx.accepted(extra), extra.get("value_fn")
     data = {} if fn is None else {name: x for name, x in extra.items() if name not in given and takes(fn, name)}
@@ -132,7 +178,9 @@ def _forgotten(state: Any, new: Any) -> Any:
 
 def lenient(tx: Any) -> Any:
     """`tx` as a transformation that ignores unknown extra arguments."""
-    return tx if isinstance(tx, GradientTransformationExtraArgs) else GradientTransformationExtraArgs._around(tx)
+    if isinstance(tx, GradientTransformationExtraArgs):
+        return tx
+    return GradientTransformationExtraArgs._around(strict(tx))
 
 
 def with_extra_args_support(tx: Any) -> Any:
@@ -148,7 +196,7 @@ def with_extra_args_support(tx: Any) -> Any:
 
 def strict(x: Any) -> Any:
     """An argument with the transformations in it as gradtx has them."""
-    if isinstance(x, GradientTransformationExtraArgs):
+    if isinstance(x, GradientTransformation):
         return x.inner
     if type(x) in (tuple, list):
         return type(x)(map(strict, x))
@@ -210,7 +258,7 @@ def spelled(
             else:
                 positional.append(given[p.name])
         made = native(*positional, **named)
-        return lenient(made) if isinstance(made, GradientTransformation) else made
+        return lenient(made) if isinstance(made, NativeTransformation) else made
 
     call.__signature__ = own  # pyright: ignore[reportAttributeAccessIssue]
     return call

@@ -10,15 +10,18 @@ from typing import Any, NamedTuple
 
 from gradtx.compat.optax.groups import MaskedNode as MaskedNode
 from gradtx.compat.optax.groups import MaskedState as MaskedState
+from gradtx.compat.optax.sophia import HutchinsonState as HutchinsonState
+from gradtx.compat.optax.sophia import SophiaState as SophiaState
 from gradtx.compat.optax.wrappers import LookaheadParams as LookaheadParams
 from gradtx.compat.optax.wrappers import LookaheadState as LookaheadState
 from gradtx.compat.optax.wrappers import MechanicState as MechanicState
+from gradtx.compat.optax.wrappers import MultiStepsState as MultiStepsState
+from gradtx.compat.optax.wrappers import SAMState as SAMState
 from gradtx.compat.optax.wrappers import ScheduleFreeState as ScheduleFreeState
 from gradtx.core.partition import PartitionState as PartitionState
 from gradtx.core.state import CountState, EmptyState
 from gradtx.curvature.lbfgs import ScaleByLBFGSState as ScaleByLBFGSState
 from gradtx.curvature.linesearch import LinesearchInfo, LinesearchState
-from gradtx.curvature.sophia import SophiaState as SophiaState
 from gradtx.optimizers.elementwise.adabelief import ScaleByBeliefState as ScaleByBeliefState
 from gradtx.optimizers.elementwise.adadelta import ScaleByAdaDeltaState as ScaleByAdaDeltaState
 from gradtx.optimizers.elementwise.adagrad import ScaleByRssState as ScaleByRssState
@@ -54,17 +57,15 @@ from gradtx.transforms.noise import AddNoiseState as AddNoiseState
 from gradtx.transforms.plateau import ReduceLROnPlateauState as ReduceLROnPlateauState
 from gradtx.transforms.privacy import DifferentiallyPrivateAggregateState as DifferentiallyPrivateAggregateState
 from gradtx.transforms.zero_nans import ZeroNansState as ZeroNansState
-from gradtx.wrappers.accumulate import MultiStepsState as MultiStepsState
+from gradtx.wrappers.conditional import ConditionallyMaskState as ConditionallyMaskState
 from gradtx.wrappers.conditional import ConditionallyTransformState as ConditionallyTransformState
 from gradtx.wrappers.if_finite import ApplyIfFiniteState as ApplyIfFiniteState
 from gradtx.wrappers.inject_hyperparams import InjectHyperparamsState as InjectHyperparamsState
-from gradtx.wrappers.sam import SAMState as SAMState
 
 AdaptiveGradClipState = CountState
 AddDecayedWeightsState = CountState
 ApplyEvery = ApplyEveryState
 ClipState = CountState
-ConditionallyMaskState = ConditionallyTransformState
 InjectStatefulHyperparamsState = InjectHyperparamsState
 MultiTransformState = PartitionState
 NonNegativeParamsState = EmptyState
@@ -81,9 +82,3 @@ class SplitRealAndImaginaryState(NamedTuple):
     """The state of the transformation inside."""
 
     inner_state: Any
-
-
-class HutchinsonState(NamedTuple):
-    """The random key of the next estimate."""
-
-    key: Any

@@ -28,6 +28,7 @@ from gradtx.compat.optax.states import TraceState as TraceState
 from gradtx.compat.optax.states import ZeroNansState as ZeroNansState
 from gradtx.compat.optax.types import ConditionFn as ConditionFn
 from gradtx.compat.optax.types import ShouldSkipUpdateFunction as ShouldSkipUpdateFunction
+from gradtx.compat.optax.wrappers import MULTI_STEPS, InForm
 from gradtx.core.hyper import HyperArg
 
 adaptive_grad_clip = spelled(gx.adaptive_grad_clip)
@@ -50,6 +51,8 @@ per_example_layer_norm_clip = gx.per_example_layer_norm_clip
 skip_not_finite = gx.skip_not_finite
 snapshot = spelled(gx.snapshot)
 trace = spelled(gx.trace)
+unitwise_clip = gx.unitwise_clip
+unitwise_norm = gx.unitwise_norm
 zero_nans = spelled(gx.zero_nans)
 
 
@@ -81,7 +84,7 @@ class MultiSteps(GradientTransformationExtraArgs):
     choice, the dtype of the parameters, float32 at least.
 
     >>> import gradtx.compat.optax as optax
-    >>> optax.MultiSteps(optax.sgd(0.1), every_k_schedule=4).inner.every
+    >>> optax.MultiSteps(optax.sgd(0.1), every_k_schedule=4).inner.inner.every
     4
     """
 
@@ -100,16 +103,16 @@ class MultiSteps(GradientTransformationExtraArgs):
             should_skip_update_fn=should_skip_update_fn,
             accumulator_dtype=accumulator_dtype,
         )
-        object.__setattr__(self, "inner", made)
+        object.__setattr__(self, "inner", InForm(made, MULTI_STEPS))
 
     @property
     def inner_opt(self) -> GradientTransformationExtraArgs:
         """The transformation that is stepped with the mean."""
-        return lenient(self.inner.inner)
+        return lenient(self.inner.inner.inner)
 
     def has_updated(self, state: Any) -> Any:
         """Whether the last micro-batch made a step."""
-        return self.inner.has_updated(state)
+        return self.inner.inner.has_updated(MULTI_STEPS.back(state))
 
     def gradient_transformation(self) -> MultiSteps:
         """The transformation itself."""

@@ -1,4 +1,4 @@
-"""Wrappers whose states or parameters are other ones in optax: `lookahead`, `schedule_free`, `mechanize`, `sam`."""
+"""Wrappers whose states or parameters have another form in optax."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ from gradtx.compat.optax.spelled import spelled
 from gradtx.core.composite import Wrapper
 from gradtx.core.fits import UNKNOWN, Owner, check_class
 from gradtx.core.hyper import Hyper, HyperArg, hyper
-from gradtx.core.slots import child_state, counter
-from gradtx.core.value import flag, function, integer, static
+from gradtx.core.slots import child_state, counter, per_param, per_tree
+from gradtx.core.value import flag, integer, static
+from gradtx.wrappers import accumulate as native_accumulate
 from gradtx.wrappers import mechanize as native_mechanize
+from gradtx.wrappers import sam as native_sam
 from gradtx.wrappers import schedule_free as native_schedule_free
 
 __all__ = [
+    "MULTI_STEPS",
+    "Form",
+    "InForm",
     "LookaheadParams",
     "LookaheadState",
     "MechanicState",
+    "MultiStepsState",
+    "SAMState",
     "ScheduleFreeState",
     "lookahead",
     "mechanize",
+    "sam",
     "schedule_free",
     "schedule_free_adamw",
     "schedule_free_eval_params",
@@ -110,75 +118,112 @@ def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, r
     return _Lookahead(fast_optimizer, sync_period, slow_step_size, reset_state)
 
 
-# --- a base and a link behind it, with one state
+# --- states in another form
 
 
 class ScheduleFreeState(NamedTuple):
     """The state of `schedule_free`, its base's included; `z` is the base's iterate."""
 
-    b1: Any
-    weight_sum: Any
-    step_count: Any
-    max_lr: Any
-    base_optimizer_state: Any
-    z: Any
+    b1: Any = per_tree()
+    weight_sum: Any = per_tree()
+    step_count: Any = counter()
+    max_lr: Any = per_tree()
+    base_optimizer_state: Any = child_state()
+    z: Any = per_param()
 
 
 class MechanicState(NamedTuple):
     """The state of `mechanize`, its base's included; `total` is the sum of the scales `s`."""
 
-    base_optimizer_state: Any
-    count: Any
-    r: Any
-    m: Any
-    v: Any
-    s: Any
-    x0: Any
-    total: Any
+    base_optimizer_state: Any = child_state()
+    count: Any = counter()
+    r: Any = per_tree()
+    m: Any = per_tree()
+    v: Any = per_tree()
+    s: Any = per_tree()
+    x0: Any = per_param()
+    total: Any = per_tree()
 
 
-class _OneState(Wrapper):
-    """A chain of a base and a link, `inner`, whose two states are seen as one."""
+class MultiStepsState(NamedTuple):
+    """The state of `MultiSteps`: gradtx's state of `accumulate`, with the inner state under optax's name."""
 
-    kind: Any = static(check=function)
-    """The class of the one state."""
-    link: Any = static(check=function)
-    """The class of the link's state."""
+    mini_step: Any = counter()
+    gradient_step: Any = counter()
+    inner_opt_state: Any = child_state()
+    acc_grads: Any = per_param()
+    skip_state: Any = per_tree()
+    acc_weight: Any = per_tree()
+    updated: Any = per_tree()
+    bad_weights: Any = per_tree()
+
+
+class SAMState(NamedTuple):
+    """The state of `sam`, with the optimizer's state under optax's name."""
+
+    steps_since_sync: Any = counter()
+    opt_state: Any = child_state()
+    adv_state: Any = child_state()
+    cache: Any = per_param()
+
+
+class Form(NamedTuple):
+    """How a state of gradtx looks in optax: its classes there and here, and optax's names of some fields."""
+
+    theirs: Any
+    ours: Any
+    names: Any
+    """Pairs: the name of a field in gradtx, and in optax."""
+    has_base: bool = False
+    """Whether the state here is a pair, the base's and the link's, and optax has the first inside of the second."""
+
+    def to(self, state: Any) -> Any:
+        """The state in optax's form."""
+        base, own = state if self.has_base else (None, state)
+        names = dict(self.names)
+        fields = {names.get(name, name): x for name, x in own._asdict().items()}
+        return self.theirs(**fields, **({"base_optimizer_state": base} if self.has_base else {}))
+
+    def back(self, state: Any) -> Any:
+        """The state in gradtx's form."""
+        names = dict(self.names)
+        own = self.ours(**{name: getattr(state, names.get(name, name)) for name in self.ours._fields})
+        return (state.base_optimizer_state, own) if self.has_base else own
+
+
+class InForm(Wrapper):
+    """`inner`, whose state has another form."""
+
+    form: Any = static(check=lambda who, name, value: value)
 
     def init(self, params: Any) -> Any:
-        return self._joined(self.inner.init(params))
+        return self.form.to(self.inner.init(params))
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        self._check_extra(extra)
-        self._check_fits(state, Owner(type(self).__name__, UNKNOWN, ""))
-        updates, parts = self.inner.update(updates, self._parted(state), params, **self.inner.accepted(extra))
-        return updates, self._joined(parts)
+        check_class(Owner(type(self.inner).__name__, UNKNOWN, ""), state, self.form.theirs)
+        updates, new = self.inner.update(updates, self.form.back(state), params, **extra)
+        return updates, self.form.to(new)
 
     def child_states(self, state: Any) -> dict[str, Any]:
-        return {"inner": self._parted(state)}
+        return {"inner": self.form.back(state)}
 
     def with_child_states(self, state: Any, states: Any) -> Any:
-        return self._joined(states["inner"])
+        return self.form.to(states["inner"])
 
     def _check_fits(self, state: Any, owner: Owner) -> None:
-        check_class(owner, state, self.kind)
+        check_class(owner, state, self.form.theirs)
         super()._check_fits(state, owner)
-
-    def _joined(self, state: Any) -> Any:
-        base, link = state
-        return self.kind(base_optimizer_state=base, **{_renamed(self.kind, k): x for k, x in link._asdict().items()})
-
-    def _parted(self, state: Any) -> Any:
-        link = {name: getattr(state, _renamed(self.kind, name)) for name in self.link._fields}
-        return state.base_optimizer_state, self.link(**link)
 
     def __repr__(self) -> str:
         return repr(self.inner)
 
 
-def _renamed(kind: Any, name: str) -> str:
-    """A field of the link's state in the one state: the count of `schedule_free` is called `step_count`."""
-    return name if name in kind._fields else "step_count"
+_MECHANIC = Form(MechanicState, native_mechanize.MechanicState, (), has_base=True)
+_SAM = Form(SAMState, native_sam.SAMState, (("inner_state", "opt_state"),))
+_SCHEDULE_FREE = Form(
+    ScheduleFreeState, native_schedule_free.ScheduleFreeState, (("count", "step_count"),), has_base=True
+)
+MULTI_STEPS = Form(MultiStepsState, native_accumulate.MultiStepsState, (("inner_state", "inner_opt_state"),))
 
 
 @spelled
@@ -196,11 +241,7 @@ def mechanize(
     (CountState(count=Array(0, dtype=int32)),)
     """
     made = gx.mechanize(base_optimizer, weight_decay, eps, s_init, num_betas)
-    return _OneState(made, MechanicState, native_mechanize.MechanicState)
-
-
-def _schedule_free(tx: Any) -> _OneState:
-    return _OneState(tx, ScheduleFreeState, native_schedule_free.ScheduleFreeState)
+    return InForm(made, _MECHANIC)
 
 
 @spelled
@@ -217,7 +258,8 @@ def schedule_free(
     >>> print(optax.contrib.schedule_free(optax.sgd(1.0), 1.0).init(jnp.ones(1)).z)
     [1.]
     """
-    return _schedule_free(gx.schedule_free(base_optimizer, learning_rate, b1, weight_lr_power, state_dtype))
+    made = gx.schedule_free(base_optimizer, learning_rate, b1, weight_lr_power, state_dtype)
+    return InForm(made, _SCHEDULE_FREE)
 
 
 @spelled
@@ -236,7 +278,8 @@ def schedule_free_sgd(
     [1.]
     """
     decay = 0.0 if weight_decay is None else weight_decay
-    return _schedule_free(gx.schedule_free_sgd(learning_rate, warmup_steps, b1, decay, weight_lr_power, state_dtype))
+    made = gx.schedule_free_sgd(learning_rate, warmup_steps, b1, decay, weight_lr_power, state_dtype)
+    return InForm(made, _SCHEDULE_FREE)
 
 
 @spelled
@@ -256,9 +299,8 @@ def schedule_free_adamw(
     >>> print(optax.contrib.schedule_free_adamw(0.1).init(jnp.ones(1)).z)
     [1.]
     """
-    return _schedule_free(
-        gx.schedule_free_adamw(learning_rate, warmup_steps, b1, b2, eps, weight_decay, weight_lr_power, state_dtype)
-    )
+    made = gx.schedule_free_adamw(learning_rate, warmup_steps, b1, b2, eps, weight_decay, weight_lr_power, state_dtype)
+    return InForm(made, _SCHEDULE_FREE)
 
 
 def schedule_free_eval_params(state: Any, params: Any) -> Any:
@@ -272,10 +314,25 @@ def schedule_free_eval_params(state: Any, params: Any) -> Any:
     """
 
     def native(x: Any) -> Any:
-        if not isinstance(x, ScheduleFreeState):
-            return x
-        link = native_schedule_free.ScheduleFreeState
-        return link(**{name: getattr(x, _renamed(ScheduleFreeState, name)) for name in link._fields})
+        return _SCHEDULE_FREE.back(x)[1] if isinstance(x, ScheduleFreeState) else x
 
     found = jax.tree.map(native, state, is_leaf=lambda x: isinstance(x, ScheduleFreeState))
     return gx.schedule_free_eval_params(found, params)
+
+
+@spelled
+def sam(
+    optimizer: Any,
+    adv_optimizer: Any,
+    sync_period: int = 2,
+    reset_state: bool = True,
+    opaque_mode: bool = False,
+    batch_axis_name: Any = None,
+) -> Any:
+    """Sharpness-aware minimization, with optax's names in the state.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1)).init(jnp.zeros(1)).opt_state
+    (CountState(count=Array(0, dtype=int32)),)
+    """
+    return InForm(gx.sam(optimizer, adv_optimizer, sync_period, reset_state, opaque_mode, batch_axis_name), _SAM)

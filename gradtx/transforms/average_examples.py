@@ -1,0 +1,91 @@
+"""The mean of per-example gradients, as the link that turns them into one gradient.
+
+u = (sum over examples i of g_i) / n
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gradtx import checks, leaf
+from gradtx.core.fits import UNKNOWN, Owner, check_class
+from gradtx.core.state import EmptyState
+from gradtx.core.transformation import GradientTransformation
+from gradtx.core.value import static
+
+__all__ = ["average_per_element_updates"]
+
+
+def check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
+    """The axes of the examples as a tuple; raises unless it is an integer or a sequence of different ones."""
+    axes = (value,) if isinstance(value, int) else value
+    good = isinstance(axes, Sequence) and all(isinstance(i, int) and not isinstance(i, bool) for i in axes)
+    if not good or not axes or len(set(axes)) < len(axes):
+        raise TypeError(f"{who}: {name} must be an axis or a sequence of axes, got {checks.shown(value)}.")
+    return tuple(axes)
+
+
+def examples(who: str, updates: Any, axes: tuple[int, ...]) -> int:
+    """How many examples there are along these axes of every leaf; raises a ValueError where leaves disagree."""
+    leaves = jax.tree.leaves(updates)
+    checks.floating(who, "updates", updates, leaves)
+    fits = all(-np.ndim(x) <= i < np.ndim(x) for x in leaves for i in axes)
+    sizes = {math.prod(np.shape(x)[i] for i in axes) for x in leaves} if fits else set()
+    if len(sizes) > 1 or not fits:
+        raise ValueError(
+            f"{who}: every leaf must have the same number of examples along per_elt_axis={axes}, got the shapes "
+            f"{jax.tree.map(np.shape, updates)}. Take the gradients of single examples, as with "
+            "jax.vmap(jax.grad(loss), in_axes=(None, 0))."
+        )
+    return sizes.pop() if sizes else 1
+
+
+def mean_of(g: Any, axes: tuple[int, ...], *, keepdims: bool = False) -> Array:
+    """The mean over these axes in float32 or wider. Entries are divided first, so that no sum overflows."""
+    wide = leaf.widen(jnp.asarray(g))
+    return jnp.sum(wide / max(math.prod(wide.shape[i] for i in axes), 1), axis=axes, keepdims=keepdims)
+
+
+class average_per_element_updates(GradientTransformation):
+    """Averages per-example gradients over the axis of the examples: the first link of a chain.
+
+    Take it after links for single examples, such as a clipping under `jax.vmap`. `updates` have the axes `per_elt_axis`
+    (default 0), an integer or several; params, where later links need them, do not. Sums are in float32 or wider. To
+    average over several batches, too, wrap what follows in `gx.accumulate`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.chain(gx.average_per_element_updates(), gx.sgd(0.5))
+    >>> print(tx.update(jnp.array([[1.0, 2.0], [3.0, 6.0]]), tx.init(jnp.zeros(2)))[0])
+    [-1. -2.]
+
+    Raises:
+      ValueError: the leaves of the updates do not agree in the number of examples.
+    """
+
+    per_elt_axis: tuple[int, ...] = static(default=(0,), check=check_axes)
+
+    @property
+    def reshapes(self) -> bool:
+        return True  # the updates lose the axes of the examples
+
+    def init(self, params: Any) -> EmptyState:
+        del params
+        return EmptyState()
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        del params
+        self._check_extra(extra)
+        self._check_fits(state, Owner(type(self).__name__, UNKNOWN, ""))
+        examples(type(self).__name__, updates, self.per_elt_axis)
+
+        return jax.tree.map(lambda g: leaf.narrow(mean_of(g, self.per_elt_axis), jnp.result_type(g)), updates), state
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        check_class(owner, state, EmptyState)
