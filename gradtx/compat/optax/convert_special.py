@@ -20,8 +20,8 @@ from gradtx.compat.optax.convert_cells import ADVICE, Cell, fields_of, flat, kee
 from gradtx.compat.optax.convert_lbfgs import match_memory
 from gradtx.compat.optax.convert_links import COUNTS
 from gradtx.core.chain import chain
+from gradtx.core.composite import Composite
 from gradtx.core.hyper import Schedule
-from gradtx.core.views import with_extra_args_support
 from gradtx.optimizers.elementwise.acprop import scale_by_acprop
 from gradtx.optimizers.layerwise.adafactor import scale_by_factored_rms
 from gradtx.transforms.momentum import ema
@@ -245,8 +245,9 @@ def scale_average(match: Any, rate: Any) -> None:
 
 
 def _links(tx: Any) -> list[Any]:
-    if isinstance(tx, with_extra_args_support):
-        return _links(tx.inner)
+    if isinstance(tx, Composite) and tx.State is None and not isinstance(tx, chain):
+        (tx,) = tx.children().values()
+        return _links(tx)
     return [one for link in tx.links for one in _links(link)] if isinstance(tx, chain) else [tx]
 
 
