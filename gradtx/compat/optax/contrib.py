@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 import gradtx as gx
 from gradtx import WeightDimensionNumbers
+from gradtx.compat.optax.groups import in_optax_form
 from gradtx.compat.optax.sophia import hutchinson_estimator_diag_hessian as hutchinson_estimator_diag_hessian
 from gradtx.compat.optax.sophia import sophia as sophia
 from gradtx.compat.optax.spelled import seed_of, spelled
@@ -77,8 +79,13 @@ scale_by_muon = spelled(gx.scale_by_muon, default={"ns_coeffs": (3.4445, -4.775,
 scale_by_simplified_ademamix = spelled(gx.scale_by_simplified_ademamix)
 simplified_ademamix = spelled(gx.simplified_ademamix)
 split_real_and_imaginary = spelled(gx.split_real_and_imaginary)
+def _muon(*args: Any, **kwargs: Any) -> Any:
+    made = gx.muon(*args, **kwargs)
+    return in_optax_form(made)
+
+
 muon = spelled(
-    gx.muon,
+    functools.wraps(gx.muon)(_muon),
     rename={"weight_decay_mask": "mask"},
     none={"muon_weight_dimension_numbers": _two_axes},
 )
