@@ -78,10 +78,24 @@ class multi_normal(Value):
     >>> normal = gx.perturbations.multi_normal(jnp.zeros(2), jnp.zeros(2))
     >>> print(normal.sample((3,), jax.random.key(0)).shape, normal.log_prob(jnp.zeros(2)).round(3))
     (3, 2) -1.838
+
+    Raises:
+      ValueError: the shapes of `loc` and `log_scale` do not broadcast to each other.
     """
 
     loc: Any = child()
     log_scale: Any = child()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shapes = [np.shape(x) for x in self.params]
+        try:
+            np.broadcast_shapes(*shapes)
+        except ValueError as error:
+            raise ValueError(
+                f"perturbations.multi_normal: Incompatible shapes for broadcasting: loc has shape {shapes[0]}, "
+                f"log_scale {shapes[1]}. Give both the shape of one sample."
+            ) from error
 
     @property
     def params(self) -> list[Any]:

@@ -50,6 +50,36 @@ def test_norms_of_leaves_that_are_split_in_several_ways(kind):
     same(jax.jit(jax.grad(gx.tree.norm))(tree), jax.grad(gx.tree.norm)(jax.tree.map(jnp.asarray, TREE)))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_functions_of_trees(kind):
+    """Their values are those of one device; what has the shape of a leaf lies where the leaf does."""
+    plain = jax.tree.map(jnp.asarray, TREE)
+    split = on(mesh_of(kind), TREE, SPECS)
+    for name, call in {
+        "add": lambda t: gx.tree.add(t, t),
+        "cast": lambda t: gx.tree.cast(t, "float32"),
+        "full_like": lambda t: gx.tree.full_like(t, 2.0),
+        "ones_like": gx.tree.ones_like,
+        "random_like": lambda t: gx.tree.random_like(jax.random.key(0), t),
+        "uniform": lambda t: gx.tree.random_like(jax.random.key(0), t, lambda *args: jax.random.uniform(*args)),
+        "update_moment": lambda t: gx.tree.update_moment(t, t, 0.9, 2),
+        "where": lambda t: gx.tree.where(True, t, t),
+        "zeros_like": gx.tree.zeros_like,
+        "sum": gx.tree.sum,
+        "max": gx.tree.max,
+        "vdot": lambda t: gx.tree.vdot(t, gx.tree.scale(1j, t)),
+        "norm": lambda t: gx.tree.norm(t, 1),
+        "allclose": lambda t: gx.tree.allclose(t, t),
+    }.items():
+        found = call(split)
+        same(found, call(plain))
+        with jax.set_mesh(mesh_of(kind)):  # a program of constants must be told of the devices
+            same(jax.jit(call)(split), found)
+        if jax.tree.structure(found) == jax.tree.structure(split):
+            for x, like in zip(jax.tree.leaves(found), jax.tree.leaves(split), strict=True):
+                assert x.sharding.is_equivalent_to(like.sharding, x.ndim), name
+
+
 @pytest.mark.parametrize(
     "specs",
     [

@@ -231,6 +231,7 @@ def test_bad_arguments():
         (lambda: gx.periodic_update(w, w, 1, 0), ValueError, "update_period must be"),
         (lambda: gx.periodic_update(w, w, 1.5, 2), TypeError, "steps must be"),
         (lambda: gx.periodic_update(w, w, jnp.ones(()), 2), TypeError, "steps must be"),
+        (lambda: gx.perturbations.multi_normal(jnp.ones(2), jnp.ones(3)), ValueError, "Incompatible shapes"),
         (lambda: gx.unitwise_norm(jnp.ones(2), 1), ValueError, "no axis"),
         (lambda: gx.unitwise_norm(jnp.arange(2)), TypeError, "unitwise_norm"),
         (lambda: gx.unitwise_norm(jnp.ones(2), "all"), TypeError, "axis must be"),

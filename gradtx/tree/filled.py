@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
 __all__ = ["batch_shape", "full_like", "ones_like", "zeros_like"]
@@ -16,16 +17,22 @@ def zeros_like(tree: Any, dtype: DTypeLike | None = None) -> Any:
     """The tree with zeros in place of its entries.
 
     Args:
-      tree: The tree; leaves may be shapes (`jax.ShapeDtypeStruct`).
+      tree: The tree; leaves may be shapes (`jax.ShapeDtypeStruct`). Zeros lie where the leaf lies.
       dtype: The dtype of all leaves; by default each keeps its own.
 
     >>> import jax, gradtx as gx
     >>> print(gx.tree.zeros_like({"a": jax.ShapeDtypeStruct((2,), "float32")}))
     {'a': Array([0., 0.], dtype=float32)}
     """
-    if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(tree)):
+    if any(map(_must_be_placed, jax.tree.leaves(tree))):
         return full_like(tree, 0, dtype)
     return _zeros_like(tree, dtype)
+
+
+def _must_be_placed(x: Any) -> bool:
+    """Whether a compiled program of constants would put its zeros elsewhere: whole on each device of a mesh."""
+    split = isinstance(x, jax.Array) and not isinstance(x, Tracer) and len(x.sharding.device_set) > 1
+    return split or isinstance(x, jax.ShapeDtypeStruct)
 
 
 @functools.partial(jax.jit, static_argnums=1)

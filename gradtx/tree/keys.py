@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import DTypeLike
 
-from gradtx import checks
+from gradtx import checks, mesh
 
 __all__ = ["random_like", "split_key_like", "unwrap_random_key_data"]
 
@@ -44,7 +45,7 @@ def random_like(
       rng_key: A random key.
       target_tree: The tree; leaves may be shapes (`jax.ShapeDtypeStruct`).
       sampler: The distribution, a function `sampler(key, shape, dtype)` such as `jax.random.normal` (the default),
-        `uniform` or `rademacher`. Where it takes `out_sharding`, each leaf is made where the target's leaf lies.
+        `uniform` or `rademacher`. The numbers of a leaf lie where the target's leaf lies.
       dtype: The dtype of all leaves; by default each has the target's. It must be one that the sampler can draw.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
@@ -55,14 +56,11 @@ def random_like(
     placed = "out_sharding" in inspect.signature(sampler).parameters
 
     def one(x: Any, key: Array) -> Any:
-        where = {"out_sharding": jax.typeof(x).sharding} if placed and not _is_shape(x) else {}
-        return sampler(key, np.shape(x), jnp.result_type(x) if dtype is None else dtype, **where)
+        where = {"out_sharding": jax.typeof(x).sharding} if placed and isinstance(x, Tracer) else {}
+        drawn = sampler(key, np.shape(x), jnp.result_type(x) if dtype is None else dtype, **where)
+        return mesh.along(drawn, x, range(drawn.ndim)) if isinstance(x, Array) else drawn
 
     return jax.tree.map(one, target_tree, split_key_like(rng_key, target_tree))
-
-
-def _is_shape(x: Any) -> bool:
-    return isinstance(x, jax.ShapeDtypeStruct)
 
 
 def unwrap_random_key_data(input_tree: Any) -> Any:

@@ -21,15 +21,18 @@ import typing
 import jax
 import pytest
 
+from gradtx import leaf
+
 ROOT = pathlib.Path(importlib.util.find_spec("optax").origin).parent  # found, not imported
 REASONS = pathlib.Path(__file__).with_name("optax_own_tests.toml")
 PUBLIC = [path.parent.name for path in ROOT.glob("*/__init__.py")]
 
 HELPERS = {
     **dict.fromkeys(["ArrayTree", "PRNGKey", "PyTree", "Shape"], typing.Any),
+    "abs_sq": leaf.abs_sq,
     "x64_precision": jax.enable_x64,
 }
-"""Private names that are nothing of optax's: types, which only annotations use, and a setting of JAX."""
+"""Private names that tests use beside what they test: types for annotations, the squared modulus, a setting of JAX."""
 
 
 class Private(types.ModuleType):
@@ -48,6 +51,7 @@ class Private(types.ModuleType):
             return HELPERS[name]
         own = [public for public in PUBLIC if public == self.__name__.split(".")[1]]
         modules = [*(getattr(optax, public) for public in own), optax, *(getattr(optax, public) for public in PUBLIC)]
+        modules.append(optax.experimental.aggregating)
         for module in modules:
             if hasattr(module, name):
                 return getattr(module, name)

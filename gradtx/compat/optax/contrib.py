@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 import gradtx as gx
 from gradtx import WeightDimensionNumbers
+from gradtx.compat.optax.groups import in_optax_form
 from gradtx.compat.optax.sophia import hutchinson_estimator_diag_hessian as hutchinson_estimator_diag_hessian
 from gradtx.compat.optax.sophia import sophia as sophia
 from gradtx.compat.optax.spelled import seed_of, spelled
@@ -56,16 +58,16 @@ acprop = spelled(gx.acprop)
 ademamix = spelled(gx.ademamix)
 adopt = spelled(gx.adopt)
 cocob = spelled(gx.cocob)
-dadapt_adamw = spelled(gx.dadapt_adamw)
+dadapt_adamw = spelled(gx.dadapt_adamw, alone=True)
 dog = spelled(gx.dog, **_NO_DECAY)
 dowg = spelled(gx.dowg, **_NO_DECAY)
 dpsgd = spelled(gx.dpsgd)
 galore = spelled(gx.galore)
 madgrad = spelled(gx.madgrad)
-momo = spelled(gx.momo)
-momo_adam = spelled(gx.momo_adam)
+momo = spelled(gx.momo, alone=True)
+momo_adam = spelled(gx.momo_adam, alone=True)
 normalize = spelled(gx.normalize)
-prodigy = spelled(gx.prodigy)
+prodigy = spelled(gx.prodigy, alone=True)
 reduce_on_plateau = spelled(gx.reduce_on_plateau)
 scale_by_acprop = spelled(gx.scale_by_acprop)
 scale_by_ademamix = spelled(gx.scale_by_ademamix)
@@ -77,8 +79,15 @@ scale_by_muon = spelled(gx.scale_by_muon, default={"ns_coeffs": (3.4445, -4.775,
 scale_by_simplified_ademamix = spelled(gx.scale_by_simplified_ademamix)
 simplified_ademamix = spelled(gx.simplified_ademamix)
 split_real_and_imaginary = spelled(gx.split_real_and_imaginary)
+
+
+def _muon(*args: Any, **kwargs: Any) -> Any:
+    made = gx.muon(*args, **kwargs)
+    return in_optax_form(made)
+
+
 muon = spelled(
-    gx.muon,
+    functools.wraps(gx.muon)(_muon),
     rename={"weight_decay_mask": "mask"},
     none={"muon_weight_dimension_numbers": _two_axes},
 )

@@ -117,6 +117,11 @@ class _Partition(gx.partition):
 _Partition.__name__ = "partition"
 
 
+def in_optax_form(tx: Any) -> _Partition:
+    """A `partition` of gradtx with the states of optax."""
+    return _Partition(dict(zip(tx.labels, tx.transforms, strict=True)), tx.param_labels)
+
+
 @spelled
 def masked(inner: Any, mask: Any, *, mask_compatible_extra_args: bool = False) -> Any:
     """`inner` on the leaves that `mask` selects; the updates of the others are kept.

@@ -81,12 +81,11 @@ def adadelta(
     """AdaDelta. As in optax, without a learning rate the sign is not flipped, and the loss rises.
 
     >>> import gradtx.compat.optax as optax
-    >>> optax.adadelta(1.0)
-    with_extra_args_support(chain(scale_by_adadelta(rho=0.9, eps=1e-06), scale_by_learning_rate(learning_rate=1.0)))
+    >>> optax.adadelta().inner.links[-1]
+    identity()
     """
-    if learning_rate is not None:
-        return gx.adadelta(learning_rate, rho, eps, weight_decay, weight_decay_mask)
-    return gx.chain(gx.add_decayed_weights(weight_decay, weight_decay_mask), gx.scale_by_adadelta(rho, eps))
+    rate = gx.identity() if learning_rate is None else gx.scale_by_learning_rate(learning_rate)
+    return gx.chain(gx.add_decayed_weights(weight_decay, weight_decay_mask), gx.scale_by_adadelta(rho, eps), rate)
 
 
 adafactor = spelled(
@@ -129,7 +128,9 @@ def optimistic_adam(
     >>> optax.optimistic_adam(0.1).inner.links[1]
     scale_by_optimistic_gradient(alpha=0.1, beta=0.1)
     """
-    warnings.warn("optimistic_adam is deprecated in optax; use optimistic_adam_v2.", DeprecationWarning, stacklevel=3)
+    warnings.warn(
+        "optimistic_adam is deprecated in optax: use `optimistic_adam_v2` instead.", DeprecationWarning, stacklevel=3
+    )
     if callable(learning_rate):
         raise ValueError("optimistic_adam: learning_rate must be a number. For a schedule use optimistic_adam_v2.")
     return gx.chain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -43,10 +44,28 @@ def inject_hyperparams(
     """
     build = gx.inject_hyperparams(inner_factory, static_args, hyperparam_dtype)
 
+    @functools.wraps(inner_factory)
     def make(*args: Any, **kwargs: Any) -> Any:
-        return lenient(build(*map(strict, args), **strict(kwargs)))
+        given = {name: _as_stateful(strict(x)) for name, x in kwargs.items()}
+        return lenient(build(*(_as_stateful(strict(x)) for x in args), **given))
 
     return make
+
+
+class _Stateful(StatefulSchedule):
+    """A schedule with a state that is no subclass of `StatefulSchedule`, but has its methods, as optax asks."""
+
+    def __init__(self, schedule: Any) -> None:
+        self.init, self.update, self.call = schedule.init, schedule.update, schedule
+
+    def __call__(self, state: Any, **extra: Any) -> Any:
+        return self.call(state, **extra)
+
+
+def _as_stateful(x: Any) -> Any:
+    has_methods = callable(x) and hasattr(x, "init") and hasattr(x, "update")
+    known = isinstance(x, (type, StatefulSchedule, gx.GradientTransformation))
+    return _Stateful(x) if has_methods and not known else x
 
 
 inject_stateful_hyperparams = inject_hyperparams

@@ -216,6 +216,7 @@ def spelled(
     default: Mapping[str, Any] = _NONE,
     ignore: Mapping[str, Any] = _NONE,
     none: Mapping[str, Any] = _NONE,
+    alone: bool = False,
 ) -> Callable[..., Any]:
     """`native` with optax's names and defaults of arguments.
 
@@ -225,6 +226,8 @@ def spelled(
       default: Maps optax's name of an argument to optax's default.
       ignore: Maps the arguments that change nothing here to their defaults. They come after the positional ones.
       none: Maps optax's name of an argument to what stands for None here.
+      alone: True where optax's state is that of the first link, which must be the only one unless `native` gets
+        arguments that optax does not have.
     """
     signature = inspect.signature(native)
     theirs = {ours: optax for optax, ours in rename.items()}
@@ -258,6 +261,7 @@ def spelled(
             else:
                 positional.append(given[p.name])
         made = native(*positional, **named)
+        made = made.links[0] if alone and len(made.links) == 1 else made
         return lenient(made) if isinstance(made, NativeTransformation) else made
 
     call.__signature__ = own  # pyright: ignore[reportAttributeAccessIssue]

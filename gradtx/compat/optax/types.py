@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from gradtx.core.hyper import StatefulSchedule as StatefulSchedule
 from gradtx.core.state import EmptyState, counted
 
 __all__ = [
@@ -88,24 +89,7 @@ class ShouldSkipUpdateFunction(Protocol):
         ...
 
 
-@runtime_checkable
-class StatefulSchedule(Protocol):
-    """A schedule with a state of its own, for `inject_stateful_hyperparams`."""
-
-    def init(self) -> Any:
-        """The state before the first step."""
-        ...
-
-    def update(self, state: Any, **extra_args: Any) -> Any:
-        """The next state."""
-        ...
-
-    def __call__(self, state: Any, **extra_args: Any) -> ArrayLike:
-        """The number at this state."""
-        ...
-
-
-class WrappedSchedule:
+class WrappedSchedule(StatefulSchedule):
     """A schedule as a `StatefulSchedule`, whose state is the step count.
 
     >>> import gradtx.compat.optax as optax
