@@ -14,6 +14,7 @@ import optax
 import pytest
 
 import gradtx as gx
+from gradtx.compat import optax as drop_in
 from gradtx.compat.optax import from_optax, to_optax
 from tests.cases import FUNCTIONS, TRANSFORMATIONS, Case, close, extra_args
 from tests.libraries import GRADTX, OPTAX, Foreign
@@ -279,6 +280,34 @@ def test_pairs_without_positive_curvature_are_left_out():
     close(its.update(g, back, params)[0], tx.update(g, ours, params)[0], 1e-10)
 
 
+def test_schedules_with_states():
+    def both(base):
+        class Total(base):
+            """The rate falls with what was counted so far."""
+
+            def init(self):
+                return {"seen": jnp.zeros(())}
+
+            def update(self, state, **extra):
+                del extra
+                return {"seen": state["seen"] + 2}
+
+            def __call__(self, state, **extra):
+                del extra
+                return 0.1 / (1 + state["seen"])
+
+        return Total()
+
+    arguments = {"momentum": 0.9}
+    tx = gx.inject_hyperparams(gx.sgd)(both(gx.rules.StatefulSchedule), **arguments)
+    its = optax.inject_hyperparams(optax.sgd)(both(optax.schedules.StatefulSchedule), **arguments)
+    assert check(tx, its) == {}
+    with pytest.raises(ValueError, match=r"hyperparams_states/learning_rate: gradtx's schedule .* has no state"):
+        from_optax(its.init(PARAMS), gx.inject_hyperparams(gx.sgd)(0.1, momentum=0.9), PARAMS)
+    with pytest.raises(ValueError, match=r"hyperparams_states: optax's has no learning_rate"):
+        from_optax(optax.inject_hyperparams(optax.sgd)(0.1, **arguments).init(PARAMS), tx, PARAMS)
+
+
 def test_gradients_of_examples():
     """Both draw the same noise from the same key."""
     tx, its = gx.dpsgd(0.1, 0.5, 0.3, seed=1, momentum=0.9), optax.contrib.dpsgd(0.1, 0.5, 0.3, 1, momentum=0.9)
@@ -490,3 +519,59 @@ def test_places_on_a_mesh_are_kept():
     tx = gx.adam(0.1)
     ours = from_optax(restored(shaped(host)), tx, params)
     assert ours[0].mu["w"].sharding.is_equivalent_to(where, 1)
+
+
+# --- the drop-in, whose states are optax's in structure
+
+
+def named(expression):
+    """The drop-in's transformation for an expression in optax's names."""
+    modules = (drop_in.contrib, drop_in)
+    names = {name: getattr(module, name) for module in modules for name in dir(module) if not name.startswith("_")}
+    return eval(expression, {**names, **FUNCTIONS})
+
+
+DROPPED = [
+    "MultiSteps(adam(0.1), 2, accumulator_dtype='float64')",
+    "chain(clip_by_global_norm(1.0), masked(adamw(0.1, mask=vectors), {'deep': True, 'w': False}))",
+    "multi_transform({'a': adam(0.1), 'b': sgd(0.5, momentum=0.9)}, {'deep': 'b', 'w': 'a'})",
+    "inject_hyperparams(adam)(0.1)",
+    "schedule_free(adam(0.1), 0.1)",
+    "mechanize(sgd(0.1, momentum=0.9), s_init=1.0)",
+    "sam(adam(0.1), sgd(0.05))",
+    "adafactor(0.1, min_dim_size_to_factor=2, decay_rate=0.0, momentum=0.5, dtype_momentum='float64')",
+    "muon(0.1)",
+    "reduce_on_plateau(patience=2)",
+]
+
+
+@pytest.mark.parametrize("expression", DROPPED)
+def test_drop_in(expression):
+    check(named(expression), Case("", optax=expression).reference(), expression)
+
+
+@pytest.mark.parametrize("reset_state", [False, True])
+def test_lookahead_of_pairs(reset_state):
+    arguments = {"sync_period": 2, "slow_step_size": 0.5, "reset_state": reset_state}
+    tx, its = (
+        drop_in.lookahead(drop_in.adam(0.1), **arguments),
+        Foreign("", optax.lookahead(optax.adam(0.1), **arguments)),
+    )
+    there = optax.LookaheadParams.init_synced(PARAMS)
+    there, state = run(its, there, its.init(there), 0, of_both=True)
+    ours, pair = from_optax(state, tx, there), drop_in.LookaheadParams(*there)
+    expected, end = run(its, there, state, STEPS, 4, of_both=True)
+    found, ours = run(Foreign("", tx), pair, ours, STEPS, 4, of_both=True)
+    close(tuple(found), tuple(expected), 1e-10, 1e-10)
+    close(to_optax(ours, tx, found, its), end, 1e-10, 1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_other_dtypes(dtype):
+    """What optax keeps in the dtype of the parameters is float32 at least here."""
+    params = jax.tree.map(lambda p: p.astype(dtype), PARAMS)
+    its, tx = optax.adam(0.1), gx.adam(0.1)
+    _, state = its.update(params, its.init(params), params)
+    ours = from_optax(state, tx, params)
+    assert {x.dtype for x in jax.tree.leaves(ours[0].mu)} == {jnp.dtype("float32")}
+    close(to_optax(ours, tx, params, its), state)

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx import checks
 from gradtx.compat.arrays import held_weights
 from gradtx.compat.optax.convert_cells import ADVICE, Cell, fields_of, flat, keep, number, values_of
 from gradtx.compat.optax.convert_lbfgs import match_memory
@@ -79,19 +78,7 @@ def _multi_steps(match: Any) -> None:
 
 def _hyperparams(match: Any) -> None:
     ours, theirs = match.ours.pop("hyperparams"), dict(match.theirs.pop("hyperparams"))
-    clock = match.link.clock
-    states = jax.tree_util.tree_leaves_with_path(match.theirs.pop("hyperparams_states", ()))
-    for path, cell in states:
-        name = checks.slashed(path)
-        if name.rpartition("/")[2].lstrip(".") not in COUNTS:
-            raise match.notes.error(
-                f"{match.where('hyperparams_states')}: {name} is the state of a schedule that has more than a step "
-                "count, which gradtx has no place for. Give that hyperparameter as a schedule of the count."
-            )
-        if match.notes.into_ours:
-            clock.read.append(number(cell))
-        else:
-            clock.unset.append((match.where("hyperparams_states"), cell, 0))
+    _schedule_states(match)
     for name, cell in theirs.items():
         if name in ours:
             target = ours[name] if match.notes.into_ours else cell
@@ -103,10 +90,28 @@ def _hyperparams(match: Any) -> None:
                 f"{match.where('hyperparams')}: the optax state has {name}, and gradtx's has "
                 f"{', '.join(ours) or 'none'}. {ADVICE}"
             )
-
     for name, cell in ours.items():
         if name not in theirs:  # an argument that optax's function does not have keeps its first value
             cell.keep()
+
+
+def _schedule_states(match: Any) -> None:
+    """Matches the states of schedules. That of a plain schedule is its step count, which gradtx's link has itself."""
+    ours = dict(match.ours.pop("hyperparams_states", ()))
+    for name, state in dict(match.theirs.pop("hyperparams_states", ())).items():
+        where, cells = f"hyperparams_states/{name}", flat(state)
+        if name in ours:
+            match.match_named(where, ours.pop(name), state)
+        elif all(path.rpartition("/")[2] in COUNTS for path, _ in cells):
+            for _, cell in cells:
+                if match.notes.into_ours:
+                    match.link.clock.read.append(number(cell))
+                else:
+                    match.link.clock.unset.append((match.where(where), cell, 0))
+        else:
+            raise match.notes.error(f"{match.where(where)}: gradtx's schedule of {name} has no state. {ADVICE}")
+    if ours:
+        raise match.notes.error(f"{match.where('hyperparams_states')}: optax's has no {', '.join(ours)}. {ADVICE}")
 
 
 def _as_number(like: Any, x: Any) -> Any:

@@ -50,8 +50,8 @@ DROP_IN = (
     ),
     Difference(
         "apply_if_finite",
-        "never lets NaN or infinity through; optax does after max_consecutive_errors, and looks at gradients only",
-        "For optax's way write policy='accept'.",
+        "looks at the updates too, and after max_consecutive_errors takes one step and counts anew; optax takes all",
+        "Nothing in a healthy run. policy='skip' never takes such a step.",
     ),
     Difference(
         "contrib.schedule_free contrib.schedule_free_sgd contrib.schedule_free_adamw",
@@ -178,8 +178,8 @@ NATIVE = (
     ),
     Difference(
         "with_extra_args_support",
-        "is needed where update is given arguments that nothing reads: gradtx raises for them",
-        "Keep it, or leave the arguments out.",
+        "is in gradtx.compat.optax alone: update raises for arguments that nothing reads",
+        "Leave those arguments out.",
     ),
     Difference(
         "global_norm",
