@@ -42,8 +42,7 @@ def fitted(where: str, x: Any, old: Any, advice: str) -> Any:
     if _family(found) != _family(dtype):
         raise ValueError(f"{where} has the dtype {found.name}, but these parameters need {dtype.name}. {advice}")
     new = jnp.array(x, dtype, copy=True).reshape(shape)
-    placed = isinstance(old, jax.Array) and not isinstance(old, jax.core.Tracer)
-    if placed and not isinstance(old.sharding, SingleDeviceSharding):
+    if isinstance(old, jax.Array) and not isinstance(old.sharding, SingleDeviceSharding):
         new = jax.device_put(new, old.sharding)
     return np.asarray(new) if isinstance(old, np.ndarray) else new
 

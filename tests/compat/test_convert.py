@@ -101,7 +101,7 @@ def as_numbers(x):
 
 
 SHARED = [case for case in TRANSFORMATIONS if is_shared(case)]
-SAMPLE = 24
+SAMPLE = 40
 
 
 def sampled(cases):
@@ -120,13 +120,13 @@ def vectors(params):
 
 FUNCTIONS["vectors"] = vectors
 MORE = [
+    "inject_hyperparams(sgd)(0.1, momentum=0.9)",
     "galore(0.1, rank=1, weight_decay=0.1)",
     "scale_by_galore(rank=2, base_optimizer=trace(0.9))",
     "lbfgs(0.1, linesearch=None)",
     "sam(adam(0.1), sgd(0.05))",
     "sam(adam(0.1), sgd(0.05, momentum=0.9), 3, reset_state=False)",
     "selective_transform(adam(0.1), freeze_mask={'deep': True, 'w': False})",
-    "inject_hyperparams(sgd)(0.1, momentum=0.9)",
     "inject_hyperparams(adam, hyperparam_dtype='float64')(linear_schedule(0.1, 0.01, 10))",
     "inject_hyperparams(adafactor, 'dtype_momentum')(0.1, decay_rate=0.0)",
     "adafactor(0.1, min_dim_size_to_factor=2, decay_rate=0.0)",
@@ -205,6 +205,7 @@ def bowl(params):
     return sum(jnp.sum((p - 1) ** 2 * jnp.arange(1.0, p.size + 1).reshape(p.shape)) for p in jax.tree.leaves(params))
 
 
+@pytest.mark.heavy
 def test_sophia():
     """The estimates of the diagonal are drawn in other ways; between two of them both do the same."""
     tx, its = gx.sophia(0.01, update_interval=10), optax.contrib.sophia(0.01, update_interval=10)
@@ -226,7 +227,7 @@ def test_sophia():
 @pytest.mark.parametrize(
     "expression",
     [
-        "lbfgs(memory_size=2)",
+        pytest.param("lbfgs(memory_size=2)", marks=pytest.mark.heavy),
         "lbfgs(linesearch=scale_by_backtracking_linesearch(20, store_grad=True))",
         "chain(sgd(0.1), scale_by_backtracking_linesearch(20))",
     ],
@@ -308,6 +309,7 @@ def test_schedules_with_states():
         from_optax(optax.inject_hyperparams(optax.sgd)(0.1, **arguments).init(PARAMS), tx, PARAMS)
 
 
+@pytest.mark.heavy
 def test_gradients_of_examples():
     """Both draw the same noise from the same key."""
     tx, its = gx.dpsgd(0.1, 0.5, 0.3, seed=1, momentum=0.9), optax.contrib.dpsgd(0.1, 0.5, 0.3, 1, momentum=0.9)
@@ -532,8 +534,8 @@ def named(expression):
 
 
 DROPPED = [
-    "MultiSteps(adam(0.1), 2, accumulator_dtype='float64')",
     "chain(clip_by_global_norm(1.0), masked(adamw(0.1, mask=vectors), {'deep': True, 'w': False}))",
+    "MultiSteps(adam(0.1), 2, accumulator_dtype='float64')",
     "multi_transform({'a': adam(0.1), 'b': sgd(0.5, momentum=0.9)}, {'deep': 'b', 'w': 'a'})",
     "inject_hyperparams(adam)(0.1)",
     "schedule_free(adam(0.1), 0.1)",
@@ -545,7 +547,7 @@ DROPPED = [
 ]
 
 
-@pytest.mark.parametrize("expression", DROPPED)
+@pytest.mark.parametrize("expression", sampled(DROPPED))
 def test_drop_in(expression):
     check(named(expression), Case("", optax=expression).reference(), expression)
 

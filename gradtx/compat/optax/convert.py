@@ -37,7 +37,8 @@ def from_optax(optax_state: Any, tx: Any, params: Any, *, count: int | None = No
     """Makes the state of a gradtx transformation from the state of the same optax transformation.
 
     Use it to go on with a run, or from a checkpoint, that optax began. The links are matched in order and their fields
-    by name, for everything that both libraries have. optax is not imported.
+    by name, for everything that both libraries have. optax is not imported. It reads step counts, so call it outside of
+    `jax.jit`.
 
     Args:
       optax_state: What optax's `init` or `update` returned; or a checkpoint of it, where tuples may have become lists
