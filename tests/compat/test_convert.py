@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint
 import pytest
+from flax import serialization
 
 import gradtx as gx
 from gradtx.compat import optax as drop_in
@@ -372,6 +374,23 @@ def test_restored_states(expression, tuples):
     expected, _ = count_if_needed(from_optax, state, tx, params)
     found, _ = count_if_needed(from_optax, restored(state, tuples), tx, params)
     close(found, expected)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "expression", ["inject_hyperparams(adam)(0.1)", "masked(adam(0.1), {'deep': True, 'w': False})"]
+)
+def test_checkpoints_of_flax_and_orbax(expression, tmp_path):
+    case = Case(expression)
+    tx, its = case.make(), case.reference()
+    params, state = run(optax.with_extra_args_support(its), PARAMS, its.init(PARAMS), 0)
+    expected = from_optax(state, tx, params)
+    bytes_of_flax = serialization.msgpack_serialize(serialization.to_state_dict(jax.tree.map(np.asarray, state)))
+    close(from_optax(serialization.msgpack_restore(bytes_of_flax), tx, params), expected)
+    checkpoints = orbax.checkpoint.StandardCheckpointer()
+    checkpoints.save(tmp_path / "state", state)
+    checkpoints.wait_until_finished()
+    close(from_optax(checkpoints.restore(tmp_path / "state"), tx, params), expected)
 
 
 def test_groups_are_found_in_any_order():

@@ -12,11 +12,26 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from gradtx.compat.optax.codemod import find, python_files
+from gradtx.compat.optax.codemod import find
 
-__all__ = ["main"]
+__all__ = ["main", "python_files"]
+
+SKIPPED = ("__pycache__", "site-packages", "node_modules")
+"""Folders that are not looked into, beside hidden ones."""
+
+
+def python_files(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The Python files and notebooks under a path, without hidden folders and installed packages."""
+    if path.is_file():
+        yield path
+        return
+    for found in sorted(path.rglob("*")):
+        parts = found.relative_to(path).parts
+        skipped = any(part.startswith(".") or part in SKIPPED for part in parts)
+        if found.suffix in (".py", ".ipynb") and found.is_file() and not skipped:
+            yield found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,14 +19,12 @@ from typing import Any, NamedTuple
 
 from gradtx.compat.optax.differences import DROP_IN, FIELDS, NATIVE, Difference
 
-__all__ = ["Finding", "find", "python_files"]
+__all__ = ["Finding", "find"]
 
 ROOTS = ("optax", "gradtx.compat.optax")
 PACKAGE = "gradtx.compat.optax"
 MODULES = ("assignment", "contrib", "experimental", "losses", "perturbations", "projections", "schedules")
 MODULES += ("second_order", "transforms", "tree", "tree_utils")
-
-SKIPPED = ("__pycache__", "site-packages", "node_modules")
 
 
 class Finding(NamedTuple):
@@ -39,20 +37,6 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}:{self.column}: {self.text}"
-
-
-def python_files(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The Python files and notebooks under a path, without hidden folders and installed packages."""
-    if path.is_file():
-        yield path
-        return
-    for found in sorted(path.rglob("*")):
-        parts = found.relative_to(path).parts
-        skipped = any(
-            part.startswith(".") or part in ("__pycache__", "site-packages", "node_modules") for part in parts
-        )
-        if found.suffix in (".py", ".ipynb") and found.is_file() and not skipped:
-            yield found
 
 
 def find(path: pathlib.Path, *, native: bool = False) -> list[Finding]:
@@ -200,16 +184,20 @@ class _Looker:
             return
         parent = parents.get(here)
         call = parent if isinstance(parent, ast.Call) and parent.func is here else None
-        self._known(here, path, call, _is_asked(here, parents))
+        outer = parents.get(call) if call is not None else None
+        calls = [x for x in (call, outer) if isinstance(x, ast.Call) and x.func in (here, call)]
+        self._known(here, path, calls, _is_asked(here, parents))
 
-    def _known(self, node: Any, path: str, call: ast.Call | None, asked: bool) -> None:
+    def _known(self, node: Any, path: str, calls: list[ast.Call], asked: bool) -> None:
+        """A name that exists, its call, and the call of what that returns."""
         target = _lookup(path)
-        if call is not None:
+        for call in calls[:1]:
             for text in _refused(path, target, call):
                 self.note(node, text)
+        given = _given(target, calls)
         for where, differences in (("here", DROP_IN), ("in gradtx", NATIVE if self.native else ())):
             for one in differences:
-                if path in _spellings(one) and _applies(one, target, call, asked):
+                if path in _spellings(one) and _applies(one, given, asked):
                     self.note(node, f"optax.{path}: {where} it {one.what}. {one.todo}")
         if self.native:
             name = _native_name(path)
@@ -293,19 +281,18 @@ def _is_asked(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
     return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name) and parent.func.id == "isinstance"
 
 
-def _applies(one: Difference, target: Any, call: ast.Call | None, asked: bool) -> bool:
+def _applies(one: Difference, given: set[str], asked: bool) -> bool:
     if one.argument == "isinstance":
         return asked
-    given = set() if call is None else _given(target, call)
-    return one.argument in given if one.argument else one.without not in given
+    return (not one.argument or bool(given & set(one.argument.split()))) and one.without not in given
 
 
-def _given(target: Any, call: ast.Call) -> set[str]:
-    """The names of the arguments that a call gives, with those of `**kwargs` that cannot be seen left out."""
-    names = {keyword.arg for keyword in call.keywords if keyword.arg}
+def _given(target: Any, calls: list[ast.Call]) -> set[str]:
+    """The names of the arguments that calls give, with those of `**kwargs` that cannot be seen left out."""
+    names = {keyword.arg for call in calls for keyword in call.keywords if keyword.arg}
     parameters = _parameters(target)
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return names | set(positional[: len(call.args)])
+    return names | {name for call in calls[:1] for name in positional[: len(call.args)]}
 
 
 def _parameters(target: Any) -> list[inspect.Parameter]:

@@ -21,7 +21,7 @@ class Difference(NamedTuple):
     todo: str
     """What to do about it."""
     argument: str = ""
-    """The argument that must be given for it to matter; empty if every use matters."""
+    """The argument that must be given for it to matter, or one of several; empty if every use matters."""
     without: str = ""
     """The argument that makes up for the difference."""
 
@@ -62,6 +62,7 @@ DROP_IN = (
         "inject_hyperparams inject_stateful_hyperparams",
         "takes functions that are no schedules, such as masks, as they are; optax calls them with the step count",
         "Name them in static_args, which means the same in both.",
+        argument="mask weight_decay_mask",
         without="static_args",
     ),
     Difference(
@@ -195,7 +196,8 @@ def markdown(differences: tuple[Difference, ...]) -> str:
     rows = ["| optax | here it | what to do |", "| --- | --- | --- |"]
     for one in differences:
         names = ", ".join(f"`{name}`" for name in one.names)
-        given = {"": "", "isinstance": " in `isinstance`"}.get(one.argument, f" with `{one.argument}`")
+        arguments = " or ".join(f"`{name}`" for name in one.argument.split())
+        given = {"": "", "isinstance": " in `isinstance`"}.get(one.argument, f" with {arguments}")
         given += f" without `{one.without}`" if one.without else ""
         rows.append(f"| {names}{given} | {one.what} | {one.todo} |")
     return "\n".join(rows) + "\n"
