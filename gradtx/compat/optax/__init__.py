@@ -59,7 +59,7 @@ with _lazily(__name__) as _names:
     from gradtx.compat.optax.links import scale_by_polyak as scale_by_polyak
     from gradtx.compat.optax.links import scale_by_radam as scale_by_radam
     from gradtx.compat.optax.links import scale_by_rms as scale_by_rms
-    from gradtx.compat.optax.links import scale_by_rprop as scale_by_rprop
+    from gradtx.compat.optax.late_rprop import scale_by_rprop as scale_by_rprop
     from gradtx.compat.optax.links import scale_by_rss as scale_by_rss
     from gradtx.compat.optax.links import scale_by_schedule as scale_by_schedule
     from gradtx.compat.optax.links import scale_by_sign as scale_by_sign
@@ -96,7 +96,7 @@ with _lazily(__name__) as _names:
     from gradtx.compat.optax.optimizers import polyak_sgd as polyak_sgd
     from gradtx.compat.optax.optimizers import radam as radam
     from gradtx.compat.optax.optimizers import rmsprop as rmsprop
-    from gradtx.compat.optax.optimizers import rprop as rprop
+    from gradtx.compat.optax.late_rprop import rprop as rprop
     from gradtx.compat.optax.optimizers import sgd as sgd
     from gradtx.compat.optax.optimizers import sign_sgd as sign_sgd
     from gradtx.compat.optax.optimizers import signum as signum

@@ -34,7 +34,6 @@ __all__ = [
     "scale_by_polyak",
     "scale_by_radam",
     "scale_by_rms",
-    "scale_by_rprop",
     "scale_by_rss",
     "scale_by_schedule",
     "scale_by_sign",
@@ -69,7 +68,6 @@ scale_by_param_block_rms = spelled(gx.scale_by_param_block_rms)
 scale_by_polyak = spelled(gx.scale_by_polyak)
 scale_by_radam = spelled(gx.scale_by_radam)
 scale_by_rms = spelled(gx.scale_by_rms)
-scale_by_rprop = spelled(gx.scale_by_rprop)
 scale_by_rss = spelled(gx.scale_by_rss)
 scale_by_schedule = spelled(gx.scale_by_schedule)
 scale_by_sign = spelled(gx.scale_by_sign)

@@ -31,7 +31,6 @@ __all__ = [
     "polyak_sgd",
     "radam",
     "rmsprop",
-    "rprop",
     "sgd",
     "sign_sgd",
     "signum",
@@ -58,7 +57,6 @@ optimistic_gradient_descent = spelled(gx.optimistic_gradient_descent)
 polyak_sgd = spelled(gx.polyak_sgd)
 radam = spelled(gx.radam)
 rmsprop = spelled(gx.rmsprop)
-rprop = spelled(gx.rprop)
 sgd = spelled(gx.sgd)
 sign_sgd = spelled(gx.sign_sgd)
 signum = spelled(gx.signum)

@@ -13,9 +13,9 @@ from gradtx import checks
 from gradtx.compat.optax.spelled import spelled
 from gradtx.core.composite import Wrapper
 from gradtx.core.fits import UNKNOWN, Owner, check_class
-from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.hyper import Hyper, HyperArg, Schedule, hyper
 from gradtx.core.slots import child_state, counter, per_param, per_tree
-from gradtx.core.value import flag, integer, static
+from gradtx.core.value import child, flag, integer, static
 from gradtx.wrappers import accumulate as native_accumulate
 from gradtx.wrappers import mechanize as native_mechanize
 from gradtx.wrappers import sam as native_sam
@@ -244,6 +244,23 @@ def mechanize(
     return InForm(made, _MECHANIC)
 
 
+class _Ahead(Schedule):
+    """A schedule one step ahead."""
+
+    schedule: Any = child()
+
+    def __call__(self, count: Any) -> Any:
+        return self.schedule(count + 1)
+
+
+def _weighted_ahead(tx: Any) -> InForm:
+    """`schedule_free` of gradtx with optax's state, and its weights: that of a step is the next step's rate."""
+    base, link = tx.links
+    if isinstance(link.learning_rate, Schedule):
+        link = link.replace(learning_rate=_Ahead(link.learning_rate))
+    return InForm(gx.chain(base, link), _SCHEDULE_FREE)
+
+
 @spelled
 def schedule_free(
     base_optimizer: Any,
@@ -259,7 +276,7 @@ def schedule_free(
     [1.]
     """
     made = gx.schedule_free(base_optimizer, learning_rate, b1, weight_lr_power, state_dtype)
-    return InForm(made, _SCHEDULE_FREE)
+    return _weighted_ahead(made)
 
 
 @spelled
@@ -279,7 +296,7 @@ def schedule_free_sgd(
     """
     decay = 0.0 if weight_decay is None else weight_decay
     made = gx.schedule_free_sgd(learning_rate, warmup_steps, b1, decay, weight_lr_power, state_dtype)
-    return InForm(made, _SCHEDULE_FREE)
+    return _weighted_ahead(made)
 
 
 @spelled
@@ -300,7 +317,7 @@ def schedule_free_adamw(
     [1.]
     """
     made = gx.schedule_free_adamw(learning_rate, warmup_steps, b1, b2, eps, weight_decay, weight_lr_power, state_dtype)
-    return InForm(made, _SCHEDULE_FREE)
+    return _weighted_ahead(made)
 
 
 def schedule_free_eval_params(state: Any, params: Any) -> Any:
