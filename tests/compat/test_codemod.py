@@ -24,18 +24,18 @@ def found(tmp_path, source, *, native=False, name="code.py"):
 @pytest.mark.parametrize(
     "imports",
     [
-        "import optax\noptax.rprop(0.1)",
-        "import optax as ox\nox.rprop(0.1)",
-        "from optax import rprop\nrprop(0.1)",
-        "from optax import rprop as r\nr(0.1)",
-        "import numpy, optax\noptax.rprop(0.1)",
-        "import gradtx.compat.optax as optax\noptax.rprop(0.1)",
-        "from gradtx.compat import optax\noptax.rprop(0.1)",
+        "import optax\noptax.flatten(0.1)",
+        "import optax as ox\nox.flatten(0.1)",
+        "from optax import flatten\nflatten(0.1)",
+        "from optax import flatten as r\nr(0.1)",
+        "import numpy, optax\noptax.flatten(0.1)",
+        "import gradtx.compat.optax as optax\noptax.flatten(0.1)",
+        "from gradtx.compat import optax\noptax.flatten(0.1)",
     ],
 )
 def test_names_are_followed_from_their_imports(tmp_path, imports):
     (line,) = found(tmp_path, imports)
-    assert line.startswith("2:1: optax.rprop: here it takes every step at once")
+    assert line.startswith("2:1: optax.flatten: here it returns each leaf in its own dtype")
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_modules(tmp_path, source):
 
 CASES = {
     "import optax\ntx = optax.adam(0.1).update": [],
-    "import flax\nflax.rprop(0.1)\nrprop = 3\nstate = [1]\nstate[0]": [],
-    "from . import optax\noptax.rprop(0.1)": [],
+    "import flax\nflax.flatten(0.1)\nflatten = 3\nstate = [1]\nstate[0]": [],
+    "from . import optax\noptax.flatten(0.1)": [],
     "import optax\noptax.adamm(0.1)": ["2:1: optax.adamm: has no counterpart here. There is optax.adam."],
     "from optax import adamm": ["1:19: optax.adamm: has no counterpart here. There is optax.adam."],
     "import optax\noptax.contrib.x": ["2:1: optax.contrib.x: has no counterpart here."],
@@ -117,8 +117,8 @@ def test_notebooks(tmp_path):
     cells = [
         ("markdown", ["import optax"]),
         ("code", ["%matplotlib inline\n", "!pip list\n", "import optax\n"]),
-        ("code", "%%bash\nls optax.rprop"),
-        ("code", "optax.rprop(0.1)"),
+        ("code", "%%bash\nls optax.flatten"),
+        ("code", "optax.flatten(0.1)"),
         ("code", "def f(:"),
     ]
     lines = found(tmp_path, notebook(*cells), name="a.ipynb")
@@ -132,10 +132,10 @@ def test_the_program(tmp_path, capsys):
     folder = tmp_path / "inside"
     for name in (".hidden", "site-packages"):
         (folder / name).mkdir(parents=True)
-        (folder / name / "c.py").write_text("import optax\noptax.rprop(0.1)")
-    (folder / "a.py").write_text("import optax\noptax.rprop(0.1)")
+        (folder / name / "c.py").write_text("import optax\noptax.flatten(0.1)")
+    (folder / "a.py").write_text("import optax\noptax.flatten(0.1)")
     (folder / "b.py").write_text("def f(:")
-    (folder / "c.txt").write_text("optax.rprop(0.1)")
+    (folder / "c.txt").write_text("optax.flatten(0.1)")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     capsys.readouterr()
     assert main([str(tmp_path), str(folder / "a.py")]) == 1
@@ -150,11 +150,11 @@ def test_the_program(tmp_path, capsys):
 
 
 def test_it_runs_as_a_module(tmp_path):
-    (tmp_path / "a.py").write_text("import optax\noptax.rprop(0.1)")
+    (tmp_path / "a.py").write_text("import optax\noptax.flatten(0.1)")
     command = [sys.executable, "-m", "gradtx.compat.optax", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "optax.rprop" in done.stdout
+    assert "optax.flatten" in done.stdout
 
 
 # --- the list of differences is about things that exist

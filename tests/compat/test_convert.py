@@ -563,6 +563,7 @@ DROPPED = [
     "adafactor(0.1, min_dim_size_to_factor=2, decay_rate=0.0, momentum=0.5, dtype_momentum='float64')",
     "muon(0.1)",
     "reduce_on_plateau(patience=2)",
+    "rprop(0.1)",
 ]
 
 

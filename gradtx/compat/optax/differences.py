@@ -33,11 +33,6 @@ class Difference(NamedTuple):
 
 DROP_IN = (
     Difference(
-        "rprop scale_by_rprop",
-        "takes every step at once; in optax each is one update late, and the first is zero",
-        "Expect other numbers from the first step on.",
-    ),
-    Difference(
         "contrib.acprop contrib.scale_by_acprop",
         "takes the gradient as it is where all gradients before were zero; optax divides it by 3e-7",
         "Nothing, unless a test has optax's numbers.",
@@ -52,11 +47,6 @@ DROP_IN = (
         "apply_if_finite",
         "looks at the updates too, and after max_consecutive_errors takes one step and counts anew; optax takes all",
         "Nothing in a healthy run. policy='skip' never takes such a step.",
-    ),
-    Difference(
-        "contrib.schedule_free contrib.schedule_free_sgd contrib.schedule_free_adamw",
-        "weighs a step by the learning rate that it was taken with; optax by that of the next step",
-        "Nothing with a constant rate. In a warm-up, expect slightly other numbers.",
     ),
     Difference(
         "inject_hyperparams inject_stateful_hyperparams",
@@ -137,6 +127,16 @@ FIELDS = {
 """Fields of optax's states that may be missing: the class, and what holds the same."""
 
 NATIVE = (
+    Difference(
+        "rprop scale_by_rprop",
+        "takes every step at once; in optax each is one update late, and the first is zero",
+        "Expect other numbers from the first step on.",
+    ),
+    Difference(
+        "contrib.schedule_free contrib.schedule_free_sgd contrib.schedule_free_adamw",
+        "weighs a step by the learning rate that it was taken with; optax by that of the next step",
+        "Nothing with a constant rate. In a warm-up, expect slightly other numbers.",
+    ),
     Difference("MultiSteps", "is accumulate", "Write gx.accumulate(inner, every)."),
     Difference("multi_transform", "is partition", "Write gx.partition(transforms, param_labels)."),
     Difference("inject_stateful_hyperparams", "is inject_hyperparams", "Write gx.inject_hyperparams(factory)."),
