@@ -203,6 +203,19 @@ def test_lookahead(steps, reset_state):
             from_optax(state, tx, there, count=11 - steps)
 
 
+def test_a_schedule_that_is_reset_does_not_count_all_steps():
+    """optax's count of the schedule begins anew with the state around it."""
+    tx = gx.lookahead(gx.sgd(gx.linear_schedule(1.0, 0.0, 9)), 3, 0.5, reset_state=True)
+    its = optax.lookahead(optax.sgd(optax.linear_schedule(1.0, 0.0, 9)), 3, 0.5, reset_state=True)
+    start = optax.LookaheadParams.init_synced(PARAMS)
+    params, state = run(Foreign("", its), start, its.init(start), 0, 4, of_both=True)
+    with pytest.raises(ValueError, match="no step count"):
+        from_optax(state, tx, params)
+    ours = from_optax(state, tx, params, count=4)
+    assert [int(x) for x in (ours[0].count, ours[0].inner_state[-1].count, ours[1].count)] == [4, 1, 4]
+    close(to_optax(ours, tx, params, its), state)
+
+
 def bowl(params):
     return sum(jnp.sum((p - 1) ** 2 * jnp.arange(1.0, p.size + 1).reshape(p.shape)) for p in jax.tree.leaves(params))
 
@@ -492,6 +505,20 @@ def shaped(params):
 def test_what_does_not_fit(state, tx, message):
     with pytest.raises(ValueError, match=rf"^from_optax: .*({message})"):
         from_optax(state(), tx, {"w": jnp.ones(2)})
+
+
+def test_another_number_of_parameters():
+    with pytest.raises(ValueError, match=r"scale_by_adam\.mu has 2 arrays in the optax state, but there are 1 param"):
+        from_optax(shaped({"w": jnp.ones(2), "v": jnp.ones(2)}), gx.adam(0.1), {"w": jnp.ones(2)})
+
+
+def test_a_factored_moment_is_no_full_one():
+    full, factored = optax.scale_by_factored_rms(factored=False), optax.scale_by_factored_rms(min_dim_size_to_factor=2)
+    params = {"w": jnp.ones((3, 2))}
+    tx = gx.scale_by_factored_rms(min_dim_size_to_factor=2)
+    with pytest.raises(ValueError, match=r"scale_by_factored_rms\.v(_row)? of w"):
+        from_optax(full.init(params), tx, params)
+    assert from_optax(factored.init(params), tx, params).v["w"] is None
 
 
 def test_labels():

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from gradtx import checks
 from gradtx.compat.optax.convert_cells import Clock, Notes, cells_of, number, values_of
@@ -143,11 +144,11 @@ class _Walk:
 
     def links(self, tx: Any, ours: Any, theirs: Any, seen: Seen, clock: Clock, above: str) -> None:
         """Matches the links of a transformation."""
-        notes = self.notes
+        notes, before = self.notes, len(self.notes.clocks)
         mine = list(our_links(tx, ours, seen, clock, notes, above))
         found = list(their_links(theirs, tx, notes))
         others = [link for link in found if link.remembers]
-        fast = next((link.clock for link in mine if link.clock is not clock), clock)
+        fast = next(iter(notes.clocks[before:]), clock)  # one of its own if lookahead resets its state
         for link in found:
             if not link.remembers:
                 self._only_counts(link, fast if link.is_fast else clock)
@@ -245,8 +246,8 @@ def _clock_of_child(link: OurLink, other: TheirLink, key: Any, notes: Notes) -> 
         if isinstance(tx, (conditionally_transform, conditionally_mask)):
             if tx.forward_extra_args:
                 return None
-            steps = range(number(fields["step"]))
-            return sum(bool(of_step(tx.should_transform_fn, jax.numpy.asarray(i))) for i in steps)
+            steps = jnp.arange(number(fields["step"]))
+            return int(jnp.sum(jax.vmap(lambda i: jnp.asarray(of_step(tx.should_transform_fn, i)))(steps)))
         count = outer.count(notes.who)
         if isinstance(tx, apply_if_finite):
             return count - number(fields["total_notfinite"])
