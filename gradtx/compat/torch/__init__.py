@@ -24,9 +24,9 @@ from gradtx.compat.torch import lr_scheduler as lr_scheduler
 from gradtx.compat.torch.adafactor import Adafactor
 from gradtx.compat.torch.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from gradtx.compat.torch.elementwise import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
-from gradtx.compat.torch.load_state import group_labels as group_labels
-from gradtx.compat.torch.load_state import load_state as load_state
 from gradtx.compat.torch.muon import Muon
+from gradtx.compat.torch.state import group_labels as group_labels
+from gradtx.compat.torch.state import load_state as load_state
 
 __all__ = [
     "ASGD",
