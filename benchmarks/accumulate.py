@@ -3,7 +3,7 @@
     python -m benchmarks.accumulate
     python -m benchmarks.accumulate --leaves 161 --every 8 --json out.json
 
-Both libraries wrap AdamW: `gradtx.MultiSteps(gradtx.adamw(1e-3), 4)` and `optax.MultiSteps(optax.adamw(1e-3), 4)`.
+Both libraries wrap AdamW: `gradtx.accumulate(gradtx.adamw(1e-3), 4)` and `optax.MultiSteps(optax.adamw(1e-3), 4)`.
 Samples are taken in turns, and a ratio is that of medians, as `benchmarks/sampling.py` says;
 below 1, gradtx is faster. Arrays are float32, 64 entries to a leaf.
 
@@ -35,6 +35,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from tabulate import tabulate
 
 import gradtx
@@ -63,7 +64,10 @@ def sample_cycles(call: dict[str, Callable[[Any], Any]], carry: dict[str, Any], 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All samples, in seconds."""
-    txs = {name: lib.MultiSteps(lib.adamw(1e-3), args.every) for name, lib in LIBRARIES.items()}
+    txs = {
+        "gradtx": gradtx.accumulate(gradtx.adamw(1e-3), args.every),
+        "optax": optax.MultiSteps(optax.adamw(1e-3), args.every),
+    }
     shapes = trees.small(args.leaves)
     _say("compiling")
     make = {name: partial(jitted_step, LIBRARIES[name], tx) for name, tx in txs.items()}

@@ -29,14 +29,13 @@ NUMBERS = {"gradtx": gradtx.WeightDimensionNumbers, "optax": optax.contrib.MuonD
 GROUPS = "{'a': adam(1e-3), 'b': sgd(1e-2, momentum=0.9)}, groups"
 
 EXPRESSIONS: dict[str, str | tuple[str, str]] = {
-    "MultiSteps": ("MultiSteps(adam(1e-3), 4)", "MultiSteps(adam(1e-3), 4).gradient_transformation()"),
+    "accumulate": ("accumulate(adam(1e-3), 4)", "MultiSteps(adam(1e-3), 4).gradient_transformation()"),
     "adafactor": "adafactor(1e-3)",
     "chain": "chain(clip_by_global_norm(1.0), adamw(1e-3))",
     "freeze": "freeze(vectors)",
     "galore": "galore(1e-3, rank=8)",
     "madgrad": "madgrad(1e-3)",
     "masked": "masked(adam(1e-3), vectors)",
-    "multi_transform": f"multi_transform({GROUPS})",
     "muon": "muon(1e-3, muon_weight_dimension_numbers=matrices)",
     "named_chain": "named_chain(('clip', clip_by_global_norm(1.0)), ('sgd', sgd(1e-2)))",
     "partition": f"partition({GROUPS})",

@@ -294,15 +294,12 @@ with _lazily(__name__) as _names:
     from gradtx.core.views import SplitRealAndImaginaryArrays as SplitRealAndImaginaryArrays
     from gradtx.core.views import flatten as flatten
     from gradtx.core.views import split_real_and_imaginary as split_real_and_imaginary
-    from gradtx.core.views import with_extra_args_support as with_extra_args_support
     from gradtx.wrappers.groups import freeze as freeze
     from gradtx.wrappers.groups import layerwise_lr_decay as layerwise_lr_decay
     from gradtx.wrappers.groups import mask_labels as mask_labels
     from gradtx.wrappers.groups import masked as masked
-    from gradtx.wrappers.groups import multi_transform as multi_transform
     from gradtx.wrappers.groups import scale_by_depth as scale_by_depth
     from gradtx.wrappers.groups import selective_transform as selective_transform
-    from gradtx.wrappers.accumulate import MultiSteps as MultiSteps
     from gradtx.wrappers.accumulate import accumulate as accumulate
     from gradtx.wrappers.accumulate import skip_large_updates as skip_large_updates
     from gradtx.wrappers.accumulate import skip_not_finite as skip_not_finite

@@ -49,7 +49,7 @@ def safe_norm(x: Any, min_norm: Any, ord: Any = None, axis: Any = None, keepdims
     wide = leaf.widen(x)
     over = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     if ord is None or (ord == "fro" and len(over) == 2) or (ord == 2 and len(over) == 1):
-        norm = tree.norm(wide, tuple(i % x.ndim for i in over)) if x.ndim else jnp.abs(wide)
+        norm = tree.norm(wide, axes=tuple(i % x.ndim for i in over)) if x.ndim else jnp.abs(wide)
     else:
         norm = _other_norm(wide, min_norm, ord, axis)
     norm = norm if keepdims else jnp.squeeze(norm, over)

@@ -500,7 +500,7 @@ WRAPPERS = [
         unless={"scope": "the weight is a number of the whole batch", **_OWN},
     ),
     Case(
-        "MultiSteps({}, growing, False, skip_not_finite)",
+        "accumulate({}, growing, use_grad_mean=False, should_skip_update_fn=skip_not_finite)",
         optax="MultiSteps({}, growing, False, skip_not_finite, 'float64').gradient_transformation()",
         why="optax's mean is in float32 unless told otherwise",
         unless={**_LINEAR, **_OWN},
@@ -543,7 +543,6 @@ WRAPPERS = [
     Case("cautious({})", optax=None, why=_NO_OPTAX),
     Case("flatten({})"),
     Case("split_real_and_imaginary({})", unless=_SPLIT),
-    Case("with_extra_args_support({})"),
     Case("with_grad_arg({})", optax="{}", why="nothing in it uses the gradient"),
     Case(
         f"with_metrics({{}}, groups={{'w': {_W}}})",
@@ -577,7 +576,6 @@ TRANSFORMATIONS += [  # two deep: each around its next but two
 TRANSFORMATIONS += [
     Case(f"freeze({_W})", optax=f"freeze({_MASK})", why="optax has no selectors", unless=_BY_PATH),
     Case("scale_by_depth(depth, 0.5)", optax=None, why=_NO_OPTAX, unless=_BY_PATH),
-    Case("multi_transform({'a': adam(0.1)}, 'a')"),
     Case("ema_of_params(0.9)", optax="identity()", why="the updates stay as they are"),
     Case("average_of_params(0.5, 1, 2, 'after')", optax="identity()", why="the updates stay as they are"),
     Case("scale_by_lookahead(2, 0.5)", optax=None, why="a part of lookahead"),

@@ -237,7 +237,7 @@ def test_an_optax_transformation_inside():
     with jax.numpy_rank_promotion("allow"):
         expected = jax.jit(reference)(grads)
         found = jax.jit(lambda grads: run(gx.accumulate(optax.adamw(0.1), 2), grads, params)[0])(grads)
-        eager = run(optax.chain(gx.MultiSteps(optax.adamw(0.1), 2), optax.scale(1.0)), grads, params)[0]
+        eager = run(optax.chain(gx.accumulate(optax.adamw(0.1), 2), optax.scale(1.0)), grads, params)[0]
     close(found, expected, rtol=1e-12)
     close(eager, expected, rtol=1e-12)
 

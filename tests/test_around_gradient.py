@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import gradtx as gx
+import gradtx.compat.optax as drop_in
 from gradtx import select
 from tests.cases import close, draw, finite
 
@@ -320,11 +321,11 @@ def test_lookahead_lets_the_gradient_through():
 
 
 def test_extra_arguments():
-    """An unknown one raises through every wrapper, and does not in one that supports them."""
+    """An unknown one raises through every wrapper, and does not through optax's name for one that supports them."""
     tight = gx.apply_if_finite(gx.cautious(gx.flatten(gx.adam(0.1))))
     with pytest.raises(TypeError, match="epoch"):
         tight.update(START, tight.init(START), START, epoch=3)
-    loose = gx.with_extra_args_support(tight)
+    loose = drop_in.with_extra_args_support(tight)
     close(loose.update(START, loose.init(START), START, epoch=3)[0], tight.update(START, tight.init(START), START)[0])
 
 

@@ -77,7 +77,6 @@ NEEDY = [
     "inject_hyperparams(momo)(1.0)",
     "flatten(momo())",
     "stored(momo_adam(), 'bfloat16')",
-    "with_extra_args_support(adam(0.1))",
 ]
 
 

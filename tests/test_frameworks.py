@@ -53,7 +53,7 @@ RULES = [(select.ndim(min=2), "matrices"), (select.everything(), "rest")]
 WRAPPERS = {
     "accumulate": lambda tx: gx.accumulate(tx, 2),
     "accumulate_1": lambda tx: gx.accumulate(tx, 1),
-    "skip_not_finite": lambda tx: gx.MultiSteps(tx, 2, should_skip_update_fn=gx.skip_not_finite),
+    "skip_not_finite": lambda tx: gx.accumulate(tx, 2, should_skip_update_fn=gx.skip_not_finite),
     "weighted": lambda tx: gx.accumulate(tx, 2, weight="tokens"),
     "apply_if_finite": gx.apply_if_finite,
     "skip_spikes": gx.skip_spikes,
@@ -71,7 +71,6 @@ WRAPPERS = {
     "cautious": gx.cautious,
     "flatten": gx.flatten,
     "split_real_and_imaginary": gx.split_real_and_imaginary,
-    "with_extra_args_support": gx.with_extra_args_support,
     "with_metrics": lambda tx: gx.with_metrics(tx, groups={"matrices": select.ndim(min=2)}),
     "masked": lambda tx: gx.masked(tx, select.ndim(min=2), rest="zero"),
     "partition": lambda tx: gx.partition({"matrices": tx, "rest": gx.sgd(0.1)}, RULES),

@@ -328,7 +328,7 @@ def test_the_first_rule_that_matches_wins():
     assert found == {"dense/bias": 2.0, "dense/kernel": 4.0, "norm/bias": 3.0, "norm/scale": 3.0}
     assert list(state.inner_states) == ["b", "n", "rest"]
     assert eval(repr(tx), {**vars(gx)}) == tx
-    names = gx.multi_transform({"b": gx.scale(2.0), "n": gx.scale(3.0), "rest": gx.scale(4.0)}, tuple(rules))
+    names = gx.partition({"b": gx.scale(2.0), "n": gx.scale(3.0), "rest": gx.scale(4.0)}, tuple(rules))
     assert names == tx
 
 

@@ -288,3 +288,17 @@ def test_a_float64_gradient_beyond_the_range_of_the_state():
     p, g = jnp.ones(2, "float32"), jnp.full(2, 1e300, "float64")
     tx = gx.scale_by_lbfgs(scale_init_precond=False)
     assert finite(tx.update(g, tx.init(p), p))
+
+
+def test_backtracking_from_the_longest_step_to_any_decrease():
+    """As optax's tests ask: no slope at all is demanded, and every search begins at the longest step."""
+    x = jnp.ones(3)
+    value, grad = jax.value_and_grad(lambda x: jnp.sum(x**2))(x)
+    for longest, first in ((4.0, 4.0), (jnp.inf, 1.0)):  # without a longest step it begins at the last one
+        tx = gx.scale_by_backtracking_linesearch(
+            60, slope_rtol=0.0, increase_factor=jnp.inf, max_learning_rate=longest, decrease_factor=0.5
+        )
+        updates, state = tx.update(-grad, tx.init(x), x, value=value, grad=grad, value_fn=lambda x: jnp.sum(x**2))
+        assert jnp.sum((x + updates) ** 2) <= value
+        assert float(state.learning_rate) in (first, first / 2, first / 4)
+        assert int(state.info.num_linesearch_steps) == 1 + round(float(jnp.log2(first / state.learning_rate)))

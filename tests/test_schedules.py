@@ -426,3 +426,10 @@ def test_a_schedule_returns_a_number():
     for bad in (lambda count: None, lambda count: "0.1", lambda count: [0.1]):
         with pytest.raises(TypeError, match="a schedule must return a number, got"):
             gx.sgd(bad).update(g, gx.sgd(0.1).init(g))
+
+
+@pytest.mark.parametrize("case", SCHEDULES, ids=str)
+def test_python_counts_that_int32_does_not_hold(case):
+    schedule = case.make()
+    with jax.enable_x64(False):
+        assert bool(jnp.isfinite(schedule(2**31 + 5)))

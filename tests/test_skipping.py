@@ -503,3 +503,15 @@ def test_a_scheduled_decay_of_the_norms_averages():
     _, states = scanned(tx, [jnp.array([2.0])] * 40, jnp.zeros(1))
     np.testing.assert_allclose([state.norm_mean for state in states], 2.0, rtol=1e-5)
     np.testing.assert_allclose([state.norm_variance for state in states], 0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("wrapper", [gx.conditionally_transform, gx.conditionally_mask])
+def test_a_condition_is_given_what_it_asks_for(wrapper):
+    tx = wrapper(gx.scale(2.0), lambda step, loss: loss > 1, forward_extra_args=True)
+    state = tx.init(jnp.ones(()))
+    assert tx.update(jnp.ones(()), state, loss=2.0)[0] == 2.0
+    assert tx.update(jnp.ones(()), state, loss=0.0)[0] == (1.0 if wrapper is gx.conditionally_transform else 0.0)
+    with pytest.raises(TypeError, match="unknown extra argument 'los'"):
+        tx.update(jnp.ones(()), state, loss=2.0, los=2.0)
+    with pytest.raises(TypeError, match="unknown extra argument 'loss'"):
+        wrapper(gx.scale(2.0), lambda step: step > 0).update(jnp.ones(()), state, loss=2.0)

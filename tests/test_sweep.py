@@ -37,7 +37,7 @@ def test_branches_and_loops_are_counted_with_what_is_in_them():
 def test_every_shared_method_is_found_and_can_be_made():
     shared, shapes = methods.shared(), trees.few()
     assert len(shared) > 120
-    assert {"adamw", "apply_if_finite", "prodigy", "scale_by_sm3", "MultiSteps", "inject_hyperparams"} <= set(shared)
+    assert {"adamw", "apply_if_finite", "prodigy", "scale_by_sm3", "accumulate", "inject_hyperparams"} <= set(shared)
     for method in shared.values():
         for library in ("gradtx", "optax"):
             assert hasattr(method.make(library, shapes), "update"), method

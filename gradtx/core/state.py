@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import Array, lax
 
-from gradtx.core.slots import PerLeaf, Slot, child_state, counter, factor, per_matrix, per_tree
+from gradtx.core.slots import PerLeaf, Slot, average_weights, child_state, counter, factor, per_matrix, per_tree
 
 __all__ = [
     "CountState",
@@ -57,8 +57,18 @@ def declared(state: Any) -> dict[str, Any]:
                 f"{state.__name__}.{name}: a field of a state is declared by a slot. Write one beside its name, such "
                 f"as {name}: Array = per_param() or per_tree()."
             )
-    state.__new__.__defaults__ = None  # a slot is a declaration, not the value of an argument that was left out
+    state.__new__.__defaults__ = _defaults(slots)  # a slot is a declaration, not the value of an argument left out
     return slots
+
+
+def _defaults(slots: dict[str, Slot]) -> tuple[Any, ...]:
+    """What stands for the last fields where a state is made by hand: no steps, and no weights of averages."""
+    found: list[Any] = []
+    for name, slot in reversed(slots.items()):
+        if name != "count" and not isinstance(slot, average_weights):
+            break
+        found.append({} if isinstance(slot, average_weights) else np.zeros((), np.int32))
+    return tuple(reversed(found))
 
 
 @cache

@@ -18,7 +18,7 @@ from gradtx.core.of_shapes import takes_shapes
 from gradtx.core.state import EmptyState
 from gradtx.core.value import Value, function, static
 
-__all__ = ["STANDARD_EXTRA_ARGS", "GradientTransformation", "apply_updates", "identity", "stateless"]
+__all__ = ["STANDARD_EXTRA_ARGS", "GradientTransformation", "apply_updates", "identity", "stateless", "takes"]
 
 STANDARD_EXTRA_ARGS = frozenset({"value", "grad", "value_fn", "key"})
 """What every transformation accepts beyond `params`, and ignores unless it has a use for it."""
@@ -51,6 +51,9 @@ class GradientTransformation(Value):
 
     foreign: ClassVar[bool] = False
     """Whether it is made of functions that are not ours, which get updates in the gradients' own dtypes."""
+
+    takes_any: ClassVar[bool] = False
+    """Whether `update` takes every extra argument, and ignores those that nobody inside reads."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -115,7 +118,7 @@ class GradientTransformation(Value):
                 raise TypeError(
                     f"{type(self).__name__}.update: unknown extra argument {name!r}. It would be ignored, so it is "
                     f"refused; the extra arguments known here are {known}. Write one of these, or use "
-                    "gx.with_extra_args_support(tx), which ignores all others."
+                    "gradtx.compat.optax.with_extra_args_support(tx), which ignores all others."
                 )
         for name, check in _SINGLE.items():
             if extra.get(name) is not None:
@@ -152,6 +155,12 @@ class GradientTransformation(Value):
             yield name, value(state.count) if state is not None and isinstance(value, Schedule) else value
 
 
+def takes(fn: Callable[..., Any], name: str, *, any_name: bool = True) -> bool:
+    """Whether a function of the user's takes an argument of this name; with `any_name` `**kwargs` do, too."""
+    parameters = inspect.signature(fn).parameters
+    return name in parameters or (any_name and any(p.kind is p.VAR_KEYWORD for p in parameters.values()))
+
+
 class _Functions(GradientTransformation):
     """A transformation made of two functions."""
 
@@ -177,9 +186,8 @@ class _Functions(GradientTransformation):
 
     def _names_taken(self, name: str) -> bool:
         """Whether the function itself takes an extra argument of this name."""
-        parameters = inspect.signature(self.update_fn).parameters
         # What takes any name may pass it on to a function of the user's, which does not.
-        return name in parameters or (name != "grad_fn" and any(p.kind is p.VAR_KEYWORD for p in parameters.values()))
+        return takes(self.update_fn, name, any_name=name != "grad_fn")
 
 
 _Functions.__name__ = "GradientTransformation"  # in reprs and errors; pickle goes by the qualified name

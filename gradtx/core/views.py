@@ -16,7 +16,7 @@ from gradtx import checks, leaf, mesh
 from gradtx.core.composite import View, Wrapper
 from gradtx.core.prefix import ByPath
 
-__all__ = ["SplitRealAndImaginaryArrays", "flatten", "split_real_and_imaginary", "with_extra_args_support"]
+__all__ = ["SplitRealAndImaginaryArrays", "flatten", "split_real_and_imaginary"]
 
 
 class _OnView(Wrapper):
@@ -135,20 +135,3 @@ class split_real_and_imaginary(_OnView):
         """Both parts of a complex leaf have what the leaf has."""
         del name
         return tuple(map(ByPath, trees))
-
-
-class with_extra_args_support(Wrapper):
-    """Ignores the extra arguments that `inner` does not know, where gradtx would raise.
-
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.with_extra_args_support(gx.sgd(1.0))
-    >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
-    [-1.]
-    """
-
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
-        return self.inner_update(updates, state, params, extra)
-
-    def accepts(self, name: str) -> bool:
-        del name
-        return True

@@ -22,8 +22,9 @@ class scale_by_backtracking_linesearch(Linesearch):
 
     Args:
       max_backtracking_steps: how often the first step may be shrunk.
-      slope_rtol: c1, in (0, 1).
-      decrease_factor, increase_factor: of a step that is too long, and of the last one for the first try.
+      slope_rtol: c1, in [0, 1); with 0 any decrease will do.
+      decrease_factor, increase_factor: of a step that is too long, and of the last one for the first try. An infinite
+        `increase_factor` begins each search at `max_learning_rate`.
       max_learning_rate: the longest step.
       atol, rtol: by how much, absolute and relative to the value, it may increase.
       store_grad: keep the gradient at the new point too, at the cost of one more evaluation.
@@ -39,9 +40,9 @@ class scale_by_backtracking_linesearch(Linesearch):
     """
 
     max_backtracking_steps: int = integer(ge=1)
-    slope_rtol: Hyper = hyper(default=1e-4, gt=0, lt=1)
+    slope_rtol: Hyper = hyper(default=1e-4, ge=0, lt=1)
     decrease_factor: Hyper = hyper(default=0.8, gt=0, lt=1)
-    increase_factor: Hyper = hyper(default=1.5, ge=1)
+    increase_factor: Hyper = hyper(default=1.5, ge=1, infinite=True)
     max_learning_rate: Hyper = hyper(default=1.0, gt=0, infinite=True)
     atol: Hyper = hyper(default=0.0, ge=0)
     rtol: Hyper = hyper(default=0.0, ge=0)
@@ -59,7 +60,8 @@ class scale_by_backtracking_linesearch(Linesearch):
 
         conditions = Conditions(start, self.slope_rtol, 0.0)
         last = jnp.where(state.learning_rate > 0, state.learning_rate, 1)
-        first = jnp.minimum(last * self.increase_factor, self.max_learning_rate).astype(start.step.dtype)
+        first = jnp.minimum(last * self.increase_factor, self.max_learning_rate)
+        first = jnp.where(jnp.isfinite(first), first, last).astype(start.step.dtype)
 
         def error(point: Point) -> Array:
             return jnp.maximum(conditions.decrease_error(point) - self.rtol * jnp.abs(start.value) - self.atol, 0)

@@ -43,12 +43,12 @@ class ScaleByLBFGSState(NamedTuple):
     """
 
     count: Array = counter()
-    pairs: Array = counter()
     params: Array = per_param()
     updates: Array = per_param()
     diff_params_memory: Array = stack(length="memory_size")
     diff_updates_memory: Array = stack(length="memory_size")
     weights_memory: Array = per_tree(start="first_weights", signed=False)
+    pairs: Array = counter()
     identity_scale: Array = per_tree(start=1.0, signed=False)
 
 

@@ -61,11 +61,11 @@ class LinesearchState(NamedTuple):
     `value` is infinite before the first step, and `grad` is () if it is not kept.
     """
 
-    count: Array = counter()
     learning_rate: Array = per_tree(start=1.0, signed=False)
     value: Array = per_tree(start=math.inf)
     grad: Array = per_param(when="keeps_grad")
     info: LinesearchInfo = per_tree(start="first_info")
+    count: Array = counter()
 
 
 class Best(NamedTuple):

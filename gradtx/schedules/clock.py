@@ -18,7 +18,18 @@ from jax.typing import ArrayLike
 from gradtx import checks, leaf
 from gradtx.core.hyper import Limits
 
-__all__ = ["apart", "as_number", "as_steps", "check_steps", "fraction_left", "is_whole", "power", "share", "since"]
+__all__ = [
+    "apart",
+    "as_count",
+    "as_number",
+    "as_steps",
+    "check_steps",
+    "fraction_left",
+    "is_whole",
+    "power",
+    "share",
+    "since",
+]
 
 _HALF = 4096.0  # splits an int32 into two parts that float32 holds exactly
 
@@ -28,12 +39,20 @@ def is_whole(x: Any) -> TypeGuard[float]:
     return leaf.is_number(x) and float(x).is_integer() and abs(x) <= jnp.iinfo(jnp.int32).max
 
 
+def as_count(count: Any) -> Array:
+    """The count as an array that is not weakly typed; a Python integer that JAX's do not hold as a float."""
+    dtype = jnp.result_type(count)
+    if isinstance(count, int) and not isinstance(count, bool) and abs(count) > jnp.iinfo(dtype).max:
+        dtype = jnp.result_type(float)
+    return jnp.asarray(count, dtype)
+
+
 def since(count: Any, *begins: Any) -> Array:
     """Count minus the sum of `begins`: an integer if all are, else in float32 or wider, exact where the answer is.
 
     `begins` may be arrays or tracers, and the result can be differentiated by them.
     """
-    count = jnp.asarray(count, jnp.result_type(count))  # not weakly typed
+    count = as_count(count)
     if jnp.issubdtype(count.dtype, jnp.integer):
         count = count.astype(jnp.promote_types(count.dtype, jnp.int32))
         whole = sum(int(begin) for begin in begins if is_whole(begin))
@@ -48,7 +67,7 @@ def since(count: Any, *begins: Any) -> Array:
 
 def apart(count: Any, *begins: Any) -> tuple[Array, Array]:
     """Count minus the sum of `begins` as a multiple of 4096 and a rest in [0, 4096), in float32 or wider."""
-    high, low = _halves(jnp.asarray(count, jnp.result_type(count)))
+    high, low = _halves(as_count(count))
     for begin in begins:
         begin_high, begin_low = _halves(begin)
         high, low = high - begin_high, low - begin_low

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gradtx import leaf
-from gradtx.schedules.clock import apart, is_whole, since
+from gradtx.schedules.clock import apart, as_count, is_whole, since
 
 __all__ = ["Cycle", "cycle"]
 
@@ -41,7 +41,7 @@ def cycle(count: Any, period: Any, multiplier: Any = 1, fixed: Any = 0, begins: 
     It can be differentiated by all numbers, the index being constant. Growing cycles cost a loop, with as many turns
     as cycles have passed.
     """
-    count = jnp.asarray(count, jnp.result_type(count))
+    count = as_count(count)
     numbers = (period, multiplier, fixed, *begins)
     known = all(is_whole(x) for x in numbers)
     grows = not (leaf.is_number(multiplier) and multiplier == 1)

@@ -17,13 +17,14 @@ from jax.typing import ArrayLike
 
 from gradtx.core.hyper import Number, Schedule, function_schedule, number
 from gradtx.core.value import function, static
+from gradtx.schedules.clock import as_count
 
 __all__ = ["lambda_schedule", "multiplicative_schedule"]
 
 
 def _steps(count: ArrayLike) -> Array:
     """Integers in JAX's default width, in which a division gives its default float."""
-    count = jnp.asarray(count)
+    count = as_count(count)
     return count.astype(jnp.result_type(int)) if jnp.issubdtype(count.dtype, jnp.integer) else count
 
 

@@ -12,7 +12,6 @@ from gradtx import leaf
 from gradtx.core.chain import chain, needs
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.transformation import GradientTransformation
-from gradtx.core.views import with_extra_args_support
 
 __all__ = ["SUPPLIED", "extra_args", "trajectory", "update"]
 
@@ -24,7 +23,7 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
     """Makes the extra arguments of `update` that the transformation might need."""
     size = sum((jnp.sum(jnp.abs(jnp.asarray(g)).astype(float) ** 2) for g in jax.tree.leaves(grads)), 0.0)
     extra: dict[str, Any] = {"value": 2 - 1 / (1 + size)}
-    if isinstance(tx, GradientTransformation) and not isinstance(tx, with_extra_args_support):
+    if isinstance(tx, GradientTransformation) and not tx.takes_any:
         if "grad" in needs(tx):
             extra["grad"] = jax.tree.map(lambda g: jnp.flip(jnp.asarray(g)), grads)
         if tx.accepts("hessian_diag"):
@@ -53,7 +52,7 @@ def _curvature(g: Any) -> Any:
 
 def _searches(tx: Any) -> bool:
     """Says whether a link of a chain needs the function itself; another library's transformation says so itself."""
-    if not isinstance(tx, GradientTransformation) or isinstance(tx, with_extra_args_support):
+    if not isinstance(tx, GradientTransformation) or tx.takes_any:
         return getattr(tx, "searches", False)
     if isinstance(tx, chain):
         return any(map(_searches, tx.links))

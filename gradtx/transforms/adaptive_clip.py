@@ -96,7 +96,7 @@ def unitwise_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> Array:
     checks.floating(who, "x", x, [x])
     x = jnp.asarray(x)
     (axes,) = _axes(who, _check_axis(who, "axis", axis), x)
-    norm = tree.norm(x, axes) if axes else jnp.abs(leaf.widen(x))
+    norm = tree.norm(x, axes=axes) if axes else jnp.abs(leaf.widen(x))
     return leaf.narrow(jnp.broadcast_to(norm, x.shape), jnp.finfo(x.dtype).dtype)
 
 

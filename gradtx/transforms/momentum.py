@@ -27,8 +27,8 @@ __all__ = ["EmaState", "TraceState", "ema", "trace"]
 class TraceState(NamedTuple):
     """The steps taken, and the decaying sum."""
 
-    count: Array = counter()
     trace: Array = per_param(dtype="accumulator_dtype")
+    count: Array = counter()
 
 
 class trace(Elementwise, state=TraceState):

@@ -32,11 +32,11 @@ __all__ = ["ReduceLROnPlateauState", "reduce_on_plateau"]
 class ReduceLROnPlateauState(NamedTuple):
     """The steps taken, the factor, the best mean loss (infinite at first), the counters, and the mean loss since."""
 
-    count: Array = counter()
     scale: Array = per_tree(start=1.0, signed=False)
     best_value: Array = per_tree(start="worst")
     plateau_count: Array = counter()
     cooldown_count: Array = counter()
+    count: Array = counter()
     avg_value: Array = per_tree()
 
 

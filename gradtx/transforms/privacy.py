@@ -100,8 +100,8 @@ def per_example_layer_norm_clip(grads: Any, global_l2_norm_clip: Any, uniform: b
 class DifferentiallyPrivateAggregateState(NamedTuple):
     """The steps taken, and the random key of the next."""
 
-    count: Array = counter()
     rng_key: Array = per_tree(start="first_key")
+    count: Array = counter()
 
 
 class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggregateState):

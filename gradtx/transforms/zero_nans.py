@@ -16,8 +16,8 @@ __all__ = ["ZeroNansState", "zero_nans"]
 class ZeroNansState(NamedTuple):
     """The steps taken, and for each leaf whether the last update had a NaN in it."""
 
-    count: Array = counter()
     found_nan: Array = reduced(start=False, dtype=bool)
+    count: Array = counter()
 
 
 class zero_nans(Elementwise, state=ZeroNansState):

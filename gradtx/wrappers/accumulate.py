@@ -12,7 +12,6 @@ The sum (`use_grad_mean=False`) may overflow.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +23,6 @@ from jax.core import Tracer
 from gradtx import checks, leaf, tree
 from gradtx.core.branch import alike, branch
 from gradtx.core.composite import Wrapper
-from gradtx.core.constructor import constructor
 from gradtx.core.engine import run_update
 from gradtx.core.hyper import of_step
 from gradtx.core.leafwise import Elementwise, Shared
@@ -33,7 +31,7 @@ from gradtx.core.slots import child_state, counter, per_param, per_tree
 from gradtx.core.state import counted
 from gradtx.core.value import dtype, flag, function, static
 
-__all__ = ["MultiSteps", "MultiStepsState", "accumulate", "skip_large_updates", "skip_not_finite"]
+__all__ = ["MultiStepsState", "accumulate", "skip_large_updates", "skip_not_finite"]
 
 
 class _MeanState(NamedTuple):
@@ -78,10 +76,10 @@ class MultiStepsState(NamedTuple):
 
     mini_step: Array = counter()
     gradient_step: Array = counter()
-    acc_grads: Array = per_param(dtype="accumulator_dtype", when="accumulates")
-    acc_weight: Array = per_tree(signed=False, when="accumulates")
-    skip_state: Any = per_tree(start="first_skip_state")
     inner_state: Any = child_state()
+    acc_grads: Array = per_param(dtype="accumulator_dtype", when="accumulates")
+    skip_state: Any = per_tree(start="first_skip_state")
+    acc_weight: Array = per_tree(signed=False, when="accumulates")
     updated: Array = per_tree(start=False, dtype=bool, when="may_not_update")
     bad_weights: Array = per_tree(start=0, dtype=jnp.int32, when="weight")
 
@@ -215,10 +213,6 @@ class accumulate(Wrapper, state=MultiStepsState):
         """Whether the last micro-batch made a step of `inner`."""
         return state.updated if self.may_not_update else (state.mini_step == 0) & (state.gradient_step > 0)
 
-    def gradient_transformation(self) -> accumulate:
-        """Returns the transformation itself, so that code written for optax runs."""
-        return self
-
     def _period(self, gradient_step: Array) -> Any:
         """The number of micro-batches in the next step."""
         return of_step(self.every, gradient_step) if callable(self.every) else self.every
@@ -271,29 +265,6 @@ def _update_or_zeros(emit: Any, buffer: Any, updates: Any) -> Any:
     if not isinstance(emit, Tracer):
         return alike("accumulate", buffer, updates) if emit else tree.zeros_like(updates)
     return jax.tree.map(lambda b, u: leaf.narrow(jnp.where(emit, b, 0), jnp.result_type(u)), buffer, updates)
-
-
-@constructor
-def MultiSteps(  # noqa: N802  (its name in optax)
-    opt: Any,
-    every_k_schedule: int | Callable[[Any], Any],
-    use_grad_mean: bool = True,
-    should_skip_update_fn: Callable[..., Any] | None = None,
-    accumulator_dtype: Any = None,
-) -> accumulate:
-    """Makes an `accumulate`, under optax's name and with optax's arguments.
-
-    >>> import gradtx as gx
-    >>> gx.MultiSteps(gx.sgd(0.1), every_k_schedule=4)
-    accumulate(inner=chain(scale_by_learning_rate(learning_rate=0.1)), every=4)
-    """
-    return accumulate(
-        opt,
-        every_k_schedule,
-        use_grad_mean=use_grad_mean,
-        should_skip_update_fn=should_skip_update_fn,
-        accumulator_dtype=accumulator_dtype,
-    )
 
 
 def skip_not_finite(updates: Any, gradient_step: Any = None, params: Any = None) -> tuple[Array, dict[str, Array]]:

@@ -12,19 +12,27 @@ from gradtx.core.composite import Wrapper
 from gradtx.core.hyper import of_step
 from gradtx.core.slots import child_state, counter
 from gradtx.core.state import counted
+from gradtx.core.transformation import takes
 from gradtx.core.value import flag, function, static
 
-__all__ = ["ConditionallyTransformState", "conditionally_mask", "conditionally_transform"]
+__all__ = ["ConditionallyMaskState", "ConditionallyTransformState", "conditionally_mask", "conditionally_transform"]
 
 
 class ConditionallyTransformState(NamedTuple):
+    """The steps taken, and the inner state."""
+
+    inner_state: Any = child_state()
+    step: Array = counter()
+
+
+class ConditionallyMaskState(NamedTuple):
     """The steps taken, and the inner state."""
 
     step: Array = counter()
     inner_state: Any = child_state()
 
 
-class _Conditional(Wrapper, state=ConditionallyTransformState):
+class _Conditional(Wrapper):
     should_transform_fn: Any = static(check=function)
     forward_extra_args: bool = flag(default=False)
 
@@ -36,14 +44,17 @@ class _Conditional(Wrapper, state=ConditionallyTransformState):
             lambda: self.inner_update(updates, state.inner_state, params, extra),
             lambda: (self._left_out(updates), state.inner_state),
         )
-        return updates, ConditionallyTransformState(step=counted(state.step), inner_state=inner_state)
+        return updates, self.State(step=counted(state.step), inner_state=inner_state)
+
+    def accepts(self, name: str) -> bool:
+        return super().accepts(name) or (self.forward_extra_args and takes(self.should_transform_fn, name))
 
     def _left_out(self, updates: Any) -> Any:
         """The updates of a step on which the inner transformation is left out."""
         raise NotImplementedError
 
 
-class conditionally_transform(_Conditional):
+class conditionally_transform(_Conditional, state=ConditionallyTransformState):
     """Applies `inner` on the steps for which `should_transform_fn(step)` is true, else passes the updates on.
 
     `step` counts from 0. With `forward_extra_args` the function gets the extra arguments of `update` too. On the
@@ -63,7 +74,7 @@ class conditionally_transform(_Conditional):
         return updates
 
 
-class conditionally_mask(_Conditional):
+class conditionally_mask(_Conditional, state=ConditionallyMaskState):
     """Applies `inner` on the steps for which `should_transform_fn(step)` is true; on the others the update is zero.
 
     `step` counts from 0. With `forward_extra_args` the function gets the extra arguments of `update` too. On the

@@ -28,13 +28,9 @@ __all__ = [
     "layerwise_lr_decay",
     "mask_labels",
     "masked",
-    "multi_transform",
     "scale_by_depth",
     "selective_transform",
 ]
-
-multi_transform = partition
-"""`partition`, under optax's older name."""
 
 
 def _check_mask(who: str, name: str, value: Any) -> Any:

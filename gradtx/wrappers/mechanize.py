@@ -43,11 +43,11 @@ class MechanicState(NamedTuple):
     """The steps taken, the first parameters, the tuners' reward, bound, variance and scale, and the scales' sum."""
 
     count: Array = counter()
-    x0: Array = per_param(start=PARAM)
     r: Array = per_tree(start="first_tuners")
     m: Array = per_tree(start="first_tuners", signed=False)
     v: Array = per_tree(start="first_tuners", signed=False)
     s: Array = per_tree(start="first_scales", signed=False)
+    x0: Array = per_param(start=PARAM)
     total: Array = per_tree(start="first_total", signed=False)
 
 

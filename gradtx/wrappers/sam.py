@@ -30,9 +30,9 @@ class SAMState(NamedTuple):
     """Steps since the last one of the optimizer, the parameters then (() in opaque mode), and the two states."""
 
     steps_since_sync: Array = counter()
-    cache: Array = per_param(start=PARAM, when="transparent")
-    adv_state: Any = child_state(of="adv_optimizer")
     inner_state: Any = child_state()
+    adv_state: Any = child_state(of="adv_optimizer")
+    cache: Array = per_param(start=PARAM, when="transparent")
 
 
 def _check_axis(who: str, name: str, value: Any) -> Any:

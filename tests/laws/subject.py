@@ -33,7 +33,6 @@ UNREAD = {
 """Rules whose trees are not asked for, with the reason."""
 
 OPEN = {
-    ("with_extra_args_support", "an unknown extra argument"): "it takes them all",
     ("dynamic_loss_scale", "integers"): "unscaled they are floating",
 }
 """Calls that are accepted, with the reason."""
@@ -41,7 +40,6 @@ OPEN = {
 
 BRANCHES = {
     "accumulate": "most micro-batches take no step",
-    "MultiSteps": "most micro-batches take no step",
     "conditionally_transform": "it leaves the inner transformation out",
     "conditionally_mask": "it leaves the inner transformation out",
     "reset_state": "a new state is made at the end of a period only",

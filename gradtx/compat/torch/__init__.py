@@ -6,7 +6,8 @@
 Each is a function that takes the arguments of the class in `torch.optim` of that name, except `params`, and returns
 an ordinary gradtx transformation, a chain of the library's rules. `lr` may be a number, an array or a schedule;
 so may every other number, unless its docstring says otherwise. `foreach`, `fused`, `capturable` and `differentiable`
-choose among implementations there; here they are accepted and change nothing. `lr_scheduler` has PyTorch's schedules.
+choose among implementations there; here they are accepted and change nothing. `lr_scheduler` has PyTorch's schedules,
+and `load_state` takes over the state of an optimizer in the middle of a run.
 
 What all have in common:
 
@@ -24,6 +25,8 @@ from gradtx.compat.torch.adafactor import Adafactor
 from gradtx.compat.torch.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from gradtx.compat.torch.elementwise import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
 from gradtx.compat.torch.muon import Muon
+from gradtx.compat.torch.state import group_labels as group_labels
+from gradtx.compat.torch.state import load_state as load_state
 
 __all__ = [
     "ASGD",

@@ -28,9 +28,9 @@ __all__ = ["ScaleByAdaDeltaState", "adadelta", "scale_by_adadelta"]
 class ScaleByAdaDeltaState(NamedTuple):
     """The steps taken, and the moving averages of the squared gradient and of the squared step."""
 
-    count: Array = counter()
     e_g: Array = per_param(real=True, signed=False)
     e_x: Array = per_param(real=True, signed=False)
+    count: Array = counter()
 
 
 class scale_by_adadelta(Elementwise, state=ScaleByAdaDeltaState):

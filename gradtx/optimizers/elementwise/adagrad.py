@@ -29,8 +29,8 @@ __all__ = ["ScaleByRssState", "adagrad", "scale_by_rss"]
 class ScaleByRssState(NamedTuple):
     """The steps taken, and the sum of squares."""
 
-    count: Array = counter()
     sum_of_squares: Array = per_param(start="initial_accumulator_value", real=True, signed=False)
+    count: Array = counter()
 
 
 class scale_by_rss(Elementwise, state=ScaleByRssState):

@@ -35,11 +35,11 @@ class ScaleByAdanState(NamedTuple):
     `weights` holds what averages with a scheduled decay weigh.
     """
 
-    count: Array = counter()
     m: Array = per_param()
     v: Array = per_param()
     n: Array = per_param(real=True, signed=False)
     g: Array = per_param()
+    count: Array = counter()
     weights: dict[str, Array] = average_weights()
 
 

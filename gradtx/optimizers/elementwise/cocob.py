@@ -32,12 +32,12 @@ __all__ = ["COCOBState", "cocob", "scale_by_cocob"]
 class COCOBState(NamedTuple):
     """The steps taken, x_1, and C, L, G and R."""
 
-    count: Array = counter()
     init_particles: Array = per_param(start=PARAM)
     cumulative_gradients: Array = per_param()
     scale: Array = per_param(start="eps", signed=False)
     subgradients: Array = per_param(signed=False)
     reward: Array = per_param(signed=False)
+    count: Array = counter()
 
 
 class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True):

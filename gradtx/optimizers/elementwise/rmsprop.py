@@ -35,8 +35,8 @@ class ScaleByRmsState(NamedTuple):
     `weights` holds what averages with a scheduled decay weigh.
     """
 
-    count: Array = counter()
     nu: Array = per_param(start="initial_scale", real=True, signed=False)
+    count: Array = counter()
     weights: dict[str, Array] = average_weights(when="bias_correction")
 
 
@@ -46,9 +46,9 @@ class ScaleByRStdDevState(NamedTuple):
     `weights` holds what averages with a scheduled decay weigh.
     """
 
-    count: Array = counter()
     mu: Array = per_param()
     nu: Array = per_param(start="initial_scale", real=True, signed=False)
+    count: Array = counter()
     weights: dict[str, Array] = average_weights(when="bias_correction")
 
 

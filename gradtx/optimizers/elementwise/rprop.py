@@ -31,9 +31,9 @@ __all__ = ["ScaleByRpropState", "rprop", "scale_by_rprop"]
 class ScaleByRpropState(NamedTuple):
     """The steps taken, the step sizes, and the last step (before its sign is flipped)."""
 
-    count: Array = counter()
     step_sizes: Array = per_param(start="learning_rate", signed=False)
     prev_updates: Array = per_param()
+    count: Array = counter()
 
 
 class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):

@@ -31,9 +31,9 @@ __all__ = ["ScaleBySM3State", "scale_by_sm3", "sm3"]
 class ScaleBySM3State(NamedTuple):
     """The steps taken, for each leaf the accumulators of its axes, and the momentum."""
 
-    count: Array = counter()
     mu: Array = reduced(over="all_but_one", real=True, signed=False)
     nu: Array = per_param()
+    count: Array = counter()
 
 
 class scale_by_sm3(Layerwise, state=ScaleBySM3State):

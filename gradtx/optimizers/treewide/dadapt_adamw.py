@@ -38,12 +38,12 @@ class DAdaptAdamWState(NamedTuple):
     `weights` holds what averages with a scheduled decay weigh.
     """
 
-    count: Array = counter()
     exp_avg: Array = per_param()
     exp_avg_sq: Array = per_param(real=True, signed=False)
     grad_sum: Array = per_param()
     estim_lr: Array = per_tree(start="estim_lr0", signed=False)
     numerator_weighted: Array = per_tree()
+    count: Array = counter()
     weights: dict[str, Array] = average_weights()
 
 

@@ -105,10 +105,10 @@ def dog(
 class DoWGState(NamedTuple):
     """The steps taken, x_1, the weighted sum of squared norms, and the largest squared distance."""
 
-    count: Array = counter()
     init_params: Array = per_param(start=PARAM)
     weighted_sq_norm_grads: Array = per_tree(signed=False)
     estim_sq_dist: Array = per_tree(start="init_estim_sq_dist", signed=False)
+    count: Array = counter()
 
 
 class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):

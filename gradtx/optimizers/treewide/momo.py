@@ -38,11 +38,11 @@ __all__ = ["MomoState", "momo", "scale_by_momo"]
 class MomoState(NamedTuple):
     """The steps taken, the averages of gradient, loss and <g, x>, the lower bound, and the steps with a bad value."""
 
-    count: Array = counter()
     exp_avg: Array = per_param()
     barf: Array = per_tree()
     gamma: Array = per_tree()
     lb: Array = per_tree(start="lower_bound")
+    count: Array = counter()
     skipped: Array = counter()
 
 

@@ -40,12 +40,12 @@ class MomoAdamState(NamedTuple):
     `skipped` counts the steps with a bad value. `weights` holds what averages with a scheduled decay weigh.
     """
 
-    count: Array = counter()
     exp_avg: Array = per_param()
     exp_avg_sq: Array = per_param(real=True, signed=False)
     barf: Array = per_tree()
     gamma: Array = per_tree()
     lb: Array = per_tree(start="lower_bound")
+    count: Array = counter()
     skipped: Array = counter()
     weights: dict[str, Array] = average_weights()
 

@@ -38,13 +38,13 @@ class ProdigyState(NamedTuple):
     `weights` holds what averages with a scheduled decay weigh.
     """
 
-    count: Array = counter()
     exp_avg: Array = per_param()
     exp_avg_sq: Array = per_param(real=True, signed=False)
     grad_sum: Array = per_param()
     params0: Array = per_param(start=PARAM)
     estim_lr: Array = per_tree(start="estim_lr0", signed=False)
     numerator_weighted: Array = per_tree()
+    count: Array = counter()
     weights: dict[str, Array] = average_weights()
 
 

@@ -1,0 +1,302 @@
+"""The links of two states, in order, with nested chains opened and what remembers nothing left out.
+
+gradtx and optax put the same rules into chains of other shapes. gradtx has fewer links that do nothing, keeps a step
+count in each, and nests less: `schedule_free` is a chain there and a wrapper in optax. What both have alike is the
+order of the links that remember something. These are compared, one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from gradtx import checks
+from gradtx.compat.optax.convert_cells import Cell, Clock, Notes, cells_of, fields_of, number
+from gradtx.core.chain import chain, named_chain
+from gradtx.core.composite import Composite, View
+from gradtx.core.slots import child_state
+from gradtx.core.state import declared
+from gradtx.core.stateful import Stateful
+from gradtx.curvature.with_hessian_diag import with_hessian_diag
+from gradtx.wrappers.lookahead import reset_state_every
+
+__all__ = ["OurLink", "Seen", "TheirLink", "children", "is_spliced", "our_links", "their_links"]
+
+OWN = {"clip_factor", "skipped", "values", "bad_weights", "weights", "count"}
+"""Fields of gradtx's states that optax has nothing for, and without which a link remembers nothing."""
+
+COUNTS = {"count", "t", "step_count", "count_m2"}
+"""The names under which states of optax hold the number of steps taken."""
+
+SPLICED = (
+    ("inner_state", set()),
+    ("base_optimizer_state", {"z", "x0"}),
+    ("fast_state", {"steps_since_sync"}),
+    ("hessian_fn_state", {"nu"}),
+)
+"""Inner states that stand before the state around them: the field, and a field that is then beside it."""
+
+
+class Seen(NamedTuple):
+    """The parameters as a transformation sees them."""
+
+    ours: Any
+    theirs: Any
+    """The tree on which optax's inner transformation works: the whole one, with holes, where gradtx's sees a part."""
+    order: list[int]
+    """For each leaf of `ours` the leaf of `theirs` that it is."""
+
+    def through(self, view: View, notes: Notes, link: str) -> Seen:
+        """What an inner transformation sees."""
+        if type(view) is View:
+            return self
+        if view.selects:
+            ranks = jax.tree.unflatten(jax.tree.structure(self.ours), self.order)
+            return Seen(view.seen(self.ours), self.theirs, jax.tree.leaves(view.seen(ranks)))
+        part = view.seen(self.ours)
+        if jax.tree.structure(part) == jax.tree.structure(self.ours):
+            return self._replace(ours=part)
+        if self.order != sorted(self.order):
+            raise notes.error(
+                f"{link} works on another view of a group of parameters, which gradtx and optax order by other rules. "
+                "Such a state cannot be converted: begin with a new one."
+            )
+        return Seen(part, part, list(range(len(jax.tree.leaves(part)))))
+
+
+class OurLink(NamedTuple):
+    """A link of gradtx that remembers something."""
+
+    name: str
+    tx: Any
+    state: Any
+    seen: Seen
+    clock: Clock
+
+
+class TheirLink(NamedTuple):
+    """A state of optax that remembers something, without the inner state that stands before it."""
+
+    kind: str
+    """The name of its class; empty for a state that was restored as a dict."""
+    fields: dict[str, Any]
+    state: Any
+    is_fast: bool
+    """Whether it belongs to the fast optimizer of a `lookahead`."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it holds more than a step count."""
+        return any(jax.tree.leaves(x) for name, x in self.fields.items() if not _is_count(name, x))
+
+
+def _is_count(name: str, x: Any) -> bool:
+    return name in COUNTS and isinstance(x, Cell) and jax.numpy.result_type(x.value).kind in "iu"
+
+
+# --- gradtx
+
+
+def own_fields(tx: Any, state: Any) -> dict[str, Any]:
+    """The fields of a link, without inner states."""
+    slots = declared(tx.State) if isinstance(tx, Stateful) and tx.State is not None else {}
+    return {name: getattr(state, name) for name, slot in slots.items() if not isinstance(slot, child_state)}
+
+
+def children(tx: Composite, state: Any, seen: Seen, notes: Notes, name: str) -> dict[Any, tuple[Any, Any, Seen]]:
+    """The inner transformations, their states, and what they see."""
+    views, states = tx.views(seen.ours), tx.child_states(state)
+    return {key: (inner, states[key], seen.through(views[key], notes, name)) for key, inner in tx.children().items()}
+
+
+def _remembers(tx: Any, state: Any) -> bool:
+    if isinstance(tx, Stateful):
+        own = any(jax.tree.leaves(x) for name, x in own_fields(tx, state).items() if name not in OWN)
+        return own or (isinstance(tx, Composite) and any(_inner_remember(tx, state)))
+    return bool(jax.tree.leaves(state))
+
+
+def _inner_remember(tx: Composite, state: Any) -> Iterator[bool]:
+    states = tx.child_states(state)
+    return (_remembers(inner, states[name]) for name, inner in tx.children().items())
+
+
+def our_links(tx: Any, state: Any, seen: Seen, clock: Clock, notes: Notes, above: str = "") -> Iterator[OurLink]:
+    """The links that remember something; the others are noted with the clock."""
+    name = f"{above}{type(tx).__name__}"
+    link = OurLink(name, tx, state, seen, clock)
+    if isinstance(tx, Composite) and not _stands_alone(tx, state):
+        inside = above if isinstance(tx, chain) or tx.State is None else f"{name}."
+        yield from _spliced(link, notes, inside)
+    elif is_spliced(tx):
+        ((inner, inner_state, inner_seen),) = children(tx, state, seen, notes, name).values()
+        inside = _clock_of_fast(link, notes) if _is_pair(tx) else clock
+        rest = our_links(inner, inner_state, inner_seen, inside, notes, f"{name}.")
+        yield from (*rest, link) if _is_pair(tx) else (link, *rest)
+    elif not isinstance(tx, Stateful):
+        yield from _foreign(link, notes)
+    elif _remembers(tx, state):
+        yield link
+    else:
+        keep(link, notes)
+
+
+def is_spliced(tx: Any) -> bool:
+    """Whether its own state and that of its inner transformation are compared as two links of a chain."""
+    return isinstance(tx, with_hessian_diag) or _is_pair(tx)
+
+
+def _is_pair(tx: Any) -> bool:
+    """Whether it is a `lookahead` of pairs of parameters, as in optax: its state has that of the fast optimizer."""
+    return isinstance(tx, Composite) and "fast_state" in getattr(tx.State, "_fields", ())
+
+
+def _clock_of_fast(link: OurLink, notes: Notes) -> Clock:
+    """The clock of the fast optimizer, which may begin anew at the end of a period."""
+    if not link.tx.reset_state:
+        return link.clock
+    return notes.clock(link.name, implied=lambda: number(link.state.steps_since_sync))
+
+
+def _stands_alone(tx: Composite, state: Any) -> bool:
+    """Whether a transformation with others inside is compared as one link."""
+    if isinstance(tx, chain):
+        return False
+    own = any(jax.tree.leaves(x) for name, x in own_fields(tx, state).items() if name not in OWN)
+    return own or sum(_inner_remember(tx, state)) > 1
+
+
+def _spliced(link: OurLink, notes: Notes, above: str) -> Iterator[OurLink]:
+    tx, state, clock = link.tx, link.state, link.clock
+    keep(link, notes)
+    if isinstance(tx, reset_state_every):
+        clock = _fast_clock(link, notes)
+        state = _reset_if_due(link, notes)
+    for inner, inner_state, seen in children(tx, state, link.seen, notes, link.name).values():
+        yield from our_links(inner, inner_state, seen, clock, notes, above)
+
+
+def keep(link: OurLink, notes: Notes) -> None:
+    """Notes the count of a link, and leaves what else is gradtx's own as it begins."""
+    for name, x in own_fields(link.tx, link.state).items():
+        if name == "count" and isinstance(x, Cell):
+            if notes.into_ours:
+                link.clock.unset.append((f"{link.name}.count", x, 0))
+            else:
+                link.clock.read.append(number(x))
+        else:
+            for cell in jax.tree.leaves(x):
+                cell.keep()
+
+
+def _foreign(link: OurLink, notes: Notes) -> Iterator[OurLink]:
+    """The links of a transformation made of functions, such as one of optax, whose state is the same on both sides."""
+    for part in their_links(link.state, link.tx, notes):
+        if part.remembers:
+            yield link._replace(state=part)
+        else:
+            for cell in jax.tree.leaves(part.fields):
+                if notes.into_ours:
+                    link.clock.unset.append((f"{link.name}.count", cell, 0))
+                else:
+                    link.clock.read.append(number(cell))
+
+
+def _fast_clock(link: OurLink, notes: Notes) -> Clock:
+    """The clock of an optimizer whose state begins anew after every period."""
+
+    def since() -> int:
+        return link.clock.count(notes.who) % link.tx.period
+
+    return notes.clock(link.name, implied=since)
+
+
+def _reset_if_due(link: OurLink, notes: Notes) -> Any:
+    """The state; at the end of a period one with a new inner state, which gradtx makes at the next step only."""
+    count = 0 if notes.into_ours else number(link.state.count)
+    if count == 0 or count % link.tx.period:
+        return link.state
+    return link.state._replace(inner_state=cells_of(link.tx.inner.init(link.seen.ours)))
+
+
+# --- optax
+
+
+def their_links(state: Any, tx: Any, notes: Notes, is_fast: bool = False) -> Iterator[TheirLink]:
+    """The states of optax in order, those that only count included; `tx` tells the names in restored states."""
+    return _their_links(state, _chains_of_names(tx), _known_fields(tx), notes, is_fast)
+
+
+def _their_links(state: Any, chains: Any, known: set[str], notes: Notes, is_fast: bool) -> Iterator[TheirLink]:
+    if not jax.tree.leaves(state):
+        return
+    parts = _parts_of_chain(state, chains, known, notes)
+    if parts is not None:
+        for part in parts:
+            yield from _their_links(part, chains, known, notes, is_fast)
+        return
+    fields = fields_of(state)
+    for name, beside in SPLICED:
+        if name in fields and (beside & set(fields) or (not beside and len(fields) == 1)):
+            inside = is_fast or name == "fast_state"
+            yield from _their_links(fields.pop(name), chains, known, notes, inside)
+    if set(fields) == {"inner_states"}:
+        groups = fields["inner_states"].values()
+        found = [list(_their_links(group, chains, known, notes, is_fast)) for group in groups]
+        if sum(any(link.remembers for link in links) for links in found) < 2:
+            yield from (link for links in found for link in links)
+            return
+    if fields:
+        yield TheirLink(type(state).__name__ if hasattr(state, "_fields") else "", fields, state, is_fast)
+
+
+def _parts_of_chain(state: Any, chains: Any, known: set[str], notes: Notes) -> Sequence[Any] | None:
+    """The states of the links of a chain, in order; None for the state of one transformation."""
+    if isinstance(state, list) or (isinstance(state, tuple) and not hasattr(state, "_fields")):
+        return state
+    if hasattr(state, "_fields"):
+        return None
+    if isinstance(state, dict):
+        names = set(map(str, state))
+        order = chains.get(frozenset(names))
+        if order is None and names == set(map(str, range(len(names)))):
+            order = sorted(names, key=int)  # a tuple that was restored as a dict
+        if order is not None:
+            by_name = {str(name): part for name, part in state.items()}
+            return [by_name[name] for name in order]
+        if names <= known:
+            return None
+        unknown = ", ".join(sorted(names - known))
+        raise notes.error(
+            f"the optax state has a dict with the keys {unknown}, which are neither the names of a named_chain nor "
+            "fields of a state that this transformation has. Give the transformation that the state belongs to."
+        )
+    raise notes.error(
+        f"the optax state has {checks.shown(getattr(state, 'value', state))} where a state of a transformation must "
+        "be. Give what optax's init or update returned, or what a checkpoint restored of it."
+    )
+
+
+def _inside(tx: Any) -> Iterator[Any]:
+    yield tx
+    if isinstance(tx, Composite):
+        for inner in tx.children().values():
+            yield from _inside(inner)
+
+
+def _chains_of_names(tx: Any) -> dict[frozenset[str], tuple[str, ...]]:
+    """The names of the links of named chains, in order."""
+    return {frozenset(one.names): one.names for one in _inside(tx) if isinstance(one, named_chain)}
+
+
+_FIELDS = {"inner_state", "inner_states", "inner_opt_state", "base_optimizer_state", "fast_state", "steps_since_sync"}
+_FIELDS |= {"opt_state", "hyperparams_states", "hessian_fn_state", "key", "ns_coeffs", "is_init_step"}
+_FIELDS |= {"is_initial_step", *COUNTS}
+
+
+def _known_fields(tx: Any) -> set[str]:
+    """The names of fields that states of optax may have for this transformation."""
+    own = (one.State._fields for one in _inside(tx) if isinstance(one, Stateful) and one.State is not None)
+    return _FIELDS.union(*own)

@@ -1,0 +1,266 @@
+"""What the states of optax and gradtx do not have alike, beyond names: fields that follow from others, other units.
+
+Every function here gets a `Match`, takes the fields that it deals with out of `match.ours` and `match.theirs`, and says
+what belongs together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx.compat.arrays import held_weights
+from gradtx.compat.optax.convert_cells import ADVICE, Cell, fields_of, flat, keep, number, values_of
+from gradtx.compat.optax.convert_lbfgs import match_memory
+from gradtx.compat.optax.convert_links import COUNTS
+from gradtx.core.chain import chain
+from gradtx.core.composite import Composite
+from gradtx.core.hyper import Schedule
+from gradtx.optimizers.elementwise.acprop import scale_by_acprop
+from gradtx.optimizers.layerwise.adafactor import scale_by_factored_rms
+from gradtx.transforms.momentum import ema
+from gradtx.transforms.scale import scale_by_learning_rate
+
+__all__ = ["KEPT", "OURS", "SPECIAL", "THEIRS", "rate_before_average", "scale_average"]
+
+# --- what follows from other fields
+
+
+def _updated(match: Any) -> Any:
+    theirs = match.their_link.fields
+    return np.asarray(number(theirs["mini_step"]) == 0 and number(theirs["gradient_step"]) > 0)
+
+
+OURS: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("", "weights"): lambda match: held_weights(match.link.tx, match.ours["weights"], match.count()),
+    ("MechanicState", "total"): lambda match: jnp.sum(jnp.asarray(match.their_link.fields["s"].value)),
+    ("MultiStepsState", "updated"): _updated,
+    ("MultiStepsState", "bad_weights"): lambda match: np.asarray(0),
+    **{(kind, "skipped"): lambda match: np.asarray(0) for kind in ("MomoState", "MomoAdamState")},
+}
+"""Fields that gradtx alone has, by the class of the state and the name, from optax's."""
+
+THEIRS: dict[str, Callable[[Any], Any]] = {
+    "count_m2": lambda match: np.asarray(match.count()),
+    "is_init_step": lambda match: np.asarray(match.count() == 0),
+    "is_initial_step": lambda match: np.asarray(match.count() == 0),
+}
+"""Fields that optax alone has, from gradtx's."""
+
+KEPT = {"ns_coeffs"}
+"""Fields of optax that are constants of its optimizer."""
+
+
+# --- states that differ in more than names
+
+
+def _multi_steps(match: Any) -> None:
+    ours, theirs = match.ours, match.theirs
+    mini_step = number(theirs["mini_step"] if match.notes.into_ours else ours["mini_step"])
+    weight = ours.pop("acc_weight")
+    if match.notes.into_ours:
+        if mini_step and match.link.tx.weight is not None:
+            raise match.notes.error(
+                f"{match.where('acc_weight')}: the optax state is between two steps, and does not say what its "
+                f"{mini_step} micro-batches weigh. Convert it after a step, or leave `weight` out of accumulate."
+            )
+        match.later(weight, lambda: np.asarray(float(mini_step)), match.where("acc_weight"))
+    elif mini_step == 0:  # gradtx has scratch data after a step, and optax zeros
+        buffer = theirs.pop("acc_grads")
+        ours["acc_grads"] = ()
+        match.later(buffer, lambda: jax.tree.map(np.zeros_like, values_of(buffer)))
+
+
+def _hyperparams(match: Any) -> None:
+    ours, theirs = match.ours.pop("hyperparams"), dict(match.theirs.pop("hyperparams"))
+    _schedule_states(match)
+    for name, cell in theirs.items():
+        if name in ours:
+            target = ours[name] if match.notes.into_ours else cell
+            match.notes.pair(match.where(f"hyperparams/{name}"), ours[name], cell, partial(_as_number, target.value))
+        elif name in match.link.tx.others.tree:  # for gradtx it is static
+            cell.keep()
+        else:
+            raise match.notes.error(
+                f"{match.where('hyperparams')}: the optax state has {name}, and gradtx's has "
+                f"{', '.join(ours) or 'none'}. {ADVICE}"
+            )
+    for name, cell in ours.items():
+        if name not in theirs:  # an argument that optax's function does not have keeps its first value
+            cell.keep()
+
+
+def _schedule_states(match: Any) -> None:
+    """Matches the states of schedules. That of a plain schedule is its step count, which gradtx's link has itself."""
+    ours = dict(match.ours.pop("hyperparams_states", ()))
+    for name, state in dict(match.theirs.pop("hyperparams_states", ())).items():
+        where, cells = f"hyperparams_states/{name}", flat(state)
+        if name in ours:
+            match.match_named(where, ours.pop(name), state)
+        elif all(path.rpartition("/")[2] in COUNTS for path, _ in cells):
+            for _, cell in cells:
+                if match.notes.into_ours:
+                    match.link.clock.read.append(number(cell))
+                else:
+                    match.link.clock.unset.append((match.where(where), cell, 0))
+        else:
+            raise match.notes.error(f"{match.where(where)}: gradtx's schedule of {name} has no state. {ADVICE}")
+    if ours:
+        raise match.notes.error(f"{match.where('hyperparams_states')}: optax's has no {', '.join(ours)}. {ADVICE}")
+
+
+def _as_number(like: Any, x: Any) -> Any:
+    """A hyperparameter in the dtype that it has on the other side: it may have been given as an integer."""
+    return jnp.asarray(x, jnp.result_type(like))
+
+
+def _lookahead(match: Any) -> None:
+    if "slow" not in match.ours:  # as in optax, the slow weights are in the parameters
+        return
+    period, since = match.link.tx.sync_period, match.theirs.pop("steps_since_sync", None)
+    if since is None:
+        raise match.notes.error(f"{match.link.name}: the optax state has no steps_since_sync. {ADVICE}")
+    slow = match.ours.pop("slow")
+    if not match.notes.into_ours:
+        match.later(since, lambda: np.asarray(match.count() % period))
+        return
+    if match.slow is None:
+        raise match.notes.error(
+            f"{match.where('slow')}: optax keeps the slow weights in the parameters. Give its LookaheadParams as "
+            "params."
+        )
+    match.later(slow, lambda: match.slow, match.where("slow"))
+    _check_place(match, since, period, "steps_since_sync")
+
+
+def _check_place(match: Any, place: Cell, period: int, name: str) -> None:
+    """Raises, at the end, if the place in a period is not the count's."""
+
+    def check() -> None:
+        count = match.count()
+        if count % period != number(place):
+            raise match.notes.error(
+                f"{match.where(name)}: {number(place)} steps since the last period ended do not fit {count} steps in "
+                f"periods of {period}. Give the right count, or the transformation that the state belongs to."
+            )
+
+    match.notes.later.append(check)
+
+
+def _cyclic(period: str) -> Callable[[Any], None]:
+    """For states whose count begins anew after every period in optax."""
+
+    def special(match: Any) -> None:
+        place, length = match.theirs.pop("count", None), getattr(match.link.tx, period)
+        if place is None:
+            return
+        if match.notes.into_ours:
+            _check_place(match, place, length, "count")
+        else:
+            match.later(place, lambda: np.asarray(match.count() % length))
+
+    return special
+
+
+def _linesearch(match: Any) -> None:
+    """What optax does not report of a search stays as it begins."""
+    theirs = dict(flat(match.theirs.pop("info", ())))
+    for key, cell in flat(match.ours.pop("info")):
+        if key in theirs:
+            match.notes.pair(match.where(f"info/{key}"), cell, theirs[key])
+        else:
+            cell.keep()
+
+
+def _monitor(match: Any) -> None:
+    """Before its first step optax has no measurements, and no places for them."""
+    if jax.tree.leaves(match.theirs["measurements"]):
+        return
+    ours, theirs = match.ours.pop("measurements"), match.theirs.pop("measurements")
+    keep(ours)
+    if not match.notes.into_ours:
+        theirs.update(ours)
+
+
+def _belief(match: Any) -> None:
+    """Converts ACProp's second moment, which in optax has eps_root * (1 + b2 + b2^2 + ...) added to it."""
+    if not isinstance(match.link.tx, scale_by_acprop):
+        return
+
+    def one(i: Any, total: Any) -> Any:
+        now = match.link.tx.at(i)
+        return (now.b2 * total + now.eps_root).astype(total.dtype)
+
+    def shift() -> Any:
+        return jax.lax.fori_loop(0, match.count(), one, jnp.zeros((), float))
+
+    if match.notes.into_ours:
+        match.changes["nu"] = lambda x: jnp.maximum(x - shift(), 0)
+    else:
+        match.changes["nu"] = lambda x: x + shift()
+
+
+SPECIAL: dict[str, Callable[[Any], None]] = {
+    "ApplyEveryState": _cyclic("k"),
+    "InjectHyperparamsState": _hyperparams,
+    "LinesearchState": _linesearch,
+    "LookaheadState": _lookahead,
+    "MonitorState": _monitor,
+    "MultiStepsState": _multi_steps,
+    "ScaleByBeliefState": _belief,
+    "ReduceLROnPlateauState": _cyclic("accumulation_size"),
+    "ScaleByLBFGSState": match_memory,
+}
+
+
+def rate_before_average(tx: Any, theirs: Any) -> Any:
+    """The learning rate by which optax's adafactor scales the steps before it averages them; None for other chains.
+
+    gradtx scales the average, so that its state is that of optax divided by the rate. With a schedule that is exact
+    only while the rate stands still.
+    """
+    links = list(_links(tx))
+    where = [i for kind in (scale_by_factored_rms, ema, scale_by_learning_rate) for i in _places(links, kind)]
+    parts = list(_parts(theirs))
+    there = [i for name in ("v_row", "ema") for i, x in enumerate(parts) if name in fields_of(x)]
+    # Both chains clip and multiply by the parameter's scale in between; optax's has the rate there, too.
+    if (
+        len(where) == 3
+        and where == sorted(where)
+        and len(there) == 2
+        and there[1] - there[0] == where[1] - where[0] + 1
+    ):
+        return links[where[2]].learning_rate
+    return None
+
+
+def scale_average(match: Any, rate: Any) -> None:
+    """Notes that optax's average is that of steps scaled by the learning rate."""
+
+    def factor() -> Any:
+        now = rate(jnp.asarray(max(match.count() - 1, 0))) if isinstance(rate, Schedule) else rate
+        return jnp.where(now == 0, 1, now)
+
+    match.changes["ema"] = (lambda x: x / factor()) if match.notes.into_ours else (lambda x: x * factor())
+
+
+def _links(tx: Any) -> list[Any]:
+    if isinstance(tx, Composite) and tx.State is None and not isinstance(tx, chain):
+        (tx,) = tx.children().values()
+        return _links(tx)
+    return [one for link in tx.links for one in _links(link)] if isinstance(tx, chain) else [tx]
+
+
+def _places(links: list[Any], kind: type) -> list[int]:
+    return [i for i, link in enumerate(links) if isinstance(link, kind)]
+
+
+def _parts(state: Any) -> list[Any]:
+    if isinstance(state, (list, tuple)) and not hasattr(state, "_fields"):
+        return [one for part in state for one in _parts(part)]
+    return [state]

@@ -1,0 +1,3 @@
+"""The module `optax.experimental`."""
+
+from gradtx.compat.optax.experimental import aggregating as aggregating

@@ -1,0 +1,202 @@
+"""Groups of leaves with the states that optax gives them.
+
+In gradtx a group's transformation sees a dict from path to leaf. In optax it sees the whole tree with a `MaskedNode`,
+an empty tuple, in place of the leaves that are not its own, and its state is in a `MaskedState`. Here it is as in
+optax: the states have its structure, and a mask for the whole tree can be used inside of a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
+
+import jax
+import numpy as np
+
+import gradtx as gx
+from gradtx.compat.optax.spelled import spelled
+from gradtx.core import mask as masks
+from gradtx.core.composite import View, Wrapper
+from gradtx.core.mask import is_function
+from gradtx.core.slots import child_state
+from gradtx.core.value import flag, static
+
+__all__ = ["MaskedNode", "MaskedState", "freeze", "masked", "partition", "selective_transform"]
+
+
+class MaskedNode(NamedTuple):
+    """An empty node in place of a leaf that is masked out."""
+
+
+class MaskedState(NamedTuple):
+    """The state of the transformation that is masked."""
+
+    inner_state: Any = child_state()
+
+
+class _Some(View):
+    """The tree with a `MaskedNode` in place of the leaves that are not selected."""
+
+    selects = True
+
+    def __init__(self, selected: Any, *, hides_arguments: bool = True) -> None:
+        self.selected, self.hides_arguments = selected, hides_arguments
+
+    def seen(self, tree: Any) -> Any:
+        return jax.tree.map(lambda yes, part: part if yes else MaskedNode(), self.selected, tree)
+
+    def restored(self, part: Any, tree: Any) -> Any:
+        return jax.tree.map(lambda yes, new, old: new if yes else old, self.selected, part, tree)
+
+    def argument(self, name: str, x: Any, like: Any) -> Any:
+        return super().argument(name, x, like) if self.hides_arguments else x
+
+
+def _check_mask(who: str, name: str, value: Any) -> Any:
+    if not is_function(value):  # what counts as True in Python does so in a mask of optax
+        value = jax.tree.map(lambda x: bool(x) if np.ndim(x) == 0 else x, value)
+    return masks.check(who, name, value)
+
+
+class _Masked(Wrapper, state=MaskedState):
+    """`inner` on the leaves that the mask selects; on all without a mask, for a group of `partition`."""
+
+    mask: Any = static(default=None, check=_check_mask)
+    mask_compatible_extra_args: bool = flag(default=True, kw_only=True)
+
+    def views(self, tree: Any) -> dict[str, View]:
+        if self.mask is None:
+            return {"inner": View()}
+        mask = self.mask if not is_function(self.mask) else _check_mask("masked", "mask", self.mask(tree))
+        masks.each("masked", mask, tree)  # raises unless the mask fits the tree
+        hides = self.mask_compatible_extra_args or not self.inner.foreign
+        return {"inner": _Some(mask.tree, hides_arguments=hides)}
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MaskedState]:
+        like = updates if params is None else params
+        view = self.views(like)["inner"]
+        seen = None if params is None else view.seen(params)
+        given = self.given("inner", view, extra, like)
+        new, inner_state = self.inner.update(view.seen(updates), state.inner_state, seen, **given)
+        return view.restored(new, updates), MaskedState(inner_state)
+
+
+_Masked.__name__ = "masked"  # in errors
+
+
+class _Partition(gx.partition):
+    """`partition`, whose groups see the whole tree without the leaves of others."""
+
+    def __init__(self, transforms: Any, param_labels: Any) -> None:
+        super().__init__({label: _Masked(tx) for label, tx in transforms.items()}, param_labels)
+
+    def _groups(self, name: str, tree: Any) -> dict[Any, View]:
+        found = self._leaf_labels(name, tree)  # raises unless the labels fit the tree
+        labels = self.param_labels
+        if isinstance(labels, gx.select.first):
+            labels = jax.tree.unflatten(jax.tree.structure(tree), found)
+        elif is_function(labels):
+            labels = labels(tree)
+        else:
+            labels = labels.tree
+
+        def selected(label: Any) -> Any:
+            return jax.tree.map(lambda x: x == label, labels, is_leaf=self._is_label)
+
+        return {key: _Some(selected(label)) for key, label in zip(self.children(), self.labels, strict=True)}
+
+    def _arguments(self) -> Iterator[tuple[str | None, Any]]:
+        yield None, {label: tx.inner for label, tx in zip(self.labels, self.transforms, strict=True)}
+        yield "param_labels", self.param_labels
+
+    def _with_parts(self, parts: dict[str, Any]) -> Self:
+        inner = [tx.inner if isinstance(tx, _Masked) else tx for tx in parts.values()]
+        return type(self)(dict(zip(self.labels, inner, strict=True)), self.param_labels)
+
+
+_Partition.__name__ = "partition"
+
+
+def in_optax_form(tx: Any) -> _Partition:
+    """A `partition` of gradtx with the states of optax."""
+    return _Partition(dict(zip(tx.labels, tx.transforms, strict=True)), tx.param_labels)
+
+
+@spelled
+def masked(inner: Any, mask: Any, *, mask_compatible_extra_args: bool = False) -> Any:
+    """`inner` on the leaves that `mask` selects; the updates of the others are kept.
+
+    `mask` is a tree of booleans with the structure of the parameters or a prefix of it, a selector of gradtx, or a
+    function from the parameters to such a tree. A transformation of gradtx gets extra arguments like the updates
+    masked, too; one made of functions only with `mask_compatible_extra_args`.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.masked(optax.trace(0.9), {"w": True, "b": False})
+    >>> print(tx.init({"w": jnp.zeros(1), "b": jnp.zeros(1)}).inner_state.trace)
+    {'b': MaskedNode(), 'w': Array([0.], dtype=float32)}
+    """
+    return _Masked(inner, mask, mask_compatible_extra_args=mask_compatible_extra_args)
+
+
+@spelled
+def partition(transforms: Any, param_labels: Any, *, mask_compatible_extra_args: bool = False) -> Any:
+    """Applies to each leaf the transformation of its label.
+
+    Labels are hashable. `param_labels` is a tree of them with the structure of the parameters or a prefix of it, a
+    function from the parameters to such a tree, or a list of gradtx's rules `(selector, label)`. Extra arguments like
+    the updates are parted, too, whatever `mask_compatible_extra_args` is.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.partition({"fast": optax.sgd(1.0), "still": optax.set_to_zero()}, {"w": "fast", "b": "still"})
+    >>> g = {"w": jnp.ones(1), "b": jnp.ones(1)}
+    >>> print(tx.update(g, tx.init(g))[0]["w"])
+    [-1.]
+    """
+    del mask_compatible_extra_args
+    return _Partition(transforms, param_labels)
+
+
+@spelled
+def freeze(mask: Any) -> Any:
+    """Zero updates for the leaves that `mask` selects; those of the others are kept.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.freeze({"w": False, "b": True})
+    >>> g = {"w": jnp.ones(1), "b": jnp.ones(1)}
+    >>> print(tx.update(g, tx.init(g))[0]["b"])
+    [0.]
+    """
+    return _Masked(gx.stateless(_zeros), mask)
+
+
+@spelled
+def selective_transform(optimizer: Any, *, freeze_mask: Any) -> Any:
+    """`optimizer` on the leaves that `freeze_mask` does not select; the others are frozen and have no state.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.selective_transform(optax.sgd(1.0), freeze_mask={"w": False, "b": True})
+    >>> g = {"w": jnp.ones(1), "b": jnp.ones(1)}
+    >>> print(tx.update(g, tx.init(g))[0])
+    {'b': Array([0.], dtype=float32), 'w': Array([-1.], dtype=float32)}
+    """
+    labels = gx.mask_labels(_check_mask("selective_transform", "freeze_mask", freeze_mask), "freeze", "train")
+    return _Partition({"freeze": gx.stateless(_zeros), "train": optimizer}, labels)
+
+
+def _zeros(updates: Any, params: Any) -> Any:
+    del params
+    return gx.tree.zeros_like(updates)
+
+
+@spelled
+def set_to_zero() -> Any:
+    """Zeros in place of the updates.
+
+    >>> import gradtx.compat.optax as optax
+    >>> optax.set_to_zero().init(1.0)
+    EmptyState()
+    """
+    return gx.stateless(_zeros)
+
+
+multi_transform = partition

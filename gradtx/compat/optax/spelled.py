@@ -1,0 +1,278 @@
+"""How the names of this package are made: gradtx's functions, called as optax calls them.
+
+    adadelta = spelled(native.adadelta, rename={"weight_decay_mask": "mask"}, default={"learning_rate": None})
+
+is `adadelta` with optax's argument names and defaults. The transformations that such functions return ignore extra
+arguments that they do not know, as optax's do. Only the outermost transformation has to: inside of it everything gets
+what it accepts. So a function takes the transformations among its arguments out of their wrappers, and links of a chain
+are run together as in gradtx.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from itertools import starmap
+from typing import Any, Self
+
+import jax
+
+from gradtx.core.chain import chain
+from gradtx.core.composite import Composite, Wrapper
+from gradtx.core.hyper import Schedule
+from gradtx.core.state import CountState, EmptyState
+from gradtx.core.transformation import GradientTransformation as NativeTransformation
+from gradtx.core.transformation import as_transformation, identity, stateless, takes
+from gradtx.transforms.clip import ClipByGlobalNormState
+
+__all__ = [
+    "REQUIRED",
+    "GradientTransformation",
+    "GradientTransformationExtraArgs",
+    "lenient",
+    "seed_of",
+    "spelled",
+    "strict",
+    "with_extra_args_support",
+]
+
+
+class GradientTransformation(Wrapper):
+    """A transformation of two functions, as optax has it; `update` refuses extra arguments that it does not take.
+
+    It unpacks, `init, update = tx`, and has the methods of the named tuple that it is in optax.
+
+    >>> import gradtx.compat.optax as optax
+    >>> flip = optax.GradientTransformation(
+    ...     init=lambda params: optax.EmptyState(),
+    ...     update=lambda updates, state, params=None: (-updates, state),
+    ... )
+    >>> flip.update(2.0, flip.init(1.0))
+    (-2.0, EmptyState())
+    """
+
+    def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
+        object.__setattr__(self, "inner", NativeTransformation(init, update))
+
+    def init(self, params: Any) -> Any:
+        return self.inner.init(params)
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        known = _remembered(self.inner, state, updates)
+        updates, new = self.inner.update(updates, known, params, **self._given(extra))
+        return updates, new if known is state else _forgotten(state, new)
+
+    def _given(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What `inner` gets of the extra arguments; it raises where it does not accept one."""
+        return extra
+
+    def accepts(self, name: str) -> bool:
+        return self.inner.accepts(name)
+
+    def __getitem__(self, index: Any) -> Any:
+        return (self.init, self.update)[index]
+
+    def _replace(self, **functions: Callable[..., Any]) -> Self:
+        """A transformation of other functions."""
+        return type(self)(**{"init": self.init, "update": self.update, **functions})
+
+    def path_to(self, name: str) -> tuple[str, ...]:
+        del name
+        return ()
+
+    def _members(self, state: Any = None) -> Iterator[tuple[str, NativeTransformation, Any]]:
+        if isinstance(self.inner, Composite):
+            return self.inner._members(state)
+        return super()._members(state)
+
+    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+        return self.inner._hyperparameters(state)
+
+    def _parts(self) -> dict[str, Any]:
+        return self.inner._parts()
+
+    def _with_parts(self, parts: dict[str, Any]) -> Self:
+        return self._around(self.inner._with_parts(parts))
+
+    @classmethod
+    def _around(cls, tx: NativeTransformation) -> Self:
+        made = object.__new__(cls)
+        object.__setattr__(made, "inner", tx)
+        return made
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
+
+
+class GradientTransformationExtraArgs(GradientTransformation):
+    """A transformation whose `update` takes any extra argument, and ignores those that nobody inside reads.
+
+    `GradientTransformationExtraArgs(init, update)` makes one of two functions. The functions of this package return
+    this class, too; then `inner` is the transformation of gradtx that does the work.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.sgd(1.0)
+    >>> isinstance(tx, optax.GradientTransformationExtraArgs)
+    True
+    >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
+    [-1.]
+    """
+
+    takes_any = True
+
+    def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
+        super().__init__(init, update)  # a subclass without one of its own would get one of its fields
+
+    def _given(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _with_data(self.inner, extra)
+
+    def accepts(self, name: str) -> bool:
+        del name
+        return True
+
+    def __repr__(self) -> str:
+        return f"with_extra_args_support({self.inner!r})"
+
+
+def _with_data(tx: NativeTransformation, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The extra arguments that `tx` accepts, `value_fn` with those others that are its own arguments."""
+    given, fn = tx.accepted(extra), extra.get("value_fn")
+    data = {} if fn is None else {name: x for name, x in extra.items() if name not in given and takes(fn, name)}
+    return {**given, "value_fn": functools.partial(fn, **data)} if data else given
+
+
+def _is_empty(state: Any) -> bool:
+    """Whether it may be the state of a transformation without memory: `EmptyState()`, (), {} or None."""
+    return not jax.tree.leaves(state)
+
+
+def _has_memory(tx: Any) -> bool:
+    """Whether its updates depend on its state."""
+    numbers = (getattr(tx, name) for name in tx._dynamic)
+    return getattr(tx, "State", None) not in _NO_MEMORY or any(isinstance(x, Schedule) for x in numbers)
+
+
+_NO_MEMORY = (CountState, ClipByGlobalNormState)
+"""The states that no update depends on, unless a schedule asks for the count."""
+
+
+def _remembered(tx: Any, state: Any, like: Any) -> Any:
+    """The state, with one of gradtx in place of the empty states that optax has for transformations without memory."""
+    if isinstance(tx, chain) and isinstance(state, tuple) and len(state) == len(tx.links):
+        found = [_remembered(link, part, like) for link, part in zip(tx.links, state, strict=True)]
+        return state if all(new is old for new, old in zip(found, state, strict=True)) else tuple(found)
+    if isinstance(tx, (identity, stateless)):
+        return EmptyState() if _is_empty(state) else state
+    if isinstance(state, CountState) or not _is_empty(state) or tx.foreign or _has_memory(tx):
+        return state
+    return tx.init(like)
+
+
+def _forgotten(state: Any, new: Any) -> Any:
+    """The next state, with those that were empty as they were."""
+    if _is_empty(state):
+        return state
+    return tuple(starmap(_forgotten, zip(state, new, strict=True))) if type(state) is tuple else new
+
+
+def lenient(tx: Any) -> Any:
+    """`tx` as a transformation that ignores unknown extra arguments."""
+    if isinstance(tx, GradientTransformationExtraArgs):
+        return tx
+    return GradientTransformationExtraArgs._around(strict(tx))
+
+
+def with_extra_args_support(tx: Any) -> Any:
+    """Ignores the extra arguments that `tx` does not know, where gradtx would raise.
+
+    >>> import gradtx as gx, gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.with_extra_args_support(gx.sgd(1.0))
+    >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
+    [-1.]
+    """
+    return lenient(as_transformation("with_extra_args_support", tx))
+
+
+def strict(x: Any) -> Any:
+    """An argument with the transformations in it as gradtx has them."""
+    if isinstance(x, GradientTransformation):
+        return x.inner
+    if type(x) in (tuple, list):
+        return type(x)(map(strict, x))
+    return {key: strict(value) for key, value in x.items()} if type(x) is dict else x
+
+
+REQUIRED = inspect.Parameter.empty
+"""The default of an argument that optax has none for."""
+
+_NONE: Mapping[str, Any] = {}
+
+
+def spelled(
+    native: Callable[..., Any],
+    *,
+    rename: Mapping[str, str] = _NONE,
+    default: Mapping[str, Any] = _NONE,
+    ignore: Mapping[str, Any] = _NONE,
+    none: Mapping[str, Any] = _NONE,
+    alone: bool = False,
+) -> Callable[..., Any]:
+    """`native` with optax's names and defaults of arguments.
+
+    Args:
+      native: A function or class of gradtx, or a function of this package with optax's behaviour.
+      rename: Maps optax's name of an argument to the name in `native`.
+      default: Maps optax's name of an argument to optax's default.
+      ignore: Maps the arguments that change nothing here to their defaults. They come after the positional ones.
+      none: Maps optax's name of an argument to what stands for None here.
+      alone: True where optax's state is that of the first link, which must be the only one unless `native` gets
+        arguments that optax does not have.
+    """
+    signature = inspect.signature(native)
+    theirs = {ours: optax for optax, ours in rename.items()}
+    parameters = []
+    for parameter in signature.parameters.values():
+        spelt = theirs.get(parameter.name, parameter.name)
+        parameters.append(parameter.replace(name=spelt, default=default.get(spelt, parameter.default)))
+    rest = next((i for i, p in enumerate(parameters) if p.kind > p.POSITIONAL_OR_KEYWORD), len(parameters))
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters[rest:rest] = [inspect.Parameter(spelt, kind, default=value) for spelt, value in ignore.items()]
+    own = signature.replace(parameters=parameters)
+
+    @functools.wraps(native)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = own.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = {
+            rename.get(spelt, spelt): none.get(spelt) if x is None else strict(x)
+            for spelt, x in bound.arguments.items()
+            if spelt not in ignore
+        }
+        positional: list[Any] = []
+        named: dict[str, Any] = {}
+        for p in signature.parameters.values():
+            if p.kind is p.VAR_POSITIONAL:
+                positional += given[p.name]
+            elif p.kind is p.VAR_KEYWORD:
+                named |= given[p.name]
+            elif p.kind is p.KEYWORD_ONLY:
+                named[p.name] = given[p.name]
+            else:
+                positional.append(given[p.name])
+        made = native(*positional, **named)
+        made = made.links[0] if alone and len(made.links) == 1 else made
+        return lenient(made) if isinstance(made, NativeTransformation) else made
+
+    call.__signature__ = own  # pyright: ignore[reportAttributeAccessIssue]
+    return call
+
+
+def seed_of(who: str, key: Any, seed: int | None = None) -> int:
+    """The seed for a random key, or for a seed under one of two names; 0 for neither."""
+    if key is not None and seed is not None:
+        raise ValueError(f"{who}: key and seed are two names for one argument. Give key alone.")
+    key = seed if key is None else key
+    if key is None:
+        return 0
+    return key if isinstance(key, int) else int(jax.random.bits(key, dtype="uint32"))

@@ -1,0 +1,126 @@
+"""optax's type aliases and protocols, and the base classes of its transformations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from gradtx.core.hyper import StatefulSchedule as StatefulSchedule
+from gradtx.core.state import EmptyState, counted
+
+__all__ = [
+    "ConditionFn",
+    "MaskOrFn",
+    "OptState",
+    "Params",
+    "ScalarOrSchedule",
+    "Schedule",
+    "ShouldSkipUpdateFunction",
+    "StatefulSchedule",
+    "TransformInitFn",
+    "TransformUpdateExtraArgsFn",
+    "TransformUpdateFn",
+    "Updates",
+    "WrappedSchedule",
+    "init_empty_state",
+]
+
+Params = Any
+"""A tree of arrays."""
+
+Updates = Any
+"""A tree of arrays like the parameters."""
+
+OptState = Any
+"""What `init` returns."""
+
+Schedule = Callable[[ArrayLike], ArrayLike]
+"""A function from the step count to a number."""
+
+ScalarOrSchedule = float | ArrayLike | Schedule
+"""A hyperparameter."""
+
+MaskOrFn = Any | Callable[[Params], Any] | None
+"""A tree of booleans, or a function from the parameters to one."""
+
+
+class TransformInitFn(Protocol):
+    """The `init` of a transformation."""
+
+    def __call__(self, params: Params) -> OptState:
+        """The state before the first step."""
+        ...
+
+
+class TransformUpdateFn(Protocol):
+    """The `update` of a transformation."""
+
+    def __call__(self, updates: Updates, state: OptState, params: Params | None = None) -> tuple[Updates, OptState]:
+        """The transformed updates, and the next state."""
+        ...
+
+
+class TransformUpdateExtraArgsFn(Protocol):
+    """The `update` of a transformation that takes any extra argument."""
+
+    def __call__(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, OptState]:
+        """The transformed updates, and the next state."""
+        ...
+
+
+class ConditionFn(Protocol):
+    """What `conditionally_transform` asks at each step."""
+
+    def __call__(self, step: Any, **extra_args: Any) -> Any:
+        """Whether the inner transformation is applied."""
+        ...
+
+
+class ShouldSkipUpdateFunction(Protocol):
+    """What `MultiSteps` asks of each micro-batch."""
+
+    def __call__(self, updates: Updates, gradient_step: Any, params: Params | None) -> tuple[Any, Any]:
+        """Whether to skip the micro-batch, and arrays to keep in the state."""
+        ...
+
+
+class WrappedSchedule(StatefulSchedule):
+    """A schedule as a `StatefulSchedule`, whose state is the step count.
+
+    >>> import gradtx.compat.optax as optax
+    >>> schedule = optax.WrappedSchedule(lambda count: 0.5**count)
+    >>> float(schedule(schedule.update(schedule.init())))
+    0.5
+    """
+
+    def __init__(self, schedule_fn: Schedule) -> None:
+        self.schedule_fn = schedule_fn
+
+    def init(self) -> Any:
+        """The count 0."""
+        return jnp.zeros((), jnp.int32)
+
+    def update(self, state: Any, **extra_args: Any) -> Any:
+        """The count after one more step."""
+        del extra_args
+        return counted(state)
+
+    def __call__(self, state: Any, **extra_args: Any) -> ArrayLike:
+        del extra_args
+        return self.schedule_fn(state)
+
+
+def init_empty_state(params: Params) -> EmptyState:
+    """The state of a transformation without memory.
+
+    >>> import gradtx.compat.optax as optax
+    >>> optax.init_empty_state({"w": 1.0})
+    EmptyState()
+    """
+    del params
+    return EmptyState()

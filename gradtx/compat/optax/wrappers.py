@@ -1,0 +1,355 @@
+"""Wrappers whose states or parameters have another form in optax."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+import gradtx as gx
+from gradtx import checks
+from gradtx.compat.optax.spelled import spelled
+from gradtx.core.composite import Wrapper
+from gradtx.core.fits import UNKNOWN, Owner, check_class
+from gradtx.core.hyper import Hyper, HyperArg, Schedule, hyper
+from gradtx.core.slots import child_state, counter, per_param, per_tree
+from gradtx.core.value import child, flag, integer, static
+from gradtx.wrappers import accumulate as native_accumulate
+from gradtx.wrappers import mechanize as native_mechanize
+from gradtx.wrappers import sam as native_sam
+from gradtx.wrappers import schedule_free as native_schedule_free
+
+__all__ = [
+    "MULTI_STEPS",
+    "Form",
+    "InForm",
+    "LookaheadParams",
+    "LookaheadState",
+    "MechanicState",
+    "MultiStepsState",
+    "SAMState",
+    "ScheduleFreeState",
+    "lookahead",
+    "mechanize",
+    "sam",
+    "schedule_free",
+    "schedule_free_adamw",
+    "schedule_free_eval_params",
+    "schedule_free_sgd",
+]
+
+
+class LookaheadState(NamedTuple):
+    """The state of the fast optimizer, and the steps since the slow parameters followed."""
+
+    fast_state: Any = child_state()
+    steps_since_sync: Array = counter()
+
+
+class LookaheadParams(NamedTuple):
+    """The fast parameters, where gradients are taken, and the slow ones, which are the result.
+
+    >>> import gradtx.compat.optax as optax
+    >>> optax.LookaheadParams.init_synced(1.0)
+    LookaheadParams(fast=1.0, slow=1.0)
+    """
+
+    fast: Any
+    slow: Any
+
+    @classmethod
+    def init_synced(cls, params: Any) -> LookaheadParams:
+        """A pair of the same parameters."""
+        return cls(fast=params, slow=params)
+
+
+class _Lookahead(Wrapper, state=LookaheadState):
+    """Lookahead with pairs of parameters, as optax has it."""
+
+    sync_period: int = integer(ge=1)
+    slow_step_size: Hyper = hyper(ge=0, le=1)
+    reset_state: bool = flag(default=False)
+
+    @property
+    def reshapes(self) -> bool:
+        return True  # the updates are a pair, the gradients are not
+
+    def init(self, params: Any) -> LookaheadState:
+        fast = params.fast if isinstance(params, LookaheadParams) else params
+        return LookaheadState(self.inner.init(fast), jnp.zeros((), jnp.int32))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        if not isinstance(params, LookaheadParams):
+            raise TypeError(
+                f"lookahead.update: params must be LookaheadParams, got {checks.shown(params)}. Make the pair by "
+                "LookaheadParams.init_synced(params), and take gradients at params.fast."
+            )
+        updates, fast_state = self.inner_update(updates, state.fast_state, params.fast, extra)
+        sync = state.steps_since_sync == self.sync_period - 1
+        apart = jax.tree.map(lambda f, u, s: f + u - s, params.fast, updates, params.slow)
+        part = self.at(state.steps_since_sync).slow_step_size
+        slow = jax.tree.map(lambda d: jnp.where(sync, part * d, 0).astype(d.dtype), apart)
+        fast = jax.tree.map(lambda u, d: jnp.where(sync, u - (1 - part) * d, u).astype(u.dtype), updates, apart)
+        if self.reset_state:
+            first = self.inner.init(params.fast)
+            fast_state = jax.tree.map(lambda x, start: jnp.where(sync, start, x), fast_state, first)
+        steps = (state.steps_since_sync + 1) % self.sync_period
+        return LookaheadParams(fast=fast, slow=slow), LookaheadState(fast_state, steps)
+
+
+_Lookahead.__name__ = "lookahead"
+
+
+@spelled
+def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, reset_state: bool = False) -> Any:
+    """Lookahead on a pair of parameters, `LookaheadParams`: the slow ones follow every `sync_period` steps.
+
+    gradtx's own `lookahead` has plain parameters, and keeps the slow ones in the state.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.lookahead(optax.sgd(1.0), sync_period=1, slow_step_size=0.5)
+    >>> params = optax.LookaheadParams.init_synced(jnp.array([4.0]))
+    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+    >>> print(optax.apply_updates(params, updates).slow)
+    [3.5]
+    """
+    return _Lookahead(fast_optimizer, sync_period, slow_step_size, reset_state)
+
+
+# --- states in another form
+
+
+class ScheduleFreeState(NamedTuple):
+    """The state of `schedule_free`, its base's included; `z` is the base's iterate."""
+
+    b1: Any = per_tree()
+    weight_sum: Any = per_tree()
+    step_count: Any = counter()
+    max_lr: Any = per_tree()
+    base_optimizer_state: Any = child_state()
+    z: Any = per_param()
+
+
+class MechanicState(NamedTuple):
+    """The state of `mechanize`, its base's included; `total` is the sum of the scales `s`."""
+
+    base_optimizer_state: Any = child_state()
+    count: Any = counter()
+    r: Any = per_tree()
+    m: Any = per_tree()
+    v: Any = per_tree()
+    s: Any = per_tree()
+    x0: Any = per_param()
+    total: Any = per_tree()
+
+
+class MultiStepsState(NamedTuple):
+    """The state of `MultiSteps`: gradtx's state of `accumulate`, with the inner state under optax's name."""
+
+    mini_step: Any = counter()
+    gradient_step: Any = counter()
+    inner_opt_state: Any = child_state()
+    acc_grads: Any = per_param()
+    skip_state: Any = per_tree()
+    acc_weight: Any = per_tree()
+    updated: Any = per_tree()
+    bad_weights: Any = per_tree()
+
+
+class SAMState(NamedTuple):
+    """The state of `sam`, with the optimizer's state under optax's name."""
+
+    steps_since_sync: Any = counter()
+    opt_state: Any = child_state()
+    adv_state: Any = child_state()
+    cache: Any = per_param()
+
+
+class Form(NamedTuple):
+    """How a state of gradtx looks in optax: its classes there and here, and optax's names of some fields."""
+
+    theirs: Any
+    ours: Any
+    names: Any
+    """Pairs: the name of a field in gradtx, and in optax."""
+    has_base: bool = False
+    """Whether the state here is a pair, the base's and the link's, and optax has the first inside of the second."""
+
+    def to(self, state: Any) -> Any:
+        """The state in optax's form."""
+        base, own = state if self.has_base else (None, state)
+        names = dict(self.names)
+        fields = {names.get(name, name): x for name, x in own._asdict().items()}
+        return self.theirs(**fields, **({"base_optimizer_state": base} if self.has_base else {}))
+
+    def back(self, state: Any) -> Any:
+        """The state in gradtx's form."""
+        names = dict(self.names)
+        own = self.ours(**{name: getattr(state, names.get(name, name)) for name in self.ours._fields})
+        return (state.base_optimizer_state, own) if self.has_base else own
+
+
+class InForm(Wrapper):
+    """`inner`, whose state has another form."""
+
+    form: Any = static(check=lambda who, name, value: value)
+
+    def init(self, params: Any) -> Any:
+        return self.form.to(self.inner.init(params))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        check_class(Owner(type(self.inner).__name__, UNKNOWN, ""), state, self.form.theirs)
+        updates, new = self.inner.update(updates, self.form.back(state), params, **extra)
+        return updates, self.form.to(new)
+
+    def child_states(self, state: Any) -> dict[str, Any]:
+        return {"inner": self.form.back(state)}
+
+    def with_child_states(self, state: Any, states: Any) -> Any:
+        return self.form.to(states["inner"])
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        check_class(owner, state, self.form.theirs)
+        super()._check_fits(state, owner)
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
+
+
+_MECHANIC = Form(MechanicState, native_mechanize.MechanicState, (), has_base=True)
+_SAM = Form(SAMState, native_sam.SAMState, (("inner_state", "opt_state"),))
+_SCHEDULE_FREE = Form(
+    ScheduleFreeState, native_schedule_free.ScheduleFreeState, (("count", "step_count"),), has_base=True
+)
+MULTI_STEPS = Form(MultiStepsState, native_accumulate.MultiStepsState, (("inner_state", "inner_opt_state"),))
+
+
+@spelled
+def mechanize(
+    base_optimizer: Any,
+    weight_decay: HyperArg = 1e-2,
+    eps: HyperArg = 1e-8,
+    s_init: HyperArg = 1e-6,
+    num_betas: int = 6,
+) -> Any:
+    """`base_optimizer`, whose learning rate is tuned as it runs; its state has the base's inside.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> optax.contrib.mechanize(optax.sgd(1.0)).init(jnp.zeros(1)).base_optimizer_state
+    (CountState(count=Array(0, dtype=int32)),)
+    """
+    made = gx.mechanize(base_optimizer, weight_decay, eps, s_init, num_betas)
+    return InForm(made, _MECHANIC)
+
+
+class _Ahead(Schedule):
+    """A schedule one step ahead."""
+
+    schedule: Any = child()
+
+    def __call__(self, count: Any) -> Any:
+        return self.schedule(count + 1)
+
+
+def _weighted_ahead(tx: Any) -> InForm:
+    """`schedule_free` of gradtx with optax's state, and its weights: that of a step is the next step's rate."""
+    base, link = tx.links
+    if isinstance(link.learning_rate, Schedule):
+        link = link.replace(learning_rate=_Ahead(link.learning_rate))
+    return InForm(gx.chain(base, link), _SCHEDULE_FREE)
+
+
+@spelled
+def schedule_free(
+    base_optimizer: Any,
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    weight_lr_power: HyperArg = 2.0,
+    state_dtype: Any = None,
+) -> Any:
+    """`base_optimizer` with averaging in place of a decaying schedule; its state has the base's inside.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> print(optax.contrib.schedule_free(optax.sgd(1.0), 1.0).init(jnp.ones(1)).z)
+    [1.]
+    """
+    made = gx.schedule_free(base_optimizer, learning_rate, b1, weight_lr_power, state_dtype)
+    return _weighted_ahead(made)
+
+
+@spelled
+def schedule_free_sgd(
+    learning_rate: HyperArg = 1.0,
+    warmup_steps: int | None = None,
+    b1: HyperArg = 0.9,
+    weight_decay: HyperArg | None = None,
+    weight_lr_power: HyperArg = 2.0,
+    state_dtype: Any = None,
+) -> Any:
+    """Schedule-free gradient descent.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> print(optax.contrib.schedule_free_sgd(0.1).init(jnp.ones(1)).z)
+    [1.]
+    """
+    decay = 0.0 if weight_decay is None else weight_decay
+    made = gx.schedule_free_sgd(learning_rate, warmup_steps, b1, decay, weight_lr_power, state_dtype)
+    return _weighted_ahead(made)
+
+
+@spelled
+def schedule_free_adamw(
+    learning_rate: HyperArg = 0.0025,
+    warmup_steps: int | None = None,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    weight_decay: HyperArg = 0.0,
+    weight_lr_power: HyperArg = 2.0,
+    state_dtype: Any = None,
+) -> Any:
+    """Schedule-free AdamW.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> print(optax.contrib.schedule_free_adamw(0.1).init(jnp.ones(1)).z)
+    [1.]
+    """
+    made = gx.schedule_free_adamw(learning_rate, warmup_steps, b1, b2, eps, weight_decay, weight_lr_power, state_dtype)
+    return _weighted_ahead(made)
+
+
+def schedule_free_eval_params(state: Any, params: Any) -> Any:
+    """The average x, from anywhere in a nested state, and the parameters y that belong to it.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> params = jnp.ones(2)
+    >>> state = optax.contrib.schedule_free_sgd().init(params)
+    >>> print(optax.contrib.schedule_free_eval_params(state, params))
+    [1. 1.]
+    """
+
+    def native(x: Any) -> Any:
+        return _SCHEDULE_FREE.back(x)[1] if isinstance(x, ScheduleFreeState) else x
+
+    found = jax.tree.map(native, state, is_leaf=lambda x: isinstance(x, ScheduleFreeState))
+    return gx.schedule_free_eval_params(found, params)
+
+
+@spelled
+def sam(
+    optimizer: Any,
+    adv_optimizer: Any,
+    sync_period: int = 2,
+    reset_state: bool = True,
+    opaque_mode: bool = False,
+    batch_axis_name: Any = None,
+) -> Any:
+    """Sharpness-aware minimization, with optax's names in the state.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1)).init(jnp.zeros(1)).opt_state
+    (CountState(count=Array(0, dtype=int32)),)
+    """
+    return InForm(gx.sam(optimizer, adv_optimizer, sync_period, reset_state, opaque_mode, batch_axis_name), _SAM)

@@ -1,0 +1,120 @@
+"""Runs optax's own tests through the drop-in: `python -m tests.compat.as_optax [arguments of pytest]`.
+
+The test files come with optax's wheel and are run where they lie. Before they are imported, `optax` and its public
+modules are made to mean `gradtx.compat.optax`, and its private modules, which the tests import, to mean modules whose
+names are looked up in the drop-in. Only `optax._src.test_utils`, which knows nothing of optax, is optax's.
+
+`optax_own_tests.toml` names the tests that do not pass, and why. The run fails if another one fails, or one of them
+passes.
+"""
+
+import fnmatch
+import importlib
+import importlib.metadata
+import importlib.util
+import pathlib
+import sys
+import tomllib
+import types
+import typing
+
+import jax
+import pytest
+
+from gradtx import leaf
+
+ROOT = pathlib.Path(importlib.util.find_spec("optax").origin).parent  # found, not imported
+REASONS = pathlib.Path(__file__).with_name("optax_own_tests.toml")
+PUBLIC = [path.parent.name for path in ROOT.glob("*/__init__.py")]
+
+HELPERS = {
+    **dict.fromkeys(["ArrayTree", "PRNGKey", "PyTree", "Shape"], typing.Any),
+    "abs_sq": leaf.abs_sq,
+    "x64_precision": jax.enable_x64,
+}
+"""Private names that tests use beside what they test: types for annotations, the squared modulus, a setting of JAX."""
+
+
+class Private(types.ModuleType):
+    """A private module of optax: its names are those of the drop-in, of the public module that it belongs to first."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.__path__ = [str(ROOT / "_src")] if name == "optax._src" else []  # one test imports another
+
+    def __getattr__(self, name):
+        import gradtx.compat.optax as optax
+
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in HELPERS:
+            return HELPERS[name]
+        own = [public for public in PUBLIC if public == self.__name__.split(".")[1]]
+        modules = [*(getattr(optax, public) for public in own), optax, *(getattr(optax, public) for public in PUBLIC)]
+        modules.append(optax.experimental.aggregating)
+        for module in modules:
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(f"{self.__name__}.{name} is no public name of optax, so the drop-in has nothing for it")
+
+
+def install():
+    """Makes every module of optax mean one of the drop-in."""
+    drop_in = importlib.import_module("gradtx.compat.optax")
+    sys.modules["optax"] = drop_in
+    for name in PUBLIC:
+        module = sys.modules[f"optax.{name}"] = importlib.import_module(f"gradtx.compat.optax.{name}")
+        module.__path__ = []  # else pytest imports optax's own package in its place
+    for path in [ROOT / "_src", *ROOT.rglob("_*.py"), *(ROOT / "_src").glob("*.py")]:
+        name = ".".join(("optax", *path.relative_to(ROOT).with_suffix("").parts))
+        if path.stem != "__init__" and not path.stem.endswith("_test"):
+            sys.modules[name] = Private(name)
+    spec = importlib.util.spec_from_file_location("optax._src.test_utils", ROOT / "_src" / "test_utils.py")
+    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
+    sys.modules["optax._src"].test_utils = sys.modules[spec.name]
+    for name, module in [*sys.modules.items()]:
+        parent, _, last = name.rpartition(".")
+        if isinstance(module, Private) and parent in sys.modules and parent != "optax":
+            setattr(sys.modules[parent], last, module)
+
+
+class Tests:
+    """The plugin: it turns what the file of reasons says into expected failures."""
+
+    def __init__(self, reasons):
+        self.reasons, self.counts = reasons, {}
+
+    def reason(self, name):
+        found = [(pattern, why) for pattern, why in self.reasons.items() if fnmatch.fnmatchcase(name, pattern)]
+        return found[0] if found else (None, None)
+
+    def pytest_collection_modifyitems(self, items):
+        for item in items:
+            pattern, why = self.reason(name_of(item))
+            if why is not None:
+                self.counts[pattern] = self.counts.get(pattern, 0) + 1
+                item.add_marker(pytest.mark.xfail(reason=why, strict=True))
+
+
+def name_of(item):
+    """`_src/alias_test.py::AliasTest::test_optimizers3`, for one test."""
+    path = pathlib.Path(item.path).relative_to(ROOT)
+    return "::".join((str(path), *item.nodeid.split("::")[1:]))
+
+
+def main(arguments):
+    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+    install()
+    reasons = tomllib.loads(REASONS.read_text()) if REASONS.exists() else {}
+    paths = [a for a in arguments if not a.startswith("-") and a.endswith(".py")]
+    rest = [a for a in arguments if a not in paths]
+    files = [str(ROOT / path) for path in paths] or [str(ROOT)]
+    options = ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(ROOT.parent), "--import-mode=importlib"]
+    options += ["-o", "python_files=*_test.py", "-q", "-W", "ignore"]
+    return pytest.main([*options, *rest, *files], plugins=[Tests(reasons)])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
