@@ -197,6 +197,7 @@ with _lazily(__name__) as _names:
     from gradtx.optimizers.treewide.dpsgd import dpsgd as dpsgd
     from gradtx.optimizers.layerwise.muon import muon as muon
     from gradtx.optimizers.layerwise.muon import scale_by_muon as scale_by_muon
+    from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw as matrices_with_adamw
     from gradtx.optimizers.layerwise.muon_labels import hidden_matrices as hidden_matrices
     from gradtx.optimizers.layerwise.muon_labels import muon_labels as muon_labels
     from gradtx.optimizers.layerwise.galore import galore as galore

@@ -330,12 +330,16 @@ TRANSFORMATIONS = [
     Case("scale_by_muon(bias_correction=False, eps_is_floor=True)", optax=None, why="PyTorch's form"),
     Case("scale_by_shape()", optax=None, why="optax refuses vectors: see muon", unless=_LINEAR),
     Case("scale_by_shape(consistent_rms=0.2)", optax=None, why="optax refuses vectors: see muon"),
-    Case("muon(0.1)"),
+    Case("muon(0.1, eps=1e-8)", optax="muon(0.1)", why="optax adds 1e-8 to norms by default"),
+    Case("muon(0.1)", optax=None, why="optax adds 1e-8 to norms by default"),
+    Case("muon(0.1, 'polar_express', adam_eps=1e-6, adam_mask=select.ndim(max=1))", optax=None, why=_NO_OPTAX),
+    Case("matrices_with_adamw(scale_by_muon(), 0.1, weight_decay=0.1)", optax=None, why=_NO_OPTAX),
     Case(
-        "muon(0.1, 'dion', beta=0.8, weight_decay=0.1, adam_b1=0.8, adam_learning_rate=0.01, consistent_rms=0.2)",
+        "muon(0.1, 'dion', beta=0.8, eps=1e-8, weight_decay=0.1, adam_b1=0.8, adam_learning_rate=0.01, "
+        "consistent_rms=0.2)",
         unless={"collectives": "optax's iterations are a loop, whose collectives count once"},
     ),
-    Case("muon(0.1, preconditioning='aol', nesterov=False, adaptive=True)", unless=_LINEAR),
+    Case("muon(0.1, eps=1e-8, preconditioning='aol', nesterov=False, adaptive=True)", unless=_LINEAR),
     Case(
         f"muon(0.1, weight_decay=0.1, mask={_MASK})",
         optax=None,

@@ -65,8 +65,10 @@ class muon_labels(Value):
 
     numbers: Any = static(default=hidden_matrices, check=_check_numbers)
     mask: Any = static(default=None, check=masks.check)
+    adam_mask: Any = static(default=None, check=masks.check)
 
     def __call__(self, params: Any) -> Any:
-        masks.selected("muon", self.mask, params)  # raises where it does not fit the tree, or selects nothing
+        for mask in (self.mask, self.adam_mask):
+            masks.selected("muon", mask, params)  # raises where it does not fit the tree, or selects nothing
         found = matrices.numbers_of(self.numbers, params)
         return jax.tree.unflatten(jax.tree.structure(params), ["adam" if x is None else "muon" for x in found])
