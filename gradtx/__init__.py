@@ -197,6 +197,14 @@ with _lazily(__name__) as _names:
     from gradtx.optimizers.treewide.dpsgd import dpsgd as dpsgd
     from gradtx.optimizers.layerwise.muon import muon as muon
     from gradtx.optimizers.layerwise.muon import scale_by_muon as scale_by_muon
+    from gradtx.optimizers.layerwise.normuon import normuon as normuon
+    from gradtx.optimizers.layerwise.normuon import scale_by_normuon as scale_by_normuon
+    from gradtx.optimizers.layerwise.adamuon import adamuon as adamuon
+    from gradtx.optimizers.layerwise.adamuon import scale_by_adamuon as scale_by_adamuon
+    from gradtx.optimizers.layerwise.dion import dion as dion
+    from gradtx.optimizers.layerwise.dion import scale_by_dion as scale_by_dion
+    from gradtx.optimizers.layerwise.scion import scale_by_lmo as scale_by_lmo
+    from gradtx.optimizers.layerwise.scion import scion as scion
     from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw as matrices_with_adamw
     from gradtx.optimizers.layerwise.muon_labels import hidden_matrices as hidden_matrices
     from gradtx.optimizers.layerwise.muon_labels import muon_labels as muon_labels

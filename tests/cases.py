@@ -332,7 +332,11 @@ TRANSFORMATIONS = [
     Case("scale_by_shape(consistent_rms=0.2)", optax=None, why="optax refuses vectors: see muon"),
     Case("muon(0.1, eps=1e-8)", optax="muon(0.1)", why="optax adds 1e-8 to norms by default"),
     Case("muon(0.1)", optax=None, why="optax adds 1e-8 to norms by default"),
-    Case("muon(0.1, 'polar_express', adam_eps=1e-6, adam_mask=select.ndim(max=1))", optax=None, why=_NO_OPTAX),
+    Case(
+        "muon(0.1, 'polar_express', adam_eps=1e-6, adam_mask=select.maybe(select.ndim(max=1)))",
+        optax=None,
+        why=_NO_OPTAX,
+    ),
     Case("matrices_with_adamw(scale_by_muon(), 0.1, weight_decay=0.1)", optax=None, why=_NO_OPTAX),
     Case(
         "muon(0.1, 'dion', beta=0.8, eps=1e-8, weight_decay=0.1, adam_b1=0.8, adam_learning_rate=0.01, "
@@ -346,6 +350,15 @@ TRANSFORMATIONS = [
         why="optax has another name for the mask",
         unless=_ONE_TREE,
     ),
+    Case("scale_by_normuon()", optax=None, why=_NO_OPTAX),
+    Case("normuon(0.1, beta=linear_schedule(0.9, 0.5, 10), weight_decay=0.1)", optax=None, why=_NO_OPTAX),
+    Case("scale_by_adamuon()", optax=None, why=_NO_OPTAX),
+    Case("scale_by_adamuon(sign_momentum=False)", optax=None, why=_NO_OPTAX),
+    Case("adamuon(0.1, weight_decay=0.1)", optax=None, why=_NO_OPTAX),
+    Case("scale_by_dion(rank=1)", optax=None, why=_NO_OPTAX, unless=_SVD),
+    Case("dion(0.1, weight_decay=0.1)", optax=None, why=_NO_OPTAX, unless=_SVD),
+    *(Case(f"scale_by_lmo({norm!r})", optax=None, why=_NO_OPTAX) for norm in ("spectral", "sign", "column", "row")),
+    Case("scion(0.1, constrained=True)", optax=None, why=_NO_OPTAX),
     Case("scale_by_galore(rank=1)", optax=None, why="optax decomposes in float32: see tests/test_muon.py", unless=_SVD),
     Case(
         "scale_by_galore(rank=1, update_proj_gap=2, base_optimizer=trace(0.9))",

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import checks, mesh, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.core.hyper import Schedule
 from gradtx.core.slot import PARAM, Layout, PerLeaf, Slot
 
@@ -129,20 +129,21 @@ class factor(PerLeaf):
     Args:
       side: 'all' for one row and column for every entry of the parameter. With the others the parameter is seen as
         matrices (`gradtx.rules.matrix_axes`), and the slot has a factor for each: 'rows', 'columns', or 'longer' for
-        the longer of the two.
-      rank: None, or the name of a field of the transformation: the factor then has no more columns than that.
+        the longer of the two. 'both' is no square: an array like the matrix itself, for a moment that `on_stack` needs.
+      rank: None, a number, or the name of a field of the transformation: the factor then has no more columns than that.
 
-    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
+    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does. A method that `start` names is called
+    with zeros of the slot's shape, and returns all of its entries.
     """
 
     kind: ClassVar[str] = "factor"
     naming = (*Slot.naming, "rank")
     side: str = "all"
-    rank: str | None = None
+    rank: int | str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.choice("factor", "side", self.side, ("all", "rows", "columns", "longer"))
+        checks.choice("factor", "side", self.side, ("all", "rows", "columns", "longer", "both"))
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | None:
         if self.side == "all":
@@ -151,14 +152,22 @@ class factor(PerLeaf):
         if view is None:
             return None
         rows, columns = view.fan_in, view.fan_out
+        if self.side == "both":
+            return (view.count, None), (rows, view.axis("rows")), (columns, view.axis("columns"))
         longer = "rows" if rows >= columns else "columns"
         side = longer if self.side == "longer" else self.side
         n = rows if side == "rows" else columns
-        rank = n if self.rank is None else min(getattr(owner, self.rank), rows, columns)
+        rank = getattr(owner, self.rank) if isinstance(self.rank, str) else self.rank
+        rank = n if rank is None else min(rank, rows, columns)
         return (view.count, None), (n, view.axis(side)), (rank, None)
 
     def _one(self, owner: Any, p: Any, layout: Layout) -> Array:
-        *_, n, rank = (length for length, _ in layout)
+        *count, n, rank = (length for length, _ in layout)
+        if isinstance(self.start, str) and self.start not in owner._dynamic:
+            like = jnp.zeros((*count, n, rank), jnp.result_type(p))
+            return getattr(owner.at(0), self.start)(leaf.full(like, 0.0, self.dtype_of(owner), real=self.real))
+        if self.side == "both":
+            return super()._one(owner, p, layout)
         return jnp.where(jnp.eye(n, rank, dtype=bool), super()._one(owner, p, layout), 0)
 
 

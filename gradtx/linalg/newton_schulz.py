@@ -11,6 +11,7 @@ Anthology", appendix A; Jordan et al., 2024, "Muon: An optimizer for hidden laye
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from jax import Array, lax
 
 from gradtx import leaf, sums
 
-__all__ = ["PRECONDITIONINGS", "coefficients", "orthogonalize", "triples"]
+__all__ = ["PRECONDITIONINGS", "as_long_as_orthogonal", "coefficients", "orthogonalize", "triples"]
 
 PRECONDITIONINGS = ("frobenius", "spectral", "aol", "schatten")
 """What brings the singular values below about 1 first: the norm, the largest singular value, the sums of the rows of
@@ -134,6 +135,13 @@ def orthogonalize(
         gram = rounded(dot(x, _adjoint(x)))
         x = rounded(x.astype(wide) * a + dot(rounded(gram * b + dot(gram, gram) * c), x))
     return x.astype(wide)
+
+
+def as_long_as_orthogonal(x: Array) -> Array:
+    """Matrices (..., m, n) scaled to the Frobenius norm of an orthogonal one, sqrt(min(m, n)); zeros stay zeros."""
+    size = jnp.sum(leaf.abs_sq(x), axis=(-2, -1), keepdims=True)
+    some = size > 0
+    return x * jnp.where(some, math.sqrt(min(x.shape[-2:])) / jnp.sqrt(jnp.where(some, size, 1)), 0)
 
 
 def _adjoint(x: Array) -> Array:

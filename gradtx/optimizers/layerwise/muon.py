@@ -159,11 +159,8 @@ def muon(
     shares `mu_dtype` and `nesterov`, and has settings of its own: `adam_learning_rate`, `adam_eps` and `adam_mask` are
     those of Muon where they are None. Without any `eps` Muon adds nothing to norms, and AdamW's is 1e-8.
 
-    `weight_decay` acts on Muon's leaves that `mask` selects (all by default), `adam_weight_decay` on AdamW's that
-    `adam_mask` selects. They are multiplied by the learning rate unless `decouple_lr`. With `consistent_rms` (0.2 is
-    about Adam's), the entries of a matrix of any shape move by learning_rate * consistent_rms (root mean square). For
-    the other arguments see `scale_by_muon` and `adamw`. State: one array per parameter of Muon, two per parameter of
-    AdamW.
+    For the other arguments see `matrices_with_adamw`, `scale_by_muon` and `scale_by_shape` (`consistent_rms`). State:
+    one array per parameter of Muon, two per parameter of AdamW.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"embed": jnp.ones((9, 4)), "dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}
