@@ -128,8 +128,8 @@ class factor(PerLeaf):
 
     Args:
       side: 'all' for one row and column for every entry of the parameter. With the others the parameter is seen as
-        matrices (`gradtx.rules.matrix_axes`), and the slot has a factor for each: 'rows', 'columns', or 'longer' for
-        the longer of the two. 'both' is no square: an array like the matrix itself, for a moment that `on_stack` needs.
+        matrices (`gradtx.rules.matrix_axes`), and the slot has a factor for each: 'rows', 'columns', or 'longer' or
+        'shorter' for that of the two. Two are no squares: 'both' is like the matrix itself, and 'one' is 1 x 1.
       rank: None, a number, or the name of a field of the transformation: the factor then has no more columns than that.
 
     It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does. A method that `start` names is called
@@ -143,7 +143,7 @@ class factor(PerLeaf):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.choice("factor", "side", self.side, ("all", "rows", "columns", "longer", "both"))
+        checks.choice("factor", "side", self.side, ("all", "rows", "columns", "longer", "shorter", "both", "one"))
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | None:
         if self.side == "all":
@@ -154,8 +154,10 @@ class factor(PerLeaf):
         rows, columns = view.fan_in, view.fan_out
         if self.side == "both":
             return (view.count, None), (rows, view.axis("rows")), (columns, view.axis("columns"))
-        longer = "rows" if rows >= columns else "columns"
-        side = longer if self.side == "longer" else self.side
+        if self.side == "one":
+            return (view.count, None), (1, None), (1, None)
+        longer, shorter = ("rows", "columns") if rows >= columns else ("columns", "rows")
+        side = {"longer": longer, "shorter": shorter}.get(self.side, self.side)
         n = rows if side == "rows" else columns
         rank = getattr(owner, self.rank) if isinstance(self.rank, str) else self.rank
         rank = n if rank is None else min(rank, rows, columns)

@@ -102,9 +102,9 @@ def adamuon(
     Take it where Muon's steps should be damped entry by entry, as Adam's are. Entries move by 0.2 * learning_rate (root
     mean square). For the arguments see `scale_by_adamuon` and `matrices_with_adamw`. State: two arrays per parameter.
 
-    >>> import gradtx as gx
-    >>> gx.adamuon(1e-3).transforms["muon"].links[0].sign_momentum
-    True
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> gx.adamuon(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})
+    {'bias': 'adam', 'kernel': 'muon'}
     """
     labels = muon_labels(muon_weight_dimension_numbers)
     flags = {"nesterov": nesterov, "sign_momentum": sign_momentum, "iteration_dtype": iteration_dtype}
@@ -113,8 +113,16 @@ def adamuon(
     )
     return matrices_with_adamw(
         chain(rule, scale_by_shape(labels.numbers, consistent_rms)),
-        learning_rate=learning_rate, weight_decay=weight_decay, mask=mask, adam_mask=adam_mask,
-        adam_b1=adam_b1, adam_b2=adam_b2, adam_eps=adam_eps, adam_learning_rate=adam_learning_rate,
-        adam_weight_decay=adam_weight_decay, mu_dtype=mu_dtype, decouple_lr=decouple_lr,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        mask=mask,
+        adam_mask=adam_mask,
+        adam_b1=adam_b1,
+        adam_b2=adam_b2,
+        adam_eps=adam_eps,
+        adam_learning_rate=adam_learning_rate,
+        adam_weight_decay=adam_weight_decay,
+        mu_dtype=mu_dtype,
+        decouple_lr=decouple_lr,
         weight_dimension_numbers=labels.numbers,
     )

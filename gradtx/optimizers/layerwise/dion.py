@@ -132,9 +132,9 @@ def dion(
     Take it in place of Muon where matrices are large: a step costs products with `rank` columns instead of
     whole ones. For the arguments see `scale_by_dion` and `matrices_with_adamw`.
 
-    >>> import gradtx as gx
-    >>> gx.dion(0.01, rank=16).transforms["muon"].links[0].rank
-    16
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> gx.dion(0.01, rank=16).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})
+    {'bias': 'adam', 'kernel': 'muon'}
     """
     numbers = muon_labels(dion_weight_dimension_numbers).numbers
     rule = scale_by_dion(rank, beta, mu_dtype, weight_dimension_numbers=numbers, seed=seed)

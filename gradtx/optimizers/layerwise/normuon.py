@@ -1,7 +1,7 @@
 """NorMuon: Muon whose neurons all move alike.
 
     o_t = O(c_t)                                        as in Muon
-    v_t = b2 * v_(t-1) + (1 - b2) * mean of |o_t|^2     over the weights of each neuron, a column of an (inputs, outputs)
+    v_t = b2 * v_(t-1) + (1 - b2) * mean of |o_t|^2     over the weights of each neuron, a column of (inputs, outputs)
     w_t = o_t / (sqrt(v_t) + nu_eps)
     u_t = w_t * sqrt(min(inputs, outputs)) / |w_t|
 
@@ -105,9 +105,9 @@ def normuon(
     as Adam's do; for another scale, or Muon's own (None), set `consistent_rms`. For the other arguments see
     `scale_by_normuon` and `matrices_with_adamw`. State: one array per parameter and one number per neuron.
 
-    >>> import gradtx as gx
-    >>> gx.normuon(1e-3).transforms["muon"].links[0].b2
-    0.95
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> gx.normuon(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})
+    {'bias': 'adam', 'kernel': 'muon'}
     """
     numbers = muon_labels(muon_weight_dimension_numbers).numbers
     view = {"weight_dimension_numbers": numbers, "iteration_dtype": iteration_dtype}
