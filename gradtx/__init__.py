@@ -103,6 +103,7 @@ with _lazily(__name__) as _names:
     from gradtx.transforms.privacy import per_example_global_norm_clip as per_example_global_norm_clip
     from gradtx.transforms.privacy import per_example_layer_norm_clip as per_example_layer_norm_clip
     from gradtx.transforms.shape import scale_by_shape as scale_by_shape
+    from gradtx.transforms.width import scale_by_width as scale_by_width
     from gradtx.transforms.monitor import measure_with_ema as measure_with_ema
     from gradtx.transforms.monitor import monitor as monitor
     from gradtx.transforms.monitor import snapshot as snapshot

@@ -378,6 +378,19 @@ TRANSFORMATIONS = [
     Case("clip_by_past_norm(warmup_steps=2)", optax=None, why=_NO_OPTAX),
     Case("grokfast()", optax=None, why=_NO_OPTAX, unless=_LINEAR),
     Case("orthograd()", optax=None, why=_NO_OPTAX),
+    *(
+        Case(
+            f"scale_by_width({{'w': (4, 2), 'deep': [(2,)]}}, {rule!r})",
+            optax=None,
+            why=_NO_OPTAX,
+            unless={
+                **_LINEAR,
+                "trees": "the shapes are those of one tree",
+                "scope": "paths say which shape is a leaf's",
+            },
+        )
+        for rule in ("adam", "sgd", "muon")
+    ),
     Case("qk_clip(select.maybe(select.path('w')), head_axis=0)", optax=None, why=_NO_OPTAX),
     Case("scale_by_galore(rank=1)", optax=None, why="optax decomposes in float32: see tests/test_muon.py", unless=_SVD),
     Case(

@@ -2,7 +2,7 @@
 
     x <- x * min(1, growth * |last x| / |x|)
 
-Chen, Feng, Li, Lai, Yue, Yuan and Wang, 2024, "Fira: Can We Achieve Full-rank Training of LLMs Under Low-rank
+Chen et al., 2024, "Fira: Can We Achieve Full-rank Training of LLMs Under Low-rank
 Constraint?", section 4.2. There, and in code after it, an x of zeros lets the next ones grow from 1e-8 on only; here it
 bounds nothing.
 """

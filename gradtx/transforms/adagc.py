@@ -3,10 +3,10 @@
     t < warmup_steps:   u_t = g_t * min(1, max_norm / |all gradients|),   n_t = the least |u| so far
     after that:         u_t = g_t * min(1, ratio * n_(t-1) / |g_t|),      n_t = decay * n_(t-1) + (1 - decay) * |u_t|
 
-with the norms of each tensor but for the one of all gradients. Wang, Li, Kong, Zhang, Sun, Ma, Zhang and Liu, 2025,
-"AdaGC: Improving Training Stability for Large Language Model Pretraining", algorithm 1. A gradient of zeros says
-nothing of the norm: n_t stays, and a tensor without any other gradient is not clipped. (In the paper n_t becomes zero,
-and the tensor's gradients stay zero.)
+with the norms of each tensor but for the one of all gradients. Wang et al., 2025, "AdaGC: Improving Training
+Stability for Large Language Model Pretraining", algorithm 1. A gradient of zeros says nothing of the norm: n_t stays,
+and a tensor without any other gradient is not clipped. (In the paper n_t becomes zero, and the tensor's gradients
+stay zero.)
 """
 
 from __future__ import annotations

@@ -21,9 +21,13 @@ from gradtx import checks
 from gradtx.core import mask
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import ByLeaf, Shared, Treewide
-from gradtx.core.value import integer, static
+from gradtx.core.value import static
 
 __all__ = ["qk_clip"]
+
+
+def _check_axis(who: str, name: str, value: Any) -> int:
+    return checks.integer(who, name, value, ge=-16)
 
 
 class qk_clip(Treewide, needs=("params", "max_logits")):
@@ -59,7 +63,7 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
     keys: Any = static(default=None, check=mask.check)
     threshold: Hyper = hyper(default=100.0, gt=0)
     balance: Hyper = hyper(default=0.5, ge=0, le=1)
-    head_axis: int = integer(default=-2, ge=-16)
+    head_axis: int = static(default=-2, check=_check_axis)
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         paths, leaves = checks.paths(updates), jax.tree.leaves(updates)

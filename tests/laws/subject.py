@@ -47,6 +47,8 @@ BRANCHES = {
     "reset_state": "a new state is made at the end of a period only",
     "sam": "an adversarial step and a true one are different work",
     "galore": "the projection is renewed every so many steps",
+    "fira": "the projection is renewed every so many steps",
+    "splus": "the eigenvectors are renewed every so many steps",
     "with_hessian_diag": "the curvature is estimated every so many steps",
     "sophia": "the curvature is estimated every so many steps",
     "newton": "an eigendecomposition is taken only where a Cholesky factor does not exist",

@@ -2,7 +2,7 @@
 
     u_t = sign(g_t) * |a_t|,   a_t the update of Adam
 
-Cao, Li and Song, 2024, "Grams: Gradient Descent with Adaptive Momentum Scaling", algorithm 1.
+Cao et al., 2024, "Grams: Gradient Descent with Adaptive Momentum Scaling", algorithm 1.
 """
 
 from __future__ import annotations

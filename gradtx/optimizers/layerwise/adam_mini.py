@@ -4,9 +4,8 @@
     v_t = b2 * v_(t-1) + (1 - b2) * mean of |g_t|^2 over the block
     u_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t)) + eps)
 
-Zhang, Chen, Li, Ding, Wu, Ye, Luo and Sun, 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1. Its
-blocks are tokens of embeddings and of the last layer, heads of queries and keys, output neurons of all other matrices,
-and whole vectors.
+Zhang et al., 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1. Its blocks are tokens of
+embeddings and of the last layer, heads of queries and keys, output neurons of all other matrices, and whole vectors.
 """
 
 from __future__ import annotations

@@ -5,10 +5,9 @@
     w_t = o_t / (sqrt(v_t) + nu_eps)
     u_t = w_t * sqrt(min(inputs, outputs)) / |w_t|
 
-Si, Zhang and Shen, 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1, where the decays of both moments are the
-same. The factor by shape of `scale_by_shape(consistent_rms=0.2)` makes the paper's step of
-0.2 * learning_rate * sqrt(inputs * outputs) * w_t / |w_t|. The first version of the paper took no signs
-(`sign_momentum=False`).
+Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1, where the decays of both moments are the same. The
+factor by shape of `scale_by_shape(consistent_rms=0.2)` makes the paper's step of 0.2 * learning_rate * sqrt(inputs *
+outputs) * w_t / |w_t|. The first version of the paper took no signs (`sign_momentum=False`).
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@
     s_t = |A_t| / |R_t|                       norms of every column ('channel'), or of all ('tensor')
     u_t = scale * G_t diag(s_t)               shrunk so that |u_t| <= growth * |u_(t-1)|
 
-of matrices G_t with at most as many rows as columns; others are transposed. Zhu, Zhang, Cong, Liu, Park, Chandra, Long,
-Pan, Wang and Lee, 2024, "APOLLO: SGD-like Memory, AdamW-level Performance", algorithm 1. APOLLO-Mini has rank 1, one
-factor for the whole matrix, and the scale sqrt(128). As in Adam, and not in the authors' code, eps is added after the
-second moment is corrected; and an update of zeros limits none that follows. P_t is made from `seed`, not kept.
+of matrices G_t with at most as many rows as columns; others are transposed. Zhu et al., 2024, "APOLLO: SGD-like
+Memory, AdamW-level Performance", algorithm 1. APOLLO-Mini has rank 1, one factor for the whole matrix, and the scale
+sqrt(128). As in Adam, and not in the authors' code, eps is added after the second moment is corrected; and an update
+of zeros limits none that follows. P_t is made from `seed`, not kept.
 """
 
 from __future__ import annotations
@@ -158,16 +158,31 @@ def apollo(
 
 @constructor
 def apollo_mini(
-    learning_rate: HyperArg, scale: HyperArg = 128**0.5, weight_decay: HyperArg = 0.0, mask: Any = None, **options: Any
+    learning_rate: HyperArg,
+    scale: HyperArg = 128**0.5,
+    update_proj_gap: int = 200,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    *,
+    growth: HyperArg = 1.01,
+    seed: int = 0,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    apollo_weight_dimension_numbers: Any = None,
+    decouple_lr: bool = False,
 ) -> partition:
-    """APOLLO-Mini: `apollo` of rank 1 with one factor for each matrix. It takes the same further arguments.
+    """APOLLO-Mini: `apollo` of rank 1 with one factor for each matrix.
 
     The state is about as small as that of SGD without momentum. The scale, sqrt(128) by default, makes up for norms of
-    one row in place of many.
+    one row in place of many. `update` needs params.
 
     >>> import jax, gradtx as gx
     >>> params = {"kernel": jax.ShapeDtypeStruct((1000, 1000), "float32")}
     >>> gx.tree.nbytes(jax.eval_shape(gx.apollo_mini(0.01).init, params)) / gx.tree.nbytes(params)
     0.002007
     """
-    return apollo(learning_rate, 1, scale=scale, scale_type="tensor", weight_decay=weight_decay, mask=mask, **options)
+    more = {"growth": growth, "seed": seed, "b1": b1, "b2": b2, "eps": eps, "decouple_lr": decouple_lr}
+    more |= {"weight_decay": weight_decay, "mask": mask, "scale": scale, "scale_type": "tensor"}
+    view = {"apollo_weight_dimension_numbers": apollo_weight_dimension_numbers}
+    return apollo(learning_rate, 1, update_proj_gap, **more, **view)

@@ -6,8 +6,8 @@
     s_t                                           likewise of |w_t - m_t|^2 + eps_residual, with decay b3
     u_t = m_t / sqrt(s_t)                         m_t of a tensor that is not factored
 
-Luo, Ren, Zheng, Jiang, Jiang and You, 2023, "CAME: Confidence-guided Adaptive Memory Efficient Optimization",
-algorithm 2. As in the authors' code tensors with two and more axes are factored over the last two.
+Luo et al., 2023, "CAME: Confidence-guided Adaptive Memory Efficient Optimization", algorithm 2. As in the authors'
+code tensors with two and more axes are factored over the last two.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@
     Q_t = R_t with columns of norm 1
     u_t = sqrt(outputs / inputs) * Q_t P_t^H
 
-for matrices of (inputs, outputs). Ahn, Xu, Abreu and Langford, 2025, "Dion: Distributed Orthonormalized Updates",
-algorithm 1, which writes matrices the other way round. Q_0 is random, the same in every run with the same `seed`.
-A column of R_t without anything but rounding moves nothing, and its column of Q stays as it was: the paper adds a small
-number to norms, and moves in directions of rounding errors.
+for matrices of (inputs, outputs). Ahn et al., 2025, "Dion: Distributed Orthonormalized Updates", algorithm 1, which
+writes matrices the other way round. Q_0 is random, the same in every run with the same `seed`. A column of R_t
+without anything but rounding moves nothing, and its column of Q stays as it was: the paper adds a small number to
+norms, and moves in directions of rounding errors.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@
     S_t = (G_t - P R_t) diag(|A_t| / |R_t|)   norms of columns; shrunk so that |S_t| <= growth * |S_(t-1)|
     u_t = scale * (P A_t + S_t)
 
-of matrices G_t with at most as many rows as columns; others are transposed. Chen, Feng, Li, Lai, Yue, Yuan and Wang,
-2024, "Fira: Can We Achieve Full-rank Training of LLMs Under Low-rank Constraint?", algorithm 1. It projects
-the shorter side, as GaLore's authors do; `galore` projects the longer one, as optax does. As in Adam, and not in the
-authors' code, eps is added after the second moment is corrected; and a rest of zeros limits none that follows.
+of matrices G_t with at most as many rows as columns; others are transposed. Chen et al., 2024, "Fira: Can We Achieve
+Full-rank Training of LLMs Under Low-rank Constraint?", algorithm 1. It projects the shorter side, as GaLore's authors
+do; `galore` projects the longer one, as optax does. As in Adam, and not in the authors' code, eps is added after the
+second moment is corrected; and a rest of zeros limits none that follows.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@
     w_t = o_t / (sqrt(v_t) + nu_eps)
     u_t = w_t * sqrt(min(inputs, outputs)) / |w_t|
 
-Li, Liu, Liang, Chen and Zhao, 2025, "NorMuon: Making Muon more efficient and scalable", algorithm 1. The norm of u_t
-is that of an orthogonal matrix, so that the factor by shape of `scale_by_shape(consistent_rms=0.2)` makes the paper's
-step of 0.2 * learning_rate * sqrt(inputs * outputs) * w_t / |w_t|. The authors' code keeps the norm of o_t, which
-Newton-Schulz leaves near that. The paper's momentum does not look ahead (`nesterov=False`), the code's does.
+Li et al., 2025, "NorMuon: Making Muon more efficient and scalable", algorithm 1. The norm of u_t is that of an
+orthogonal matrix, so that the factor by shape of `scale_by_shape(consistent_rms=0.2)` makes the paper's step of 0.2 *
+learning_rate * sqrt(inputs * outputs) * w_t / |w_t|. The authors' code keeps the norm of o_t, which Newton-Schulz
+leaves near that. The paper's momentum does not look ahead (`nesterov=False`), the code's does.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@
     'column'    largest norm of an input's weights / sqrt(outputs)    sqrt(outputs) * m_t / |m_t|, input by input
     'row'       sqrt(inputs) * largest norm of an output's weights    m_t / |m_t| / sqrt(inputs), output by output
 
-Pethick, Xie, Antonakopoulos, Zhu, Silveti-Falls and Cevher, 2025, "Training Deep Learning Models with Norm-Constrained
-LMOs", tables 2 to 4, which writes matrices as (outputs, inputs): hence 'column' and 'row'. A vector is a matrix of one
-input: 'column' divides it by its root mean square, as the paper does with biases. `scion` multiplies u_t by a radius.
-With `constrained` it is algorithm 2: x <- (1 - learning_rate) * x - learning_rate * radius * u_t.
+Pethick et al., 2025, "Training Deep Learning Models with Norm-Constrained LMOs", tables 2 to 4, which writes matrices
+as (outputs, inputs): hence 'column' and 'row'. A vector is a matrix of one input: 'column' divides it by its root
+mean square, as the paper does with biases. `scion` multiplies u_t by a radius. With `constrained` it is algorithm 2:
+x <- (1 - learning_rate) * x - learning_rate * radius * u_t.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     m_t = momentum * m_(t-1) + (1 - momentum) * g_t
     u_t = s * m_t
 
-Xu, Xiang, Cai and Wen, 2024, "No More Adam: Learning Rate Scaling at Initialization is All You Need", algorithm 1. The
-standard deviation is that of a sample, as in the authors' code, which has vectors by their norm, too; and there a
-first gradient of zeros makes s zero forever.
+Xu et al., 2024, "No More Adam: Learning Rate Scaling at Initialization is All You Need", algorithm 1. The standard
+deviation is that of a sample, as in the authors' code, which has vectors by their norm, too; and there a first
+gradient of zeros makes s zero forever.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
     L_t = b2 * L_(t-1) + (1 - b2) * g_t g_t^H,   R_t = b2 * R_(t-1) + (1 - b2) * g_t^H g_t
     Q_L, Q_R: eigenvectors of L_t and R_t, computed after the first step and after every `interval`-th
 
-Frans, Levine and Abbeel, 2025, "A Stable Whitening Optimizer for Efficient Neural Network Training", algorithm 1, in
-the order of the authors' code: the first step is that of signs. For all other parameters `splus` takes signs of the
-momentum at the rate `nonstandard_constant` (0.001) * learning_rate. The paper evaluates averaged weights: wrap it in
+Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural Network Training", algorithm 1, in the order of
+the authors' code: the first step is that of signs. For all other parameters `splus` takes signs of the momentum at
+the rate `nonstandard_constant` (0.001) * learning_rate. The paper evaluates averaged weights: wrap it in
 `ema_params`, with the decay 0.999.
 """
 
