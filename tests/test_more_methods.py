@@ -371,3 +371,20 @@ def test_qk_clip_refuses_what_does_not_fit(tx, logits, match):
     params = {"a": attention()}
     with pytest.raises(ValueError, match=match):
         tx.update(params, tx.init(params), params, max_logits=logits)
+
+
+def test_splus_moves_in_no_direction_of_rounding_errors():
+    """Of gradients of rank one the step in the eigenbasis has one entry, and that of zero eigenvalues is the same."""
+    rng = np.random.default_rng(0)
+    g = jnp.asarray(rng.normal(size=(6, 1)) * rng.normal(size=(1, 4)))
+    tx = gx.scale_by_splus()
+    updates, state = trajectory(tx, g, jnp.tile(g, (3, 1, 1)))
+    size = 2 / (6 + 4)
+    np.testing.assert_allclose(updates[0], jnp.sign(g) * size, rtol=1e-12)
+    u, v = np.linalg.svd(g)[::2]
+    np.testing.assert_allclose(updates[1], u[:, :1] * v[:1] * size, rtol=1e-9, atol=1e-12)
+    turned = trajectory(tx, g, jnp.tile(g * (1 + 1e-15), (3, 1, 1)))[1]
+    for basis, other in ((state.left_basis, turned.left_basis), (state.right_basis, turned.right_basis)):
+        np.testing.assert_allclose(jnp.abs(basis[2]), jnp.abs(other[2]), rtol=1e-9, atol=1e-12)
+        eye = jnp.eye(basis.shape[-1])
+        np.testing.assert_allclose(jnp.swapaxes(basis[2, 0], 0, 1) @ basis[2, 0], eye, atol=1e-12)

@@ -65,7 +65,7 @@ _ENDLESS = ("polar_express", "cans")
 """The presets of any number of steps: the last triple is repeated."""
 
 
-def coefficients(who: str, name: str, value: Any) -> str | tuple[tuple[float, ...], ...]:
+def coefficients(who: str, name: str, value: Any) -> str | tuple[Any, ...]:
     """An argument that is a triple of coefficients, a sequence of triples, or the name of a preset.
 
     'standard' is Jordan's triple; 'dion' has one for each of five steps (Ahn et al., 2025, "Dion: Distributed
@@ -89,7 +89,7 @@ def coefficients(who: str, name: str, value: Any) -> str | tuple[tuple[float, ..
     return rows
 
 
-def triples(who: str, value: Any, steps: int) -> tuple[tuple[float, ...], ...]:
+def triples(who: str, value: Any, steps: int) -> tuple[Any, ...]:
     """The coefficients of each of `steps` steps, of what `coefficients` returned."""
     rows = _PRESETS[value] if isinstance(value, str) else value
     if len(rows) == 1 or value in _ENDLESS:

@@ -77,7 +77,7 @@ class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2"))
     b2: Hyper = hyper(default=0.999, ge=0, lt=1)
     eps: Hyper = hyper(default=1e-8, ge=0)
     mu_dtype: Any = dtype(default=None)
-    block_axes: tuple[int, ...] = static(default=(-1,), check=_check_axes, kw_only=True)
+    block_axes: Any = static(default=(-1,), check=_check_axes, kw_only=True)
 
     def averaged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The axes that a block spans."""

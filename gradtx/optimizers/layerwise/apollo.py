@@ -59,7 +59,7 @@ class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
       b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1).
       b2: Decay rate of the second moment, likewise.
       eps: Added to the root of the second moment (default 1e-8). Not negative.
-      growth: The most by which the norm of a matrix's update may grow in a step, at least 1; infinity is no bound.
+      growth: The most by which the norm of a matrix's update may grow in a step; infinity is no bound.
       mu_dtype: The dtype of the first moment. By default the parameter's, float32 at least.
       weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
       seed: The seed of the projections, an integer (default 0).
@@ -85,7 +85,7 @@ class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
     b1: Hyper = hyper(default=0.9, ge=0, lt=1)
     b2: Hyper = hyper(default=0.999, ge=0, lt=1)
     eps: Hyper = hyper(default=1e-8, ge=0)
-    growth: Hyper = hyper(default=1.01, ge=1, infinite=True)
+    growth: Hyper = hyper(default=1.01, gt=0, infinite=True)
     mu_dtype: Any = dtype(default=None)
     weight_dimension_numbers: Any = matrix_axes(kw_only=True)
     seed: int = integer(default=0, ge=0, kw_only=True)
@@ -150,7 +150,7 @@ def apollo(
     numbers = muon_labels(apollo_weight_dimension_numbers).numbers
     more = {"growth": growth, "weight_dimension_numbers": numbers, "seed": seed}
     rule = scale_by_apollo(rank, update_proj_gap, scale, scale_type, b1, b2, eps, **more)
-    adam = {"adam_b1": b1, "adam_b2": b2, "adam_eps": eps, "adam_weight_decay": weight_decay}
+    adam: dict[str, Any] = {"adam_b1": b1, "adam_b2": b2, "adam_eps": eps, "adam_weight_decay": weight_decay}
     return matrices_with_adamw(
         rule, learning_rate, weight_decay, mask, weight_dimension_numbers=numbers, decouple_lr=decouple_lr, **adam
     )

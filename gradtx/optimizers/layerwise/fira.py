@@ -61,7 +61,7 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
       b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1).
       b2: Decay rate of the second moment, likewise.
       eps: Added to the root of the second moment (default 1e-8). Not negative.
-      growth: The most by which the norm of S may grow from step to step, at least 1; infinity is no bound.
+      growth: The most by which the norm of S may grow from step to step; infinity is no bound.
       mu_dtype: The dtype of the first moment. By default the parameter's, float32 at least.
       weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
 
@@ -86,7 +86,7 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
     b1: Hyper = hyper(default=0.9, ge=0, lt=1)
     b2: Hyper = hyper(default=0.999, ge=0, lt=1)
     eps: Hyper = hyper(default=1e-8, ge=0)
-    growth: Hyper = hyper(default=1.01, ge=1, infinite=True)
+    growth: Hyper = hyper(default=1.01, gt=0, infinite=True)
     mu_dtype: Any = dtype(default=None)
     weight_dimension_numbers: Any = matrix_axes(kw_only=True)
 
@@ -100,7 +100,8 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
         g = lax.stop_gradient(wide(x))
         largest = jnp.max(jnp.abs(g), axis=(-2, -1), keepdims=True)
         vectors = jnp.linalg.svd(g / jnp.where(largest > 0, largest, 1), full_matrices=False)[0]
-        return slots._replace(projector=vectors[..., : slots.projector.shape[-1]])
+        old = slots.projector
+        return slots._replace(projector=leaf.narrow(vectors[..., : old.shape[-1]], old.dtype))
 
     def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
         if not x.size:
@@ -155,6 +156,6 @@ def fira(
     labels = muon_labels(fira_weight_dimension_numbers)
     view = {"growth": growth, "weight_dimension_numbers": labels.numbers}
     rule = scale_by_fira(rank, update_proj_gap, scale, b1, b2, eps, **view)
-    shared = {"adam_b1": b1, "adam_b2": b2, "adam_eps": eps, "adam_weight_decay": weight_decay}
+    shared: dict[str, Any] = {"adam_b1": b1, "adam_b2": b2, "adam_eps": eps, "adam_weight_decay": weight_decay}
     shared |= {"weight_dimension_numbers": labels.numbers, "decouple_lr": decouple_lr}
     return matrices_with_adamw(rule, learning_rate, weight_decay, mask, **shared)

@@ -8,7 +8,8 @@
 Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural Network Training", algorithm 1, in the order of
 the authors' code: the first step is that of signs. For all other parameters `splus` takes signs of the momentum at
 the rate `nonstandard_constant` (0.001) * learning_rate. The paper evaluates averaged weights: wrap it in
-`ema_params`, with the decay 0.999.
+`ema_params`, with the decay 0.999. A factor that has seen few gradients is singular, and its null space has no
+eigenvectors in particular: here they are the same on every machine, and entries of rounding errors alone are zero.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -58,8 +60,25 @@ def _dot(*factors: Array) -> Array:
 
 
 def _basis(gram: Array) -> Array:
+    """Eigenvectors. Those of eigenvalue 0, which many bases have, are taken from a fixed random matrix."""
+    gram = lax.stop_gradient(gram)
+    n, eps = gram.shape[-1], jnp.finfo(gram.dtype).eps
     largest = jnp.max(jnp.abs(gram), axis=(-2, -1), keepdims=True)
-    return jnp.linalg.eigh(gram / jnp.where(largest > 0, largest, 1))[1]
+    values, vectors = jnp.linalg.eigh(gram / jnp.where(largest > 0, largest, 1))
+    some = (values > values[..., -1:] * (n * eps))[..., None, :]
+    known = jnp.where(some, vectors, 0)
+    drawn = jax.random.normal(jax.random.key(0), (n, n), gram.real.dtype).astype(gram.dtype)
+    drawn = jnp.broadcast_to(drawn, gram.shape)
+    rest = drawn - _dot(known, adjoint(known), drawn)
+    basis = jnp.linalg.qr(jnp.flip(jnp.where(some, vectors, rest), -1))[0]
+    return jnp.where(largest > 0, basis, jnp.broadcast_to(jnp.eye(n, dtype=gram.dtype), gram.shape))
+
+
+def _signs(x: Array) -> Array:
+    """The signs of the entries, and 0 for those that are nothing but rounding."""
+    size = jnp.abs(x)
+    least = jnp.max(size, axis=(-2, -1), keepdims=True) * (jnp.finfo(x.dtype).eps * 4 * max(x.shape[-2:]))
+    return jnp.where(lax.stop_gradient(size <= least), 0, leaf.sign(x))
 
 
 class scale_by_splus(Layerwise, state=SPlusState):
@@ -105,7 +124,7 @@ class scale_by_splus(Layerwise, state=SPlusState):
         old = slots.left_basis, slots.right_basis
         left, right = renewed(self.interval, shared, lambda: (_basis(slots.left), _basis(slots.right)), old)
         mu = leaf.moment(slots.mu, x, self.b1)
-        signs = leaf.sign(_dot(adjoint(left), mu, right))
+        signs = _signs(_dot(adjoint(left), mu, right))
         u = _dot(left, signs, adjoint(right)) * (2 / (x.shape[-2] + x.shape[-1]))
         # Over the longer side, and with bounded entries, so that no sum overflows: eigenvectors are the same.
         g = lax.stop_gradient(leaf.bounded(x) / math.sqrt(max(x.shape[-2:])))
