@@ -288,6 +288,14 @@ def test_apollo_draws_another_projection_every_gap():
     assert float(jnp.abs(updates[1] - updates[2]).max()) > 0.1
 
 
+def test_an_infinite_gradient_does_not_change_the_norm_that_adagc_remembers():
+    tx, g = gx.clip_by_past_norm(warmup_steps=2), jnp.ones(3)
+    updates, state = trajectory(tx, g, jnp.stack([g, g * 2, g.at[1].set(jnp.inf), g * jnp.nan, g]))
+    assert not bool(jnp.isfinite(updates[2:4]).all((1,)).any())
+    close(state.norm[1], state.norm[3], rtol=0)
+    assert bool(jnp.isfinite(updates[4]).all())
+
+
 # --- QK-clip
 
 TX = gx.qk_clip(gx.select.path("**/query"), gx.select.path("**/key"))
@@ -388,3 +396,9 @@ def test_splus_moves_in_no_direction_of_rounding_errors():
         np.testing.assert_allclose(jnp.abs(basis[2]), jnp.abs(other[2]), rtol=1e-9, atol=1e-12)
         eye = jnp.eye(basis.shape[-1])
         np.testing.assert_allclose(jnp.swapaxes(basis[2, 0], 0, 1) @ basis[2, 0], eye, atol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [0.5, "1", None, True])
+def test_an_axis_of_heads_is_an_integer(axis):
+    with pytest.raises(TypeError, match="qk_clip: head_axis must be an integer"):
+        gx.qk_clip(gx.select.path("q"), head_axis=axis)

@@ -63,7 +63,7 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
     keys: Any = static(default=None, check=mask.check)
     threshold: Hyper = hyper(default=100.0, gt=0)
     balance: Hyper = hyper(default=0.5, ge=0, le=1)
-    head_axis: int = static(default=-2, check=_check_axis)
+    head_axis: Any = static(default=-2, check=_check_axis)
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
         paths, leaves = checks.paths(updates), jax.tree.leaves(updates)
