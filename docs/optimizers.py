@@ -26,8 +26,8 @@ HERE = pathlib.Path(__file__).parent
 PAGE = HERE / "optimizers.md"
 BEGIN, END = "<!-- table: python -m docs.optimizers -->\n", "<!-- end of table -->\n"
 
-LINKS = {"reduce_variance"}
-"""Public transformations of the methods' files that are neither rules called scale_by nor optimizers."""
+LINKS = {"matrices_with_adamw", "reduce_variance"}
+"""Public transformations of the methods' files that are neither rules called scale_by nor optimizers by themselves."""
 
 PARAMS = jax.ShapeDtypeStruct((1024, 1024), "float32")
 SCOPES = (gx.rules.Elementwise, gx.rules.Layerwise, gx.rules.Treewide)

@@ -112,6 +112,10 @@ with _lazily(__name__) as _names:
     from gradtx.transforms.adaptive_clip import adaptive_grad_clip as adaptive_grad_clip
     from gradtx.transforms.adaptive_clip import unitwise_clip as unitwise_clip
     from gradtx.transforms.adaptive_clip import unitwise_norm as unitwise_norm
+    from gradtx.transforms.adagc import clip_by_past_norm as clip_by_past_norm
+    from gradtx.transforms.qk_clip import qk_clip as qk_clip
+    from gradtx.transforms.grokfast import grokfast as grokfast
+    from gradtx.transforms.orthograd import orthograd as orthograd
     from gradtx.transforms.noise import add_noise as add_noise
     from gradtx.transforms.zero_nans import zero_nans as zero_nans
     from gradtx.transforms.on_leaves import stateless_with_tree_map as stateless_with_tree_map
@@ -121,6 +125,7 @@ with _lazily(__name__) as _names:
     from gradtx.transforms.privacy import per_example_global_norm_clip as per_example_global_norm_clip
     from gradtx.transforms.privacy import per_example_layer_norm_clip as per_example_layer_norm_clip
     from gradtx.transforms.shape import scale_by_shape as scale_by_shape
+    from gradtx.transforms.width import scale_by_width as scale_by_width
     from gradtx.transforms.monitor import measure_with_ema as measure_with_ema
     from gradtx.transforms.monitor import monitor as monitor
     from gradtx.transforms.monitor import snapshot as snapshot
@@ -168,6 +173,8 @@ with _lazily(__name__) as _names:
     from gradtx.optimizers.elementwise.adan import scale_by_adan as scale_by_adan
     from gradtx.optimizers.elementwise.amsgrad import amsgrad as amsgrad
     from gradtx.optimizers.elementwise.amsgrad import scale_by_amsgrad as scale_by_amsgrad
+    from gradtx.optimizers.elementwise.grams import grams as grams
+    from gradtx.optimizers.elementwise.grams import scale_by_grams as scale_by_grams
     from gradtx.optimizers.elementwise.lion import lion as lion
     from gradtx.optimizers.elementwise.lion import scale_by_lion as scale_by_lion
     from gradtx.optimizers.elementwise.radam import radam as radam
@@ -200,6 +207,13 @@ with _lazily(__name__) as _names:
     from gradtx.optimizers.layerwise.sm3 import sm3 as sm3
     from gradtx.optimizers.layerwise.adafactor import adafactor as adafactor
     from gradtx.optimizers.layerwise.adafactor import scale_by_factored_rms as scale_by_factored_rms
+    from gradtx.optimizers.layerwise.adam_mini import adam_mini as adam_mini
+    from gradtx.optimizers.layerwise.adam_mini import adam_mini_labels as adam_mini_labels
+    from gradtx.optimizers.layerwise.adam_mini import scale_by_adam_mini as scale_by_adam_mini
+    from gradtx.optimizers.layerwise.came import came as came
+    from gradtx.optimizers.layerwise.came import scale_by_came as scale_by_came
+    from gradtx.optimizers.layerwise.sgd_sai import scale_by_gsnr as scale_by_gsnr
+    from gradtx.optimizers.layerwise.sgd_sai import sgd_sai as sgd_sai
     from gradtx.optimizers.treewide.polyak_sgd import polyak_sgd as polyak_sgd
     from gradtx.optimizers.treewide.polyak_sgd import scale_by_polyak as scale_by_polyak
     from gradtx.optimizers.treewide.dog import dog as dog
@@ -219,6 +233,22 @@ with _lazily(__name__) as _names:
     from gradtx.optimizers.treewide.dpsgd import dpsgd as dpsgd
     from gradtx.optimizers.layerwise.muon import muon as muon
     from gradtx.optimizers.layerwise.muon import scale_by_muon as scale_by_muon
+    from gradtx.optimizers.layerwise.normuon import normuon as normuon
+    from gradtx.optimizers.layerwise.normuon import scale_by_normuon as scale_by_normuon
+    from gradtx.optimizers.layerwise.adamuon import adamuon as adamuon
+    from gradtx.optimizers.layerwise.adamuon import scale_by_adamuon as scale_by_adamuon
+    from gradtx.optimizers.layerwise.dion import dion as dion
+    from gradtx.optimizers.layerwise.dion import scale_by_dion as scale_by_dion
+    from gradtx.optimizers.layerwise.scion import scale_by_lmo as scale_by_lmo
+    from gradtx.optimizers.layerwise.scion import scion as scion
+    from gradtx.optimizers.layerwise.apollo import apollo as apollo
+    from gradtx.optimizers.layerwise.apollo import apollo_mini as apollo_mini
+    from gradtx.optimizers.layerwise.apollo import scale_by_apollo as scale_by_apollo
+    from gradtx.optimizers.layerwise.fira import fira as fira
+    from gradtx.optimizers.layerwise.fira import scale_by_fira as scale_by_fira
+    from gradtx.optimizers.layerwise.splus import scale_by_splus as scale_by_splus
+    from gradtx.optimizers.layerwise.splus import splus as splus
+    from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw as matrices_with_adamw
     from gradtx.optimizers.layerwise.muon_labels import hidden_matrices as hidden_matrices
     from gradtx.optimizers.layerwise.muon_labels import muon_labels as muon_labels
     from gradtx.optimizers.layerwise.shampoo import scale_by_shampoo as scale_by_shampoo

@@ -71,6 +71,7 @@ GLOSSARY = {
     "power": "2.0",
     "projection": "projection_simplex",
     "prox": "prox_l2",
+    "queries": "select.path('w')",
     "radius": "2.0",
     "rate": "0.1",
     "schedules": "[linear_schedule(1.0, 0.2, 10), constant_schedule(0.5)]",

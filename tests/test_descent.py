@@ -35,6 +35,7 @@ RATES = {
     **dict.fromkeys(["adagrad", "ftrl", "sm3"], 0.1),
     **dict.fromkeys(["acprop", "fromage", "lion", "rprop", "signum"], 0.01),
     "sign_sgd": 0.003,  # nothing averages the signs across the valley
+    "apollo_mini": 0.003,  # its steps are 11 times as long as Adam's
     "simplified_ademamix": 0.0003,  # its momentum is a sum of a hundred gradients
     "adafactor": 0.03,  # has a default, which is none: steps of the size of the parameters
 }
@@ -55,6 +56,8 @@ def make(name):
     constructor = getattr(gx, name)
     if name == "dpsgd":  # has no defaults: a bound that seldom binds, and the deviation of the quadratic's noise
         return gx.chain(gx.stateless(as_one_example), constructor(0.1, 10.0, 0.01, seed=0))
+    if name == "splus":  # the number's steps are a thousandth of a sign's, which fits wide models
+        return constructor(0.1, nonstandard_constant=0.1)
     if name in RATES:
         return constructor(RATES[name])
     required = [p.name for p in inspect.signature(constructor).parameters.values() if p.default is p.empty]

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import gradtx as gx
-from gradtx.linalg.newton_schulz import orthogonalize
+from gradtx.linalg.newton_schulz import orthogonalize, triples
 from tests.cases import close, stack, trajectory
 
 SHAPES = {"a": (4, 6), "b": (6, 4), "c": {"kernel": (2, 3, 5)}, "d": (2, 2, 3, 4), "e": (4, 6)}
@@ -50,7 +50,7 @@ def test_parity_of_every_view(arguments):
             found.append(u)
         return found
 
-    ours = gx.scale_by_muon(weight_dimension_numbers=OURS, **arguments)
+    ours = gx.scale_by_muon(weight_dimension_numbers=OURS, eps=1e-8, **arguments)  # optax's eps
     theirs = optax.contrib.scale_by_muon(weight_dimension_numbers=THEIRS, **arguments)
     found, expected = jax.jit(lambda: (updates(gx, OURS, ours), updates(optax, THEIRS, theirs)))()
     close(found, expected, rtol=1e-9, atol=1e-12)
@@ -60,7 +60,7 @@ def test_parity_of_the_optimizer_with_routing():
     ours = {**OURS, "a": None}
     theirs = {**THEIRS, "a": None}
     settings = {"weight_decay": 0.1, "consistent_rms": 0.2, "adam_learning_rate": 0.05}
-    a = gx.muon(0.1, muon_weight_dimension_numbers=ours, **settings)
+    a = gx.muon(0.1, eps=1e-8, muon_weight_dimension_numbers=ours, **settings)
     b = optax.contrib.muon(0.1, muon_weight_dimension_numbers=theirs, **settings)
 
     def updates(tx):
@@ -186,7 +186,7 @@ def test_galore_hands_extra_arguments_to_its_base():
     ("call", "match"),
     [
         (lambda: gx.scale_by_muon(ns_coeffs=(1.0, 2.0)), "ns_coeffs must be three numbers"),
-        (lambda: gx.scale_by_muon(ns_coeffs="best"), "one of 'standard', 'dion'"),
+        (lambda: gx.scale_by_muon(ns_coeffs="best"), "one of 'standard', 'dion', 'polar_express', 'cans'"),
         (lambda: gx.scale_by_muon(ns_coeffs="dion", ns_steps=3), "5 triples for ns_steps=3"),
         (lambda: gx.scale_by_muon(ns_steps=0), "ns_steps must be an integer of at least 1"),
         (lambda: gx.scale_by_muon(preconditioning="none"), "preconditioning must be one of 'frobenius'"),
@@ -214,9 +214,10 @@ def test_the_update_does_not_depend_on_the_unit_of_the_gradient(preconditioning,
     g = jax.random.normal(jax.random.key(0), (8, 6), dtype)
     for tx in (gx.scale_by_muon(preconditioning=preconditioning), gx.muon(0.1, preconditioning=preconditioning)):
         unit = tx.update(g, tx.init(g), g * 0)[0]
-        for scale in (1e-3, 1e-9, 1e-12, 1e-30):
+        for scale in (1e-30, 1e-12, 1e-9, 1e-3, 1e12, 1e30):
             found = tx.update(g * scale, tx.init(g), g * 0)[0]
-            np.testing.assert_allclose(found, unit, rtol=1e-3, atol=2e-5 * float(jnp.abs(unit).max()))
+            tolerance = {"float32": 1e-3, "float64": 1e-12}[dtype]
+            np.testing.assert_allclose(found, unit, rtol=tolerance, atol=tolerance * float(jnp.abs(unit).max()))
 
 
 @pytest.mark.parametrize("preconditioning", PRECONDITIONINGS)
@@ -239,3 +240,82 @@ def test_an_eps_that_is_a_floor_is_one():
     size = gx.tree.norm(tx.update(g, tx.init(g))[0])
     small = gx.tree.norm(tx.update(g * 1e-12, tx.init(g))[0])
     assert 0 < small < 0.5 * size
+
+
+@pytest.mark.parametrize("name", ["dion", "polar_express", "cans"])
+def test_the_published_sets_come_nearer_to_the_polar_factor(name):
+    """Of singular values from 1e-3 to 1 none ends further from 1 than with Jordan's triple."""
+    values = np.geomspace(1e-3, 1, 200)
+
+    def mapped(rows):
+        x = values
+        for a, b, c in rows:
+            x = a * x + b * x**3 + c * x**5
+        return x
+
+    error = np.abs(mapped(triples("test", name, 5)) - 1).max()
+    assert error < np.abs(mapped(triples("test", "standard", 5)) - 1).max()
+    if name != "dion":
+        assert np.abs(mapped(triples("test", name, 9)) - 1).max() < {"polar_express": 1e-12, "cans": 0.05}[name]
+        assert triples("test", name, 9)[-1] == triples("test", name, 20)[-1]
+
+
+def test_polar_express_is_its_greedy_minimax_problem():
+    """Algorithm 1's first polynomial oscillates evenly on [0.02407, 1], the paper's cushion, centred for [1e-3, 1]."""
+    a, b, c = np.asarray(triples("test", "polar_express", 1)[0]) * 1.01 ** np.array([1, 3, 5])
+    inner = np.sqrt(np.sort(np.roots([5 * c, 3 * b, a])))
+    cushion, peak, dip, end, least = (a * x + b * x**3 + c * x**5 for x in (0.02407327424182761, *inner, 1.0, 1e-3))
+    np.testing.assert_allclose([dip, peak, least], [cushion, end, 2 - end], rtol=1e-6)
+
+
+def test_the_fallback_has_its_own_rate_eps_decay_and_mask():
+    params = {"w": jnp.ones((3, 3)), "embed": jnp.ones((4, 3)), "b": jnp.ones(3)}
+    zeros, grads = jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.ones_like, params)
+    tx = gx.muon(
+        0.1, weight_decay=0.5, adam_weight_decay=0.25, adam_learning_rate=0.01, adam_mask=gx.select.path("embed")
+    )
+    found = tx.update(zeros, tx.init(params), params)[0]
+    close(found, {"w": params["w"] * -0.05, "embed": params["embed"] * -0.0025, "b": zeros["b"]}, rtol=1e-12)
+    for settings, eps in (({}, 1e-8), ({"eps": 1.0}, 1.0), ({"eps": 1.0, "adam_eps": 3.0}, 3.0)):
+        tx = gx.muon(0.1, adam_learning_rate=0.01, nesterov=False, **settings)
+        found = tx.update(grads, tx.init(params), params)[0]
+        np.testing.assert_allclose(found["b"], -0.01 / (1 + eps), rtol=1e-9)
+    with pytest.raises(ValueError, match="muon: adam_eps must be in"):
+        gx.muon(0.1, adam_eps=-1.0)
+    with pytest.raises(ValueError, match="matches no leaf"):
+        gx.muon(0.1, adam_mask=gx.select.path("nothing")).init(params)
+
+
+VIEWS = {
+    "fused qkv": (
+        (4, 3, 2, 5),
+        gx.WeightDimensionNumbers(0, 3),
+        lambda x: [x[:, i, j] for i in range(3) for j in (0, 1)],
+    ),
+    "heads of the output": ((2, 5, 4), gx.WeightDimensionNumbers(1, 2), list),
+    "scanned layers": ((3, 4, 6), gx.WeightDimensionNumbers(1, 2), list),
+    "convolution": ((3, 2, 4, 5), gx.WeightDimensionNumbers((0, 1, 2), 3), lambda x: [x.reshape(24, 5)]),
+    "PyTorch's convolution": ((5, 4, 3, 2), gx.WeightDimensionNumbers((1, 2, 3), 0), lambda x: [x.reshape(5, 24).T]),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_is_the_matrices_one_by_one(name):
+    shape, numbers, cut = VIEWS[name]
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape))
+    tx = gx.scale_by_muon(weight_dimension_numbers=numbers)
+    found = cut(tx.update(x, tx.init(x))[0])
+    single = gx.scale_by_muon()
+    close(found, [single.update(m, single.init(m))[0] for m in cut(x)], rtol=1e-9, atol=1e-12)
+
+
+def test_depthwise_convolutions_go_to_the_fallback_by_their_numbers():
+    params = {"conv": jnp.ones((3, 3, 4, 8)), "depthwise": jnp.ones((3, 3, 1, 8))}
+
+    def numbers(tree):
+        wide = {path: x.shape[2] > 1 for path, x in tree.items()}
+        return {path: gx.WeightDimensionNumbers((0, 1, 2), 3) if wide[path] else None for path in tree}
+
+    tx = gx.muon(0.1, muon_weight_dimension_numbers=numbers)
+    assert tx.param_labels(params) == {"conv": "muon", "depthwise": "adam"}
+    tx.update(params, tx.init(params), params)

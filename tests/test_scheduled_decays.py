@@ -80,6 +80,7 @@ RULES = [
 
 
 SETTINGS = {
+    "scale_by_adamuon": {"sign_momentum": False},
     "scale_by_rms": {"bias_correction": True},
     "scale_by_stddev": {"bias_correction": True},
     "scale_by_sophia": {"clip_threshold": float("inf")},

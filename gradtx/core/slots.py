@@ -136,14 +136,15 @@ class factor(PerLeaf):
 
     Args:
       side: 'all' for one row and column for every entry of the parameter. With the others the parameter is seen as
-        matrices (`gradtx.rules.matrix_axes`), and the slot has a factor for each: 'rows', 'columns', or 'longer' for
-        the longer of the two.
+        matrices (`gradtx.rules.matrix_axes`), and the slot has a factor for each: 'rows', 'columns', or 'longer' or
+        'shorter' for that of the two.
       rank: None, or the name of a field of the transformation: the factor then has no more columns than that.
       where: None, or the name of a method of the transformation that says of a `MatrixView` whether the parameters
         seen by it have this factor; for others the state holds None.
       diagonal: None, or the name of such a method that says whether the factor is diagonal, which is kept as a vector.
 
-    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
+    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does. A method that `start` names is called
+    with zeros of the slot's shape, and returns all of its entries.
     """
 
     kind: ClassVar[str] = "factor"
@@ -155,7 +156,7 @@ class factor(PerLeaf):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.choice("factor", "side", self.side, ("all", "rows", "columns", "longer"))
+        checks.choice("factor", "side", self.side, ("all", "rows", "columns", "longer", "shorter"))
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | None:
         if self.side == "all":
@@ -164,8 +165,8 @@ class factor(PerLeaf):
         if view is None or not _has(owner, self.where, view):
             return None
         rows, columns = view.fan_in, view.fan_out
-        longer = "rows" if rows >= columns else "columns"
-        side = longer if self.side == "longer" else self.side
+        longer, shorter = ("rows", "columns") if rows >= columns else ("columns", "rows")
+        side = {"longer": longer, "shorter": shorter}.get(self.side, self.side)
         n = rows if side == "rows" else columns
         if self.diagonal is not None and _has(owner, self.diagonal, view):
             return (view.count, None), (n, view.axis(side))
@@ -173,10 +174,13 @@ class factor(PerLeaf):
         return (view.count, None), (n, view.axis(side)), (rank, None)
 
     def _one(self, owner: Any, p: Any, layout: Layout) -> Array:
-        *_, n, rank = (length for length, _ in layout)
+        lengths = tuple(length for length, _ in layout)
+        if isinstance(self.start, str) and self.start not in owner._dynamic:
+            like = jnp.zeros(lengths, jnp.result_type(p))
+            return getattr(owner.at(0), self.start)(leaf.full(like, 0.0, self.dtype_of(owner), real=self.real))
         full = super()._one(owner, p, layout)
         diagonal = self.side != "all" and len(layout) == 2
-        return full if diagonal else jnp.where(jnp.eye(n, rank, dtype=bool), full, 0)
+        return full if diagonal else jnp.where(jnp.eye(*lengths[-2:], dtype=bool), full, 0)
 
 
 class per_matrix(PerLeaf):

@@ -1,6 +1,6 @@
 """Newton-Schulz iteration: the nearest orthogonal matrix, roughly, by multiplications alone.
 
-    X_0 = X / (|X| + eps)
+    X_0 = X / |X|
     A = X_k X_k^H
     X_(k+1) = a X_k + (b A + c A^2) X_k
 
@@ -11,6 +11,7 @@ Anthology", appendix A; Jordan et al., 2024, "Muon: An optimizer for hidden laye
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from jax import Array, lax
 
 from gradtx import leaf, sums
 
-__all__ = ["PRECONDITIONINGS", "coefficients", "orthogonalize"]
+__all__ = ["PRECONDITIONINGS", "as_long_as_orthogonal", "coefficients", "orthogonalize", "triples"]
 
 PRECONDITIONINGS = ("frobenius", "spectral", "aol", "schatten")
 """What brings the singular values below about 1 first: the norm, the largest singular value, the sums of the rows of
@@ -36,16 +37,46 @@ _PRESETS = {
         (2.8769, -3.1427, 1.2046),
         (2.8366, -3.0525, 1.2012),
     ),
+    "polar_express": (
+        *(
+            (a / 1.01, b / 1.01**3, c / 1.01**5)  # the paper's margin for singular values that rounding makes larger
+            for a, b, c in (
+                (8.28721201814563, -23.595886519098837, 17.300387312530933),
+                (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+                (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+                (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+                (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+                (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+                (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
+            )
+        ),
+        (1.875, -1.25, 0.375),
+    ),
+    "cans": (
+        (8.4703, -25.1081, 18.6293),
+        (4.1828, -3.1087, 0.5806),
+        (3.9619, -2.9541, 0.5630),
+        (3.2866, -2.4647, 0.5074),
+        (2.2737, -1.6447, 0.4162),
+    ),
 }
 
+_ENDLESS = ("polar_express", "cans")
+"""The presets of any number of steps: the last triple is repeated."""
 
-def coefficients(who: str, name: str, value: Any) -> tuple[tuple[float, ...], ...]:
-    """An argument that is a triple of coefficients, a sequence of triples, or the name of a preset, as triples.
+
+def coefficients(who: str, name: str, value: Any) -> str | tuple[Any, ...]:
+    """An argument that is a triple of coefficients, a sequence of triples, or the name of a preset.
 
     'standard' is Jordan's triple; 'dion' has one for each of five steps (Ahn et al., 2025, "Dion: Distributed
-    Orthonormalized Updates").
+    Orthonormalized Updates"). 'polar_express' has the best polynomials of each step for singular values from 1e-3 to 1
+    (Amsel et al., 2025, "The Polar Express", algorithm 1). 'cans' has polynomials of the Chebyshev type (Grishina,
+    Smirnov and Rakhuba, 2025, "Accelerating Newton-Schulz Iteration for Orthogonalization via Chebyshev-type
+    Polynomials"), as NVIDIA's Emerging-Optimizers rounds them.
     """
-    rows = _PRESETS.get(value, value) if isinstance(value, str) else value
+    if isinstance(value, str) and value in _PRESETS:
+        return value
+    rows = value
     if isinstance(rows, (tuple, list)) and all(isinstance(row, (tuple, list)) for row in rows):
         rows = tuple(map(tuple, rows))
     else:
@@ -58,19 +89,32 @@ def coefficients(who: str, name: str, value: Any) -> tuple[tuple[float, ...], ..
     return rows
 
 
+def triples(who: str, value: Any, steps: int) -> tuple[Any, ...]:
+    """The coefficients of each of `steps` steps, of what `coefficients` returned."""
+    rows = _PRESETS[value] if isinstance(value, str) else value
+    if len(rows) == 1 or value in _ENDLESS:
+        return (rows + rows[-1:] * steps)[:steps]
+    if len(rows) != steps:
+        raise ValueError(
+            f"{who}: ns_coeffs has {len(rows)} triples for ns_steps={steps} steps. "
+            "Give one triple for all steps, or one for each."
+        )
+    return rows
+
+
 def orthogonalize(
     x: Array,
     coefficients: Sequence[tuple[float, float, float]],
     *,
-    eps: Any = 1e-8,
+    eps: Any = 0.0,
     eps_is_floor: bool = False,
     preconditioning: str = "frobenius",
     dtype: Any = None,
 ) -> Array:
     """Matrices (..., m, n) with their singular values near 1, one step for each triple of coefficients.
 
-    `eps` is added to the norm, but a millionth of the norm at most, so that the result does not depend on the unit of
-    `x`. With `eps_is_floor` it is the least norm to divide by. Products are taken of numbers rounded to `dtype` (x's
+    The result does not depend on the unit of `x`, but for `eps`: it is added to the norm, a millionth of the norm at
+    most. With `eps_is_floor` it is the least norm to divide by. Products are taken of numbers rounded to `dtype` (x's
     own by default) and summed in x's. Zeros stay zeros.
     """
     settings = {"eps": eps, "eps_is_floor": eps_is_floor, "preconditioning": preconditioning, "dtype": dtype}
@@ -91,6 +135,13 @@ def orthogonalize(
         gram = rounded(dot(x, _adjoint(x)))
         x = rounded(x.astype(wide) * a + dot(rounded(gram * b + dot(gram, gram) * c), x))
     return x.astype(wide)
+
+
+def as_long_as_orthogonal(x: Array) -> Array:
+    """Matrices (..., m, n) scaled to the Frobenius norm of an orthogonal one, sqrt(min(m, n)); zeros stay zeros."""
+    size = jnp.sum(leaf.abs_sq(x), axis=(-2, -1), keepdims=True)
+    some = size > 0
+    return x * jnp.where(some, math.sqrt(min(x.shape[-2:])) / jnp.sqrt(jnp.where(some, size, 1)), 0)
 
 
 def _adjoint(x: Array) -> Array:

@@ -15,7 +15,7 @@ from gradtx.core.transformation import GradientTransformation
 
 __all__ = ["SUPPLIED", "extra_args", "trajectory", "update"]
 
-SUPPLIED = ("params", "value", "grad", "value_fn", "grad_fn", "hessian_diag", "tokens")
+SUPPLIED = ("params", "value", "grad", "value_fn", "grad_fn", "hessian_diag", "tokens", "max_logits")
 """The arguments beside `updates` and `state` that `update` is called with where a transformation asks for them."""
 
 
@@ -30,6 +30,8 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
             extra["hessian_diag"] = jax.tree.map(_curvature, grads)
         if tx.accepts("grad_fn"):
             extra["grad_fn"] = functools.partial(_slope, grads)
+        if tx.accepts("max_logits"):
+            extra["max_logits"] = jnp.asarray([150.0])
         if tx.accepts("tokens"):
             extra["tokens"] = extra["value"]
     elif getattr(tx, "opaque", False):

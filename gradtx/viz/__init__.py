@@ -1,5 +1,6 @@
 """Draws pictures of schedules, races, runs and sweeps with matplotlib: `pip install 'gradtx[viz]'`."""
 
+from gradtx.viz.coordinates import plot_coordinates
 from gradtx.viz.panels import plot_metrics
 from gradtx.viz.problems import PROBLEMS, Problem
 from gradtx.viz.race_pictures import animate_race, plot_race
@@ -16,6 +17,7 @@ __all__ = [
     "Racer",
     "RangeTest",
     "animate_race",
+    "plot_coordinates",
     "plot_metrics",
     "plot_race",
     "plot_range_test",

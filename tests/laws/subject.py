@@ -48,6 +48,8 @@ BRANCHES = {
     "soap": "the bases are renewed every so many steps",
     "shampoo": "the roots are renewed every so many steps",
     "kron": "the factors are renewed at some steps only",
+    "fira": "the projection is renewed every so many steps",
+    "splus": "the eigenvectors are renewed every so many steps",
     "with_hessian_diag": "the curvature is estimated every so many steps",
     "sophia": "the curvature is estimated every so many steps",
     "newton": "an eigendecomposition is taken only where a Cholesky factor does not exist",

@@ -21,21 +21,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import leaf
-from gradtx.core import mask as masks
 from gradtx.core.chain import chain
-from gradtx.core.constructor import constructor
+from gradtx.core.constructor import called, constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.matrices import matrix_axes
 from gradtx.core.partition import partition
 from gradtx.core.slots import average_weights, counter, per_param
-from gradtx.core.value import Value, choice, dtype, flag, integer, static
-from gradtx.linalg.newton_schulz import PRECONDITIONINGS, coefficients, orthogonalize
-from gradtx.optimizers.elementwise.adam import scale_by_adam
-from gradtx.optimizers.elementwise.adamw import adamw
+from gradtx.core.value import choice, dtype, flag, integer, static
+from gradtx.linalg.newton_schulz import PRECONDITIONINGS, coefficients, orthogonalize, triples
+from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
-from gradtx.transforms.decay import add_decayed_weights, decoupled_weight_decay
-from gradtx.transforms.scale import scale_by_learning_rate
 from gradtx.transforms.shape import scale_by_shape
 
 __all__ = ["MuonState", "muon", "scale_by_muon"]
@@ -60,11 +56,13 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
     """Orthogonalizes the momentum: Muon without its factor by shape, learning rate and weight decay.
 
     Args:
-      ns_coeffs: Newton-Schulz coefficients: three numbers for all steps, a triple for each step, 'standard' or 'dion'.
-      ns_steps: The number of Newton-Schulz steps, at least 1. Five are enough for the standard coefficients.
+      ns_coeffs: Newton-Schulz coefficients: three numbers for all steps, a triple for each step, or the name of a
+        published set: 'standard' (Jordan's, the default), 'dion' (for five steps), 'polar_express' or 'cans'. The last
+        two come nearer to the polar factor in the same number of steps.
+      ns_steps: The number of Newton-Schulz steps, at least 1 (default 5).
       beta: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
-      eps: Added to the norm that the momentum is divided by, for numerical stability (default 1e-8). Not negative. At
-        most a millionth of the norm is added, so that small gradients give the same update as large ones.
+      eps: Added to the norm that the momentum is divided by. Not negative. By default nothing is added: the update is
+        the same for c * g as for g, and zero for zero. optax adds 1e-8; here at most a millionth of the norm is added.
       mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
       nesterov: Whether the momentum looks one step ahead.
       adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
@@ -94,7 +92,7 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
     ns_coeffs: Any = static(default=((3.4445, -4.775, 2.0315),), check=coefficients)
     ns_steps: int = integer(default=5, ge=1)
     beta: Hyper = hyper(default=0.95, ge=0, lt=1)
-    eps: Hyper = hyper(default=1e-8, ge=0)
+    eps: Hyper = hyper(default=0.0, ge=0)
     mu_dtype: Any = dtype(default=None)
     nesterov: bool = flag(default=True, kw_only=True)
     adaptive: bool = flag(default=False, kw_only=True)
@@ -106,11 +104,7 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.ns_coeffs) not in (1, self.ns_steps):
-            raise ValueError(
-                f"scale_by_muon: ns_coeffs has {len(self.ns_coeffs)} triples for ns_steps={self.ns_steps} steps. "
-                "Give one triple for all steps, or one for each."
-            )
+        triples(called(self), self.ns_coeffs, self.ns_steps)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         # For `leaf.debiased_ratio`: (weight of momentum, weight of gradient) with `nesterov`, else (divisor,).
@@ -124,18 +118,13 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
         return leaf.debiased_ratio(mu, g, jnp.full((), _SCALE, g.real.dtype), shared), slots._replace(mu=mu)
 
     def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
-        triples = self.ns_coeffs * self.ns_steps if len(self.ns_coeffs) == 1 else self.ns_coeffs
+        steps = triples(called(self), self.ns_coeffs, self.ns_steps)
         settings = {"preconditioning": self.preconditioning, "dtype": self.iteration_dtype}
-        return orthogonalize(x, triples, eps=self.eps / _SCALE, eps_is_floor=self.eps_is_floor, **settings), slots
+        return orthogonalize(x, steps, eps=self.eps / _SCALE, eps_is_floor=self.eps_is_floor, **settings), slots
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
         # `g` is O(c) here, not the gradient; `before` is c / _SCALE.
         return (g * jnp.sum(before.conj() * g) * _SCALE if self.adaptive else g), slots
-
-
-def _adam_fields(**fields: tuple[type[Value], Any]) -> dict[str, Any]:
-    """Checks arguments of AdamW, given as (rule, value), so that errors name them as in `muon`: `adam_b1`, not `b1`."""
-    return {k: rule.check_field(k, x, who="muon", name=f"adam_{k}") for k, (rule, x) in fields.items()}
 
 
 @constructor
@@ -144,7 +133,7 @@ def muon(
     ns_coeffs: Any = (3.4445, -4.775, 2.0315),
     ns_steps: int = 5,
     beta: HyperArg = 0.95,
-    eps: HyperArg = 1e-8,
+    eps: HyperArg | None = None,
     weight_decay: HyperArg = 0.0,
     mask: Any = None,
     mu_dtype: Any = None,
@@ -154,8 +143,10 @@ def muon(
     preconditioning: str = "frobenius",
     adam_b1: HyperArg = 0.9,
     adam_b2: HyperArg = 0.999,
+    adam_eps: HyperArg | None = None,
     adam_eps_root: HyperArg = 0.0,
     adam_weight_decay: HyperArg = 0.0,
+    adam_mask: Any = None,
     adam_learning_rate: HyperArg | None = None,
     muon_weight_dimension_numbers: Any = None,
     consistent_rms: float | None = None,
@@ -165,33 +156,35 @@ def muon(
     """Muon for the hidden matrices, AdamW for all other parameters. `update` needs params.
 
     `muon_weight_dimension_numbers` says which leaves Muon takes, and how they are matrices: see `muon_labels`. AdamW
-    uses `learning_rate` unless `adam_learning_rate` is given, and shares `eps`, `mu_dtype`, `nesterov` and `mask`.
+    shares `mu_dtype` and `nesterov`, and has settings of its own: `adam_learning_rate`, `adam_eps` and `adam_mask` are
+    those of Muon where they are None. Without any `eps` Muon adds nothing to norms, and AdamW's is 1e-8.
 
-    `weight_decay` and `adam_weight_decay` act on the parameters that `mask` selects (all by default). They are
-    multiplied by the learning rate unless `decouple_lr`. With `consistent_rms` (0.2 is about Adam's), the entries of a
-    matrix of any shape move by learning_rate * consistent_rms (root mean square). For the other arguments see
-    `scale_by_muon` and `adamw`. State: one array per parameter of Muon, two per parameter of AdamW.
+    For the other arguments see `matrices_with_adamw`, `scale_by_muon` and `scale_by_shape` (`consistent_rms`). State:
+    one array per parameter of Muon, two per parameter of AdamW.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"embed": jnp.ones((9, 4)), "dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}
     >>> gx.muon(0.02).param_labels(params)
     {'dense': {'bias': 'adam', 'kernel': 'muon'}, 'embed': 'adam'}
     """
-    labels = muon_labels(muon_weight_dimension_numbers, mask)
-    mask = masks.in_group(mask)  # `labels` checks the mask on the whole tree; the rules of a group see a part of it
+    numbers = muon_labels(muon_weight_dimension_numbers).numbers
     flags = {"nesterov": nesterov, "adaptive": adaptive, "preconditioning": preconditioning}
-    view = {"weight_dimension_numbers": labels.numbers, "iteration_dtype": iteration_dtype}
-    hidden = chain(
-        scale_by_muon(ns_coeffs, ns_steps, beta, eps, mu_dtype, **flags, **view),
-        scale_by_shape(labels.numbers, consistent_rms),
-        *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr),
+    view = {"weight_dimension_numbers": numbers, "iteration_dtype": iteration_dtype}
+    rule = scale_by_muon(ns_coeffs, ns_steps, beta, 0.0 if eps is None else eps, mu_dtype, **flags, **view)
+    return matrices_with_adamw(
+        chain(rule, scale_by_shape(numbers, consistent_rms)),
+        learning_rate,
+        weight_decay,
+        mask,
+        weight_dimension_numbers=numbers,
+        adam_learning_rate=adam_learning_rate,
+        adam_b1=adam_b1,
+        adam_b2=adam_b2,
+        adam_eps=(1e-8 if eps is None else eps) if adam_eps is None else adam_eps,
+        adam_eps_root=adam_eps_root,
+        adam_weight_decay=adam_weight_decay,
+        adam_mask=adam_mask,
+        mu_dtype=mu_dtype,
+        nesterov=nesterov,
+        decouple_lr=decouple_lr,
     )
-    fields = _adam_fields(
-        learning_rate=(scale_by_learning_rate, learning_rate if adam_learning_rate is None else adam_learning_rate),
-        weight_decay=(add_decayed_weights, adam_weight_decay),
-        b1=(scale_by_adam, adam_b1),
-        b2=(scale_by_adam, adam_b2),
-        eps_root=(scale_by_adam, adam_eps_root),
-    )
-    rest = adamw(**fields, eps=eps, mu_dtype=mu_dtype, mask=mask, nesterov=nesterov, decouple_lr=decouple_lr)
-    return partition({"muon": hidden, "adam": rest}, labels)

@@ -49,8 +49,14 @@ def _check_numbers(who: str, name: str, value: Any) -> Any:
     return hidden_matrices if value is None else matrices.check(who, name, value)
 
 
+def _check_names(who: str, name: str, value: Any) -> tuple[str, str]:
+    if not (isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(x, str) for x in value)):
+        raise TypeError(f"{who}: {name} must be two labels, such as ('muon', 'adam'), got {checks.shown(value)}.")
+    return value[0], value[1]
+
+
 class muon_labels(Value):
-    """The labels of `muon`'s groups: 'muon' where a leaf has dimension numbers, else 'adam'.
+    """The labels of `muon`'s groups: 'muon' where a leaf has dimension numbers, else 'adam', or the two `names`.
 
     `numbers` is a tree of `WeightDimensionNumbers` and None with the structure of the parameters or a prefix of it,
     one for all leaves, or a function from a tree to such a tree; None stands for `hidden_matrices`. A function is
@@ -65,8 +71,11 @@ class muon_labels(Value):
 
     numbers: Any = static(default=hidden_matrices, check=_check_numbers)
     mask: Any = static(default=None, check=masks.check)
+    adam_mask: Any = static(default=None, check=masks.check)
+    names: tuple[str, str] = static(default=("muon", "adam"), check=_check_names)
 
     def __call__(self, params: Any) -> Any:
-        masks.selected("muon", self.mask, params)  # raises where it does not fit the tree, or selects nothing
+        for mask in (self.mask, self.adam_mask):
+            masks.selected("muon", mask, params)  # raises where it does not fit the tree, or selects nothing
         found = matrices.numbers_of(self.numbers, params)
-        return jax.tree.unflatten(jax.tree.structure(params), ["adam" if x is None else "muon" for x in found])
+        return jax.tree.unflatten(jax.tree.structure(params), [self.names[x is None] for x in found])

@@ -1,0 +1,162 @@
+"""Adam-mini: Adam with one second moment for each block of a tensor.
+
+    m_t = b1 * m_(t-1) + (1 - b1) * g_t
+    v_t = b2 * v_(t-1) + (1 - b2) * mean of |g_t|^2 over the block
+    u_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t)) + eps)
+
+Zhang et al., 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1. Its blocks are tokens of
+embeddings and of the last layer, heads of queries and keys, output neurons of all other matrices, and whole vectors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import checks, leaf, select
+from gradtx.core import mask as masks
+from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise, Shared
+from gradtx.core.partition import partition
+from gradtx.core.slots import average_weights, counter, per_param, reduced
+from gradtx.core.value import Value, dtype, static
+from gradtx.transforms.decay import decoupled_weight_decay
+
+__all__ = ["AdamMiniState", "adam_mini", "adam_mini_labels", "scale_by_adam_mini"]
+
+_TOKENS = select.maybe(select.regex(r"(?i)(^|[/_.])(embed(der|ding|dings|_tokens)?|wte|wpe)([_.]?\d+)?($|/)"))
+
+
+class AdamMiniState(NamedTuple):
+    """The steps taken, the first moment, and the second, one number for each block.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
+
+    count: Array = counter()
+    mu: Array = per_param(dtype="mu_dtype")
+    nu: Array = reduced(over="averaged", keepdims=True, real=True, signed=False)
+    weights: dict[str, Array] = average_weights()
+
+
+def _check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
+    axes = value if isinstance(value, (tuple, list)) else (value,)
+    return tuple(checks.integer(who, name, axis, ge=-16) for axis in axes)
+
+
+class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2")):
+    """The rule of Adam-mini, without the learning rate.
+
+    Args:
+      b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1).
+      b2: Decay rate of the second moments, likewise.
+      eps: Added to the root of the second moment (default 1e-8). Not negative.
+      mu_dtype: The dtype of the first moment. By default the parameter's, float32 at least.
+      block_axes: The axes that count blocks, an integer or several (default -1, output neurons). With () a tensor is
+        one block, as vectors and scalars always are.
+
+    State: one array per parameter, and one number per block.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_adam_mini()
+    >>> g = jnp.array([[1.0, 10.0], [-1.0, 0.0]])
+    >>> print(tx.update(g, tx.init(g))[0].round(3))
+    [[ 1.     1.414]
+     [-1.     0.   ]]
+
+    Raises:
+      ValueError: `init` finds a tensor of two or more axes that does not have the axes.
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    mu_dtype: Any = dtype(default=None)
+    block_axes: Any = static(default=(-1,), check=_check_axes, kw_only=True)
+
+    def averaged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The axes that a block spans."""
+        n = len(shape)
+        if n < 2:
+            return tuple(range(n))
+        if not all(-n <= axis < n for axis in self.block_axes):
+            raise ValueError(
+                f"scale_by_adam_mini: block_axes={self.block_axes} are no axes of a tensor of shape {shape}. Give such "
+                "tensors another rule by gx.partition."
+            )
+        kept = {axis % n for axis in self.block_axes}
+        return tuple(axis for axis in range(n) if axis not in kept)
+
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        corrections = self.debias("b1", t, numbers)
+        return Shared(corrections=corrections, grow_nu=1 / self.weight("b2", t, numbers)), self.weighed(numbers)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        axes = self.averaged(g.shape)
+        size = max(g.size // max(slots.nu.size, 1), 1)
+        mu = leaf.moment(slots.mu, g, self.b1)
+        nu = leaf.moment(slots.nu, jnp.sum(leaf.abs_sq(g) / size, axis=axes, keepdims=True), self.b2)
+        root = leaf.root(nu * shared.grow_nu) + self.eps
+        return leaf.debiased_ratio(mu, g, root, shared.corrections), slots._replace(mu=mu, nu=nu)
+
+
+class adam_mini_labels(Value):
+    """The labels of `adam_mini`'s groups: 'tokens' and 'heads' where masks select a leaf, else 'outputs'.
+
+    >>> import gradtx as gx
+    >>> gx.adam_mini_labels(heads=gx.select.path("query"))({"wte": 1.0, "query": 2.0, "out": 3.0})
+    {'out': 'outputs', 'query': 'heads', 'wte': 'tokens'}
+    """
+
+    tokens: Any = static(default=_TOKENS, check=masks.check)
+    heads: Any = static(default=None, check=masks.check)
+
+    def __call__(self, params: Any) -> Any:
+        labels = ["outputs"] * len(jax.tree.leaves(params))
+        for name in ("heads", "tokens"):
+            mask = getattr(self, name)
+            picked = labels if mask is None else masks.each("adam_mini", mask, params)
+            labels = [name if yes is True else label for yes, label in zip(picked, labels, strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(params), labels)
+
+
+@constructor
+def adam_mini(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    mu_dtype: Any = None,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    *,
+    tokens: Any = _TOKENS,
+    heads: Any = None,
+    decouple_lr: bool = False,
+) -> partition:
+    """Adam-mini: Adam with half the memory. `update` needs params.
+
+    The blocks are the slices along the first axis of what `tokens` selects (by default leaves called embedding, embed,
+    wte, wpe and the like), along the last axis but one of what `heads` selects (kernels (model, heads, size) of queries
+    and keys; none by default), and along the last axis of all others. `weight_decay` acts on the leaves that `mask`
+    selects (all by default). State: one array per parameter, and one number per block.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.adam_mini(1e-3, heads=gx.select.path("**/query/kernel"))
+    >>> params = {"embed": jnp.ones((9, 4)), "query": {"kernel": jnp.ones((4, 2, 2))}, "out": jnp.ones((4, 9))}
+    >>> tx.param_labels(params)
+    {'embed': 'tokens', 'out': 'outputs', 'query': {'kernel': 'heads'}}
+    """
+    mask = masks.in_group(mask)
+
+    def group(axis: int) -> chain:
+        rule = scale_by_adam_mini(b1, b2, eps, mu_dtype, block_axes=axis)
+        return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
+
+    groups = {"tokens": group(0), "heads": group(-2), "outputs": group(-1)}
+    return partition(groups, adam_mini_labels(tokens, heads))

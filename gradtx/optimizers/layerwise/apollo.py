@@ -1,0 +1,188 @@
+"""APOLLO: gradients scaled by what Adam makes of a random projection of them.
+
+    R_t = P_t^T G_t                           P_t normal with variance 1 / rank, drawn anew every update_proj_gap steps
+    A_t = Adam's update of R_t
+    s_t = |A_t| / |R_t|                       norms of every column ('channel'), or of all ('tensor')
+    u_t = scale * G_t diag(s_t)               shrunk so that |u_t| <= growth * |u_(t-1)|
+
+of matrices G_t with at most as many rows as columns; others are transposed. Zhu et al., 2024, "APOLLO: SGD-like
+Memory, AdamW-level Performance", algorithm 1. APOLLO-Mini has rank 1, one factor for the whole matrix, and the scale
+sqrt(128). As in Adam, and not in the authors' code, eps is added after the second moment is corrected; and an update
+of zeros limits none that follows. P_t is made from `seed`, not kept.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx import leaf, tree
+from gradtx.core.constructor import constructor
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise, Shared
+from gradtx.core.matrices import matrix_axes
+from gradtx.core.partition import partition
+from gradtx.core.slots import average_weights, counter, factor, per_matrix
+from gradtx.core.value import choice, dtype, integer
+from gradtx.linalg.low_rank import limited_growth, wide
+from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw
+from gradtx.optimizers.layerwise.muon_labels import muon_labels
+
+__all__ = ["ApolloState", "apollo", "apollo_mini", "scale_by_apollo"]
+
+
+class ApolloState(NamedTuple):
+    """The steps taken, of each matrix Adam's moments of R, and the norm of the last update, 0 before the first.
+
+    `weights` holds what averages with a scheduled decay weigh.
+    """
+
+    count: Array = counter()
+    mu: Array = factor(side="longer", rank="rank", dtype="mu_dtype")
+    nu: Array = factor(side="longer", rank="rank", real=True, signed=False)
+    norm: Array = per_matrix(of="whole", real=True, signed=False)
+    weights: dict[str, Array] = average_weights()
+
+
+class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
+    """Scales gradients of matrices by Adam's steps on a random projection: APOLLO without the learning rate.
+
+    Args:
+      rank: The rank of the projection, at least 1 (default 256); of a smaller matrix its full rank.
+      update_proj_gap: After how many steps another projection is drawn (default 200).
+      scale: Multiplies the update: about sqrt(columns / rank) makes up for the norms of a lower rank.
+      scale_type: Whether each 'channel', along the longer side, has a factor of its own, or the whole 'tensor' has one.
+      b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1).
+      b2: Decay rate of the second moment, likewise.
+      eps: Added to the root of the second moment (default 1e-8). Not negative.
+      growth: The most by which the norm of a matrix's update may grow in a step; infinity is no bound.
+      mu_dtype: The dtype of the first moment. By default the parameter's, float32 at least.
+      weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
+      seed: The seed of the projections, an integer (default 0).
+
+    State: for each matrix two arrays of longer side x rank, and a number.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_apollo(rank=1, scale_type="tensor")
+    >>> g = jnp.array([[3.0, 0.0], [0.0, 1.0]])
+    >>> updates, state = tx.update(g, tx.init(g))
+    >>> print((updates / updates[0, 0]).round(3), state.mu.shape)
+    [[1.    0.   ]
+     [0.    0.333]] (1, 2, 1)
+
+    Raises:
+      ValueError: The dimension numbers do not fit a leaf.
+    """
+
+    rank: int = integer(default=256, ge=1)
+    update_proj_gap: int = integer(default=200, ge=1)
+    scale: Hyper = hyper(default=1.0)
+    scale_type: str = choice(default="channel", options=("channel", "tensor"))
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-8, ge=0)
+    growth: Hyper = hyper(default=1.01, gt=0, infinite=True)
+    mu_dtype: Any = dtype(default=None)
+    weight_dimension_numbers: Any = matrix_axes(kw_only=True)
+    seed: int = integer(default=0, ge=0, kw_only=True)
+
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        corrections, grow_nu = self.debias("b1", t, numbers), 1 / self.weight("b2", t, numbers)
+        draw = (t - 1) // self.update_proj_gap
+        return Shared(corrections=corrections, grow_nu=grow_nu, draw=draw), self.weighed(numbers)
+
+    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+        if not x.size:
+            return x, slots
+        g, rank = wide(x), slots.mu.shape[-1]
+        # R is divided by 8 times the shorter side, so that no product overflows, and eps likewise: A is the same.
+        share = 1 / (8 * g.shape[-2])
+        key = jax.random.fold_in(jax.random.key(self.seed), shared.draw)
+        p = jax.random.normal(key, (g.shape[-2], rank), g.real.dtype) * (share / math.sqrt(rank))
+        low = jnp.matmul(jnp.swapaxes(g, -1, -2), p.astype(g.dtype), precision=lax.Precision.HIGHEST)
+        mu = leaf.moment(slots.mu, low, self.b1)
+        nu = leaf.moment(slots.nu, leaf.abs_sq(low), self.b2)
+        root = leaf.root(nu * shared.grow_nu) + self.eps * share
+        adam = leaf.debiased_ratio(mu, low, root, shared.corrections)
+        over = (low.ndim - 1,) if self.scale_type == "channel" else (low.ndim - 2, low.ndim - 1)
+        unit, size = tree.scaled(low, over)
+        factor = tree.norm(adam, axes=over) * jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+        u = g * jnp.swapaxes(share / unit, -1, -2) * jnp.swapaxes(factor, -1, -2)
+        u, norm = limited_growth(u, slots.norm, self.growth)
+        u = u if x.shape[-2] < x.shape[-1] else jnp.swapaxes(u, -1, -2)
+        return u * self.scale, slots._replace(mu=mu, nu=nu, norm=norm)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+        return g, slots
+
+
+@constructor
+def apollo(
+    learning_rate: HyperArg,
+    rank: int = 256,
+    update_proj_gap: int = 200,
+    scale: HyperArg = 1.0,
+    scale_type: str = "channel",
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    *,
+    growth: HyperArg = 1.01,
+    seed: int = 0,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    apollo_weight_dimension_numbers: Any = None,
+    decouple_lr: bool = False,
+) -> partition:
+    """APOLLO for the hidden matrices, AdamW for all other parameters. `update` needs params.
+
+    Take it to train with a fraction of Adam's memory, and without GaLore's singular vectors. `b1`, `b2`, `eps`,
+    `weight_decay` and `mask` are those of both. For the other arguments see `scale_by_apollo`.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> gx.apollo(0.01, rank=4).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})
+    {'bias': 'adam', 'kernel': 'muon'}
+    """
+    numbers = muon_labels(apollo_weight_dimension_numbers).numbers
+    more = {"growth": growth, "weight_dimension_numbers": numbers, "seed": seed}
+    rule = scale_by_apollo(rank, update_proj_gap, scale, scale_type, b1, b2, eps, **more)
+    adam: dict[str, Any] = {"adam_b1": b1, "adam_b2": b2, "adam_eps": eps, "adam_weight_decay": weight_decay}
+    return matrices_with_adamw(
+        rule, learning_rate, weight_decay, mask, weight_dimension_numbers=numbers, decouple_lr=decouple_lr, **adam
+    )
+
+
+@constructor
+def apollo_mini(
+    learning_rate: HyperArg,
+    scale: HyperArg = 128**0.5,
+    update_proj_gap: int = 200,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    *,
+    growth: HyperArg = 1.01,
+    seed: int = 0,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    eps: HyperArg = 1e-8,
+    apollo_weight_dimension_numbers: Any = None,
+    decouple_lr: bool = False,
+) -> partition:
+    """APOLLO-Mini: `apollo` of rank 1 with one factor for each matrix.
+
+    The state is about as small as that of SGD without momentum. The scale, sqrt(128) by default, makes up for norms of
+    one row in place of many. `update` needs params.
+
+    >>> import jax, gradtx as gx
+    >>> params = {"kernel": jax.ShapeDtypeStruct((1000, 1000), "float32")}
+    >>> gx.tree.nbytes(jax.eval_shape(gx.apollo_mini(0.01).init, params)) / gx.tree.nbytes(params)
+    0.002007
+    """
+    more = {"growth": growth, "seed": seed, "b1": b1, "b2": b2, "eps": eps, "decouple_lr": decouple_lr}
+    more |= {"weight_decay": weight_decay, "mask": mask, "scale": scale, "scale_type": "tensor"}
+    view = {"apollo_weight_dimension_numbers": apollo_weight_dimension_numbers}
+    return apollo(learning_rate, 1, update_proj_gap, **more, **view)

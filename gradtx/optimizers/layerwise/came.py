@@ -1,0 +1,145 @@
+"""CAME: Adafactor with momentum, and shorter steps where the momentum and the update disagree.
+
+    v_t = r_t c_t / mean(r_t)                     r, c: averages, with decay b2, of |g_t|^2 + eps over columns and rows
+    w_t = g_t / sqrt(v_t),   divided by max(1, rms(w_t) / clipping_threshold)
+    m_t = b1 * m_(t-1) + (1 - b1) * w_t
+    s_t                                           likewise of |w_t - m_t|^2 + eps_residual, with decay b3
+    u_t = m_t / sqrt(s_t)                         m_t of a tensor that is not factored
+
+Luo et al., 2023, "CAME: Confidence-guided Adaptive Memory Efficient Optimization", algorithm 2. As in the authors'
+code tensors with two and more axes are factored over the last two.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf
+from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.slots import counter, per_param, reduced
+from gradtx.core.value import dtype
+from gradtx.transforms.decay import decoupled_weight_decay
+
+__all__ = ["CameState", "came", "scale_by_came"]
+
+
+class CameState(NamedTuple):
+    """The steps taken, the momentum, and of each leaf the averages over rows and columns if it is factored, else v."""
+
+    count: Array = counter()
+    mu: Array = per_param(dtype="mu_dtype")
+    v_row: Array = reduced(over="over_columns", keepdims=True, real=True, signed=False)
+    v_col: Array = reduced(over="over_rows", keepdims=True, real=True, signed=False)
+    v: Array = reduced(over="unfactored", real=True, signed=False)
+    residual_row: Array = reduced(over="over_columns", keepdims=True, real=True, signed=False)
+    residual_col: Array = reduced(over="over_rows", keepdims=True, real=True, signed=False)
+
+
+def _mean(x: Array, axis: int) -> Array:
+    """The mean along an axis, which it keeps; divided first, so that no sum overflows."""
+    return jnp.sum(x / max(x.shape[axis], 1), axis=axis, keepdims=True)
+
+
+def _factored(square: Array, row: Array, col: Array, decay: Any) -> tuple[Array, Array, Array]:
+    """The estimate of an average of squares, and the averages that it is made of."""
+    row = leaf.moment(row, _mean(square, -1), decay)
+    col = leaf.moment(col, _mean(square, -2), decay)
+    mean = jnp.maximum(_mean(row, -2), jnp.finfo(row.dtype).tiny)
+    return leaf.quotient(row, mean) * col, row, col
+
+
+class scale_by_came(Layerwise, state=CameState):
+    """The rule of CAME, without the learning rate.
+
+    Args:
+      b1: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
+      b2: Decay rate of the second moments, likewise.
+      b3: Decay rate of the squared differences, likewise.
+      eps: Added to squared gradients (default 1e-30). Not negative.
+      eps_residual: Added to squared differences (default 1e-16): a larger one trusts every entry alike. Not negative.
+      clipping_threshold: The largest root mean square of an update before momentum. Positive.
+      mu_dtype: The dtype of the momentum. By default the parameter's, float32 at least.
+
+    State: for a matrix one array like it, and two numbers per row and column; for a vector two arrays.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> state = gx.scale_by_came().init({"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)})
+    >>> print(state.v_row["w"].shape, state.residual_col["w"].shape, state.v["w"], state.v["b"].shape)
+    (2, 1) (1, 3) None (3,)
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    b3: Hyper = hyper(default=0.9999, ge=0, lt=1)
+    eps: Hyper = hyper(default=1e-30, ge=0)
+    eps_residual: Hyper = hyper(default=1e-16, ge=0)
+    clipping_threshold: Hyper = hyper(default=1.0, gt=0)
+    mu_dtype: Any = dtype(default=None)
+
+    def over_columns(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The last axis of a leaf that is factored."""
+        return (-1,) if len(shape) > 1 else None
+
+    def over_rows(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The last axis but one."""
+        return (-2,) if len(shape) > 1 else None
+
+    def unfactored(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """No axis of a leaf that is not factored."""
+        return None if len(shape) > 1 else ()
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        if not g.size:
+            return g, slots
+        square = leaf.abs_sq(g) + self.eps
+        if g.ndim > 1:
+            v, row, col = _factored(square, slots.v_row, slots.v_col, self.b2)
+            slots = slots._replace(v_row=row, v_col=col)
+        else:
+            v = leaf.moment(slots.v, square, self.b2)
+            slots = slots._replace(v=v)
+        w = g / leaf.root(v)
+        size = jnp.sqrt(jnp.mean(leaf.abs_sq(w)) + jnp.finfo(v.dtype).tiny)
+        w = w / jnp.maximum(1, size / self.clipping_threshold)
+        mu = leaf.moment(slots.mu, w, self.b1)
+        slots = slots._replace(mu=mu)
+        if g.ndim < 2:
+            return mu, slots
+        apart = leaf.abs_sq(w - mu) + self.eps_residual
+        s, row, col = _factored(apart, slots.residual_row, slots.residual_col, self.b3)
+        return mu / leaf.root(s), slots._replace(residual_row=row, residual_col=col)
+
+
+@constructor
+def came(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    b3: HyperArg = 0.9999,
+    eps: HyperArg = 1e-30,
+    eps_residual: HyperArg = 1e-16,
+    clipping_threshold: HyperArg = 1.0,
+    mu_dtype: Any = None,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    *,
+    decouple_lr: bool = False,
+) -> chain:
+    """CAME, with decoupled weight decay on the leaves that `mask` selects (all by default).
+
+    Take it in place of Adam where half of the memory must do. The first steps are long, as in the paper: averages start
+    at zero, and only the root mean square of the update before momentum is bounded. `update` needs params. State: one
+    array per parameter, and for matrices two numbers per row and column.
+
+    >>> import gradtx as gx
+    >>> gx.came(2e-4).links[0].b3
+    0.9999
+    """
+    rule = scale_by_came(b1, b2, b3, eps, eps_residual, clipping_threshold, mu_dtype)
+    return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

@@ -1,0 +1,89 @@
+"""SGD-SaI: momentum, with a factor for every tensor from its first gradient.
+
+    s = |g| / (std(g) + eps)              of the first gradient that is not zero; |g| for a vector, or one row
+    m_t = momentum * m_(t-1) + (1 - momentum) * g_t
+    u_t = s * m_t
+
+Xu et al., 2024, "No More Adam: Learning Rate Scaling at Initialization is All You Need", algorithm 1. The standard
+deviation is that of a sample, as in the authors' code, which has vectors by their norm, too; and there a first
+gradient of zeros makes s zero forever.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import tree
+from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.slots import counter, reduced
+from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.transforms.momentum import ema
+
+__all__ = ["GsnrState", "scale_by_gsnr", "sgd_sai"]
+
+
+class GsnrState(NamedTuple):
+    """The steps taken, and s of each tensor, 0 before its first gradient."""
+
+    count: Array = counter()
+    gsnr: Array = reduced(real=True, signed=False)
+
+
+class scale_by_gsnr(Layerwise, state=GsnrState):
+    """Multiplies every tensor by the signal-to-noise ratio of its first gradient.
+
+    `eps` (default 1e-8), added to the standard deviation, is not negative. State: one number per tensor.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_gsnr()
+    >>> g = jnp.array([[3.0, 0.0], [0.0, 4.0]])
+    >>> print(tx.update(g, tx.init(g))[0].astype("float16"))
+    [[7.277 0.   ]
+     [0.    9.7  ]]
+    """
+
+    eps: Hyper = hyper(default=1e-8, ge=0)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        if not g.size:
+            return g, slots
+        unit, size = tree.scaled(g)
+        ratio = unit * size
+        if g.ndim > 1 and g.shape[0] > 1:
+            scaled = g / unit
+            unlike = tree.norm(scaled - jnp.mean(scaled)) / math.sqrt(g.size - 1)
+            noise = unlike + self.eps / unit
+            ratio = jnp.where(unlike > 0, size / jnp.where(noise > 0, noise, 1), ratio)
+        gsnr = jnp.where(slots.gsnr > 0, slots.gsnr, ratio)
+        return g * gsnr, slots._replace(gsnr=gsnr)
+
+
+@constructor
+def sgd_sai(
+    learning_rate: HyperArg,
+    momentum: HyperArg = 0.9,
+    eps: HyperArg = 1e-8,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    *,
+    decouple_lr: bool = False,
+) -> chain:
+    """SGD with momentum, and a factor for every tensor, with decoupled weight decay on the leaves of `mask`.
+
+    Take it where there is no room for a second moment, and tensors differ much in the size of their gradients. State:
+    one array per parameter, and a number per tensor. `update` needs params.
+
+    >>> import gradtx as gx
+    >>> gx.sgd_sai(1e-3).links[:2]
+    (scale_by_gsnr(eps=1e-08), ema(decay=0.9, debias=False))
+    """
+    average = ema(ema.check_field("decay", momentum, who="sgd_sai", name="momentum"), False)
+    decay = decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr)
+    return chain(scale_by_gsnr(eps), average, *decay)

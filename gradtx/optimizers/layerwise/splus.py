@@ -1,0 +1,171 @@
+"""SPlus: signs of the momentum in the eigenbasis of Shampoo's factors.
+
+    m_t = b1 * m_(t-1) + (1 - b1) * g_t
+    u_t = Q_L sign(Q_L^H m_t Q_R) Q_R^H * 2 / (inputs + outputs)
+    L_t = b2 * L_(t-1) + (1 - b2) * g_t g_t^H,   R_t = b2 * R_(t-1) + (1 - b2) * g_t^H g_t
+    Q_L, Q_R: eigenvectors of L_t and R_t, computed after the first step and after every `interval`-th
+
+Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural Network Training", algorithm 1, in the order of
+the authors' code: the first step is that of signs. For all other parameters `splus` takes signs of the momentum at
+the rate `nonstandard_constant` (0.001) * learning_rate. The paper evaluates averaged weights: wrap it in
+`ema_params`, with the decay 0.999. A factor that has seen few gradients is singular, and its null space has no
+eigenvectors in particular: here they are the same on every machine, and entries of rounding errors alone are zero.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from gradtx import leaf
+from gradtx.core import mask as masks
+from gradtx.core.chain import chain
+from gradtx.core.constructor import constructor
+from gradtx.core.hyper import Hyper, HyperArg, hyper
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.matrices import matrix_axes, renewed
+from gradtx.core.partition import partition
+from gradtx.core.slots import counter, factor, per_matrix
+from gradtx.core.value import dtype, integer
+from gradtx.linalg.spectral import adjoint
+from gradtx.optimizers.elementwise.sign_sgd import scale_by_sign
+from gradtx.optimizers.layerwise.muon_labels import muon_labels
+from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.transforms.momentum import ema
+from gradtx.transforms.scale import scale
+
+__all__ = ["SPlusState", "scale_by_splus", "splus"]
+
+
+class SPlusState(NamedTuple):
+    """The steps taken, the momentum, and of each matrix L and R, over the longer side, and their eigenvectors."""
+
+    count: Array = counter()
+    mu: Array = per_matrix(dtype="mu_dtype")
+    left: Array = factor(side="rows")
+    right: Array = factor(side="columns")
+    left_basis: Array = factor(side="rows", start=1.0)
+    right_basis: Array = factor(side="columns", start=1.0)
+
+
+def _dot(*factors: Array) -> Array:
+    product = factors[0]
+    for other in factors[1:]:
+        product = jnp.matmul(product, other, precision=lax.Precision.HIGHEST)
+    return product
+
+
+def _basis(gram: Array) -> Array:
+    """Eigenvectors. Those of eigenvalue 0, which many bases have, are taken from a fixed random matrix."""
+    gram = lax.stop_gradient(gram)
+    n, eps = gram.shape[-1], jnp.finfo(gram.dtype).eps
+    largest = jnp.max(jnp.abs(gram), axis=(-2, -1), keepdims=True)
+    values, vectors = jnp.linalg.eigh(gram / jnp.where(largest > 0, largest, 1))
+    some = (values > values[..., -1:] * (n * eps))[..., None, :]
+    known = jnp.where(some, vectors, 0)
+    drawn = jax.random.normal(jax.random.key(0), (n, n), gram.real.dtype).astype(gram.dtype)
+    drawn = jnp.broadcast_to(drawn, gram.shape)
+    rest = drawn - _dot(known, adjoint(known), drawn)
+    basis = jnp.linalg.qr(jnp.flip(jnp.where(some, vectors, rest), -1))[0]
+    return jnp.where(largest > 0, basis, jnp.broadcast_to(jnp.eye(n, dtype=gram.dtype), gram.shape))
+
+
+def _signs(x: Array) -> Array:
+    """The signs of the entries, and 0 for those that are nothing but rounding."""
+    size = jnp.abs(x)
+    least = jnp.max(size, axis=(-2, -1), keepdims=True) * (jnp.finfo(x.dtype).eps * 4 * max(x.shape[-2:]))
+    return jnp.where(lax.stop_gradient(size <= least), 0, leaf.sign(x))
+
+
+class scale_by_splus(Layerwise, state=SPlusState):
+    """Signs of the momentum in an eigenbasis of the gradients: SPlus for matrices, without the learning rate.
+
+    Args:
+      b1: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
+      b2: Decay rate of L and R, likewise.
+      interval: After how many steps the eigenvectors are computed anew (default 100).
+      mu_dtype: The dtype of the momentum. By default the parameter's, float32 at least.
+      weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
+
+    Derivatives treat the eigenvectors as constants. State: one array per parameter, and for each matrix two of
+    inputs x inputs and two of outputs x outputs.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_splus()
+    >>> g = jnp.array([[1.0, 1.0], [1.0, 1.0]])
+    >>> state = tx.init(g)
+    >>> for _ in range(2):  # the first step is that of signs, the second in the eigenbasis
+    ...     updates, state = tx.update(g, state)
+    ...     print(jnp.linalg.matrix_norm(updates).round(3))
+    1.0
+    0.5
+
+    Raises:
+      ValueError: The dimension numbers do not fit a leaf.
+    """
+
+    b1: Hyper = hyper(default=0.9, ge=0, lt=1)
+    b2: Hyper = hyper(default=0.999, ge=0, lt=1)
+    interval: int = integer(default=100, ge=1)
+    mu_dtype: Any = dtype(default=None)
+    weight_dimension_numbers: Any = matrix_axes(kw_only=True)
+
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        """When the eigenvectors were last due: at the second step as at the first, whose factors are zero."""
+        return jnp.where(t == 2, 0, t - 1), numbers
+
+    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+        if not x.size:
+            return x, slots
+        old = slots.left_basis, slots.right_basis
+        left, right = renewed(self.interval, shared, lambda: (_basis(slots.left), _basis(slots.right)), old)
+        mu = leaf.moment(slots.mu, x, self.b1)
+        signs = _signs(_dot(adjoint(left), mu, right))
+        u = _dot(left, signs, adjoint(right)) * (2 / (x.shape[-2] + x.shape[-1]))
+        # Over the longer side, and with bounded entries, so that no sum overflows: eigenvectors are the same.
+        g = lax.stop_gradient(leaf.bounded(x) / math.sqrt(max(x.shape[-2:])))
+        slots = slots._replace(
+            left=leaf.moment(slots.left, _dot(g, adjoint(g)), self.b2),
+            right=leaf.moment(slots.right, _dot(adjoint(g), g), self.b2),
+        )
+        return u, slots._replace(mu=mu, left_basis=left, right_basis=right)
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+        return g, slots
+
+
+@constructor
+def splus(
+    learning_rate: HyperArg,
+    b1: HyperArg = 0.9,
+    b2: HyperArg = 0.999,
+    interval: int = 100,
+    weight_decay: HyperArg = 0.0,
+    mask: Any = None,
+    mu_dtype: Any = None,
+    *,
+    nonstandard_constant: HyperArg = 0.001,
+    splus_weight_dimension_numbers: Any = None,
+    decouple_lr: bool = False,
+) -> partition:
+    """SPlus for the hidden matrices, signs of the momentum for all other parameters. `update` needs params.
+
+    Take it for Shampoo's geometry with eigenvectors a hundred steps old. The paper's rate is about 0.1.
+    `splus_weight_dimension_numbers` says which leaves are matrices, as in `muon`. `weight_decay` acts on the leaves
+    that `mask` selects (all by default), and is multiplied by the learning rate unless `decouple_lr`; the authors' code
+    multiplies it by 2 / (inputs + outputs), and by `nonstandard_constant`, too.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> gx.splus(0.1).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})
+    {'bias': 'other', 'kernel': 'matrix'}
+    """
+    labels = muon_labels(splus_weight_dimension_numbers, mask, names=("matrix", "other"))
+    decay = decoupled_weight_decay(learning_rate, weight_decay, masks.in_group(mask), decouple_lr=decouple_lr)
+    constant = scale.check_field("step_size", nonstandard_constant, who="splus", name="nonstandard_constant")
+    rule = scale_by_splus(b1, b2, interval, mu_dtype, weight_dimension_numbers=labels.numbers)
+    signs = ema(ema.check_field("decay", b1, who="splus", name="b1"), False, mu_dtype), scale_by_sign(), scale(constant)
+    return partition({"matrix": chain(rule, *decay), "other": chain(*signs, *decay)}, labels)

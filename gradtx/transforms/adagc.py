@@ -1,0 +1,79 @@
+"""AdaGC: clips the gradient of every tensor by what its norm has been.
+
+    t < warmup_steps:   u_t = g_t * min(1, max_norm / |all gradients|),   n_t = the least |u| so far
+    after that:         u_t = g_t * min(1, ratio * n_(t-1) / |g_t|),      n_t = decay * n_(t-1) + (1 - decay) * |u_t|
+
+with the norms of each tensor but for the one of all gradients. Wang et al., 2025, "AdaGC: Improving Training
+Stability for Large Language Model Pretraining", algorithm 1. A gradient of zeros says nothing of the norm: n_t stays,
+and a tensor without any other gradient is not clipped. (In the paper n_t becomes zero, and the tensor's gradients
+stay zero.)
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from gradtx import leaf, tree
+from gradtx.core.hyper import Hyper, hyper
+from gradtx.core.leafwise import Shared, Treewide
+from gradtx.core.slots import counter, reduced
+from gradtx.core.value import integer
+
+__all__ = ["AdaGCState", "clip_by_past_norm"]
+
+
+class AdaGCState(NamedTuple):
+    """The steps taken, and n of each tensor, 0 before its first gradient."""
+
+    count: Array = counter()
+    norm: Array = reduced(real=True, signed=False)
+
+
+class clip_by_past_norm(Treewide, state=AdaGCState):
+    """Clips every tensor's gradient to `ratio` times the moving average of its norm: AdaGC.
+
+    It comes before a method: `chain(clip_by_past_norm(), adamw(1e-3))`. Take it where one layer's spikes should not
+    shrink the steps of all others, as `clip_by_global_norm` does.
+
+    Args:
+      ratio: The norm that is left alone, as a multiple of the average. Positive. The paper's lambda_rel.
+      max_norm: The bound on the norm of all gradients in the warm-up. Positive. The paper's lambda_abs.
+      decay: Decay rate of the norm's average; closer to 1 averages over more steps. In [0, 1).
+      warmup_steps: The first step that is clipped by the average, at least 2; before it all gradients are clipped as
+        one.
+
+    State: one number per tensor.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.clip_by_past_norm(ratio=2.0, max_norm=10.0, warmup_steps=2)
+    >>> state = tx.init(jnp.zeros(2))
+    >>> for g in ([3.0, 4.0], [30.0, 40.0]):
+    ...     updates, state = tx.update(jnp.array(g), state)
+    ...     print(updates.astype("float16"))
+    [3. 4.]
+    [6. 8.]
+    """
+
+    ratio: Hyper = hyper(default=1.05, gt=0)
+    max_norm: Hyper = hyper(default=1.0, gt=0)
+    decay: Hyper = hyper(default=0.98, ge=0, lt=1)
+    warmup_steps: int = integer(default=100, ge=2)
+
+    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array) -> tuple[Any, Any]:
+        first, second = tree.shrinking(updates, self.max_norm)
+        return Shared(warming=t < self.warmup_steps, first=first, second=second), numbers
+
+    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+        old = slots.norm
+        bound = jnp.where(old > 0, leaf.saturated(old * self.ratio), jnp.finfo(old.dtype).max)
+        first, second = tree.shrinking(g, bound.astype(g.real.dtype))
+        first = jnp.where(shared.warming, shared.first.astype(first.dtype), first)
+        second = jnp.where(shared.warming, shared.second.astype(second.dtype), second)
+        u = g * first * second
+        size = leaf.saturated(tree.norm(u))
+        least = jnp.where((old > 0) & (old < size), old, size)
+        new = jnp.where(shared.warming | (old == 0), least, leaf.moment(old, size, self.decay))
+        return u, slots._replace(norm=jnp.where(size > 0, new, old))

@@ -1,0 +1,127 @@
+"""Maximal update parametrization: how the steps of a wider model follow from those of a narrow one.
+
+    i, o: a leaf's inputs and outputs, each over those of the base model
+
+    rule     factor of the step
+    'adam'   1 / i                  also for other methods whose entries move by about the learning rate
+    'sgd'    o / i
+    'muon'   sqrt(o / i)            orthogonal updates without a factor by shape, as of `scale_by_muon`
+
+Yang et al., 2022, "Tensor Programs V: Tuning Large Neural Networks via Zero-Shot Hyperparameter Transfer", table 3: of
+a hidden matrix i = o, of the first layer i = 1, of the last one o = 1, and a bias has one input. For Muon: Bernstein
+and Newhouse, 2024, "Modular Duality in Deep Learning". The parametrization asks for more than steps: hidden weights
+begin with variance 1 / inputs, and the last layer's with variance 1 / inputs^2, or at zero.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from gradtx import checks
+from gradtx.core.frozen_tree import FrozenTree
+from gradtx.core.leafwise import Layerwise
+from gradtx.core.matrices import matrix_axes
+from gradtx.core.value import choice, per_leaf
+from gradtx.linalg.matrix_view import MatrixView
+
+__all__ = ["scale_by_width"]
+
+_FACTORS = {
+    "adam": lambda i, o: 1 / i,
+    "sgd": lambda i, o: o / i,
+    "muon": lambda i, o: math.sqrt(o / i),
+}
+
+
+def _is_shape(x: Any) -> bool:
+    return type(x) is tuple and all(isinstance(n, int) for n in x)
+
+
+def _check_shapes(who: str, name: str, value: Any) -> Any:
+    """The shapes by path, of a tree of arrays, `jax.ShapeDtypeStruct` or shapes."""
+    if isinstance(value, FrozenTree):
+        return value
+    leaves = jax.tree.leaves(value, is_leaf=_is_shape)
+    for x in leaves:
+        if not (_is_shape(x) or hasattr(x, "shape")):
+            raise TypeError(
+                f"{who}: {name} must be a tree of arrays, of jax.ShapeDtypeStruct or of shapes, such as "
+                f"jax.eval_shape(init, key) of the base model returns; in it is {checks.shown(x)}."
+            )
+    shapes = [x if _is_shape(x) else tuple(x.shape) for x in leaves]
+    return FrozenTree(dict(zip(checks.paths(value, _is_shape), shapes, strict=True)))
+
+
+def _base_shapes(who: str, table: Any, params: Any) -> list[tuple[int, ...]]:
+    found = []
+    for path, p in zip(checks.paths(params), jax.tree.leaves(params), strict=True):
+        base = table.tree.get(path)
+        if base is None or len(base) != np.ndim(p):
+            has = "has no such leaf" if base is None else f"has the shape {base} there"
+            raise ValueError(
+                f"{who}: params has the shape {np.shape(p)} at {path}, and base_shapes {has}. Give the shapes of the "
+                "same model with smaller widths."
+            )
+        found.append(base)
+    return found
+
+
+class scale_by_width(Layerwise):
+    """Scales every leaf's step by its width over that of a base model, so that learning rates carry over.
+
+    Tune the learning rate on a narrow model; then train a wide one at that rate with this link in the chain. What comes
+    before it is scaled. So weight decay that is to be the same at every width comes after it, as in
+    `chain(scale_by_adam(), scale_by_width(base_shapes), *decoupled_weight_decay(1e-3, 0.1))`; a decay before it, as in
+    `chain(adamw(1e-3), scale_by_width(base_shapes))`, becomes weaker as the rate does. The base model itself trains as
+    without the link.
+
+    Args:
+      base_shapes: The parameters of the base model, or their shapes: a tree such as `jax.eval_shape(init, key)`
+        returns, or a dict from paths to shapes. Only widths may differ from the model that is trained.
+      rule: 'adam', 'sgd' or 'muon': how the method's steps depend on the width.
+      weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`. By default the last
+        axis is the output, and all others are the input; a vector has one input.
+
+    State: none.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> base = {"first": (3, 8), "hidden": (8, 8), "last": (8, 2), "bias": (8,)}
+    >>> wide = {"first": (3, 32), "hidden": (32, 32), "last": (32, 2), "bias": (32,)}
+    >>> params = {name: jnp.ones(shape) for name, shape in wide.items()}
+    >>> for rule in ("adam", "sgd", "muon"):
+    ...     tx = gx.scale_by_width(base, rule)
+    ...     updates, _ = tx.update(params, tx.init(params))
+    ...     print(rule, {name: float(u.ravel()[0]) for name, u in updates.items()})
+    adam {'bias': 1.0, 'first': 1.0, 'hidden': 0.25, 'last': 0.25}
+    sgd {'bias': 4.0, 'first': 4.0, 'hidden': 1.0, 'last': 0.25}
+    muon {'bias': 2.0, 'first': 2.0, 'hidden': 1.0, 'last': 0.5}
+
+    Raises:
+      ValueError: A leaf is not in `base_shapes`, or has another number of axes there.
+    """
+
+    base_shapes: Any = per_leaf(_base_shapes, check=_check_shapes)
+    rule: str = choice(default="adam", options=tuple(_FACTORS))
+    weight_dimension_numbers: Any = matrix_axes(kw_only=True)
+
+    def update_leaf(
+        self,
+        g: Array,
+        slots: Any,
+        p: Any,
+        shared: Any,
+        *,
+        base_shapes: tuple[int, ...],
+        weight_dimension_numbers: MatrixView,
+    ) -> tuple[Array, Any]:
+        view = weight_dimension_numbers
+        inputs, outputs = (
+            math.prod(view.shape[axis] for axis in axes) / max(math.prod(base_shapes[axis] for axis in axes), 1)
+            for axes in (view.rows, view.columns)
+        )
+        return (g * _FACTORS[self.rule](inputs, outputs) if g.size else g), slots
