@@ -29,6 +29,7 @@ from gradtx.compat.optax.states import ZeroNansState as ZeroNansState
 from gradtx.compat.optax.types import ConditionFn as ConditionFn
 from gradtx.compat.optax.types import ShouldSkipUpdateFunction as ShouldSkipUpdateFunction
 from gradtx.compat.optax.wrappers import MULTI_STEPS, InForm
+from gradtx.compat.optax.wrappers import monitor as monitor
 from gradtx.core.hyper import HyperArg
 
 adaptive_grad_clip = spelled(gx.adaptive_grad_clip)
@@ -44,7 +45,6 @@ ema = spelled(gx.ema)
 flatten = spelled(gx.flatten)
 keep_params_nonnegative = spelled(gx.keep_params_nonnegative)
 measure_with_ema = spelled(gx.measure_with_ema)
-monitor = spelled(gx.monitor)
 named_chain = spelled(gx.named_chain)
 per_example_global_norm_clip = gx.per_example_global_norm_clip
 per_example_layer_norm_clip = gx.per_example_layer_norm_clip

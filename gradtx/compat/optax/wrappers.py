@@ -16,6 +16,7 @@ from gradtx.core.fits import UNKNOWN, Owner, check_class
 from gradtx.core.hyper import Hyper, HyperArg, Schedule, hyper
 from gradtx.core.slots import child_state, counter, per_param, per_tree
 from gradtx.core.value import child, flag, integer, static
+from gradtx.transforms.monitor import MonitorState
 from gradtx.wrappers import accumulate as native_accumulate
 from gradtx.wrappers import mechanize as native_mechanize
 from gradtx.wrappers import sam as native_sam
@@ -33,6 +34,7 @@ __all__ = [
     "ScheduleFreeState",
     "lookahead",
     "mechanize",
+    "monitor",
     "sam",
     "schedule_free",
     "schedule_free_adamw",
@@ -191,6 +193,21 @@ class Form(NamedTuple):
         return (state.base_optimizer_state, own) if self.has_base else own
 
 
+class MonitorForm(NamedTuple):
+    """The state of `monitor` with the measures' states in a tuple, so that a name is in it once."""
+
+    names: Any
+    theirs: Any = MonitorState
+
+    def to(self, state: Any) -> Any:
+        """The state in optax's form."""
+        return state._replace(measure_states=tuple(state.measure_states[name] for name in self.names))
+
+    def back(self, state: Any) -> Any:
+        """The state in gradtx's form."""
+        return state._replace(measure_states=dict(zip(self.names, state.measure_states, strict=True)))
+
+
 class InForm(Wrapper):
     """`inner`, whose state has another form."""
 
@@ -224,6 +241,19 @@ _SCHEDULE_FREE = Form(
     ScheduleFreeState, native_schedule_free.ScheduleFreeState, (("count", "step_count"),), has_base=True
 )
 MULTI_STEPS = Form(MultiStepsState, native_accumulate.MultiStepsState, (("inner_state", "inner_opt_state"),))
+
+
+@spelled
+def monitor(measures: Any) -> Any:
+    """Keeps several measurements of the updates in the state, where `optax.tree.get(state, name)` finds them.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.monitor({"norm": optax.tree.norm})
+    >>> g = jnp.array([3.0, 4.0])
+    >>> print(optax.tree.get(tx.update(g, tx.init(g))[1], "norm"))
+    5.0
+    """
+    return InForm(gx.monitor(measures), MonitorForm(tuple(measures)))
 
 
 @spelled
