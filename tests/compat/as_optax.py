@@ -4,8 +4,8 @@ The test files come with optax's wheel and are run where they lie. Before they a
 modules are made to mean `gradtx.compat.optax`, and its private modules, which the tests import, to mean modules whose
 names are looked up in the drop-in. Only `optax._src.test_utils`, which knows nothing of optax, is optax's.
 
-`optax_own_tests.toml` names the tests that do not pass, and why. The run fails if another one fails, or if all tests that
-one of its lines names pass.
+`optax_own_tests.toml` names the tests that do not pass, and why. The run fails if another one fails, or if all tests
+that one of its lines names pass.
 """
 
 import fnmatch

@@ -138,8 +138,10 @@ class GradientTransformationExtraArgs(GradientTransformation):
 def _with_data(tx: NativeTransformation, extra: Mapping[str, Any]) -> dict[str, Any]:
     """The extra arguments that `tx` accepts, `value_fn` with those others that are its own arguments."""
     given: dict[str, Any] = tx.accepted(extra)
-    fn: Any = extra.get("value_fn")
-    data = {} if fn is None else {name: x for name, x in extra.items() if name not in given and takes(fn, name)}
+    fn = extra.get("value_fn")
+    if fn is None:
+        return given
+    data = {name: x for name, x in extra.items() if name not in given and takes(fn, name)}
     return {**given, "value_fn": functools.partial(fn, **data)} if data else given
 
 
