@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 import gradtx as gx
+from gradtx.compat.optax.forms import InForm
 from gradtx.compat.optax.groups import freeze as freeze
 from gradtx.compat.optax.groups import masked as masked
 from gradtx.compat.optax.groups import partition as partition
@@ -28,7 +29,7 @@ from gradtx.compat.optax.states import TraceState as TraceState
 from gradtx.compat.optax.states import ZeroNansState as ZeroNansState
 from gradtx.compat.optax.types import ConditionFn as ConditionFn
 from gradtx.compat.optax.types import ShouldSkipUpdateFunction as ShouldSkipUpdateFunction
-from gradtx.compat.optax.wrappers import MULTI_STEPS, InForm
+from gradtx.compat.optax.wrappers import MULTI_STEPS
 from gradtx.compat.optax.wrappers import monitor as monitor
 from gradtx.core.hyper import HyperArg
 

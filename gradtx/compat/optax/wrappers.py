@@ -31,14 +31,8 @@ from gradtx.wrappers import schedule_free as native_schedule_free
 
 __all__ = [
     "MULTI_STEPS",
-    "Form",
-    "InForm",
     "LookaheadParams",
     "LookaheadState",
-    "MechanicState",
-    "MultiStepsState",
-    "SAMState",
-    "ScheduleFreeState",
     "lookahead",
     "mechanize",
     "monitor",
