@@ -4,8 +4,8 @@ The test files come with optax's wheel and are run where they lie. Before they a
 modules are made to mean `gradtx.compat.optax`, and its private modules, which the tests import, to mean modules whose
 names are looked up in the drop-in. Only `optax._src.test_utils`, which knows nothing of optax, is optax's.
 
-`optax_own_tests.toml` names the tests that do not pass, and why. The run fails if another one fails, or one of them
-passes.
+`optax_own_tests.toml` names the tests that do not pass, and why. The run fails if another one fails, or if all tests
+that one of its lines names pass.
 """
 
 import fnmatch
@@ -79,28 +79,56 @@ def install():
             setattr(sys.modules[parent], last, module)
 
 
-class Tests:
-    """The plugin: it turns what the file of reasons says into expected failures."""
+class Reasons:
+    """The plugin: it holds what fails against the file of reasons, of parts of tests (`subTest`) too."""
 
     def __init__(self, reasons):
-        self.reasons, self.counts = reasons, {}
+        self.reasons, self.asked, self.skipped, self.failed = reasons, set(), set(), set()
 
-    def reason(self, name):
-        found = [(pattern, why) for pattern, why in self.reasons.items() if fnmatch.fnmatchcase(name, pattern)]
-        return found[0] if found else (None, None)
+    def patterns(self, name):
+        return [pattern for pattern in self.reasons if fnmatch.fnmatchcase(name, pattern)]
 
-    def pytest_collection_modifyitems(self, items):
-        for item in items:
-            pattern, why = self.reason(name_of(item))
-            if why is not None:
-                self.counts[pattern] = self.counts.get(pattern, 0) + 1
-                item.add_marker(pytest.mark.xfail(reason=why, strict=True))
+    def pytest_runtest_logreport(self, report):
+        name = name_of(report.nodeid)
+        if report.failed:
+            self.failed.add(name)
+        if report.when == "call":
+            self.asked.add(name)
+        if report.skipped:
+            self.skipped.add(name)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report):
+        """A failure with a reason is shown as an x, without its traceback."""
+        return ("with a reason", "x", "XFAIL") if report.failed and self.patterns(name_of(report.nodeid)) else None
+
+    def pytest_sessionfinish(self, session, exitstatus):
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):  # else it says itself what went wrong
+            wrong = self.without_reason() or self.pass_now()
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED if wrong else pytest.ExitCode.OK
+
+    def without_reason(self):
+        return sorted(name for name in self.failed if not self.patterns(name))
+
+    def pass_now(self):
+        """Patterns of reasons that match tests that ran, none of which failed."""
+        ran = (self.asked | self.failed) - self.skipped
+        matched = {pattern for name in ran for pattern in self.patterns(name)}
+        return sorted(matched - {pattern for name in self.failed for pattern in self.patterns(name)})
+
+    def pytest_terminal_summary(self, terminalreporter):
+        ran = len((self.asked | self.failed) - self.skipped)
+        passed = ran - len(self.failed)
+        share = f", {passed / ran:.1%}" if ran else ""
+        lines = [f"{passed} of {ran} tests of optax pass{share}; {len(self.skipped)} are skipped by optax"]
+        lines += [f"fails without a reason: {name}" for name in self.without_reason()]
+        lines += [f"passes now, take it out of {REASONS.name}: {pattern}" for pattern in self.pass_now()]
+        terminalreporter.write_line("\n".join(lines))
 
 
-def name_of(item):
+def name_of(nodeid):
     """`_src/alias_test.py::AliasTest::test_optimizers3`, for one test."""
-    path = pathlib.Path(item.path).relative_to(ROOT)
-    return "::".join((str(path), *item.nodeid.split("::")[1:]))
+    return nodeid.removeprefix(f"{ROOT.name}/")
 
 
 def main(arguments):
@@ -113,7 +141,7 @@ def main(arguments):
     files = [str(ROOT / path) for path in paths] or [str(ROOT)]
     options = ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(ROOT.parent), "--import-mode=importlib"]
     options += ["-o", "python_files=*_test.py", "-q", "-W", "ignore"]
-    return pytest.main([*options, *rest, *files], plugins=[Tests(reasons)])
+    return pytest.main([*options, *rest, *files], plugins=[Reasons(reasons)])
 
 
 if __name__ == "__main__":

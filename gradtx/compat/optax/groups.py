@@ -18,6 +18,7 @@ from gradtx.compat.optax.spelled import spelled
 from gradtx.core import mask as masks
 from gradtx.core.composite import View, Wrapper
 from gradtx.core.mask import is_function
+from gradtx.core.prefix import ByPath
 from gradtx.core.slots import child_state
 from gradtx.core.value import flag, static
 
@@ -71,6 +72,10 @@ class _Masked(Wrapper, state=MaskedState):
         masks.each("masked", mask, tree)  # raises unless the mask fits the tree
         hides = self.mask_compatible_extra_args or not self.inner.foreign
         return {"inner": _Some(mask.tree, hides_arguments=hides)}
+
+    def shown_to(self, name: str, trees: tuple[Any, ...]) -> tuple[Any, ...]:
+        del name
+        return trees if self.mask is None else tuple(map(ByPath, trees))
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MaskedState]:
         like = updates if params is None else params

@@ -137,8 +137,11 @@ class GradientTransformationExtraArgs(GradientTransformation):
 
 def _with_data(tx: NativeTransformation, extra: Mapping[str, Any]) -> dict[str, Any]:
     """The extra arguments that `tx` accepts, `value_fn` with those others that are its own arguments."""
-    given, fn = tx.accepted(extra), extra.get("value_fn")
-    data = {} if fn is None else {name: x for name, x in extra.items() if name not in given and takes(fn, name)}
+    given: dict[str, Any] = tx.accepted(extra)
+    fn = extra.get("value_fn")
+    if fn is None:
+        return given
+    data = {name: x for name, x in extra.items() if name not in given and takes(fn, name)}
     return {**given, "value_fn": functools.partial(fn, **data)} if data else given
 
 
@@ -244,7 +247,7 @@ def spelled(
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = own.bind(*args, **kwargs)
         bound.apply_defaults()
-        given = {
+        given: dict[str, Any] = {
             rename.get(spelt, spelt): none.get(spelt) if x is None else strict(x)
             for spelt, x in bound.arguments.items()
             if spelt not in ignore

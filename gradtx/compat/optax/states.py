@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from gradtx.compat.optax.forms import MechanicState as MechanicState
+from gradtx.compat.optax.forms import MultiStepsState as MultiStepsState
+from gradtx.compat.optax.forms import SAMState as SAMState
+from gradtx.compat.optax.forms import ScheduleFreeState as ScheduleFreeState
 from gradtx.compat.optax.groups import MaskedNode as MaskedNode
 from gradtx.compat.optax.groups import MaskedState as MaskedState
 from gradtx.compat.optax.sophia import HutchinsonState as HutchinsonState
 from gradtx.compat.optax.sophia import SophiaState as SophiaState
 from gradtx.compat.optax.wrappers import LookaheadParams as LookaheadParams
 from gradtx.compat.optax.wrappers import LookaheadState as LookaheadState
-from gradtx.compat.optax.wrappers import MechanicState as MechanicState
-from gradtx.compat.optax.wrappers import MultiStepsState as MultiStepsState
-from gradtx.compat.optax.wrappers import SAMState as SAMState
-from gradtx.compat.optax.wrappers import ScheduleFreeState as ScheduleFreeState
 from gradtx.core.partition import PartitionState as PartitionState
 from gradtx.core.state import CountState, EmptyState
 from gradtx.curvature.lbfgs import ScaleByLBFGSState as ScaleByLBFGSState

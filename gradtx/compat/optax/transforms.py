@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 import gradtx as gx
+from gradtx.compat.optax.forms import InForm
 from gradtx.compat.optax.groups import freeze as freeze
 from gradtx.compat.optax.groups import masked as masked
 from gradtx.compat.optax.groups import partition as partition
@@ -28,7 +29,8 @@ from gradtx.compat.optax.states import TraceState as TraceState
 from gradtx.compat.optax.states import ZeroNansState as ZeroNansState
 from gradtx.compat.optax.types import ConditionFn as ConditionFn
 from gradtx.compat.optax.types import ShouldSkipUpdateFunction as ShouldSkipUpdateFunction
-from gradtx.compat.optax.wrappers import MULTI_STEPS, InForm
+from gradtx.compat.optax.wrappers import MULTI_STEPS
+from gradtx.compat.optax.wrappers import monitor as monitor
 from gradtx.core.hyper import HyperArg
 
 adaptive_grad_clip = spelled(gx.adaptive_grad_clip)
@@ -44,7 +46,6 @@ ema = spelled(gx.ema)
 flatten = spelled(gx.flatten)
 keep_params_nonnegative = spelled(gx.keep_params_nonnegative)
 measure_with_ema = spelled(gx.measure_with_ema)
-monitor = spelled(gx.monitor)
 named_chain = spelled(gx.named_chain)
 per_example_global_norm_clip = gx.per_example_global_norm_clip
 per_example_layer_norm_clip = gx.per_example_layer_norm_clip

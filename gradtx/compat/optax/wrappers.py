@@ -10,12 +10,20 @@ from jax import Array
 
 import gradtx as gx
 from gradtx import checks
+from gradtx.compat.optax.forms import (
+    Form,
+    InForm,
+    MechanicState,
+    MonitorForm,
+    MultiStepsState,
+    SAMState,
+    ScheduleFreeState,
+)
 from gradtx.compat.optax.spelled import spelled
 from gradtx.core.composite import Wrapper
-from gradtx.core.fits import UNKNOWN, Owner, check_class
 from gradtx.core.hyper import Hyper, HyperArg, Schedule, hyper
-from gradtx.core.slots import child_state, counter, per_param, per_tree
-from gradtx.core.value import child, flag, integer, static
+from gradtx.core.slots import child_state, counter
+from gradtx.core.value import child, flag, integer
 from gradtx.wrappers import accumulate as native_accumulate
 from gradtx.wrappers import mechanize as native_mechanize
 from gradtx.wrappers import sam as native_sam
@@ -23,16 +31,11 @@ from gradtx.wrappers import schedule_free as native_schedule_free
 
 __all__ = [
     "MULTI_STEPS",
-    "Form",
-    "InForm",
     "LookaheadParams",
     "LookaheadState",
-    "MechanicState",
-    "MultiStepsState",
-    "SAMState",
-    "ScheduleFreeState",
     "lookahead",
     "mechanize",
+    "monitor",
     "sam",
     "schedule_free",
     "schedule_free_adamw",
@@ -118,112 +121,25 @@ def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, r
     return _Lookahead(fast_optimizer, sync_period, slow_step_size, reset_state)
 
 
-# --- states in another form
-
-
-class ScheduleFreeState(NamedTuple):
-    """The state of `schedule_free`, its base's included; `z` is the base's iterate."""
-
-    b1: Any = per_tree()
-    weight_sum: Any = per_tree()
-    step_count: Any = counter()
-    max_lr: Any = per_tree()
-    base_optimizer_state: Any = child_state()
-    z: Any = per_param()
-
-
-class MechanicState(NamedTuple):
-    """The state of `mechanize`, its base's included; `total` is the sum of the scales `s`."""
-
-    base_optimizer_state: Any = child_state()
-    count: Any = counter()
-    r: Any = per_tree()
-    m: Any = per_tree()
-    v: Any = per_tree()
-    s: Any = per_tree()
-    x0: Any = per_param()
-    total: Any = per_tree()
-
-
-class MultiStepsState(NamedTuple):
-    """The state of `MultiSteps`: gradtx's state of `accumulate`, with the inner state under optax's name."""
-
-    mini_step: Any = counter()
-    gradient_step: Any = counter()
-    inner_opt_state: Any = child_state()
-    acc_grads: Any = per_param()
-    skip_state: Any = per_tree()
-    acc_weight: Any = per_tree()
-    updated: Any = per_tree()
-    bad_weights: Any = per_tree()
-
-
-class SAMState(NamedTuple):
-    """The state of `sam`, with the optimizer's state under optax's name."""
-
-    steps_since_sync: Any = counter()
-    opt_state: Any = child_state()
-    adv_state: Any = child_state()
-    cache: Any = per_param()
-
-
-class Form(NamedTuple):
-    """How a state of gradtx looks in optax: its classes there and here, and optax's names of some fields."""
-
-    theirs: Any
-    ours: Any
-    names: Any
-    """Pairs: the name of a field in gradtx, and in optax."""
-    has_base: bool = False
-    """Whether the state here is a pair, the base's and the link's, and optax has the first inside of the second."""
-
-    def to(self, state: Any) -> Any:
-        """The state in optax's form."""
-        base, own = state if self.has_base else (None, state)
-        names = dict(self.names)
-        fields = {names.get(name, name): x for name, x in own._asdict().items()}
-        return self.theirs(**fields, **({"base_optimizer_state": base} if self.has_base else {}))
-
-    def back(self, state: Any) -> Any:
-        """The state in gradtx's form."""
-        names = dict(self.names)
-        own = self.ours(**{name: getattr(state, names.get(name, name)) for name in self.ours._fields})
-        return (state.base_optimizer_state, own) if self.has_base else own
-
-
-class InForm(Wrapper):
-    """`inner`, whose state has another form."""
-
-    form: Any = static(check=lambda who, name, value: value)
-
-    def init(self, params: Any) -> Any:
-        return self.form.to(self.inner.init(params))
-
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        check_class(Owner(type(self.inner).__name__, UNKNOWN, ""), state, self.form.theirs)
-        updates, new = self.inner.update(updates, self.form.back(state), params, **extra)
-        return updates, self.form.to(new)
-
-    def child_states(self, state: Any) -> dict[str, Any]:
-        return {"inner": self.form.back(state)}
-
-    def with_child_states(self, state: Any, states: Any) -> Any:
-        return self.form.to(states["inner"])
-
-    def _check_fits(self, state: Any, owner: Owner) -> None:
-        check_class(owner, state, self.form.theirs)
-        super()._check_fits(state, owner)
-
-    def __repr__(self) -> str:
-        return repr(self.inner)
-
-
 _MECHANIC = Form(MechanicState, native_mechanize.MechanicState, (), has_base=True)
 _SAM = Form(SAMState, native_sam.SAMState, (("inner_state", "opt_state"),))
 _SCHEDULE_FREE = Form(
     ScheduleFreeState, native_schedule_free.ScheduleFreeState, (("count", "step_count"),), has_base=True
 )
 MULTI_STEPS = Form(MultiStepsState, native_accumulate.MultiStepsState, (("inner_state", "inner_opt_state"),))
+
+
+@spelled
+def monitor(measures: Any) -> Any:
+    """Keeps several measurements of the updates in the state, where `optax.tree.get(state, name)` finds them.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> tx = optax.monitor({"norm": optax.tree.norm})
+    >>> g = jnp.array([3.0, 4.0])
+    >>> print(optax.tree.get(tx.update(g, tx.init(g))[1], "norm"))
+    5.0
+    """
+    return InForm(gx.monitor(measures), MonitorForm(tuple(measures)))
 
 
 @spelled

@@ -111,7 +111,7 @@ def process(preprocessor: Any, aggregator: Any, postprocessor: Any, aggregator_h
     return kind(init, update)
 
 
-def average_per_element_updates(per_elt_axis: int | Sequence[int] = 0) -> Aggregator:
+def average_per_element_updates(per_elt_axis: Any = 0) -> Aggregator:
     """The mean over the axes of the examples.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
@@ -173,7 +173,7 @@ def accumulate_avg_updates(accumulation_steps: int) -> Any:
     return lenient(gx.GradientTransformation(init, update))
 
 
-def average_incrementally_updates(per_elt_axis: MaybeAxis, accumulation_steps: int) -> Any:
+def average_incrementally_updates(per_elt_axis: Any, accumulation_steps: int) -> Any:
     """The mean over the axes of the examples, None for none, and over `accumulation_steps` micro-batches.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp

@@ -1,0 +1,125 @@
+"""States in optax's form: the classes, and the wrapper that translates them at every step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gradtx.core.composite import Wrapper
+from gradtx.core.fits import UNKNOWN, Owner, check_class
+from gradtx.core.slots import child_state, counter, per_param, per_tree
+from gradtx.core.value import static
+from gradtx.transforms.monitor import MonitorState
+
+__all__ = ["Form", "InForm", "MechanicState", "MonitorForm", "MultiStepsState", "SAMState", "ScheduleFreeState"]
+
+
+class ScheduleFreeState(NamedTuple):
+    """The state of `schedule_free`, its base's included; `z` is the base's iterate."""
+
+    b1: Any = per_tree()
+    weight_sum: Any = per_tree()
+    step_count: Any = counter()
+    max_lr: Any = per_tree()
+    base_optimizer_state: Any = child_state()
+    z: Any = per_param()
+
+
+class MechanicState(NamedTuple):
+    """The state of `mechanize`, its base's included; `total` is the sum of the scales `s`."""
+
+    base_optimizer_state: Any = child_state()
+    count: Any = counter()
+    r: Any = per_tree()
+    m: Any = per_tree()
+    v: Any = per_tree()
+    s: Any = per_tree()
+    x0: Any = per_param()
+    total: Any = per_tree()
+
+
+class MultiStepsState(NamedTuple):
+    """The state of `MultiSteps`: gradtx's state of `accumulate`, with the inner state under optax's name."""
+
+    mini_step: Any = counter()
+    gradient_step: Any = counter()
+    inner_opt_state: Any = child_state()
+    acc_grads: Any = per_param()
+    skip_state: Any = per_tree()
+    acc_weight: Any = per_tree()
+    updated: Any = per_tree()
+    bad_weights: Any = per_tree()
+
+
+class SAMState(NamedTuple):
+    """The state of `sam`, with the optimizer's state under optax's name."""
+
+    steps_since_sync: Any = counter()
+    opt_state: Any = child_state()
+    adv_state: Any = child_state()
+    cache: Any = per_param()
+
+
+class Form(NamedTuple):
+    """How a state of gradtx looks in optax: its classes there and here, and optax's names of some fields."""
+
+    theirs: Any
+    ours: Any
+    names: Any
+    """Pairs: the name of a field in gradtx, and in optax."""
+    has_base: bool = False
+    """Whether the state here is a pair, the base's and the link's, and optax has the first inside of the second."""
+
+    def to(self, state: Any) -> Any:
+        """The state in optax's form."""
+        base, own = state if self.has_base else (None, state)
+        names = dict(self.names)
+        fields = {names.get(name, name): x for name, x in own._asdict().items()}
+        return self.theirs(**fields, **({"base_optimizer_state": base} if self.has_base else {}))
+
+    def back(self, state: Any) -> Any:
+        """The state in gradtx's form."""
+        names = dict(self.names)
+        own = self.ours(**{name: getattr(state, names.get(name, name)) for name in self.ours._fields})
+        return (state.base_optimizer_state, own) if self.has_base else own
+
+
+class MonitorForm(NamedTuple):
+    """The state of `monitor` with the measures' states in a tuple, so that a name is in it once."""
+
+    names: Any
+    theirs: Any = MonitorState
+
+    def to(self, state: Any) -> Any:
+        """The state in optax's form."""
+        return state._replace(measure_states=tuple(state.measure_states[name] for name in self.names))
+
+    def back(self, state: Any) -> Any:
+        """The state in gradtx's form."""
+        return state._replace(measure_states=dict(zip(self.names, state.measure_states, strict=True)))
+
+
+class InForm(Wrapper):
+    """`inner`, whose state has another form."""
+
+    form: Any = static(check=lambda who, name, value: value)
+
+    def init(self, params: Any) -> Any:
+        return self.form.to(self.inner.init(params))
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        check_class(Owner(type(self.inner).__name__, UNKNOWN, ""), state, self.form.theirs)
+        updates, new = self.inner.update(updates, self.form.back(state), params, **extra)
+        return updates, self.form.to(new)
+
+    def child_states(self, state: Any) -> dict[str, Any]:
+        return {"inner": self.form.back(state)}
+
+    def with_child_states(self, state: Any, states: Any) -> Any:
+        return self.form.to(states["inner"])
+
+    def _check_fits(self, state: Any, owner: Owner) -> None:
+        check_class(owner, state, self.form.theirs)
+        super()._check_fits(state, owner)
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
