@@ -74,6 +74,7 @@ GLOSSARY = {
     "queries": "select.path('w')",
     "radius": "2.0",
     "rate": "0.1",
+    "rule": "scale_by_muon()",
     "schedules": "[linear_schedule(1.0, 0.2, 10), constant_schedule(0.5)]",
     "seed": "1",
     "should_transform_fn": "late",

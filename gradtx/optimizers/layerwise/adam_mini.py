@@ -115,8 +115,10 @@ class adam_mini_labels(Value):
 
     tokens: Any = static(default=_TOKENS, check=masks.check)
     heads: Any = static(default=None, check=masks.check)
+    mask: Any = static(default=None, check=masks.check)
 
     def __call__(self, params: Any) -> Any:
+        masks.selected("adam_mini", self.mask, params)  # raises where it does not fit the tree, or selects nothing
         labels = ["outputs"] * len(jax.tree.leaves(params))
         for name in ("heads", "tokens"):
             mask = getattr(self, name)
@@ -152,11 +154,11 @@ def adam_mini(
     >>> tx.param_labels(params)
     {'embed': 'tokens', 'out': 'outputs', 'query': {'kernel': 'heads'}}
     """
-    mask = masks.in_group(mask)
+    labels, mask = adam_mini_labels(tokens, heads, mask), masks.in_group(mask)
 
     def group(axis: int) -> chain:
         rule = scale_by_adam_mini(b1, b2, eps, mu_dtype, block_axes=axis)
         return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
 
     groups = {"tokens": group(0), "heads": group(-2), "outputs": group(-1)}
-    return partition(groups, adam_mini_labels(tokens, heads))
+    return partition(groups, labels)
