@@ -1,0 +1,207 @@
+"""Slots in storage formats: the engine loads them before a rule, and stores them after it.
+
+A `Packed` stands in a state where the plain array would stand, and says of itself what it is: its parts are leaves of
+the tree, its format and shape are static. So nothing has to be handed from `gx.stored` to the engine, a packed slot
+passes through wrappers, loops, checkpoints and `vmap` like any subtree, and a rule never meets one. Loading and storing
+are a part of the function that is compiled for a leaf, in which XLA fuses them with the rule.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from gradtx import leaf, mesh
+from gradtx.core.branch import inlined
+from gradtx.core.value import Value
+
+__all__ = ["Format", "Packed", "is_packed", "kept", "loaded", "unpacked"]
+
+
+class Format(Value):
+    """How an array is stored between steps; subclasses define `encode` and `decode`.
+
+    A format is a value like a transformation: its fields are `flag`, `integer`, `dtype` and so on. Parts with as many
+    axes as the array are split over a mesh as it is, along each axis where the devices divide the part; other parts lie
+    whole on each device.
+
+    Class arguments:
+      draws: True for a format that rounds stochastically: `encode(x, bits)` then gets a uint32 for each entry, other
+        ones at every step. Their mean over steps, or over entries, converges faster than that of random numbers.
+    """
+
+    draws = False
+
+    def __init_subclass__(cls, *, draws: bool = False, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.draws = cls.draws or draws
+
+    def encode(self, x: Array) -> Any:
+        """What is kept of a real float32 array: an array, or a dict of arrays."""
+        raise TypeError(f"{type(self).__name__} must define encode(self, x).")
+
+    def decode(self, parts: Any, shape: tuple[int, ...]) -> Array:
+        """The array, in its shape and in float32, from what is kept of it."""
+        raise TypeError(f"{type(self).__name__} must define decode(self, parts, shape).")
+
+    def unsigned(self) -> Format:
+        """The form for arrays that are never negative, such as second moments; by default the format itself."""
+        return self
+
+    def __repr__(self) -> str:
+        own = type(self).__module__.startswith("gradtx.storage")
+        return ("storage." if own else "") + super().__repr__()
+
+    def begin(self, name: str) -> Any:
+        """The counter from which the bits of an array of this name are made; None without `draws`."""
+        del name
+        return None
+
+
+class Packed:
+    """An array in a storage format.
+
+    It has the `shape` of the array, and its `dtype` where the format has but one part. `load()` gives the array, and so
+    do functions of `jax.numpy`.
+    """
+
+    __slots__ = ("clock", "format", "parts", "shape")
+
+    def __init__(self, form: Format, shape: tuple[int, ...], parts: Any, clock: Any = None) -> None:
+        self.format, self.shape, self.parts, self.clock = form, shape, parts, clock
+
+    @classmethod
+    def of(cls, form: Format, x: Array, name: str) -> Packed:
+        """The array `x` in a format; `name` tells it from the other arrays that draw."""
+        x, clock = _narrow(x), form.begin(name)
+        clock = None if clock is None else mesh.along(jnp.asarray(clock, jnp.uint32), x, ())
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (x, clock))
+        places = mesh.places_like(jax.eval_shape(partial(_encode, form), *shapes), x)
+        parts = mesh.automatic(partial(_jitted_encode, form), x, clock, like=places)
+        parts = jax.tree.map(lambda part: mesh.along(part, x, mesh.follows(part, x)), parts)
+        return cls(form, x.shape, parts, clock)
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the array as far as a check of it asks: whether it is real."""
+        return np.dtype(np.float32) if isinstance(self.parts, dict) else self.parts.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes of the array."""
+        return len(self.shape)
+
+    def load(self) -> Array:
+        """The array, in float32."""
+        home = next((part for part in jax.tree.leaves(self.parts) if part.ndim == len(self.shape)), 0)
+        return mesh.automatic(partial(_jitted_decode, self.format, self.shape), self.parts, like=home)
+
+    def __jax_array__(self) -> Array:
+        return self.load()
+
+    def store(self, x: Array, taken: Any = None) -> Packed:
+        """The same slot with another array; unless `taken`, if it is given, the next bits are those of this one."""
+        x = _narrow(jnp.asarray(x))
+        parts = mesh.automatic(partial(_jitted_encode, self.format), x, self.clock, like=self.parts)
+        clock = self.clock
+        if clock is not None:
+            clock = clock + jnp.uint32(_BY_STEP)
+            clock = clock if taken is None else jnp.where(taken, clock, self.clock)
+        return Packed(self.format, self.shape, parts, clock)
+
+    def __repr__(self) -> str:
+        return f"Packed({self.format!r}, shape={self.shape}, parts={self.parts!r})"
+
+
+def _children(x: Packed) -> tuple[tuple[Any, ...], Any]:
+    names = tuple(sorted(x.parts)) if isinstance(x.parts, dict) else None
+    parts = (x.parts,) if names is None else tuple(x.parts[name] for name in names)
+    return (*parts, x.clock), (x.format, x.shape, names)
+
+
+def _children_with_keys(x: Packed) -> tuple[tuple[tuple[Any, Any], ...], Any]:
+    children, aux = _children(x)
+    keys = (*(aux[2] or ("value",)), "clock")
+    return tuple(zip(map(jax.tree_util.GetAttrKey, keys), children, strict=True)), aux
+
+
+def _packed(aux: Any, children: Any) -> Packed:
+    (form, shape, names), (*parts, clock) = aux, children
+    return Packed(form, shape, parts[0] if names is None else dict(zip(names, parts, strict=True)), clock)
+
+
+jax.tree_util.register_pytree_with_keys(Packed, _children_with_keys, _packed, _children)
+
+
+def is_packed(x: Any) -> bool:
+    """Whether it is a slot in a storage format."""
+    return isinstance(x, Packed)
+
+
+def unpacked(tree: Any) -> Any:
+    """A tree of slots with arrays in place of packed ones."""
+    return jax.tree.map(lambda x: x.load() if isinstance(x, Packed) else x, tree, is_leaf=is_packed)
+
+
+def loaded(tree: Any, dtype: Any = np.float32) -> Any:
+    """A tree of slots, each as an array in `dtype` or wider."""
+    return jax.tree.map(lambda x: leaf.widen(x, dtype), unpacked(tree))
+
+
+def kept(new: Any, old: Any, taken: Any = None) -> Any:
+    """The next values of slots as the old ones are kept: in their formats, or in their dtypes."""
+
+    def one(before: Any, x: Any) -> Any:
+        if isinstance(before, Packed):
+            return before.store(x, taken)
+        return leaf.narrow(x if isinstance(x, Array) else jnp.asarray(x), before.dtype)
+
+    return jax.tree.map(one, old, new, is_leaf=is_packed)
+
+
+def _narrow(x: Array) -> Array:
+    return leaf.narrow(x, np.float32)
+
+
+# --- the bits of stochastic rounding
+
+_BY_ENTRY, _BY_STEP = 0x9E3779B9, 0x6A09E667
+"""The fractions of the golden ratio and of the root of 2, times 2^32.
+
+Multiples of such a number are spread over the circle as evenly as can be. The mean error of n roundings of one entry is
+then of the order of 1 / n, where that of random bits is 1 / sqrt(n); and the same for n entries of one step.
+"""
+
+
+def clock_of(seed: int, name: str) -> np.uint32:
+    """Where the bits of an array begin: a hash of the seed and its name."""
+    return np.uint32(zlib.crc32(f"{seed} {name}".encode()))
+
+
+def _bits(shape: tuple[int, ...], clock: Array) -> Array:
+    """A uint32 for each entry: a multiplicative hash of its place in the whole array, and of the clock."""
+    total = jnp.broadcast_to(clock, shape)
+    for axis in range(len(shape)):
+        by = math.prod(shape[axis + 1 :]) * _BY_ENTRY % 2**32
+        total = total + lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(by)
+    return total
+
+
+def _encode(form: Format, x: Array, clock: Any) -> Any:
+    encode: Any = form.encode
+    return encode(x) if clock is None else encode(x, _bits(x.shape, clock))
+
+
+def _decode(form: Format, shape: tuple[int, ...], parts: Any) -> Array:
+    return form.decode(parts, shape)
+
+
+_jitted_encode = inlined(_encode, static_argnums=0)
+_jitted_decode = inlined(_decode, static_argnums=(0, 1))
