@@ -199,7 +199,8 @@ def describe(tx: Any, params: Any) -> Description:
             part = checks.slashed(path)
             field = f"{place.field}/{part}" if part else place.field
             dtype, kind = jnp.result_type(x), "foreign" if place.slot is None else place.slot.kind
-            rows.append(Row(place.link, field, kind, place.path, x.shape, dtype.name, tree.nbytes(x), place.axes))
+            axes = place.axes if x.ndim == len(place.axes) else (None,) * x.ndim
+            rows.append(Row(place.link, field, kind, place.path, x.shape, dtype.name, tree.nbytes(x), axes))
         return item
 
     map_state(note, tx, jax.eval_shape(tx.init, params), params)

@@ -68,30 +68,36 @@ class Format(Value):
 class Packed:
     """An array in a storage format.
 
-    It has the `shape` of the array, and its `dtype` where the format has but one part. `load()` gives the array, and so
-    do functions of `jax.numpy`.
+    It has the `shape` and `dtype` of the array, and as `parts` what is kept of it. `load()` gives the array, and so do
+    functions of `jax.numpy`.
     """
 
-    __slots__ = ("clock", "format", "parts", "shape")
+    __slots__ = ("clock", "format", "like", "parts")
 
-    def __init__(self, form: Format, shape: tuple[int, ...], parts: Any, clock: Any = None) -> None:
-        self.format, self.shape, self.parts, self.clock = form, shape, parts, clock
+    def __init__(self, form: Format, like: jax.ShapeDtypeStruct, parts: Any, clock: Any = None) -> None:
+        self.format, self.like, self.parts, self.clock = form, like, parts, clock
 
     @classmethod
     def of(cls, form: Format, x: Array, name: str) -> Packed:
         """The array `x` in a format; `name` tells it from the other arrays that draw."""
+        like = jax.ShapeDtypeStruct(x.shape, leaf.accumulator_dtype(x.dtype))
         x, clock = _narrow(x), form.begin(name)
         clock = None if clock is None else mesh.along(jnp.asarray(clock, jnp.uint32), x, ())
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (x, clock))
         places = mesh.places_like(jax.eval_shape(partial(_encode, form), *shapes), x)
         parts = mesh.automatic(partial(_jitted_encode, form), x, clock, like=places)
         parts = jax.tree.map(lambda part: mesh.along(part, x, mesh.follows(part, x)), parts)
-        return cls(form, x.shape, parts, clock)
+        return cls(form, like, parts, clock)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self.like.shape
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the array as far as a check of it asks: whether it is real."""
-        return np.dtype(np.float32) if isinstance(self.parts, dict) else self.parts.dtype
+        """The dtype that the array is loaded in, float32 at least."""
+        return self.like.dtype
 
     @property
     def ndim(self) -> int:
@@ -99,9 +105,10 @@ class Packed:
         return len(self.shape)
 
     def load(self) -> Array:
-        """The array, in float32."""
-        home = next((part for part in jax.tree.leaves(self.parts) if part.ndim == len(self.shape)), 0)
-        return mesh.automatic(partial(_jitted_decode, self.format, self.shape), self.parts, like=home)
+        """The array."""
+        home = next((part for part in jax.tree.leaves(self.parts) if part.ndim == self.ndim), 0)
+        x = mesh.automatic(partial(_jitted_decode, self.format, self.shape), self.parts, like=home)
+        return leaf.widen(x, self.dtype)
 
     def __jax_array__(self) -> Array:
         return self.load()
@@ -114,7 +121,12 @@ class Packed:
         if clock is not None:
             clock = clock + jnp.uint32(_BY_STEP)
             clock = clock if taken is None else jnp.where(taken, clock, self.clock)
-        return Packed(self.format, self.shape, parts, clock)
+        return Packed(self.format, self.like, parts, clock)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Packed) and _children(self) == _children(other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
         return f"Packed({self.format!r}, shape={self.shape}, parts={self.parts!r})"
@@ -123,18 +135,19 @@ class Packed:
 def _children(x: Packed) -> tuple[tuple[Any, ...], Any]:
     names = tuple(sorted(x.parts)) if isinstance(x.parts, dict) else None
     parts = (x.parts,) if names is None else tuple(x.parts[name] for name in names)
-    return (*parts, x.clock), (x.format, x.shape, names)
+    return (*parts, x.clock), (x.format, x.shape, x.dtype, names)
 
 
 def _children_with_keys(x: Packed) -> tuple[tuple[tuple[Any, Any], ...], Any]:
     children, aux = _children(x)
-    keys = (*(aux[2] or ("value",)), "clock")
+    keys = (*(aux[3] or ("value",)), "clock")
     return tuple(zip(map(jax.tree_util.GetAttrKey, keys), children, strict=True)), aux
 
 
 def _packed(aux: Any, children: Any) -> Packed:
-    (form, shape, names), (*parts, clock) = aux, children
-    return Packed(form, shape, parts[0] if names is None else dict(zip(names, parts, strict=True)), clock)
+    (form, shape, dtype, names), (*parts, clock) = aux, children
+    like = jax.ShapeDtypeStruct(shape, dtype)
+    return Packed(form, like, parts[0] if names is None else dict(zip(names, parts, strict=True)), clock)
 
 
 jax.tree_util.register_pytree_with_keys(Packed, _children_with_keys, _packed, _children)

@@ -12,7 +12,7 @@ from jax import Array, lax
 from gradtx.core.packed import Format
 from gradtx.core.value import integer
 
-__all__ = ["Blocked", "Blocks", "largest", "share"]
+__all__ = ["Blocked", "Blocks", "largest"]
 
 _SHORT = 16
 """A last axis that is shorter is joined with the one before it."""
@@ -97,11 +97,6 @@ def largest(y: Array) -> Array:
     return jnp.max(lax.bitcast_convert_type(bits, jnp.float32), axis=-1)
 
 
-def share(y: Array, scale: Array) -> Array:
-    """Entries as shares of the scale of their block, in [-1, 1]."""
-    return lax.clamp(-1.0, y / scale, 1.0)
-
-
 class Blocked(Format):
     """A format with one scale per block; subclasses define what is kept of an entry in [-1, 1].
 
@@ -128,7 +123,7 @@ class Blocked(Format):
         blocks = Blocks.of(x.shape, self.size)
         y = blocks.cut(x)
         scale = self.scale_of(y)
-        scale = jnp.where(jnp.isfinite(scale), jnp.minimum(scale, _MOST), scale)
+        scale = jnp.where(jnp.isfinite(scale), jnp.minimum(scale, _MOST), jnp.nan)
         codes = self.codes(y, jnp.where(scale == 0, 1, scale)[..., None])
         if self.per_byte == 1:
             return {"codes": blocks.glued(codes, x.shape), "scale": blocks.part(scale)}

@@ -98,4 +98,4 @@ def _like(like: Any, x: Array, clocks: list[Any]) -> Any:
     if not isinstance(like, Packed):
         return leaf.narrow(x, like.dtype) if jax.numpy.issubdtype(like.dtype, jax.numpy.inexact) else x
     new = Packed.of(like.format, x, "")
-    return Packed(like.format, like.shape, new.parts, clocks.pop(0))
+    return Packed(like.format, like.like, new.parts, clocks.pop(0))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from gradtx.core.packed import Format
 from gradtx.core.value import choice, flag
-from gradtx.storage.blocks import Blocked, largest, share
+from gradtx.storage.blocks import Blocked, largest
 
 __all__ = ["float8"]
 
@@ -42,7 +44,7 @@ class float8(Blocked):
     @property
     def _top(self) -> float:
         """What the scale stands for: the largest power of two of the dtype."""
-        return 2.0 ** np.floor(np.log2(float(jnp.finfo(self.to).max)))
+        return 2.0 ** math.floor(math.log2(float(jnp.finfo(self.to).max)))
 
     @property
     def _drop(self) -> int:
@@ -64,15 +66,14 @@ class float8(Blocked):
 
     def codes(self, y: Array, scale: Array) -> Array:
         drop, lowest = self._drop, self._lowest
-        bits = lax.bitcast_convert_type(share(y, scale) * self._top, jnp.int32)
-        size = bits & 0x7FFFFFFF
+        bits = lax.bitcast_convert_type(y / scale * self._top, jnp.int32)
+        size = jnp.minimum(bits & 0x7FFFFFFF, np.float32(self._top).view(np.int32))
         normal = (size + (1 << drop - 1) - 1 + (size >> drop & 1) >> drop) - (lowest + 126 << 23 - drop)
         least = lax.bitcast_convert_type(size, jnp.float32) * 2.0 ** (23 - drop - lowest)
         code = jnp.where(size < lowest + 127 << 23, lax.round(least, _TO_EVEN).astype(jnp.int32), normal)
         if not self.signed:
             code = jnp.where(size > 0, jnp.maximum(code, 1), code)
-        code = jnp.where(size > 0x7F800000, 0x7F, code) | bits >> 24 & 0x80
-        return lax.bitcast_convert_type(code.astype(jnp.uint8), self.to)
+        return lax.bitcast_convert_type((code | bits >> 24 & 0x80).astype(jnp.uint8), self.to)
 
     def values(self, codes: Array) -> Array:
         drop, lowest = self._drop, self._lowest
@@ -81,5 +82,4 @@ class float8(Blocked):
         normal = lax.bitcast_convert_type((size << drop) + (lowest + 126 << 23), jnp.float32)
         least = size.astype(jnp.float32) * 2.0 ** (lowest - 23 + drop)
         y = jnp.where(size < 1 << 23 - drop, least, normal) * (1 / self._top)
-        y = jnp.where(size == 0x7F, jnp.nan, y)
         return jnp.where(bits > 0x7F, -y, y) if self.signed else y

@@ -16,7 +16,7 @@ from jax import Array
 
 from gradtx.core.packed import Format
 from gradtx.core.value import choice, flag
-from gradtx.storage.blocks import Blocked, share
+from gradtx.storage.blocks import Blocked
 
 __all__ = ["quantized"]
 
@@ -70,13 +70,13 @@ class quantized(Blocked):
         return self._integers(y, scale).astype(jnp.int8 if self.signed else jnp.uint8)
 
     def _integers(self, y: Array, scale: Array) -> Array:
-        size = jnp.abs(share(y, scale))
+        size = jnp.abs(y / scale)
         if self.codebook == "dynamic":
             size = jnp.sqrt(jnp.sqrt(size))
         q = size * self.most + 0.5
         if not self.signed:
             q = jnp.where(y > 0, jnp.maximum(q, 1), q)
-        q = q.astype(jnp.int32)  # of a NaN it does not matter: the scale tells that it is one
+        q = jnp.where(q < self.most + 1, q, self.most).astype(jnp.int32)  # a NaN, too, whose scale is NaN
         return jnp.where(y < 0, -q, q) if self.signed else q
 
     def values(self, codes: Array) -> Array:
