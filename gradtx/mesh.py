@@ -151,12 +151,13 @@ def whole(x: Array, axes: Sequence[int] | None = None) -> Array:
     return put(x, NamedSharding(where.mesh, PartitionSpec(*kept)))
 
 
-def kept_whole(x: Array) -> Array:
-    """The array, all of it on each device, whether the axes of the mesh are explicit or not."""
+def kept_whole(x: Array, axes: Sequence[int] | None = None) -> Array:
+    """The array, all of it on each device, or these axes of it, whether those of the mesh are explicit or not."""
     mesh = jax.typeof(x).sharding.mesh
     if not isinstance(x, Tracer) or set(mesh.axis_types) != {AxisType.Auto}:
-        return whole(x)
-    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
+        return whole(x, axes)
+    spec = [] if axes is None else [None if i - x.ndim in axes else PartitionSpec.UNCONSTRAINED for i in range(x.ndim)]
+    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*spec)))
 
 
 def put(x: Array, where: NamedSharding | None) -> Array:

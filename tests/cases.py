@@ -693,6 +693,7 @@ _STORED = {
     "derivatives": "what is stored is rounded, which has no difference quotient",
     "complex": "the formats are real",
 }
+_IN_BLOCKS = {"scope": "entries of a block share a scale, and the place of an entry decides how it is rounded"}
 TRANSFORMATIONS += [
     Case("stored(adam(0.1), 'bfloat16', 1)", optax=None, why=_NO_OPTAX, unless={**_STORED, **_OWN}),
     Case(
@@ -702,7 +703,7 @@ TRANSFORMATIONS += [
         unless={**_STORED, **_OWN, "finite": "float16 saturates where the gradients do not"},
     ),
     *(
-        Case(f"stored({inner}, {formats}, 1)", optax=None, why=_NO_OPTAX, unless={**_STORED, **_OWN})
+        Case(f"stored({inner}, {formats}, 1)", optax=None, why=_NO_OPTAX, unless={**_STORED, **_OWN, **_IN_BLOCKS})
         for inner, formats in (
             ("adamw(0.1)", "'int8'"),
             ("adamw(0.1)", "'int4'"),

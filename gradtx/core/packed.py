@@ -110,6 +110,11 @@ class Packed:
         x = mesh.automatic(partial(_jitted_decode, self.format, self.shape), self.parts, like=home)
         return leaf.widen(x, self.dtype)
 
+    def children(self) -> dict[str, Any]:
+        """What is kept of the array, by name."""
+        parts = dict(sorted(self.parts.items())) if isinstance(self.parts, dict) else {"value": self.parts}
+        return {**parts, "clock": self.clock}
+
     def __jax_array__(self) -> Array:
         return self.load()
 
@@ -124,7 +129,7 @@ class Packed:
         return Packed(self.format, self.like, parts, clock)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Packed) and _children(self) == _children(other)
+        return isinstance(other, Packed) and _flatten(self) == _flatten(other)
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
@@ -132,25 +137,24 @@ class Packed:
         return f"Packed({self.format!r}, shape={self.shape}, parts={self.parts!r})"
 
 
-def _children(x: Packed) -> tuple[tuple[Any, ...], Any]:
-    names = tuple(sorted(x.parts)) if isinstance(x.parts, dict) else None
-    parts = (x.parts,) if names is None else tuple(x.parts[name] for name in names)
-    return (*parts, x.clock), (x.format, x.shape, x.dtype, names)
+def _flatten(x: Packed) -> tuple[tuple[Any, ...], Any]:
+    children = x.children()
+    names = tuple(children) if isinstance(x.parts, dict) else None
+    return tuple(children.values()), (x.format, x.shape, x.dtype, names)
 
 
-def _children_with_keys(x: Packed) -> tuple[tuple[tuple[Any, Any], ...], Any]:
-    children, aux = _children(x)
-    keys = (*(aux[3] or ("value",)), "clock")
-    return tuple(zip(map(jax.tree_util.GetAttrKey, keys), children, strict=True)), aux
+def _flatten_with_keys(x: Packed) -> tuple[tuple[tuple[Any, Any], ...], Any]:
+    children, aux = _flatten(x)
+    return tuple(zip(map(jax.tree_util.GetAttrKey, x.children()), children, strict=True)), aux
 
 
-def _packed(aux: Any, children: Any) -> Packed:
+def _unflatten(aux: Any, children: Any) -> Packed:
     (form, shape, dtype, names), (*parts, clock) = aux, children
     like = jax.ShapeDtypeStruct(shape, dtype)
-    return Packed(form, like, parts[0] if names is None else dict(zip(names, parts, strict=True)), clock)
+    return Packed(form, like, parts[0] if names is None else dict(zip(names, parts, strict=False)), clock)
 
 
-jax.tree_util.register_pytree_with_keys(Packed, _children_with_keys, _packed, _children)
+jax.tree_util.register_pytree_with_keys(Packed, _flatten_with_keys, _unflatten, _flatten)
 
 
 def is_packed(x: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gradtx import mesh
 from gradtx.core.packed import Format
 from gradtx.core.value import integer
 
@@ -58,7 +59,8 @@ class Blocks(NamedTuple):
 
     def part(self, x: Array) -> Array:
         """A part (..., entries) with as many axes as the array: joined axes have the length 1, but for the last."""
-        return x.reshape(*self.lead, *(1,) * (self.joined - 1), x.shape[-1])
+        x = x.reshape(*self.lead, *(1,) * (self.joined - 1), x.shape[-1])
+        return mesh.kept_whole(x, range(-self.joined, 0)) if self.joined > 1 or x.shape[-1] == 1 else x
 
     def parted(self, x: Array) -> Array:
         """Inverts `part`."""
@@ -105,16 +107,16 @@ class Blocked(Format):
 
     size: int = integer(default=128, ge=2, kw_only=True)
 
-    def scale_of(self, y: Array) -> Array:
-        """The scale of each block (..., block)."""
-        return largest(y)
+    def scale_of(self, most: Array) -> Array:
+        """The scale of each block, from its largest absolute value."""
+        return most
 
-    def codes(self, y: Array, scale: Array) -> Array:
-        """What is kept of blocks (..., block, entry), whose scales have the axes (..., block, 1)."""
+    def codes(self, y: Array, inverse: Array) -> Array:
+        """What is kept of blocks (..., block, entry); `inverse` has 1 / scale, with the axes (..., block, 1)."""
         raise NotImplementedError
 
-    def values(self, codes: Array) -> Array:
-        """The blocks, divided by their scales, from what is kept of them."""
+    def values(self, codes: Array, scale: Array) -> Array:
+        """The blocks from what is kept of them, and their scales (..., block, 1)."""
         raise NotImplementedError
 
     per_byte = 1
@@ -122,9 +124,9 @@ class Blocked(Format):
     def encode(self, x: Array) -> dict[str, Array]:
         blocks = Blocks.of(x.shape, self.size)
         y = blocks.cut(x)
-        scale = self.scale_of(y)
-        scale = jnp.where(jnp.isfinite(scale), jnp.minimum(scale, _MOST), jnp.nan)
-        codes = self.codes(y, jnp.where(scale == 0, 1, scale)[..., None])
+        most = largest(y)
+        scale = self.scale_of(jnp.where(jnp.isfinite(most), jnp.minimum(most, _MOST), jnp.nan))
+        codes = self.codes(y, (1 / jnp.where(scale == 0, 1, scale))[..., None])
         if self.per_byte == 1:
             return {"codes": blocks.glued(codes, x.shape), "scale": blocks.part(scale)}
         return {"codes": blocks.part(codes.reshape(*blocks.lead, -1)), "scale": blocks.part(scale)}
@@ -136,4 +138,4 @@ class Blocked(Format):
             codes = blocks.cut(codes)
         else:
             codes = codes.reshape(*blocks.lead, blocks.count, blocks.length // self.per_byte)
-        return blocks.glued(self.values(codes) * scale[..., None], shape)
+        return blocks.glued(self.values(codes, scale[..., None]), shape)

@@ -12,15 +12,15 @@ from gradtx.core.value import choice
 
 __all__ = ["corrected"]
 
-_INFINITY, _NAN = 0x7F800000, 0x7FC00000
-"""The bits of float32 numbers: above infinity all are NaN."""
+_LARGEST, _INFINITY, _NAN = 0x7F7F7F7F, 0x7F800000, 0x7FC00000
+"""The bits of float32 numbers: the largest that the nearest bfloat16 is finite for, infinity, above which all are NaN."""
 
 
 class corrected(Format):
     """Stores arrays as bfloat16 with the rest of the rounding in an integer beside it.
 
     A float32 and a bfloat16 differ in the last 16 bits alone. So the rest is an integer, and the pair is as good as a
-    float: with 16 bits it is the float32 itself, with 8 bits it has 16 bits of precision. `gx.stored` takes the names
+    float: with 16 bits it is the float32 itself, up to 3.39e38, with 8 bits it has 16 bits of precision. `gx.stored` takes the names
     'bf16+8' and 'bf16+16' for it. The high half is the array rounded to the nearest bfloat16.
 
     Args:
@@ -36,11 +36,12 @@ class corrected(Format):
 
     def encode(self, x: Array) -> dict[str, Array]:
         bits = lax.bitcast_convert_type(x, jnp.int32)
+        size = bits & 0x7FFFFFFF
+        # Where the high half would be infinity, the largest number is kept. A NaN stays one.
+        size = jnp.minimum(size, jnp.where(size < _INFINITY, _LARGEST, _NAN))
+        bits = bits & -0x80000000 | size
         if self.bits == 8:
-            size = bits & 0x7FFFFFFF
-            # A finite number stays finite, and a NaN stays one.
-            size = jnp.minimum(size, jnp.where(size < _INFINITY, _INFINITY - 0x81, _NAN))
-            bits = (bits & -0x80000000 | size) + 0x80 >> 8
+            bits = bits + 0x80 >> 8
         high = bits + (1 << self.bits - 1) >> self.bits
         # What high does not say of the bits is their last ones, as a number that may be negative.
         return {

@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from gradtx.core.packed import Format
 from gradtx.core.value import choice, flag
-from gradtx.storage.blocks import Blocked, largest
+from gradtx.storage.blocks import Blocked
 
 __all__ = ["float8"]
 
@@ -56,17 +56,16 @@ class float8(Blocked):
         """The exponent of the dtype's smallest normal number."""
         return int(jnp.finfo(self.to).minexp)
 
-    def scale_of(self, y: Array) -> Array:
-        most = largest(y)
+    def scale_of(self, most: Array) -> Array:
         bits, drop = lax.bitcast_convert_type(most, jnp.int32), self._drop
         # As the dtype rounds it, to the nearest and even one, so that what was stored before has the same scale again.
         bits = (bits + (1 << drop - 1) - 1 + (bits >> drop & 1)) >> drop << drop
         power = lax.bitcast_convert_type((bits + 0x7FFFFF) & 0x7F800000, jnp.float32)
-        return jnp.where(most < 2.0**127, power, most)  # numbers above it have no power of two above them
+        return jnp.where(jnp.isnan(most), jnp.nan, power)
 
-    def codes(self, y: Array, scale: Array) -> Array:
+    def codes(self, y: Array, inverse: Array) -> Array:
         drop, lowest = self._drop, self._lowest
-        bits = lax.bitcast_convert_type(y / scale * self._top, jnp.int32)
+        bits = lax.bitcast_convert_type(y * inverse * self._top, jnp.int32)
         size = jnp.minimum(bits & 0x7FFFFFFF, np.float32(self._top).view(np.int32))
         normal = (size + (1 << drop - 1) - 1 + (size >> drop & 1) >> drop) - (lowest + 126 << 23 - drop)
         least = lax.bitcast_convert_type(size, jnp.float32) * 2.0 ** (23 - drop - lowest)
@@ -75,11 +74,11 @@ class float8(Blocked):
             code = jnp.where(size > 0, jnp.maximum(code, 1), code)
         return lax.bitcast_convert_type((code | bits >> 24 & 0x80).astype(jnp.uint8), self.to)
 
-    def values(self, codes: Array) -> Array:
+    def values(self, codes: Array, scale: Array) -> Array:
         drop, lowest = self._drop, self._lowest
         bits = lax.bitcast_convert_type(codes, jnp.uint8).astype(jnp.int32)
         size = bits & 0x7F
         normal = lax.bitcast_convert_type((size << drop) + (lowest + 126 << 23), jnp.float32)
         least = size.astype(jnp.float32) * 2.0 ** (lowest - 23 + drop)
         y = jnp.where(size < 1 << 23 - drop, least, normal) * (1 / self._top)
-        return jnp.where(bits > 0x7F, -y, y) if self.signed else y
+        return (jnp.where(bits > 0x7F, -y, y) if self.signed else y) * scale

@@ -12,7 +12,7 @@ step explode (Li et al., 2023, "Memory Efficient Optimizers with 4-bit States").
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from gradtx.core.packed import Format
 from gradtx.core.value import choice, flag
@@ -63,28 +63,36 @@ class quantized(Blocked):
         """The largest code."""
         return 2 ** (self.bits - self.signed) - 1
 
-    def codes(self, y: Array, scale: Array) -> Array:
-        if self.bits == 4:  # the halves of a block share bytes; they are cut before any work, which XLA makes one loop
-            low, high = (self._integers(half, scale) for half in jnp.split(y, 2, axis=-1))
-            return (low & 15 | high << 4).astype(jnp.uint8)
-        return self._integers(y, scale).astype(jnp.int8 if self.signed else jnp.uint8)
+    def scale_of(self, most: Array) -> Array:
+        """What a code counts in: the square root of the entry is q^2 scale, or with a linear codebook the entry q scale.
 
-    def _integers(self, y: Array, scale: Array) -> Array:
-        size = jnp.abs(y / scale)
-        if self.codebook == "dynamic":
-            size = jnp.sqrt(jnp.sqrt(size))
-        q = size * self.most + 0.5
+        It has 19 bits after the point, so that what was stored before has the same scale again.
+        """
+        scale = most / self.most if self.codebook == "linear" else jnp.sqrt(most) / self.most**2
+        return lax.bitcast_convert_type(lax.bitcast_convert_type(scale, jnp.int32) + 8 & ~15, jnp.float32)
+
+    def codes(self, y: Array, inverse: Array) -> Array:
+        if self.bits == 4:  # the halves of a block share bytes; they are cut before any work, which XLA makes one loop
+            low, high = (self._integers(half, inverse) for half in jnp.split(y, 2, axis=-1))
+            return (low & 15 | high << 4).astype(jnp.uint8)
+        return self._integers(y, inverse).astype(jnp.int8 if self.signed else jnp.uint8)
+
+    def _integers(self, y: Array, inverse: Array) -> Array:
+        size = jnp.abs(y)
+        q = size * inverse if self.codebook == "linear" else jnp.sqrt(jnp.sqrt(size) * inverse)
+        q = q + 0.5
         if not self.signed:
             q = jnp.where(y > 0, jnp.maximum(q, 1), q)
         q = jnp.where(q < self.most + 1, q, self.most).astype(jnp.int32)  # a NaN, too, whose scale is NaN
         return jnp.where(y < 0, -q, q) if self.signed else q
 
-    def values(self, codes: Array) -> Array:
+    def values(self, codes: Array, scale: Array) -> Array:
+        # Without constant factors, which XLA would join in another order for other shapes.
         if self.bits == 4:
             codes = jnp.concatenate([codes & 15, codes >> 4], axis=-1).astype(jnp.int8)
             codes = (codes ^ 8) - 8 if self.signed else codes
-        y = codes.astype(jnp.float32) * (1 / self.most)
+        q = codes.astype(jnp.float32)
         if self.codebook == "linear":
-            return y
-        square = y * y
-        return jnp.copysign(square * square, y) if self.signed else square * square
+            return q * scale
+        root = q * q * scale
+        return jnp.copysign(root * root, q) if self.signed else root * root
