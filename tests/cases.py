@@ -710,7 +710,7 @@ TRANSFORMATIONS += [
             ("adamw(0.1)", "'float8_e4m3fn'"),
             ("adamw(0.1)", "{'mu': 'bf16+8', 'nu': 'bf16+16'}"),
             ("adamw(0.1)", "storage.stochastic('bfloat16', seed=1)"),
-            ("lion(0.1)", "[(select.path('w'), 'int8'), (select.everything(), {'mu': 'float8_e5m2'})]"),
+            ("lion(0.1)", "[(select.maybe(select.path('w')), 'int8'), (select.everything(), {'mu': 'float8_e5m2'})]"),
             ("muon(0.1)", "{'mu': 'int8', 'nu': 'uint8'}"),
             ("adafactor(0.1, momentum=0.9)", "'bf16+8'"),
             ("schedule_free_adamw(0.1)", "{'z': 'bf16+16', 'nu': 'uint8'}"),

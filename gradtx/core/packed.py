@@ -22,7 +22,7 @@ from gradtx import leaf, mesh
 from gradtx.core.branch import inlined
 from gradtx.core.value import Value
 
-__all__ = ["Format", "Packed", "is_packed", "kept", "loaded", "unpacked"]
+__all__ = ["Format", "Packed", "is_packed", "kept", "loaded", "repacked", "unpacked"]
 
 
 class Format(Value):
@@ -181,6 +181,11 @@ def kept(new: Any, old: Any, taken: Any = None) -> Any:
         return leaf.narrow(x if isinstance(x, Array) else jnp.asarray(x), before.dtype)
 
     return jax.tree.map(one, old, new, is_leaf=is_packed)
+
+
+def repacked(new: Any, old: Any) -> Any:
+    """A state in the formats of an old one, as where `init` made it anew."""
+    return jax.tree.map(lambda before, x: kept(x, before) if is_packed(before) else x, old, new, is_leaf=is_packed)
 
 
 def _narrow(x: Array) -> Array:

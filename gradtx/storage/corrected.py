@@ -13,15 +13,15 @@ from gradtx.core.value import choice
 __all__ = ["corrected"]
 
 _LARGEST, _INFINITY, _NAN = 0x7F7F7F7F, 0x7F800000, 0x7FC00000
-"""The bits of float32 numbers: the largest that the nearest bfloat16 is finite for, infinity, above which all are NaN."""
+"""The bits of the largest float32 whose nearest bfloat16 is finite, of infinity, and of a NaN."""
 
 
 class corrected(Format):
     """Stores arrays as bfloat16 with the rest of the rounding in an integer beside it.
 
-    A float32 and a bfloat16 differ in the last 16 bits alone. So the rest is an integer, and the pair is as good as a
-    float: with 16 bits it is the float32 itself, up to 3.39e38, with 8 bits it has 16 bits of precision. `gx.stored` takes the names
-    'bf16+8' and 'bf16+16' for it. The high half is the array rounded to the nearest bfloat16.
+    A float32 and a bfloat16 differ in the last 16 bits alone, so the rest is an integer. With 16 bits of it the pair is
+    the float32 itself, up to 3.39e38; with 8 bits it has 16 bits of precision. `gx.stored` takes the names 'bf16+8' and
+    'bf16+16' for it. The high half is the array rounded to the nearest bfloat16.
 
     Args:
       bits: 8, for a relative error of at most 2^-17, or 16, for none.

@@ -64,7 +64,7 @@ class quantized(Blocked):
         return 2 ** (self.bits - self.signed) - 1
 
     def scale_of(self, most: Array) -> Array:
-        """What a code counts in: the square root of the entry is q^2 scale, or with a linear codebook the entry q scale.
+        """The unit of a code q: the root of the entry is q^2 scale, or with a linear codebook the entry is q scale.
 
         It has 19 bits after the point, so that what was stored before has the same scale again.
         """

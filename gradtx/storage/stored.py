@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -17,11 +17,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from gradtx import checks
-from gradtx.core.composite import Wrapper
+from gradtx.core.composite import Composite, Wrapper
 from gradtx.core.describe import Place, describe, map_state
 from gradtx.core.fits import UNKNOWN, Owner, check_made_by
-from gradtx.core.packed import Format, Packed
+from gradtx.core.packed import Format, Packed, is_packed
 from gradtx.core.slots import PerLeaf, per_param
+from gradtx.core.state import declared
 from gradtx.core.value import integer, static
 from gradtx.storage.names import format_of, typed
 
@@ -67,7 +68,7 @@ class stored(Wrapper):
 
         def pack(place: Place, x: Any) -> Any:
             found = chosen(place)
-            return x if found is None else _packed(found, place, x)
+            return x if found is None or is_packed(x) else _packed(found, place, x)
 
         return map_state(pack, self.inner, super().init(params), params)
 
@@ -100,20 +101,26 @@ class stored(Wrapper):
 
     def _check_fields(self, params: Any) -> None:
         """Raises where formats name a field that no state inside has."""
-        named = _fields(self.formats)
-        if named:
-            rows = describe(self.inner, params).rows
-            known = {row.field for row in rows if row.path or row.kind == per_param.kind}
-            wrong = [field for field in named if field not in known]
-            if wrong and known:
-                raise ValueError(
-                    f"stored: formats names {wrong[0]!r}, but no state inside has a field of that name with an array "
-                    f"per parameter; there are: {', '.join(sorted(known))}."
-                )
+        rows = describe(self.inner, params).rows
+        known = {row.field for row in rows if row.path or row.kind == per_param.kind} | set(_declared(self.inner))
+        wrong = [field for field in _fields(self.formats) if field not in known]
+        if wrong and known:
+            raise ValueError(
+                f"stored: formats names {wrong[0]!r}, but no state inside has a field of that name with an array "
+                f"per parameter; there are: {', '.join(sorted(known))}."
+            )
 
     def _arguments(self) -> Any:
         for name, value in super()._arguments():
             yield name, _shown(value) if name == "formats" else value
+
+
+def _declared(tx: Any) -> Iterator[str]:
+    """The fields with something per parameter that the states of `tx` and of what is inside can have."""
+    slots = {} if getattr(tx, "State", None) is None else declared(tx.State)
+    yield from (name for name, slot in slots.items() if isinstance(slot, PerLeaf))
+    if isinstance(tx, Composite):
+        yield from (name for child in tx.children().values() for name in _declared(child))
 
 
 def _fields(formats: Any) -> list[str]:
