@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array, lax
 
 from gradtx import leaf, mesh
-from gradtx.core.branch import inlined
+from gradtx.core.branch import inlined, is_traced
 from gradtx.core.value import Value
 
 __all__ = ["Format", "Packed", "is_packed", "kept", "loaded", "repacked", "unpacked"]
@@ -34,7 +34,8 @@ class Format(Value):
 
     Class arguments:
       draws: True for a format that rounds stochastically: `encode(x, bits)` then gets a uint32 for each entry, other
-        ones at every step. Their mean over steps, or over entries, converges faster than that of random numbers.
+        ones at every step, and for every `seed` if the format has a field of that name. Their mean over steps, or over
+        entries, converges faster than that of random numbers.
     """
 
     draws = False
@@ -59,11 +60,6 @@ class Format(Value):
         own = type(self).__module__.startswith("gradtx.storage")
         return ("storage." if own else "") + super().__repr__()
 
-    def begin(self, name: str) -> Any:
-        """The counter from which the bits of an array of this name are made; None without `draws`."""
-        del name
-        return None
-
 
 class Packed:
     """An array in a storage format.
@@ -81,7 +77,8 @@ class Packed:
     def of(cls, form: Format, x: Array, name: str) -> Packed:
         """The array `x` in a format; `name` tells it from the other arrays that draw."""
         like = jax.ShapeDtypeStruct(x.shape, leaf.accumulator_dtype(x.dtype))
-        x, clock = _narrow(x), form.begin(name)
+        x, clock = _narrow(x), _clock(form, name) if form.draws else None
+        x = lax.optimization_barrier(x) if is_traced(x) else x  # else XLA would encode zeros while it compiles
         clock = None if clock is None else mesh.along(jnp.asarray(clock, jnp.uint32), x, ())
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (x, clock))
         places = mesh.places_like(jax.eval_shape(partial(_encode, form), *shapes), x)
@@ -120,12 +117,11 @@ class Packed:
 
     def store(self, x: Array, taken: Any = None) -> Packed:
         """The same slot with another array; unless `taken`, if it is given, the next bits are those of this one."""
-        x = _narrow(jnp.asarray(x))
-        parts = mesh.automatic(partial(_jitted_encode, self.format), x, self.clock, like=self.parts)
-        clock = self.clock
+        x, clock = _narrow(jnp.asarray(x)), self.clock
         if clock is not None:
-            clock = clock + jnp.uint32(_BY_STEP)
-            clock = clock if taken is None else jnp.where(taken, clock, self.clock)
+            after = clock + jnp.uint32(_BY_STEP)
+            clock = after if taken is None else jnp.where(taken, after, clock)
+        parts = mesh.automatic(partial(_jitted_encode, self.format), x, clock, like=self.parts)
         return Packed(self.format, self.like, parts, clock)
 
     def __eq__(self, other: object) -> bool:
@@ -194,17 +190,17 @@ def _narrow(x: Array) -> Array:
 
 # --- the bits of stochastic rounding
 
-_BY_ENTRY, _BY_STEP = 0x9E3779B9, 0x6A09E667
-"""The fractions of the golden ratio and of the root of 2, times 2^32.
+_BY_ENTRY, _BY_STEP = 0x1D66B9A7, 0x2D914A6F
+"""The fractions 1 / (8 + 1 / sqrt(2)) and 1 / (5 + 2 / (1 + sqrt(5))), times 2^32.
 
-Multiples of such a number are spread over the circle as evenly as can be. The mean error of n roundings of one entry is
-then of the order of 1 / n, where that of random bits is 1 / sqrt(n); and the same for n entries of one step.
+Multiples of such numbers are spread over the circle almost as evenly as can be. The mean error of n roundings of one
+entry is then of the order of 1 / n, where that of random bits is 1 / sqrt(n); and the same for n entries of one step.
 """
 
 
-def clock_of(seed: int, name: str) -> np.uint32:
-    """Where the bits of an array begin: a hash of the seed and its name."""
-    return np.uint32(zlib.crc32(f"{seed} {name}".encode()))
+def _clock(form: Format, name: str) -> np.uint32:
+    """Where the bits of an array begin: a hash of its name, and of the format's seed, if it has one."""
+    return np.uint32(zlib.crc32(f"{getattr(form, 'seed', 0)} {name}".encode()))
 
 
 def _bits(shape: tuple[int, ...], clock: Array) -> Array:

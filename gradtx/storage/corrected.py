@@ -24,7 +24,7 @@ class corrected(Format):
     'bf16+16' for it. The high half is the array rounded to the nearest bfloat16.
 
     Args:
-      bits: 8, for a relative error of at most 2^-17, or 16, for none.
+      bits: 8, for a relative error of at most 2^-16, or 16, for none.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> pair, x = gx.storage.corrected(16), jnp.float32([0.1])

@@ -44,7 +44,7 @@ class quantized(Blocked):
     >>> int8 = gx.storage.quantized(8)
     >>> parts = int8.encode(jnp.float32([1.0, 0.1, -0.01]))
     >>> print(parts["codes"], int8.decode(parts, (3,)))
-    [127  71 -40] [ 1.          0.09768629 -0.00984071]
+    [127  71 -40] [ 1.          0.09768289 -0.00984068]
     """
 
     bits: int = choice(8, (8, 4))

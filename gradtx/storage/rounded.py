@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from gradtx import leaf
-from gradtx.core.packed import Format, clock_of
+from gradtx.core.packed import Format
 from gradtx.core.value import dtype, flag, seed
 
 __all__ = ["Rounding", "rounded", "stochastic"]
@@ -22,7 +22,7 @@ class Rounding(Format):
 
     def decode(self, parts: Any, shape: tuple[int, ...]) -> Array:
         del shape
-        return leaf.widen(parts)
+        return parts.astype(jnp.float32)
 
     def unsigned(self) -> Format:
         return self.replace(signed=False)
@@ -75,9 +75,6 @@ class stochastic(Rounding, draws=True):
 
     seed: int = seed()
     signed: bool = flag(True)
-
-    def begin(self, name: str) -> np.uint32:
-        return clock_of(self.seed, name)
 
     def encode(self, x: Array, bits: Array) -> Array:
         info = jnp.finfo(self.to)
