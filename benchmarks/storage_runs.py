@@ -34,7 +34,7 @@ from tabulate import tabulate
 import gradtx as gx
 
 SEEDS = 3
-FORMATS: tuple[Any, ...] = (None, "int8", "bf16+8", "int4", gx.storage.stochastic("bfloat16"))
+FORMATS: tuple[Any, ...] = (None, "int8", "bf16+8", "int4")
 METHODS: dict[str, tuple[Callable[[Any], Any], float]] = {
     "adamw": (lambda rate: gx.adamw(rate, weight_decay=0.01), 2e-3),
     "lion": (lambda rate: gx.lion(rate, weight_decay=0.1), 2e-4),

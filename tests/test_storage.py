@@ -17,6 +17,8 @@ SIGNED = [name for name in NAMED if not name.startswith("u")]
 FORMATS = {name: STORAGE.NAMES[name] for name in NAMED} | {
     "linear int8": STORAGE.quantized(8, codebook="linear"),
     "linear uint4": STORAGE.quantized(4, signed=False, codebook="linear"),
+    "drawn int8": STORAGE.quantized(8, stochastic=True),
+    "nearest int4": STORAGE.quantized(4, size=32),
     "stochastic": STORAGE.stochastic("bfloat16"),
 }
 SHAPES = [(), (1,), (5,), (17,), (100,), (3, 130), (4, 1000), (7, 3, 3), (2, 257)]
@@ -43,12 +45,10 @@ def bound(form, x, largest):
     """The error of each entry that the documentation of a format allows."""
     size = np.abs(x)
     if isinstance(form, STORAGE.quantized):
-        n = form.most
-        if form.codebook == "linear":
-            return np.maximum(largest / (2 * n) * 1.001, 0 if form.signed else largest * 1.001 / n - size)
-        q = n * (size / largest) ** 0.25
-        up, down = (q + 0.501) ** 4 - q**4, q**4 - np.maximum(q - 0.501, 0) ** 4
-        return np.maximum(np.maximum(up, down), 0 if form.signed else 1) * largest / n**4
+        n, k = form.most, {"linear": 1, "quadratic": 2, "dynamic": 4}[form.codebook]
+        q, away = n * (size / largest) ** (1 / k), 1.001 if form.stochastic else 0.501
+        up, down = (q + away) ** k - q**k, q**k - np.maximum(q - away, 0) ** k
+        return np.maximum(np.maximum(up, down), 0 if form.signed else 1) * 1.001 * largest / n**k
     if isinstance(form, STORAGE.float8):
         digits, span = (4, 2.0**-13) if form.to == "float8_e4m3fn" else (3, 2.0**-28)
         return np.maximum(size, largest * span) * 2.0**-digits
@@ -156,6 +156,21 @@ def test_stochastic_rounding_keeps_small_changes():
     assert np.all(nearest > 1.5 * exact)
 
 
+@pytest.mark.parametrize("codebook", ["dynamic", "quadratic", "linear"])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_mean_of_drawn_codes_is_right(bits, codebook):
+    form = STORAGE.quantized(bits, codebook=codebook, stochastic=True)
+    x = normal((2, 128), form) / 100
+
+    def one(packed, _):
+        packed = packed.store(x)
+        return packed, packed.load()
+
+    _, found = jax.lax.scan(one, STORAGE.Packed.of(form, x, ""), length=4000)
+    step = np.max(np.abs(x), axis=-1, keepdims=True) * (1 - (1 - 1 / form.most) ** 4)
+    assert np.all(np.abs(np.mean(np.asarray(found, np.float64), axis=0) - x) < 2e-3 * step)
+
+
 def test_seeds_leaves_and_steps_draw_otherwise():
     x = jnp.full(1000, 1.003, jnp.float32)
     one = STORAGE.Packed.of(STORAGE.stochastic("bfloat16"), x, "a")
@@ -215,7 +230,7 @@ def test_codes_have_the_shape_of_the_parameter():
     assert isinstance(state.trace["b"], jax.Array)  # below min_size
     assert {name: x.shape for name, x in state.trace["w"].parts.items()} == {"codes": (8, 300), "scale": (8, 3)}
     half = gx.stored(gx.trace(0.9), "int4", min_size=8).init(params).trace["w"]
-    assert half.parts["codes"].shape == (8, 150)
+    assert half.parts["codes"].shape == (8, 150)  # two to a byte
     assert (half.shape, half.dtype, half.ndim) == ((8, 300), jnp.float32, 2)
 
 
@@ -237,7 +252,7 @@ def test_rules_fields_and_unsigned_forms():
     state = tx.init(params)[0]
     assert isinstance(state.mu["norm"], jax.Array)
     assert isinstance(state.nu["embed"], jax.Array)
-    assert state.mu["embed"].format == STORAGE.quantized(4)
+    assert state.mu["embed"].format == STORAGE.NAMES["int4"]
     assert state.mu["head"].format == STORAGE.quantized(8)
     assert state.nu["head"].format == STORAGE.quantized(8, signed=False)
     assert eval(repr(tx), vars(gx)) == tx

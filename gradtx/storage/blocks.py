@@ -121,12 +121,12 @@ class Blocked(Format):
 
     per_byte = 1
 
-    def encode(self, x: Array) -> dict[str, Array]:
+    def encode(self, x: Array, *bits: Array) -> dict[str, Array]:
         blocks = Blocks.of(x.shape, self.size)
         y = blocks.cut(x)
         most = largest(y)
         scale = self.scale_of(jnp.where(jnp.isfinite(most), jnp.minimum(most, _MOST), jnp.nan))
-        codes = self.codes(y, (1 / jnp.where(scale == 0, 1, scale))[..., None])
+        codes = self.codes(y, (1 / jnp.where(scale == 0, 1, scale))[..., None], *map(blocks.cut, bits))
         if self.per_byte == 1:
             return {"codes": blocks.glued(codes, x.shape), "scale": blocks.part(scale)}
         return {"codes": blocks.part(codes.reshape(*blocks.lead, -1)), "scale": blocks.part(scale)}

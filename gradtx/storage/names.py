@@ -19,6 +19,8 @@ from gradtx.storage.rounded import rounded
 
 __all__ = ["NAMES", "format_of", "typed"]
 
+_INT4 = quantized(4, codebook="quadratic", stochastic=True)
+
 NAMES: dict[str, Format] = {
     "bfloat16": rounded("bfloat16"),
     "float16": rounded("float16"),
@@ -26,8 +28,8 @@ NAMES: dict[str, Format] = {
     "float8_e5m2": float8("float8_e5m2"),
     "int8": quantized(8),
     "uint8": quantized(8, signed=False),
-    "int4": quantized(4),
-    "uint4": quantized(4, signed=False),
+    "int4": _INT4,
+    "uint4": _INT4.replace(signed=False),
     "bf16+8": corrected(8),
     "bf16+16": corrected(16),
     "host": host(),
