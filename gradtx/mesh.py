@@ -81,14 +81,16 @@ def follows(part: Any, x: Any) -> list[int | None]:
 
 
 def places_like(parts: Any, x: Any) -> Any:
-    """Where the parts of `x` belong on a mesh with explicit axes: `None`s where there is none."""
+    """Where the parts of `x` belong on a mesh with explicit axes; the parts themselves where there is none."""
     where = place(x)
+    if where is None:
+        return parts
 
     def one(part: Any) -> Any:
         spec = [where.spec[axis] if axis is not None else None for axis in follows(part, x)]
         return NamedSharding(where.mesh, PartitionSpec(*spec))
 
-    return parts if where is None else jax.tree.map(one, parts)
+    return jax.tree.map(one, parts)
 
 
 # --- explicit axes

@@ -397,6 +397,19 @@ def test_host_memory():
     close(u, plain.update(params, plain.update(params, plain.init(params))[1])[0], rtol=1e-6)
 
 
+class Device:
+    """One without host memory."""
+
+    def addressable_memories(self):
+        return []
+
+
+def test_a_backend_without_host_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: [Device()])
+    with pytest.raises(ValueError, match="backend has no pinned host memory"):
+        gx.stored(gx.sgd(0.1, momentum=0.9), "host", min_size=0).init({"w": jnp.ones(8, jnp.float32)})
+
+
 # --- devices
 
 

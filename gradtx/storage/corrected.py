@@ -32,7 +32,7 @@ class corrected(Format):
     True
     """
 
-    bits: int = choice(8, (8, 16))
+    bits: int = choice(default=8, options=(8, 16))
 
     def encode(self, x: Array) -> dict[str, Array]:
         bits = lax.bitcast_convert_type(x, jnp.int32)

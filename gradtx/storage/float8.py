@@ -35,8 +35,8 @@ class float8(Blocked):
     [1.         0.1015625]
     """
 
-    to: str = choice("float8_e4m3fn", ("float8_e4m3fn", "float8_e5m2"))
-    signed: bool = flag(True)
+    to: str = choice(default="float8_e4m3fn", options=("float8_e4m3fn", "float8_e5m2"))
+    signed: bool = flag(default=True)
 
     def unsigned(self) -> Format:
         return self.replace(signed=False)

@@ -26,6 +26,12 @@ class host(Format):
     """
 
     def encode(self, x: Array) -> Array:
+        memories = {memory.kind for memory in jax.devices()[0].addressable_memories()}
+        if "pinned_host" not in memories:
+            raise ValueError(
+                f"host: the {jax.default_backend()} backend has no pinned host memory; it has "
+                f"{', '.join(sorted(memories))}. Take a smaller format such as 'int8', or another backend."
+            )
         return jax.device_put(x, jax.memory.Space.Host)
 
     def decode(self, parts: Any, shape: tuple[int, ...]) -> Array:

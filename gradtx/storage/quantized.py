@@ -56,11 +56,11 @@ class quantized(Blocked):
     [127  71 -40] [ 1.          0.09768289 -0.00984068]
     """
 
-    bits: int = choice(8, (8, 4))
-    signed: bool = flag(True)
-    codebook: str = choice("dynamic", ("dynamic", "quadratic", "linear"))
-    stochastic: bool = flag(False)
-    seed: int = seed()
+    bits: int = choice(default=8, options=(8, 4))
+    signed: bool = flag(default=True)
+    codebook: str = choice(default="dynamic", options=("dynamic", "quadratic", "linear"))
+    stochastic: bool = flag(default=False)
+    seed: int = seed(default=0)
 
     def unsigned(self) -> Format:
         return self.replace(signed=False)

@@ -49,7 +49,7 @@ class rounded(Rounding):
     'bfloat16'
     """
 
-    signed: bool = flag(True)
+    signed: bool = flag(default=True)
 
     def encode(self, x: Array) -> Array:
         return self._positive(leaf.narrow(x, self.to), x, self.signed)
@@ -73,8 +73,8 @@ class stochastic(Rounding, draws=True):
     'bfloat16'
     """
 
-    seed: int = seed()
-    signed: bool = flag(True)
+    seed: int = seed(default=0)
+    signed: bool = flag(default=True)
 
     def encode(self, x: Array, bits: Array) -> Array:
         info = jnp.finfo(self.to)

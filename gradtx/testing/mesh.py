@@ -118,11 +118,11 @@ def lies_as_declared(tx: Any, state: Any, params: Any, what: str) -> None:
     def look(place: Any, x: Any) -> None:
         where, p = f"{place.link}.{place.field} {place.path}", leaves.get(place.path)
         follows = [(n, axis) for n, axis in zip(place.shape, place.axes, strict=True) if axis is not None]
-        other = p is None or any(p.shape[axis : axis + 1] != (n,) for n, axis in follows)
+        other = p is not None and any(p.shape[axis : axis + 1] != (n,) for n, axis in follows)
         for part in jax.tree.leaves(x):  # an array has one, and a packed one may have more
             assert isinstance(part.sharding, NamedSharding), f"{where} lies on {part.sharding} {what}"
             assert len(part.sharding.device_set) == 8, f"{where} lies on some devices only {what}"
-            if other or (is_packed(x) and part.ndim != len(place.shape)):
+            if p is None or other or (is_packed(x) and part.ndim != len(place.shape)):
                 continue  # it belongs to the whole tree, or to another view of it
             spec = _split(p.sharding.spec)
             divided = [axis if n % 8 == 0 else None for n, axis in zip(part.shape, place.axes, strict=True)]
