@@ -368,10 +368,12 @@ with _lazily(__name__) as _names:
     from gradtx.wrappers.value_and_step import value_and_step as value_and_step
 
     # Storage
-    from gradtx.storage.stored import rounded as rounded
+    from gradtx.storage.convert import convert_state as convert_state
+    from gradtx.storage.rounded import rounded as rounded
     from gradtx.storage.stored import stored as stored
     from gradtx.wrappers.narrow_weights import corrected_weights as corrected_weights
     from gradtx.wrappers.narrow_weights import master_weights as master_weights
+    from gradtx import storage as storage
 
     # Schedules
     from gradtx.core.hyper import function_schedule as function_schedule

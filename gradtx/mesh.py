@@ -29,9 +29,11 @@ __all__ = [
     "cond",
     "everywhere",
     "explicit",
+    "follows",
     "fori_loop",
     "kept_whole",
     "place",
+    "places_like",
     "put",
     "scan",
     "varying",
@@ -67,6 +69,29 @@ def everywhere(tree: Any, params: Any) -> Any:
     home = next((p for p in leaves if explicit(p) or isinstance(getattr(p, "sharding", None), NamedSharding)), None)
     home = leaves[0] if home is None and leaves else home
     return tree if home is None else jax.tree.map(lambda x: along(x, home, (None,) * x.ndim), tree)
+
+
+def follows(part: Any, x: Any) -> list[int | None]:
+    """For each axis of a part of `x` the axis of `x` that it follows: its own, if the devices divide its length."""
+    there = place(x) if isinstance(x, Tracer) else getattr(x, "sharding", None)
+    if part.ndim != x.ndim or not isinstance(there, NamedSharding):
+        return [None] * part.ndim
+    ways = [math.prod(there.mesh.shape[name] for name in _names(names)) for names in there.spec]
+    ways += [1] * (x.ndim - len(ways))
+    return [axis if n % ways[axis] == 0 else None for axis, n in enumerate(part.shape)]
+
+
+def places_like(parts: Any, x: Any) -> Any:
+    """Where the parts of `x` belong on a mesh with explicit axes; the parts themselves where there is none."""
+    where = place(x)
+    if where is None:
+        return parts
+
+    def one(part: Any) -> Any:
+        spec = [where.spec[axis] if axis is not None else None for axis in follows(part, x)]
+        return NamedSharding(where.mesh, PartitionSpec(*spec))
+
+    return jax.tree.map(one, parts)
 
 
 # --- explicit axes
@@ -129,12 +154,13 @@ def whole(x: Array, axes: Sequence[int] | None = None) -> Array:
     return put(x, NamedSharding(where.mesh, PartitionSpec(*kept)))
 
 
-def kept_whole(x: Array) -> Array:
-    """The array, all of it on each device, whether the axes of the mesh are explicit or not."""
+def kept_whole(x: Array, axes: Sequence[int] | None = None) -> Array:
+    """The array, all of it on each device, or these axes of it, whether those of the mesh are explicit or not."""
     mesh = jax.typeof(x).sharding.mesh
     if not isinstance(x, Tracer) or set(mesh.axis_types) != {AxisType.Auto}:
-        return whole(x)
-    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
+        return whole(x, axes)
+    spec = [] if axes is None else [None if i - x.ndim in axes else PartitionSpec.UNCONSTRAINED for i in range(x.ndim)]
+    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*spec)))
 
 
 def put(x: Array, where: NamedSharding | None) -> Array:

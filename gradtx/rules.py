@@ -37,6 +37,7 @@ from gradtx.core.mask import applies_to as applies_to
 from gradtx.core.mask import selection as selection
 from gradtx.core.matrices import matrix_axes as matrix_axes
 from gradtx.core.metrics import reports as reports
+from gradtx.core.packed import Format as Format
 from gradtx.core.skipping import unless_skipped as unless_skipped
 from gradtx.core.slots import PARAM as PARAM
 from gradtx.core.slots import average_weights as average_weights
@@ -63,4 +64,3 @@ from gradtx.curvature.linesearch import Best as Best
 from gradtx.curvature.linesearch import Linesearch as Linesearch
 from gradtx.curvature.linesearch import LinesearchInfo as LinesearchInfo
 from gradtx.curvature.linesearch import LinesearchState as LinesearchState
-from gradtx.storage.stored import Format as Format

@@ -811,6 +811,7 @@ _STORED = {
     "derivatives": "what is stored is rounded, which has no difference quotient",
     "complex": "the formats are real",
 }
+_IN_BLOCKS = {"scope": "entries of a block share a scale, and the place of an entry decides how it is rounded"}
 TRANSFORMATIONS += [
     Case("stored(adam(0.1), 'bfloat16', 1)", optax=None, why=_NO_OPTAX, unless={**_STORED, **_OWN}),
     Case(
@@ -818,6 +819,21 @@ TRANSFORMATIONS += [
         optax=None,
         why=_NO_OPTAX,
         unless={**_STORED, **_OWN, "finite": "float16 saturates where the gradients do not"},
+    ),
+    *(
+        Case(f"stored({inner}, {formats}, 1)", optax=None, why=_NO_OPTAX, unless={**_STORED, **_OWN, **_IN_BLOCKS})
+        for inner, formats in (
+            ("adamw(0.1)", "'int8'"),
+            ("adamw(0.1)", "'int4'"),
+            ("adamw(0.1)", "'float8_e4m3fn'"),
+            ("adamw(0.1)", "{'mu': 'bf16+8', 'nu': 'bf16+16'}"),
+            ("adamw(0.1)", "storage.stochastic('bfloat16', seed=1)"),
+            ("lion(0.1)", "[(select.maybe(select.path('w')), 'int8'), (select.everything(), {'mu': 'float8_e5m2'})]"),
+            ("muon(0.1)", "{'mu': 'int8', 'nu': 'uint8'}"),
+            ("adafactor(0.1, momentum=0.9)", "'bf16+8'"),
+            ("schedule_free_adamw(0.1)", "{'z': 'bf16+16', 'nu': 'uint8'}"),
+            ("scale_by_lbfgs()", "{'diff_params_memory': 'bf16+8', 'updates': 'bf16+16'}"),
+        )
     ),
 ]
 

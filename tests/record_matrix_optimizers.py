@@ -1,4 +1,4 @@
-"""Records trajectories of matrix optimizers of pytorch_optimizer in float64, in `tests/recordings/matrix_optimizers.json`.
+"""Records trajectories of pytorch_optimizer in float64, in `tests/recordings/matrix_optimizers.json`.
 
     python tests/record_matrix_optimizers.py
 
@@ -20,10 +20,13 @@ STEPS = 8
 SHAPES = {"SOAP": (4, 4), "Shampoo": (4, 4), "Kron": (4, 3)}
 ARGUMENTS = {
     "SOAP": {
-        "lr": 1.0, "betas": (0.8, 0.9), "shampoo_beta": 0.7, "eps": 1e-14, "precondition_frequency": 3, "weight_decay": 0.0
+        "lr": 1.0, "betas": (0.8, 0.9), "shampoo_beta": 0.7, "eps": 1e-14, "precondition_frequency": 3,
+        "weight_decay": 0.0,
     },
     "Shampoo": {"lr": 1.0, "momentum": 0.0, "matrix_eps": 1e-13},
-    "Kron": {"lr": 1.0, "momentum": 0.8, "pre_conditioner_update_probability": 1.0, "precondition_dtype": torch.float64},
+    "Kron": {
+        "lr": 1.0, "momentum": 0.8, "pre_conditioner_update_probability": 1.0, "precondition_dtype": torch.float64
+    },
 }  # fmt: skip
 
 

@@ -442,7 +442,8 @@ def test_every_method_of_the_library():
         rows = [
             (row.path, row.shape) for row in gx.describe(tx, shapes).rows if row.kind == "per parameter" and row.path
         ]
-        assert sorted(mapped) == ([] if "galore" in case.expression else sorted(rows)), case  # it sees other shapes
+        if "stored(" not in case.expression:  # `describe` shows the parts of what is stored, `map_params` the arrays
+            assert sorted(mapped) == ([] if "galore" in case.expression else sorted(rows)), case  # it sees other shapes
         seen += 1
     assert seen > 350
 

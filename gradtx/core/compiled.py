@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 
 from gradtx import checks, leaf, mesh
-from gradtx.core import matrices
+from gradtx.core import matrices, packed
 from gradtx.core.branch import inlined, is_traced
 from gradtx.core.hyper import Resolvable, resolve
 from gradtx.core.skipping import select_as_computed
@@ -68,7 +68,7 @@ class _Run:
             both = (None, old) if rule._measures else rule.at_step(t, old, **extra)
             share, numbers_after = _pair(rule, "at_step", both, old, "what leaves share")
             shared.append(share)
-            new.append(_narrowed(numbers_after, old))
+            new.append(packed.kept(numbers_after, old))
         return hypers, after, shared, new
 
     def _rule(self, i: int, hypers: Sequence[Any]) -> Any:
@@ -85,11 +85,12 @@ class _Run:
         t: Array,
         extra: dict[str, Any],
     ) -> tuple[Any, Any]:
-        updates, slots, params = jax.tree.map(lambda x: leaf.widen(jnp.asarray(x)), (updates, slots, params))
+        updates, params = jax.tree.map(lambda x: leaf.widen(jnp.asarray(x)), (updates, params))
+        slots = packed.loaded(slots)
         rule = self._rule(i, hypers)
         both = rule.measure(updates, slots, numbers, params, t, **extra)
         shared, new = _pair(rule, "measure", both, numbers, "what leaves share")
-        return shared, _narrowed(new, numbers)
+        return shared, packed.kept(new, numbers)
 
     def _step(
         self,
@@ -124,15 +125,15 @@ class _Run:
             p_seen = p if "params" in rule.needs else None
             act = partial(_act, getattr(rule, name), p_seen, _no_wider(shared[i], dtype), known)
             with _plain_operators(rule):
-                old = jax.tree.map(lambda x: leaf.widen(x, dtype), slots[i])
+                old = packed.loaded(slots[i], dtype)
                 result = act(u, old) if taken is None else select_as_computed(act, u, old, taken)
-            u, new = _pair(rule, name, result, slots[i], "the update")
+            u, new = _pair(rule, name, result, old, "the update")
             if np.shape(u) != g.shape:
                 raise TypeError(
                     f"{type(rule).__name__}.{name} returned an update of shape {np.shape(u)} for a gradient of shape "
                     f"{g.shape}."
                 )
-            slots[i] = _narrowed(new, slots[i])
+            slots[i] = packed.kept(new, slots[i], taken)
         return leaf.narrow(u, u.dtype if out is None else out), slots
 
     def _stack(
@@ -154,12 +155,13 @@ class _Run:
             slots = matrices.renew(rule, "before", x, slots, here, t)
             y, new = _pair(rule, "on_stack", rule.on_stack(x, slots, here), old, "the matrices")
             new = matrices.renew(rule, "after", x, new, here, t)
-            return y, _narrowed(new, old)
+            return y, packed.kept(new, old)
 
-        kept = [cls(*(getattr(row, name) for name in cls._fields)) for row in rows]
-        done, kept = matrices.on_stacks(work, views, values, kept)
+        before = [cls(*(getattr(row, name) for name in cls._fields)) for row in rows]
+        done, after = matrices.on_stacks(work, views, values, packed.unpacked(before))
         restored = [x if view is None else view.restored(x) for x, view in zip(done, views, strict=True)]
-        return restored, [row._replace(**new._asdict()) for row, new in zip(rows, kept, strict=True)]
+        after = map(packed.kept, after, before)
+        return restored, [row._replace(**new._asdict()) for row, new in zip(rows, after, strict=True)]
 
 
 def _act(hook: Any, p: Any, shared: Any, known: dict[str, Any], u: Any, slots: Any) -> Any:
@@ -173,15 +175,6 @@ def _no_wider(numbers: Any, dtype: Any) -> Any:
 
 def _is_wider(x: Any, dtype: Any) -> bool:
     return isinstance(x, Array) and jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize > dtype.itemsize
-
-
-def _narrowed(new: Any, old: Any) -> Any:
-    """The next values of slots, in the dtypes of the old ones."""
-    return jax.tree.map(lambda before, x: leaf.narrow(_array(x), before.dtype), old, new)
-
-
-def _array(x: Any) -> Array:
-    return x if isinstance(x, Array) else jnp.asarray(x)
 
 
 def _pair(rule: Any, hook: str, result: Any, old: Any, what: str) -> tuple[Any, Any]:

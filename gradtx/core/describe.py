@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from gradtx import checks, leaf, tree
 from gradtx.core.composite import Composite
 from gradtx.core.fits import Owner, check_class
+from gradtx.core.packed import is_packed
 from gradtx.core.slots import Slot, child_state, per_tree
 from gradtx.core.state import declared
 from gradtx.core.stateful import Stateful
@@ -124,10 +126,15 @@ class Row(NamedTuple):
     dtype: str
     nbytes: int
     axes: tuple[int | None, ...]
+    plain_nbytes: int
+    """The bytes without `gx.stored`; 0 for all parts of a stored array but the first."""
 
 
 class Description:
-    """The arrays of a state: `rows`, one for each, and `nbytes`, of all. Prints as a table by field."""
+    """The arrays of a state: `rows`, one for each, and `nbytes`, of all. Prints as a table by field.
+
+    With `gx.stored`, the table has a column `plain`: the bytes without it.
+    """
 
     def __init__(self, rows: tuple[Row, ...]) -> None:
         self.rows = rows
@@ -137,21 +144,28 @@ class Description:
         """The bytes of all arrays together."""
         return sum(row.nbytes for row in self.rows)
 
+    @property
+    def plain_nbytes(self) -> int:
+        """The bytes of all arrays together without `gx.stored`."""
+        return sum(row.plain_nbytes for row in self.rows)
+
     def __repr__(self) -> str:
         groups: dict[tuple[str, ...], list[Row]] = {}
         for row in self.rows:
             groups.setdefault((row.link, row.field.partition("/")[0], row.kind), []).append(row)
-        lines, above = [("link", "field", "kind", "arrays", "dtype", "bytes")], ""
+        lines, above = [("link", "field", "kind", "arrays", "dtype", "bytes", "plain")], ""
         for (link, field, kind), rows in groups.items():
             dtypes = ", ".join(dict.fromkeys(row.dtype for row in rows))
-            nbytes = sum(row.nbytes for row in rows)
-            lines.append((link if link != above else "", field, kind, str(len(rows)), dtypes, f"{nbytes:,}"))
+            nbytes, plain = (f"{sum(getattr(row, n) for row in rows):,}" for n in ("nbytes", "plain_nbytes"))
+            lines.append((link if link != above else "", field, kind, str(len(rows)), dtypes, nbytes, plain))
             above = link
-        lines.append(("total", "", "", str(len(self.rows)), "", f"{self.nbytes:,}"))
+        lines.append(("total", "", "", str(len(self.rows)), "", f"{self.nbytes:,}", f"{self.plain_nbytes:,}"))
+        if self.plain_nbytes == self.nbytes:  # nothing is stored
+            lines = [line[:-1] for line in lines]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        sides = (str.ljust, str.ljust, str.ljust, str.rjust, str.ljust, str.rjust)
+        sides = (str.ljust, str.ljust, str.ljust, str.rjust, str.ljust, str.rjust, str.rjust)
         return "\n".join(
-            "  ".join(side(x, width) for side, x, width in zip(sides, line, widths, strict=True)).rstrip()
+            "  ".join(side(x, width) for side, x, width in zip(sides, line, widths, strict=False)).rstrip()
             for line in lines
         )
 
@@ -169,7 +183,7 @@ def describe(tx: Any, params: Any) -> Description:
       A description with `nbytes` and `rows`. Each row has `link` (the transformation whose state it is), `field`,
       `kind` ('per parameter', 'reduced', 'factor', 'stack' or 'per tree'; 'foreign' for another library's), `path` (of
       the parameter that it belongs to), `shape`, `dtype`, `nbytes`, and `axes`: for each axis of the array the axis of
-      the parameter that it follows, or None.
+      the parameter that it follows, or None. `plain_nbytes` are the bytes without `gx.stored`.
 
     >>> import jax, gradtx as gx
     >>> shape = jax.ShapeDtypeStruct
@@ -183,6 +197,14 @@ def describe(tx: Any, params: Any) -> Description:
     scale_by_learning_rate  count  per tree            1  int32            4
     total                                              7           4,004,012
 
+    Where `gx.stored` is in `tx`, the last column says what the arrays would take without it:
+
+    >>> print(gx.describe(gx.stored(gx.trace(0.9), "int8"), params))
+    link          field  kind           arrays  dtype            bytes      plain
+    stored.trace  count  per tree            1  int32                4          4
+                  trace  per parameter       3  float32, int8  522,000  2,002,000
+    total                                    4                 522,004  2,002,004
+
     Raises:
       TypeError: `tx` is no transformation, or a leaf of `params` has no shape or dtype.
     """
@@ -195,11 +217,15 @@ def describe(tx: Any, params: Any) -> Description:
             )
 
     def note(place: Place, item: Any) -> Any:
+        plain = math.prod(item.shape) * item.dtype.itemsize if is_packed(item) else None
         for path, x in jax.tree_util.tree_leaves_with_path(item):
             part = checks.slashed(path)
             field = f"{place.field}/{part}" if part else place.field
             dtype, kind = jnp.result_type(x), "foreign" if place.slot is None else place.slot.kind
-            rows.append(Row(place.link, field, kind, place.path, x.shape, dtype.name, tree.nbytes(x), place.axes))
+            axes = place.axes if x.ndim == len(place.axes) else (None,) * x.ndim
+            nbytes = tree.nbytes(x)
+            before, plain = nbytes if plain is None else plain, None if plain is None else 0
+            rows.append(Row(place.link, field, kind, place.path, x.shape, dtype.name, nbytes, axes, before))
         return item
 
     map_state(note, tx, jax.eval_shape(tx.init, params), params)

@@ -15,6 +15,7 @@ import numpy as np
 
 from gradtx import checks
 from gradtx.core.hyper import Schedule
+from gradtx.core.packed import is_packed
 from gradtx.core.slots import average_weights, child_state, per_param, per_tree
 from gradtx.core.state import declared
 
@@ -176,7 +177,12 @@ def check_made_by(owner: Owner, tx: Any, state: Any) -> None:
     """Raises a ValueError unless the state has the tree and the shapes of what `tx.init` makes."""
     if owner.like is not UNKNOWN:
         expected = _outlined(tx, type(tx).init, owner.like)
-        _check_tree(owner, "", _without_weights(state), _without_weights(expected))
+        _check_tree(owner, "", *(_opened(_without_weights(x)) for x in (state, expected)))
+
+
+def _opened(state: Any) -> Any:
+    """The state with the parts of packed slots by the names of their formats, whatever dtypes they are loaded in."""
+    return jax.tree.map(lambda x: {str(x.format): x.children()} if is_packed(x) else x, state, is_leaf=is_packed)
 
 
 def _without_weights(state: Any) -> Any:

@@ -11,6 +11,7 @@ from gradtx import checks
 from gradtx.core.composite import Composite
 from gradtx.core.fields import children, is_state
 from gradtx.core.fits import UNKNOWN, Owner, check_class
+from gradtx.core.packed import is_packed
 from gradtx.core.prefix import ByPath
 from gradtx.core.slots import PerLeaf, child_state, per_param
 from gradtx.core.state import declared
@@ -35,7 +36,8 @@ def map_params(
     Take it to make shardings for a state from those of the parameters, for instance. The fields of the state are
     declared by slots (`gx.rules`), and `f` gets those with one array per parameter, of its shape. A factor, a row's
     mean and a stack of arrays count as other arrays, and so does all that is kept for parameters in another shape, as
-    inside of `flatten`.
+    inside of `flatten`. Of an array in a storage format (`gx.stored`), `f` gets the array itself; another array of its
+    shape is stored in its format again.
 
     Args:
       tx: The transformation whose state it is, this library's or another's, or its `init`. For another library's, and
@@ -139,16 +141,30 @@ class _Job(Frozen):
     def params(self, value: Any, rest: Any) -> Any:
         """A tree like the parameters."""
         if not any(isinstance(tree, ByPath) for tree in rest):
-            chosen = self.is_leaf or (lambda x: False)
             return jax.tree.map(
-                lambda x, *others: None if x is None else self.f(x, *others),  # a slot may have nothing for a leaf
+                lambda x, *others: None if x is None else self.one(x, *others),  # a slot may have nothing for a leaf
                 value,
                 *rest,
-                is_leaf=lambda x: x is None or chosen(x),
+                is_leaf=lambda x: x is None or self.is_one(x),
             )
         return jax.tree_util.tree_map_with_path(
-            lambda path, x: self.f(x, *(tree.at(path) for tree in rest)), value, is_leaf=self.is_leaf
+            lambda path, x: self.one(x, *(tree.at(path) for tree in rest)), value, is_leaf=self.is_one
         )
+
+    def is_one(self, x: Any) -> bool:
+        """Whether `f` gets `x` whole."""
+        return is_packed(x) or (self.is_leaf is not None and self.is_leaf(x))
+
+    def one(self, x: Any, *others: Any) -> Any:
+        """What `f` makes of one item. Of a slot in a storage format it gets the array, which is stored again."""
+        if not is_packed(x):
+            return self.f(x, *others)
+        is_shape = any(isinstance(part, jax.ShapeDtypeStruct) for part in jax.tree.leaves(x))
+        before = x.like if is_shape else x.load()
+        after = self.f(before, *others)
+        if after is before:
+            return x
+        return x.store(after) if isinstance(after, jax.Array) and after.shape == x.shape else after
 
     def others(self, value: Any, *, whole: bool = False) -> Any:
         """Something else; `whole` where it is one item, whatever it consists of."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from gradtx import checks
 from gradtx.core.fits import Owner, check_class, check_fields
 from gradtx.core.hyper import resolve
+from gradtx.core.packed import is_packed, kept, unpacked
 from gradtx.core.slots import PerLeaf, child_state, per_tree
 from gradtx.core.state import child_slots, declared
 from gradtx.core.transformation import GradientTransformation
@@ -78,7 +79,8 @@ class Stateful(GradientTransformation):
         self._check_call(updates, params, extra)
         self._check_trees(updates, params)
         self._check_state(updates, state, params)
-        result = self.step(updates, state, params, extra)
+        before = self._packed_fields(state)
+        result = self.step(updates, state._replace(**unpacked(before)) if before else state, params, extra)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(
                 f"{type(self).__name__}.step returned {checks.shown(result)}: return the updates and the next state."
@@ -88,7 +90,17 @@ class Stateful(GradientTransformation):
                 f"{type(self).__name__}.step returned {checks.shown(result[1])} as the next state: return a "
                 f"{self.State.__name__}."
             )
+        if before:
+            updates, state = result
+            after = {name: getattr(state, name) for name in before}
+            result = updates, state._replace(**kept(after, before))
         return result
+
+    def _packed_fields(self, state: Any) -> dict[str, Any]:
+        """The fields per parameter that hold an array in a storage format."""
+        slots = {} if self.State is None else declared(self.State)
+        fields = {name: getattr(state, name) for name, slot in slots.items() if isinstance(slot, PerLeaf)}
+        return {name: x for name, x in fields.items() if any(map(is_packed, jax.tree.leaves(x, is_leaf=is_packed)))}
 
     def at(self, count: Any) -> Self:
         """A copy whose hyperparameters are the numbers of step `count`: schedules are called."""

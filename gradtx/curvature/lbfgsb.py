@@ -30,6 +30,7 @@ from jax import Array
 from gradtx import checks, leaf, mesh, tree
 from gradtx.core.composite import Wrapper
 from gradtx.core.constructor import constructor
+from gradtx.core.packed import kept, unpacked
 from gradtx.core.slots import child_state, counter
 from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation, identity
@@ -96,14 +97,16 @@ class scale_by_lbfgsb(Wrapper, state=LBFGSBState, needs=("params",), real=True):
         limits = box(who, self.lower, self.upper, params)
         start = jax.tree.map(lambda p: leaf.widen(jnp.asarray(p)), limits.nearest(params))
         grad = jax.tree.map(lambda g, p: leaf.widen(jnp.asarray(g)).astype(p.dtype), updates, start)
-        memory = remembered(state.memory, start, grad)
+        memory = remembered(unpacked(state.memory), start, grad)
         with jax.default_matmul_precision("highest"):
             step = _step(memory, start, grad, limits)
         inner = self._limited(limits.longest(start, step))
         if extra.get("value_fn") is not None:
             extra["value_fn"] = inside(extra["value_fn"], limits)
         found, inner_state = inner.update(step, state.inner_state, params, **inner.accepted(extra))
-        return limits.kept(params, found, updates), LBFGSBState(count=count, memory=memory, inner_state=inner_state)
+        return limits.kept(params, found, updates), LBFGSBState(
+            count=count, memory=kept(memory, state.memory), inner_state=inner_state
+        )
 
     def _limited(self, longest: Array) -> Any:
         """The line search, which ends where the box does."""

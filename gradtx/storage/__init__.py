@@ -1,1 +1,13 @@
-"""How state is stored between steps."""
+"""How state is stored between steps: formats as values. `gx.stored` uses them, and takes names for most."""
+
+from gradtx.core.packed import Format as Format
+from gradtx.core.packed import Packed as Packed
+from gradtx.storage.corrected import corrected as corrected
+from gradtx.storage.float8 import float8 as float8
+from gradtx.storage.host import host as host
+from gradtx.storage.names import NAMES as NAMES
+from gradtx.storage.quantized import quantized as quantized
+from gradtx.storage.rounded import rounded as rounded
+from gradtx.storage.rounded import stochastic as stochastic
+
+__all__ = ["NAMES", "Format", "Packed", "corrected", "float8", "host", "quantized", "rounded", "stochastic"]

@@ -1,99 +1,52 @@
-"""State in another format between steps: it is loaded before a step, and stored after it.
+"""State in another format between steps: it is loaded before a rule, and stored after it.
 
     state -> decode -> step of the inner transformation -> encode -> state
 
-The inner transformation never knows. A format is a value with `encode` and `decode`; which fields it may be used for
-follows from their declarations.
+`stored` packs what `init` makes, and that is all: the engine loads and stores packed slots leaf by leaf
+(`core/packed.py`), so that no rule, and no wrapper between, knows of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from gradtx import checks, leaf
-from gradtx.core.composite import Wrapper
+from gradtx import checks
+from gradtx.core.composite import Composite, Wrapper
 from gradtx.core.describe import Place, describe, map_state
 from gradtx.core.fits import UNKNOWN, Owner, check_made_by
-from gradtx.core.slots import per_param
-from gradtx.core.value import Value, dtype, integer, static
+from gradtx.core.packed import Format, Packed, is_packed
+from gradtx.core.slots import PerLeaf, per_param
+from gradtx.core.state import declared
+from gradtx.core.value import integer, static
+from gradtx.storage.names import format_of, typed
 
-__all__ = ["Format", "rounded", "stored"]
-
-
-class Format(Value):
-    """How an array is stored; subclasses define `encode` and `decode`.
-
-    A format is a value like a transformation: its fields are `flag`, `integer`, `dtype` and so on.
-    """
-
-    def encode(self, x: Array) -> Any:
-        """What is kept of a real array, which is in float32 or wider: an array, or a dict of arrays."""
-        raise TypeError(f"{type(self).__name__} must define encode(self, x).")
-
-    def decode(self, parts: Any) -> Array:
-        """The array, in its shape and in float32 or wider, from what is kept of it."""
-        raise TypeError(f"{type(self).__name__} must define decode(self, parts).")
-
-
-class rounded(Format):
-    """Stores arrays as narrower floating-point numbers, rounded to the nearest.
-
-    Args:
-      to: The dtype, such as 'bfloat16' (the range of float32, 8 bits of precision) or 'float16'. A value beyond its
-        range becomes its largest number.
-
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> gx.rounded("bfloat16").encode(jnp.float32([1.001])).dtype.name
-    'bfloat16'
-    """
-
-    to: Any = dtype()
-
-    def encode(self, x: Array) -> Array:
-        return leaf.narrow(x, self.to)
-
-    def decode(self, parts: Any) -> Array:
-        return leaf.widen(parts)
-
-
-def _format(who: str, name: str, value: Any) -> Format:
-    if isinstance(value, Format):
-        return value
-    if isinstance(value, type) and issubclass(value, Format):
-        raise TypeError(f"{who}: {name} is the class {value.__name__}; write {value.__name__}(...).")
-    if isinstance(value, (str, np.dtype, type)):
-        return rounded(rounded.check_field("to", value, who=who, name=name))
-    raise TypeError(f"{who}: {name} must be a format, or a dtype such as 'bfloat16', got {checks.shown(value)}.")
-
-
-def _formats(who: str, name: str, value: Any) -> Any:
-    if isinstance(value, tuple):  # as it is stored
-        value = dict(value)
-    if isinstance(value, Mapping):
-        return tuple((field, _format(who, f"{name}[{field!r}]", x)) for field, x in value.items())
-    return _format(who, name, value)
+__all__ = ["stored"]
 
 
 class stored(Wrapper):
     """Stores the state of `inner` in a smaller format between steps.
 
-    Take it where the state does not fit into memory. The numbers are loaded before each step and stored after it, so
-    that the method computes in float32 as before.
+    Take it where the state does not fit into memory. Each array is loaded before the rule and stored after it, in the
+    loop that computes the step, so that the method computes in float32 as before. docs/storage.md says which format to
+    take.
 
     Args:
       inner: The transformation.
-      formats: A dict from the name of a field of its state to a format, as in `{"mu": "bfloat16"}`, or one format for
-        all fields that hold an array per parameter. A dtype stands for `rounded(dtype)`. A format of your own is a
-        subclass of `gx.rules.Format`.
+      formats: One format for all fields that hold an array per parameter; or a dict from the name of a field to its
+        format, as in `{"mu": "int8", "nu": "uint8"}`; or rules `(selector, formats)`, of which the first that matches a
+        parameter decides, with None to leave it as it is. A format is a name ('bfloat16', 'float16', 'float8_e4m3fn',
+        'float8_e5m2', 'int8', 'uint8', 'int4', 'uint4', 'bf16+8', 'bf16+16' or 'host'), a value such as
+        `gx.storage.stochastic("bfloat16")`, or one of your own, a subclass of `gx.storage.Format`. Fields that are
+        never negative take a format's unsigned form.
       min_size: Arrays with fewer entries (default 4096) stay as they are: they cost little, and often matter most.
 
-    `gx.describe(tx, params)` shows what is stored how.
+    `gx.describe(tx, params)` shows what is stored how. `gx.convert_state` makes the state of another format.
 
     >>> import jax, gradtx as gx
     >>> params = {"w": jax.ShapeDtypeStruct((1000, 1000), "float32")}
@@ -101,57 +54,102 @@ class stored(Wrapper):
     (8000008, 4000008)
 
     Raises:
-      TypeError: A format is neither a `Format` nor a floating dtype.
-      ValueError: `init`: the state has no field of that name that holds an array per parameter.
+      TypeError: A format is neither a name nor a `Format`. `init`: an array is complex.
+      ValueError: `init`: the state has no field of that name with an array per parameter; `uint8` or `uint4` is asked
+        for a field that can be negative.
     """
 
-    formats: Any = static(check=_formats)
+    formats: Any = static(check=typed)
     min_size: int = integer(default=4096)
 
     def init(self, params: Any) -> Any:
-        state = super().init(params)
-        if isinstance(self.formats, tuple):
-            known = {row.field for row in describe(self.inner, params).rows if row.kind == per_param.kind}
-            for field, _ in self.formats:
-                if field not in known and known:
-                    raise ValueError(
-                        f"stored: formats names {field!r}, but no state inside has a field of that name with an array "
-                        f"per parameter; there are: {', '.join(sorted(known))}."
-                    )
-        return self._mapped(state, params, encode=True)
+        self._check_fields(params)
+        chosen = self._chooser(params)
+
+        def pack(place: Place, x: Any) -> Any:
+            found = chosen(place)
+            return x if found is None or is_packed(x) else _packed(found, place, x)
+
+        return map_state(pack, self.inner, super().init(params), params)
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
-        like = updates if params is None else params
-        loaded = self._mapped(state, like, encode=False)
-        updates, loaded = self.inner_update(updates, loaded, params, extra)
-        return updates, self._mapped(loaded, like, encode=True)
+        return self.inner_update(updates, state, params, extra)
 
     def _check_fits(self, state: Any, owner: Owner) -> None:
-        """What is stored is not what the slots of `inner` declare, so the shapes are compared with those of `init`."""
-        super()._check_fits(state, owner._replace(like=UNKNOWN))
-        if not self.reshapes:  # the state of a function of the user's may change
+        super()._check_fits(state, owner)
+        if not self.reshapes and owner.like is not UNKNOWN:  # the state of a function of the user's may change
             check_made_by(owner, self, state)
 
-    def _mapped(self, state: Any, params: Any, *, encode: bool) -> Any:
-        def one(place: Place, x: Any) -> Any:
-            chosen = self._chosen(place)
-            if chosen is None:
-                return x
-            if encode and jnp.iscomplexobj(x):
-                raise TypeError(
-                    f"stored: {place.field} at {place.path} is complex, and formats hold real numbers. Leave the field "
-                    "out of formats, or use gx.split_real_and_imaginary."
-                )
-            return chosen.encode(leaf.widen(x)) if encode else chosen.decode(x)
+    def _chooser(self, params: Any) -> Callable[[Place], Format | None]:
+        """The format of what stands in a place; None for what stays as it is."""
+        paths = checks.paths(params)
 
-        return map_state(one, self.inner, state, params)
+        def of(formats: Any) -> Callable[[Place], Any]:
+            if not isinstance(formats, tuple):
+                return lambda place: formats if isinstance(place.slot, per_param) else None
+            if all(isinstance(key, str) for key, _ in formats):
+                return lambda place: dict(formats).get(place.field) if isinstance(place.slot, PerLeaf) else None
+            rules: dict[str, Any] = {}
+            for selector, inner in formats:
+                for path, yes in zip(paths, jax.tree.leaves(selector(params)), strict=True):
+                    if yes:
+                        rules.setdefault(path, of(inner))
+            return lambda place: rules[place.path](place) if place.path in rules else None
 
-    def _chosen(self, place: Place) -> Format | None:
-        """The format of an array; None for one that stays as it is."""
-        if not isinstance(place.slot, per_param) or math.prod(place.shape) < self.min_size:
-            return None
-        return dict(self.formats).get(place.field) if isinstance(self.formats, tuple) else self.formats
+        chosen = of(self.formats)
+        return lambda place: None if math.prod(place.shape) < self.min_size else format_of(chosen(place))
+
+    def _check_fields(self, params: Any) -> None:
+        """Raises where formats name a field that no state inside has."""
+        rows = describe(self.inner, params).rows
+        known = {row.field for row in rows if row.path or row.kind == per_param.kind} | set(_declared(self.inner))
+        wrong = [field for field in _fields(self.formats) if field not in known]
+        if wrong and known:
+            raise ValueError(
+                f"stored: formats names {wrong[0]!r}, but no state inside has a field of that name with an array "
+                f"per parameter; there are: {', '.join(sorted(known))}."
+            )
 
     def _arguments(self) -> Any:
         for name, value in super()._arguments():
-            yield name, dict(value) if name == "formats" and isinstance(value, tuple) else value
+            yield name, _shown(value) if name == "formats" else value
+
+
+def _declared(tx: Any) -> Iterator[str]:
+    """The fields with something per parameter that the states of `tx` and of what is inside can have."""
+    slots = {} if getattr(tx, "State", None) is None else declared(tx.State)
+    yield from (name for name, slot in slots.items() if isinstance(slot, PerLeaf))
+    if isinstance(tx, Composite):
+        yield from (name for child in tx.children().values() for name in _declared(child))
+
+
+def _fields(formats: Any) -> list[str]:
+    """The fields that formats name."""
+    if not isinstance(formats, tuple):
+        return []
+    return [name for key, value in formats for name in ([key] if isinstance(key, str) else _fields(value))]
+
+
+def _shown(formats: Any) -> Any:
+    """Formats as the user wrote them: a dict by field, a list of rules."""
+    if not isinstance(formats, tuple):
+        return formats
+    if all(isinstance(key, str) for key, _ in formats):
+        return dict(formats)
+    return [(key, _shown(value)) for key, value in formats]
+
+
+def _packed(form: Format, place: Place, x: Array) -> Packed:
+    where = f"{place.field} at {place.path or '(the tree itself)'}"
+    if jnp.iscomplexobj(x):
+        raise TypeError(
+            f"stored: {where} is complex, and formats hold real numbers. Leave the field out of formats, or use "
+            "gx.split_real_and_imaginary."
+        )
+    if place.slot is not None and not place.slot.signed:
+        form = form.unsigned()
+    elif not getattr(form, "signed", True):
+        raise ValueError(
+            f"stored: {where} can be negative, and {form} holds no negative numbers. Take 'int8' or 'int4' for it."
+        )
+    return Packed.of(form, x, f"{place.link} {place.field} {place.path}")

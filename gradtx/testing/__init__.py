@@ -21,6 +21,7 @@ from gradtx.testing import scope as scope
 from gradtx.testing import trees as trees
 from gradtx.testing import bad_calls as bad_calls
 from gradtx.testing import accounted as accounted
+from gradtx.testing import stored as stored
 from gradtx.testing import branches as branches
 from gradtx.testing import eager as eager
 from gradtx.testing.contract import EXCEPTIONS, check

@@ -53,7 +53,8 @@ def check(
 
     Runs the transformation on small trees and judges it law by law: values (law 1), hyperparameters as data (2), stable
     state (3), float32 inside (4), finite in and out (5), derivatives (6), own buffers (7), jit, vmap and meshes (8),
-    scope (9), odd trees and complex leaves (10), bad calls (11), accounted state (13), no branch, eager steps (15).
+    scope (9), odd trees and complex leaves (10), bad calls (11), accounted state (13), stored state (14), no branch,
+    eager steps (15).
     A transformation that raises an error inside a law breaks that law. A full check takes some seconds to a minute,
     most of it compilation.
 

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from gradtx import checks
 from gradtx.core.describe import map_state
 from gradtx.core.leafwise import Elementwise
+from gradtx.core.packed import is_packed
 from gradtx.core.slots import reduced
 from gradtx.core.state import declared
 from gradtx.testing.calls import trajectory, update
@@ -116,13 +117,16 @@ def lies_as_declared(tx: Any, state: Any, params: Any, what: str) -> None:
 
     def look(place: Any, x: Any) -> None:
         where, p = f"{place.link}.{place.field} {place.path}", leaves.get(place.path)
-        assert isinstance(x.sharding, NamedSharding), f"{where} lies on {x.sharding} {what}"
-        assert len(x.sharding.device_set) == 8, f"{where} lies on some devices only {what}"
         follows = [(n, axis) for n, axis in zip(place.shape, place.axes, strict=True) if axis is not None]
-        if p is None or any(p.shape[axis : axis + 1] != (n,) for n, axis in follows):
-            return  # it belongs to the whole tree, or to another view of it
-        spec = _split(p.sharding.spec)
-        expected = {i: spec[axis] for i, axis in enumerate(place.axes) if axis in spec}
-        assert _split(x.sharding.spec) == expected, f"{where} is split as {x.sharding.spec} {what}"
+        other = p is not None and any(p.shape[axis : axis + 1] != (n,) for n, axis in follows)
+        for part in jax.tree.leaves(x):  # an array has one, and a packed one may have more
+            assert isinstance(part.sharding, NamedSharding), f"{where} lies on {part.sharding} {what}"
+            assert len(part.sharding.device_set) == 8, f"{where} lies on some devices only {what}"
+            if p is None or other or (is_packed(x) and part.ndim != len(place.shape)):
+                continue  # it belongs to the whole tree, or to another view of it
+            spec = _split(p.sharding.spec)
+            divided = [axis if n % 8 == 0 else None for n, axis in zip(part.shape, place.axes, strict=True)]
+            expected = {i: spec[axis] for i, axis in enumerate(divided) if axis in spec}
+            assert _split(part.sharding.spec) == expected, f"{where} is split as {part.sharding.spec} {what}"
 
     map_state(look, tx, state, params)

@@ -23,6 +23,7 @@ from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.metrics import only
+from gradtx.core.packed import unpacked
 from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import choice, flag, integer
 
@@ -194,4 +195,4 @@ def averaged_params(state: Any) -> Any:
         "Add one by gx.ema_params, gx.polyak_average or gx.swa; of several, give the part of the state that has the "
         "one you want."
     )
-    return only("averaged_params", state, AverageState, "averages", advice).average
+    return unpacked(only("averaged_params", state, AverageState, "averages", advice).average)

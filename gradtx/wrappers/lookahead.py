@@ -22,6 +22,7 @@ from gradtx.core.composite import Wrapper
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
+from gradtx.core.packed import repacked
 from gradtx.core.slots import PARAM, child_state, counter, per_param
 from gradtx.core.state import counted
 from gradtx.core.value import integer
@@ -87,7 +88,8 @@ class reset_state_every(Wrapper, state=ResetEveryState, needs=("params",)):
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         ended = (state.count > 0) & (state.count % self.period == 0)
-        inner_state = branch("reset_state_every", ended, lambda: self.inner.init(params), lambda: state.inner_state)
+        old = state.inner_state
+        inner_state = branch("reset_state_every", ended, lambda: repacked(self.inner.init(params), old), lambda: old)
         updates, inner_state = self.inner_update(updates, inner_state, params, extra)
         return updates, ResetEveryState(count=counted(state.count), inner_state=inner_state)
 

@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gradtx import leaf
+from gradtx import checks, leaf
 from gradtx.core.composite import View, Wrapper
 from gradtx.core.slots import PARAM, child_state, counter, per_param
 from gradtx.core.state import counted
 from gradtx.core.value import choice
-from gradtx.storage.remainder import remainder, with_remainder
+from gradtx.storage.corrected import corrected
 
 __all__ = ["CorrectedWeightsState", "MasterWeightsState", "corrected_weights", "master_weights"]
 
@@ -63,8 +63,8 @@ class _NarrowWeights(Wrapper, needs=("params",)):
         """The weight in float32."""
         raise NotImplementedError
 
-    def lacking(self, x: Array, p: Array) -> Array:
-        """What `p`, which is the weight `x` rounded, lacks of it."""
+    def split(self, x: Array, dtype: Any) -> tuple[Array, Array]:
+        """The parameter in its dtype that is nearest to the weight `x`, and what is kept beside it."""
         raise NotImplementedError
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
@@ -87,9 +87,8 @@ class _NarrowWeights(Wrapper, needs=("params",)):
         """The step of a parameter, which is exact in float32, and what is kept of the weight after it."""
         if kept is None:
             return u, None
-        x = x + leaf.narrow(u, x.dtype)
-        new = leaf.narrow(x, p.dtype)
-        return leaf.widen(new) - leaf.widen(p), self.lacking(x, new)
+        new, kept = self.split(x + leaf.narrow(u, x.dtype), p.dtype)
+        return leaf.widen(new) - leaf.widen(p), kept
 
 
 class MasterWeightsState(NamedTuple):
@@ -134,9 +133,8 @@ class master_weights(_NarrowWeights, state=MasterWeightsState):
     def weight(self, p: Array, kept: Array) -> Array:
         return jnp.where(leaf.narrow(kept, p.dtype) == p, kept, leaf.widen(p))
 
-    def lacking(self, x: Array, p: Array) -> Array:
-        del p
-        return x
+    def split(self, x: Array, dtype: Any) -> tuple[Array, Array]:
+        return leaf.narrow(x, dtype), x
 
 
 class CorrectedWeightsState(NamedTuple):
@@ -148,10 +146,10 @@ class CorrectedWeightsState(NamedTuple):
 
 
 class corrected_weights(_NarrowWeights, state=CorrectedWeightsState):
-    """Keeps the digits that bfloat16 or float16 parameters drop, in 8 or 16 bits, so that small steps are not lost.
+    """Keeps the digits that bfloat16 parameters drop, in 8 or 16 bits, so that small steps are not lost.
 
-    It is `master_weights` in less memory: parameter and remainder together are the weight. With 16 bits, a bfloat16
-    parameter and its remainder have all digits of a float32; with 8, the weight has 16 digits in place of 24. The
+    It is `master_weights` in less memory: parameter and remainder together are the weight. With 16 bits they are a
+    float32; with 8, the weight has 16 digits in base 2 in place of 24. The
     updates are in float32, as those of `master_weights`.
 
     Args:
@@ -161,6 +159,9 @@ class corrected_weights(_NarrowWeights, state=CorrectedWeightsState):
     Returns:
       A transformation whose `update` needs params. State: 2 bytes or 1 for each entry of a 16-bit parameter, none for
       others, beside the inner state.
+
+    Raises:
+      TypeError: A parameter is float16.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.corrected_weights(gx.sgd(1e-3), "int8")
@@ -176,8 +177,23 @@ class corrected_weights(_NarrowWeights, state=CorrectedWeightsState):
     kept = "remainder"
     remainder_dtype: str = choice(default="int16", options=("int8", "int16"))
 
-    def weight(self, p: Array, kept: Array) -> Array:
-        return with_remainder(p, kept)
+    @property
+    def _pair(self) -> corrected:
+        return corrected(jnp.iinfo(self.remainder_dtype).bits)
 
-    def lacking(self, x: Array, p: Array) -> Array:
-        return remainder(x, p, self.remainder_dtype)
+    def init(self, params: Any) -> Any:
+        for path, p in jax.tree_util.tree_leaves_with_path(params):
+            if jnp.result_type(p) == jnp.float16:
+                raise TypeError(
+                    f"corrected_weights: at {checks.keystr(path)} params is float16, whose remainder is no part of a "
+                    "float32. Use bfloat16, or gx.master_weights."
+                )
+        return super().init(params)
+
+    def weight(self, p: Array, kept: Array) -> Array:
+        return self._pair.decode({"high": p, "rest": kept}, p.shape)
+
+    def split(self, x: Array, dtype: Any) -> tuple[Array, Array]:
+        del dtype
+        parts = self._pair.encode(x)
+        return parts["high"], parts["rest"]

@@ -19,6 +19,7 @@ from jax import Array, lax
 from gradtx import checks, leaf
 from gradtx.core.branch import alike, branch
 from gradtx.core.composite import Wrapper, inner
+from gradtx.core.packed import repacked
 from gradtx.core.slots import PARAM, child_state, counter, per_param
 from gradtx.core.transformation import GradientTransformation, apply_updates
 from gradtx.core.value import flag, integer, static
@@ -99,7 +100,9 @@ class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
         def descend() -> tuple[Any, Any, Any]:
             start = jax.tree.map(lambda x, p: leaf.narrow(x, jnp.result_type(p)), cache, params)
             down, inner_state = self.inner_update(updates, state.inner_state, start, extra)
-            adv_state = self.adv_optimizer.init(start) if self.reset_state else state.adv_state
+            adv_state = state.adv_state
+            if self.reset_state:
+                adv_state = repacked(self.adv_optimizer.init(start), adv_state)
             return _from(params, cache, down), adv_state, inner_state
 
         out, adv_state, inner_state = branch("sam", last, descend, climb)

@@ -24,6 +24,7 @@ from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, HyperArg, Limits, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.metrics import only
+from gradtx.core.packed import unpacked
 from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.rmsprop import scale_by_rms
@@ -129,7 +130,7 @@ def schedule_free_eval_params(state: Any, params: Any) -> Any:
     return jax.tree.map(
         lambda y, z: leaf.narrow(_average(leaf.widen(jnp.asarray(y)), leaf.widen(z), part.b1), jnp.result_type(y)),
         params,
-        part.z,
+        unpacked(part.z),
     )
 
 

@@ -1,0 +1,40 @@
+"""Law 14: in a storage format a method keeps its promises, within the format's own rounding."""
+
+import jax
+
+from gradtx.core.describe import describe
+from gradtx.core.packed import is_packed
+from gradtx.storage.stored import stored
+from gradtx.testing.calls import extra_args
+from gradtx.testing.data import close, draw, finite, stack
+from gradtx.testing.subject import NotApplicableError, law
+
+
+def storable(tx):
+    """Raises unless the state has an array per parameter that a format may hold."""
+    state = jax.eval_shape(tx.init, draw(0, "float32"))
+    if any(map(is_packed, jax.tree.leaves(state, is_leaf=is_packed))):
+        raise NotApplicableError("it is stored already")
+    rows = describe(tx, draw(0, "float32")).rows
+    if not any(row.kind == "per parameter" and row.dtype == "float32" for row in rows):
+        raise NotApplicableError("its state has no float32 array per parameter")
+
+
+@law(14, "stored", of_values=True)
+def storing_changes_nothing_but_digits(subject):
+    """In a format that loses nothing the updates are the same; in 8 bits they stay finite, and the state its shape."""
+    storable(subject.tx)
+    params, grads = draw(0, "float32"), stack([draw(i + 1, "float32", scale=0.3) for i in range(3)])
+
+    def steps(tx):
+        def step(state, g):
+            updates, state = tx.update(g, state, params, **extra_args(subject.tx, g, params))
+            return state, (updates, state)
+
+        return jax.jit(lambda grads: jax.lax.scan(step, tx.init(params), grads)[1])(grads)
+
+    expected, _ = steps(subject.tx)
+    found, _ = steps(stored(subject.tx, "bf16+16", min_size=0))
+    close(found, expected, rtol=1e-4, atol=1e-6, about="other updates with a stored state")
+    small, states = steps(stored(subject.tx, "int8", min_size=0))  # a scan, which carries the state
+    assert finite((small, states)), "updates with a state of 8 bits are not finite"
