@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import gradtx as gx
-from tests.cases import SCHEDULES, TRANSFORMATIONS, extra_args
+from tests.cases import SCHEDULES, TRANSFORMATIONS, draw, extra_args
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": [jnp.ones(3)]}
 
@@ -246,7 +246,7 @@ def test_every_transformation_takes_the_standard_extra_arguments(case):
     tx = case.make()
 
     def calls():
-        params = {"w": jnp.ones(2), "deep": jnp.ones(2)}
+        params = draw(0)
         extra = {"value": 1.0, "grad": params, "value_fn": lambda p: 0.0, "key": jax.random.key(0)}
         needed = extra_args(tx, params, params)
         state = tx.init(params)
