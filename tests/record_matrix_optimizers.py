@@ -1,4 +1,4 @@
-"""Records trajectories of matrix optimizers of pytorch_optimizer in float64, in `tests/recordings/matrix_optimizers.json`.
+"""Records trajectories of pytorch_optimizer in float64, in `tests/recordings/matrix_optimizers.json`.
 
     python tests/record_matrix_optimizers.py
 
@@ -19,12 +19,10 @@ FILE = pathlib.Path(__file__).parent / "recordings" / "matrix_optimizers.json"
 STEPS = 8
 SHAPES = {"SOAP": (4, 4), "Shampoo": (4, 4), "Kron": (4, 3)}
 ARGUMENTS = {
-    "SOAP": {
-        "lr": 1.0, "betas": (0.8, 0.9), "shampoo_beta": 0.7, "eps": 1e-14, "precondition_frequency": 3, "weight_decay": 0.0
-    },
-    "Shampoo": {"lr": 1.0, "momentum": 0.0, "matrix_eps": 1e-13},
-    "Kron": {"lr": 1.0, "momentum": 0.8, "pre_conditioner_update_probability": 1.0, "precondition_dtype": torch.float64},
-}  # fmt: skip
+    "SOAP": {"betas": (0.8, 0.9), "shampoo_beta": 0.7, "eps": 1e-14, "precondition_frequency": 3, "weight_decay": 0.0},
+    "Shampoo": {"momentum": 0.0, "matrix_eps": 1e-13},
+    "Kron": {"momentum": 0.8, "pre_conditioner_update_probability": 1.0, "precondition_dtype": torch.float64},
+}
 
 
 def recorded(name: str) -> dict[str, list]:
@@ -32,7 +30,8 @@ def recorded(name: str) -> dict[str, list]:
     rng = np.random.default_rng(len(name))
     grads, noises = rng.normal(size=(2, STEPS, *SHAPES[name]))
     weight = torch.nn.Parameter(torch.zeros(SHAPES[name], dtype=torch.float64))
-    tx, drawn = {"SOAP": SOAP, "Shampoo": Shampoo, "Kron": Kron}[name]([weight], **ARGUMENTS[name]), iter(noises)
+    kinds, drawn = {"SOAP": SOAP, "Shampoo": Shampoo, "Kron": Kron}, iter(noises)
+    tx = kinds[name]([weight], lr=1.0, **ARGUMENTS[name])
     torch.randn_like = lambda x, **_: torch.tensor(next(drawn))
     weights = []
     for g in grads:
