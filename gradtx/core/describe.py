@@ -167,9 +167,9 @@ def describe(tx: Any, params: Any) -> Description:
 
     Returns:
       A description with `nbytes` and `rows`. Each row has `link` (the transformation whose state it is), `field`,
-      `kind` ('per parameter', 'reduced', 'factor', 'stack' or 'per tree'; 'foreign' for another library's), `path` (of
-      the parameter that it belongs to), `shape`, `dtype`, `nbytes`, and `axes`: for each axis of the array the axis of
-      the parameter that it follows, or None.
+      `kind` ('per parameter', 'reduced', 'factor', 'per matrix', 'stack' or 'per tree'; 'foreign' for another
+      library's), `path` (of the parameter that it belongs to), `shape`, `dtype`, `nbytes`, and `axes`: for each axis of
+      the array the axis of the parameter that it follows, or None.
 
     >>> import jax, gradtx as gx
     >>> shape = jax.ShapeDtypeStruct
