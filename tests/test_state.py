@@ -542,3 +542,58 @@ def test_shapes_of_what_cannot_be_optimized_are_refused():
     shape = jax.ShapeDtypeStruct((3,), jnp.float32)
     with pytest.raises(TypeError, match="a shape without values"):
         gx.adam(0.1).update(shape, gx.adam(0.1).init(shape))
+
+
+class MatrixState(NamedTuple):
+    """A slot of every kind that belongs to matrices."""
+
+    count: jax.Array = rules.counter()
+    entries: jax.Array = rules.per_matrix()
+    columns: jax.Array = rules.per_matrix(of="columns", start=2.0, where="is_wide")
+    number: jax.Array = rules.per_matrix(of="whole", dtype="int32")
+    diagonal: jax.Array = rules.factor(side="rows", start=3.0, diagonal="is_wide")
+
+
+class of_matrices(rules.Layerwise, state=MatrixState, every="interval", renews="after"):
+    """Renews after the work of a step, every two steps."""
+
+    interval: int = 2
+    weight_dimension_numbers: Any = rules.matrix_axes()
+
+    def is_wide(self, view):
+        return view.fan_in < view.fan_out
+
+    def matrix_view(self, view):
+        return view.blocked(None, 4)
+
+    def on_stack(self, x, slots, shared):
+        return x + slots.entries, slots._replace(number=slots.number + 1)
+
+    def renew_stack(self, x, slots, shared):
+        return slots._replace(entries=x * slots.number[:, None, None])
+
+    def update_leaf(self, g, slots, p, shared, *, before):
+        return g, slots
+
+
+def test_slots_of_matrices_are_made_for_the_blocks_that_a_rule_sees():
+    tx, params = of_matrices(), {"tall": jnp.ones((3, 2)), "wide": jnp.ones((2, 7))}
+    state = tx.init(params)
+    assert state.entries["wide"].shape == (2, 2, 4)
+    assert state.columns["tall"] is None
+    np.testing.assert_array_equal(state.columns["wide"], np.full((2, 4), 2.0))
+    np.testing.assert_array_equal(state.diagonal["wide"], np.full((2, 2), 3.0))
+    np.testing.assert_array_equal(state.diagonal["tall"], 3 * np.eye(3)[None])
+    seen = []
+    for _ in range(4):  # renewed after the first step and after the third
+        updates, state = tx.update(params, state)
+        seen.append(float(updates["wide"][1, 6]))
+    assert seen == [1, 2, 2, 4]
+    assert gx.describe(tx, params).nbytes == gx.tree.nbytes(state)
+
+
+def test_slots_of_matrices_refuse_what_they_do_not_know():
+    with pytest.raises(ValueError, match="of must be one of 'entries', 'rows', 'columns', 'whole'"):
+        rules.per_matrix(of="axes")
+    with pytest.raises(ValueError, match="renews must be one of 'before', 'after'"):
+        type("late", (rules.Layerwise,), {}, renews="later")

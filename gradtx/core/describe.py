@@ -181,9 +181,10 @@ def describe(tx: Any, params: Any) -> Description:
 
     Returns:
       A description with `nbytes` and `rows`. Each row has `link` (the transformation whose state it is), `field`,
-      `kind` ('per parameter', 'reduced', 'factor', 'stack' or 'per tree'; 'foreign' for another library's), `path` (of
-      the parameter that it belongs to), `shape`, `dtype`, `nbytes`, and `axes`: for each axis of the array the axis of
-      the parameter that it follows, or None. `plain_nbytes` are the bytes without `gx.stored`.
+      `kind` ('per parameter', 'reduced', 'factor', 'per matrix', 'stack' or 'per tree'; 'foreign' for another
+      library's), `path` (of the parameter that it belongs to), `shape`, `dtype`, `nbytes`, and `axes`: for each axis of
+      the array the axis of the parameter that it follows, or None. `plain_nbytes`
+      are the bytes without `gx.stored`.
 
     >>> import jax, gradtx as gx
     >>> shape = jax.ShapeDtypeStruct

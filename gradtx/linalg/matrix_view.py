@@ -91,7 +91,7 @@ class BlockView(NamedTuple):
     """How arrays of a shape are seen as a stack of blocks of matrices: all of one size, with zeros where they end."""
 
     view: MatrixView
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     """How many blocks there are of the rows, and of the columns."""
 
     @property
