@@ -29,8 +29,8 @@ class quantized(Blocked):
     """Stores arrays as integers of 8 or 4 bits, with a float32 scale for each block of the last axis.
 
     8 bits are enough for most moments. `gx.stored` takes the names 'int8' and 'uint8' for the defaults, and 'int4' and
-    'uint4' for `quantized(4, codebook="quadratic", stochastic=True)`. Codes keep the array's shape, so that
-    they are split over a mesh as it is; two codes of 4 bits share a byte.
+    'uint4' for `quantized(4, codebook="quadratic", stochastic=True)`. Codes keep the array's shape, so that they are
+    split over a mesh as it is; two codes of 4 bits share a byte.
 
     With the dynamic codebook an entry is kept with a relative error of about 2 / q, where q is its code, n times the
     fourth root of its share of the block's largest entry (n is 127, or 255 unsigned): 2% near the largest entry, 5% at
