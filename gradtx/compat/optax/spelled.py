@@ -149,8 +149,8 @@ def _with_data(tx: NativeTransformation, extra: Mapping[str, Any]) -> dict[str, 
     if len(data) < len(others) and "value_fn" in needs(tx):
         unread = ", ".join(name for name in others if name not in data)
         raise TypeError(
-            f"update: Unexpected keyword arguments: {unread}. A line search hands them to value_fn, which does not take "
-            "them. Leave them out, or give value_fn arguments of these names."
+            f"update: Unexpected keyword arguments: {unread}. A line search hands them to value_fn, which does not "
+            "take them. Leave them out, or give value_fn arguments of these names."
         )
     return {**given, "value_fn": functools.partial(fn, **data)} if data else given
 
