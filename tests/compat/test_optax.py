@@ -267,6 +267,12 @@ def test_hyperparameters_and_replacement_see_through():
     assert gx.hyperparameters(changed)["scale_by_learning_rate.learning_rate"] == 0.5
     assert isinstance(changed, drop_in.GradientTransformationExtraArgs)
     assert eval(repr(tx), {**vars(gx), **vars(drop_in)}) == tx
+    several = drop_in.MultiSteps(drop_in.sgd(0.1), 2)
+    assert gx.hyperparameters(several) == gx.hyperparameters(gx.accumulate(gx.sgd(0.1), 2))
+    assert isinstance(several.replace(learning_rate=0.5), drop_in.MultiSteps)
+    free = drop_in.contrib.schedule_free(drop_in.sgd(rate), rate)
+    shown = gx.hyperparameters(free, free.init(PARAMS))
+    assert float(shown["scale_by_learning_rate.learning_rate"]) == 0.05
     traces = []
 
     @jax.jit
