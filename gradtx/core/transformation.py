@@ -175,7 +175,15 @@ class _Functions(GradientTransformation):
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
         taken = {name: value for name, value in extra.items() if self._names_taken(name)}
-        return self.update_fn(updates, state, params, **taken)
+        given = (updates, state) if params is None and not self._takes_params() else (updates, state, params)
+        return self.update_fn(*given, **taken)
+
+    def _takes_params(self) -> bool:
+        """Whether the function has a third argument."""
+        kinds = [p.kind for p in inspect.signature(self.update_fn).parameters.values()]
+        return len([kind for kind in kinds if kind < inspect.Parameter.VAR_POSITIONAL]) > 2 or (
+            inspect.Parameter.VAR_POSITIONAL in kinds
+        )
 
     def accepts(self, name: str) -> bool:
         return super().accepts(name) or self._names_taken(name)

@@ -5,7 +5,7 @@ modules are made to mean `gradtx.compat.optax`, and its private modules, which t
 names are looked up in the drop-in. Only `optax._src.test_utils`, which knows nothing of optax, is optax's.
 
 `optax_own_tests.toml` names the tests that do not pass, and why. The run fails if another one fails, or if all tests
-that one of its lines names pass.
+that one of its lines names pass, unless the reason begins with "sometimes".
 """
 
 import fnmatch
@@ -113,8 +113,12 @@ class Reasons:
     def pass_now(self):
         """Patterns of reasons that match tests that ran, none of which failed."""
         ran = (self.asked | self.failed) - self.skipped
-        matched = {pattern for name in ran for pattern in self.patterns(name)}
+        matched = {pattern for name in ran for pattern in self.patterns(name) if not self.may_pass(pattern)}
         return sorted(matched - {pattern for name in self.failed for pattern in self.patterns(name)})
+
+    def may_pass(self, pattern):
+        """Whether it is rounding that decides, so that the test fails in some runs only."""
+        return self.reasons[pattern].startswith("sometimes ")
 
     def pytest_terminal_summary(self, terminalreporter):
         ran = len((self.asked | self.failed) - self.skipped)

@@ -227,8 +227,24 @@ def test_a_line_search_hands_data_to_the_function():
 
     x, y = jnp.ones((2, 4)), jnp.zeros((2, 3))
     value, grad = jax.value_and_grad(squared)(PARAMS, x, y)
-    updates, _ = tx.update(grad, tx.init(PARAMS), PARAMS, value=value, grad=grad, value_fn=squared, x=x, y=y, epoch=1)
+    updates, _ = tx.update(grad, tx.init(PARAMS), PARAMS, value=value, grad=grad, value_fn=squared, x=x, y=y)
     assert squared(drop_in.apply_updates(PARAMS, updates), x, y) < value
+    given = {"value": value, "grad": grad, "value_fn": squared, "x": x, "y": y}
+    with pytest.raises(TypeError, match="epoch"):
+        tx.update(grad, tx.init(PARAMS), PARAMS, **given, epoch=1)
+
+
+def test_none_stays_none():
+    params, updates = {"w": jnp.ones(2), "f": None}, {"w": jnp.ones(2), "f": jnp.ones(2)}
+    assert drop_in.apply_updates(params, updates)["f"] is None
+    close(drop_in.apply_updates(params, updates)["w"], 2 * jnp.ones(2))
+    assert drop_in.incremental_update(params, updates, 0.5)["f"] is None
+
+
+def test_an_update_function_without_params():
+    tx = gx.GradientTransformation(lambda params: (), lambda updates, state, *, scale=1.0: (scale * updates, state))
+    assert tx.update(2.0, (), scale=3.0)[0] == 6.0
+    assert drop_in.with_extra_args_support(tx).update(2.0, (), epoch=1)[0] == 2.0
 
 
 def test_rprop_is_late_unless_told_otherwise():
@@ -251,6 +267,12 @@ def test_hyperparameters_and_replacement_see_through():
     assert gx.hyperparameters(changed)["scale_by_learning_rate.learning_rate"] == 0.5
     assert isinstance(changed, drop_in.GradientTransformationExtraArgs)
     assert eval(repr(tx), {**vars(gx), **vars(drop_in)}) == tx
+    several = drop_in.MultiSteps(drop_in.sgd(0.1), 2)
+    assert gx.hyperparameters(several) == gx.hyperparameters(gx.accumulate(gx.sgd(0.1), 2))
+    assert isinstance(several.replace(learning_rate=0.5), drop_in.MultiSteps)
+    free = drop_in.contrib.schedule_free(drop_in.sgd(rate), rate)
+    shown = gx.hyperparameters(free, free.init(PARAMS))
+    assert float(shown["scale_by_learning_rate.learning_rate"]) == 0.05
     traces = []
 
     @jax.jit

@@ -27,7 +27,7 @@ with _lazily(__name__) as _names:
 
     from gradtx import EmptyState as EmptyState
     from gradtx.compat.optax.spelled import GradientTransformation as GradientTransformation
-    from gradtx import apply_updates as apply_updates
+    from gradtx.compat.optax.values import apply_updates as apply_updates
     from gradtx.compat.optax.wrappers import lookahead as lookahead
     from gradtx.compat.optax.groups import multi_transform as multi_transform
     from gradtx.compat.optax.convert import from_optax as from_optax
@@ -204,7 +204,7 @@ with _lazily(__name__) as _names:
     from gradtx.compat.optax.types import Updates as Updates
     from gradtx.compat.optax.types import WrappedSchedule as WrappedSchedule
     from gradtx.compat.optax.types import init_empty_state as init_empty_state
-    from gradtx.losses import convex_kl_divergence as convex_kl_divergence
+    from gradtx.compat.optax.losses import convex_kl_divergence as convex_kl_divergence
     from gradtx.losses import cosine_distance as cosine_distance
     from gradtx.losses import cosine_similarity as cosine_similarity
     from gradtx.losses import ctc_loss as ctc_loss
@@ -223,7 +223,7 @@ with _lazily(__name__) as _names:
     from gradtx.losses import softmax_cross_entropy as softmax_cross_entropy
     from gradtx.losses import softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels
     from gradtx.losses import squared_error as squared_error
-    from gradtx import incremental_update as incremental_update
+    from gradtx.compat.optax.values import incremental_update as incremental_update
     from gradtx import matrix_inverse_pth_root as matrix_inverse_pth_root
     from gradtx import nnls as nnls
     from gradtx import periodic_update as periodic_update

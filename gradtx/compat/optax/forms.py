@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
 
 from gradtx.core.composite import Wrapper
 from gradtx.core.fits import UNKNOWN, Owner, check_class
 from gradtx.core.slots import child_state, counter, per_param, per_tree
+from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import static
 from gradtx.transforms.monitor import MonitorState
 
@@ -120,6 +122,24 @@ class InForm(Wrapper):
     def _check_fits(self, state: Any, owner: Owner) -> None:
         check_class(owner, state, self.form.theirs)
         super()._check_fits(state, owner)
+
+    # --- names, hyperparameters and replacement are those of `inner`
+
+    def path_to(self, name: str) -> tuple[str, ...]:
+        del name
+        return ()
+
+    def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
+        return self.inner._members(None if state is None else self.form.back(state))
+
+    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+        return self.inner._hyperparameters(None if state is None else self.form.back(state))
+
+    def _parts(self) -> dict[str, Any]:
+        return self.inner._parts()
+
+    def _with_parts(self, parts: dict[str, Any]) -> Self:
+        return type(self)(self.inner._with_parts(parts), self.form)
 
     def __repr__(self) -> str:
         return repr(self.inner)

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import jax
 
-from gradtx.core.chain import chain
+from gradtx.core.chain import chain, needs
 from gradtx.core.composite import Composite, Wrapper
 from gradtx.core.hyper import Schedule
 from gradtx.core.state import CountState, EmptyState
@@ -136,12 +136,22 @@ class GradientTransformationExtraArgs(GradientTransformation):
 
 
 def _with_data(tx: NativeTransformation, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The extra arguments that `tx` accepts, `value_fn` with those others that are its own arguments."""
+    """The extra arguments that `tx` accepts, `value_fn` with those others that are its own arguments.
+
+    As in optax, a line search refuses what its `value_fn` does not take.
+    """
     given: dict[str, Any] = tx.accepted(extra)
     fn = extra.get("value_fn")
     if fn is None:
         return given
-    data = {name: x for name, x in extra.items() if name not in given and takes(fn, name)}
+    others = {name: x for name, x in extra.items() if name not in given}
+    data = {name: x for name, x in others.items() if takes(fn, name)}
+    if len(data) < len(others) and "value_fn" in needs(tx):
+        unread = ", ".join(name for name in others if name not in data)
+        raise TypeError(
+            f"update: Unexpected keyword arguments: {unread}. A line search hands them to value_fn, which does not "
+            "take them. Leave them out, or give value_fn arguments of these names."
+        )
     return {**given, "value_fn": functools.partial(fn, **data)} if data else given
 
 
