@@ -210,12 +210,7 @@ def describe(tx: Any, params: Any) -> Description:
       TypeError: `tx` is no transformation, or a leaf of `params` has no shape or dtype.
     """
     tx, rows = as_transformation("describe", tx), []
-    for path, x in jax.tree_util.tree_leaves_with_path(params):
-        if not (hasattr(x, "shape") and hasattr(x, "dtype")) and not leaf.is_number(x):
-            raise TypeError(
-                f"describe: at {checks.keystr(path)} params has {checks.shown(x)}, which has no shape and dtype. Give "
-                "arrays, or jax.ShapeDtypeStruct(shape, dtype)."
-            )
+    _check_shapes(params)
 
     def note(place: Place, item: Any) -> Any:
         plain = math.prod(item.shape) * item.dtype.itemsize if is_packed(item) else None
@@ -231,3 +226,12 @@ def describe(tx: Any, params: Any) -> Description:
 
     map_state(note, tx, jax.eval_shape(tx.init, params), params)
     return Description(tuple(rows))
+
+
+def _check_shapes(params: Any) -> None:
+    for path, x in jax.tree_util.tree_leaves_with_path(params):
+        if not (hasattr(x, "shape") and hasattr(x, "dtype")) and not leaf.is_number(x):
+            raise TypeError(
+                f"describe: at {checks.keystr(path)} params has {checks.shown(x)}, which has no shape and dtype. Give "
+                "arrays, or jax.ShapeDtypeStruct(shape, dtype)."
+            )

@@ -138,7 +138,7 @@ MORE = [
     "chain(clip(0.3), lion(0.01), masked(trace(0.5), {'deep': True, 'w': False}))",
     "chain(adamw(0.1), keep_params_nonnegative())",
     "masked(masked(adam(0.1), vectors), {'deep': True, 'w': True})",
-    "masked(muon(0.1), {'deep': True, 'w': True})",
+    "masked(muon(0.1, eps=1e-8), {'deep': True, 'w': True})",
     "flatten(lion(0.1))",
     "chain(normalize(), trace(0.9))",
     "named_chain(('b', trace(0.5)), ('a', scale_by_adam()), ('c', scale(-0.1)))",
@@ -376,7 +376,7 @@ def restored(state, tuples=list):
         "partition({'a': adam(0.1), 'b': sgd(0.5, momentum=0.9)}, {'deep': 'b', 'w': 'a'})",
         "named_chain(('clip', clip(0.5)), ('trace', trace(0.9)), ('adam', adam(0.1)))",
         "inject_hyperparams(adamw)(0.1)",
-        "apply_if_finite(muon(0.1), 3)",
+        "apply_if_finite(muon(0.1, eps=1e-8), 3)",
         "schedule_free(sgd(0.1, momentum=0.5), 0.1)",
     ],
 )

@@ -75,7 +75,7 @@ scale_by_adopt = spelled(gx.scale_by_adopt)
 scale_by_cocob = spelled(gx.scale_by_cocob)
 scale_by_galore = spelled(gx.scale_by_galore)
 scale_by_madgrad = spelled(gx.scale_by_madgrad)
-scale_by_muon = spelled(gx.scale_by_muon, default={"ns_coeffs": (3.4445, -4.775, 2.0315)})
+scale_by_muon = spelled(gx.scale_by_muon, default={"ns_coeffs": (3.4445, -4.775, 2.0315), "eps": 1e-8})
 scale_by_simplified_ademamix = spelled(gx.scale_by_simplified_ademamix)
 simplified_ademamix = spelled(gx.simplified_ademamix)
 split_real_and_imaginary = spelled(gx.split_real_and_imaginary)
@@ -89,6 +89,7 @@ def _muon(*args: Any, **kwargs: Any) -> Any:
 muon = spelled(
     functools.wraps(gx.muon)(_muon),
     rename={"weight_decay_mask": "mask"},
+    default={"eps": 1e-8},
     none={"muon_weight_dimension_numbers": _two_axes},
 )
 

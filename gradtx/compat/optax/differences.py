@@ -172,6 +172,7 @@ NATIVE = (
         "leaves embeddings and heads to AdamW by their names, and takes kernels of convolutions",
         "Give muon_weight_dimension_numbers for another choice.",
     ),
+    Difference("contrib.muon contrib.scale_by_muon", "adds nothing to norms by default", "Write eps=1e-8 for optax's."),
     Difference(
         "adadelta",
         "has a learning rate of 1 by default, and descends",
