@@ -80,4 +80,6 @@ def constant_schedules_equal_numbers(subject):
     with jax.disable_jit():
         found = trajectory(constant, subject.params, subject.grads)[0]
     about = "other updates with constant schedules"
-    close(found, subject.expected[0], rtol=1e-10, atol=1e-14, about=about)
+    # A scale that a format rounds may be rounded the other way.
+    rtol = 1e-3 if "stored(" in subject.expression else 1e-10
+    close(found, subject.expected[0], rtol=rtol, atol=1e-14, about=about)
