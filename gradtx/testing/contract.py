@@ -29,7 +29,7 @@ __all__ = ["EXCEPTIONS", "check", "parts"]
 EXCEPTIONS = {
     "by hand": "law 2, schedules by hand: the numbers are kept in the state, or cannot be schedules",
     "own steps": "law 2, schedules by hand, asks less: an inner transformation counts its own steps",
-    "like gradients": "law 4, updates like gradients: updates are wider than gradients, so that parameters become exact",
+    "like gradients": "law 4, updates like gradients: updates are in float32, so that parameters become exact",
     "rounding": "law 4, float32 inside: something is computed in the dtype of the parameters",
     "finite": "law 5: finite gradients may give infinite updates or states",
     "reverse": "law 6: there is no reverse-mode derivative, as through a while loop",
