@@ -228,7 +228,7 @@ with _lazily(__name__) as _names:
     from gradtx import nnls as nnls
     from gradtx import periodic_update as periodic_update
     from gradtx import power_iteration as power_iteration
-    from gradtx import safe_increment as safe_increment
+    from gradtx.compat.optax.values import safe_increment as safe_increment
     from gradtx import safe_norm as safe_norm
     from gradtx import safe_root_mean_squares as safe_root_mean_squares
     from gradtx import scale_gradient as scale_gradient

@@ -9,8 +9,26 @@ from jax import Array
 
 import gradtx as gx
 
-safe_int32_increment = gx.safe_increment
 tree_map_params = gx.tree.map_params
+
+
+def safe_increment(count: Any) -> Array:
+    """The count plus one; the largest number of its dtype stays as it is.
+
+    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+    >>> print(optax.safe_increment(jnp.int8(127)))
+    127
+
+    Raises:
+      ValueError: As in optax, the count holds neither integers nor floats; gradtx's own raises a TypeError.
+    """
+    try:
+        return gx.safe_increment(count)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+safe_int32_increment = safe_increment
 
 
 def global_norm(updates: Any) -> Array:
