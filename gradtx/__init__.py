@@ -373,6 +373,7 @@ with _lazily(__name__) as _names:
     from gradtx.storage.stored import stored as stored
     from gradtx.wrappers.narrow_weights import corrected_weights as corrected_weights
     from gradtx.wrappers.narrow_weights import master_weights as master_weights
+    from gradtx.wrappers.narrow_weights import stochastic_weights as stochastic_weights
     from gradtx import storage as storage
 
     # Schedules

@@ -569,6 +569,7 @@ WRAPPERS = [
     ),
     Case("master_weights({})", optax="{}", why="parameters in float64 need none", unless=_WIDE),
     Case("corrected_weights({}, 'int8')", optax="{}", why="parameters in float64 need none", unless=_WIDE),
+    Case("stochastic_weights({})", optax="{}", why="parameters in float64 are not rounded", unless=_WIDE),
     Case("ema_params({}, 0.9)", optax="{}", why="the updates stay as they are"),
     Case("ema_params({}, 0.9, debias=False)", optax="{}", why="the updates stay as they are"),
     Case("polyak_average({}, linear_schedule(1.0, 0.1, 10), start=1)", optax="{}", why="the updates stay as they are"),

@@ -34,6 +34,32 @@ def test_small_steps_add_up(name, dtype):
     np.testing.assert_allclose(np.asarray(found, "float32"), 3.048, atol=0.02)
 
 
+def test_steps_add_up_on_average_if_they_are_drawn():
+    params = {"a": jnp.ones((50, 20), "bfloat16"), "b": jnp.ones(1000, "float16")}
+    grads = jax.tree.map(lambda p: -jnp.ones_like(p), params)
+    tx = gx.stochastic_weights(gx.sgd(1e-3))
+    found, _ = run(tx, params, grads, 2048)
+    for name, x in found.items():
+        x = np.asarray(x, "float32")
+        assert params[name].dtype == found[name].dtype
+        np.testing.assert_allclose(x.mean(), 3.048, atol=0.01)
+        np.testing.assert_allclose(x, 3.048, atol=0.2)
+    again, _ = run(tx, params, grads, 2048)
+    jax.tree.map(np.testing.assert_array_equal, found, again)
+    other, _ = run(gx.stochastic_weights(gx.sgd(1e-3), seed=1), params, grads, 2048)
+    assert (other["a"] != found["a"]).any()
+
+
+def test_drawn_steps_are_the_same_on_a_mesh():
+    params = {"w": jnp.linspace(0.5, 2.0, 64, dtype="bfloat16").reshape(8, 8)}
+    grads = jax.tree.map(lambda p: (p * 1e-3).astype("bfloat16"), params)
+    tx = gx.stochastic_weights(gx.adam(1e-3))
+    expected, _ = run(tx, params, grads, 20)
+    place = jax.sharding.NamedSharding(jax.make_mesh((8,), ("x",)), jax.sharding.PartitionSpec("x"))
+    found, _ = run(tx, jax.device_put(params, place), jax.device_put(grads, place), 20)
+    np.testing.assert_array_equal(np.asarray(found["w"], "float32"), np.asarray(expected["w"], "float32"))
+
+
 def test_without_them_small_steps_are_lost():
     found, _ = run(gx.sgd(1e-3), jnp.ones(1, "bfloat16"), -jnp.ones(1, "bfloat16"), 2048)
     assert found == 1

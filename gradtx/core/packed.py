@@ -22,7 +22,7 @@ from gradtx import leaf, mesh
 from gradtx.core.branch import inlined, is_traced
 from gradtx.core.value import Value
 
-__all__ = ["Format", "Packed", "is_packed", "kept", "loaded", "repacked", "unpacked"]
+__all__ = ["Format", "Packed", "draws", "is_packed", "kept", "loaded", "repacked", "unpacked"]
 
 
 class Format(Value):
@@ -200,7 +200,16 @@ entry is then of the order of 1 / n, where that of random bits is 1 / sqrt(n); a
 
 def _clock(form: Format, name: str) -> np.uint32:
     """Where the bits of an array begin: a hash of its name, and of the format's seed, if it has one."""
-    return np.uint32(zlib.crc32(f"{getattr(form, 'seed', 0)} {name}".encode()))
+    return np.uint32(_beginning(getattr(form, "seed", 0), name))
+
+
+def _beginning(seed: int, name: str) -> int:
+    return zlib.crc32(f"{seed} {name}".encode())
+
+
+def draws(shape: tuple[int, ...], seed: int, name: str, count: Array) -> Array:
+    """A uint32 for each entry of an array, other ones for every seed, name and step."""
+    return _bits(shape, jnp.uint32(_beginning(seed, name)) + count.astype(jnp.uint32) * jnp.uint32(_BY_STEP))
 
 
 def _bits(shape: tuple[int, ...], clock: Array) -> Array:

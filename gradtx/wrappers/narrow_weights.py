@@ -1,4 +1,4 @@
-"""Training 16-bit parameters: the digits that their rounding drops are kept in the state.
+"""Training 16-bit parameters: the digits that their rounding drops are kept in the state, or drawn.
 
 A step that is smaller than half of a parameter's last place leaves it where it is: 1 + 1e-3 is 1 in bfloat16. With x
 the weights in float32, p the parameters, and u the updates of `inner`, which sees x,
@@ -7,6 +7,8 @@ the weights in float32, p the parameters, and u the updates of `inner`, which se
 
     master_weights       s = x, all of it (Micikevicius et al., 2018, "Mixed Precision Training")
     corrected_weights    s = x - p in 8 or 16 bits (Kahan, 1965, "Further Remarks on Reducing Truncation Errors")
+    stochastic_weights   x = p, nothing is kept; p_(t+1) is x_(t+1) rounded up or down at random, so that its mean is
+                         x_(t+1) (Gupta et al., 2015, "Deep Learning with Limited Numerical Precision")
 
 The parameters decide: if they are changed between two steps, clipped or loaded, the weights go on from there.
 """
@@ -21,12 +23,21 @@ from jax import Array
 
 from gradtx import checks, leaf
 from gradtx.core.composite import View, Wrapper
+from gradtx.core.packed import draws
 from gradtx.core.slots import PARAM, child_state, counter, per_param
 from gradtx.core.state import counted
-from gradtx.core.value import choice
+from gradtx.core.value import choice, seed
 from gradtx.storage.corrected import corrected
+from gradtx.storage.rounded import stochastic
 
-__all__ = ["CorrectedWeightsState", "MasterWeightsState", "corrected_weights", "master_weights"]
+__all__ = [
+    "CorrectedWeightsState",
+    "MasterWeightsState",
+    "StochasticWeightsState",
+    "corrected_weights",
+    "master_weights",
+    "stochastic_weights",
+]
 
 
 class _InFloat32(View):
@@ -42,14 +53,8 @@ class _InFloat32(View):
 _IN_FLOAT32 = _InFloat32()
 
 
-class _NarrowWeights(Wrapper, needs=("params",)):
-    """A wrapper that keeps beside each 16-bit parameter what it lacks of a weight in float32.
-
-    Subclasses say what that is.
-    """
-
-    kept: ClassVar[str]
-    """The field of the state with what is kept: None beside a parameter that is in float32 or wider."""
+class _Wide(Wrapper, needs=("params",)):
+    """A wrapper whose inner transformation sees 16-bit leaves in float32."""
 
     def views(self, tree: Any) -> dict[str, View]:
         del tree
@@ -58,6 +63,21 @@ class _NarrowWeights(Wrapper, needs=("params",)):
     def shown_to(self, name: str, trees: tuple[Any, ...]) -> tuple[Any, ...]:
         del name
         return trees
+
+    def wide_update(self, updates: Any, state: Any, params: Any, weights: Any, extra: Any) -> tuple[Any, Any]:
+        """The updates of the weights, and the next inner state."""
+        given = self.given("inner", _IN_FLOAT32, extra, params)
+        return self.inner.update(_IN_FLOAT32.seen(updates), state.inner_state, weights, **given)
+
+
+class _NarrowWeights(_Wide, needs=("params",)):
+    """A wrapper that keeps beside each 16-bit parameter what it lacks of a weight in float32.
+
+    Subclasses say what that is.
+    """
+
+    kept: ClassVar[str]
+    """The field of the state with what is kept: None beside a parameter that is in float32 or wider."""
 
     def weight(self, p: Array, kept: Array) -> Array:
         """The weight in float32."""
@@ -71,9 +91,7 @@ class _NarrowWeights(Wrapper, needs=("params",)):
         leaves, treedef = jax.tree.flatten(params)
         kept = treedef.flatten_up_to(getattr(state, self.kept))
         weights = [self._weight(jnp.asarray(p), k) for p, k in zip(leaves, kept, strict=True)]
-        given = self.given("inner", _IN_FLOAT32, extra, params)
-        wide, seen = _IN_FLOAT32.seen(updates), treedef.unflatten(weights)
-        steps, inner_state = self.inner.update(wide, state.inner_state, seen, **given)
+        steps, inner_state = self.wide_update(updates, state, params, treedef.unflatten(weights), extra)
         trios = zip(leaves, weights, treedef.flatten_up_to(steps), kept, strict=True)
         moved = [self._moved(jnp.asarray(p), x, u, k) for p, x, u, k in trios]
         kept = {self.kept: treedef.unflatten([k for _, k in moved])}
@@ -197,3 +215,54 @@ class corrected_weights(_NarrowWeights, state=CorrectedWeightsState):
         del dtype
         parts = self._pair.encode(x)
         return parts["high"], parts["rest"]
+
+
+class StochasticWeightsState(NamedTuple):
+    """The steps taken, and the inner state."""
+
+    count: Array = counter()
+    inner_state: Any = child_state()
+
+
+class stochastic_weights(_Wide, state=StochasticWeightsState):
+    """Rounds bfloat16 and float16 parameters up or down at random, so that small steps are not lost on average.
+
+    Take it where there is no memory for `corrected_weights`. A step that is a tenth of a parameter's last place moves
+    it by the whole place, with probability 0.1. The randomness is computed from the seed, the step, the leaf's path and
+    the entry's index, so that a run repeats bit for bit, on any mesh, and nothing is kept for it. The updates are in
+    float32, as those of `master_weights`.
+
+    Args:
+      inner: The transformation, which sees parameters and gradients in float32.
+      seed: Another number gives other roundings (default 0).
+
+    Returns:
+      A transformation whose `update` needs params. State: one count beside the inner state.
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.stochastic_weights(gx.sgd(1e-3))
+    >>> params = jnp.ones(1000, "bfloat16")
+    >>> state = tx.init(params)
+    >>> for _ in range(100):
+    ...     updates, state = tx.update(-jnp.ones(1000, "bfloat16"), state, params)
+    ...     params = gx.apply_updates(params, updates)
+    >>> print(params.astype("float32").mean().round(2))
+    1.1
+    """
+
+    seed: int = seed(default=0)
+
+    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        steps, inner_state = self.wide_update(updates, state, params, _IN_FLOAT32.seen(params), extra)
+        leaves, treedef = jax.tree.flatten(params)
+        trios = zip(checks.paths(params), leaves, treedef.flatten_up_to(steps), strict=True)
+        drawn = [self._moved(path, jnp.asarray(p), u, state.count) for path, p, u in trios]
+        return treedef.unflatten(drawn), state._replace(count=counted(state.count), inner_state=inner_state)
+
+    def _moved(self, path: str, p: Array, u: Array, count: Array) -> Array:
+        """The step of a parameter, which is exact in float32."""
+        wide = leaf.widen(p)
+        if wide.dtype == p.dtype:
+            return u
+        x = wide + leaf.narrow(u, wide.dtype)
+        return leaf.widen(stochastic(p.dtype).encode(x, draws(p.shape, self.seed, path, count))) - wide
