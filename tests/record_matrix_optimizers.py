@@ -12,8 +12,6 @@ import json
 import pathlib
 
 import numpy as np
-import torch
-from pytorch_optimizer import SOAP, Kron, Shampoo
 
 FILE = pathlib.Path(__file__).parent / "recordings" / "matrix_optimizers.json"
 STEPS = 8
@@ -24,18 +22,20 @@ ARGUMENTS = {
         "weight_decay": 0.0,
     },
     "Shampoo": {"lr": 1.0, "momentum": 0.0, "matrix_eps": 1e-13},
-    "Kron": {
-        "lr": 1.0, "momentum": 0.8, "pre_conditioner_update_probability": 1.0, "precondition_dtype": torch.float64
-    },
+    "Kron": {"lr": 1.0, "momentum": 0.8, "pre_conditioner_update_probability": 1.0},
 }  # fmt: skip
 
 
 def recorded(name: str) -> dict[str, list]:
     """The gradients, the random matrices and the weights of a run."""
+    import pytorch_optimizer
+    import torch
+
+    settings = ARGUMENTS[name] | ({"precondition_dtype": torch.float64} if name == "Kron" else {})
     rng = np.random.default_rng(len(name))
     grads, noises = rng.normal(size=(2, STEPS, *SHAPES[name]))
     weight = torch.nn.Parameter(torch.zeros(SHAPES[name], dtype=torch.float64))
-    tx, drawn = {"SOAP": SOAP, "Shampoo": Shampoo, "Kron": Kron}[name]([weight], **ARGUMENTS[name]), iter(noises)
+    tx, drawn = getattr(pytorch_optimizer, name)([weight], **settings), iter(noises)
     torch.randn_like = lambda x, **_: torch.tensor(next(drawn))
     weights = []
     for g in grads:

@@ -28,6 +28,14 @@ def test_clipping_where_the_norm_overflows():
         np.testing.assert_allclose(tx.update(g, tx.init(g))[0], np.ones(2), rtol=1e-3)
 
 
+def test_clipping_where_the_norm_has_no_place_in_the_dtype_of_a_leaf():
+    grads = [jnp.full(2, 3e19, "float32"), jnp.full(2, 2e154, "float64")]
+    tx = gx.clip_by_global_norm(1.0)
+    narrow, wide = tx.update(grads, tx.init(grads))[0]
+    np.testing.assert_array_equal(narrow, [0.0, 0.0])
+    np.testing.assert_allclose(wide, np.full(2, 0.5**0.5))
+
+
 def test_clipping_to_zero_and_clipping_zeros():
     for tx in (gx.clip_by_global_norm(0.0), gx.clip_by_block_rms(0.0), gx.clip(0.0)):
         for g in (jnp.zeros(3), jnp.ones(3)):

@@ -170,7 +170,7 @@ def _act(hook: Any, p: Any, shared: Any, known: dict[str, Any], u: Any, slots: A
 
 def _no_wider(numbers: Any, dtype: Any) -> Any:
     """Numbers that meet a leaf, no wider than the leaf: else `jax_enable_x64` would make float32 leaves float64."""
-    return jax.tree.map(lambda x: x.astype(dtype) if _is_wider(x, dtype) else x, numbers)
+    return jax.tree.map(lambda x: leaf.narrow(x, dtype) if _is_wider(x, dtype) else x, numbers)
 
 
 def _is_wider(x: Any, dtype: Any) -> bool:

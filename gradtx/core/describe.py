@@ -183,8 +183,8 @@ def describe(tx: Any, params: Any) -> Description:
       A description with `nbytes` and `rows`. Each row has `link` (the transformation whose state it is), `field`,
       `kind` ('per parameter', 'reduced', 'factor', 'per matrix', 'stack' or 'per tree'; 'foreign' for another
       library's), `path` (of the parameter that it belongs to), `shape`, `dtype`, `nbytes`, and `axes`: for each axis of
-      the array the axis of the parameter that it follows, or None. `plain_nbytes`
-      are the bytes without `gx.stored`.
+      the array the axis of the parameter that it follows, or None. `plain_nbytes` are
+      the bytes without `gx.stored`.
 
     >>> import jax, gradtx as gx
     >>> shape = jax.ShapeDtypeStruct
@@ -202,8 +202,8 @@ def describe(tx: Any, params: Any) -> Description:
 
     >>> print(gx.describe(gx.stored(gx.trace(0.9), "int8"), params))
     link          field  kind           arrays  dtype            bytes      plain
-    stored.trace  count  per tree            1  int32                4          4
-                  trace  per parameter       3  float32, int8  522,000  2,002,000
+    stored.trace  trace  per parameter       3  float32, int8  522,000  2,002,000
+                  count  per tree            1  int32                4          4
     total                                    4                 522,004  2,002,004
 
     Raises:

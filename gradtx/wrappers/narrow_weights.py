@@ -27,7 +27,7 @@ from gradtx.core.packed import draws
 from gradtx.core.slots import PARAM, child_state, counter, per_param
 from gradtx.core.state import counted
 from gradtx.core.value import choice, seed
-from gradtx.storage.corrected import corrected
+from gradtx.storage.remainder import remainder, with_remainder
 from gradtx.storage.rounded import stochastic
 
 __all__ = [
@@ -164,10 +164,10 @@ class CorrectedWeightsState(NamedTuple):
 
 
 class corrected_weights(_NarrowWeights, state=CorrectedWeightsState):
-    """Keeps the digits that bfloat16 parameters drop, in 8 or 16 bits, so that small steps are not lost.
+    """Keeps the digits that bfloat16 and float16 parameters drop, in 8 or 16 bits, so that small steps are not lost.
 
-    It is `master_weights` in less memory: parameter and remainder together are the weight. With 16 bits they are a
-    float32; with 8, the weight has 16 digits in base 2 in place of 24. The
+    It is `master_weights` in less memory: parameter and remainder together are the weight. With 16 bits, a bfloat16
+    parameter and its remainder have the 24 digits in base 2 of a float32; with 8, the weight has 16. The
     updates are in float32, as those of `master_weights`.
 
     Args:
@@ -177,9 +177,6 @@ class corrected_weights(_NarrowWeights, state=CorrectedWeightsState):
     Returns:
       A transformation whose `update` needs params. State: 2 bytes or 1 for each entry of a 16-bit parameter, none for
       others, beside the inner state.
-
-    Raises:
-      TypeError: A parameter is float16.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.corrected_weights(gx.sgd(1e-3), "int8")
@@ -195,26 +192,12 @@ class corrected_weights(_NarrowWeights, state=CorrectedWeightsState):
     kept = "remainder"
     remainder_dtype: str = choice(default="int16", options=("int8", "int16"))
 
-    @property
-    def _pair(self) -> corrected:
-        return corrected(jnp.iinfo(self.remainder_dtype).bits)
-
-    def init(self, params: Any) -> Any:
-        for path, p in jax.tree_util.tree_leaves_with_path(params):
-            if jnp.result_type(p) == jnp.float16:
-                raise TypeError(
-                    f"corrected_weights: at {checks.keystr(path)} params is float16, whose remainder is no part of a "
-                    "float32. Use bfloat16, or gx.master_weights."
-                )
-        return super().init(params)
-
     def weight(self, p: Array, kept: Array) -> Array:
-        return self._pair.decode({"high": p, "rest": kept}, p.shape)
+        return with_remainder(p, kept)
 
     def split(self, x: Array, dtype: Any) -> tuple[Array, Array]:
-        del dtype
-        parts = self._pair.encode(x)
-        return parts["high"], parts["rest"]
+        p = leaf.narrow(x, dtype)
+        return p, remainder(x, p, self.remainder_dtype)
 
 
 class StochasticWeightsState(NamedTuple):
