@@ -142,7 +142,9 @@ def test_small_matrices_zeros_and_negative_eigenvalues():
 # --- least squares
 
 
-@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (6, 6), (4, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(12, 5), (5, 12), *(pytest.param(s, marks=pytest.mark.heavy) for s in ((6, 6), (4, 1)))]
+)
 @pytest.mark.parametrize("columns", [None, 3])
 def test_nnls_is_scipy_s_and_optax_s(shape, columns):
     a = RNG.normal(size=shape)

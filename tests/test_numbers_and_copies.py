@@ -30,7 +30,7 @@ NORMS = [
 ]
 
 
-@pytest.mark.parametrize("floor", [1e-9, 1.5, 100.0])
+@pytest.mark.parametrize("floor", [1.5, *(pytest.param(x, marks=pytest.mark.heavy) for x in (1e-9, 100.0))])
 @pytest.mark.parametrize(("shape", "options"), NORMS, ids=str)
 def test_norms_and_their_derivatives_are_optax_s(shape, options, floor):
     x = jnp.asarray(RNG.normal(size=shape))

@@ -116,6 +116,7 @@ def slopes(tx):
         ),
     ],
 )
+@pytest.mark.heavy
 def test_activations_move_alike_at_every_width(rule, method):
     found = slopes(method)
     assert all(abs(found[name]) < 0.25 for name in ("first", "hidden")), found

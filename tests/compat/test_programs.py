@@ -43,7 +43,7 @@ def test_in_float64(name, schedules_in_float64):
     assert np.isfinite(expected).all()
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", [pytest.param(x, marks=[] if x == "fit" else pytest.mark.heavy) for x in PROGRAMS])
 def test_in_float32(name):
     with jax.numpy_rank_promotion("allow"):
         expected = program(name).run("float32")
