@@ -56,6 +56,10 @@ _IN_FLOAT32 = _InFloat32()
 class _Wide(Wrapper, needs=("params",)):
     """A wrapper whose inner transformation sees 16-bit leaves in float32."""
 
+    def init(self, params: Any) -> Any:
+        checks.floating(type(self).__name__, "params", params, jax.tree.leaves(params))
+        return super().init(params)
+
     def views(self, tree: Any) -> dict[str, View]:
         del tree
         return {"inner": _IN_FLOAT32}
