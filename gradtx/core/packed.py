@@ -223,6 +223,7 @@ def _bits(shape: tuple[int, ...], clock: Array) -> Array:
 
 def _encode(form: Format, x: Array, clock: Any) -> Any:
     encode: Any = form.encode
+    x = lax.stop_gradient(x)  # through the cast to a narrow dtype a derivative may overflow; codes have none
     return encode(x) if clock is None else encode(x, _bits(x.shape, clock))
 
 
