@@ -456,8 +456,16 @@ METHODS = {
 }
 
 
+def method_and_format():
+    """All formats of AdamW, and every fourth of each other method, so that each format is met by several methods."""
+    for i, method in enumerate(METHODS):
+        for j, name in enumerate([*SIGNED, "stochastic"]):
+            if method == "adamw" or (i + j) % 4 == 0:
+                yield method, name
+
+
 @pytest.mark.heavy
-@pytest.mark.parametrize(("method", "name"), list(itertools.product(METHODS, [*SIGNED, "stochastic"])))
+@pytest.mark.parametrize(("method", "name"), list(method_and_format()))
 def test_the_laws_hold_in_every_format(method, name):
     tx, fields = METHODS[method]
     formats = FORMATS[name] if fields is None else dict.fromkeys(fields, FORMATS[name])
