@@ -1,7 +1,5 @@
 """Storage formats: what they promise of digits, bytes, memory, devices and runs."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
