@@ -35,8 +35,10 @@ def storing_changes_nothing_but_digits(subject):
 
         return jax.jit(lambda grads: jax.lax.scan(step, tx.init(params), grads)[1])(grads)
 
-    expected, _ = steps(subject.tx)
+    expected, plain = steps(subject.tx)
     found, _ = steps(stored(subject.tx, "bf16+16", min_size=0))
     close(found, expected, rtol=1e-4, atol=1e-6, about="other updates with a stored state")
     small, states = steps(stored(subject.tx, "int8", min_size=0))  # a scan, which carries the state
-    assert finite((small, states)), "updates with a state of 8 bits are not finite"
+    assert finite(small), "updates with a state of 8 bits are not finite"
+    # The state of a line search may hold infinities.
+    assert finite(states) or not finite(plain), "a state of 8 bits is not finite"
