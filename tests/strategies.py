@@ -131,13 +131,19 @@ MASKS = [
     Case("masked({}, select.maybe(select.ndim(min=2)))"),
     Case("masked({}, select.maybe(select.ndim(max=1)), rest='zero')"),
 ]
-AROUND = MASKS + [case for case in WRAPPERS if "opaque_mode" not in case.expression]
-"""Wrappers; `sam` in opaque mode needs derivatives of a function, as above, and has none for another in it."""
+AROUND = MASKS + [
+    case for case in WRAPPERS if "opaque_mode" not in case.expression and "like gradients" not in case.unless
+]
+"""Wrappers that can stand anywhere in a chain, around any chain.
+
+`sam` in opaque mode needs derivatives of a function, as above, and has none for another in it. `master_weights` and its
+like return float32 updates for 16-bit gradients, so they come last.
+"""
 
 
 def is_link(case: Case) -> bool:
     """Whether a case can stand anywhere in a chain, on any tree: no wrapper, no search, no mask of one tree."""
-    if case.constructor in ALONE or case.constructor in {x.constructor for x in AROUND} or "{'" in case.expression:
+    if case.constructor in ALONE or case.constructor in {x.constructor for x in MASKS + WRAPPERS} or "{'" in case.expression:
         return False
     return hasattr(GRADTX.make(case.expression), "update") and "reverse" not in case.unless
 
