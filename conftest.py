@@ -1,9 +1,22 @@
-"""JAX as the tests need it, and examples of docstrings as users see them."""
+"""JAX as the tests need it, examples of docstrings as users see them, and samples of tests with many parameters."""
 
 import jax
 import pytest
 
 from tests import environment
+from tests.drawn import is_drawn
+
+_sampled: set[object] = set()
+"""The test functions of which the quick run has a set of parameters already."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Of a test marked `one_in(n)`, makes all sets of parameters heavy but the first and a sample of the others."""
+    if marker := item.get_closest_marker("one_in"):
+        function = getattr(item, "function", item)
+        if function in _sampled and not is_drawn(item.name, *marker.args):
+            item.add_marker(pytest.mark.heavy)
+        _sampled.add(function)
 
 
 @pytest.fixture(autouse=True)

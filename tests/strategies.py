@@ -143,7 +143,8 @@ like return float32 updates for 16-bit gradients, so they come last.
 
 def is_link(case: Case) -> bool:
     """Whether a case can stand anywhere in a chain, on any tree: no wrapper, no search, no mask of one tree."""
-    if case.constructor in ALONE or case.constructor in {x.constructor for x in MASKS + WRAPPERS} or "{'" in case.expression:
+    others = {*ALONE, *(x.constructor for x in MASKS + WRAPPERS)}
+    if case.constructor in others or "{'" in case.expression:
         return False
     return hasattr(GRADTX.make(case.expression), "update") and "reverse" not in case.unless
 

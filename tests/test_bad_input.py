@@ -241,6 +241,7 @@ def test_use(call, message):
         call()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("case", TRANSFORMATIONS, ids=str)
 def test_every_transformation_takes_the_standard_extra_arguments(case):
     tx = case.make()

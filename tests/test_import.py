@@ -65,6 +65,7 @@ def test_no_module_hides_a_name():
     assert modules & set(gx.__all__) == {name for name, module in gx._names.items() if module == "gradtx"}
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     "lines",
     [

@@ -58,6 +58,7 @@ def kron(grads, b1, rate, damping, clip, probability, diagonal, scale, key):
     return np.stack(found)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("shape", [*SHAPES, (5,)], ids=str)
 @pytest.mark.parametrize(
     ("settings", "kind"),

@@ -1,32 +1,53 @@
-"""Every law over every case of gradtx: quick ones over all, costly ones over a sample, and over all when `heavy`."""
+"""The laws over the cases of gradtx: the quick laws over all cases, and of the costly laws a sample, drawn by name.
+
+A costly law and a case are one question. The quick run asks one question in 40, and the heavy run one in 3; searches
+take too long for the quick run. Of a constructor whose code has changed since the last release (`tests/released.py`),
+the quick run asks all laws about its first case. `python -m benchmarks.contract` asks everything.
+"""
 
 import pytest
 
 import gradtx as gx
+from tests.drawn import is_drawn
 from tests.laws import LAWS
 from tests.laws.subject import Subject, judge, report
 from tests.libraries import APART, GRADTX, NOT_ALIKE, OPTAX, its_rules
+from tests.released import changed
 
 CASES = GRADTX.cases()
-SAMPLE = 16  # of every so many cases one meets the costly laws in the quick run; searches take too long for it
+QUICK, HEAVY = 40, 3
+
+
+def holds(case, laws):
+    verdicts = judge(Subject(case), laws)
+    assert all(verdict.passed == verdict.total for verdict in verdicts), report(verdicts)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_quick_laws(case):
-    verdicts = judge(Subject(case), [law for law in LAWS if law.quick])
-    assert all(verdict.passed == verdict.total for verdict in verdicts), report(verdicts)
+    holds(case, [law for law in LAWS if law.quick])
 
 
 def costly():
-    curved = [getattr(gx, case.constructor).__module__.startswith("gradtx.curvature.") for case in CASES]
-    for i, case in enumerate(CASES):
-        yield pytest.param(case, id=str(case), marks=[] if i % SAMPLE == 0 and not curved[i] else pytest.mark.heavy)
+    """Each case with the costly laws that the quick run asks about it, and with those of the heavy run."""
+    laws = [law for law in LAWS if not law.quick]
+    new = changed()
+    for case in CASES:
+        curved = getattr(gx, case.constructor).__module__.startswith("gradtx.curvature.")
+        quick = [law for law in laws if is_drawn(f"{law}: {case}", QUICK) and not curved]
+        if case.constructor in new:
+            quick = laws
+            new.discard(case.constructor)
+        heavy = [law for law in laws if is_drawn(f"{case}: {law}", HEAVY) and law not in quick]
+        if quick:
+            yield pytest.param(case, quick, id=f"{case}-quick")
+        if heavy:
+            yield pytest.param(case, heavy, id=f"{case}-heavy", marks=pytest.mark.heavy)
 
 
-@pytest.mark.parametrize("case", list(costly()))
-def test_costly_laws(case):
-    verdicts = judge(Subject(case), [law for law in LAWS if not law.quick])
-    assert all(verdict.passed == verdict.total for verdict in verdicts), report(verdicts)
+@pytest.mark.parametrize(("case", "laws"), list(costly()))
+def test_costly_laws(case, laws):
+    holds(case, laws)
 
 
 @pytest.mark.parametrize("library", [GRADTX, OPTAX], ids=str)

@@ -51,6 +51,7 @@ def test_docstrings_say_what_to_give_what_comes_and_what_raises(name):
         assert f"  {argument}: " in text, argument
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.filterwarnings("ignore:.*convex_kl_divergence is deprecated")
 @pytest.mark.parametrize("case", picked(CASES, 1))
 def test_parity_with_optax(case):
@@ -94,6 +95,7 @@ def test_derivatives_of_first_and_second_order(case):
     np.testing.assert_allclose(second, bend / (2 * h), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("case", first_of_each(), ids=str)
 def test_losses_at_the_ends_of_the_dtype(case, dtype):
@@ -107,6 +109,7 @@ def test_losses_at_the_ends_of_the_dtype(case, dtype):
     np.testing.assert_allclose(loss.astype(jnp.float64), exact, rtol=4 * float(info.eps), atol=4 * float(info.eps))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("corner", CORNERS)
 def test_corners(corner):
     assert outcome(corner, "gradtx") == (True, True, True)
@@ -145,6 +148,7 @@ DIFFERENCES = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_differences_from_optax(name):
     loss, args, kwargs, expected = DIFFERENCES[name]
@@ -169,6 +173,7 @@ LABELLED = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("wrong", [-2, 3])
 @pytest.mark.parametrize("name", LABELLED)
 def test_labels_out_of_range_raise_or_give_nan(name, wrong):

@@ -34,6 +34,7 @@ def by_hand(logits, labels, blank):
     return total, ends
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("labels", "blank"), [([1, 2], 0), ([1, 1], 0), ([2, 2, 0], 1), ([], 0), ([2], 0)])
 def test_ctc_is_the_sum_over_alignments(labels, blank):
     rng = np.random.default_rng(5)
@@ -112,6 +113,7 @@ def head(words=37, dtype=jnp.float64, n=8):
     return jnp.asarray(x, dtype), jnp.asarray(w, dtype), jnp.asarray(labels)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("chunk_size", [1, 10, 37, 100])
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: "-".join(s) or "plain")
 def test_chunks_are_the_plain_loss(setting, chunk_size):

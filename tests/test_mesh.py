@@ -41,6 +41,7 @@ def rows_apart(f, x, mesh):
 # --- both kinds of axes
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", KINDS)
 def test_norms_of_leaves_that_are_split_in_several_ways(kind):
     tree = on(mesh_of(kind), TREE, SPECS)
@@ -50,6 +51,7 @@ def test_norms_of_leaves_that_are_split_in_several_ways(kind):
     same(jax.jit(jax.grad(gx.tree.norm))(tree), jax.grad(gx.tree.norm)(jax.tree.map(jnp.asarray, TREE)))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", KINDS)
 def test_functions_of_trees(kind):
     """Their values are those of one device; what has the shape of a leaf lies where the leaf does."""
@@ -80,6 +82,7 @@ def test_functions_of_trees(kind):
                 assert x.sharding.is_equivalent_to(like.sharding, x.ndim), name
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     "specs",
     [
@@ -199,6 +202,7 @@ def test_a_step_is_compiled_once(tx, kind):
 # --- what is sent
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("expression", "most"),
     [
@@ -254,6 +258,7 @@ VECTORS = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", VECTORS)
 def test_projections_on_shards(name):
     def f(x):

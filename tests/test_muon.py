@@ -208,6 +208,7 @@ def test_bad_arguments(call, match):
 PRECONDITIONINGS = ["frobenius", "spectral", "aol", "schatten"]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("preconditioning", PRECONDITIONINGS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_update_does_not_depend_on_the_unit_of_the_gradient(preconditioning, dtype):
@@ -220,6 +221,7 @@ def test_the_update_does_not_depend_on_the_unit_of_the_gradient(preconditioning,
             np.testing.assert_allclose(found, unit, rtol=tolerance, atol=tolerance * float(jnp.abs(unit).max()))
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("preconditioning", PRECONDITIONINGS)
 @pytest.mark.parametrize("eps", [0.0, 1e-8])
 @pytest.mark.parametrize("floor", [False, True])

@@ -30,6 +30,7 @@ NORMS = [
 ]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("floor", [1.5, *(pytest.param(x, marks=pytest.mark.heavy) for x in (1e-9, 100.0))])
 @pytest.mark.parametrize(("shape", "options"), NORMS, ids=str)
 def test_norms_and_their_derivatives_are_optax_s(shape, options, floor):
@@ -41,6 +42,7 @@ def test_norms_and_their_derivatives_are_optax_s(shape, options, floor):
             assert found.shape == expected.shape
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("kind", [None, 1, np.inf, 3])
 def test_norms_are_right_to_the_ends_of_the_dtype(dtype, kind):
@@ -146,6 +148,7 @@ def test_copies_are_optax_s(steps):
 # --- units, the Fisher diagonal, leaves, normal distributions
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 4), (1, 4), (2, 3, 4), (2, 2, 3, 4), (2, 1, 2, 3, 4)], ids=str)
 def test_units_are_optax_s(shape):
     g, p = (jnp.asarray(RNG.normal(size=shape)) for _ in range(2))

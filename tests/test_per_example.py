@@ -42,6 +42,7 @@ def test_a_chain_is_optax_s_process():
     close(run(ours, STEPS)[0], run(theirs, STEPS)[0], rtol=1e-10)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("every", [1, 2, 3])
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 def test_updates_and_averages_are_optax_s(every, decay):
@@ -96,6 +97,7 @@ def test_complex_gradients_have_a_real_variance():
     close(variance, jnp.var(g, axis=0, ddof=1))
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     "case", [c for c in PER_EXAMPLE if "element" in c.expression or "variance" in c.expression], ids=str
 )

@@ -54,6 +54,7 @@ def test_a_square_has_its_exact_value_gradient_and_derivative_by_sigma(kind):
     assert_unbiased(estimate, exact)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("baseline", [True, False])
 @pytest.mark.parametrize("kind", NOISE)
 def test_the_hessian_of_a_square_is_its_own(kind, baseline):
@@ -73,6 +74,7 @@ def test_the_largest_of_gumbel_perturbed_logits_is_the_softmax():
     assert_unbiased(lambda key: jax.jacfwd(smooth, 1)(key, x), np.asarray(jax.jacobian(softmax)(x)))
 
 
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("baseline", [True, False])
 @pytest.mark.parametrize("kind", NOISE)
 def test_the_same_key_gives_optax_its_values_and_derivatives(kind, baseline):
@@ -113,6 +115,7 @@ def test_the_function_itself_is_never_differentiated():
     jax.grad(P.make_perturbed_fun(f, 10), argnums=1)(KEYS[0], 0.0)
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_16_bits_are_averaged_in_32(dtype):
     smooth = P.make_perturbed_fun(lambda x: {"y": x * 1000, "n": jnp.argmax(x)}, 4096, 0.5, P.Normal())

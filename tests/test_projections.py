@@ -92,6 +92,7 @@ def check_nearest(case, count):
         assert -1e-6 * unit <= cost.value - least <= 1e-8 * unit, (point, p, cost.value, least)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("case", [case for case in CASES if case.convex], ids=names)
 def test_the_nearest_point_is_that_of_a_solver(case):
     check_nearest(case, 8)

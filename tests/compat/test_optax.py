@@ -68,6 +68,7 @@ EXPRESSIONS = [
 ]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_parity(expression):
     with warnings.catch_warnings():
