@@ -137,7 +137,10 @@ _LINEAR = {
 }
 _FIRST_VARIANCE = {"finite": "the corrected variance of the first gradient is zero, so the first update is g / eps"}
 _REAL = {"complex": "the method compares signs, which complex numbers do not have"}
-_NOISE = {"rotation": "the noise does not turn with the gradient"}
+_NOISE = {
+    "rotation": "the noise does not turn with the gradient",
+    "scope": "the noise is drawn in the order of the leaves",
+}
 _SVD = {"derivatives": "the projection counts as a constant"}
 _FACTORS = {"derivatives": "the preconditioner counts as a constant"}
 _STATE = {"by hand": "the numbers are in the state: those of the transformation are only its first"}
@@ -417,7 +420,12 @@ TRANSFORMATIONS = [
         )
         for rule in ("adam", "sgd", "muon")
     ),
-    Case("qk_clip(select.maybe(select.path('w')), head_axis=0)", optax=None, why=_NO_OPTAX),
+    Case(
+        "qk_clip(select.maybe(select.path('w')), head_axis=0)",
+        optax=None,
+        why=_NO_OPTAX,
+        unless={"scope": "a selector says which leaves"},
+    ),
     Case("scale_by_galore(rank=1)", optax=None, why="optax decomposes in float32: see tests/test_muon.py", unless=_SVD),
     Case(
         "scale_by_galore(rank=1, update_proj_gap=2, base_optimizer=trace(0.9))",

@@ -33,7 +33,7 @@ EXCEPTIONS = {
     "rounding": "law 4, float32 inside: something is computed in the dtype of the parameters",
     "finite": "law 5: finite gradients may give infinite updates or states",
     "reverse": "law 6: there is no reverse-mode derivative, as through a while loop",
-    "derivatives": "law 6 asks less: derivatives are finite, but do not equal difference quotients",
+    "derivatives": "law 6, difference quotients: derivatives are finite, but do not equal difference quotients",
     "scope": "law 9: the result depends on more than the base class says",
     "trees": "law 10, odd trees: it is made for one tree",
     "rotation": "law 10, complex leaves: rotated gradients do not give rotated updates",
@@ -90,6 +90,7 @@ def check(
     3    stable state  kept
     9    elementwise   kept
     9    layerwise     does not apply  the scope is another, or none is stated
+    9    treewide      does not apply  the scope is another, or none is stated
     >>> report.passed
     True
     """

@@ -6,7 +6,7 @@ import numpy as np
 
 from gradtx.testing.calls import update
 from gradtx.testing.data import draw, finite
-from gradtx.testing.subject import law
+from gradtx.testing.subject import NotApplicableError, law
 
 
 def loss(tx, params, grads):
@@ -21,19 +21,26 @@ def loss(tx, params, grads):
     return sum(jnp.sum(x) for x in jax.tree.leaves(params))
 
 
-@law(6, "derivatives", unless="reverse")
-def derivatives_are_finite_and_right(subject):
-    """Derivatives through three steps are finite, also at zero gradients, and equal difference quotients."""
-    tx, grads = subject.tx, draw(1)
-    if subject.is_value:  # by every hyperparameter, too; arrays all: one compilation
-        point = jax.tree.map(np.asarray, (tx, subject.params, grads))
-        value_and_grad = jax.jit(jax.value_and_grad(lambda point: loss(*point)))
-    else:
-        point = jax.tree.map(np.asarray, (subject.params, grads))
-        value_and_grad = jax.jit(jax.value_and_grad(lambda point: loss(tx, *point)))
+def _derivative(subject):
+    """The value and the derivatives of `loss`, compiled, and where the laws take them."""
+    if "derivative" not in subject.memory:
+        if subject.is_value:  # by every hyperparameter, too; arrays all: one compilation
+            point = jax.tree.map(np.asarray, (subject.tx, subject.params, draw(1)))
+            compiled = jax.jit(jax.value_and_grad(lambda point: loss(*point)))
+        else:
+            point = jax.tree.map(np.asarray, (subject.params, draw(1)))
+            compiled = jax.jit(jax.value_and_grad(lambda point: loss(subject.tx, *point)))
+        subject.memory["derivative"] = compiled, point
+    return subject.memory["derivative"]
 
-    one_zero = {**grads, "deep": [jnp.asarray([0.0, 1.0, -1.0, 0.0, 2.0, 0.5, -0.5, 1.0])]}
-    kinds = {"with a zero": one_zero, "of zeros": jax.tree.map(jnp.zeros_like, grads), "of plain numbers": grads}
+
+@law(6, "derivatives", unless="reverse")
+def derivatives_are_finite(subject):
+    """Derivatives through three steps are finite, also at gradients of zeros."""
+    value_and_grad, point = _derivative(subject)
+    grads = point[-1]
+    one_zero = {**grads, "deep": [np.asarray([0.0, 1.0, -1.0, 0.0, 2.0, 0.5, -0.5, 1.0])]}
+    kinds = {"with a zero": one_zero, "of zeros": jax.tree.map(np.zeros_like, grads), "of plain numbers": grads}
     for kind, g in kinds.items():
         value, found = value_and_grad((*point[:-1], g))
         assert finite((value, found)), f"derivatives at gradients {kind} are not finite"
@@ -41,14 +48,20 @@ def derivatives_are_finite_and_right(subject):
     # In float32 the squares of small numbers, which derivatives of quotients divide by, are zero.
     narrow = jax.tree.map(lambda x: jnp.asarray(x, "float32"), (subject.params, kinds["of zeros"]))
     with jax.disable_jit():
-        found = jax.grad(lambda point: loss(tx, *point))(narrow)
+        found = jax.grad(lambda point: loss(subject.tx, *point))(narrow)
     assert finite(found), "derivatives at float32 gradients of zeros are not finite"
 
-    text = subject.expression
-    if "derivatives" in subject.unless or "clip" in text or "bfloat16" in text:
-        return  # a corner of the function, or rounding to 8 bits: differences are of no use
+
+@law(6, "difference quotients", unless="derivatives")
+def derivatives_are_right(subject):
+    """Derivatives through three steps equal central differences in one random direction of everything at once."""
+    if "reverse" in subject.unless:
+        raise NotApplicableError(subject.unless["reverse"])
+    for word, why in {"clip": "a corner of the function is near", "bfloat16": "it rounds to 8 bits"}.items():
+        if word in subject.expression:
+            raise NotApplicableError(f"{why}: differences are of no use")
+    value_and_grad, point = _derivative(subject)
     _, found = value_and_grad(point)
-    # Central differences in one random direction of everything at once.
     rng = np.random.default_rng(0)
     leaves, treedef = jax.tree.flatten(point)
     size = [np.where(np.isfinite(x), np.abs(x), 0) for x in leaves]  # an infinite bound stays where it is

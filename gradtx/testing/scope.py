@@ -1,4 +1,8 @@
-"""Law 9: what a rule may look at. Elementwise rules do not see the borders of leaves, layerwise ones no other leaf."""
+"""Law 9: what a rule may look at.
+
+An elementwise rule does not see the borders of leaves, a layerwise rule sees no other leaf, and a treewide rule sees
+the leaves in no order.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +18,7 @@ from gradtx.testing.subject import NotApplicableError, law
 from gradtx.wrappers.sam import sam
 from gradtx.wrappers.skip_spikes import skip_spikes
 
-ELEMENTWISE, LAYERWISE, TREEWIDE = range(3)
+ELEMENTWISE, LAYERWISE, TREEWIDE, UNKNOWN = range(4)
 WIDTH = {Elementwise: ELEMENTWISE, Layerwise: LAYERWISE, Treewide: TREEWIDE}
 
 
@@ -27,20 +31,20 @@ def scope(tx):
     """The widest scope of the links: composition adds nothing.
 
     A class from outside of gradtx states its scope by its base class alone. Where it states none, and where a function
-    is the user's, nothing is known: that counts as treewide, about which there is no law.
+    is the user's, nothing is known: that counts as `UNKNOWN`, about which there is no law.
     """
     if isinstance(tx, chain):
         return max((scope(link) for link in tx.links), default=ELEMENTWISE)
     if isinstance(tx, partition):
         return max(scope(group) for group in tx.transforms)
     if isinstance(tx, flatten):
-        return TREEWIDE if scope(tx.inner) else ELEMENTWISE  # a leaf as a whole is the whole tree then
+        return max(scope(tx.inner), TREEWIDE) if scope(tx.inner) else ELEMENTWISE  # its one leaf is the whole tree
     if hasattr(tx, "inner"):
         other = scope(tx.adv_optimizer) if isinstance(tx, sam) else TREEWIDE * isinstance(tx, skip_spikes)
         return max(scope(tx.inner), other)
     based = (width for cls, width in WIDTH.items() if isinstance(tx, cls))
     if getattr(tx, "foreign", False) or not type(tx).__module__.startswith("gradtx."):
-        return next(based, TREEWIDE)
+        return next(based, UNKNOWN)
     named = (width for cls, width in WIDTH.items() if f".{cls.__name__.lower()}." in type(tx).__module__)
     return next(based, next(named, ELEMENTWISE))
 
@@ -76,3 +80,17 @@ def leaves_ignore_each_other(subject):
         whole = trajectory(subject.tx, g[0], g)[0]
         entries = [trajectory(subject.tx, g[0, i, j], g[:, i, j])[0] for i in range(2) for j in range(3)]
     assert not jnp.allclose(whole.reshape(2, 6), jnp.stack(entries, axis=1)), "it claims a wider scope than it needs"
+
+
+@law(9, "treewide", unless="scope")
+def the_order_of_leaves_does_not_matter(subject):
+    """A treewide rule gives the same for the leaves in another order."""
+    _must_be(subject, TREEWIDE)
+
+    def backwards(tree):
+        return dict(enumerate(reversed(jax.tree.leaves(tree))))
+
+    with jax.disable_jit():
+        turned = trajectory(subject.tx, backwards(subject.params), backwards(subject.grads))[0]
+    about = "other updates where the leaves come in another order"
+    close(turned, backwards(subject.expected[0]), rtol=1e-9, atol=1e-14, about=about)

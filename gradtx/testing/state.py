@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import close, draw, stack
-from gradtx.testing.subject import law
+from gradtx.testing.subject import NotApplicableError, law
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -47,9 +47,9 @@ def shapes(dtype):
 def of_dtypes(subject, p_dtype, g_dtype):
     """`step` on the trees of the laws, which two laws look at, and in words what it is of."""
     dtypes = p_dtype, g_dtype
-    if dtypes not in subject.shapes:
-        subject.shapes[dtypes] = step(subject.tx, *map(shapes, dtypes))
-    return *subject.shapes[dtypes], "parameters of {} and gradients of {}".format(*dtypes)
+    if dtypes not in subject.memory:
+        subject.memory[dtypes] = step(subject.tx, *map(shapes, dtypes))
+    return *subject.memory[dtypes], "parameters of {} and gradients of {}".format(*dtypes)
 
 
 @law(3, "stable state")
@@ -75,7 +75,7 @@ def updates_look_like_gradients(subject):
 def accumulators_are_wide(subject):
     """Accumulators of 16-bit parameters are float32 or wider, unless a dtype was asked for."""
     if asks_for_a_dtype(subject.expression):
-        return
+        raise NotApplicableError("a dtype was asked for")
     for dtype in ("float16", "bfloat16"):
         wide(subject.tx, shapes(dtype))
 
@@ -84,7 +84,7 @@ def accumulators_are_wide(subject):
 def sixteen_bit_gradients_are_computed_in_float32(subject):
     """Steps on bfloat16 arrays give what the same steps in float32 give, rounded once at the end."""
     if subject.expression.startswith("stateless"):
-        return  # the user's function gets the gradients in their own dtype
+        raise NotApplicableError("the user's function gets the gradients in their own dtype")
     p16, g16 = draw(0, "bfloat16"), stack([draw(i + 1, "bfloat16") for i in range(3)])
     wide = jax.tree.map(lambda x: x.astype("float32"), (p16, g16))
     with jax.disable_jit():  # every operation is rounded to its dtype

@@ -69,8 +69,8 @@ class Subject:
         return self.run(self.params, self.grads)
 
     @functools.cached_property
-    def shapes(self) -> dict[tuple[str, str], Any]:
-        """The shapes of a step, by the dtypes of parameters and gradients: two laws look at them."""
+    def memory(self) -> dict[Any, Any]:
+        """What more than one law computes of it, under a name of the laws' own."""
         return {}
 
     @property
