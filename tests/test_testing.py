@@ -45,7 +45,8 @@ def test_what_keeps_the_contract_passes(tx):
     assert report.passed, report
     report.raise_if_broken()
     assert {v.number for v in report.verdicts} == {*range(1, 12), 13, 14, 15}
-    assert [v.name for v in report.verdicts if not v.total] == ["layerwise", "treewide"]  # all others had something to ask
+    # All others had something to ask.
+    assert [v.name for v in report.verdicts if not v.total] == ["layerwise", "treewide"]
 
 
 # --- transformations that break a law
