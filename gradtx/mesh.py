@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.core import Tracer
+from jax.experimental.shard_alike import shard_alike
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "places_like",
     "put",
     "scan",
+    "split_like",
     "varying",
     "varying_axes",
     "varying_with",
@@ -161,6 +163,19 @@ def kept_whole(x: Array, axes: Sequence[int] | None = None) -> Array:
         return whole(x, axes)
     spec = [] if axes is None else [None if i - x.ndim in axes else PartitionSpec.UNCONSTRAINED for i in range(x.ndim)]
     return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*spec)))
+
+
+def split_like(x: Any, like: Any) -> Any:
+    """A tree of arrays, split over axes that are left to the compiler as those of `like`, a tree of the same structure.
+
+    The compiler usually finds that by itself, but not where a result is read as numbers of another dtype.
+    """
+
+    def one(x: Array, like: Array) -> Array:
+        axes = set(jax.typeof(like).sharding.mesh.axis_types)
+        return shard_alike(x, like)[0] if isinstance(like, Tracer) and axes == {AxisType.Auto} else x
+
+    return jax.tree.map(one, x, like)
 
 
 def put(x: Array, where: NamedSharding | None) -> Array:

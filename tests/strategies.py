@@ -153,7 +153,7 @@ LINKS = [case for case in GRADTX.cases() if is_link(case)]
 
 
 AS_GIVEN = {
-    **dict.fromkeys(("clip_params", "rprop", "scale_by_rprop"), "bounds must be in order"),
+    **dict.fromkeys(("clip_params", "rprop", "scale_by_rprop", "dynamic_loss_scale"), "bounds must be in order"),
     "schedule_free_sgd": "with a warmup its rate is no schedule",
 }
 """Constructors whose numbers are not drawn, with the reason."""

@@ -122,7 +122,7 @@ class Packed:
             after = clock + jnp.uint32(_BY_STEP)
             clock = after if taken is None else jnp.where(taken, after, clock)
         parts = mesh.automatic(partial(_jitted_encode, self.format), x, clock, like=self.parts)
-        return Packed(self.format, self.like, parts, clock)
+        return Packed(self.format, self.like, mesh.split_like(parts, self.parts), clock)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Packed) and _flatten(self) == _flatten(other)
