@@ -26,6 +26,7 @@ def traced(count, *numbers):
     return jax.jit(lambda count, numbers: cycle(count, *numbers))(count, [float(x) for x in numbers])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize(
     ("period", "multiplier", "fixed"),

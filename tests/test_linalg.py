@@ -142,6 +142,7 @@ def test_small_matrices_zeros_and_negative_eigenvalues():
 # --- least squares
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "shape", [(12, 5), (5, 12), *(pytest.param(s, marks=pytest.mark.heavy) for s in ((6, 6), (4, 1)))]
 )

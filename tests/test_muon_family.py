@@ -99,6 +99,7 @@ METHODS = {
 EVERY = {**{name: tx for name, (tx, _) in METHODS.items()}, "muon": gx.scale_by_muon()}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", METHODS)
 def test_the_paper_in_numpy(name, shape):

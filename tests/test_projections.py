@@ -111,6 +111,7 @@ def test_the_nearest_point_of_a_set_that_is_not_convex(case):
         assert np.linalg.norm(x - p) <= np.linalg.norm(x - nearest) + 1e-12 * size(x[None])[0]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("case", SETS, ids=names)
 def test_points_are_in_the_set_and_stay(case):
     x, p = projected(case)

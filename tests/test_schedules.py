@@ -46,6 +46,7 @@ def test_boundaries_that_are_traced_are_exact_up_to_float32(x64):
         np.testing.assert_array_equal(jax.jit(lambda s, c: s(c))(schedule, counts), [1.0, 0.0, 1.0, 2.0])
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("case", SCHEDULES, ids=str)
 def test_every_int32_step_has_a_finite_value_that_stays(case):
     schedule = case.make()
@@ -66,6 +67,7 @@ def test_every_int32_step_has_a_finite_value_that_stays(case):
         assert values[-1] == values[-2] == values[-3]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("case", SCHEDULES, ids=str)
 def test_counts_of_any_kind(case):
     schedule = case.make()
@@ -290,6 +292,7 @@ NUMBERS_OF_STEPS = [
 ]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("steps", [10**10, 2**31 - 1, np.uint64(2**63)])
 @pytest.mark.parametrize(("expression", "early"), NUMBERS_OF_STEPS)
 def test_numbers_of_steps_may_be_large(expression, early, steps):
@@ -428,6 +431,7 @@ def test_a_schedule_returns_a_number():
             gx.sgd(bad).update(g, gx.sgd(0.1).init(g))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("case", SCHEDULES, ids=str)
 def test_python_counts_that_int32_does_not_hold(case):
     schedule = case.make()

@@ -50,6 +50,7 @@ def grafts(grads, kind, b2, eps):
     return np.stack(found)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("kind", ["none", "sgd", "adagrad", "rmsprop", "adam"])
 @pytest.mark.parametrize(("b2", "interval", "size"), [(0.9, 1, 8), (1.0, 3, 8), (0.8, 2, 2)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -189,6 +190,7 @@ def test_merged_axes_make_matrices():
     assert columns["scanned"] == (12, 3072, 3072)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("root", ["eigh", "newton"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["rank 1", "zeros first", "tiny", "huge", "infinite"])

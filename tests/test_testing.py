@@ -39,6 +39,7 @@ class negated(rules.Wrapper):
         return jax.tree.map(lambda u: -u, updates), state
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("tx", [gx.adam(0.1), moving_mean(0.8), negated(moving_mean())], ids=repr)
 def test_what_keeps_the_contract_passes(tx):
     report = gx.testing.check(tx)

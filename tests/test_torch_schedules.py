@@ -50,6 +50,7 @@ def test_there_are_several_of_each():
     assert set(NAMES) | {"CycledMomentum"} == set(lr_scheduler.__all__)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("expression", CURVES)
 def test_curve(expression):
     schedule = make(expression)
