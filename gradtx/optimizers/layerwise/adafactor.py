@@ -156,6 +156,19 @@ def adafactor(
     the learning rate; optax's is not, which is `decouple_lr=True`. The rate scales the average of the steps;
     optax averages the scaled steps, which is the same for a constant rate.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
+        momentum out.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      eps: Added to the denominator for numerical stability. Default 1e-30.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
     >>> import gradtx as gx
     >>> gx.adafactor(0.01).links[1]
     clip_by_block_rms(threshold=1.0)

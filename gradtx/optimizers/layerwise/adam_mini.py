@@ -53,8 +53,8 @@ class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2"))
     """The rule of Adam-mini, without the learning rate.
 
     Args:
-      b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1).
-      b2: Decay rate of the second moments, likewise.
+      b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      b2: Decay rate of the second moments, likewise. In [0, 1); default 0.999.
       eps: Added to the root of the second moment (default 1e-8). Not negative.
       mu_dtype: The dtype of the first moment. By default the parameter's, float32 at least.
       block_axes: The axes that count blocks, an integer or several (default -1, output neurons). With () a tensor is
@@ -108,6 +108,11 @@ class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2"))
 class adam_mini_labels(Value):
     """The labels of `adam_mini`'s groups: 'tokens' and 'heads' where masks select a leaf, else 'outputs'.
 
+    Args:
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
     >>> import gradtx as gx
     >>> gx.adam_mini_labels(heads=gx.select.path("query"))({"wte": 1.0, "query": 2.0, "out": 3.0})
     {'out': 'outputs', 'query': 'heads', 'wte': 'tokens'}
@@ -147,6 +152,24 @@ def adam_mini(
     wte, wpe and the like), along the last axis but one of what `heads` selects (kernels (model, heads, size) of queries
     and keys; none by default), and along the last axis of all others. `weight_decay` acts on the leaves that `mask`
     selects (all by default). State: one array per parameter, and one number per block.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.adam_mini(1e-3, heads=gx.select.path("**/query/kernel"))

@@ -58,12 +58,12 @@ class scale_by_came(Layerwise, state=CameState):
     """The rule of CAME, without the learning rate.
 
     Args:
-      b1: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
-      b2: Decay rate of the second moments, likewise.
-      b3: Decay rate of the squared differences, likewise.
+      b1: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      b2: Decay rate of the second moments, likewise. In [0, 1); default 0.999.
+      b3: Decay rate of the squared differences, likewise. In [0, 1); default 0.9999.
       eps: Added to squared gradients (default 1e-30). Not negative.
       eps_residual: Added to squared differences (default 1e-16): a larger one trusts every entry alike. Not negative.
-      clipping_threshold: The largest root mean square of an update before momentum. Positive.
+      clipping_threshold: The largest root mean square of an update before momentum. Positive; default 1.
       mu_dtype: The dtype of the momentum. By default the parameter's, float32 at least.
 
     State: for a matrix one array like it, and two numbers per row and column; for a vector two arrays.
@@ -136,6 +136,23 @@ def came(
     Take it in place of Adam where half of the memory must do. The first steps are long, as in the paper: averages start
     at zero, and only the root mean square of the update before momentum is bounded. `update` needs params. State: one
     array per parameter, and for matrices two numbers per row and column.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-30.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import gradtx as gx
     >>> gx.came(2e-4).links[0].b3

@@ -58,10 +58,10 @@ class scale_by_dion(Layerwise, state=DionState):
       rank: The rank of the update, at least 1 (default 128); of a smaller matrix its full rank. A lower one costs less
         time, and more steps.
       beta: Decay rate of the part of the momentum that the update has used, closer to 1 averages over more steps. The
-        rest of the momentum does not decay. In [0, 1).
+        rest of the momentum does not decay. In [0, 1); default 0.95.
       mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
       weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
-      seed: The seed of the first basis, an integer (default 0).
+      seed: The seed of the first basis, an integer (default 0). Not negative.
 
     The update is the same for c * g as for g. Derivatives treat P as a constant. State: one array per parameter, and
     one of inputs x rank for each matrix.
@@ -131,6 +131,34 @@ def dion(
 
     Take it in place of Muon where matrices are large: a step costs products with `rank` columns instead of
     whole ones. For the arguments see `scale_by_dion` and `matrices_with_adamw`.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
+        is projected to its full rank. At least 1; default 128.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
+      dion_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
+        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
+        leaves out vectors, embeddings and heads).
+      adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
+        default.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. Default 0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. Default 0.999.
+      adam_eps: Added to AdamW's denominator for numerical stability. Default 1e-8.
+      adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
+        Default 0.
+      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.dion(0.01, rank=16).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -56,12 +56,13 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
 
     Args:
       rank: The number of singular vectors to project onto, at least 1 (default 128).
-      update_proj_gap: The number of steps after which the projection is computed anew; each time costs an SVD.
-      scale: Multiplies the update.
-      b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1).
-      b2: Decay rate of the second moment, likewise.
+      update_proj_gap: The number of steps after which the projection is computed anew; each time costs an SVD. At least
+        1; default 200.
+      scale: Multiplies the update. Default 1.
+      b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      b2: Decay rate of the second moment, likewise. In [0, 1); default 0.999.
       eps: Added to the root of the second moment (default 1e-8). Not negative.
-      growth: The most by which the norm of S may grow from step to step; infinity is no bound.
+      growth: The most by which the norm of S may grow from step to step; infinity is no bound. Positive; default 1.01.
       mu_dtype: The dtype of the first moment. By default the parameter's, float32 at least.
       weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
 
@@ -148,6 +149,30 @@ def fira(
 
     Take it for the memory of GaLore without its limit to a subspace. `b1`, `b2`, `eps`, `weight_decay` and `mask` are
     those of both. For the other arguments see `scale_by_fira`.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
+        is projected to its full rank. At least 1; default 128.
+      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
+        bound. Positive; default 1.01.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      fira_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
+        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
+        leaves out vectors, embeddings and heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.fira(0.01, rank=4).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -24,6 +24,9 @@ class fromage(Layerwise, needs=("params",)):
 
     `learning_rate` is not negative (0.01 in the paper); norms count as `min_norm` (default 1e-6) at least.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.fromage(1.0)
     >>> g, p = jnp.array([0.0, 5.0]), jnp.array([2.0, 0.0])

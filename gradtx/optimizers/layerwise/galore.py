@@ -71,9 +71,10 @@ class scale_by_galore(Composite, state=GaLoreState):
     """Runs `base_optimizer` on projected gradients: GaLore without learning rate and weight decay.
 
     Args:
-      rank: The number of singular vectors to project onto, at least 1.
-      update_proj_gap: The number of steps after which the projection is computed anew; each time costs an SVD.
-      scale: Multiplies the updates of projected leaves only.
+      rank: The number of singular vectors to project onto, at least 1. Default 128.
+      update_proj_gap: The number of steps after which the projection is computed anew; each time costs an SVD. At least
+        1; default 200.
+      scale: Multiplies the updates of projected leaves only. Default 1.
       base_optimizer: The transformation of the projected gradients; `scale_by_adam()` by default.
       weight_dimension_numbers: Which leaves are projected, and how they are matrices: as in `scale_by_muon`; None in a
         tree of them leaves a leaf out. By default every 2-D leaf is projected, embeddings included.
@@ -189,6 +190,22 @@ def galore(
 
     `weight_decay` acts on the parameters that `mask` selects (all by default), and is multiplied by the learning rate
     unless `decouple_lr`. State: P for each matrix, and the base optimizer's state. `update` needs params.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
+        is projected to its full rank. At least 1; default 128.
+      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import gradtx as gx
     >>> gx.galore(1e-3, rank=4).links[0].base_optimizer

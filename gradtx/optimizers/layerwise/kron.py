@@ -61,14 +61,14 @@ class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",
       b1: Decay rate of the momentum, which is what the factors are fitted to; closer to 1 averages over more steps
         (default 0.9). In [0, 1).
       update_probability: The probability that the factors are fitted at a step, a number or a schedule. By default it
-        is 1 for 500 steps, and decays from there to 0.03, which it reaches after 4000.
+        is 1 for 500 steps, and decays from there to 0.03, which it reaches after 4000. In [0, 1].
       precond_lr: How far a factor moves in a fit, as a fraction of itself (default 0.1). In [0, 1).
       clip_rms: The largest root mean square of a leaf's update (default 1.1). Positive; infinity does not clip.
       damping: Random noise of this size, relative to the root mean square of a matrix, is added to it before a fit, so
         that directions without gradient are not scaled up without end (default 1e-6). Not negative.
       init_scale: The factors begin as the root of this size times the identity (default 1). Positive.
-      max_size_triangular: A longer side has a diagonal factor (default 8192).
-      one_sided: Whether the longer side of each matrix has a diagonal factor.
+      max_size_triangular: A longer side has a diagonal factor (default 8192). At least 1.
+      one_sided: Whether the longer side of each matrix has a diagonal factor. Default False.
       triangular_1d: Whether vectors have triangular factors. By default they are diagonal.
       mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
       key: The seed of the random numbers, an integer (default 0). `update(..., key=k)` draws from `k` instead.
@@ -182,6 +182,26 @@ def kron(
     Learning rates are about a third of Adam's. The decay acts on the leaves that `mask` selects (all by default), and
     is multiplied by the learning rate unless `decouple_lr`. The other arguments are those of `scale_by_kron`, which
     says what the state holds. `update` needs params.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
+        for long sides. Default False.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. Default 0.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import gradtx as gx
     >>> gx.kron(3e-4, update_probability=0.1).links[0].clip_rms

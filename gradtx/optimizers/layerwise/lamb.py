@@ -33,6 +33,21 @@ def lamb(
 ) -> chain:
     """LAMB; `mask` selects the leaves that decay. State: two arrays per parameter. `update` needs params.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
     >>> import gradtx as gx
     >>> gx.lamb(1e-3).links[2]
     scale_by_trust_ratio(min_norm=0.0, trust_coefficient=1.0, eps=0.0)

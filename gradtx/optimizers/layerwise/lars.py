@@ -32,6 +32,12 @@ class scale_by_trust_ratio(Layerwise, needs=("params",)):
     `min_norm` and `eps` (default 0) are not negative, nor is `trust_coefficient` (default 1). `mask`
     selects the leaves; the others pass.
 
+    Args:
+      eps: Added to the denominator for numerical stability. Not negative; default 0.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_trust_ratio()
     >>> g, p = jnp.array([300.0, 400.0]), jnp.array([0.0, 5.0])
@@ -68,6 +74,19 @@ def lars(
 
     The decay, on the leaves that `mask` selects, is added before the ratio is taken; `trust_ratio_mask` selects the
     leaves that are scaled (leave out biases and the parameters of normalization).
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      eps: Added to the denominator for numerical stability. Not negative; default 0.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
+        momentum out. Default 0.9.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
 
     >>> import gradtx as gx
     >>> gx.lars(0.1).links[1]

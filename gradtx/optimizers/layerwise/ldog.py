@@ -37,6 +37,10 @@ class scale_by_distance_over_gradients(Layerwise, state=ScaleByDistanceOverGradi
 
     `param_dtype` is what x_1 is kept in, by default the parameter's dtype but at least float32.
 
+    Args:
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_distance_over_gradients(0.5, eps=0.0)
     >>> p = jnp.zeros(2)

@@ -45,6 +45,12 @@ class reduce_variance(Layerwise, state=ReduceVarianceState):
     and 0 corrects nothing; `max_norm` (1) is not negative and may be infinite. The last gradient is kept
     in `accumulator_dtype`, by default the parameter's dtype but at least float32.
 
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      accumulator_dtype: Dtype in which the average is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.chain(gx.reduce_variance(b1=0.5, gamma=0.5), gx.sgd(0.1, momentum=0.5))  # any method
     >>> state = tx.init(jnp.zeros(1))
@@ -93,6 +99,24 @@ def mars(
     Another method takes AdamW's place in `chain(reduce_variance(b1), method)`: MARS-Lion with `lion`.
     The defaults are the authors', whose rate is 3e-3. With `decouple_lr` the decay is not scaled by
     the learning rate. State: three arrays per parameter. `update` needs params.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.99 (about the last 100 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import gradtx as gx
     >>> gx.mars(3e-3)

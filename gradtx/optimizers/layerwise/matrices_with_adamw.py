@@ -61,6 +61,32 @@ def matrices_with_adamw(
     AdamW's leaves that `adam_mask` selects (by default `mask`); the decays are multiplied by the learning rates unless
     `decouple_lr`. `adam_learning_rate` is `learning_rate` by default. The other arguments are AdamW's.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
+        default.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. Default 0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. Default 0.999.
+      adam_eps: Added to AdamW's denominator for numerical stability. Default 1e-8.
+      adam_eps_root: Added to AdamW's second moment under the square root. Default 0.
+      adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
+        Default 0.
+      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.matrices_with_adamw(gx.scale_by_sign(), 0.1, adam_learning_rate=1e-3)
     >>> params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}

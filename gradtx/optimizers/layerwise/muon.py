@@ -60,21 +60,21 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
         published set: 'standard' (Jordan's, the default), 'dion' (for five steps), 'polar_express' or 'cans'. The last
         two come nearer to the polar factor in the same number of steps.
       ns_steps: The number of Newton-Schulz steps, at least 1 (default 5).
-      beta: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
+      beta: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1); default 0.95.
       eps: Added to the norm that the momentum is divided by. Not negative. By default nothing is added: the update is
         the same for c * g as for g, and zero for zero. optax adds 1e-8; here at most a millionth of the norm is added.
       mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
-      nesterov: Whether the momentum looks one step ahead.
+      nesterov: Whether the momentum looks one step ahead. Default True.
       adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
-        larger updates.
+        larger updates. Default False.
       preconditioning: The norm that the momentum is divided by: 'frobenius', 'spectral', 'aol' or 'schatten'. The last
-        two do not use `eps` unless it is a floor.
+        two do not use `eps` unless it is a floor. Default 'frobenius'.
       weight_dimension_numbers: Which axes are inputs and which are outputs: `WeightDimensionNumbers` for all leaves, a
         tree of them, or a function from the tree to such a tree. By default the last axis is the output, and all
         others are the input; a vector is a matrix of one row.
-      bias_correction: Whether to correct the momentum for its start at zero.
+      bias_correction: Whether to correct the momentum for its start at zero. Default True.
       eps_is_floor: Whether `eps` is the least norm to divide by (the square of the norm for 'aol' and 'schatten'),
-        instead of being added to the norm. Smaller gradients then give smaller updates.
+        instead of being added to the norm. Smaller gradients then give smaller updates. Default False.
       iteration_dtype: The dtype that products are rounded to. By default float32 or wider; bfloat16 is faster on
         hardware that supports it.
 
@@ -161,6 +161,46 @@ def muon(
 
     For the other arguments see `matrices_with_adamw`, `scale_by_muon` and `scale_by_shape` (`consistent_rms`). State:
     one array per parameter of Muon, two per parameter of AdamW.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
+        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
+        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
+      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
+        products each. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      eps: Added to the denominator for numerical stability. Not negative.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default True.
+      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration; the last two do not use
+        `eps` unless it is a floor. One of 'frobenius', 'spectral', 'aol', 'schatten'; default 'frobenius'.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. Default 0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. Default 0.999.
+      adam_eps: Added to AdamW's denominator for numerical stability.
+      adam_eps_root: Added to AdamW's second moment under the square root. Default 0.
+      adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
+        Default 0.
+      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
+        default.
+      muon_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
+        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
+        leaves out vectors, embeddings and heads).
+      consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
+        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do.
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+        default, and bfloat16 is faster on hardware that supports it.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"embed": jnp.ones((9, 4)), "dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}

@@ -63,6 +63,12 @@ class muon_labels(Value):
     called with the whole tree for the labels, and with a dict from path (`dense/kernel`) to leaf by the rules of the
     group: let it go by each leaf and its path alone.
 
+    Args:
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> labels = gx.muon_labels({"dense": gx.WeightDimensionNumbers(), "embed": None})
     >>> labels({"dense": jnp.ones((4, 4)), "embed": jnp.ones((9, 4))})

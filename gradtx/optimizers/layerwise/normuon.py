@@ -51,8 +51,30 @@ class scale_by_normuon(scale_by_muon, state=NorMuonState):
     It takes what `scale_by_muon` takes, and:
 
     Args:
-      b2: Decay rate of the neurons' second moments; closer to 1 averages over more steps. In [0, 1).
-      nu_eps: Added to their roots, so that a neuron whose gradient is rounding alone stays small (default 1e-8).
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
+        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
+        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
+      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
+        products each. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 0.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default True.
+      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration; the last two do not use
+        `eps` unless it is a floor. One of 'frobenius', 'spectral', 'aol', 'schatten'; default 'frobenius'.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      bias_correction: Whether to divide the moving averages by the weight of the gradients in them, because they start
+        at zero. Default True.
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+        default, and bfloat16 is faster on hardware that supports it.
+      b2: Decay rate of the neurons' second moments; closer to 1 averages over more steps. In [0, 1); default 0.95.
+      nu_eps: Added to their roots, so that a neuron whose gradient is rounding alone stays small (default 1e-8). Not
+        negative.
 
     A neuron is an output: a column of the matrix, by `weight_dimension_numbers`.
 
@@ -104,6 +126,45 @@ def normuon(
     Take it where Muon's neurons move by very different amounts. Entries move by 0.2 * learning_rate (root mean square),
     as Adam's do; for another scale, or Muon's own (None), set `consistent_rms`. For the other arguments see
     `scale_by_normuon` and `matrices_with_adamw`. State: one array per parameter and one number per neuron.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
+        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
+        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
+      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
+        products each. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+      consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
+        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Default 0.2 (about
+        Adam's, so that learning rates carry over).
+      muon_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
+        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
+        leaves out vectors, embeddings and heads).
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+        default, and bfloat16 is faster on hardware that supports it.
+      adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
+        default.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. Default 0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. Default 0.999.
+      adam_eps: Added to AdamW's denominator for numerical stability. Default 1e-8.
+      adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
+        Default 0.
+      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.normuon(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -42,6 +42,23 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
     `b1` and `b2` lie in [0, 1]; `eps`, `eps_root` and `weight_decay`, on the leaves that `decay_mask` selects,
     are not negative. The first moment is kept in `mu_dtype`, at least float32 by default.
 
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1]; default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1]; default 0.25.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_novograd()
     >>> p = jnp.zeros(2)
@@ -81,6 +98,21 @@ def novograd(
     mask: Any = None,
 ) -> chain:
     """NovoGrad. State: one array per parameter and one number per leaf. `update` needs params.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1]; default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1]; default 0.25.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
 
     >>> import gradtx as gx
     >>> gx.novograd(1e-2).links[0]

@@ -54,9 +54,10 @@ class scale_by_lmo(Layerwise, state=ScionState):
 
     Args:
       norm: 'spectral', 'sign', 'column' or 'row': see the table in the file. The paper takes 'spectral' for hidden
-        layers, 'sign' or 'row' for the last, and 'column' for embeddings and vectors.
+        layers, 'sign' or 'row' for the last, and 'column' for embeddings and vectors. Default 'spectral'.
       beta: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1). The paper's alpha is 1 - beta.
-      ns_coeffs, ns_steps: The Newton-Schulz iteration of 'spectral', as in `scale_by_muon`.
+        Default 0.9.
+      ns_coeffs, ns_steps: The Newton-Schulz iteration of 'spectral', as in `scale_by_muon`. At least 1; default 5.
       mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
       weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
 
@@ -132,6 +133,21 @@ def scion(
     `outer_radius` scale the steps of the two groups (50 and 3000 in the paper's language models, at 3.6e-4).
     With `constrained` weights also shrink by the learning rate, so that they stay within the radii.
     `scion_weight_dimension_numbers` says which leaves are hidden matrices, as in `muon`. State: an array per parameter.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
+        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
+        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
+      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
+        products each. At least 1; default 5.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      scion_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
+        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
+        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.scion(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "embed": jnp.ones((9, 4))})

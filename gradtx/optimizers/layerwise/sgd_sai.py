@@ -41,6 +41,10 @@ class scale_by_gsnr(Layerwise, state=GsnrState):
 
     `eps` (default 1e-8), added to the standard deviation, is not negative. State: one number per tensor.
 
+    Args:
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_gsnr()
     >>> g = jnp.array([[3.0, 0.0], [0.0, 4.0]])
@@ -79,6 +83,20 @@ def sgd_sai(
 
     Take it where there is no room for a second moment, and tensors differ much in the size of their gradients. State:
     one array per parameter, and a number per tensor. `update` needs params.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
+        momentum out. Default 0.9.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import gradtx as gx
     >>> gx.sgd_sai(1e-3).links[:2]

@@ -56,17 +56,19 @@ class scale_by_shampoo(Layerwise, state=ShampooState, corrected=("b2",), every="
       b2: Decay rate of L and R, and of the graft's second moment (default 0.999). In [0, 1], where 1 stands for sums.
       eps: What is added to L and R, as a fraction of their largest eigenvalue (default 1e-6). Not negative.
       graft: The method whose norm the update of a leaf has: 'none', 'sgd', 'adagrad', 'rmsprop' or 'adam' (default).
-      normalize_graft: Whether the graft sees each leaf's gradient divided by its norm.
+      normalize_graft: Whether the graft sees each leaf's gradient divided by its norm. Default False.
       graft_eps: Added to the graft's denominator (default 1e-8). Not negative.
       interval: The number of steps after which the roots are computed anew (default 10, at least 1).
-      start_step: For so many steps the update is the graft's (default 0), while L and R are averaged.
+      start_step: For so many steps the update is the graft's (default 0), while L and R are averaged. Not negative.
       block_size: A side with a factor that is longer is split into blocks of equal length, with zeros at the end
-        (default 1024): a matrix of 768 x 3072 is three of 768 x 1024. So are the matrices of tensors of any rank.
-      max_dim: A longer side has no factor, and is not split (default 8192).
-      exponent: The p of the roots L^(-1/p) and R^(-1/p); 0 (default) for twice the number of factors, 4 or 2.
+        (default 1024): a matrix of 768 x 3072 is three of 768 x 1024. So are the matrices of tensors of any rank. At
+        least 1.
+      max_dim: A longer side has no factor, and is not split (default 8192). At least 1.
+      exponent: The p of the roots L^(-1/p) and R^(-1/p); 0 (default) for twice the number of factors, 4 or 2. Not
+        negative.
       root: 'eigh' (default), or 'newton' for the coupled Newton iteration, which needs products of matrices alone.
       root_dtype: The dtype in which roots are computed, such as 'float64'. By default the gradient's, float32 at least.
-      one_sided: Whether only the shorter side of a matrix has a factor.
+      one_sided: Whether only the shorter side of a matrix has a factor. Default False.
       precondition_1d: Whether vectors have a factor. By default their update is the graft's, as that of scalars.
       weight_dimension_numbers: How leaves are matrices, by default as in `scale_by_soap`.
 
@@ -186,6 +188,31 @@ def shampoo(
     are Adam's. `b1` is the decay of the average. The decay acts on the leaves that `mask` selects (all by default), and
     is multiplied by the learning rate unless `decouple_lr`. The other arguments are those of `scale_by_shampoo`, which
     says what its state holds. That of the average is one array per parameter. `update` needs params.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
+        Default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1]; default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      interval: Number of steps between two recomputations of the preconditioner; a larger one is cheaper but uses an
+        older preconditioner. At least 1; default 10.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
+        for long sides. Default False.
+      precondition_1d: Whether vectors get a full preconditioner, too. Default False.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import gradtx as gx
     >>> gx.shampoo(1e-3, interval=20).links[1]

@@ -41,6 +41,14 @@ class scale_by_sm3(Layerwise, state=ScaleBySM3State):
 
     `b1` and `b2` lie in [0, 1], `eps` is not negative. A vector or a scalar has one accumulator for each entry.
 
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1]; default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1]; default 1.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_sm3(b1=0.0)
     >>> _, state = tx.update(jnp.array([[3.0, 0.0], [0.0, 1.0]]), tx.init(jnp.zeros((2, 2))))
@@ -89,6 +97,11 @@ def _largest_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[A
 @constructor
 def sm3(learning_rate: HyperArg, momentum: HyperArg = 0.9) -> chain:
     """SM3; `momentum` lies in [0, 1]. State: one array per parameter, and one for each axis of each.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
+        momentum out. Default 0.9.
 
     >>> import gradtx as gx
     >>> gx.sm3(0.1)

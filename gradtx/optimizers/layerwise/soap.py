@@ -69,8 +69,10 @@ class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="i
       eps: Added to the denominator for numerical stability (default 1e-8). Not negative.
       interval: The number of steps after which the eigenbases are refined (default 10, at least 1). Each time costs
         a QR factorization for each factor.
-      max_precond_dim: A side of a matrix that is longer keeps its own axes, and has no factor (default 10000).
+      max_precond_dim: A side of a matrix that is longer keeps its own axes, and has no factor (default 10000). At least
+        1.
       one_sided: Whether only the shorter side of a matrix has a factor: less memory and work, for a coarser basis.
+        Default False.
       precondition_1d: Whether vectors have a factor too. By default they are Adam's.
       mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
       weight_dimension_numbers: How leaves are matrices, as in `scale_by_muon`. By default the last axis of a leaf makes
@@ -184,6 +186,32 @@ def soap(
     3e-3. The decay acts on the leaves that `mask` selects (all by default), and is multiplied by the learning rate
     unless `decouple_lr`. The other arguments are those of `scale_by_soap`, which says what the state holds. `update`
     needs params.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0.01.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      interval: Number of steps between two recomputations of the preconditioner; a larger one is cheaper but uses an
+        older preconditioner. At least 1; default 10.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
+        for long sides. Default False.
+      precondition_1d: Whether vectors get a full preconditioner, too. Default False.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import gradtx as gx
     >>> gx.soap(3e-3, interval=20).links[0].interval

@@ -85,9 +85,9 @@ class scale_by_splus(Layerwise, state=SPlusState):
     """Signs of the momentum in an eigenbasis of the gradients: SPlus for matrices, without the learning rate.
 
     Args:
-      b1: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
-      b2: Decay rate of L and R, likewise.
-      interval: After how many steps the eigenvectors are computed anew (default 100).
+      b1: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      b2: Decay rate of L and R, likewise. In [0, 1); default 0.999.
+      interval: After how many steps the eigenvectors are computed anew (default 100). At least 1.
       mu_dtype: The dtype of the momentum. By default the parameter's, float32 at least.
       weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
 
@@ -158,6 +158,27 @@ def splus(
     `splus_weight_dimension_numbers` says which leaves are matrices, as in `muon`. `weight_decay` acts on the leaves
     that `mask` selects (all by default), and is multiplied by the learning rate unless `decouple_lr`; the authors' code
     multiplies it by 2 / (inputs + outputs), and by `nonstandard_constant`, too.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      interval: Number of steps between two recomputations of the preconditioner; a larger one is cheaper but uses an
+        older preconditioner. At least 1; default 100.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      splus_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
+        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
+        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.splus(0.1).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -38,6 +38,20 @@ class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",)
     `mask` selects the leaves that decay, as in `add_decayed_weights`. The first moment is kept in
     `mu_dtype`, by default the parameter's dtype but at least float32; the second is real.
 
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.99 (about the last 100 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_stable_adamw(b1=0.0, weight_decay=0.5)
     >>> p = jnp.ones(2)
@@ -82,6 +96,21 @@ def stable_adamw(
 
     The defaults are the paper's, for CLIP models at rates up to 2e-3. State: two arrays per
     parameter. `update` needs params.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.99 (about the last 100 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0.2.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
 
     >>> import gradtx as gx
     >>> gx.stable_adamw(2e-3)

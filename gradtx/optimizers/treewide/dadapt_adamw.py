@@ -53,6 +53,24 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
     `b1` and `b2` lie in [0, 1); `learning_rate`, a factor of the estimate, `eps` and `weight_decay`, on the leaves that
     `decay_mask` selects, are not negative; `estim_lr0`, the first estimate, is positive.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
+        rather than too large. Positive; default 1e-6.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_dadapt_adamw(estim_lr0=0.5)
     >>> p = jnp.zeros(2)
@@ -107,6 +125,20 @@ def dadapt_adamw(
     """D-Adaptation for AdamW. State: three arrays per parameter. `update` needs params.
 
     The decay is scaled by the estimated rate, unless `decouple_lr`.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
+        rather than too large. Positive; default 1e-6.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import gradtx as gx
     >>> gx.dadapt_adamw(weight_decay=0.1).links[0].weight_decay

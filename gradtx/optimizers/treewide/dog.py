@@ -50,6 +50,10 @@ class DoGState(NamedTuple):
 class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
     """The rule of DoG. `init_step_value` and `eps` are not negative.
 
+    Args:
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_dog("distance", 0.5, eps=0.0)
     >>> p = jnp.zeros(2)
@@ -92,6 +96,16 @@ def dog(
 
     The iterates' average, weighted by polynomial decay, is what the paper evaluates.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
     >>> import gradtx as gx
     >>> gx.dog().links[1]
     scale_by_dog(init_step_value=1e-06, eps=1e-08)
@@ -113,6 +127,9 @@ class DoWGState(NamedTuple):
 
 class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):
     """The rule of DoWG. `init_estim_sq_dist`, the first d, and `eps` (both 1e-4 by default) are not negative.
+
+    Args:
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-4.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_dowg(0.25, eps=0.0)
@@ -144,6 +161,15 @@ def dowg(
     mask: Any = None,
 ) -> chain:
     """DoWG; the first squared distance is `eps` unless given. State: one array per parameter. `update` needs params.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-4.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
 
     >>> import gradtx as gx
     >>> gx.dowg().links[1]

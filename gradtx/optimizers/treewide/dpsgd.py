@@ -25,6 +25,14 @@ def dpsgd(
 ) -> chain:
     """Private gradient descent; the gradients have the examples along their first axis.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      seed: Seed of the random numbers, an integer; the same seed gives the same run.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
+        momentum out.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+
     State: a random key; with momentum, one array per parameter. The privacy that is spent is to be accounted for
     outside.
 

@@ -55,6 +55,20 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
     `learning_rate`, the largest step size, and `weight_decay`, on the leaves that `decay_mask` selects, are not
     negative; `beta` lies in [0, 1); `lower_bound` (default 0) bounds the loss from below.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
+        better step sizes. Default 0.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
+        Default False.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_momo(10.0)
     >>> p = g = jnp.array([2.0, 0.0])  # the gradient of |p|^2 / 2
@@ -106,6 +120,20 @@ def momo(
     mask: Any = None,
 ) -> chain:
     """MoMo. State: one array per parameter. `update` needs params and `value`, the loss.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
+        better step sizes. Default 0.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
+        Default False.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
 
     >>> import gradtx as gx
     >>> gx.momo(0.5).links[0].learning_rate

@@ -59,6 +59,24 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
     `learning_rate`, the largest step size, `eps` and `weight_decay`, on the leaves that `decay_mask` selects, are not
     negative; `b1` and `b2` lie in [0, 1); `lower_bound` (default 0) bounds the loss from below.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 0.01.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
+        better step sizes. Default 0.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
+        Default False.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_momo_adam(0.5)
     >>> p = g = jnp.array([2.0, 0.0])
@@ -127,6 +145,24 @@ def momo_adam(
     mask: Any = None,
 ) -> chain:
     """MoMo-Adam. State: two arrays per parameter. `update` needs params and `value`, the loss.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 0.01.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
+        better step sizes. Default 0.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
+        Default False.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
 
     >>> import gradtx as gx
     >>> gx.momo_adam().links[0].learning_rate

@@ -18,6 +18,10 @@ __all__ = ["noisy_sgd"]
 def noisy_sgd(learning_rate: HyperArg, eta: HyperArg = 0.01, gamma: HyperArg = 0.55, key: int = 0) -> chain:
     """Gradient descent with fading noise; `key` is the seed. State: one random key.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. Default 0.
+
     >>> import gradtx as gx
     >>> gx.noisy_sgd(0.1)
     chain(add_noise(eta=0.01, gamma=0.55), scale_by_learning_rate(learning_rate=0.1))

@@ -44,6 +44,10 @@ class scale_by_polyak(Treewide, state=ScaleByPolyakState, needs=("value",)):
     `f_min` (default 0) is the least value of the loss; `max_learning_rate` is positive, `eps` not negative. A step
     whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as `skipped`.
 
+    Args:
+      max_learning_rate: Largest step size. Positive; default 1.
+      eps: Added to the denominator for numerical stability. Not negative; default 0.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_polyak(max_learning_rate=10.0)
     >>> g = jnp.array([2.0, 0.0])
@@ -81,6 +85,10 @@ def polyak_sgd(
     """Gradient descent with Polyak's step size, of the gradient times `scaling`. State: none.
 
     `update` needs `value`, the loss at the parameters.
+
+    Args:
+      max_learning_rate: Largest step size. Positive; default 1.
+      eps: Added to the denominator for numerical stability. Not negative; default 0.
 
     >>> import gradtx as gx
     >>> gx.polyak_sgd()

@@ -55,6 +55,26 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), correcte
     `weight_decay`, on the leaves that `decay_mask` selects, are not negative; `estim_lr0`, the first estimate d_0, is
     positive.
 
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
+        rather than too large. Positive; default 1e-6.
+      estim_lr_coef: Factor of the estimated distance; 2 trains more boldly, 0.5 more carefully. Not negative; default
+        1.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_prodigy(estim_lr0=0.5)
     >>> p = jnp.zeros(2)
@@ -117,6 +137,22 @@ def prodigy(
     """Prodigy; `beta3` is the root of `betas[1]` unless given. State: four arrays per parameter. `update` needs params.
 
     The decay is scaled by the estimated rate, unless `decouple_lr`. `safeguard_warmup` is for rates that begin small.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
+        rather than too large. Positive; default 1e-6.
+      estim_lr_coef: Factor of the estimated distance; 2 trains more boldly, 0.5 more carefully. Not negative; default
+        1.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     >>> import gradtx as gx
     >>> gx.prodigy(betas=(0.9, 0.81)).links[0].beta3
