@@ -185,7 +185,7 @@ def _glossary() -> dict[str, list[dict[str, Any]]]:
 
 def _sentences(text: str) -> list[str]:
     return re.split(
-        r"(?<=[.!?)])(?<!e\.g\.)(?<!i\.e\.)(?<!al\.)(?:(?<=[.!?])|(?<=[.!?]\)))\s+(?=[A-Z`'(\d])", text.strip()
+        r"(?<=[.!?)])(?<!e\.g\.)(?<!i\.e\.)(?<! al\.)(?:(?<=[.!?])|(?<=[.!?]\)))\s+(?=[A-Z`'(\d])", text.strip()
     )
 
 
