@@ -251,7 +251,7 @@ def expected(fn: Callable, p: inspect.Parameter, text: str | None) -> str | None
     parts = _sentences(text) if text else []
     parts = [sense["text"], *parts[1:]] if sense else parts
     reasons = dict(sense.get("why", {})) if sense else {}
-    limits = fn.limits(p.name)
+    limits = fn.limits(p.name) or (sense or {}).get("limits", "")
     if len(parts) > 1 and (last := CLAUSE.fullmatch(parts[-1])):
         limits = limits or last["limits"] or ""  # a function's own checks declare nothing
         kept = re.search(r"default (\S+) \((.*)\)\.$", parts.pop(), re.IGNORECASE)

@@ -72,13 +72,15 @@ def matrices_with_adamw(
         None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which leaves out
         vectors, embeddings and heads).
       adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
-        default.
-      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. Default 0.9.
-      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. Default 0.999.
-      adam_eps: Added to AdamW's denominator for numerical stability. Default 1e-8.
-      adam_eps_root: Added to AdamW's second moment under the square root. Default 0.
+        default. Not negative.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.999.
+      adam_eps: Added to AdamW's denominator for numerical stability. Not negative; default 1e-8.
+      adam_eps_root: Added to AdamW's second moment under the square root. Not negative; default 0.
       adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
-        Default 0.
+        Not negative; default 0.
       adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
       mu_dtype: Dtype in which AdamW's first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.

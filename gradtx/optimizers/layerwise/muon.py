@@ -194,28 +194,30 @@ def muon(
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
         parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
         usually left out.
-      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
-        dtype, but at least float32.
+      mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
+        default the parameter's dtype, but at least float32.
       nesterov: Whether the momentum looks one step ahead, for Muon and AdamW. Default True.
       adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
         larger updates. Default False.
       preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration; the last two do not use
         `eps` unless it is a floor. One of 'frobenius', 'spectral', 'aol', 'schatten'; default 'frobenius'.
-      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. Default 0.9.
-      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. Default 0.999.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.999.
       adam_eps: Added to AdamW's denominator for numerical stability; `eps` by default, or 1e-8 if that is not given.
         Not negative.
-      adam_eps_root: Added to AdamW's second moment under the square root. Default 0.
+      adam_eps_root: Added to AdamW's second moment under the square root. Not negative; default 0.
       adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
-        Default 0.
+        Not negative; default 0.
       adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
       adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
-        default.
+        default. Not negative.
       muon_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
         with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
         leaves out vectors, embeddings and heads).
       consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
-        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do.
+        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Positive.
       iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
         default, and bfloat16 is faster on hardware that supports it.
       decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters

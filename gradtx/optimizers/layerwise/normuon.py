@@ -154,24 +154,26 @@ def normuon(
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
         parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
         usually left out.
-      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
-        dtype, but at least float32.
+      mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
+        default the parameter's dtype, but at least float32.
       nesterov: Whether the momentum looks one step ahead. Default False.
       consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
-        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Default 0.2 (about
-        Adam's, so that learning rates carry over).
+        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Positive; default
+        0.2 (about Adam's, so that learning rates carry over).
       muon_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
         with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
         leaves out vectors, embeddings and heads).
       iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
         default, and bfloat16 is faster on hardware that supports it.
       adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
-        default.
-      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. Default 0.9.
-      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. Default 0.999.
-      adam_eps: Added to AdamW's denominator for numerical stability. Default 1e-8.
+        default. Not negative.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.999.
+      adam_eps: Added to AdamW's denominator for numerical stability. Not negative; default 1e-8.
       adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
-        Default 0.
+        Not negative; default 0.
       adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
       decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
