@@ -2,6 +2,7 @@
 
     python -m docs.glossary            report what is missing, stale or contradictory
     python -m docs.glossary --write    fill in and update the arguments that the glossary knows
+    python -m docs.glossary --list     write docs/undocumented.txt, the functions that still lack documentation
     python -m docs.glossary --write --only gradtx.optimizers --missing
 
 Most arguments mean the same in many functions. `docs/glossary.toml` says once what they mean, and `--write` copies the
@@ -379,6 +380,7 @@ def main() -> int:
     if options.write:
         write(options.only)
         _reload()
+    if options.write or options.list:
         UNDOCUMENTED.write_text("".join(f"{name}\n" for name in undocumented()))
     for fn in callables() if options.missing else ():
         if fn.missing and fn.module.startswith(options.only):

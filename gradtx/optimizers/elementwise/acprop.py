@@ -108,7 +108,7 @@ def acprop(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.acprop(1e-3).links[0]

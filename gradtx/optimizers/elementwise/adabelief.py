@@ -115,7 +115,7 @@ def adabelief(
         the update. Default False.
 
     Returns:
-      A chain. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adabelief(1e-3).links[0]

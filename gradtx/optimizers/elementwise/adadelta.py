@@ -98,8 +98,8 @@ def adadelta(
         usually left out.
 
     Returns:
-      A chain. State: two arrays per parameter (8 bytes in float32). `update` needs `params` unless `weight_decay` is
-      the number 0. Its updates descend; those of optax's `adadelta()` without a learning rate ascend.
+      A transformation. State: two arrays per parameter (8 bytes in float32). `update` needs `params` unless
+      `weight_decay` is the number 0. Its updates descend; those of optax's `adadelta()` without a learning rate ascend.
 
     >>> import gradtx as gx
     >>> gx.adadelta()

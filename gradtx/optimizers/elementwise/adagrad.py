@@ -97,7 +97,7 @@ def adagrad(
         Default True.
 
     Returns:
-      A chain. State: one array per parameter (4 bytes in float32).
+      A transformation. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adagrad(0.1)

@@ -96,7 +96,10 @@ class scale_by_adam(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2"))
         return leaf.debiased_ratio(mu, g, root, shared.corrections), slots._replace(mu=mu, nu=nu)
 
     def largest(self, incoming: float, most: float) -> float:
-        """By Cauchy and Schwarz |mu| <= c sqrt(nu) if b1^2 < b2, but for squares that were bounded at most / 4."""
+        """Returns a bound from |mu| <= c * sqrt(nu), which holds by the Cauchy-Schwarz inequality if b1^2 < b2.
+
+        Squares in nu are capped at a quarter of the largest number, hence the factor 2 * sqrt(most).
+        """
         b1, b2, rest = self.b1, self.b2, (self.eps, self.eps_root)
         if not (all(map(leaf.is_number, (b1, b2, *rest))) and b1**2 < b2):
             return math.inf
@@ -139,7 +142,7 @@ def adam(
         the update. Default False.
 
     Returns:
-      A chain. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adam(1e-3)

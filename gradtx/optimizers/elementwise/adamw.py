@@ -64,7 +64,7 @@ def adamw(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adamw(1e-3, weight_decay=0.01)

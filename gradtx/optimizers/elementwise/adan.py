@@ -141,7 +141,7 @@ def adan(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).
+      A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adan(1e-3).links[0]

@@ -158,7 +158,7 @@ def ademamix(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.ademamix(1e-3, alpha=gx.linear_schedule(0.0, 5.0, 1000)).links[0].alpha
@@ -268,7 +268,7 @@ def simplified_ademamix(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.simplified_ademamix(1e-5).links[0]

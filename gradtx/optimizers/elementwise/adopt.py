@@ -132,7 +132,7 @@ def adopt(
         as in the paper.
 
     Returns:
-      A chain. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adopt(1e-3)

@@ -141,7 +141,7 @@ def amsgrad(
         before, as optax does. Default False.
 
     Returns:
-      A chain. State: three arrays per parameter (12 bytes in float32).
+      A transformation. State: three arrays per parameter (12 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.amsgrad(1e-3).links[0]

@@ -119,7 +119,7 @@ def asgd(
         usually left out.
 
     Returns:
-      A chain whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.asgd(0.1)

@@ -111,7 +111,7 @@ def cocob(
         usually left out.
 
     Returns:
-      A chain whose `update` needs `params`. State: five arrays per parameter (20 bytes in float32).
+      A transformation whose `update` needs `params`. State: five arrays per parameter (20 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.cocob().links[-1]

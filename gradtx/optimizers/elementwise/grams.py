@@ -104,7 +104,7 @@ def grams(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.grams(1e-3).links[0]

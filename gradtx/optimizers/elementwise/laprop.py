@@ -109,7 +109,7 @@ def laprop(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. The authors' code does this. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.laprop(4e-4)

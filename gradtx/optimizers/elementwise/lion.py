@@ -130,7 +130,7 @@ def lion(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.lion(1e-4).links[0]

@@ -112,7 +112,7 @@ def madgrad(
         usually left out.
 
     Returns:
-      A chain whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.madgrad(1e-2).links[-1]

@@ -138,7 +138,7 @@ def nadam(
         PyTorch and the paper use 4e-3. By default the momentum is constant, as in optax. Not negative.
 
     Returns:
-      A chain. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     Raises:
       ValueError: `momentum_decay` is given together with `nesterov=False`.
@@ -205,7 +205,7 @@ def nadamw(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
 
     Raises:
       ValueError: `momentum_decay` is given together with `nesterov=False`.

@@ -88,7 +88,7 @@ def optimistic_gradient_descent(learning_rate: HyperArg, alpha: HyperArg = 1.0, 
       beta: Factor of the change since the last step; 0 is plain descent. Any number. Default 1.
 
     Returns:
-      A chain. State: one array per parameter (4 bytes in float32).
+      A transformation. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.optimistic_gradient_descent(0.1)
@@ -135,7 +135,7 @@ def optimistic_adam_v2(
         the update. Default True.
 
     Returns:
-      A chain. State: three arrays per parameter (12 bytes in float32).
+      A transformation. State: three arrays per parameter (12 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.optimistic_adam_v2(1e-3).links[1]

@@ -129,7 +129,7 @@ def radam(
         of the corrected one, as optax does. Default False.
 
     Returns:
-      A chain. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.radam(1e-3).links[0]

@@ -190,7 +190,8 @@ def rmsprop(
         at zero. Default False.
 
     Returns:
-      A chain. State: one array per parameter (4 bytes in float32), one more if `centered`, and one more with momentum.
+      A transformation. State: one array per parameter (4 bytes in float32), one more if `centered`, and one more with
+      momentum.
 
     >>> import gradtx as gx
     >>> gx.rmsprop(0.01)

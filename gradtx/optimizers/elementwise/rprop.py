@@ -110,7 +110,7 @@ def rprop(
       max_step_size: Largest step size. Positive; default 50.
 
     Returns:
-      A chain. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> print(gx.rprop(0.01))

@@ -50,7 +50,7 @@ def sgd(
         damped. In [0, 1]; default 0.
 
     Returns:
-      A chain. State: nothing without momentum, one array per parameter (4 bytes in float32) with it.
+      A transformation. State: nothing without momentum, one array per parameter (4 bytes in float32) with it.
 
     >>> import gradtx as gx
     >>> gx.sgd(0.1, momentum=0.9)

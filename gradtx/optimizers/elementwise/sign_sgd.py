@@ -59,7 +59,7 @@ def sign_sgd(learning_rate: HyperArg) -> chain:
         with Adam's learning rate or less.
 
     Returns:
-      A chain. State: none.
+      A transformation. State: none.
 
     >>> import gradtx as gx
     >>> gx.sign_sgd(0.01)
@@ -86,7 +86,7 @@ def signum(learning_rate: HyperArg, beta: HyperArg = 0.9, accumulator_dtype: Any
         parameter's dtype, but at least float32.
 
     Returns:
-      A chain. State: one array per parameter (4 bytes in float32).
+      A transformation. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.signum(0.01)

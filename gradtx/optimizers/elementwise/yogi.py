@@ -132,7 +132,7 @@ def yogi(
       nu_floor: Lower bound on the second moment, applied before bias correction. Not negative; default 0.
 
     Returns:
-      A chain. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> print(gx.yogi(0.01))

@@ -214,8 +214,8 @@ def adafactor(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: for a factored matrix one number per row and per column, for other
-      leaves one array (4 bytes per parameter in float32); with momentum, one array more.
+      A transformation whose `update` needs `params`. State: for a factored matrix one number per row and per column,
+      for other leaves one array (4 bytes per parameter in float32); with momentum, one array more.
 
     >>> import gradtx as gx
     >>> gx.adafactor(0.01).links[1]

@@ -189,8 +189,8 @@ def adam_mini(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A partition by group whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one
-      number per block.
+      A transformation (a partition by group) whose `update` needs `params`. State: one array per parameter (4 bytes in
+      float32), and one number per block.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.adam_mini(1e-3, heads=gx.select.path("**/query/kernel"))

@@ -180,8 +180,8 @@ def adamuon(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A partition into 'muon' and 'adam' whose `update` needs `params`. State: two arrays per parameter (8 bytes in
-      float32).
+      A transformation (a partition into 'muon' and 'adam') whose `update` needs `params`. State: two arrays per
+      parameter (8 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.adamuon(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

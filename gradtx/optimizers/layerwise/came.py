@@ -182,8 +182,8 @@ def came(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: for a matrix one array like it (4 bytes per parameter in float32)
-      and two numbers per row and per column; for a vector two arrays.
+      A transformation whose `update` needs `params`. State: for a matrix one array like it (4 bytes per parameter in
+      float32) and two numbers per row and per column; for a vector two arrays.
 
     >>> import gradtx as gx
     >>> gx.came(2e-4).links[0].b3

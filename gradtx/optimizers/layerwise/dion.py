@@ -176,8 +176,9 @@ def dion(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A partition into 'muon' (the hidden matrices) and 'adam' whose `update` needs `params`. State: for hidden matrices
-      one array per parameter (4 bytes in float32) and one of inputs x rank; two arrays for every other parameter.
+      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
+      for hidden matrices one array per parameter (4 bytes in float32) and one of inputs x rank; two arrays for every
+      other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.dion(0.01, rank=16).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -198,9 +198,9 @@ def fira(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A partition into 'muon' (the hidden matrices) and 'adam' whose `update` needs `params`. State: for each hidden
-      matrix two arrays of longer side x rank, one of shorter side x rank and one number; two arrays for every other
-      parameter (8 bytes in float32).
+      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
+      for each hidden matrix two arrays of longer side x rank, one of shorter side x rank and one number; two arrays for
+      every other parameter (8 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.fira(0.01, rank=4).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

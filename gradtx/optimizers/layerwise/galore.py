@@ -229,8 +229,8 @@ def galore(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: P for each projected matrix (longer side x rank), and the base
-      optimizer's state in the projected shapes.
+      A transformation whose `update` needs `params`. State: P for each projected matrix (longer side x rank), and the
+      base optimizer's state in the projected shapes.
 
     >>> import gradtx as gx
     >>> gx.galore(1e-3, rank=4).links[0].base_optimizer

@@ -238,8 +238,8 @@ def kron(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and for each side of
-      length n a matrix of n x n or, if diagonal, a vector of n.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and for each
+      side of length n a matrix of n x n or, if diagonal, a vector of n.
 
     >>> import gradtx as gx
     >>> gx.kron(3e-4, update_probability=0.1).links[0].clip_rms

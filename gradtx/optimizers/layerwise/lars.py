@@ -103,7 +103,7 @@ def lars(
         the update. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.lars(0.1).links[1]

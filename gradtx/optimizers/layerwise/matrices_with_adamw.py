@@ -89,8 +89,8 @@ def matrices_with_adamw(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A partition into 'muon' (the hidden matrices) and 'adam' whose `update` needs `params`. State: the rule's for the
-      matrices, two arrays for every other parameter (8 bytes in float32).
+      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
+      the rule's for the matrices, two arrays for every other parameter (8 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.matrices_with_adamw(gx.scale_by_sign(), 0.1, adam_learning_rate=1e-3)

@@ -224,8 +224,8 @@ def muon(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A partition into 'muon' and 'adam' whose `update` needs `params`. State: one array per parameter of the hidden
-      matrices (4 bytes in float32), two per other parameter.
+      A transformation (a partition into 'muon' and 'adam') whose `update` needs `params`. State: one array per
+      parameter of the hidden matrices (4 bytes in float32), two per other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"embed": jnp.ones((9, 4)), "dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}

@@ -179,9 +179,9 @@ def normuon(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A partition into 'muon' (the hidden matrices) and 'adam' whose `update` needs `params`. State: one array per
-      parameter of the hidden matrices (4 bytes in float32) and one number per neuron; two arrays for every other
-      parameter.
+      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
+      one array per parameter of the hidden matrices (4 bytes in float32) and one number per neuron; two arrays for
+      every other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.normuon(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -129,8 +129,8 @@ def novograd(
         usually left out.
 
     Returns:
-      A chain whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one number per
-      leaf.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one
+      number per leaf.
 
     >>> import gradtx as gx
     >>> gx.novograd(1e-2).links[0]

@@ -174,8 +174,8 @@ def scion(
         `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
 
     Returns:
-      A partition into 'hidden' and 'outer' whose `update` needs `params`. State: one array per parameter (4 bytes in
-      float32).
+      A transformation (a partition into 'hidden' and 'outer') whose `update` needs `params`. State: one array per
+      parameter (4 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.scion(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "embed": jnp.ones((9, 4))})

@@ -109,8 +109,8 @@ def sgd_sai(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one number per
-      tensor.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one
+      number per tensor.
 
     >>> import gradtx as gx
     >>> gx.sgd_sai(1e-3).links[:2]

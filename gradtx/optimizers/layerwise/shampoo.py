@@ -262,8 +262,8 @@ def shampoo(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: for each side of length n with a factor two matrices of n x n, one
-      array per parameter for the average (4 bytes in float32), and one more for grafts with a second moment.
+      A transformation whose `update` needs `params`. State: for each side of length n with a factor two matrices of n x
+      n, one array per parameter for the average (4 bytes in float32), and one more for grafts with a second moment.
 
     >>> import gradtx as gx
     >>> gx.shampoo(1e-3, interval=20).links[1]

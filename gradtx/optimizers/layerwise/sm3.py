@@ -122,7 +122,7 @@ def sm3(learning_rate: HyperArg, momentum: HyperArg = 0.9) -> chain:
         In [0, 1]; default 0.9 (about the last 10 steps).
 
     Returns:
-      A chain. State: one array per parameter (4 bytes in float32), and one number per row, column and so on.
+      A transformation. State: one array per parameter (4 bytes in float32), and one number per row, column and so on.
 
     >>> import gradtx as gx
     >>> gx.sm3(0.1)

@@ -237,8 +237,8 @@ def soap(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32), and for each side of
-      length n with a factor two matrices of n x n.
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32), and for each
+      side of length n with a factor two matrices of n x n.
 
     >>> import gradtx as gx
     >>> gx.soap(3e-3, interval=20).links[0].interval

@@ -206,8 +206,8 @@ def splus(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A partition into 'matrix' and 'other' whose `update` needs `params`. State: one array per parameter (4 bytes in
-      float32), and for each hidden matrix two of inputs x inputs and two of outputs x outputs.
+      A transformation (a partition into 'matrix' and 'other') whose `update` needs `params`. State: one array per
+      parameter (4 bytes in float32), and for each hidden matrix two of inputs x inputs and two of outputs x outputs.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.splus(0.1).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -113,9 +113,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         rate, decay = shared.rate, shared.decay if decay_mask else 0
-        m = (
-            self.b1 * slots.exp_avg + (1 - self.b1) * rate * g
-        )  # factors first, so that a learning rate above 1 does not overflow
+        m = self.b1 * slots.exp_avg + (1 - self.b1) * rate * g  # in this order it cannot overflow
         v = leaf.moment(slots.exp_avg_sq, leaf.abs_sq(g), self.b2)
         return -p * decay - m / (leaf.root(v) + self.eps), slots._replace(exp_avg=m, exp_avg_sq=v, grad_sum=shared.s)
 
@@ -157,7 +155,7 @@ def dadapt_adamw(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.dadapt_adamw(weight_decay=0.1).links[0].weight_decay

@@ -133,7 +133,7 @@ def dog(
         usually left out.
 
     Returns:
-      A chain whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.dog().links[1]
@@ -225,7 +225,7 @@ def dowg(
         usually left out.
 
     Returns:
-      A chain whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.dowg().links[1]

@@ -150,7 +150,8 @@ def momo(
         usually left out.
 
     Returns:
-      A chain whose `update` needs `params` and `value`, the loss. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params` and `value`, the loss. State: one array per parameter (4 bytes in
+      float32).
 
     >>> import gradtx as gx
     >>> gx.momo(0.5).links[0].learning_rate

@@ -177,7 +177,8 @@ def momo_adam(
         usually left out.
 
     Returns:
-      A chain whose `update` needs `params` and `value`, the loss. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params` and `value`, the loss. State: two arrays per parameter (8 bytes in
+      float32).
 
     >>> import gradtx as gx
     >>> gx.momo_adam().links[0].learning_rate

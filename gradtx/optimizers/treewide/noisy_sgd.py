@@ -30,7 +30,7 @@ def noisy_sgd(learning_rate: HyperArg, eta: HyperArg = 0.01, gamma: HyperArg = 0
       key: Seed of the random numbers, an integer; the same seed gives the same run. Default 0.
 
     Returns:
-      A chain. State: one random key.
+      A transformation. State: one random key.
 
     >>> import gradtx as gx
     >>> gx.noisy_sgd(0.1)

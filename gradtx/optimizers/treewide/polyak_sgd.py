@@ -111,7 +111,7 @@ def polyak_sgd(
       variant: Whether a loss below `f_min` gives a negative step ('sps') or a step of zero ('sps+'). Default 'sps'.
 
     Returns:
-      A chain whose `update` needs `value`, the loss at the parameters. State: none, apart from counters.
+      A transformation whose `update` needs `value`, the loss at the parameters. State: none, apart from counters.
 
     >>> import gradtx as gx
     >>> gx.polyak_sgd()

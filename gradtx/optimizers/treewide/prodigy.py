@@ -177,7 +177,7 @@ def prodigy(
         by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
 
     Returns:
-      A chain whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).
+      A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).
 
     Raises:
       ValueError: `betas[1]` is a schedule, and `beta3` is not given.
