@@ -186,7 +186,7 @@ def _glossary() -> dict[str, list[dict[str, Any]]]:
 
 def _sentences(text: str) -> list[str]:
     return re.split(
-        r"(?<=[.!?)])(?<!e\.g\.)(?<!i\.e\.)(?<! al\.)(?:(?<=[.!?])|(?<=[.!?]\)))\s+(?=[A-Z`'(\d])", text.strip()
+        r"(?<=[.!?)])(?<!e\.g\.)(?<!i\.e\.)(?<! al\.)(?:(?<=[.!?])|(?<=[.!?]\)))\s+(?=[A-Z`'(\d]|optax)", text.strip()
     )
 
 
@@ -337,6 +337,10 @@ def _rewritten(doc: list[str], fn: Callable, indent: int) -> list[str]:
     """The lines of a docstring, quotes included, with its arguments as they should be."""
     wanted = {p.name: expected(fn, p, fn.args.get(p.name)) for p in fn.parameters}
     new = {name: text for name, text in wanted.items() if text and text != fn.args.get(name)}
+    for name in new:
+        old = _sentences(fn.args.get(name, ""))[0]
+        if old and old.rstrip(".") != _sentences(new[name])[0].rstrip("."):
+            sys.stdout.write(f"{fn.name}: {name}: the glossary replaces: {old}\n")
     if not new:
         return doc
     stars = {p.name: {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "") for p in fn.parameters}
@@ -356,16 +360,17 @@ def _rewritten(doc: list[str], fn: Callable, indent: int) -> list[str]:
     for name, text in new.items():
         key = next((names for names in blocks if name in names), (name,))
         shown = ", ".join(stars[x] + x for x in key)
-        blocks[key] = textwrap.wrap(
-            f"{shown}: {text}",
-            WIDTH,
-            initial_indent=" " * (indent + 2),
-            subsequent_indent=" " * (indent + 4),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        blocks[key] = _wrapped(f"{shown}: {text}", indent + 2)
     place = {key: order.index(key[0]) if key[0] in order else len(order) for key in blocks}
     return [*doc[:start], *(line for key in sorted(blocks, key=place.__getitem__) for line in blocks[key]), *doc[end:]]
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    """The lines of an entry; an interval such as [0, 1) stays on one line."""
+    text = re.sub(r"([\[(]-?[\w.]+), (-?[\w.]+[\])])", "\\1,\u00a0\\2", text)
+    first, rest = " " * indent, " " * (indent + 2)
+    wrap = textwrap.TextWrapper(WIDTH, first, rest, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\u00a0", " ") for line in wrap.wrap(text)]
 
 
 def main() -> int:

@@ -36,11 +36,10 @@ class scale_by_acprop(Elementwise, state=ScaleByBeliefState, corrected=("b2",)):
     Args:
       b1: Decay rate of the gradient's moving average, around which the second moment is centered. In [0, 1); default
         0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
+        average; closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
-      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
-        bounded when you differentiate through training. Not negative; default 1e-16.
+      eps_root: Added to the second moment, as eps_root / (1 - b2), under the square root. Not negative; default 1e-16.
 
     State: two arrays per parameter (8 bytes in float32).
 
@@ -94,11 +93,10 @@ def acprop(
       learning_rate: Step size, a number or a schedule of the step count. Not negative.
       b1: Decay rate of the gradient's moving average, around which the second moment is centered. In [0, 1); default
         0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
+        average; closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
-      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
-        bounded when you differentiate through training. Not negative; default 1e-16.
+      eps_root: Added to the second moment, as eps_root / (1 - b2), under the square root. Not negative; default 1e-16.
       weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
         `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the

@@ -49,8 +49,8 @@ class scale_by_belief(Elementwise, state=ScaleByBeliefState, corrected=("b1", "b
     Args:
       b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
         [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
+        average; closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
       eps_root: Added to the second moment at every step, so that it never becomes zero. Not negative; default 1e-16.
       nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
@@ -107,8 +107,8 @@ def adabelief(
       learning_rate: Step size, a number or a schedule of the step count. Not negative.
       b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
         [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
+        average; closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
       eps_root: Added to the second moment at every step, so that it never becomes zero. Not negative; default 1e-16.
       nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in

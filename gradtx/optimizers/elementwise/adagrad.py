@@ -89,7 +89,8 @@ def adagrad(
         p <- p - learning_rate * g / sqrt(s + eps),    s: sum of |g|^2 over all steps
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than Adam's, such as 0.1.
+        Not negative.
       initial_accumulator_value: Value at which the sum of squares starts; a larger one makes the first steps shorter.
         Not negative; default 0.1.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-7.

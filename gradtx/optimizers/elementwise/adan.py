@@ -122,7 +122,8 @@ def adan(
         p <- p - learning_rate * (u + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than AdamW's. Not
+        negative.
       b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
         [0, 1); default 0.98 (about the last 50 steps).
       b2: Decay rate of the moving average of gradient differences; closer to 1 averages over more steps. In [0, 1);

@@ -187,7 +187,8 @@ def adafactor(
     where r and c are moving averages of the mean of |g|^2 over columns and rows.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size, a number or a schedule of the step count. None, the default, stands for 1, which suits
+        steps relative to the size of the parameters. Not negative.
       min_dim_size_to_factor: Smallest length that both factored axes must have; smaller matrices are not factored. At
         least 1; default 128.
       decay_rate: Exponent of the averaging: in step t the decay rate is 1 - t^(-decay_rate), so that the averages get
@@ -199,8 +200,8 @@ def adafactor(
       clipping_threshold: Largest root mean square of an update before the learning rate; None does not clip. Positive;
         default 1.
       momentum: Decay rate of a moving average of the updates; closer to 1 averages over more steps, and None leaves it
-        out. optax averages the updates times the learning rate, which is the same for a constant learning rate. In [0,
-        1).
+        out. optax averages the updates times the learning rate, which is the same for a constant learning rate. In
+        [0, 1).
       dtype_momentum: Dtype in which the momentum is stored; float32 by default.
       weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
         `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
@@ -211,7 +212,8 @@ def adafactor(
         parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
         usually left out.
       decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. optax's `adafactor` does this. Default
+        False.
 
     Returns:
       A transformation whose `update` needs `params`. State: for a factored matrix one number per row and per column,

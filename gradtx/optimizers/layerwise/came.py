@@ -67,8 +67,8 @@ class scale_by_came(Layerwise, state=CameState):
         u = m / sqrt(s),    m: moving average of Adafactor's update w,   s: factored moving average of |w - m|^2
 
     Args:
-      b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In [0,
-        1); default 0.9.
+      b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
       b2: Decay rate of the second moment, one number per row and per column; closer to 1 averages over more steps. In
         [0, 1); default 0.999.
       b3: Decay rate of the squared differences between update and momentum; closer to 1 averages over more steps. In
@@ -161,8 +161,8 @@ def came(
     Args:
       learning_rate: Step size, a number or a schedule of the step count. 2e-4 in the paper's language models. Not
         negative.
-      b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In [0,
-        1); default 0.9.
+      b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
       b2: Decay rate of the second moment, one number per row and per column; closer to 1 averages over more steps. In
         [0, 1); default 0.999.
       b3: Decay rate of the squared differences between update and momentum; closer to 1 averages over more steps. In

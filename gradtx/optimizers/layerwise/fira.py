@@ -71,8 +71,8 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
         steps. In [0, 1); default 0.999 (about the last 1000 steps).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
         shortens the steps of entries whose gradients are tiny).
-      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
-        bound. Positive; default 1.01.
+      growth: Largest factor by which the part of the update outside of the subspace may grow in norm from one step to
+        the next; infinity sets no bound. Positive; default 1.01.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
       weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
@@ -183,8 +183,8 @@ def fira(
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
         parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
         usually left out.
-      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
-        bound. Positive; default 1.01.
+      growth: Largest factor by which the part of the update outside of the subspace may grow in norm from one step to
+        the next; infinity sets no bound. Positive; default 1.01.
       b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
         [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more

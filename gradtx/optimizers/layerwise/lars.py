@@ -97,8 +97,8 @@ def lars(
       eps: Added to the norm of the update for numerical stability. Not negative; default 0.
       trust_ratio_mask: Which leaves to scale, in the forms that `mask` takes; all by default. Leave out biases and the
         parameters of normalization layers.
-      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
-        momentum out. In [0, 1]; default 0.9.
+      momentum: Decay rate of the momentum, which is a decaying sum of past steps; closer to 1 averages over more steps.
+        In [0, 1]; default 0.9.
       nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
         the update. Default False.
 

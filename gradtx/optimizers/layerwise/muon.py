@@ -5,8 +5,8 @@
     u_t = O(c_t)                    Newton-Schulz (`gradtx.linalg.newton_schulz`)
     u_t = <c_t, O(c_t)> * O(c_t)    with `adaptive`
 
-The update is then multiplied by sqrt(max(1, outputs / inputs)), or, with `consistent_rms`, by sqrt(max(outputs,
-inputs)) * consistent_rms. Matrices of the same shape are iterated together, as one stack.
+The update is then multiplied by sqrt(max(1, outputs / inputs)), or, with `consistent_rms`, by
+sqrt(max(outputs, inputs)) * consistent_rms. Matrices of the same shape are iterated together, as one stack.
 
 Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et al., 2025, "Muon is Scalable for
 LLM Training". By default the momentum is corrected for its start at zero, as in optax. PyTorch does not correct it: use

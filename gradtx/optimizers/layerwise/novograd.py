@@ -47,8 +47,8 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
         m <- b1 * m + g / (sqrt(v + eps_root) + eps) + weight_decay * p,    v: moving average of |g|^2 of the leaf
 
     Args:
-      b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In [0,
-        1]; default 0.9.
+      b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In
+        [0, 1]; default 0.9.
       b2: Decay rate of the second moment, one number per leaf; closer to 1 averages over more steps. In [0, 1]; default
         0.25.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
@@ -115,8 +115,8 @@ def novograd(
 
     Args:
       learning_rate: Step size, a number or a schedule of the step count. 1e-2 is a usual first try. Not negative.
-      b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In [0,
-        1]; default 0.9.
+      b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In
+        [0, 1]; default 0.9.
       b2: Decay rate of the second moment, one number per leaf; closer to 1 averages over more steps. In [0, 1]; default
         0.25.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-6.

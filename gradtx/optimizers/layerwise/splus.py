@@ -96,8 +96,8 @@ class scale_by_splus(Layerwise, state=SPlusState):
     where Q_L and Q_R are the eigenvectors of the moving averages L of g g^H and R of g^H g.
 
     Args:
-      b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In [0,
-        1); default 0.9.
+      b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
       b2: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.999.
       interval: Number of steps between two computations of the eigenvectors; a larger one is cheaper but uses older
         ones. At least 1; default 100.
@@ -184,8 +184,8 @@ def splus(
 
     Args:
       learning_rate: Step size, a number or a schedule of the step count. About 0.1 in the paper. Not negative.
-      b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In [0,
-        1); default 0.9.
+      b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
       b2: Decay rate of the moving averages of g g^H and g^H g; closer to 1 averages over more steps. In [0, 1); default
         0.999.
       interval: Number of steps between two computations of the eigenvectors; a larger one is cheaper but uses older

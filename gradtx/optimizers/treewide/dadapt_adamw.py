@@ -71,8 +71,8 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
       decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
         parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
         usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
+        parameters by `weight_decay` itself. Default False.
 
     State: three arrays per parameter (12 bytes in float32). `update` needs `params`.
 
@@ -151,8 +151,8 @@ def dadapt_adamw(
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
         parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
         usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
+        parameters by `weight_decay` itself. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).

@@ -79,8 +79,8 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), correcte
       decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
         parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
         usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
+        parameters by `weight_decay` itself. Default False.
 
     State: four arrays per parameter (16 bytes in float32). `update` needs `params`.
 
@@ -173,8 +173,8 @@ def prodigy(
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
         parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
         usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
+        parameters by `weight_decay` itself. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).
