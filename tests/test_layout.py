@@ -75,14 +75,24 @@ def test_imports_point_up(path):
             assert name in importlib.import_module(module).__all__, f"{path.name} uses the private {name} of a sibling"
 
 
+def code_lines(node, last):
+    """The lines of a function or a file that ends at line `last`, without those of the docstrings inside of it."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    owners = [x for x in ast.walk(node) if isinstance(x, documented) and ast.get_docstring(x) is not None]
+    first = getattr(node, "lineno", 1)
+    return last - first + 1 - sum(x.body[0].end_lineno - x.body[0].lineno + 1 for x in owners)
+
+
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_budgets(path):
+    """Files and functions stay small. Docstrings do not count: every argument has a line in them."""
     limit = 200 if "optimizers" in path.parts else 350
+    text = path.read_text()
     if path != ROOT / "__init__.py":  # a list of names, two lines for each
-        assert len(path.read_text().splitlines()) <= limit
-    for node in ast.walk(ast.parse(path.read_text())):
+        assert code_lines(ast.parse(text), len(text.splitlines())) <= limit
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 60, node.name
+            assert code_lines(node, node.end_lineno) <= 60, node.name
 
 
 def public():

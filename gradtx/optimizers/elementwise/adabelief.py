@@ -1,4 +1,4 @@
-"""AdaBelief: Adam whose second moment is that of the surprise, the gradient's distance from its average.
+"""AdaBelief: Adam whose second moment measures how far the gradient is from its moving average.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     s_t = b2 * s_(t-1) + (1 - b2) * |g_t - m_t|^2 + eps_root
@@ -26,9 +26,11 @@ __all__ = ["ScaleByBeliefState", "adabelief", "scale_by_belief"]
 
 
 class ScaleByBeliefState(NamedTuple):
-    """The steps taken, the first moment, and the second moment of the surprise.
+    """The state of `scale_by_belief`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `mu`: the first moment. `nu`: the moving average of the squared distance between
+    the gradient and the first moment. `weights`: for each scheduled decay rate, the total weight of the gradients in
+    its average.
     """
 
     count: Array = counter()
@@ -38,7 +40,25 @@ class ScaleByBeliefState(NamedTuple):
 
 
 class scale_by_belief(Elementwise, state=ScaleByBeliefState, corrected=("b1", "b2")):
-    """The rule of AdaBelief. `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative.
+    """Divides the first moment of the gradient by the root of its variance around that moment.
+
+    This is the rule of `adabelief`, without the learning rate:
+
+        u = m_hat / (sqrt(s_hat) + eps),    s: moving average of |g - m|^2
+
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
+        average; closer to 1 averages over more steps. In [0, 1); default 0.999.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
+      eps_root: Added to the second moment at every step, so that it never becomes zero. Not negative; default 1e-16.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+
+    State: two arrays per parameter (8 bytes in float32).
+
+    Reference: Zhuang et al., 2020, "AdaBelief Optimizer", algorithm 2.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_belief(b1=0.5)
@@ -75,7 +95,27 @@ def adabelief(
     *,
     nesterov: bool = False,
 ) -> chain:
-    """AdaBelief. State: two arrays per parameter.
+    """Runs AdaBelief: Adam with longer steps where the gradient is steady and shorter steps where it is surprising.
+
+    Try it in place of Adam when Adam generalizes worse than SGD, as in image classification. The gradient's first
+    moment m is divided by the root of s, the moving average of |g - m|^2, instead of the moving average of |g|^2
+    (Zhuang et al., 2020, "AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed Gradients", algorithm 2):
+
+        p <- p - learning_rate * m_hat / (sqrt(s_hat) + eps)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
+        average; closer to 1 averages over more steps. In [0, 1); default 0.999.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
+      eps_root: Added to the second moment at every step, so that it never becomes zero. Not negative; default 1e-16.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adabelief(1e-3).links[0]

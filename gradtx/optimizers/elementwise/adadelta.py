@@ -1,4 +1,4 @@
-"""AdaDelta: steps in the unit of past steps, without a learning rate of their own.
+"""AdaDelta: scales each step by the size of past steps, so that it needs no tuned learning rate.
 
     e_t = rho * e_(t-1) + (1 - rho) * |g_t|^2
     u_t = g_t * sqrt(d_(t-1) + eps) / sqrt(e_t + eps)
@@ -26,7 +26,11 @@ __all__ = ["ScaleByAdaDeltaState", "adadelta", "scale_by_adadelta"]
 
 
 class ScaleByAdaDeltaState(NamedTuple):
-    """The steps taken, and the moving averages of the squared gradient and of the squared step."""
+    """The state of `scale_by_adadelta`.
+
+    `e_g`, `e_x`: the moving averages of the squared gradient and of the squared update. `count`: the number of steps
+    taken.
+    """
 
     e_g: Array = per_param(real=True, signed=False)
     e_x: Array = per_param(real=True, signed=False)
@@ -34,7 +38,18 @@ class ScaleByAdaDeltaState(NamedTuple):
 
 
 class scale_by_adadelta(Elementwise, state=ScaleByAdaDeltaState):
-    """The rule of AdaDelta. `rho` lies in [0, 1), `eps` is not negative.
+    """Scales the gradient by the ratio of past updates to past gradients.
+
+    This is the rule of `adadelta`, without learning rate and weight decay (Zeiler, 2012, algorithm 1):
+
+        u = g * sqrt(d + eps) / sqrt(e + eps),    e, d: moving averages of |g|^2 and |u|^2
+
+    Args:
+      rho: Decay rate of both moving averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      eps: Added to both averages under the square root; it sets the size of the first steps, which are about sqrt(eps).
+        Not negative; default 1e-6.
+
+    State: two arrays per parameter (8 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_adadelta(rho=0.5, eps=1.0)
@@ -61,11 +76,30 @@ def adadelta(
     weight_decay: HyperArg = 0.0,
     mask: Any = None,
 ) -> chain:
-    """AdaDelta; the learning rate 1 is the paper's. State: two arrays per parameter.
+    """Runs AdaDelta, which needs no tuned learning rate.
 
-    The decay is an L2 penalty: it is added to the gradient before the rule. `update` needs params
-    unless `weight_decay` is the number 0, which leaves the link out. (optax takes the sign flip
-    away with the learning rate: its `adadelta()` ascends.)
+    Take it when you do not want to choose a learning rate and have time: the first steps are only about sqrt(eps) long
+    and grow slowly. Each gradient is scaled by the ratio of past updates to past gradients (Zeiler, 2012, "ADADELTA: An
+    Adaptive Learning Rate Method", algorithm 1):
+
+        u  = g * sqrt(d + eps) / sqrt(e + eps),    e, d: moving averages of |g|^2 and |u|^2
+        p <- p - learning_rate * u
+
+    Args:
+      learning_rate: Factor of every update, a number or a schedule of the step count; 1 is the paper's method. Not
+        negative; default 1.
+      rho: Decay rate of both moving averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      eps: Added to both averages under the square root; a larger one makes the first steps longer. Not negative;
+        default 1e-6.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
+        Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32). `update` needs `params` unless
+      `weight_decay` is the number 0. Its updates descend; those of optax's `adadelta()` without a learning rate ascend.
 
     >>> import gradtx as gx
     >>> gx.adadelta()

@@ -1,11 +1,11 @@
-"""AdaGrad: the gradient divided by the root of the sum of its squares.
+"""AdaGrad: the gradient divided by the root of the sum of all its squares.
 
     s_t = s_(t-1) + |g_t|^2,   s_0 = initial_accumulator_value
     u_t = g_t / sqrt(s_t + eps)      (eps_in_sqrt)
     u_t = g_t / (sqrt(s_t) + eps)    (otherwise)
 
-Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic
-Optimization", the diagonal form. Where the sum is zero the update is zero.
+Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization", the
+diagonal form. Where the sum is zero the update is zero.
 """
 
 from __future__ import annotations
@@ -27,17 +27,33 @@ __all__ = ["ScaleByRssState", "adagrad", "scale_by_rss"]
 
 
 class ScaleByRssState(NamedTuple):
-    """The steps taken, and the sum of squares."""
+    """The state of `scale_by_rss`.
+
+    `sum_of_squares`: the sum of all squared gradients. `count`: the number of steps taken.
+    """
 
     sum_of_squares: Array = per_param(start="initial_accumulator_value", real=True, signed=False)
     count: Array = counter()
 
 
 class scale_by_rss(Elementwise, state=ScaleByRssState):
-    """The rule of AdaGrad (rss: root of the sum of squares), without the learning rate.
+    """Divides the gradient by the root of the sum of its squares (rss).
 
-    `initial_accumulator_value` and `eps` are not negative. `eps` is added under the root, as in optax,
-    or to the root, as in the paper and in PyTorch, with `eps_in_sqrt=False`.
+    This is the rule of `adagrad`, without the learning rate:
+
+        u = g / sqrt(s + eps),    s: sum of |g|^2 over all steps
+
+    Args:
+      initial_accumulator_value: Value at which the sum of squares starts; a larger one makes the first steps shorter.
+        Not negative; default 0.1.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-7.
+      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
+        Default True.
+
+    State: one array per parameter (4 bytes in float32).
+
+    Reference: Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic
+    Optimization".
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_rss(initial_accumulator_value=0.0, eps=0.0)
@@ -64,7 +80,25 @@ def adagrad(
     *,
     eps_in_sqrt: bool = True,
 ) -> chain:
-    """AdaGrad. State: one array per parameter.
+    """Runs AdaGrad, whose steps get shorter as squared gradients add up.
+
+    Take it for sparse gradients, as in linear models and embeddings, and for convex problems. In long runs of deep
+    networks the steps become too short. (Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online
+    Learning and Stochastic Optimization"):
+
+        p <- p - learning_rate * g / sqrt(s + eps),    s: sum of |g|^2 over all steps
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than Adam's, such as 0.1.
+        Not negative.
+      initial_accumulator_value: Value at which the sum of squares starts; a larger one makes the first steps shorter.
+        Not negative; default 0.1.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-7.
+      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
+        Default True.
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adagrad(0.1)

@@ -1,4 +1,4 @@
-"""Adan: Nesterov momentum on the gradient and on its differences, over a second moment that sees both.
+"""Adan: Adam with Nesterov momentum, which it computes from the differences of successive gradients.
 
     d_t = g_t - g_(t-1),   d_1 = 0
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
@@ -6,9 +6,9 @@
     n_t = b3 * n_(t-1) + (1 - b3) * |g_t + (1 - b2) * d_t|^2
     u_t = (m_t / (1 - b1^t) + (1 - b2) * v_t / (1 - b2^t)) / (sqrt(n_t / (1 - b3^t) + eps_root) + eps)
 
-Xie et al., 2022, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models",
-algorithm 1, in optax's form: b here is 1 - beta of the paper, the factor of v is 1 - b2, and the
-moments are corrected.
+Xie et al., 2022, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models", algorithm 1, in
+optax's form: each b is 1 - beta of the paper, the factor of v is 1 - b2, and the moments are corrected for their start
+at zero.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ __all__ = ["ScaleByAdanState", "adan", "scale_by_adan"]
 
 
 class ScaleByAdanState(NamedTuple):
-    """The steps taken, the moments of gradient, difference and their sum's square, and the last gradient.
+    """The state of `scale_by_adan`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `m`, `v`, `n`: the moving averages of the gradient, of its differences, and of the square of the extrapolated
+    gradient. `g`: the last gradient. `count`: the number of steps taken. `weights`: for each scheduled decay rate, the
+    total weight of the gradients in its average.
     """
 
     m: Array = per_param()
@@ -44,7 +46,29 @@ class ScaleByAdanState(NamedTuple):
 
 
 class scale_by_adan(Elementwise, state=ScaleByAdanState, corrected=("b1", "b2", "b3")):
-    """The rule of Adan. `b1`, `b2` and `b3` lie in [0, 1), `eps` and `eps_root` are not negative.
+    """Scales the gradient by Adan's rule: Adam with Nesterov momentum from gradient differences.
+
+    This is the rule of `adan`, without learning rate and weight decay:
+
+        u = (m_hat + (1 - b2) * v_hat) / (sqrt(n_hat + eps_root) + eps)
+
+    with moving averages m of the gradient g, v of the difference d to the last gradient, and n of |g + (1 - b2) * d|^2.
+
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.98 (about the last 50 steps).
+      b2: Decay rate of the moving average of gradient differences; closer to 1 averages over more steps. In [0, 1);
+        default 0.92.
+      b3: Decay rate of the second moment; closer to 1 averages over more steps. In [0, 1); default 0.99.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+
+    State: four arrays per parameter (16 bytes in float32).
+
+    Reference: Xie et al., 2022, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models",
+    algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_adan()
@@ -87,7 +111,38 @@ def adan(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Adan with decoupled weight decay. State: four arrays per parameter. `update` needs params.
+    """Runs Adan, an Adam-like method with Nesterov momentum, with decoupled weight decay.
+
+    Take it when there is memory for four arrays per parameter and you want faster progress than with AdamW, as in the
+    paper's vision transformers. With moving averages m of the gradient g, v of the difference d to the last gradient,
+    and n of |g + (1 - b2) * d|^2 (Xie et al., 2022, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing
+    Deep Models", algorithm 1, where the decay rates are written as 1 - b):
+
+        u  = (m_hat + (1 - b2) * v_hat) / (sqrt(n_hat + eps_root) + eps)
+        p <- p - learning_rate * (u + weight_decay * p)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than AdamW's. Not
+        negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.98 (about the last 50 steps).
+      b2: Decay rate of the moving average of gradient differences; closer to 1 averages over more steps. In [0, 1);
+        default 0.92.
+      b3: Decay rate of the second moment; closer to 1 averages over more steps. In [0, 1); default 0.99.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 1e-8.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adan(1e-3).links[0]

@@ -1,12 +1,12 @@
-"""AdEMAMix: Adam with a second, much slower average of the gradient.
+"""AdEMAMix: Adam with a second, much slower moving average of the gradient.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     n_t = b3 * n_(t-1) + (1 - b3) * g_t
     v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2
     u_t = (m_t / (1 - b1^t) + alpha * n_t) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
 
-Pagliardini, Ablin and Grangier, 2024, "The AdEMAMix Optimizer: Better, Faster, Older", algorithm 1, whose
-alpha and b3 follow schedules that start at 0 and b1. Simplified AdEMAMix keeps one sum in place of the averages,
+Pagliardini, Ablin and Grangier, 2024, "The AdEMAMix Optimizer: Better, Faster, Older", algorithm 1. In the paper alpha
+and b3 follow schedules that start at 0 and b1. Simplified AdEMAMix keeps one decaying sum in place of both averages:
 
     m_t = b1 * m_(t-1) + g_t
     u_t = (m_t + alpha * g_t) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
@@ -40,9 +40,10 @@ __all__ = [
 
 
 class ScaleByAdemamixState(NamedTuple):
-    """The steps taken, the fast and the slow first moment, and the second.
+    """The state of `scale_by_ademamix`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `m1`, `m2`: the fast and the slow first moment. `nu`: the second moment.
+    `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
     """
 
     count: Array = counter()
@@ -53,10 +54,32 @@ class ScaleByAdemamixState(NamedTuple):
 
 
 class scale_by_ademamix(Elementwise, state=ScaleByAdemamixState, corrected=("b1", "b2")):
-    """The rule of AdEMAMix.
+    """Scales the gradient by AdEMAMix's rule: Adam with an additional slow average of the gradient.
 
-    `b1`, `b2` lie in [0, 1), `b3` in [0, 1]; `alpha`, the weight of the slow average, `eps` and `eps_root` are not
-    negative. The first moments are kept in `mu_dtype`, at least float32 by default.
+    This is the rule of `ademamix`, without learning rate and weight decay:
+
+        u = (m_hat + alpha * n) / (sqrt(v_hat + eps_root) + eps)
+
+    where m and v are Adam's moments, and n is the slow average, which is not corrected for its start at zero.
+
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b3: Decay rate of the slow moving average; 0.9999 averages over about the last 10000 steps. In [0, 1]; default
+        0.9999.
+      alpha: Weight of the slow average in the update. Not negative; default 6.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+
+    State: three arrays per parameter (12 bytes in float32).
+
+    Reference: Pagliardini, Ablin and Grangier, 2024, "The AdEMAMix Optimizer: Better, Faster, Older", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_ademamix(b3=0.9, alpha=2.0)
@@ -99,7 +122,43 @@ def ademamix(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """AdEMAMix with decoupled weight decay. State: three arrays per parameter. `update` needs params.
+    """Runs AdEMAMix: Adam that also remembers gradients from thousands of steps ago, with decoupled weight decay.
+
+    Take it for long runs, such as language model pretraining, in which old gradients still help. With Adam's moments m
+    and v, and a slow moving average n of the gradient (Pagliardini, Ablin and Grangier, 2024, "The AdEMAMix Optimizer:
+    Better, Faster, Older", algorithm 1):
+
+        p <- p - learning_rate * ((m_hat + alpha * n) / (sqrt(v_hat + eps_root) + eps) + weight_decay * p)
+
+    The paper lets alpha rise from 0 and b3 rise from b1 over the run, which avoids unstable first steps: give them
+    schedules.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b3: Decay rate of the slow moving average; 0.9999 averages over about the last 10000 steps. In [0, 1]; default
+        0.9999.
+      alpha: Weight of the slow average in the update, a number or a schedule. The paper uses 5 to 8. Not negative;
+        default 5.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.ademamix(1e-3, alpha=gx.linear_schedule(0.0, 5.0, 1000)).links[0].alpha
@@ -110,9 +169,10 @@ def ademamix(
 
 
 class ScaleBySimplifiedAdEMAMixState(NamedTuple):
-    """The steps taken, the decaying sum of gradients, and the second moment.
+    """The state of `scale_by_simplified_ademamix`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `m`: the decaying sum of gradients. `n`: the second moment. `weights`: for each
+    scheduled decay rate, the total weight of the gradients in its average.
     """
 
     count: Array = counter()
@@ -122,7 +182,26 @@ class ScaleBySimplifiedAdEMAMixState(NamedTuple):
 
 
 class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixState, corrected=("b2",)):
-    """The rule of simplified AdEMAMix. `b1`, `b2` lie in [0, 1); `alpha`, `eps` and `eps_root` are not negative.
+    """Divides a decaying sum of gradients, plus the current gradient, by the root of the second moment.
+
+    This is the rule of `simplified_ademamix`, without learning rate and weight decay:
+
+        u = (m + alpha * g) / (sqrt(v_hat + eps_root) + eps),    m <- b1 * m + g
+
+    Args:
+      b1: Decay rate of the sum of gradients; closer to 1 remembers more steps. In [0, 1); default 0.99.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      alpha: Weight of the current gradient. Not negative; default 0.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+
+    State: two arrays per parameter (8 bytes in float32).
+
+    Reference: Morwani et al., 2025, "Connections between Schedule-Free Optimizers, AdEMAMix, and Accelerated SGD
+    Variants".
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_simplified_ademamix(alpha=2.0)
@@ -141,7 +220,7 @@ class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixS
         return 1 / self.weight("b2", t, numbers), self.weighed(numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        m = slots.m * self.b1 + leaf.bounded(g)  # a sum of the largest numbers would overflow
+        m = slots.m * self.b1 + leaf.bounded(g)  # so that the sum does not overflow
         n = leaf.moment(slots.n, leaf.abs_sq(g), self.b2)
         scale = 1 / (leaf.root(n * shared, self.eps_root) + self.eps)
         return m * scale + g * scale * self.alpha, slots._replace(m=m, n=n)
@@ -160,9 +239,36 @@ def simplified_ademamix(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Simplified AdEMAMix with decoupled weight decay. State: two arrays per parameter. `update` needs params.
+    """Runs simplified AdEMAMix with decoupled weight decay.
 
-    The sum is 1 / (1 - b1) times as large as an average: divide the rate you know from Adam by that.
+    Take it for the effect of AdEMAMix in the memory of Adam. With the second moment v of Adam (Morwani et al., 2025,
+    "Connections between Schedule-Free Optimizers, AdEMAMix, and Accelerated SGD Variants"):
+
+        m <- b1 * m + g
+        p <- p - learning_rate * ((m + alpha * g) / (sqrt(v_hat + eps_root) + eps) + weight_decay * p)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. The sum m is 1 / (1 - b1) times as large as
+        Adam's average, so divide the learning rate you know from Adam by 1 / (1 - b1), which is 100 by default. Not
+        negative.
+      b1: Decay rate of the sum of gradients; closer to 1 remembers more steps. In [0, 1); default 0.99.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      alpha: Weight of the current gradient. Not negative; default 0.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.simplified_ademamix(1e-5).links[0]

@@ -1,12 +1,12 @@
-"""ADOPT: the gradient is divided by the second moment of the steps before, and averaged after that.
+"""ADOPT: divides the gradient by the second moment of the previous steps, then averages.
 
     n_t = g_t / max(sqrt(v_(t-1)), eps), clipped to [-c_t, c_t]   with c_t = (t - 1)^(1/4)
     m_t = b1 * m_(t-1) + (1 - b1) * n_t,   m_1 = 0
     v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2,   v_1 = |g_1|^2
     u_t = m_t
 
-Taniguchi et al., 2024, "ADOPT: Modified Adam Can Converge with Any beta2 with the Optimal Rate",
-algorithm 2; the first update is zero. With `nesterov`, u_t = b1 * m_t + (1 - b1) * n_t.
+Taniguchi et al., 2024, "ADOPT: Modified Adam Can Converge with Any beta2 with the Optimal Rate", algorithm 2; the first
+update is zero. With `nesterov`, u_t = b1 * m_t + (1 - b1) * n_t.
 """
 
 from __future__ import annotations
@@ -34,10 +34,32 @@ def _fourth_root(count: Any) -> Any:
 
 
 class scale_by_adopt(Elementwise, state=ScaleByAdamState):
-    """The rule of ADOPT.
+    """Divides the gradient by the root of the previous steps' second moment, clips it, and averages it.
 
-    `b1` and `b2` lie in [0, 1), `eps` is positive. `clip_value_fn` maps the steps taken before to the bound c;
-    `use_clipping=False` leaves it out, and then a large gradient after a zero one is divided by eps.
+    This is the rule of `adopt`, without the learning rate. The first update is zero.
+
+        n = g / max(sqrt(v_previous), eps), clipped to [-c, c]
+        u = moving average of n
+
+    Args:
+      b1: Decay rate of the moving average of the divided gradients; closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.9999 (about the last 10000 steps).
+      eps: Smallest divisor. Positive; default 1e-6.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+      use_clipping: Whether to clip the divided gradients. Without clipping, a large gradient that follows a zero
+        gradient is divided by `eps` alone. Default True.
+      clip_value_fn: Function from the number of steps taken before to the clipping bound c; the fourth root by default,
+        as in the paper.
+
+    State: two arrays per parameter (8 bytes in float32).
+
+    Reference: Taniguchi et al., 2024, "ADOPT: Modified Adam Can Converge with Any beta2 with the Optimal Rate",
+    algorithm 2.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_adopt(b1=0.5)
@@ -82,7 +104,35 @@ def adopt(
     use_clipping: bool = True,
     clip_value_fn: Callable[[Any], Any] = _fourth_root,
 ) -> chain:
-    """ADOPT. State: two arrays per parameter.
+    """Runs ADOPT, a variant of Adam that is proved to converge for every b2.
+
+    Take it in place of Adam when training is unstable or sensitive to b2. Each gradient is divided by the second moment
+    v of the steps before it, clipped, and only then averaged (Taniguchi et al., 2024, "ADOPT: Modified Adam Can
+    Converge with Any beta2 with the Optimal Rate", algorithm 2):
+
+        n  = g / max(sqrt(v_previous), eps), clipped to [-c, c] with c = (steps taken)^(1/4)
+        p <- p - learning_rate * (moving average of n)
+
+    The first update is zero, because no second moment is known yet.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the moving average of the divided gradients; closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.9999 (about the last 10000 steps).
+      eps: Smallest divisor. Positive; default 1e-6.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+      use_clipping: Whether to clip the divided gradients. Without clipping, a large gradient that follows a zero
+        gradient is divided by `eps` alone. Default True.
+      clip_value_fn: Function from the number of steps taken before to the clipping bound c; the fourth root by default,
+        as in the paper.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adopt(1e-3)

@@ -4,9 +4,9 @@
     w_t = max(w_(t-1), v_t / (1 - b2^t))
     u_t = (m_t / (1 - b1^t)) / (sqrt(w_t + eps_root) + eps)
 
-Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2, which has no corrections.
-optax takes the maximum of the corrected moment, as above; PyTorch that of the raw one, and
-corrects the maximum: `correct_after_max=True`.
+Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2, which has no bias corrections. optax
+takes the maximum of the corrected second moment, as above. PyTorch takes the maximum of the uncorrected second moment
+and corrects it afterwards: use `correct_after_max=True`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ __all__ = ["ScaleByAmsgradState", "amsgrad", "scale_by_amsgrad"]
 
 
 class ScaleByAmsgradState(NamedTuple):
-    """The steps taken, the two moments before their corrections, and the largest second moment.
+    """The state of `scale_by_amsgrad`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `mu`, `nu`: the first and second moment, before bias correction. `nu_max`: the
+    largest second moment so far. `weights`: for each scheduled decay rate, the total weight of the gradients in its
+    average.
     """
 
     count: Array = counter()
@@ -42,11 +44,31 @@ class ScaleByAmsgradState(NamedTuple):
 
 
 class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState, corrected=("b1", "b2")):
-    """The rule of AMSGrad.
+    """Divides the first moment of the gradient by the root of the largest second moment so far.
 
-    `b1` and `b2` lie in [0, 1), `eps` and `eps_root` are not negative. `bias_correction_mu` and
-    `bias_correction_nu` say which moment is corrected (both by default), `correct_after_max` whether the second
-    is corrected after its maximum is taken (PyTorch) or before (optax, the default).
+    This is the rule of `amsgrad`, without the learning rate:
+
+        u = m_hat / (sqrt(w + eps_root) + eps),    w <- max(w, v_hat)
+
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      bias_correction_mu: Whether to correct the first moment for its start at zero. Default True.
+      bias_correction_nu: Whether to correct the second moment for its start at zero. Default True.
+      correct_after_max: Whether to correct the second moment after taking its maximum, as PyTorch does, instead of
+        before, as optax does. Default False.
+
+    State: three arrays per parameter (12 bytes in float32).
+
+    Reference: Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_amsgrad()
@@ -93,7 +115,33 @@ def amsgrad(
     *,
     correct_after_max: bool = False,
 ) -> chain:
-    """AMSGrad. State: three arrays per parameter.
+    """Runs AMSGrad: Adam that never forgets a large gradient.
+
+    Take it when Adam fails to converge, because a rare large gradient leaves its second moment too soon. With Adam's
+    moments m and v (Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2):
+
+        w <- max(w, v_hat)
+        p <- p - learning_rate * m_hat / (sqrt(w + eps_root) + eps)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      bias_correction_mu: Whether to correct the first moment for its start at zero. Default True.
+      bias_correction_nu: Whether to correct the second moment for its start at zero. Default True.
+      correct_after_max: Whether to correct the second moment after taking its maximum, as PyTorch does, instead of
+        before, as optax does. Default False.
+
+    Returns:
+      A transformation. State: three arrays per parameter (12 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.amsgrad(1e-3).links[0]

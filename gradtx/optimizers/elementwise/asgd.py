@@ -1,13 +1,13 @@
-"""Averaged stochastic gradient descent: a decaying rate, and the average of the parameters.
+"""Averaged stochastic gradient descent: a decaying step size, and the average of the parameters.
 
     eta_1 = eta,   eta_t = eta / (1 + lambd * eta * (t - 1))^alpha
     x_t   = (1 - lambd * eta_t) * x_(t-1) - eta_t * g_t
     mu_t  = 1 / max(1, t - 1 - t0)
     ax_t  = ax_(t-1) + mu_t * (x_t - ax_(t-1))
 
-Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging", with the rate of Bottou, 2012,
-"Stochastic Gradient Descent Tricks" (alpha = 3/4 for averaging), as PyTorch has it: `ax` follows the parameters
-until step t0, and is their mean from there on.
+Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging", with the step size of Bottou, 2012,
+"Stochastic Gradient Descent Tricks" (alpha = 3/4 for averaging), as in PyTorch: until step t0, `ax` equals the
+parameters; from then on it is their mean.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ __all__ = ["ScaleByAsgdState", "asgd", "scale_by_asgd"]
 
 
 class ScaleByAsgdState(NamedTuple):
-    """The steps taken, the average of the parameters (zero before the first step), and the next step's rate."""
+    """The state of `scale_by_asgd`.
+
+    `count`: the number of steps taken. `ax`: the average of the parameters, zero before the first step. `eta`: the step
+    size of the next step.
+    """
 
     count: Array = counter()
     ax: Array = per_param()
@@ -37,11 +41,22 @@ class ScaleByAsgdState(NamedTuple):
 
 
 class scale_by_asgd(Elementwise, state=ScaleByAsgdState, needs=("params",)):
-    """The rule of averaged descent; its update is the step itself, sign and rate included.
+    """Takes a gradient step of decaying size and averages the parameters.
 
-    It is the last link of a chain: `ax` averages the parameters to which its updates lead. `learning_rate`,
-    `lambd` and `alpha` are not negative. The rate of a step is computed at the end of the step before, so a
-    schedule in `learning_rate` acts one step late, as in PyTorch.
+    This is the rule of `asgd`. Its update already has the sign and the step size, so that it must be the last link of a
+    chain: `ax` in its state averages the parameters that its updates lead to.
+
+    Args:
+      learning_rate: Step size of the first step, a number or a schedule. The step size of a step is computed at the end
+        of the step before, so a schedule acts one step late, as in PyTorch. Not negative; default 0.01.
+      lambd: Decay of the step size, and strength of a weight decay: each step also shrinks the parameters by `lambd *
+        step size`. Not negative; default 1e-4.
+      alpha: Power with which the step size decays; 3/4 suits averaging. Not negative; default 0.75.
+      t0: Step from which on the parameters are averaged. Default 1000000.0.
+
+    State: one array per parameter (4 bytes in float32). `update` needs `params`.
+
+    Reference: Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging".
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_asgd(learning_rate=0.5, lambd=0.0, t0=0.0)
@@ -80,10 +95,31 @@ def asgd(
     weight_decay: HyperArg = 0.0,
     mask: Any = None,
 ) -> chain:
-    """Averaged gradient descent; the average is in the last link's state, `state[-1].ax`.
+    """Runs gradient descent with a decaying step size and averages the parameters.
 
-    The decay is an L2 penalty on the leaves that `mask` selects (all by default): it is added to the gradient
-    before the rule; the number 0 leaves the link out. State: one array per parameter. `update` needs params.
+    Take it for convex problems and linear models, where the average of the parameters is a better result than the last
+    ones. The average is `state[-1].ax` (Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by
+    Averaging", with the step size of Bottou, 2012, as in PyTorch):
+
+        eta = learning_rate / (1 + lambd * learning_rate * steps)^alpha
+        p  <- (1 - lambd * eta) * p - eta * g
+        ax <- ax + (p - ax) / max(1, steps - t0)
+
+    Args:
+      learning_rate: Step size of the first step, a number or a schedule. The step size of a step is computed at the end
+        of the step before, so a schedule acts one step late, as in PyTorch. Not negative; default 0.01.
+      lambd: Decay of the step size, and strength of a weight decay: each step also shrinks the parameters by `lambd *
+        step size`. Not negative; default 1e-4.
+      alpha: Power with which the step size decays; 3/4 suits averaging. Not negative; default 0.75.
+      t0: Step from which on the parameters are averaged. Default 1000000.0.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
+        Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.asgd(0.1)

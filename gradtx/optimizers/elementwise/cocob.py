@@ -1,13 +1,13 @@
-"""COCOB: every coordinate bets a fraction of what it has won, so no learning rate is needed.
+"""COCOB: finds the step size of every entry by betting on coin flips, without a learning rate.
 
     L_t = max(L_(t-1), |g_t|),   L_0 = eps          the largest gradient
-    G_t = G_(t-1) + |g_t|                           all gradients
-    R_t = max(R_(t-1) - g_t * (x_t - x_1), 0)       what was won
+    G_t = G_(t-1) + |g_t|                           the sum of all gradients' sizes
+    R_t = max(R_(t-1) - g_t * (x_t - x_1), 0)       the reward: how much the loss has fallen
     C_t = C_(t-1) - g_t
     x_(t+1) = x_1 + C_t / (L_t * max(G_t + L_t, alpha * L_t)) * (L_t + R_t)
 
-Orabona and Tommasi, 2017, "Training Deep Networks without Learning Rates Through Coin Betting",
-algorithm 2. A learning rate scales the gradients on entry.
+Orabona and Tommasi, 2017, "Training Deep Networks without Learning Rates Through Coin Betting", algorithm 2. A learning
+rate multiplies the gradients before the rule sees them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ __all__ = ["COCOBState", "cocob", "scale_by_cocob"]
 
 
 class COCOBState(NamedTuple):
-    """The steps taken, x_1, and C, L, G and R."""
+    """The state of `scale_by_cocob`.
+
+    `init_particles`: the first parameters, x_1. `cumulative_gradients`: the negative sum of gradients, C. `scale`: the
+    largest gradient, L. `subgradients`: the sum of the gradients' sizes, G. `reward`: R. `count`: the number of steps
+    taken.
+    """
 
     init_particles: Array = per_param(start=PARAM)
     cumulative_gradients: Array = per_param()
@@ -41,7 +46,18 @@ class COCOBState(NamedTuple):
 
 
 class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True):
-    """The rule of COCOB, for real parameters: it descends by itself. `alpha` and `eps` are positive.
+    """Moves every entry to where betting on its gradients puts it.
+
+    This is the rule of `cocob`, for real parameters. Its updates descend: no `scale_by_learning_rate` follows.
+
+    Args:
+      alpha: Number that keeps the first steps short: a larger one bets less at the start. Positive; default 100.
+      eps: Value at which the largest gradient starts. Positive; default 1e-8.
+
+    State: five arrays per parameter (20 bytes in float32). `update` needs `params`.
+
+    Reference: Orabona and Tommasi, 2017, "Training Deep Networks without Learning Rates Through Coin Betting",
+    algorithm 2.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_cocob(alpha=1.0)
@@ -58,7 +74,7 @@ class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True
         total = leaf.finite_sum(slots.subgradients, jnp.abs(g))
         reward = leaf.at_most(jnp.maximum(slots.reward - g * (p - start), 0), float(jnp.finfo(g.dtype).max))
         against = slots.cumulative_gradients - g
-        # Everything in units of the largest gradient, whose square might overflow.
+        # Dividing by the largest gradient first avoids its square, which might overflow.
         bet = against / largest / jnp.maximum(total / largest + 1, self.alpha) * (1 + reward / largest)
         return start + bet - p, slots._replace(
             cumulative_gradients=against, scale=largest, subgradients=total, reward=reward
@@ -73,7 +89,29 @@ def cocob(
     weight_decay: HyperArg = 0.0,
     mask: Any = None,
 ) -> chain:
-    """COCOB; the decay is an L2 penalty. State: five arrays per parameter. `update` needs params.
+    """Runs COCOB, which needs no learning rate.
+
+    Take it when you do not want to choose a learning rate and have memory for five arrays per parameter. Each entry x
+    bets a fraction of its reward R on the next gradient (Orabona and Tommasi, 2017, "Training Deep Networks without
+    Learning Rates Through Coin Betting", algorithm 2):
+
+        x <- x_1 + C / (L * max(G + L, alpha * L)) * (L + R)
+
+    where C is the negative sum of gradients, L the largest gradient, and G the sum of the gradients' sizes.
+
+    Args:
+      learning_rate: Factor of the gradients, a number or a schedule of the step count; 1 is the paper's method. Not
+        negative; default 1.
+      alpha: Number that keeps the first steps short: a larger one bets less at the start. Positive; default 100.
+      eps: Value at which the largest gradient starts. Positive; default 1e-8.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
+        Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: five arrays per parameter (20 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.cocob().links[-1]

@@ -1,11 +1,11 @@
-"""Lion: the sign of an average between gradient and momentum.
+"""Lion: the sign of an average of gradient and momentum.
 
     c_t = b1 * m_(t-1) + (1 - b1) * g_t
     u_t = sign(c_t)
     m_t = b2 * m_(t-1) + (1 - b2) * g_t
 
-Chen et al., 2023, "Symbolic Discovery of Optimization Algorithms", program 1. The modes soften the sign:
-`smooth` is tanh(smooth_beta * c), `refined` leaves |c| < 1 as it is. The sign of a complex number is c / |c|.
+Chen et al., 2023, "Symbolic Discovery of Optimization Algorithms", program 1. The other modes soften the sign: 'smooth'
+is tanh(smooth_beta * c), and 'refined' is c clipped to [-1, 1]. The sign of a complex number is c / |c|.
 """
 
 from __future__ import annotations
@@ -29,17 +29,33 @@ __all__ = ["ScaleByLionState", "lion", "scale_by_lion"]
 
 
 class ScaleByLionState(NamedTuple):
-    """The steps taken, and the momentum."""
+    """The state of `scale_by_lion`: `count` steps taken, and the momentum `mu`."""
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
 
 
 class scale_by_lion(Elementwise, state=ScaleByLionState):
-    """The rule of Lion.
+    """Takes the sign of an average of gradient and momentum.
 
-    `b1` and `b2` lie in [0, 1]; `mode` is 'hard', 'smooth' or 'refined'; `smooth_beta` (positive, default 1)
-    is the steepness of the smooth one. The momentum is kept in `mu_dtype`, at least float32 by default.
+    This is the rule of `lion`, without learning rate and weight decay:
+
+        u  = sign(b1 * m + (1 - b1) * g)
+        m <- b2 * m + (1 - b2) * g
+
+    Args:
+      b1: Weight of the momentum in the update, against the current gradient; a smaller one follows the gradient more.
+        In [0, 1]; default 0.9.
+      b2: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1]; default 0.99.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      mode: How the update depends on the average c: 'hard' is sign(c), 'smooth' tanh(smooth_beta * c), 'refined' c
+        clipped to [-1, 1]. The last two take shorter steps where c is small. Default 'hard'.
+      smooth_beta: Steepness of the 'smooth' mode; a larger one is nearer to the sign. Positive; default 1.
+
+    State: one array per parameter (4 bytes in float32).
+
+    Reference: Chen et al., 2023, "Symbolic Discovery of Optimization Algorithms", program 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_lion()
@@ -58,7 +74,7 @@ class scale_by_lion(Elementwise, state=ScaleByLionState):
         return self._soft_sign(self._average(slots.mu, mu, g)), slots._replace(mu=mu)
 
     def _average(self, old: Array, new: Array, g: Array) -> Array:
-        """c_t; by the new momentum rather than by the old one, which then need not be kept beside it."""
+        """Returns c_t, from the new momentum instead of the old one, so that the old one need not be kept beside it."""
         b1, b2 = self.b1, self.b2
         numbers = leaf.is_number(b1) and leaf.is_number(b2) and b2 > 0
         if not (numbers and b1 * (1 - b2) <= b2 * (1 - b1) / 2):  # else the difference below would lose digits
@@ -89,9 +105,32 @@ def lion(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Lion with decoupled weight decay. State: one array per parameter. `update` needs params.
+    """Runs Lion, whose steps have the same size in every entry, with decoupled weight decay.
 
-    Its steps are larger than Adam's: a rate 3 to 10 times smaller, and a decay as much larger, are usual.
+    Take it when memory is short: it stores one array per parameter, where Adam stores two. Its steps are larger than
+    Adam's: take a learning rate 3 to 10 times smaller, and a weight decay larger by the same factor (Chen et al., 2023,
+    "Symbolic Discovery of Optimization Algorithms", program 1):
+
+        p <- p - learning_rate * (sign(b1 * m + (1 - b1) * g) + weight_decay * p)
+        m <- b2 * m + (1 - b2) * g
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. 1e-4 is a usual first try. Not negative.
+      b1: Weight of the momentum in the update, against the current gradient; a smaller one follows the gradient more.
+        In [0, 1]; default 0.9.
+      b2: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1]; default 0.99.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 1e-3.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.lion(1e-4).links[0]

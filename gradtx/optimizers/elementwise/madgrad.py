@@ -1,4 +1,4 @@
-"""MADGRAD: dual averaging with the cube root of the weighted sum of squares, and momentum.
+"""MADGRAD: dual averaging, scaled by the cube root of the weighted sum of squares, with momentum.
 
     w_t = (eta_t + eps) * sqrt(t)
     s_t = s_(t-1) + w_t * g_t
@@ -6,8 +6,8 @@
     z_t = x_1 - s_t / (cbrt(v_t) + eps)
     x_(t+1) = momentum * x_t + (1 - momentum) * z_t
 
-Defazio and Jelassi, 2021, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient
-Method for Stochastic Optimization", algorithm 1, with the eps beside the rate as in the authors' code.
+Defazio and Jelassi, 2021, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient Method for
+Stochastic Optimization", algorithm 1. As in the authors' code, eps is also added to the learning rate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ __all__ = ["MadgradState", "madgrad", "scale_by_madgrad"]
 
 
 class MadgradState(NamedTuple):
-    """The steps taken, the weighted sums of squares and of gradients, and x_1."""
+    """The state of `scale_by_madgrad`.
+
+    `count`: the number of steps taken. `grad_sum_sq`, `s`: the weighted sums of squared gradients and of gradients.
+    `x0`: the first parameters.
+    """
 
     count: Array = counter()
     grad_sum_sq: Array = per_param(real=True, signed=False)
@@ -38,9 +42,24 @@ class MadgradState(NamedTuple):
 
 
 class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
-    """The rule of MADGRAD: it descends by itself.
+    """Moves the parameters by dual averaging with momentum.
 
-    `learning_rate` and `eps` are not negative, `momentum` lies in [0, 1].
+    This is the rule of `madgrad`. Its updates descend: no `scale_by_learning_rate` follows.
+
+        z  = p_first - s / (cbrt(v) + eps)
+        p <- momentum * p + (1 - momentum) * z
+
+    where s and v are sums of g and |g|^2, weighted by (learning_rate + eps) * sqrt(t).
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      momentum: How much of the current parameters each step keeps; closer to 1 averages over more steps. In [0, 1];
+        default 0.9.
+      eps: Added to the denominator and to the learning rate for numerical stability. Not negative; default 1e-6.
+
+    State: three arrays per parameter (12 bytes in float32). `update` needs `params`.
+
+    Reference: Defazio and Jelassi, 2021, "Adaptivity without Compromise", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_madgrad(1.0, momentum=0.0, eps=0.0)
@@ -53,7 +72,7 @@ class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
     eps: Hyper = hyper(default=1e-6, ge=0)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """The weight of the gradient, w_t."""
+        """Returns the weight of the gradient, w_t."""
         return (self.learning_rate + self.eps) * jnp.sqrt(t.astype(float)), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
@@ -72,7 +91,28 @@ def madgrad(
     eps: HyperArg = 1e-6,
     mask: Any = None,
 ) -> chain:
-    """MADGRAD; the decay is an L2 penalty. State: three arrays per parameter. `update` needs params.
+    """Runs MADGRAD, which adapts its step sizes like AdaGrad and aims at the generalization of SGD.
+
+    Try it when neither SGD nor Adam works well. It needs a learning rate of its own, and little weight decay or none.
+    With the first parameters p_first, and sums s of g and v of |g|^2, weighted by (learning_rate + eps) * sqrt(t)
+    (Defazio and Jelassi, 2021, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient Method
+    for Stochastic Optimization", algorithm 1):
+
+        p <- momentum * p + (1 - momentum) * (p_first - s / (cbrt(v) + eps))
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. 1e-2 is a usual first try. Not negative.
+      momentum: How much of the current parameters each step keeps; closer to 1 averages over more steps. In [0, 1];
+        default 0.9.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
+        Not negative; default 0 (no penalty).
+      eps: Added to the denominator and to the learning rate for numerical stability. Not negative; default 1e-6.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.madgrad(1e-2).links[-1]

@@ -1,12 +1,12 @@
-"""NAdam: Adam with Nesterov momentum, and the same with decoupled weight decay.
+"""NAdam: Adam with Nesterov momentum, without or with decoupled weight decay.
 
     u_t = (mu_(t+1) * m_t / (1 - P_(t+1)) + (1 - mu_t) * g_t / (1 - P_t)) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
 
     mu_t = b1 * (1 - 0.96^(t * momentum_decay) / 2),   P_t = mu_1 * ... * mu_t
 
-with m_t and v_t as in Adam. Dozat, 2016, "Incorporating Nesterov Momentum into Adam", algorithm 2 without its
-extra factor b2 on v, and with its schedule of mu, where momentum_decay is 1/250: this is PyTorch's NAdam. optax's
-has the constant mu_t = b1, for which P_t = b1^t: that rule is `gradtx.scale_by_adam(nesterov=True)`.
+with m_t and v_t as in Adam. This is PyTorch's NAdam: Dozat, 2016, "Incorporating Nesterov Momentum into Adam",
+algorithm 2 without its extra factor b2 on v, and with its schedule of mu, where momentum_decay is 1/250. optax's NAdam
+has the constant mu_t = b1, for which P_t = b1^t; that rule is `gradtx.scale_by_adam(nesterov=True)`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ __all__ = ["ScaleByNadamState", "nadam", "nadamw", "scale_by_nadam"]
 
 
 class ScaleByNadamState(NamedTuple):
-    """The steps taken, the first and second moment before their corrections, and the product of the momenta.
+    """The state of `scale_by_nadam`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `mu`, `nu`: the first and second moment, before bias correction. `mu_product`:
+    the product of the momenta of all steps. `weights`: for each scheduled decay rate, the total weight of the gradients
+    in its average.
     """
 
     count: Array = counter()
@@ -44,10 +46,28 @@ class ScaleByNadamState(NamedTuple):
 
 
 class scale_by_nadam(Elementwise, state=ScaleByNadamState, corrected=("b2",)):
-    """The rule of NAdam with the momentum growing from b1 / 2 to b1, without the learning rate.
+    """Scales the gradient by NAdam's rule, with a momentum that grows from b1 / 2 to b1.
 
-    `b1` and `b2` lie in [0, 1), `eps`, `eps_root` and `momentum_decay` are not negative. The first moment is kept
-    in `mu_dtype`, by default the parameter's dtype but at least float32; the second is real.
+    This is the rule of `nadam` and `nadamw` with a `momentum_decay`, without learning rate and weight decay; the
+    formula is in the module's docstring. For a constant momentum take `scale_by_adam(nesterov=True)`.
+
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      momentum_decay: How fast the momentum grows to b1: in step t it is b1 * (1 - 0.96^(t * momentum_decay) / 2). The
+        paper uses 1/250. Not negative; default 4e-3.
+
+    State: two arrays per parameter (8 bytes in float32; the second moment of a complex parameter is real).
+
+    Reference: Dozat, 2016, "Incorporating Nesterov Momentum into Adam", algorithm 2.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_nadam()
@@ -76,7 +96,7 @@ class scale_by_nadam(Elementwise, state=ScaleByNadamState, corrected=("b2",)):
         return self.b1 * (1 - 0.5 * jnp.exp(t * self.momentum_decay * math.log(0.96)))
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        """Adam's, with other corrections of the first moment."""
+        """Computes Adam's update, with NAdam's corrections of the first moment."""
         return scale_by_adam(self.b1, self.b2, self.eps, self.eps_root).update_leaf(g, slots, p, shared)
 
 
@@ -92,9 +112,36 @@ def nadam(
     nesterov: bool = True,
     momentum_decay: HyperArg | None = None,
 ) -> chain:
-    """Adam with Nesterov momentum. State: two arrays per parameter.
+    """Runs Adam with Nesterov momentum, which reacts to a new gradient sooner than Adam.
 
-    `momentum_decay` is None for optax's constant momentum, or the number (4e-3 in PyTorch) of the paper's schedule.
+    Try it in place of Adam; the settings are the same. With Adam's moments m and v and a constant momentum (Dozat,
+    2016, "Incorporating Nesterov Momentum into Adam", algorithm 2 without its extra factor b2 on v):
+
+        m' = b1 * m / (1 - b1^(t+1)) + (1 - b1) * g / (1 - b1^t)
+        p <- p - learning_rate * m' / (sqrt(v_hat + eps_root) + eps)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default True.
+      momentum_decay: How fast the momentum grows to b1: in step t it is b1 * (1 - 0.96^(t * momentum_decay) / 2).
+        PyTorch and the paper use 4e-3. By default the momentum is constant, as in optax. Not negative.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
+
+    Raises:
+      ValueError: `momentum_decay` is given together with `nesterov=False`.
 
     >>> import gradtx as gx
     >>> gx.nadam(1e-3) == gx.adam(1e-3, nesterov=True)
@@ -104,9 +151,6 @@ def nadam(
       scale_by_nadam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, momentum_decay=0.004),
       scale_by_learning_rate(learning_rate=0.001),
     )
-
-    Raises:
-      ValueError: a `momentum_decay` without Nesterov momentum.
     """
     if momentum_decay is None:
         return adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
@@ -129,14 +173,46 @@ def nadamw(
     momentum_decay: HyperArg | None = None,
     decouple_lr: bool = False,
 ) -> chain:
-    """Adam with Nesterov momentum, as in `nadam`, and decoupled weight decay. State: two arrays per parameter.
+    """Runs Adam with Nesterov momentum and decoupled weight decay.
+
+    Try it in place of AdamW; the settings are the same. With m' and Adam's second moment v as in `nadam` (Dozat, 2016,
+    "Incorporating Nesterov Momentum into Adam"; Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization"):
+
+        p <- p - learning_rate * (m' / (sqrt(v_hat + eps_root) + eps) + weight_decay * p)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 1e-4.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default True.
+      momentum_decay: How fast the momentum grows to b1: in step t it is b1 * (1 - 0.96^(t * momentum_decay) / 2).
+        PyTorch and the paper use 4e-3. By default the momentum is constant, as in optax. Not negative.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+
+    Raises:
+      ValueError: `momentum_decay` is given together with `nesterov=False`.
 
     >>> import gradtx as gx
     >>> gx.nadamw(1e-3) == gx.adamw(1e-3, nesterov=True)
     True
-
-    Raises:
-      ValueError: a `momentum_decay` without Nesterov momentum.
     """
     if momentum_decay is None:
         rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
@@ -147,6 +223,9 @@ def nadamw(
 
 def _scheduled(who: str, nesterov: bool, *args: Any) -> scale_by_nadam:
     if not nesterov:
-        raise ValueError(f"{who}: momentum_decay schedules the Nesterov momentum: leave it None, or nesterov True.")
+        raise ValueError(
+            f"{who}: momentum_decay changes the Nesterov momentum, but nesterov is False. Leave momentum_decay out, or "
+            "set nesterov=True."
+        )
     *first, momentum_decay = args
     return scale_by_nadam(*first, momentum_decay=momentum_decay)

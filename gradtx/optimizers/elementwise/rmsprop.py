@@ -1,12 +1,12 @@
-"""RMSProp: the gradient divided by the root of its square's moving average.
+"""RMSProp: the gradient divided by the root of the moving average of its square.
 
     v_t = decay * v_(t-1) + (1 - decay) * |g_t|^2,   v_0 = initial_scale
     u_t = g_t / sqrt(v_t + eps)                      (eps_in_sqrt)
     u_t = g_t / (sqrt(v_t) + eps)                    (otherwise)
 
-Tieleman and Hinton, 2012, lecture 6.5. The centered form takes v_t - |m_t|^2 for v_t, with m_t the
-moving average of the gradient (Graves, 2013, "Generating Sequences With Recurrent Neural Networks").
-With `bias_correction` both averages are divided by 1 - decay^t first.
+Tieleman and Hinton, 2012, lecture 6.5. The centered form uses v_t - |m_t|^2 in place of v_t, where m_t is the moving
+average of the gradient (Graves, 2013, "Generating Sequences With Recurrent Neural Networks"). With `bias_correction`
+both averages are divided by 1 - decay^t first.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ __all__ = ["ScaleByRStdDevState", "ScaleByRmsState", "rmsprop", "scale_by_rms", 
 
 
 class ScaleByRmsState(NamedTuple):
-    """The steps taken, and the second moment.
+    """The state of `scale_by_rms`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `nu`: the second moment. `count`: the number of steps taken. `weights`: for a scheduled decay rate, the total weight
+    of the gradients in the average.
     """
 
     nu: Array = per_param(start="initial_scale", real=True, signed=False)
@@ -41,9 +42,10 @@ class ScaleByRmsState(NamedTuple):
 
 
 class ScaleByRStdDevState(NamedTuple):
-    """The steps taken, and the first and second moment.
+    """The state of `scale_by_stddev`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `mu`, `nu`: the first and second moment. `count`: the number of steps taken. `weights`: for a scheduled decay rate,
+    the total weight of the gradients in the averages.
     """
 
     mu: Array = per_param()
@@ -57,9 +59,27 @@ def _over_root(g: Array, v: Array, eps: Any, eps_in_sqrt: bool) -> Array:
 
 
 class scale_by_rms(Elementwise, state=ScaleByRmsState, corrected=("decay",)):
-    """The rule of RMSProp, without the learning rate.
+    """Divides the gradient by the root of its second moment.
 
-    `decay` lies in [0, 1), `eps` and `initial_scale` are not negative.
+    This is the rule of `rmsprop`, without learning rate and momentum:
+
+        u = g / sqrt(v + eps),    v: moving average of |g|^2
+
+    Args:
+      decay: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over
+        more steps. In [0, 1); default 0.9.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      initial_scale: Value at which the second moment starts; a larger one makes the first steps shorter. Not negative;
+        default 0.
+      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
+        Default True.
+      bias_correction: Whether to divide the moving averages by the weight of the gradients in them, because they start
+        at zero. Default False.
+
+    State: one array per parameter (4 bytes in float32).
+
+    Reference: Tieleman and Hinton, 2012, lecture 6.5.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_rms(decay=0.75)
@@ -83,11 +103,29 @@ class scale_by_rms(Elementwise, state=ScaleByRmsState, corrected=("decay",)):
 
 
 class scale_by_stddev(Elementwise, state=ScaleByRStdDevState, corrected=("decay",)):
-    """The rule of centered RMSProp: division by the gradient's running standard deviation.
+    """Divides the gradient by its running standard deviation.
 
-    `decay` lies in [0, 1), `eps` and `initial_scale` are not negative. A variance that rounding
-    makes negative counts as zero; with `bias_correction` that of the first gradient is zero, so the
-    first update is g / sqrt(eps) (or g / eps), which overflows for gradients near the largest number.
+    This is the rule of `rmsprop(centered=True)`, without learning rate and momentum:
+
+        u = g / sqrt(v - |m|^2 + eps),    m, v: moving averages of g and |g|^2
+
+    Args:
+      decay: Decay rate of both moving averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      initial_scale: Value at which the second moment starts; a larger one makes the first steps shorter. Not negative;
+        default 0.
+      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
+        Default True.
+      bias_correction: Whether to correct both averages for their start at zero. The variance of the first gradient is
+        then zero and the first update g / sqrt(eps) (or g / eps), which overflows for gradients near the largest
+        number. Default False.
+
+    A variance that rounding makes negative counts as zero.
+
+    State: two arrays per parameter (8 bytes in float32).
+
+    Reference: Graves, 2013, "Generating Sequences With Recurrent Neural Networks".
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_stddev(decay=0.5)
@@ -106,7 +144,7 @@ class scale_by_stddev(Elementwise, state=ScaleByRStdDevState, corrected=("decay"
         return (self.weight("decay", t, numbers), self.weighed(numbers)) if self.bias_correction else (1, numbers)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        mu = leaf.moment(slots.mu, leaf.bounded(g), self.decay)  # so that |mu|^2 is no more than nu
+        mu = leaf.moment(slots.mu, leaf.bounded(g), self.decay)  # so that |mu|^2 is at most nu
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.decay)
         variance = jnp.maximum(nu / shared - leaf.abs_sq(mu / shared), 0)
         return _over_root(g, variance, self.eps, self.eps_in_sqrt), slots._replace(mu=mu, nu=nu)
@@ -124,9 +162,36 @@ def rmsprop(
     nesterov: bool = False,
     bias_correction: bool = False,
 ) -> chain:
-    """RMSProp; with `momentum` in [0, 1], a decaying sum of the scaled steps.
+    """Runs RMSProp, which divides the gradient by its recent root mean square.
 
-    State: one array per parameter, one more if `centered`, one more with momentum.
+    Take it when the scale of the gradients drifts, as in reinforcement learning. There is no momentum unless you ask
+    for it (Tieleman and Hinton, 2012, lecture 6.5):
+
+        v <- decay * v + (1 - decay) * |g|^2
+        p <- p - learning_rate * g / sqrt(v + eps)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      decay: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over
+        more steps. In [0, 1); default 0.9.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      initial_scale: Value at which the second moment starts; a larger one makes the first steps shorter. Not negative;
+        default 0.
+      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
+        Default True.
+      centered: Whether to divide by the running standard deviation instead: the mean of the gradient is subtracted from
+        its second moment, which takes one more array per parameter. Default False.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
+        momentum out. In [0, 1].
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+      bias_correction: Whether to divide the moving averages by the weight of the gradients in them, because they start
+        at zero. Default False.
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32), one more if `centered`, and one more with
+      momentum.
 
     >>> import gradtx as gx
     >>> gx.rmsprop(0.01)

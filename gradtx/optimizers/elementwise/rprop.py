@@ -6,8 +6,8 @@
           d_(t-1)                                    where s_t = 0
     u_t = sign(g_t) * d_t,   and 0 where s_t < 0, after which the next step counts as the first
 
-Riedmiller and Braun, 1993, "A Direct Adaptive Method for Faster Backpropagation Learning: The RPROP
-Algorithm", without weight backtracking, as in optax and PyTorch.
+Riedmiller and Braun, 1993, "A Direct Adaptive Method for Faster Backpropagation Learning: The RPROP Algorithm", without
+weight backtracking, as in optax and PyTorch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ __all__ = ["ScaleByRpropState", "rprop", "scale_by_rprop"]
 
 
 class ScaleByRpropState(NamedTuple):
-    """The steps taken, the step sizes, and the last step (before its sign is flipped)."""
+    """The state of `scale_by_rprop`.
+
+    `step_sizes`: the step size of every entry. `prev_updates`: the last step, before its sign is flipped. `count`: the
+    number of steps taken.
+    """
 
     step_sizes: Array = per_param(start="learning_rate", signed=False)
     prev_updates: Array = per_param()
@@ -37,10 +41,20 @@ class ScaleByRpropState(NamedTuple):
 
 
 class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):
-    """The rule of Rprop, for real parameters.
+    """Gives every entry a step size that grows while its gradient keeps its sign and shrinks when it changes.
 
-    `learning_rate` is the first step size (read by `init` alone), `eta_minus` lies in (0, 1), `eta_plus`
-    (default 1.2) is at least 1, and the step sizes stay between `min_step_size` and `max_step_size`, both positive.
+    This is the rule of `rprop`, for real parameters. It uses only the signs of the gradients.
+
+    Args:
+      learning_rate: Step size of the first step. Only `init` reads it. Not negative.
+      eta_minus: Factor by which a step size shrinks when the gradient changes its sign. In (0, 1); default 0.5.
+      eta_plus: Factor by which a step size grows while the gradient keeps its sign. At least 1; default 1.2.
+      min_step_size: Smallest step size. Positive; default 1e-6.
+      max_step_size: Largest step size. Positive; default 50.
+
+    State: two arrays per parameter (8 bytes in float32).
+
+    Reference: Riedmiller and Braun, 1993, "A Direct Adaptive Method for Faster Backpropagation Learning".
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_rprop(0.1)
@@ -77,7 +91,26 @@ def rprop(
     min_step_size: HyperArg = 1e-6,
     max_step_size: HyperArg = 50.0,
 ) -> chain:
-    """Rprop, for gradients of the whole data set. State: two arrays per parameter.
+    """Runs Rprop, for gradients of the whole data set.
+
+    Take it when every gradient is computed on all data, so that its signs are exact; with small batches noise changes
+    the signs, and the step sizes collapse. (Riedmiller and Braun, 1993, "A Direct Adaptive Method for Faster
+    Backpropagation Learning: The RPROP Algorithm"):
+
+        d <- d * eta_plus where the gradient keeps its sign,   d * eta_minus where it changes
+        p <- p - sign(g) * d
+
+    An entry whose gradient changes its sign does not move in that step.
+
+    Args:
+      learning_rate: Step size of the first step. Only `init` reads it. Not negative.
+      eta_minus: Factor by which a step size shrinks when the gradient changes its sign. In (0, 1); default 0.5.
+      eta_plus: Factor by which a step size grows while the gradient keeps its sign. At least 1; default 1.2.
+      min_step_size: Smallest step size. Positive; default 1e-6.
+      max_step_size: Largest step size. Positive; default 50.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> print(gx.rprop(0.01))

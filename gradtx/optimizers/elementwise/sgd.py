@@ -1,9 +1,9 @@
-"""Stochastic gradient descent, with momentum if asked for.
+"""Stochastic gradient descent, with optional momentum.
 
     x_(t+1) = x_t - eta_t * g_t                                 (Robbins and Monro, 1951)
     x_(t+1) = x_t - eta_t * m_t,   m_t = mu * m_(t-1) + g_t     (Polyak, 1964)
 
-The momentum is `gradtx.trace`; its file has the Nesterov form.
+The momentum is `gradtx.trace`, whose file has the formula of the Nesterov form.
 """
 
 from __future__ import annotations
@@ -28,9 +28,29 @@ def sgd(
     *,
     dampening: HyperArg = 0.0,
 ) -> chain:
-    """Gradient descent; with `momentum` in [0, 1], a decaying sum of gradients in the gradient's place.
+    """Runs stochastic gradient descent, with optional momentum.
 
-    State: none without momentum, one array per parameter with it.
+    Take it when you can tune the learning rate and its schedule; with momentum it is the usual choice for convolutional
+    networks (Robbins and Monro, 1951; Polyak, 1964):
+
+        m <- momentum * m + g
+        p <- p - learning_rate * m
+
+    Without momentum, m is the gradient g.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. 0.1 is a usual first try. Not negative.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
+        momentum out. A usual value is 0.9. In [0, 1].
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+      accumulator_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      dampening: Share of each gradient that is left out of the momentum, as in PyTorch; the first gradient is not
+        damped. In [0, 1]; default 0.
+
+    Returns:
+      A transformation. State: nothing without momentum, one array per parameter (4 bytes in float32) with it.
 
     >>> import gradtx as gx
     >>> gx.sgd(0.1, momentum=0.9)

@@ -1,10 +1,10 @@
-"""Sign descent: the sign of the gradient, or of its average.
+"""Sign descent: steps along the sign of the gradient, or of its moving average.
 
     signSGD:  u_t = sign(g_t)
     Signum:   m_t = beta * m_(t-1) + (1 - beta) * g_t,   u_t = sign(m_t)
 
-Bernstein et al., 2018, "signSGD: Compressed Optimisation for Non-Convex Problems", algorithms 1 and 2.
-The sign of a complex number is z / |z|.
+Bernstein et al., 2018, "signSGD: Compressed Optimisation for Non-Convex Problems", algorithms 1 and 2. The sign of a
+complex number is z / |z|.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ __all__ = ["scale_by_sign", "sign_sgd", "signum"]
 
 
 class scale_by_sign(Elementwise):
-    """The sign of every entry, 0 for 0.
+    """Replaces every entry by its sign, and 0 by 0.
+
+    State: none.
+
+    Reference: Bernstein et al., 2018, "signSGD: Compressed Optimisation for Non-Convex Problems", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_sign()
@@ -42,7 +46,20 @@ class scale_by_sign(Elementwise):
 
 @constructor
 def sign_sgd(learning_rate: HyperArg) -> chain:
-    """Sign descent. State: none.
+    """Runs sign descent: every entry moves by the learning rate, against the sign of its gradient.
+
+    Take it when there is no memory for any state, or when workers should send one bit per entry. Noisy gradients need
+    large batches or `signum` (Bernstein et al., 2018, "signSGD: Compressed Optimisation for Non-Convex Problems",
+    algorithm 1):
+
+        p <- p - learning_rate * sign(g)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Steps are as long as Adam's at most, so start
+        with Adam's learning rate or less.
+
+    Returns:
+      A transformation. State: none.
 
     >>> import gradtx as gx
     >>> gx.sign_sgd(0.01)
@@ -53,7 +70,23 @@ def sign_sgd(learning_rate: HyperArg) -> chain:
 
 @constructor
 def signum(learning_rate: HyperArg, beta: HyperArg = 0.9, accumulator_dtype: Any = None) -> chain:
-    """Sign descent with momentum; `beta` lies in [0, 1). State: one array per parameter.
+    """Runs sign descent on the moving average of the gradient.
+
+    Take it in place of `sign_sgd` when gradients are noisy: averaging comes before the sign (Bernstein et al., 2018,
+    "signSGD: Compressed Optimisation for Non-Convex Problems", algorithm 2):
+
+        m <- beta * m + (1 - beta) * g
+        p <- p - learning_rate * sign(m)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      accumulator_dtype: Dtype in which the average is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.signum(0.01)

@@ -1,11 +1,11 @@
-"""Yogi: Adam with a second moment that moves towards the square by steps of bounded relative size.
+"""Yogi: Adam whose second moment changes by additive steps of bounded size.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     v_t = v_(t-1) - (1 - b2) * sign(v_(t-1) - |g_t|^2) * |g_t|^2,   not below nu_floor
     u_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
 
-Zaheer, Reddi, Sachan, Kale and Kumar, 2018, "Adaptive Methods for Nonconvex Optimization", algorithm
-2, with Adam's corrections; both moments start at `initial_accumulator_value`, as optax has them.
+Zaheer, Reddi, Sachan, Kale and Kumar, 2018, "Adaptive Methods for Nonconvex Optimization", algorithm 2, with Adam's
+bias corrections. As in optax, both moments start at `initial_accumulator_value`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ __all__ = ["ScaleByYogiState", "scale_by_yogi", "yogi"]
 
 
 class ScaleByYogiState(NamedTuple):
-    """The steps taken, and the first and second moment before their corrections.
+    """The state of `scale_by_yogi`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `mu`, `nu`: the first and second moment, before bias correction. `weights`: for
+    each scheduled decay rate, the total weight of the gradients in its average.
     """
 
     count: Array = counter()
@@ -39,11 +40,29 @@ class ScaleByYogiState(NamedTuple):
 
 
 class scale_by_yogi(Elementwise, state=ScaleByYogiState, corrected=("b1", "b2")):
-    """The rule of Yogi, without the learning rate.
+    """Divides the first moment of the gradient by the root of Yogi's second moment, which shrinks slowly.
 
-    `b1` and `b2` lie in [0, 1); `eps`, `eps_root`, `initial_accumulator_value` and `nu_floor` are not
-    negative. The floor holds for the stored second moment, before its correction. The first moment of
-    a complex parameter starts at zero.
+    This is the rule of `yogi`, without the learning rate:
+
+        v <- v - (1 - b2) * sign(v - |g|^2) * |g|^2,    not below nu_floor
+        u  = m_hat / (sqrt(v_hat + eps_root) + eps)
+
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment, which moves towards the squared gradient by a share 1 - b2 of it; closer to 1
+        moves more slowly. In [0, 1); default 0.999.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-3 (as in the paper; larger than
+        Adam's).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      initial_accumulator_value: Value at which both moments start; the first moment of a complex parameter starts at 0.
+        Not negative; default 1e-6.
+      nu_floor: Lower bound on the second moment, applied before bias correction. Not negative; default 0.
+
+    State: two arrays per parameter (8 bytes in float32).
+
+    Reference: Zaheer, Reddi, Sachan, Kale and Kumar, 2018, "Adaptive Methods for Nonconvex Optimization", algorithm 2.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_yogi(nu_floor=0.01)
@@ -87,7 +106,33 @@ def yogi(
     initial_accumulator_value: HyperArg = 1e-6,
     nu_floor: HyperArg = 0.0,
 ) -> chain:
-    """Yogi. State: two arrays per parameter.
+    """Runs Yogi: Adam whose second moment forgets large gradients slowly.
+
+    Take it when Adam fails because gradients are sparse or have rare large values, which leave Adam's second moment too
+    soon. The second moment v moves towards |g|^2 by at most (1 - b2) * |g|^2 in a step (Zaheer, Reddi, Sachan, Kale and
+    Kumar, 2018, "Adaptive Methods for Nonconvex Optimization", algorithm 2):
+
+        v <- v - (1 - b2) * sign(v - |g|^2) * |g|^2,    not below nu_floor
+        p <- p - learning_rate * m_hat / (sqrt(v_hat + eps_root) + eps)
+
+    where m is the moving average of g, and the hats stand for bias correction.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. 1e-2 is a usual first try. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment, which moves towards the squared gradient by a share 1 - b2 of it; closer to 1
+        moves more slowly. In [0, 1); default 0.999.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-3 (as in the paper; larger than
+        Adam's).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      initial_accumulator_value: Value at which both moments start; the first moment of a complex parameter starts at 0.
+        Not negative; default 1e-6.
+      nu_floor: Lower bound on the second moment, applied before bias correction. Not negative; default 0.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> print(gx.yogi(0.01))

@@ -1,4 +1,4 @@
-"""Adafactor: the second moment of a matrix as an outer product of a row and a column.
+"""Adafactor: stores the second moment of a matrix as the outer product of a row and a column.
 
     beta_t = 1 - max(t - step_offset, 1)^(-decay_rate)
     s_t = |g_t|^2 + epsilon
@@ -7,9 +7,9 @@
     v_t = r_t c_t / mean(r_t)           for every other pair of axes; v_t = the average of s_t if not factored
     u_t = g_t / sqrt(v_t)
 
-Shazeer and Stern, 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", algorithm 4. optax, as
-here by default, factors the two longest axes if both have `min_dim_size_to_factor`. PyTorch factors the last two
-(`dims="last"`), adds no epsilon, and keeps the mean of r_t above `floor` and v_t above floor^2.
+Shazeer and Stern, 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", algorithm 4. By default, as in
+optax, the two longest axes are factored if both have at least `min_dim_size_to_factor` entries. PyTorch factors the
+last two axes (`dims="last"`), adds no epsilon, and keeps the mean of r_t above `floor` and v_t above floor^2.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ __all__ = ["FactoredState", "adafactor", "scale_by_factored_rms"]
 
 
 class FactoredState(NamedTuple):
-    """The steps taken; of each leaf r and c if it is factored, else v. What a leaf does not have is None."""
+    """The state of `scale_by_factored_rms`.
+
+    `count`: the number of steps taken. `v_row`, `v_col`: r and c of every factored leaf. `v`: the second moment of
+    every other leaf. Where a leaf has no such array, the entry is None.
+    """
 
     count: Array = counter()
     v_row: Array = reduced(over="row_over", keepdims=True, real=True, signed=False)
@@ -58,11 +62,32 @@ def _over_root(g: Array, v: Array, floor: Any) -> Array:
 
 
 class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
-    """The rule of Adafactor's second moment.
+    """Divides the gradient by the root of Adafactor's second moment, which is factored for matrices.
 
-    `decay_rate` and `epsilon` (default 1e-30) are not negative, nor is `floor` (default 0). With `dtype_floor` the
-    floor is the `eps` of the dtype that the gradient is computed in, as PyTorch has it by default.
-    `decay_rate_fn(t, decay_rate)` gives beta_t. `factored=False` keeps all of v.
+    This is the central rule of `adafactor`, without clipping, momentum and learning rate:
+
+        u = g / sqrt(r c / mean(r)),    r, c: moving averages of the mean of |g|^2 over columns and rows
+
+    Args:
+      factored: Whether to factor the second moment of large matrices; False keeps one number per parameter. Default
+        True.
+      decay_rate: Exponent of the averaging: in step t the decay rate is 1 - t^(-decay_rate), so that the averages get
+        longer. Not negative; default 0.8.
+      step_offset: Number of steps to subtract from t in the decay rate, for a run that continues another one. Default
+        0.
+      min_dim_size_to_factor: Smallest length that both factored axes must have; smaller matrices are not factored. At
+        least 1; default 128.
+      epsilon: Added to the squared gradient for numerical stability. Not negative; default 1e-30.
+      decay_rate_fn: Function `(t, decay_rate)` that returns the decay rate of step t; 1 - t^(-decay_rate) by default.
+      dims: Which two axes are factored: the two longest ('largest', as in optax) or the last two ('last', as in
+        PyTorch). Default 'largest'.
+      floor: Lower bound on the root of the second moment. Not negative; default 0.
+      dtype_floor: Whether to use the machine epsilon of the gradient's dtype as the floor, as PyTorch does by default.
+
+    State: for a factored matrix one number per row and per column, for other leaves one array (4 bytes per parameter in
+    float32). `update` needs `params`.
+
+    Reference: Shazeer and Stern, 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", algorithm 4.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_factored_rms(min_dim_size_to_factor=2)
@@ -82,7 +107,7 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
     dtype_floor: bool = flag(default=False, kw_only=True)
 
     def _dims(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
-        """The axes whose means are c and r, or None for a leaf that is not factored."""
+        """Returns the axes whose means are c and r, or None for a leaf that is not factored."""
         if not self.factored or len(shape) < 2:
             return None
         if self.dims == "last":
@@ -91,21 +116,21 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         return (second, longest) if shape[second] >= self.min_dim_size_to_factor else None
 
     def row_over(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The axis whose mean is r."""
+        """Returns the axis whose mean is r."""
         dims = self._dims(shape)
         return dims and dims[1:]
 
     def col_over(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The axis whose mean is c."""
+        """Returns the axis whose mean is c."""
         dims = self._dims(shape)
         return dims and dims[:1]
 
     def v_over(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """No axis of a leaf that is not factored."""
+        """Returns no axes for a leaf that is not factored, and None for one that is."""
         return () if self._dims(shape) is None else None
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        # Until the offset is passed every step is a first one: its power, of a number below 1, would be no average.
+        # Until the offset is passed, every step counts as the first: t^(-decay_rate) of a t below 1 would exceed 1.
         steps = jnp.maximum((t - self.step_offset).astype(float), 1)
         return of_step(self.decay_rate_fn, steps, self.decay_rate), numbers
 
@@ -116,7 +141,7 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         if dims is None:
             v = leaf.moment(slots.v, square, shared)
             return _over_root(g, v, floor), slots._replace(v=v)
-        # Leading axes of length 1, as kernels of 1 x 1 have them, make XLA's CPU backend ten times slower.
+        # Leading axes of length 1, as in 1 x 1 kernels, make XLA's CPU backend ten times slower.
         ones = next(i for i, n in enumerate((*g.shape, 0)) if n != 1)
         if 0 < ones <= min(dims):
             inner_g, inner_slots = jax.tree.map(lambda x: x.reshape(x.shape[ones:]), (g, slots))
@@ -150,11 +175,49 @@ def adafactor(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Adafactor. State: for a matrix one array per axis, else one like the parameter; one more with momentum.
+    """Runs Adafactor, an Adam-like method that stores almost nothing for matrices.
 
-    Without a learning rate it is 1: the parameters' scale sets the step. `update` needs params. The decay is scaled by
-    the learning rate; optax's is not, which is `decouple_lr=True`. The rate scales the average of the steps;
-    optax averages the scaled steps, which is the same for a constant rate.
+    Take it when there is no memory for Adam's second moment: a matrix of n x m needs n + m numbers. By default steps
+    are relative to the size of the parameters, so that no learning rate is needed (Shazeer and Stern, 2018, "Adafactor:
+    Adaptive Learning Rates with Sublinear Memory Cost", algorithm 4):
+
+        u  = g / sqrt(r c / mean(r)),    divided by max(1, rms(u) / clipping_threshold)
+        p <- p - learning_rate * (rms(p) * u + weight_decay * p)
+
+    where r and c are moving averages of the mean of |g|^2 over columns and rows.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. None, the default, stands for 1, which suits
+        steps relative to the size of the parameters. Not negative.
+      min_dim_size_to_factor: Smallest length that both factored axes must have; smaller matrices are not factored. At
+        least 1; default 128.
+      decay_rate: Exponent of the averaging: in step t the decay rate is 1 - t^(-decay_rate), so that the averages get
+        longer. Not negative; default 0.8.
+      decay_offset: Number of steps to subtract from t in the decay rate, for a run that continues another one. Default
+        0.
+      multiply_by_parameter_scale: Whether to multiply each update by the root mean square of its parameter. Default
+        True.
+      clipping_threshold: Largest root mean square of an update before the learning rate; None does not clip. Positive;
+        default 1.
+      momentum: Decay rate of a moving average of the updates; closer to 1 averages over more steps, and None leaves it
+        out. optax averages the updates times the learning rate, which is the same for a constant learning rate. In
+        [0, 1).
+      dtype_momentum: Dtype in which the momentum is stored; float32 by default.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      eps: Added to the squared gradient for numerical stability. Not negative; default 1e-30.
+      factored: Whether to factor the second moment of large matrices; False keeps one number per parameter. Default
+        True.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. optax's `adafactor` does this. Default
+        False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: for a factored matrix one number per row and per column,
+      for other leaves one array (4 bytes per parameter in float32); with momentum, one array more.
 
     >>> import gradtx as gx
     >>> gx.adafactor(0.01).links[1]

@@ -4,8 +4,8 @@
     v_t = b2 * v_(t-1) + (1 - b2) * mean of |g_t|^2 over the block
     u_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t)) + eps)
 
-Zhang et al., 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1. Its blocks are tokens of
-embeddings and of the last layer, heads of queries and keys, output neurons of all other matrices, and whole vectors.
+Zhang et al., 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1. A block is a token of an embedding
+or of the last layer, a head of queries or keys, an output neuron of any other matrix, or a whole vector.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ _TOKENS = select.maybe(select.regex(r"(?i)(^|[/_.])(embed(der|ding|dings|_tokens
 
 
 class AdamMiniState(NamedTuple):
-    """The steps taken, the first moment, and the second, one number for each block.
+    """The state of `scale_by_adam_mini`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `mu`: the first moment. `nu`: the second moment, one number per block.
+    `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
     """
 
     count: Array = counter()
@@ -50,17 +51,28 @@ def _check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
 
 
 class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2")):
-    """The rule of Adam-mini, without the learning rate.
+    """Divides the first moment of the gradient by the root of a second moment that each block shares.
+
+    This is the rule of `adam_mini`, without learning rate and weight decay:
+
+        u = m_hat / (sqrt(v_hat) + eps),    v: moving average of the mean of |g|^2 over the block
 
     Args:
-      b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1).
-      b2: Decay rate of the second moments, likewise.
-      eps: Added to the root of the second moment (default 1e-8). Not negative.
-      mu_dtype: The dtype of the first moment. By default the parameter's, float32 at least.
-      block_axes: The axes that count blocks, an integer or several (default -1, output neurons). With () a tensor is
-        one block, as vectors and scalars always are.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment, one number per block; closer to 1 averages over more steps. In [0, 1);
+        default 0.999.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      block_axes: The axes that count blocks, an integer or several; -1, the default, makes every output neuron a block.
+        With () a tensor is one block, as vectors and scalars always are.
 
-    State: one array per parameter, and one number per block.
+    State: one array per parameter (4 bytes in float32), and one number per block.
+
+    Raises:
+      ValueError: `init` finds a tensor with two or more axes that does not have the axes `block_axes`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_adam_mini()
@@ -68,9 +80,6 @@ class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2"))
     >>> print(tx.update(g, tx.init(g))[0].round(3))
     [[ 1.     1.414]
      [-1.     0.   ]]
-
-    Raises:
-      ValueError: `init` finds a tensor of two or more axes that does not have the axes.
     """
 
     b1: Hyper = hyper(default=0.9, ge=0, lt=1)
@@ -80,14 +89,14 @@ class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2"))
     block_axes: Any = static(default=(-1,), check=_check_axes, kw_only=True)
 
     def averaged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The axes that a block spans."""
+        """Returns the axes that a block spans."""
         n = len(shape)
         if n < 2:
             return tuple(range(n))
         if not all(-n <= axis < n for axis in self.block_axes):
             raise ValueError(
-                f"scale_by_adam_mini: block_axes={self.block_axes} are no axes of a tensor of shape {shape}. Give such "
-                "tensors another rule by gx.partition."
+                f"scale_by_adam_mini: a tensor of shape {shape} does not have the axes block_axes={self.block_axes}. "
+                "Give such tensors another rule with gx.partition."
             )
         kept = {axis % n for axis in self.block_axes}
         return tuple(axis for axis in range(n) if axis not in kept)
@@ -106,7 +115,14 @@ class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2"))
 
 
 class adam_mini_labels(Value):
-    """The labels of `adam_mini`'s groups: 'tokens' and 'heads' where masks select a leaf, else 'outputs'.
+    """Labels the parameters with the groups of `adam_mini`: 'tokens', 'heads' or 'outputs'.
+
+    Args:
+      tokens: Which leaves are embeddings, whose blocks are tokens: a selector or a mask. By default leaves called
+        embedding, embed, wte, wpe and the like.
+      heads: Which leaves are kernels (model, heads, size) of queries and keys, whose blocks are heads; none by default.
+      mask: The mask of the weight decay. It does not change the labels: a mask that does not fit the parameters raises
+        an error here, where the whole tree is known.
 
     >>> import gradtx as gx
     >>> gx.adam_mini_labels(heads=gx.select.path("query"))({"wte": 1.0, "query": 2.0, "out": 3.0})
@@ -118,7 +134,7 @@ class adam_mini_labels(Value):
     mask: Any = static(default=None, check=masks.check)
 
     def __call__(self, params: Any) -> Any:
-        masks.selected("adam_mini", self.mask, params)  # raises where it does not fit the tree, or selects nothing
+        masks.selected("adam_mini", self.mask, params)  # raises if it does not fit the tree or selects nothing
         labels = ["outputs"] * len(jax.tree.leaves(params))
         for name in ("heads", "tokens"):
             mask = getattr(self, name)
@@ -141,12 +157,40 @@ def adam_mini(
     heads: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """Adam-mini: Adam with half the memory. `update` needs params.
+    """Runs Adam-mini: Adam with half of its memory, with decoupled weight decay.
 
-    The blocks are the slices along the first axis of what `tokens` selects (by default leaves called embedding, embed,
-    wte, wpe and the like), along the last axis but one of what `heads` selects (kernels (model, heads, size) of queries
-    and keys; none by default), and along the last axis of all others. `weight_decay` acts on the leaves that `mask`
-    selects (all by default). State: one array per parameter, and one number per block.
+    Take it in place of AdamW when memory is short; the settings are the same. All entries of a block share one second
+    moment v (Zhang et al., 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1):
+
+        p <- p - learning_rate * (m_hat / (sqrt(v_hat) + eps) + weight_decay * p)
+
+    The blocks are the slices along the first axis of embeddings, along the last axis but one of queries and keys, and
+    along the last axis of all other parameters. A vector is one block.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment, one number per block; closer to 1 averages over more steps. In [0, 1);
+        default 0.999.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      tokens: Which leaves are embeddings, whose blocks are tokens: a selector or a mask. By default leaves called
+        embedding, embed, wte, wpe and the like.
+      heads: Which leaves are kernels (model, heads, size) of queries and keys, whose blocks are heads; none by default.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation (a partition by group) whose `update` needs `params`. State: one array per parameter (4 bytes in
+      float32), and one number per block.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.adam_mini(1e-3, heads=gx.select.path("**/query/kernel"))

@@ -1,12 +1,12 @@
-"""AdaMuon: Muon with a second moment of every entry of its orthogonal update.
+"""AdaMuon: Muon with a second moment for every entry of its orthogonal update.
 
-    o_t = O(sign(c_t))                                as in Muon, of the signs of the momentum
+    o_t = O(sign(c_t))                                as in Muon, but from the signs of the momentum
     v_t = b2 * v_(t-1) + (1 - b2) * |o_t|^2
     w_t = o_t / (sqrt(v_t) + nu_eps)
     u_t = w_t * sqrt(min(inputs, outputs)) / |w_t|
 
-Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1, where the decays of both moments are the same. The
-factor by shape of `scale_by_shape(consistent_rms=0.2)` makes the paper's step of 0.2 * learning_rate * sqrt(inputs *
+Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1, where both moments have the same decay rate. The
+factor of `scale_by_shape(consistent_rms=0.2)` turns u_t into the paper's step, 0.2 * learning_rate * sqrt(inputs *
 outputs) * w_t / |w_t|. The first version of the paper took no signs (`sign_momentum=False`).
 """
 
@@ -33,9 +33,10 @@ __all__ = ["AdaMuonState", "adamuon", "scale_by_adamuon"]
 
 
 class AdaMuonState(NamedTuple):
-    """The steps taken, the momentum, and the second moment of the orthogonal update, by matrix.
+    """The state of `scale_by_adamuon`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `mu`: the momentum. `nu`: the second moment of the orthogonal update, matrix by
+    matrix. `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
     """
 
     count: Array = counter()
@@ -45,14 +46,47 @@ class AdaMuonState(NamedTuple):
 
 
 class scale_by_adamuon(scale_by_muon, state=AdaMuonState):
-    """Muon's update with every entry divided by the root of its mean square: AdaMuon without the learning rate.
+    """Divides every entry of Muon's update by its recent root mean square.
 
-    It takes what `scale_by_muon` takes, and:
+    This is the rule of `adamuon` for matrices, without learning rate and weight decay:
+
+        w = O(sign(c)) / (sqrt(v) + nu_eps),    c: momentum,   v: moving average of |O(sign(c))|^2
+
+    scaled to the norm of an orthogonal matrix.
 
     Args:
-      b2: Decay rate of the second moment of the orthogonal update; closer to 1 averages over more steps. In [0, 1).
-      nu_eps: Added to its root, so that an entry of rounding errors alone stays small (default 1e-8).
-      sign_momentum: Whether the signs of the momentum are orthogonalized, or the momentum itself.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
+        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
+        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
+      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
+        products each. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      eps: Added to the norm by which the momentum is divided; 0 makes the update independent of the gradient's scale.
+        Not negative; default 0.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether the momentum looks one step ahead. Default True.
+      adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
+        larger updates. Default False.
+      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration; the last two do not use
+        `eps` unless it is a floor. One of 'frobenius', 'spectral', 'aol', 'schatten'; default 'frobenius'.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      bias_correction: Whether to correct the momentum for its start at zero. Default True.
+      eps_is_floor: Whether `eps` is the least norm to divide by, instead of being added to the norm. Default False.
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+        default, and bfloat16 is faster on hardware that supports it.
+      b2: Decay rate of the second moment of the orthogonal update; closer to 1 averages over more steps. In [0, 1);
+        default 0.95.
+      nu_eps: Added to the root of the second moment, so that an entry that is only rounding error stays small. Not
+        negative; default 1e-8.
+      sign_momentum: Whether to orthogonalize the signs of the momentum instead of the momentum itself. Default True.
+
+    State: two arrays per parameter (8 bytes in float32).
+
+    Reference: Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_adamuon()
@@ -96,10 +130,58 @@ def adamuon(
     adam_mask: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """AdaMuon for the hidden matrices, AdamW for all other parameters. `update` needs params.
+    """Runs AdaMuon on the hidden matrices and AdamW on all other parameters.
 
-    Take it where Muon's steps should be damped entry by entry, as Adam's are. Entries move by 0.2 * learning_rate (root
-    mean square). For the arguments see `scale_by_adamuon` and `matrices_with_adamw`. State: two arrays per parameter.
+    Take it in place of Muon when its steps should be damped entry by entry, as Adam's are. With Muon's
+    orthogonalization O of the momentum c (Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1):
+
+        w  = O(sign(c)) / (sqrt(v) + 1e-8),    v: moving average of |O(sign(c))|^2
+        p <- p - learning_rate * (w scaled to root mean square consistent_rms + weight_decay * p)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
+        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
+        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
+      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
+        products each. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment of the orthogonal update; closer to 1 averages over more steps. In [0, 1);
+        default 0.95.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
+        default the parameter's dtype, but at least float32.
+      nesterov: Whether the momentum looks one step ahead. Default False.
+      sign_momentum: Whether to orthogonalize the signs of the momentum instead of the momentum itself. Default True.
+      consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
+        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Positive; default
+        0.2 (about Adam's, so that learning rates carry over).
+      muon_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
+        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
+        leaves out vectors, embeddings and heads).
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+        default, and bfloat16 is faster on hardware that supports it.
+      adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
+        default. Not negative.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.999.
+      adam_eps: Added to AdamW's denominator for numerical stability. Not negative; default 1e-8.
+      adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
+        Not negative; default 0.
+      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation (a partition into 'muon' and 'adam') whose `update` needs `params`. State: two arrays per
+      parameter (8 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.adamuon(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

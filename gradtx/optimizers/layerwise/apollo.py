@@ -1,14 +1,15 @@
-"""APOLLO: gradients scaled by what Adam makes of a random projection of them.
+"""APOLLO: scales the gradient by what Adam does to a random projection of it.
 
     R_t = P_t^T G_t                           P_t normal with variance 1 / rank, drawn anew every update_proj_gap steps
     A_t = Adam's update of R_t
     s_t = |A_t| / |R_t|                       norms of every column ('channel'), or of all ('tensor')
     u_t = scale * G_t diag(s_t)               shrunk so that |u_t| <= growth * |u_(t-1)|
 
-of matrices G_t with at most as many rows as columns; others are transposed. Zhu et al., 2024, "APOLLO: SGD-like
+for matrices G_t with at most as many rows as columns; others are transposed. Zhu et al., 2024, "APOLLO: SGD-like
 Memory, AdamW-level Performance", algorithm 1. APOLLO-Mini has rank 1, one factor for the whole matrix, and the scale
-sqrt(128). As in Adam, and not in the authors' code, eps is added after the second moment is corrected; and an update
-of zeros limits none that follows. P_t is made from `seed`, not kept.
+sqrt(128). The authors' code differs in two points: here, as in Adam, eps is added after the second moment is corrected,
+and an update of zeros does not limit the updates after it. P_t is made from `seed` in every step instead of being
+stored.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ __all__ = ["ApolloState", "apollo", "apollo_mini", "scale_by_apollo"]
 
 
 class ApolloState(NamedTuple):
-    """The steps taken, of each matrix Adam's moments of R, and the norm of the last update, 0 before the first.
+    """The state of `scale_by_apollo`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `mu`, `nu`: Adam's moments of the projected gradient R. `norm`: the norm of each
+    matrix's last update, 0 before the first. `weights`: for each scheduled decay rate, the total weight of the
+    gradients in its average.
     """
 
     count: Array = counter()
@@ -49,22 +52,41 @@ class ApolloState(NamedTuple):
 
 
 class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
-    """Scales gradients of matrices by Adam's steps on a random projection: APOLLO without the learning rate.
+    """Scales gradients of matrices by Adam's steps on a random projection of them.
+
+    This is the rule of `apollo` for matrices, without learning rate and weight decay:
+
+        u = scale * G diag(|A| / |R|),    R: random projection of G,   A: Adam's update of R
 
     Args:
-      rank: The rank of the projection, at least 1 (default 256); of a smaller matrix its full rank.
-      update_proj_gap: After how many steps another projection is drawn (default 200).
-      scale: Multiplies the update: about sqrt(columns / rank) makes up for the norms of a lower rank.
-      scale_type: Whether each 'channel', along the longer side, has a factor of its own, or the whole 'tensor' has one.
-      b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1).
-      b2: Decay rate of the second moment, likewise.
-      eps: Added to the root of the second moment (default 1e-8). Not negative.
-      growth: The most by which the norm of a matrix's update may grow in a step; infinity is no bound.
-      mu_dtype: The dtype of the first moment. By default the parameter's, float32 at least.
-      weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
-      seed: The seed of the projections, an integer (default 0).
+      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
+        is projected to its full rank. At least 1; default 256.
+      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
+      scale: Factor of the update; about sqrt(columns / rank) makes up for the smaller norm of a low-rank projection.
+        Default 1.
+      scale_type: Whether each 'channel' (a slice along the longer side) has a factor of its own, or the whole 'tensor'
+        has one. Default 'channel'.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
+        bound. Positive; default 1.01.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
 
-    State: for each matrix two arrays of longer side x rank, and a number.
+    State: for each matrix two arrays of longer side x rank, and one number.
+
+    Raises:
+      ValueError: The dimension numbers do not fit a leaf.
+
+    Reference: Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_apollo(rank=1, scale_type="tensor")
@@ -73,9 +95,6 @@ class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
     >>> print((updates / updates[0, 0]).round(3), state.mu.shape)
     [[1.    0.   ]
      [0.    0.333]] (1, 2, 1)
-
-    Raises:
-      ValueError: The dimension numbers do not fit a leaf.
     """
 
     rank: int = integer(default=256, ge=1)
@@ -99,7 +118,7 @@ class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
         if not x.size:
             return x, slots
         g, rank = wide(x), slots.mu.shape[-1]
-        # R is divided by 8 times the shorter side, so that no product overflows, and eps likewise: A is the same.
+        # R and eps are divided by 8 times the shorter side, so that no product overflows; A stays the same.
         share = 1 / (8 * g.shape[-2])
         key = jax.random.fold_in(jax.random.key(self.seed), shared.draw)
         p = jax.random.normal(key, (g.shape[-2], rank), g.real.dtype) * (share / math.sqrt(rank))
@@ -138,10 +157,49 @@ def apollo(
     apollo_weight_dimension_numbers: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """APOLLO for the hidden matrices, AdamW for all other parameters. `update` needs params.
+    """Runs APOLLO on the hidden matrices and AdamW on all other parameters.
 
-    Take it to train with a fraction of Adam's memory, and without GaLore's singular vectors. `b1`, `b2`, `eps`,
-    `weight_decay` and `mask` are those of both. For the other arguments see `scale_by_apollo`.
+    Take it to train with a fraction of Adam's memory. It is cheaper than GaLore, because its projections are random and
+    need no singular vectors (Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance", algorithm 1):
+
+        p <- p - learning_rate * (scale * G diag(|A| / |R|) + weight_decay * p)
+
+    where R is a random projection of the gradient G to `rank` rows, and A is Adam's update of R. AdamW has the same
+    `b1`, `b2`, `eps`, `weight_decay` and `mask`.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
+        is projected to its full rank. At least 1; default 256.
+      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
+      scale: Factor of the update; about sqrt(columns / rank) makes up for the smaller norm of a low-rank projection.
+        Default 1.
+      scale_type: Whether each 'channel' (a slice along the longer side) has a factor of its own, or the whole 'tensor'
+        has one. Default 'channel'.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
+        bound. Positive; default 1.01.
+      seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      apollo_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
+        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
+        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
+      for each hidden matrix two arrays of longer side x rank and one number; two arrays for every other parameter (8
+      bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.apollo(0.01, rank=4).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})
@@ -172,10 +230,40 @@ def apollo_mini(
     apollo_weight_dimension_numbers: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """APOLLO-Mini: `apollo` of rank 1 with one factor for each matrix.
+    """Runs APOLLO-Mini: `apollo` of rank 1 with one factor for each matrix.
 
-    The state is about as small as that of SGD without momentum. The scale, sqrt(128) by default, makes up for norms of
-    one row in place of many. `update` needs params.
+    Take it when there is almost no memory for optimizer state: the state is about as small as that of SGD without
+    momentum (Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance").
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      scale: Factor of the update, which makes up for the small norm of a projection to one row; sqrt(128) by default,
+        as in the paper.
+      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
+        bound. Positive; default 1.01.
+      seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      apollo_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
+        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
+        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
+      for each hidden matrix two vectors as long as its longer side and one number; two arrays for every other parameter
+      (8 bytes in float32).
 
     >>> import jax, gradtx as gx
     >>> params = {"kernel": jax.ShapeDtypeStruct((1000, 1000), "float32")}

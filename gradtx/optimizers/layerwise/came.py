@@ -7,7 +7,7 @@
     u_t = m_t / sqrt(s_t)                         m_t of a tensor that is not factored
 
 Luo et al., 2023, "CAME: Confidence-guided Adaptive Memory Efficient Optimization", algorithm 2. As in the authors'
-code tensors with two and more axes are factored over the last two.
+code, tensors with two or more axes are factored over the last two.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ __all__ = ["CameState", "came", "scale_by_came"]
 
 
 class CameState(NamedTuple):
-    """The steps taken, the momentum, and of each leaf the averages over rows and columns if it is factored, else v."""
+    """The state of `scale_by_came`.
+
+    `count`: the number of steps taken. `mu`: the momentum. `v_row`, `v_col`: the averages of the squared gradient over
+    rows and columns of every factored leaf. `v`: the second moment of every other leaf. `residual_row`, `residual_col`:
+    the same averages of the squared difference between update and momentum.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
@@ -42,12 +47,12 @@ class CameState(NamedTuple):
 
 
 def _mean(x: Array, axis: int) -> Array:
-    """The mean along an axis, which it keeps; divided first, so that no sum overflows."""
+    """Returns the mean along an axis, which stays with length 1; it divides first, so that no sum overflows."""
     return jnp.sum(x / max(x.shape[axis], 1), axis=axis, keepdims=True)
 
 
 def _factored(square: Array, row: Array, col: Array, decay: Any) -> tuple[Array, Array, Array]:
-    """The estimate of an average of squares, and the averages that it is made of."""
+    """Returns the factored estimate of an average of squares, and the new averages over rows and columns."""
     row = leaf.moment(row, _mean(square, -1), decay)
     col = leaf.moment(col, _mean(square, -2), decay)
     mean = jnp.maximum(_mean(row, -2), jnp.finfo(row.dtype).tiny)
@@ -55,18 +60,30 @@ def _factored(square: Array, row: Array, col: Array, decay: Any) -> tuple[Array,
 
 
 class scale_by_came(Layerwise, state=CameState):
-    """The rule of CAME, without the learning rate.
+    """Averages Adafactor's update and divides it by how much it varies.
+
+    This is the rule of `came`, without learning rate and weight decay:
+
+        u = m / sqrt(s),    m: moving average of Adafactor's update w,   s: factored moving average of |w - m|^2
 
     Args:
-      b1: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
-      b2: Decay rate of the second moments, likewise.
-      b3: Decay rate of the squared differences, likewise.
-      eps: Added to squared gradients (default 1e-30). Not negative.
-      eps_residual: Added to squared differences (default 1e-16): a larger one trusts every entry alike. Not negative.
-      clipping_threshold: The largest root mean square of an update before momentum. Positive.
-      mu_dtype: The dtype of the momentum. By default the parameter's, float32 at least.
+      b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
+      b2: Decay rate of the second moment, one number per row and per column; closer to 1 averages over more steps. In
+        [0, 1); default 0.999.
+      b3: Decay rate of the squared differences between update and momentum; closer to 1 averages over more steps. In
+        [0, 1); default 0.9999.
+      eps: Added to squared gradients for numerical stability. Not negative; default 1e-30.
+      eps_residual: Added to the squared differences; a larger one makes the steps of all entries more alike. Not
+        negative; default 1e-16.
+      clipping_threshold: Largest root mean square of an update before momentum. Positive; default 1.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
 
-    State: for a matrix one array like it, and two numbers per row and column; for a vector two arrays.
+    State: for a matrix one array like it (4 bytes per parameter in float32) and two numbers per row and per column; for
+    a vector two arrays.
+
+    Reference: Luo et al., 2023, "CAME: Confidence-guided Adaptive Memory Efficient Optimization", algorithm 2.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> state = gx.scale_by_came().init({"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)})
@@ -83,15 +100,15 @@ class scale_by_came(Layerwise, state=CameState):
     mu_dtype: Any = dtype(default=None)
 
     def over_columns(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The last axis of a leaf that is factored."""
+        """Returns the last axis for a leaf that is factored."""
         return (-1,) if len(shape) > 1 else None
 
     def over_rows(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The last axis but one."""
+        """Returns the last axis but one for a leaf that is factored."""
         return (-2,) if len(shape) > 1 else None
 
     def unfactored(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """No axis of a leaf that is not factored."""
+        """Returns no axes for a leaf that is not factored, and None for one that is."""
         return None if len(shape) > 1 else ()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
@@ -131,11 +148,42 @@ def came(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """CAME, with decoupled weight decay on the leaves that `mask` selects (all by default).
+    """Runs CAME: Adafactor with momentum and more cautious steps, with decoupled weight decay.
 
-    Take it in place of Adam where half of the memory must do. The first steps are long, as in the paper: averages start
-    at zero, and only the root mean square of the update before momentum is bounded. `update` needs params. State: one
-    array per parameter, and for matrices two numbers per row and column.
+    Take it in place of AdamW when half of Adam's memory must do. Steps are shorter where the momentum m and Adafactor's
+    update w disagree (Luo et al., 2023, "CAME: Confidence-guided Adaptive Memory Efficient Optimization", algorithm 2):
+
+        p <- p - learning_rate * (m / sqrt(s) + weight_decay * p),    s: factored moving average of |w - m|^2
+
+    As in the paper, the first steps are long, because the averages start at zero, and only the update before momentum
+    is clipped.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. 2e-4 in the paper's language models. Not
+        negative.
+      b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
+      b2: Decay rate of the second moment, one number per row and per column; closer to 1 averages over more steps. In
+        [0, 1); default 0.999.
+      b3: Decay rate of the squared differences between update and momentum; closer to 1 averages over more steps. In
+        [0, 1); default 0.9999.
+      eps: Added to squared gradients for numerical stability. Not negative; default 1e-30.
+      eps_residual: Added to the squared differences; a larger one makes the steps of all entries more alike. Not
+        negative; default 1e-16.
+      clipping_threshold: Largest root mean square of an update before momentum. Positive; default 1.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: for a matrix one array like it (4 bytes per parameter in
+      float32) and two numbers per row and per column; for a vector two arrays.
 
     >>> import gradtx as gx
     >>> gx.came(2e-4).links[0].b3

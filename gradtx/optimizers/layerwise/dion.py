@@ -3,14 +3,14 @@
     B_t = M_(t-1) + g_t
     P_t = an orthonormal basis of B_t^H Q_(t-1)         one power iteration, by QR
     R_t = B_t P_t
-    M_t = B_t - (1 - beta) * R_t P_t^H                  what the step left out stays in the momentum
+    M_t = B_t - (1 - beta) * R_t P_t^H                  what the update left out stays in the momentum
     Q_t = R_t with columns of norm 1
     u_t = sqrt(outputs / inputs) * Q_t P_t^H
 
 for matrices of (inputs, outputs). Ahn et al., 2025, "Dion: Distributed Orthonormalized Updates", algorithm 1, which
-writes matrices the other way round. Q_0 is random, the same in every run with the same `seed`. A column of R_t
-without anything but rounding moves nothing, and its column of Q stays as it was: the paper adds a small number to
-norms, and moves in directions of rounding errors.
+writes matrices the other way round. Q_0 is random, the same in every run with the same `seed`. A column of R_t that is
+only rounding error moves nothing, and its column of Q stays as it was; the paper adds a small number to the norms, and
+so moves along rounding errors.
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ from gradtx.optimizers.layerwise.muon_labels import muon_labels
 __all__ = ["DionState", "dion", "scale_by_dion"]
 
 _SCALE = 64
-"""The momentum is kept as M / 64, because M may overflow. The update does not depend on it."""
+"""The momentum is stored as M / 64, because M may overflow. The update is the same for any scale."""
 
 
 class DionState(NamedTuple):
-    """The steps taken, and of each matrix M / 64 and Q."""
+    """The state of `scale_by_dion`.
+
+    `count`: the number of steps taken. `mu`: each matrix's momentum, M / 64. `basis`: each matrix's Q.
+    """
 
     count: Array = counter()
     mu: Array = per_matrix(dtype="mu_dtype")
@@ -52,19 +55,29 @@ def _dot(x: Array, y: Array) -> Array:
 
 
 class scale_by_dion(Layerwise, state=DionState):
-    """Orthonormal updates of low rank: Dion without learning rate and weight decay.
+    """Replaces the momentum of each matrix by an orthonormal matrix of low rank.
+
+    This is the rule of `dion` for matrices, without learning rate and weight decay. The formula is in the module's
+    docstring. The update is the same for c * g as for g, and derivatives treat the basis P as a constant.
 
     Args:
-      rank: The rank of the update, at least 1 (default 128); of a smaller matrix its full rank. A lower one costs less
-        time, and more steps.
-      beta: Decay rate of the part of the momentum that the update has used, closer to 1 averages over more steps. The
-        rest of the momentum does not decay. In [0, 1).
-      mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
-      weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
-      seed: The seed of the first basis, an integer (default 0).
+      rank: Rank of the update, and at most the full rank of a matrix. A lower one costs less time per step, and needs
+        more steps. Default 128.
+      beta: Decay rate of the part of the momentum that the update has used; closer to 1 averages over more steps. The
+        rest of the momentum does not decay. In [0, 1); default 0.95.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      seed: Seed of the first basis, an integer; the same seed gives the same run. Not negative; default 0.
 
-    The update is the same for c * g as for g. Derivatives treat P as a constant. State: one array per parameter, and
-    one of inputs x rank for each matrix.
+    State: one array per parameter (4 bytes in float32), and one array of inputs x rank for each matrix.
+
+    Raises:
+      ValueError: The dimension numbers do not fit a leaf.
+
+    Reference: Ahn et al., 2025, "Dion: Distributed Orthonormalized Updates", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_dion(rank=1)
@@ -72,9 +85,6 @@ class scale_by_dion(Layerwise, state=DionState):
     >>> print(jnp.abs(tx.update(g, tx.init(g))[0]).round(3))
     [[1. 0.]
      [0. 0.]]
-
-    Raises:
-      ValueError: The dimension numbers do not fit a leaf.
     """
 
     rank: int = integer(default=128, ge=1)
@@ -84,7 +94,7 @@ class scale_by_dion(Layerwise, state=DionState):
     seed: int = integer(default=0, ge=0, kw_only=True)
 
     def first_basis(self, zeros: Array) -> Array:
-        """Q_0."""
+        """Returns Q_0."""
         return jax.random.normal(jax.random.key(self.seed), zeros.shape, zeros.real.dtype).astype(zeros.dtype)
 
     def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
@@ -98,7 +108,7 @@ class scale_by_dion(Layerwise, state=DionState):
         r = _dot(b, p)
         size = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(jnp.where(r == 0, 1, r))) * (r != 0), axis=-2, keepdims=True))
         least = jnp.max(size, axis=-1, keepdims=True) * (jnp.finfo(x.dtype).eps * max(x.shape[-2:]))
-        some = ~(size <= least)  # NaN is seen
+        some = ~(size <= least)  # written so that NaN counts, too
         q = r / jnp.where(some, size, 1)
         mu = momentum - _dot(r, adjoint(p)) * (1 - self.beta) * unit
         u = _dot(jnp.where(some, q, 0), adjoint(p)) * math.sqrt(x.shape[-1] / x.shape[-2])
@@ -127,10 +137,48 @@ def dion(
     adam_mask: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """Dion for the hidden matrices, AdamW for all other parameters. `update` needs params.
+    """Runs Dion on the hidden matrices and AdamW on all other parameters.
 
-    Take it in place of Muon where matrices are large: a step costs products with `rank` columns instead of
-    whole ones. For the arguments see `scale_by_dion` and `matrices_with_adamw`.
+    Take it in place of Muon when matrices are large: a step multiplies with `rank` columns instead of whole matrices.
+    The update is an orthonormal matrix of that rank; what it leaves out of the momentum stays there for later steps
+    (Ahn et al., 2025, "Dion: Distributed Orthonormalized Updates", algorithm 1):
+
+        p <- p - learning_rate * (sqrt(outputs / inputs) * Q P^H + weight_decay * p)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      rank: Rank of the update, and at most the full rank of a matrix. A lower one costs less time per step, and needs
+        more steps. Default 128.
+      beta: Decay rate of the part of the momentum that the update has used; closer to 1 averages over more steps. The
+        rest of the momentum does not decay. In [0, 1); default 0.95.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
+        default the parameter's dtype, but at least float32.
+      seed: Seed of the first basis, an integer; the same seed gives the same run. Not negative; default 0.
+      dion_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
+        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
+        leaves out vectors, embeddings and heads).
+      adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
+        default. Not negative.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.999.
+      adam_eps: Added to AdamW's denominator for numerical stability. Not negative; default 1e-8.
+      adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
+        Not negative; default 0.
+      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
+      for hidden matrices one array per parameter (4 bytes in float32) and one of inputs x rank; two arrays for every
+      other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.dion(0.01, rank=16).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -1,14 +1,14 @@
-"""Fira: GaLore's low-rank Adam, and the rest of the gradient scaled by what Adam does.
+"""Fira: GaLore's low-rank Adam, plus the rest of the gradient, scaled by what Adam does in the subspace.
 
     R_t = P^H G_t                             P: the leading left singular vectors, anew every update_proj_gap steps
     A_t = Adam's update of R_t
     S_t = (G_t - P R_t) diag(|A_t| / |R_t|)   norms of columns; shrunk so that |S_t| <= growth * |S_(t-1)|
     u_t = scale * (P A_t + S_t)
 
-of matrices G_t with at most as many rows as columns; others are transposed. Chen et al., 2024, "Fira: Can We Achieve
+for matrices G_t with at most as many rows as columns; others are transposed. Chen et al., 2024, "Fira: Can We Achieve
 Full-rank Training of LLMs Under Low-rank Constraint?", algorithm 1. It projects the shorter side, as GaLore's authors
-do; `galore` projects the longer one, as optax does. As in Adam, and not in the authors' code, eps is added after the
-second moment is corrected; and a rest of zeros limits none that follows.
+do; `galore` projects the longer side, as optax does. The authors' code differs in two points: here, as in Adam, eps is
+added after the second moment is corrected, and an S of zeros does not limit the steps after it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ __all__ = ["FiraState", "fira", "scale_by_fira"]
 
 
 class FiraState(NamedTuple):
-    """The steps taken, of each matrix P, Adam's moments of R, and the norm of the last S, 0 before the first.
+    """The state of `scale_by_fira`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `projector`: P of each matrix. `mu`, `nu`: Adam's moments of R. `norm`: the norm
+    of the last S, 0 before the first. `weights`: for each scheduled decay rate, the total weight of the gradients in
+    its average.
     """
 
     count: Array = counter()
@@ -52,21 +54,38 @@ def _dot(x: Array, y: Array) -> Array:
 
 
 class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="update_proj_gap"):
-    """Adam in a low-rank subspace, and scaled gradients outside of it: Fira without the learning rate.
+    """Runs Adam in a low-rank subspace and scales the rest of the gradient like it.
+
+    This is the rule of `fira` for matrices, without learning rate and weight decay. The formula is in the module's
+    docstring. Derivatives treat the projection as a constant.
 
     Args:
-      rank: The number of singular vectors to project onto, at least 1 (default 128).
-      update_proj_gap: The number of steps after which the projection is computed anew; each time costs an SVD.
-      scale: Multiplies the update.
-      b1: Decay rate of the first moment; closer to 1 averages over more steps. In [0, 1).
-      b2: Decay rate of the second moment, likewise.
-      eps: Added to the root of the second moment (default 1e-8). Not negative.
-      growth: The most by which the norm of S may grow from step to step; infinity is no bound.
-      mu_dtype: The dtype of the first moment. By default the parameter's, float32 at least.
-      weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
+      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
+        is projected to its full rank. At least 1; default 128.
+      update_proj_gap: Number of steps after which the projection is renewed. Each time costs a singular value
+        decomposition. At least 1; default 200.
+      scale: Factor of the update. Default 1.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      growth: Largest factor by which the part of the update outside of the subspace may grow in norm from one step to
+        the next; infinity sets no bound. Positive; default 1.01.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
 
-    Derivatives treat the projection as a constant. State: for each matrix two arrays of longer side x rank, one of
-    shorter side x rank, and a number.
+    State: for each matrix two arrays of longer side x rank, one of shorter side x rank, and one number.
+
+    Raises:
+      ValueError: The dimension numbers do not fit a leaf.
+
+    Reference: Chen et al., 2024, "Fira: Can We Achieve Full-rank Training of LLMs Under Low-rank Constraint?",
+    algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_fira(rank=1)
@@ -75,9 +94,6 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
     >>> print(updates.round(3), state.mu.shape)
     [[1. 0.]
      [0. 0.]] (1, 2, 1)
-
-    Raises:
-      ValueError: The dimension numbers do not fit a leaf.
     """
 
     rank: int = integer(default=128, ge=1)
@@ -125,7 +141,7 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
 
 
 _SCALE = 1 / 1024
-"""R is kept as R / 1024, and eps is divided likewise: A is the same."""
+"""R and eps are divided by 1024, because R may overflow; A stays the same."""
 
 
 @constructor
@@ -144,10 +160,47 @@ def fira(
     fira_weight_dimension_numbers: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """Fira for the hidden matrices, AdamW for all other parameters. `update` needs params.
+    """Runs Fira on the hidden matrices and AdamW on all other parameters.
 
-    Take it for the memory of GaLore without its limit to a subspace. `b1`, `b2`, `eps`, `weight_decay` and `mask` are
-    those of both. For the other arguments see `scale_by_fira`.
+    Take it for about the memory of GaLore when training should not be limited to a subspace: the part of the gradient
+    outside of it takes part, scaled as Adam scales the part inside (Chen et al., 2024, "Fira: Can We Achieve Full-rank
+    Training of LLMs Under Low-rank Constraint?", algorithm 1):
+
+        p <- p - learning_rate * (scale * (P A + S) + weight_decay * p)
+
+    where A is Adam's update of the projected gradient R = P^H G, and S is G - P R scaled by |A| / |R|, column by
+    column. AdamW has the same `b1`, `b2`, `eps`, `weight_decay` and `mask`.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
+        is projected to its full rank. At least 1; default 128.
+      update_proj_gap: Number of steps after which the projection is renewed. Each time costs a singular value
+        decomposition. At least 1; default 200.
+      scale: Factor of the update. Default 1.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      growth: Largest factor by which the part of the update outside of the subspace may grow in norm from one step to
+        the next; infinity sets no bound. Positive; default 1.01.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      fira_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
+        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
+        leaves out vectors, embeddings and heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
+      for each hidden matrix two arrays of longer side x rank, one of shorter side x rank and one number; two arrays for
+      every other parameter (8 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.fira(0.01, rank=4).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

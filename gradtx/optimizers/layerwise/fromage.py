@@ -1,4 +1,4 @@
-"""Fromage: every layer moves by a fixed fraction of its norm, and is shrunk so that it does not grow.
+"""Fromage: every layer moves by a fixed fraction of its norm, and is then shrunk so that its norm does not grow.
 
     x_(t+1) = (x_t - eta * g * |x_t| / |g|) / sqrt(1 + eta^2)      for every leaf
 
@@ -20,9 +20,19 @@ __all__ = ["fromage"]
 
 
 class fromage(Layerwise, needs=("params",)):
-    """Fromage. State: none. `update` needs params.
+    """Runs Fromage: every layer moves by the same fraction of its norm.
 
-    `learning_rate` is not negative (0.01 in the paper); norms count as `min_norm` (default 1e-6) at least.
+    Take it when layers differ much in scale, or when there is no memory for any state. For every leaf p (Bernstein et
+    al., 2020, "On the distance between two neural networks and the stability of learning", algorithm 1):
+
+        p <- (p - learning_rate * g * |p| / |g|) / sqrt(1 + learning_rate^2)
+
+    Args:
+      learning_rate: Fraction of its norm by which a layer moves, a number or a schedule of the step count. 0.01 in the
+        paper. Not negative.
+      min_norm: Smallest value that the norms of parameters and gradients count as. Not negative; default 1e-6.
+
+    State: none. `update` needs `params`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.fromage(1.0)

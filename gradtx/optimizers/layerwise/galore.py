@@ -3,9 +3,9 @@
     g has at least as many rows as columns:    P = its left singular vectors,     u = scale * P base(P^H g)
     g has more columns than rows:              P = its right singular vectors,    u = scale * base(g P) P^H
 
-The `rank` leading ones are computed anew every `update_proj_gap` steps. The longer side is projected, as in optax.
-Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", algorithm 2. The base
-optimizer's state has the projected shapes. As in the paper, its moments are kept when the projection changes.
+P holds the `rank` leading singular vectors, computed anew every `update_proj_gap` steps. The longer side is projected,
+as in optax. Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", algorithm 2.
+The base optimizer's state has the projected shapes. As in the paper, its moments are kept when the projection changes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ __all__ = ["GaLoreState", "galore", "scale_by_galore"]
 
 
 class GaLoreState(NamedTuple):
-    """The steps taken, the base optimizer's state, and P of each leaf: None for a leaf that is not projected."""
+    """The state of `scale_by_galore`.
+
+    `count`: the number of steps taken. `base_optimizer_state`: the base optimizer's state, in the projected shapes.
+    `projector`: P of each leaf, None for a leaf that is not projected.
+    """
 
     count: Array = counter()
     base_optimizer_state: Any = child_state(of="base_optimizer")
@@ -68,28 +72,40 @@ def _is_tall(fan_in: int, fan_out: int) -> bool:
 
 
 class scale_by_galore(Composite, state=GaLoreState):
-    """Runs `base_optimizer` on projected gradients: GaLore without learning rate and weight decay.
+    """Runs a base optimizer on gradients that are projected to a low rank.
+
+    This is the rule of `galore`, without learning rate and weight decay:
+
+        u = scale * P base(P^H g),    P: the leading singular vectors of the longer side
 
     Args:
-      rank: The number of singular vectors to project onto, at least 1.
-      update_proj_gap: The number of steps after which the projection is computed anew; each time costs an SVD.
-      scale: Multiplies the updates of projected leaves only.
+      rank: Number of singular vectors to project onto; a lower one saves memory and follows the gradient less closely.
+        At least 1; default 128.
+      update_proj_gap: Number of steps after which the projection is renewed. Each time costs a singular value
+        decomposition. At least 1; default 200.
+      scale: Factor of the updates of projected leaves. Default 1.
       base_optimizer: The transformation of the projected gradients; `scale_by_adam()` by default.
-      weight_dimension_numbers: Which leaves are projected, and how they are matrices: as in `scale_by_muon`; None in a
-        tree of them leaves a leaf out. By default every 2-D leaf is projected, embeddings included.
+      weight_dimension_numbers: Which leaves are projected, and how they are matrices: `gx.WeightDimensionNumbers` for
+        all leaves, a tree of them, or a function from the tree to such a tree. None in a tree leaves a leaf out. By
+        default every leaf with two axes is projected, embeddings included.
 
-    The base optimizer gets other leaves as they are, and the extra arguments that it accepts, such as `value`. It gets
-    no params and nothing of their shapes: `grad` and `value_fn` are left out; `grad_fn`, or another such argument,
-    raises if the base reads it. Updates have the gradients' dtype. Derivatives treat the projection as a constant.
+    The base optimizer sees other leaves as they are, and the extra arguments that it accepts, such as `value`. It sees
+    no `params`, and no extra argument with the shapes of the full parameters: `grad` and `value_fn` are left out, and a
+    `grad_fn` or other such argument raises an error if the base optimizer reads it. Updates have the gradients' dtype.
+    Derivatives treat the projection as a constant.
+
+    State: P for each projected matrix (longer side x rank), and the base optimizer's state in the projected shapes.
+
+    Raises:
+      ValueError: The dimension numbers do not fit a leaf.
+
+    Reference: Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", algorithm 2.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_galore(rank=2, base_optimizer=gx.trace(0.9))
     >>> state = tx.init({"w": jnp.zeros((100, 30)), "b": jnp.zeros(30)})
     >>> state.base_optimizer_state.trace["w"].shape, state.projector["w"].shape
     ((1, 2, 30), (1, 100, 2))
-
-    Raises:
-      ValueError: The dimension numbers do not fit a leaf.
     """
 
     rank: int = integer(default=128, ge=1)
@@ -126,7 +142,7 @@ class scale_by_galore(Composite, state=GaLoreState):
         return treedef.unflatten(out), GaLoreState(counted(state.count), base_state, treedef.unflatten(projectors))
 
     def _base_extra(self, extra: dict[str, Any], treedef: Any, matrix_views: list[Any]) -> dict[str, Any]:
-        """The extra arguments that the base optimizer accepts, but for those that belong to the full parameters."""
+        """Returns the extra arguments for the base optimizer, without those that have the full parameters' shapes."""
         given = {}
         for name, x in self.base_optimizer.accepted(extra).items():
             like_params = jax.tree.structure(x) == treedef
@@ -134,7 +150,7 @@ class scale_by_galore(Composite, state=GaLoreState):
             has_shapes = like_params and any(view and np.shape(y) == view.shape for y, view in pairs)
             if not has_shapes and name not in ("value_fn", "grad_fn"):
                 given[name] = x
-            elif name not in STANDARD_EXTRA_ARGS:  # those are left out: other links may read them
+            elif name not in STANDARD_EXTRA_ARGS:  # these are only left out, because other links may read them
                 raise TypeError(
                     f"scale_by_galore.update: {name} belongs to the full parameters, but base_optimizer sees projected "
                     "gradients. Leave it out, or choose a base_optimizer that does not read it."
@@ -142,7 +158,7 @@ class scale_by_galore(Composite, state=GaLoreState):
         return given
 
     def _matrix_views(self, tree: Any) -> list[MatrixView | None]:
-        """For each leaf how it is seen as matrices; None for a leaf that is not projected."""
+        """Returns for each leaf how it is seen as matrices; None for a leaf that is not projected."""
         leaves, dims = jax.tree.leaves(tree), self.weight_dimension_numbers
         planar = [WeightDimensionNumbers() if np.ndim(x) == 2 else None for x in leaves]
         dims = planar if dims is None else matrices.numbers_of(dims, tree)
@@ -151,7 +167,7 @@ class scale_by_galore(Composite, state=GaLoreState):
 
 
 def _leading_vectors(x: Array, old: Array) -> Array:
-    """The leading singular vectors of the longer side, as many as in `old`; `x` is (count, fan_in, fan_out)."""
+    """Returns the leading singular vectors of the longer side, as many as in `old`; `x` is (count, fan_in, fan_out)."""
     constant = lax.stop_gradient(x)
     largest = jnp.max(jnp.abs(constant), axis=(-2, -1), keepdims=True, initial=0)
     u, _, vh = jnp.linalg.svd(constant / jnp.where(largest > 0, largest, 1), full_matrices=False)
@@ -160,13 +176,13 @@ def _leading_vectors(x: Array, old: Array) -> Array:
 
 
 def _project(x: Array, projector: Array) -> Array:
-    """P^H x or x P, of `x` (count, fan_in, fan_out)."""
+    """Returns P^H x or x P, for `x` (count, fan_in, fan_out)."""
     projector = projector.astype(x.dtype)
     return jnp.swapaxes(projector, -1, -2).conj() @ x if _is_tall(*x.shape[1:]) else x @ projector
 
 
 def _lift(view: MatrixView, low: Array, projector: Array) -> Array:
-    """P low or low P^H, as an array of the leaf's shape."""
+    """Returns P low or low P^H, as an array with the leaf's shape."""
     projector = projector.astype(jnp.promote_types(projector.dtype, low.dtype))
     tall = _is_tall(view.fan_in, view.fan_out)
     return view.restored(projector @ low if tall else low @ jnp.swapaxes(projector, -1, -2).conj())
@@ -185,10 +201,36 @@ def galore(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Trains with low-rank gradients, which saves optimizer memory: `scale_by_galore` with decoupled weight decay.
+    """Runs Adam, or another optimizer, on low-rank gradients to save optimizer memory, with decoupled weight decay.
 
-    `weight_decay` acts on the parameters that `mask` selects (all by default), and is multiplied by the learning rate
-    unless `decouple_lr`. State: P for each matrix, and the base optimizer's state. `update` needs params.
+    Take it when there is no memory for Adam's moments of large matrices: with rank 128, the moments of a 4096 x 4096
+    matrix take 1/32 of Adam's memory, plus the projection P (Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training
+    by Gradient Low-Rank Projection", algorithm 2):
+
+        p <- p - learning_rate * (scale * P base(P^H g) + weight_decay * p)
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      rank: Number of singular vectors to project onto; a lower one saves memory and follows the gradient less closely.
+        At least 1; default 128.
+      update_proj_gap: Number of steps after which the projection is renewed. Each time costs a singular value
+        decomposition. At least 1; default 200.
+      scale: Factor of the updates of projected leaves. Default 1.
+      base_optimizer: The transformation of the projected gradients; `scale_by_adam()` by default.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      weight_dimension_numbers: Which leaves are projected, and how they are matrices: `gx.WeightDimensionNumbers` for
+        all leaves, a tree of them, or a function from the tree to such a tree. None in a tree leaves a leaf out. By
+        default every leaf with two axes is projected, embeddings included.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: P for each projected matrix (longer side x rank), and the
+      base optimizer's state in the projected shapes.
 
     >>> import gradtx as gx
     >>> gx.galore(1e-3, rank=4).links[0].base_optimizer

@@ -1,12 +1,11 @@
-"""Kron: PSGD, whose preconditioner whitens gradients, with a Kronecker factor for each side of a matrix.
+"""Kron: PSGD, whose preconditioner whitens gradients, with one Kronecker factor for each side of a matrix.
 
     M = b1 M + (1 - b1) G,              X = M / (1 - b1^t)
     U = Q_L^H Q_L X Q_R^H Q_R           clipped to root mean square `clip_rms`
 
-At some steps, chosen by chance, the factors are fitted to X before: `gradtx.linalg.whitening` has the formulas. Li,
-2018, "Preconditioned Stochastic Gradient Descent"; Pooladzandi and Li, 2024, "Curvature-Informed SGD via General
-Purpose Lie-Group Preconditioners". The defaults are those of github.com/evanatyourservice/kron_torch, which has no
-damping.
+In steps chosen at random the factors are first fitted to X; `gradtx.linalg.whitening` has the formulas. Li, 2018,
+"Preconditioned Stochastic Gradient Descent"; Pooladzandi and Li, 2024, "Curvature-Informed SGD via General Purpose
+Lie-Group Preconditioners". The defaults are those of github.com/evanatyourservice/kron_torch, which has no damping.
 """
 
 from __future__ import annotations
@@ -40,9 +39,11 @@ _LESS_AND_LESS = exponential_decay(1.0, 1000, math.exp(-1), 500, end_value=0.03)
 
 @reports("failures")
 class KronState(NamedTuple):
-    """The steps taken, the momentum, the factors of both sides, what failed of each matrix, and the next random key.
+    """The state of `scale_by_kron`.
 
-    `weights` holds what a scheduled average weighs.
+    `count`: the number of steps taken. `mu`: the momentum. `rows`, `columns`: the factors of both sides of each matrix.
+    `failures`: how often a gradient or new factors of a matrix were not finite. `rng_key`: the next random key.
+    `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
     """
 
     count: Array = counter()
@@ -55,29 +56,46 @@ class KronState(NamedTuple):
 
 
 class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",)):
-    """Scales by PSGD with Kronecker factors, without learning rate and weight decay.
+    """Whitens the momentum of matrices with one Kronecker factor per side.
+
+    This is the rule of `kron`, without learning rate and weight decay:
+
+        U = Q_L^H Q_L X Q_R^H Q_R,    clipped to root mean square `clip_rms`
+
+    where X is the momentum, and the factors Q_L and Q_R are fitted to it in steps chosen at random.
 
     Args:
-      b1: Decay rate of the momentum, which is what the factors are fitted to; closer to 1 averages over more steps
-        (default 0.9). In [0, 1).
-      update_probability: The probability that the factors are fitted at a step, a number or a schedule. By default it
-        is 1 for 500 steps, and decays from there to 0.03, which it reaches after 4000.
-      precond_lr: How far a factor moves in a fit, as a fraction of itself (default 0.1). In [0, 1).
-      clip_rms: The largest root mean square of a leaf's update (default 1.1). Positive; infinity does not clip.
-      damping: Random noise of this size, relative to the root mean square of a matrix, is added to it before a fit, so
-        that directions without gradient are not scaled up without end (default 1e-6). Not negative.
-      init_scale: The factors begin as the root of this size times the identity (default 1). Positive.
-      max_size_triangular: A longer side has a diagonal factor (default 8192).
-      one_sided: Whether the longer side of each matrix has a diagonal factor.
-      triangular_1d: Whether vectors have triangular factors. By default they are diagonal.
-      mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
-      key: The seed of the random numbers, an integer (default 0). `update(..., key=k)` draws from `k` instead.
-      weight_dimension_numbers: How leaves are matrices, by default as in `scale_by_soap`.
+      b1: Decay rate of the momentum, to which the factors are fitted; closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
+      update_probability: Probability of fitting the factors in a step, a number or a schedule. By default it is 1 for
+        500 steps and then decays to 0.03, which it reaches after 4000 steps. In [0, 1].
+      precond_lr: How far a factor moves in a fit, as a fraction of itself. In [0, 1); default 0.1.
+      clip_rms: Largest root mean square of a leaf's update; infinity does not clip. Positive; default 1.1.
+      damping: Size of the random noise that is added to a matrix before a fit, relative to its root mean square, so
+        that directions without gradient are not scaled up without end. Not negative; default 1e-6.
+      init_scale: Product of the factors of a matrix at the start, as a multiple of the identity. Positive; default 1.
+      max_size_triangular: Longest side that has a triangular factor; a longer side has a diagonal one. At least 1;
+        default 8192.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
+        for long sides. Default False.
+      triangular_1d: Whether vectors have triangular factors instead of diagonal ones. Default False.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. `update(..., key=k)` draws from `k`
+        instead. Default 0.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
 
-    The random numbers depend on the key, the step and the shape alone: all matrices of a shape see the same, on any
+    The random numbers depend only on the key, the step and the shape: all matrices of a shape see the same ones, on any
     mesh. A matrix of zeros changes no factor. A gradient with an entry that is not finite counts as zeros, and factors
-    that come out not finite leave the last ones: `metrics` counts both as `failures`. Derivatives treat factors as
-    constants. State: one array per parameter, and for each side of n an n x n or n.
+    that are not finite are replaced by the last ones; `gx.metrics` counts both as `failures`. Derivatives treat the
+    factors as constants.
+
+    State: one array per parameter (4 bytes in float32), and for each side of length n a matrix of n x n or, if
+    diagonal, a vector of n.
+
+    Reference: Pooladzandi and Li, 2024, "Curvature-Informed SGD via General Purpose Lie-Group Preconditioners".
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> state = gx.scale_by_kron().init({"w": jnp.ones((4, 3)), "b": jnp.ones(3)})
@@ -99,22 +117,22 @@ class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",
     weight_dimension_numbers: Any = matrix_axes()
 
     def has_rows(self, view: Any) -> bool:
-        """Whether matrices seen this way have a factor of their rows: one row has none."""
+        """Returns whether matrices seen this way have a factor for their rows; a matrix with one row has none."""
         return view.fan_in > 1
 
     def diagonal_rows(self, view: Any) -> bool:
-        """Whether that factor is diagonal."""
+        """Returns whether the factor of the rows is diagonal."""
         return not self._triangular(view)[0]
 
     def diagonal_columns(self, view: Any) -> bool:
-        """Whether the factor of the columns is diagonal."""
+        """Returns whether the factor of the columns is diagonal."""
         return not self._triangular(view)[1]
 
     def _triangular(self, view: Any) -> tuple[bool, bool]:
         return factored_sides(view, self.max_size_triangular, one_sided=self.one_sided, vectors=self.triangular_1d)
 
     def first_key(self, params: Any) -> Array:
-        """The state's random key before the first step."""
+        """Returns the state's random key before the first step."""
         del params
         return jax.random.PRNGKey(self.key)
 
@@ -177,11 +195,51 @@ def kron(
     weight_dimension_numbers: Any = None,
     decouple_lr: bool = False,
 ) -> chain:
-    """PSGD with Kronecker factors, which whitens gradients, with decoupled weight decay.
+    """Runs PSGD with Kronecker factors, which whitens gradients, with decoupled weight decay.
 
-    Learning rates are about a third of Adam's. The decay acts on the leaves that `mask` selects (all by default), and
-    is multiplied by the learning rate unless `decouple_lr`. The other arguments are those of `scale_by_kron`, which
-    says what the state holds. `update` needs params.
+    Take it for a second-order method of matrices that needs products and triangular solves instead of eigenvectors.
+    Learning rates are about a third of Adam's (Li, 2018, "Preconditioned Stochastic Gradient Descent"; Pooladzandi and
+    Li, 2024, "Curvature-Informed SGD via General Purpose Lie-Group Preconditioners"):
+
+        p <- p - learning_rate * (Q_L^H Q_L X Q_R^H Q_R + weight_decay * p)
+
+    where X is the momentum, and the factors Q_L and Q_R are fitted to it in steps chosen at random.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. About a third of Adam's, such as 3e-4. Not
+        negative.
+      b1: Decay rate of the momentum, to which the factors are fitted; closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      update_probability: Probability of fitting the factors in a step, a number or a schedule. By default it is 1 for
+        500 steps and then decays to 0.03, which it reaches after 4000 steps. In [0, 1].
+      precond_lr: How far a factor moves in a fit, as a fraction of itself. In [0, 1); default 0.1.
+      clip_rms: Largest root mean square of a leaf's update; infinity does not clip. Positive; default 1.1.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
+      damping: Size of the random noise that is added to a matrix before a fit, relative to its root mean square, so
+        that directions without gradient are not scaled up without end. Not negative; default 1e-6.
+      init_scale: Product of the factors of a matrix at the start, as a multiple of the identity. Positive; default 1.
+      max_size_triangular: Longest side that has a triangular factor; a longer side has a diagonal one. At least 1;
+        default 8192.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
+        for long sides. Default False.
+      triangular_1d: Whether vectors have triangular factors instead of diagonal ones. Default False.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. `update(..., key=k)` draws from `k`
+        instead. Default 0.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and for each
+      side of length n a matrix of n x n or, if diagonal, a vector of n.
 
     >>> import gradtx as gx
     >>> gx.kron(3e-4, update_probability=0.1).links[0].clip_rms

@@ -2,8 +2,8 @@
 
     u = g * trust_coefficient * |p| / (|g| + eps),   and g where one of the norms is zero
 
-You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional Networks", algorithm 1. Norms count as
-`min_norm` at least.
+You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional Networks", algorithm 1. A norm below `min_norm`
+counts as `min_norm`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,22 @@ __all__ = ["lars", "scale_by_trust_ratio"]
 
 
 class scale_by_trust_ratio(Layerwise, needs=("params",)):
-    """Every leaf of the updates scaled to the norm of its parameter.
+    """Scales every leaf of the updates to the norm of its parameter.
 
-    `min_norm` and `eps` (default 0) are not negative, nor is `trust_coefficient` (default 1). `mask`
-    selects the leaves; the others pass.
+    This is the rule of `lars` and `lamb`. Where one of the norms is zero, the update is unchanged.
+
+        u = g * trust_coefficient * |p| / (|g| + eps)
+
+    Args:
+      min_norm: Smallest value that the norms of parameters and updates count as. Not negative; default 0.
+      trust_coefficient: Norm of a scaled update relative to the norm of its parameter. Not negative; default 1.
+      eps: Added to the norm of the update for numerical stability. Not negative; default 0.
+      mask: Which leaves to scale: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the parameters,
+        or a function of the parameters that returns one; all by default. Other leaves pass unchanged.
+
+    State: none. `update` needs `params`.
+
+    Reference: You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional Networks", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_trust_ratio()
@@ -45,7 +57,7 @@ class scale_by_trust_ratio(Layerwise, needs=("params",)):
     mask: Any = applies_to()
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        scale, norm = tree.scaled(g)  # |g| = scale * norm, which need not be representable
+        scale, norm = tree.scaled(g)  # |g| = scale * norm, which may overflow
         p_norm = jnp.maximum(tree.norm(p), self.min_norm)
         g_norm = jnp.maximum(norm, self.min_norm / scale)
         some = (p_norm > 0) & (g_norm > 0)
@@ -64,10 +76,34 @@ def lars(
     momentum: HyperArg = 0.9,
     nesterov: bool = False,
 ) -> chain:
-    """LARS. State: one array per parameter. `update` needs params.
+    """Runs LARS: SGD with momentum and steps proportional to the norm of each layer's weights, for very large batches.
 
-    The decay, on the leaves that `mask` selects, is added before the ratio is taken; `trust_ratio_mask` selects the
-    leaves that are scaled (leave out biases and the parameters of normalization).
+    Take it when you use SGD with momentum for small batches, as for convolutional networks, and want to train with very
+    large ones. For every leaf (You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional Networks",
+    algorithm 1):
+
+        r  = g + weight_decay * p
+        m <- momentum * m + learning_rate * r * trust_coefficient * |p| / (|r| + eps)
+        p <- p - m
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      weight_decay: Strength of the weight decay: `weight_decay * params` is added to the gradient before it is scaled.
+        Not negative; default 0.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      trust_coefficient: Norm of a scaled update relative to the norm of its parameter. Not negative; default 1e-3.
+      eps: Added to the norm of the update for numerical stability. Not negative; default 0.
+      trust_ratio_mask: Which leaves to scale, in the forms that `mask` takes; all by default. Leave out biases and the
+        parameters of normalization layers.
+      momentum: Decay rate of the momentum, which is a decaying sum of past steps; closer to 1 averages over more steps.
+        In [0, 1]; default 0.9.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.lars(0.1).links[1]

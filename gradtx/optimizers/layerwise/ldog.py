@@ -1,4 +1,4 @@
-"""L-DoG: DoG with a distance and a sum of squares for every leaf.
+"""L-DoG: DoG with its own distance and sum of squared gradients for every leaf.
 
     r_t = max(r_(t-1), |x_t - x_1|),   r_0 = reps_rel * (1 + |x_1|)
     G_t = G_(t-1) + |g_t|^2
@@ -24,7 +24,11 @@ __all__ = ["ScaleByDistanceOverGradientsState", "scale_by_distance_over_gradient
 
 
 class ScaleByDistanceOverGradientsState(NamedTuple):
-    """The steps taken; of each leaf the largest distance, the sum of squares, and x_1."""
+    """The state of `scale_by_distance_over_gradients`.
+
+    `count`: the number of steps taken. `max_dist`: each leaf's largest distance from its start. `grad_sum_of_squares`:
+    each leaf's sum of squared gradients. `init_params`: the first parameters.
+    """
 
     count: Array = counter()
     max_dist: Array = reduced(start="first_distance", real=True, signed=False)
@@ -33,9 +37,27 @@ class ScaleByDistanceOverGradientsState(NamedTuple):
 
 
 class scale_by_distance_over_gradients(Layerwise, state=ScaleByDistanceOverGradientsState, needs=("params",)):
-    """The rule of L-DoG. `reps_rel` and `eps` are not negative.
+    """Finds a step size for every leaf from the distance it has travelled (L-DoG).
 
-    `param_dtype` is what x_1 is kept in, by default the parameter's dtype but at least float32.
+    Take it in place of a tuned learning rate when layers need different step sizes. `gx.scale_by_learning_rate(1.0)`
+    after it turns it into an optimizer:
+
+        u = g * global_scale * r / sqrt(G + eps)
+
+    where r is the leaf's largest distance from its start, and G the sum of its squared gradients.
+
+    Args:
+      reps_rel: First distance, relative to 1 + the norm of the leaf; it only grows, so choose it small. Not negative;
+        default 1e-6.
+      eps: Added to the sum of squared gradients under the square root, for numerical stability. Not negative; default
+        1e-8.
+      param_dtype: Dtype in which the first parameters are stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      global_scale: Factor of every update. Any number. Default 1.
+
+    State: one array per parameter (4 bytes in float32), and two numbers per leaf. `update` needs `params`.
+
+    Reference: Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend", section 3.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_distance_over_gradients(0.5, eps=0.0)

@@ -1,14 +1,14 @@
-"""MARS: a gradient with less variance, for any method, from the difference to the last gradient.
+"""MARS: reduces the variance of gradients, for any method, with the difference to the last gradient.
 
     c_t = g_t + gamma * b1 / (1 - b1) * (g_t - g_(t-1)),   g_0 = g_1
     u_t = c_t / max(1, |c_t| / max_norm)                     every tensor by itself
 
-Yuan, Liu, Wu, Zhou and Gu, 2024, "MARS: Unleashing the Power of Variance Reduction for Training Large
-Models", algorithm 1 in its approximate form, which takes the last gradient as it was (on the last
-batch), and costs no further gradient. MARS-AdamW is algorithm 2. `b1` is the decay of the momentum
-that follows. As in the algorithm, where x_0 = x_1, there is nothing to correct at the first step; the
-authors' code (github.com/AGI-Arena/MARS) starts from g_0 = 0. That code leaves vectors to AdamW by
-default; here all leaves are treated alike, and `partition` gives some of them another method.
+Yuan, Liu, Wu, Zhou and Gu, 2024, "MARS: Unleashing the Power of Variance Reduction for Training Large Models",
+algorithm 1 in its approximate form, which uses the last gradient as computed on the last batch and so needs no second
+gradient per step. MARS-AdamW is algorithm 2. `b1` is the decay rate of the momentum that follows. As in the algorithm,
+where x_0 = x_1, the first gradient is not corrected; the authors' code (github.com/AGI-Arena/MARS) starts from g_0 = 0.
+By default that code also trains vectors with AdamW. Here all leaves are treated alike; use `partition` to give some of
+them another method.
 """
 
 from __future__ import annotations
@@ -32,18 +32,32 @@ __all__ = ["ReduceVarianceState", "mars", "reduce_variance"]
 
 
 class ReduceVarianceState(NamedTuple):
-    """The steps taken, and the last gradient."""
+    """The state of `reduce_variance`: `count` steps taken, and the last gradient, `last_grad`."""
 
     count: Array = counter()
     last_grad: Array = per_param(dtype="accumulator_dtype")
 
 
 class reduce_variance(Layerwise, state=ReduceVarianceState):
-    """MARS's gradient: the gradient pushed on along its last change, with norm at most `max_norm` in every leaf.
+    """Reduces the variance of the gradient for the method that follows, as MARS does.
 
-    `b1` (0.95), in [0, 1), is the momentum of the method that follows; `gamma` (0.025) is not negative,
-    and 0 corrects nothing; `max_norm` (1) is not negative and may be infinite. The last gradient is kept
-    in `accumulator_dtype`, by default the parameter's dtype but at least float32.
+    Put it in front of any method with momentum, as in the example. It extrapolates the gradient along its last change,
+    and clips the norm of every leaf:
+
+        c = g + gamma * b1 / (1 - b1) * (g - g_previous)
+        u = c / max(1, |c| / max_norm)
+
+    Args:
+      b1: Decay rate of the momentum of the method that follows. In [0, 1); default 0.95.
+      gamma: Strength of the correction; 0 corrects nothing. Not negative; default 0.025.
+      max_norm: Largest norm of a leaf's corrected gradient; infinity does not clip. Not negative; default 1.
+      accumulator_dtype: Dtype in which the last gradient is stored, such as `jnp.bfloat16` to save memory; by default
+        the parameter's dtype, but at least float32.
+
+    State: one array per parameter (4 bytes in float32).
+
+    Reference: Yuan, Liu, Wu, Zhou and Gu, 2024, "MARS: Unleashing the Power of Variance Reduction for Training Large
+    Models", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.chain(gx.reduce_variance(b1=0.5, gamma=0.5), gx.sgd(0.1, momentum=0.5))  # any method
@@ -60,11 +74,11 @@ class reduce_variance(Layerwise, state=ReduceVarianceState):
     accumulator_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """How strong the correction is."""
+        """Returns the strength of the correction."""
         return jnp.where(t == 1, 0.0, self.gamma * self.b1 / (1 - self.b1)), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        # A mean of g and -g_(t-1) first, then its stretch to c_t: the norm may be too large to represent.
+        # c_t is computed as a mean of g and -g_(t-1), stretched afterwards, because its norm may overflow.
         stretch = 1 + 2 * shared
         mean = g * ((1 + shared) / stretch) - slots.last_grad * (shared / stretch)
         unit, norm = tree.scaled(mean)  # the norm of the mean is unit * norm
@@ -88,11 +102,40 @@ def mars(
     max_norm: HyperArg = 1.0,
     decouple_lr: bool = False,
 ) -> chain:
-    """MARS-AdamW, with decoupled weight decay on the leaves that `mask` selects (all by default).
+    """Runs MARS-AdamW: AdamW on gradients of reduced variance.
 
-    Another method takes AdamW's place in `chain(reduce_variance(b1), method)`: MARS-Lion with `lion`.
-    The defaults are the authors', whose rate is 3e-3. With `decouple_lr` the decay is not scaled by
-    the learning rate. State: three arrays per parameter. `update` needs params.
+    Take it in place of AdamW when gradients are noisy and there is memory for one more array. For another method use
+    `chain(reduce_variance(b1), method)`: with `lion` it is MARS-Lion. With c the gradient that `reduce_variance`
+    corrects (Yuan, Liu, Wu, Zhou and Gu, 2024, "MARS: Unleashing the Power of Variance Reduction for Training Large
+    Models", algorithm 2):
+
+        c  = g + gamma * b1 / (1 - b1) * (g - g_previous),    clipped to norm max_norm in every leaf
+        p <- p - learning_rate * (Adam's update of c + weight_decay * p)
+
+    The defaults are the authors'.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. 3e-3 in the authors' code. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.99 (about the last 100 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      gamma: Strength of the correction; 0 corrects nothing. Not negative; default 0.025.
+      max_norm: Largest norm of a leaf's corrected gradient; infinity does not clip. Not negative; default 1.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.mars(3e-3)

@@ -1,10 +1,10 @@
-"""A rule for the hidden matrices, AdamW for all other parameters: how `muon` and its kin are made.
+"""A rule for the hidden matrices and AdamW for all other parameters: the frame of `muon` and similar methods.
 
     hidden matrices     x <- x - learning_rate * (rule(g) + weight_decay * x)
-    all others          AdamW, with a learning rate, decays and a mask of its own
+    all others          AdamW, with its own learning rate, decay rates and mask
 
-Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks": vectors, embeddings and the last
-layer are better left to Adam.
+Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks": vectors, embeddings and the last layer
+are better left to Adam.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["matrices_with_adamw"]
 
 
 def _adam_fields(**fields: tuple[type[Value], Any]) -> dict[str, Any]:
-    """Checks arguments of AdamW, given as (rule, value), so that errors name them as typed: `adam_b1`, not `b1`."""
+    """Checks arguments of AdamW, given as (rule, value), so that errors say `adam_b1` as the user did, not `b1`."""
     return {k: rule.check_field(k, x, who=called(None), name=f"adam_{k}") for k, (rule, x) in fields.items()}
 
 
@@ -50,16 +50,47 @@ def matrices_with_adamw(
     nesterov: bool = False,
     decouple_lr: bool = False,
 ) -> partition:
-    """Applies `rule` to the hidden matrices, and AdamW to all other parameters. `update` needs params.
+    """Applies a rule of your own to the hidden matrices and AdamW to all other parameters.
 
-    Take it to give a rule for matrices of your own what `muon` has. Scanned layers, heads and fused projections are
-    stacks of matrices by their dimension numbers; a depthwise convolution is AdamW's by None in their tree.
+    Take it to give a rule for matrices the same frame as `muon`. Scanned layers, attention heads and fused projections
+    are stacks of matrices, which dimension numbers describe; None in their tree leaves a leaf, such as a depthwise
+    convolution, to AdamW:
 
-    `rule` is the transformation of the matrices' gradients, without learning rate and weight decay, such as
-    `scale_by_muon()`, with the same dimension numbers. `weight_dimension_numbers` says which leaves are matrices: see
-    `muon_labels`. `weight_decay` acts on the matrices that `mask` selects (all by default), `adam_weight_decay` on
-    AdamW's leaves that `adam_mask` selects (by default `mask`); the decays are multiplied by the learning rates unless
-    `decouple_lr`. `adam_learning_rate` is `learning_rate` by default. The other arguments are AdamW's.
+        hidden matrices     p <- p - learning_rate * (rule(g) + weight_decay * p)
+        all others          AdamW
+
+    Args:
+      rule: The transformation of the matrices' gradients, without learning rate and weight decay, such as
+        `scale_by_muon()`. Give it the same dimension numbers.
+      learning_rate: Step size, a number or a schedule of the step count.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers` with
+        None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and heads).
+      adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
+        default. Not negative.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.999.
+      adam_eps: Added to AdamW's denominator for numerical stability. Not negative; default 1e-8.
+      adam_eps_root: Added to AdamW's second moment under the square root. Not negative; default 0.
+      adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
+        Not negative; default 0.
+      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      mu_dtype: Dtype in which AdamW's first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether AdamW uses Nesterov momentum. Default False.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
+      the rule's for the matrices, two arrays for every other parameter (8 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.matrices_with_adamw(gx.scale_by_sign(), 0.1, adam_learning_rate=1e-3)

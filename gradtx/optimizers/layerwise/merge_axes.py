@@ -1,4 +1,4 @@
-"""Which axes of a leaf make the rows and the columns of matrices, by merging small axes.
+"""Chooses which axes of a leaf make the rows and the columns of matrices, by merging small axes.
 
 Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning", section 4: neighbouring axes are merged as
 long as their product is small, so that there are fewer and larger factors.
@@ -18,11 +18,15 @@ __all__ = ["merge_axes"]
 
 
 class merge_axes(Value):
-    """Dimension numbers by size, for `weight_dimension_numbers` of `shampoo`, `soap` and others.
+    """Makes dimension numbers by merging small axes, for `weight_dimension_numbers` of `shampoo`, `soap` and others.
 
-    From the first axis to the last, an axis joins the ones before it as long as the product of their lengths is at most
-    `most` (default 1024). The last group of axes makes the columns, the one before it the rows; all further axes count
-    matrices. Where there would be one group alone, the last axis is the columns, and the others are the rows.
+    Take it for convolutions and other leaves with many axes. From the first axis to the last, an axis joins the axes
+    before it as long as the product of their lengths is at most `most`. The last group of axes makes the columns, the
+    group before it the rows, and all further axes count matrices. If there is only one group, the last axis makes the
+    columns and the other axes make the rows.
+
+    Args:
+      most: Largest length of a merged group of axes. At least 1; default 1024.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"conv": jnp.ones((3, 3, 64, 128)), "heads": jnp.ones((768, 12, 64)), "bias": jnp.ones(8)}

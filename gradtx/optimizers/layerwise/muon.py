@@ -9,7 +9,7 @@ The update is then multiplied by sqrt(max(1, outputs / inputs)), or, with `consi
 sqrt(max(outputs, inputs)) * consistent_rms. Matrices of the same shape are iterated together, as one stack.
 
 Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et al., 2025, "Muon is Scalable for
-LLM Training". optax corrects the momentum for its start at zero, and so does this by default. PyTorch does not: use
+LLM Training". By default the momentum is corrected for its start at zero, as in optax. PyTorch does not correct it: use
 `bias_correction=False`. With `eps_is_floor=True`, the momentum is divided by max(norm, eps), as in PyTorch.
 """
 
@@ -38,13 +38,14 @@ __all__ = ["MuonState", "muon", "scale_by_muon"]
 
 
 _SCALE = 4
-"""`scale_by_muon` orthogonalizes c / 4, because c may overflow. O(c) does not depend on it; `adaptive` undoes it."""
+"""`scale_by_muon` orthogonalizes c / 4, because c may overflow. O(c / 4) equals O(c); `adaptive` multiplies by 4."""
 
 
 class MuonState(NamedTuple):
-    """The steps taken, and the momentum.
+    """The state of `scale_by_muon`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `mu`: the momentum. `weights`: for a scheduled decay rate, the total weight of
+    the gradients in the momentum.
     """
 
     count: Array = counter()
@@ -53,30 +54,46 @@ class MuonState(NamedTuple):
 
 
 class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
-    """Orthogonalizes the momentum: Muon without its factor by shape, learning rate and weight decay.
+    """Orthogonalizes the momentum of every matrix.
+
+    This is the rule of `muon`, without its factor by shape, learning rate and weight decay:
+
+        u = O(c),    c: momentum
+
+    where O sets all singular values of c to about 1 by the Newton-Schulz iteration.
 
     Args:
-      ns_coeffs: Newton-Schulz coefficients: three numbers for all steps, a triple for each step, or the name of a
-        published set: 'standard' (Jordan's, the default), 'dion' (for five steps), 'polar_express' or 'cans'. The last
-        two come nearer to the polar factor in the same number of steps.
-      ns_steps: The number of Newton-Schulz steps, at least 1 (default 5).
-      beta: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
-      eps: Added to the norm that the momentum is divided by. Not negative. By default nothing is added: the update is
-        the same for c * g as for g, and zero for zero. optax adds 1e-8; here at most a millionth of the norm is added.
-      mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
-      nesterov: Whether the momentum looks one step ahead.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
+        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
+        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
+      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
+        products each. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      eps: Added to the norm by which the momentum is divided. By default nothing is added, so that the update is the
+        same for c * g as for g, and zero for zero; optax adds 1e-8. At most a millionth of the norm is added.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
+      nesterov: Whether the momentum looks one step ahead. Default True.
       adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
-        larger updates.
-      preconditioning: The norm that the momentum is divided by: 'frobenius', 'spectral', 'aol' or 'schatten'. The last
-        two do not use `eps` unless it is a floor.
-      weight_dimension_numbers: Which axes are inputs and which are outputs: `WeightDimensionNumbers` for all leaves, a
-        tree of them, or a function from the tree to such a tree. By default the last axis is the output, and all
-        others are the input; a vector is a matrix of one row.
-      bias_correction: Whether to correct the momentum for its start at zero.
+        larger updates. Default False.
+      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration; the last two do not use
+        `eps` unless it is a floor. One of 'frobenius', 'spectral', 'aol', 'schatten'; default 'frobenius'.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      bias_correction: Whether to correct the momentum for its start at zero. Default True.
       eps_is_floor: Whether `eps` is the least norm to divide by (the square of the norm for 'aol' and 'schatten'),
-        instead of being added to the norm. Smaller gradients then give smaller updates.
-      iteration_dtype: The dtype that products are rounded to. By default float32 or wider; bfloat16 is faster on
-        hardware that supports it.
+        instead of being added to the norm. Smaller gradients then give smaller updates. Default False.
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+        default, and bfloat16 is faster on hardware that supports it.
+
+    State: one array per parameter (4 bytes in float32).
+
+    Raises:
+      ValueError: The dimension numbers do not fit a leaf.
+
+    Reference: Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks".
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_muon(ns_coeffs=(1.5, -0.5, 0.0), ns_steps=20)
@@ -84,9 +101,6 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
     >>> print(tx.update(g, tx.init(g))[0].round(3))
     [[1. 0.]
      [0. 1.]]
-
-    Raises:
-      ValueError: The dimension numbers do not fit a leaf.
     """
 
     ns_coeffs: Any = static(default=((3.4445, -4.775, 2.0315),), check=coefficients)
@@ -153,14 +167,65 @@ def muon(
     iteration_dtype: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """Muon for the hidden matrices, AdamW for all other parameters. `update` needs params.
+    """Runs Muon on the hidden matrices and AdamW on all other parameters.
 
-    `muon_weight_dimension_numbers` says which leaves Muon takes, and how they are matrices: see `muon_labels`. AdamW
-    shares `mu_dtype` and `nesterov`, and has settings of its own: `adam_learning_rate`, `adam_eps` and `adam_mask` are
-    those of Muon where they are None. Without any `eps` Muon adds nothing to norms, and AdamW's is 1e-8.
+    Take it for transformers and other networks whose parameters are mostly matrices: it usually needs fewer steps than
+    AdamW, for a few matrix products per step. With the orthogonalization O of the momentum c (Jordan et al., 2024,
+    "Muon: An optimizer for hidden layers in neural networks"):
 
-    For the other arguments see `matrices_with_adamw`, `scale_by_muon` and `scale_by_shape` (`consistent_rms`). State:
-    one array per parameter of Muon, two per parameter of AdamW.
+        p <- p - learning_rate * (O(c) * sqrt(max(1, outputs / inputs)) + weight_decay * p)
+
+    AdamW shares `mu_dtype` and `nesterov`, and has settings of its own for the rest.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. 0.02 is a usual first try; with
+        `consistent_rms=0.2` take AdamW's. Not negative.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
+        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
+        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
+      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
+        products each. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      eps: Added to the norm by which the momentum is divided. By default nothing is added in Muon, and `adam_eps` is
+        1e-8. Not negative.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
+        default the parameter's dtype, but at least float32.
+      nesterov: Whether the momentum looks one step ahead, for Muon and AdamW. Default True.
+      adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
+        larger updates. Default False.
+      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration; the last two do not use
+        `eps` unless it is a floor. One of 'frobenius', 'spectral', 'aol', 'schatten'; default 'frobenius'.
+      adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.9.
+      adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. In [0, 1); default
+        0.999.
+      adam_eps: Added to AdamW's denominator for numerical stability; `eps` by default, or 1e-8 if that is not given.
+        Not negative.
+      adam_eps_root: Added to AdamW's second moment under the square root. Not negative; default 0.
+      adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
+        Not negative; default 0.
+      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
+        default. Not negative.
+      muon_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
+        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
+        leaves out vectors, embeddings and heads).
+      consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
+        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Positive.
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+        default, and bfloat16 is faster on hardware that supports it.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation (a partition into 'muon' and 'adam') whose `update` needs `params`. State: one array per
+      parameter of the hidden matrices (4 bytes in float32), two per other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"embed": jnp.ones((9, 4)), "dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}

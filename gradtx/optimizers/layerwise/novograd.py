@@ -1,11 +1,11 @@
-"""NovoGrad: the second moment is one number for each layer, the average squared norm of its gradient.
+"""NovoGrad: the second moment is one number per layer, the average squared norm of its gradient.
 
     v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2,   v_1 = |g_1|^2
     m_t = b1 * m_(t-1) + g_t / (sqrt(v_t + eps_root) + eps) + weight_decay * x_t,   m_0 = 0
     u_t = m_t
 
-Ginsburg et al., 2019, "Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training of Deep
-Networks", algorithm 1.
+Ginsburg et al., 2019, "Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training of Deep Networks",
+algorithm 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ __all__ = ["ScaleByNovogradState", "novograd", "scale_by_novograd"]
 
 
 class ScaleByNovogradState(NamedTuple):
-    """The steps taken, the first moment, and the second, one number per leaf."""
+    """The state of `scale_by_novograd`.
+
+    `count`: the number of steps taken. `mu`: the momentum. `nu`: the second moment, one number per leaf.
+    """
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
@@ -37,10 +40,32 @@ class ScaleByNovogradState(NamedTuple):
 
 
 class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)):
-    """The rule of NovoGrad, without the learning rate.
+    """Divides each layer's gradient by its recent norm, adds weight decay, and sums with momentum.
 
-    `b1` and `b2` lie in [0, 1]; `eps`, `eps_root` and `weight_decay`, on the leaves that `decay_mask` selects,
-    are not negative. The first moment is kept in `mu_dtype`, at least float32 by default.
+    This is the rule of `novograd`, without the learning rate:
+
+        m <- b1 * m + g / (sqrt(v + eps_root) + eps) + weight_decay * p,    v: moving average of |g|^2 of the leaf
+
+    Args:
+      b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In
+        [0, 1]; default 0.9.
+      b2: Decay rate of the second moment, one number per leaf; closer to 1 averages over more steps. In [0, 1]; default
+        0.25.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      weight_decay: Strength of the weight decay: `weight_decay * params` is added to the divided gradient. Not
+        negative; default 0.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    State: one array per parameter (4 bytes in float32), and one number per leaf. `update` needs `params`.
+
+    Reference: Ginsburg et al., 2019, "Stochastic Gradient Methods with Layer-wise Adaptive Moments", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_novograd()
@@ -58,7 +83,7 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
     decay_mask: Any = selection()
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """Whether it is the first step."""
+        """Returns whether this is the first step."""
         return t == 1, numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
@@ -80,7 +105,32 @@ def novograd(
     weight_decay: HyperArg = 0.0,
     mask: Any = None,
 ) -> chain:
-    """NovoGrad. State: one array per parameter and one number per leaf. `update` needs params.
+    """Runs NovoGrad: momentum of gradients that are divided by each layer's recent norm, with weight decay.
+
+    Take it in place of AdamW when there is no memory for Adam's second moment. For every leaf p (Ginsburg et al., 2019,
+    "Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training of Deep Networks", algorithm 1):
+
+        m <- b1 * m + g / (sqrt(v + eps_root) + eps) + weight_decay * p,    v: moving average of |g|^2 of the leaf
+        p <- p - learning_rate * m
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. 1e-2 is a usual first try. Not negative.
+      b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In
+        [0, 1]; default 0.9.
+      b2: Decay rate of the second moment, one number per leaf; closer to 1 averages over more steps. In [0, 1]; default
+        0.25.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      weight_decay: Strength of the weight decay: `weight_decay * params` is added to the divided gradient. Not
+        negative; default 0.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one
+      number per leaf.
 
     >>> import gradtx as gx
     >>> gx.novograd(1e-2).links[0]

@@ -1,4 +1,4 @@
-"""Scion: steps of a fixed length in a norm that suits the layer.
+"""Scion: steps of a fixed length, in a norm that suits the layer.
 
     m_t = beta * m_(t-1) + (1 - beta) * g_t
     u_t = the direction of norm 1 that has the largest inner product with m_t
@@ -9,10 +9,10 @@
     'column'    largest norm of an input's weights / sqrt(outputs)    sqrt(outputs) * m_t / |m_t|, input by input
     'row'       sqrt(inputs) * largest norm of an output's weights    m_t / |m_t| / sqrt(inputs), output by output
 
-Pethick et al., 2025, "Training Deep Learning Models with Norm-Constrained LMOs", tables 2 to 4, which writes matrices
-as (outputs, inputs): hence 'column' and 'row'. A vector is a matrix of one input: 'column' divides it by its root
-mean square, as the paper does with biases. `scion` multiplies u_t by a radius. With `constrained` it is algorithm 2:
-x <- (1 - learning_rate) * x - learning_rate * radius * u_t.
+Pethick et al., 2025, "Training Deep Learning Models with Norm-Constrained LMOs", tables 2 to 4. The paper writes
+matrices as (outputs, inputs), hence the names 'column' and 'row'. A vector is a matrix with one input: 'column' divides
+it by its root mean square, as the paper does with biases. `scion` multiplies u_t by a radius. With `constrained` it is
+algorithm 2: x <- (1 - learning_rate) * x - learning_rate * radius * u_t.
 """
 
 from __future__ import annotations
@@ -43,24 +43,41 @@ _NORMS = ("spectral", "sign", "column", "row")
 
 
 class ScionState(NamedTuple):
-    """The steps taken, and the momentum."""
+    """The state of `scale_by_lmo`: `count` steps taken, and the momentum `mu`."""
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
 
 
 class scale_by_lmo(Layerwise, state=ScionState):
-    """The steepest direction of length 1 in a norm of matrices: Scion without radius and learning rate.
+    """Replaces the momentum by the steepest direction of length 1 in a norm of matrices.
+
+    This is the rule of `scion`, without radius and learning rate. The update is the same for c * g as for g, and zero
+    for zero.
 
     Args:
-      norm: 'spectral', 'sign', 'column' or 'row': see the table in the file. The paper takes 'spectral' for hidden
-        layers, 'sign' or 'row' for the last, and 'column' for embeddings and vectors.
-      beta: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1). The paper's alpha is 1 - beta.
-      ns_coeffs, ns_steps: The Newton-Schulz iteration of 'spectral', as in `scale_by_muon`.
-      mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
-      weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
+      norm: In which norm the update has length 1: 'spectral' orthogonalizes the momentum, 'sign' takes its signs,
+        'column' normalizes the weights of each input, 'row' those of each output. The paper takes 'spectral' for hidden
+        layers, 'sign' or 'row' for the last layer, and 'column' for embeddings and vectors. Default 'spectral'.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. The
+        paper's alpha is 1 - beta. In [0, 1); default 0.9 (about the last 10 steps).
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
+        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
+        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
+      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
+        products each. At least 1; default 5.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
 
-    The update is the same for c * g as for g, and zero for zero. State: one array per parameter.
+    State: one array per parameter (4 bytes in float32).
+
+    Raises:
+      ValueError: The dimension numbers do not fit a leaf, or there are not as many coefficient triples as steps.
+
+    Reference: Pethick et al., 2025, "Training Deep Learning Models with Norm-Constrained LMOs", tables 2 to 4.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> g = jnp.array([[3.0, -4.0]])
@@ -70,9 +87,6 @@ class scale_by_lmo(Layerwise, state=ScionState):
     [[ 1. -1.]]
     [[ 0.8486 -1.132 ]]
     [[ 1. -1.]]
-
-    Raises:
-      ValueError: The dimension numbers do not fit a leaf, or there are not as many triples as steps.
     """
 
     norm: str = choice(default="spectral", options=_NORMS)
@@ -106,7 +120,7 @@ class scale_by_lmo(Layerwise, state=ScionState):
 
 
 def _unit(x: Array, axis: int) -> Array:
-    """Vectors along an axis with norm 1; zeros stay zeros."""
+    """Returns vectors along an axis, scaled to norm 1; zeros stay zeros."""
     unit, size = tree.scaled(x, (axis % x.ndim,))
     return x / unit / jnp.where(size == 0, 1, size)
 
@@ -126,12 +140,42 @@ def scion(
     mu_dtype: Any = None,
     scion_weight_dimension_numbers: Any = None,
 ) -> partition:
-    """Steps of fixed length, in one norm for the hidden matrices and in another for the rest. `update` needs params.
+    """Takes steps of fixed length, in one norm for the hidden matrices and in another for the rest.
 
-    Take it to keep one learning rate for models of any width: the norms account for the shapes. `hidden_radius` and
-    `outer_radius` scale the steps of the two groups (50 and 3000 in the paper's language models, at 3.6e-4).
-    With `constrained` weights also shrink by the learning rate, so that they stay within the radii.
-    `scion_weight_dimension_numbers` says which leaves are hidden matrices, as in `muon`. State: an array per parameter.
+    Take it to keep one learning rate for models of every width, because the norms account for the shapes. With u the
+    direction of norm 1 along the momentum (Pethick et al., 2025, "Training Deep Learning Models with Norm-Constrained
+    LMOs", algorithms 1 and 2):
+
+        p <- p - learning_rate * radius * u                              or, if constrained,
+        p <- (1 - learning_rate) * p - learning_rate * radius * u
+
+    Args:
+      learning_rate: Step size relative to the radius, a number or a schedule of the step count. 3.6e-4 in the paper's
+        language models. Not negative.
+      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      hidden_norm: Norm of the steps of hidden matrices; `scale_by_lmo` explains the norms. One of 'spectral', 'sign',
+        'column', 'row'; default 'spectral'.
+      outer_norm: Norm of the steps of all other parameters. One of 'spectral', 'sign', 'column', 'row'; default 'sign'.
+      hidden_radius: Length of the steps of hidden matrices before the learning rate. 50 in the paper's language models.
+        Default 1.
+      outer_radius: Length of the steps of all other parameters before the learning rate. 3000 in the paper's language
+        models. Default 1.
+      constrained: Whether weights also shrink by the learning rate, which keeps them within the radii. Default False.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
+        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
+        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
+      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
+        products each. At least 1; default 5.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
+      scion_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
+        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
+        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
+
+    Returns:
+      A transformation (a partition into 'hidden' and 'outer') whose `update` needs `params`. State: one array per
+      parameter (4 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.scion(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "embed": jnp.ones((9, 4))})

@@ -1,10 +1,10 @@
-"""Shampoo: divides a matrix's gradient by roots of what its rows, and its columns, have in common.
+"""Shampoo: divides a matrix's gradient by roots of the second moments of its rows and columns.
 
     L = b2 L + (1 - b2) G G^H,    R = b2 R + (1 - b2) G^H G          with b2 = 1 sums: L + G G^H, R + G^H G
-    P = L^(-1/4) G R^(-1/4)                                          with one factor alone its root is -1/2
-    U = P |D| / |P|                                                  D is another method's (linalg/grafting.py)
+    P = L^(-1/4) G R^(-1/4)                                          with only one factor, its root is -1/2
+    U = P |D| / |P|                                                  D is another method's update (linalg/grafting.py)
 
-L and R are divided by the weight of what is in them, 1 - b2^t, and eps times their largest eigenvalue is added.
+L and R are divided by the total weight of their gradients, 1 - b2^t, and eps times their largest eigenvalue is added.
 Gupta, Koren and Singer, 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization"; with blocks, stale roots and
 grafting: Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning".
 """
@@ -37,7 +37,13 @@ __all__ = ["ShampooState", "scale_by_shampoo", "shampoo"]
 
 @reports("failures")
 class ShampooState(NamedTuple):
-    """The steps taken, L and R, their roots, the graft's V, what failed, and what scheduled averages weigh."""
+    """The state of `scale_by_shampoo`.
+
+    `count`: the number of steps taken. `gram_rows`, `gram_columns`: L and R of each matrix. `root_rows`,
+    `root_columns`: their inverse roots. `graft_nu`: the second moment of the graft. `failures`: how often a gradient or
+    a root of a matrix was not usable. `weights`: for a scheduled decay rate, the total weight of the gradients in the
+    averages.
+    """
 
     count: Array = counter()
     gram_rows: Array = factor(side="rows", where="has_rows")
@@ -50,29 +56,52 @@ class ShampooState(NamedTuple):
 
 
 class scale_by_shampoo(Layerwise, state=ShampooState, corrected=("b2",), every="interval"):
-    """Scales by Shampoo, without momentum, learning rate and weight decay.
+    """Preconditions each matrix's gradient from both sides with inverse roots of second moments.
+
+    This is the rule of `shampoo`, without momentum, learning rate and weight decay:
+
+        U = L^(-1/4) G R^(-1/4), scaled to the norm of another method's update (the graft)
+
+    where L and R are moving averages of G G^H and G^H G.
 
     Args:
-      b2: Decay rate of L and R, and of the graft's second moment (default 0.999). In [0, 1], where 1 stands for sums.
-      eps: What is added to L and R, as a fraction of their largest eigenvalue (default 1e-6). Not negative.
-      graft: The method whose norm the update of a leaf has: 'none', 'sgd', 'adagrad', 'rmsprop' or 'adam' (default).
-      normalize_graft: Whether the graft sees each leaf's gradient divided by its norm.
-      graft_eps: Added to the graft's denominator (default 1e-8). Not negative.
-      interval: The number of steps after which the roots are computed anew (default 10, at least 1).
-      start_step: For so many steps the update is the graft's (default 0), while L and R are averaged.
-      block_size: A side with a factor that is longer is split into blocks of equal length, with zeros at the end
-        (default 1024): a matrix of 768 x 3072 is three of 768 x 1024. So are the matrices of tensors of any rank.
-      max_dim: A longer side has no factor, and is not split (default 8192).
-      exponent: The p of the roots L^(-1/p) and R^(-1/p); 0 (default) for twice the number of factors, 4 or 2.
-      root: 'eigh' (default), or 'newton' for the coupled Newton iteration, which needs products of matrices alone.
-      root_dtype: The dtype in which roots are computed, such as 'float64'. By default the gradient's, float32 at least.
-      one_sided: Whether only the shorter side of a matrix has a factor.
-      precondition_1d: Whether vectors have a factor. By default their update is the graft's, as that of scalars.
-      weight_dimension_numbers: How leaves are matrices, by default as in `scale_by_soap`.
+      b2: Decay rate of L and R, and of the graft's second moment; 1 stands for sums, as in the first paper. In [0, 1];
+        default 0.999.
+      eps: Added to L and R, as a fraction of their largest eigenvalue. Not negative; default 1e-6.
+      graft: The method whose update gives the norm of each leaf's update; 'none' keeps Shampoo's norm. One of 'none',
+        'sgd', 'adagrad', 'rmsprop', 'adam'; default 'adam'.
+      normalize_graft: Whether the graft sees each leaf's gradient divided by its norm. Default False.
+      graft_eps: Added to the graft's denominator for numerical stability. Not negative; default 1e-8.
+      interval: Number of steps between two computations of the roots; a larger one is cheaper but uses older roots. At
+        least 1; default 10.
+      start_step: Number of steps at the start in which the update is the graft's, while L and R are already averaged.
+        Not negative; default 0.
+      block_size: Largest side of a factor. A longer side is split into blocks of equal length, with zeros at the end: a
+        matrix of 768 x 3072 becomes three of 768 x 1024, and leaves of any rank are split in the same way. At least 1;
+        default 1024.
+      max_dim: Longest side that has a factor; a longer side has none and is not split. At least 1; default 8192.
+      exponent: The p of the roots L^(-1/p) and R^(-1/p); 0 stands for twice the number of factors, that is 4 or 2. Not
+        negative; default 0.
+      root: How roots are computed: by eigenvalues ('eigh'), or by the coupled Newton iteration ('newton'), which needs
+        only matrix products. Default 'eigh'.
+      root_dtype: Dtype in which roots are computed, such as 'float64'; by default the gradient's dtype, but at least
+        float32.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
+        for long sides. Default False.
+      precondition_1d: Whether vectors have a factor. If not, their update is the graft's, as it is for scalars. Default
+        False.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
 
-    A gradient with an entry that is not finite counts as zeros; a root that is not finite, or that the iteration did
-    not find, leaves the last one. `metrics` counts both as `failures`. Derivatives treat roots as constants. State:
-    for each side of n with a factor two arrays of n x n, and one per parameter for grafts with a second moment.
+    A gradient with an entry that is not finite counts as zeros. A root that is not finite, or that the iteration did
+    not find, is replaced by the last one. `gx.metrics` counts both as `failures`. Derivatives treat the roots as
+    constants.
+
+    State: for each side of length n with a factor two matrices of n x n, and for grafts with a second moment one array
+    per parameter (4 bytes in float32).
+
+    Reference: Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning".
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_shampoo(graft="none", eps=0.0)
@@ -99,15 +128,15 @@ class scale_by_shampoo(Layerwise, state=ShampooState, corrected=("b2",), every="
 
     @property
     def has_graft_nu(self) -> bool:
-        """Whether the graft has a second moment."""
+        """Returns whether the graft has a second moment."""
         return self.graft not in ("none", "sgd")
 
     def has_rows(self, view: Any) -> bool:
-        """Whether matrices seen this way have a factor of their rows."""
+        """Returns whether matrices seen this way have a factor for their rows."""
         return self._has(view)[0]
 
     def has_columns(self, view: Any) -> bool:
-        """Whether matrices seen this way have a factor of their columns."""
+        """Returns whether matrices seen this way have a factor for their columns."""
         return self._has(view)[1]
 
     def _has(self, view: Any) -> tuple[bool, bool]:
@@ -180,12 +209,61 @@ def shampoo(
     weight_dimension_numbers: Any = None,
     decouple_lr: bool = False,
 ) -> chain:
-    """Shampoo, with a moving average of its updates and decoupled weight decay.
+    """Runs Shampoo, which preconditions matrices from both sides, with momentum and decoupled weight decay.
 
-    It needs fewer steps than AdamW, which pays where matrix products are cheap. With the default graft, learning rates
-    are Adam's. `b1` is the decay of the average. The decay acts on the leaves that `mask` selects (all by default), and
-    is multiplied by the learning rate unless `decouple_lr`. The other arguments are those of `scale_by_shampoo`, which
-    says what its state holds. That of the average is one array per parameter. `update` needs params.
+    Take it when matrix products are cheap and fewer steps than AdamW's pay off. With the default graft, learning rates
+    are Adam's (Gupta, Koren and Singer, 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization"; Anil et al.,
+    2020, "Scalable Second Order Optimization for Deep Learning"):
+
+        U  = L^(-1/4) G R^(-1/4), scaled to the norm of another method's update (the graft)
+        p <- p - learning_rate * (moving average of U + weight_decay * p)
+
+    where L and R are moving averages of G G^H and G^H G.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the moving average of the updates; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      b2: Decay rate of L and R, and of the graft's second moment; 1 stands for sums, as in the first paper. In [0, 1];
+        default 0.999.
+      eps: Added to L and R, as a fraction of their largest eigenvalue. Not negative; default 1e-6.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      graft: The method whose update gives the norm of each leaf's update; 'none' keeps Shampoo's norm. One of 'none',
+        'sgd', 'adagrad', 'rmsprop', 'adam'; default 'adam'.
+      interval: Number of steps between two computations of the roots; a larger one is cheaper but uses older roots. At
+        least 1; default 10.
+      start_step: Number of steps at the start in which the update is the graft's, while L and R are already averaged.
+        Not negative; default 0.
+      mu_dtype: Dtype in which the average of the updates is stored, such as `jnp.bfloat16` to save memory; by default
+        the parameter's dtype, but at least float32.
+      normalize_graft: Whether the graft sees each leaf's gradient divided by its norm. Default False.
+      graft_eps: Added to the graft's denominator for numerical stability. Not negative; default 1e-8.
+      block_size: Largest side of a factor. A longer side is split into blocks of equal length, with zeros at the end: a
+        matrix of 768 x 3072 becomes three of 768 x 1024, and leaves of any rank are split in the same way. At least 1;
+        default 1024.
+      max_dim: Longest side that has a factor; a longer side has none and is not split. At least 1; default 8192.
+      exponent: The p of the roots L^(-1/p) and R^(-1/p); 0 stands for twice the number of factors, that is 4 or 2. Not
+        negative; default 0.
+      root: How roots are computed: by eigenvalues ('eigh'), or by the coupled Newton iteration ('newton'), which needs
+        only matrix products. Default 'eigh'.
+      root_dtype: Dtype in which roots are computed, such as 'float64'; by default the gradient's dtype, but at least
+        float32.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
+        for long sides. Default False.
+      precondition_1d: Whether vectors have a factor. If not, their update is the graft's, as it is for scalars. Default
+        False.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: for each side of length n with a factor two matrices of n x
+      n, one array per parameter for the average (4 bytes in float32), and one more for grafts with a second moment.
 
     >>> import gradtx as gx
     >>> gx.shampoo(1e-3, interval=20).links[1]

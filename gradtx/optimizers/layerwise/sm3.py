@@ -1,4 +1,4 @@
-"""SM3: AdaGrad that remembers one accumulator for each row, column, ... in place of one for each entry.
+"""SM3: AdaGrad that stores one accumulator per row, column and so on instead of one per entry.
 
     a_t = b2 * min over axes i of v_(t-1,i) + c * |g_t|^2,   c = 1 - b2, or 1 for b2 = 1
     v_(t,i) = max of a_t over all axes but i
@@ -29,7 +29,10 @@ __all__ = ["ScaleBySM3State", "scale_by_sm3", "sm3"]
 
 
 class ScaleBySM3State(NamedTuple):
-    """The steps taken, for each leaf the accumulators of its axes, and the momentum."""
+    """The state of `scale_by_sm3`.
+
+    `mu`: for each leaf the accumulators of its axes. `nu`: the momentum. `count`: the number of steps taken.
+    """
 
     mu: Array = reduced(over="all_but_one", real=True, signed=False)
     nu: Array = per_param()
@@ -37,9 +40,24 @@ class ScaleBySM3State(NamedTuple):
 
 
 class scale_by_sm3(Layerwise, state=ScaleBySM3State):
-    """The rule of SM3, without the learning rate.
+    """Divides the gradient by the root of accumulators that rows and columns share, then averages.
 
-    `b1` and `b2` lie in [0, 1], `eps` is not negative. A vector or a scalar has one accumulator for each entry.
+    This is the rule of `sm3`, without the learning rate:
+
+        a  = |g|^2 + min(accumulator of the row, accumulator of the column)
+        u <- b1 * u + (1 - b1) * g / sqrt(a + eps)
+
+    A vector or a scalar has one accumulator per entry.
+
+    Args:
+      b1: Decay rate of the momentum (the moving average of the divided gradient); closer to 1 averages over more steps.
+        In [0, 1]; default 0.9.
+      b2: Decay rate of the accumulators; 1 stands for sums, as in the paper. In [0, 1]; default 1.
+      eps: Added to the accumulator under the square root, for numerical stability. Not negative; default 1e-8.
+
+    State: one array per parameter (4 bytes in float32), and one number per row, column and so on.
+
+    Reference: Anil et al., 2019, "Memory-Efficient Adaptive Optimization", algorithm SM3-II.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_sm3(b1=0.0)
@@ -53,7 +71,7 @@ class scale_by_sm3(Layerwise, state=ScaleBySM3State):
     eps: Hyper = hyper(default=1e-8, ge=0)
 
     def all_but_one(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """For each axis the others."""
+        """Returns for each axis all the other axes."""
         axes = range(len(shape))
         return [tuple(j for j in axes if j != i) for i in axes] or [()]
 
@@ -68,10 +86,10 @@ class scale_by_sm3(Layerwise, state=ScaleBySM3State):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _largest(x: Array, axes: tuple[int, ...]) -> Array:
-    """The largest of some non-negative entries over `axes`; 0 of none.
+    """Returns the largest of some non-negative entries over `axes`, and 0 of none.
 
-    Its derivative is that of the first of them. JAX's own divides by how many entries equal the largest, which are none
-    where a compiler computes the entries anew and rounds them otherwise.
+    Its derivative is the derivative of the first largest entry. JAX's own derivative divides by the number of entries
+    that equal the largest one, which is zero where a compiler computes the entries again and rounds them differently.
     """
     return lax.reduce(x, np.zeros((), x.dtype), lax.max, axes)
 
@@ -88,7 +106,24 @@ def _largest_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[A
 
 @constructor
 def sm3(learning_rate: HyperArg, momentum: HyperArg = 0.9) -> chain:
-    """SM3; `momentum` lies in [0, 1]. State: one array per parameter, and one for each axis of each.
+    """Runs SM3, an AdaGrad with very small accumulators, with momentum.
+
+    Take it in place of AdaGrad when there is no memory for its sums, as for large embeddings (Anil et al., 2019,
+    "Memory-Efficient Adaptive Optimization", algorithm SM3-II):
+
+        a  = |g|^2 + min(accumulator of the row, accumulator of the column)
+        p <- p - learning_rate * (moving average of g / sqrt(a + 1e-8))
+
+    Each accumulator then becomes the largest a of its row or column.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than Adam's, such as 0.1.
+        Not negative.
+      momentum: Decay rate of the momentum, the moving average of the divided gradient; closer to 1 averages over more
+        steps. In [0, 1]; default 0.9.
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32), and one number per row, column and so on.
 
     >>> import gradtx as gx
     >>> gx.sm3(0.1)

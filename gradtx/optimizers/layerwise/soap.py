@@ -9,10 +9,10 @@
     Q_L, Q_R = one orthogonal iteration        every `interval` steps: the orthogonal factors of L Q_L and R Q_R
 
 Vyas et al., 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3. As in the authors' code
-(github.com/nikhilvyas/SOAP), the first gradient only begins L and R, and a step uses the bases of the step before, so
-that no gradient is turned into a basis made of it. The columns of a basis are ordered anew by their eigenvalues before
-an iteration, and V follows. M is kept in the eigenbasis and turned with it: that gives what momentum in the
-coordinates of the parameters gives, with two products in place of four.
+(github.com/nikhilvyas/SOAP), the first gradient only starts L and R, and each step uses the bases of the step before,
+so that no gradient is transformed by a basis that it has changed. Before an iteration the columns of a basis are sorted
+by their eigenvalues, and V is sorted with them. M is stored in the eigenbasis and rotated with it: the result is the
+same as for momentum in the parameters' coordinates, with two matrix products instead of four.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ __all__ = ["SoapState", "scale_by_soap", "soap"]
 
 @reports("failures")
 class SoapState(NamedTuple):
-    """The steps taken, both moments in the eigenbasis, L and R, their eigenvectors, and what failed of each matrix.
+    """The state of `scale_by_soap`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count`: the number of steps taken. `mu`, `nu`: both moments in the eigenbasis. `gram_rows`, `gram_columns`: L and R
+    of each matrix. `basis_rows`, `basis_columns`: their eigenvectors. `failures`: how often a gradient or a basis of a
+    matrix was not finite. `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
     """
 
     count: Array = counter()
@@ -60,25 +62,41 @@ class SoapState(NamedTuple):
 
 
 class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="interval", renews="after"):
-    """Scales by SOAP: Adam in the eigenbasis of each matrix's Shampoo factors, without learning rate and decay.
+    """Runs Adam in the eigenbasis of each matrix's Shampoo factors.
+
+    This is the rule of `soap`, without learning rate and weight decay. The update of the first step is zero.
+
+        U = Q_L Adam(Q_L^H G Q_R) Q_R^H,    Q_L, Q_R: eigenvectors of the moving averages L of G G^H and R of G^H G
 
     Args:
-      b1: Decay rate of the momentum; closer to 1 averages over more steps (default 0.95). In [0, 1).
-      b2: Decay rate of the second moment (default 0.95). In [0, 1).
-      shampoo_beta: Decay rate of L and R (default 0.95). In [0, 1).
-      eps: Added to the denominator for numerical stability (default 1e-8). Not negative.
-      interval: The number of steps after which the eigenbases are refined (default 10, at least 1). Each time costs
-        a QR factorization for each factor.
-      max_precond_dim: A side of a matrix that is longer keeps its own axes, and has no factor (default 10000).
-      one_sided: Whether only the shorter side of a matrix has a factor: less memory and work, for a coarser basis.
-      precondition_1d: Whether vectors have a factor too. By default they are Adam's.
-      mu_dtype: The dtype of the stored momentum. By default the parameter's, float32 at least.
-      weight_dimension_numbers: How leaves are matrices, as in `scale_by_muon`. By default the last axis of a leaf makes
-        the columns, all others together the rows: a scalar and a vector are one row. `merge_axes` has other choices.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      shampoo_beta: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.95.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      interval: Number of steps between two refinements of the eigenbases, each of which costs a QR factorization per
+        factor; a larger one is cheaper but uses older bases. At least 1; default 10.
+      max_precond_dim: Longest side of a matrix that has a factor; a longer side keeps its own axes. At least 1; default
+        10000.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
+        for long sides. The basis is coarser. Default False.
+      precondition_1d: Whether vectors get a full preconditioner, too. If not, their update is Adam's. Default False.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+        `gx.merge_axes` makes other choices.
 
-    The update of the first step is zero. A gradient with an entry that is not finite counts as zeros, and a basis that
-    comes out not finite leaves the last one: `metrics` counts both as `failures`. Derivatives treat the bases as
-    constants. State: two arrays per parameter and, for each side of n that has a factor, two of n x n.
+    A gradient with an entry that is not finite counts as zeros, and a basis that is not finite is replaced by the last
+    one; `gx.metrics` counts both as `failures`. Derivatives treat the bases as constants.
+
+    State: two arrays per parameter (8 bytes in float32), and for each side of length n with a factor two matrices of n
+    x n.
+
+    Reference: Vyas et al., 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_soap()
@@ -100,11 +118,11 @@ class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="i
     weight_dimension_numbers: Any = matrix_axes()
 
     def has_rows(self, view: Any) -> bool:
-        """Whether matrices seen this way have a factor of their rows."""
+        """Returns whether matrices seen this way have a factor for their rows."""
         return self._has(view)[0]
 
     def has_columns(self, view: Any) -> bool:
-        """Whether matrices seen this way have a factor of their columns."""
+        """Returns whether matrices seen this way have a factor for their columns."""
         return self._has(view)[1]
 
     def _has(self, view: Any) -> tuple[bool, bool]:
@@ -178,12 +196,49 @@ def soap(
     weight_dimension_numbers: Any = None,
     decouple_lr: bool = False,
 ) -> chain:
-    """SOAP: Adam in Shampoo's eigenbasis, with decoupled weight decay.
+    """Runs SOAP: Adam in the eigenbasis of Shampoo's preconditioner, with decoupled weight decay.
 
-    Take it where AdamW is what you use and matrix products are cheap: it needs fewer steps. The authors use the rate
-    3e-3. The decay acts on the leaves that `mask` selects (all by default), and is multiplied by the learning rate
-    unless `decouple_lr`. The other arguments are those of `scale_by_soap`, which says what the state holds. `update`
-    needs params.
+    Take it in place of AdamW when matrix products are cheap: it needs fewer steps (Vyas et al., 2024, "SOAP: Improving
+    and Stabilizing Shampoo using Adam", algorithm 3):
+
+        p <- p - learning_rate * (Q_L Adam(Q_L^H G Q_R) Q_R^H + weight_decay * p)
+
+    where Q_L and Q_R are the eigenvectors of the moving averages L of G G^H and R of G^H G. The update of the first
+    step is zero, apart from weight decay.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. 3e-3 in the paper. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      shampoo_beta: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.95.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0.01.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      interval: Number of steps between two refinements of the eigenbases, each of which costs a QR factorization per
+        factor; a larger one is cheaper but uses older bases. At least 1; default 10.
+      max_precond_dim: Longest side of a matrix that has a factor; a longer side keeps its own axes. At least 1; default
+        10000.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
+        for long sides. The basis is coarser. Default False.
+      precondition_1d: Whether vectors get a full preconditioner, too. If not, their update is Adam's. Default False.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+        `gx.merge_axes` makes other choices.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32), and for each
+      side of length n with a factor two matrices of n x n.
 
     >>> import gradtx as gx
     >>> gx.soap(3e-3, interval=20).links[0].interval

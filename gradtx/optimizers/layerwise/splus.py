@@ -6,10 +6,10 @@
     Q_L, Q_R: eigenvectors of L_t and R_t, computed after the first step and after every `interval`-th
 
 Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural Network Training", algorithm 1, in the order of
-the authors' code: the first step is that of signs. For all other parameters `splus` takes signs of the momentum at
-the rate `nonstandard_constant` (0.001) * learning_rate. The paper evaluates averaged weights: wrap it in
-`ema_params`, with the decay 0.999. A factor that has seen few gradients is singular, and its null space has no
-eigenvectors in particular: here they are the same on every machine, and entries of rounding errors alone are zero.
+the authors' code: the first step takes plain signs. For all other parameters `splus` takes signs of the momentum with
+the learning rate `nonstandard_constant` (0.001) * learning_rate. The paper evaluates averaged weights: wrap `splus` in
+`ema_params` with a decay of 0.999. A factor that has seen few gradients is singular, and the eigenvectors of its null
+space are not determined: here they are the same on every machine, and entries that are only rounding error are zero.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ __all__ = ["SPlusState", "scale_by_splus", "splus"]
 
 
 class SPlusState(NamedTuple):
-    """The steps taken, the momentum, and of each matrix L and R, over the longer side, and their eigenvectors."""
+    """The state of `scale_by_splus`.
+
+    `count`: the number of steps taken. `mu`: the momentum. `left`, `right`: L and R of each matrix, divided by its
+    longer side. `left_basis`, `right_basis`: their eigenvectors.
+    """
 
     count: Array = counter()
     mu: Array = per_matrix(dtype="mu_dtype")
@@ -60,7 +64,7 @@ def _dot(*factors: Array) -> Array:
 
 
 def _basis(gram: Array) -> Array:
-    """Eigenvectors. Those of eigenvalue 0, which many bases have, are taken from a fixed random matrix."""
+    """Returns eigenvectors; those of eigenvalue 0 are not unique and are taken from a fixed random matrix."""
     gram = lax.stop_gradient(gram)
     n, eps = gram.shape[-1], jnp.finfo(gram.dtype).eps
     largest = jnp.max(jnp.abs(gram), axis=(-2, -1), keepdims=True)
@@ -75,37 +79,51 @@ def _basis(gram: Array) -> Array:
 
 
 def _signs(x: Array) -> Array:
-    """The signs of the entries, and 0 for those that are nothing but rounding."""
+    """Returns the signs of the entries, and 0 for entries that are only rounding error."""
     size = jnp.abs(x)
     least = jnp.max(size, axis=(-2, -1), keepdims=True) * (jnp.finfo(x.dtype).eps * 4 * max(x.shape[-2:]))
     return jnp.where(lax.stop_gradient(size <= least), 0, leaf.sign(x))
 
 
 class scale_by_splus(Layerwise, state=SPlusState):
-    """Signs of the momentum in an eigenbasis of the gradients: SPlus for matrices, without the learning rate.
+    """Takes signs of each matrix's momentum in an eigenbasis of its gradients.
+
+    This is the rule of `splus` for matrices, without learning rate and weight decay. Derivatives treat the eigenvectors
+    as constants.
+
+        u = Q_L sign(Q_L^H m Q_R) Q_R^H * 2 / (inputs + outputs),    m: momentum
+
+    where Q_L and Q_R are the eigenvectors of the moving averages L of g g^H and R of g^H g.
 
     Args:
-      b1: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1).
-      b2: Decay rate of L and R, likewise.
-      interval: After how many steps the eigenvectors are computed anew (default 100).
-      mu_dtype: The dtype of the momentum. By default the parameter's, float32 at least.
-      weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`.
+      b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
+      b2: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.999.
+      interval: Number of steps between two computations of the eigenvectors; a larger one is cheaper but uses older
+        ones. At least 1; default 100.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
 
-    Derivatives treat the eigenvectors as constants. State: one array per parameter, and for each matrix two of
-    inputs x inputs and two of outputs x outputs.
+    State: one array per parameter (4 bytes in float32), and for each matrix two of inputs x inputs and two of outputs x
+    outputs.
+
+    Raises:
+      ValueError: The dimension numbers do not fit a leaf.
+
+    Reference: Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural Network Training", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_splus()
     >>> g = jnp.array([[1.0, 1.0], [1.0, 1.0]])
     >>> state = tx.init(g)
-    >>> for _ in range(2):  # the first step is that of signs, the second in the eigenbasis
+    >>> for _ in range(2):  # the first step takes plain signs, the second uses the eigenbasis
     ...     updates, state = tx.update(g, state)
     ...     print(jnp.linalg.matrix_norm(updates).round(3))
     1.0
     0.5
-
-    Raises:
-      ValueError: The dimension numbers do not fit a leaf.
     """
 
     b1: Hyper = hyper(default=0.9, ge=0, lt=1)
@@ -115,7 +133,7 @@ class scale_by_splus(Layerwise, state=SPlusState):
     weight_dimension_numbers: Any = matrix_axes(kw_only=True)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """When the eigenvectors were last due: at the second step as at the first, whose factors are zero."""
+        """Returns the steps since the eigenvectors were due: 0 at the second step, too, because L and R start at 0."""
         return jnp.where(t == 2, 0, t - 1), numbers
 
     def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
@@ -126,7 +144,7 @@ class scale_by_splus(Layerwise, state=SPlusState):
         mu = leaf.moment(slots.mu, x, self.b1)
         signs = _signs(_dot(adjoint(left), mu, right))
         u = _dot(left, signs, adjoint(right)) * (2 / (x.shape[-2] + x.shape[-1]))
-        # Over the longer side, and with bounded entries, so that no sum overflows: eigenvectors are the same.
+        # Bounded and divided by the root of the longer side, so that no sum overflows; the eigenvectors are the same.
         g = lax.stop_gradient(leaf.bounded(x) / math.sqrt(max(x.shape[-2:])))
         slots = slots._replace(
             left=leaf.moment(slots.left, _dot(g, adjoint(g)), self.b2),
@@ -152,12 +170,44 @@ def splus(
     splus_weight_dimension_numbers: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """SPlus for the hidden matrices, signs of the momentum for all other parameters. `update` needs params.
+    """Runs SPlus on the hidden matrices, and signs of the momentum on all other parameters.
 
-    Take it for Shampoo's geometry with eigenvectors a hundred steps old. The paper's rate is about 0.1.
-    `splus_weight_dimension_numbers` says which leaves are matrices, as in `muon`. `weight_decay` acts on the leaves
-    that `mask` selects (all by default), and is multiplied by the learning rate unless `decouple_lr`; the authors' code
-    multiplies it by 2 / (inputs + outputs), and by `nonstandard_constant`, too.
+    Take it in place of Shampoo or SOAP when eigenvectors should be computed only every hundred steps: steps have a
+    bounded size even with old eigenvectors (Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural
+    Network Training", algorithm 1):
+
+        u  = Q_L sign(Q_L^H m Q_R) Q_R^H * 2 / (inputs + outputs),    m: momentum
+        p <- p - learning_rate * (u + weight_decay * p)
+
+    where Q_L and Q_R are the eigenvectors of the moving averages of g g^H and g^H g. The paper evaluates averaged
+    weights: wrap it in `ema_params` with a decay of 0.999.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. About 0.1 in the paper. Not negative.
+      b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
+      b2: Decay rate of the moving averages of g g^H and g^H g; closer to 1 averages over more steps. In [0, 1); default
+        0.999.
+      interval: Number of steps between two computations of the eigenvectors; a larger one is cheaper but uses older
+        ones. At least 1; default 100.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. The authors' code also multiplies it by 2 / (inputs + outputs) or
+        by `nonstandard_constant`. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
+        dtype, but at least float32.
+      nonstandard_constant: Factor of the learning rate for all parameters that are not hidden matrices. Default 1e-3.
+      splus_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
+        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
+        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+
+    Returns:
+      A transformation (a partition into 'matrix' and 'other') whose `update` needs `params`. State: one array per
+      parameter (4 bytes in float32), and for each hidden matrix two of inputs x inputs and two of outputs x outputs.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.splus(0.1).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -1,4 +1,4 @@
-"""D-Adaptation for AdamW: an estimate of the distance to the solution is the learning rate.
+"""D-Adaptation for AdamW: estimates the distance to the solution and uses it as the learning rate.
 
     l_t = d_t * eta_t * sqrt(1 - b2^t) / (1 - b1^t),   c = sqrt(b2)
     n_t = c * n_(t-1) + (1 - c) * l_t * <g_t, s_(t-1) / (sqrt(v_(t-1)) + eps)>
@@ -8,8 +8,8 @@
     x_(t+1) = x_t - m_t / (sqrt(v_t) + eps) - l_t * weight_decay * x_t
     d_(t+1) = max(d_t, n_t / ((1 - c) * |s_t|_1))
 
-Defazio and Mishchenko, 2023, "Learning-Rate-Free Learning by D-Adaptation", algorithm 5. While all gradients are
-zero the estimate stays.
+Defazio and Mishchenko, 2023, "Learning-Rate-Free Learning by D-Adaptation", algorithm 5. The estimate does not change
+while all gradients are zero.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ __all__ = ["DAdaptAdamWState", "dadapt_adamw", "scale_by_dadapt_adamw"]
 
 
 class DAdaptAdamWState(NamedTuple):
-    """The steps taken, m, v and s, the estimate d, and n.
+    """The state of `scale_by_dadapt_adamw`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `exp_avg`, `exp_avg_sq`, `grad_sum`: m, v and s. `estim_lr`: the estimate d. `numerator_weighted`: n. `count`: the
+    number of steps taken. `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
     """
 
     exp_avg: Array = per_param()
@@ -48,10 +49,34 @@ class DAdaptAdamWState(NamedTuple):
 
 
 class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",), corrected=("b1", "b2")):
-    """The rule of D-Adaptation for AdamW: it descends by itself.
+    """Moves the parameters by AdamW with an estimated learning rate.
 
-    `b1` and `b2` lie in [0, 1); `learning_rate`, a factor of the estimate, `eps` and `weight_decay`, on the leaves that
-    `decay_mask` selects, are not negative; `estim_lr0`, the first estimate, is positive.
+    This is the rule of `dadapt_adamw`. Its updates descend: no `scale_by_learning_rate` follows. The formula is in the
+    module's docstring.
+
+    Args:
+      learning_rate: Factor of the estimated learning rate, a number or a schedule of the step count; keep it at 1, or
+        use a schedule that decays from 1. Not negative; default 1.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
+        rather than too large. Positive; default 1e-6.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. The learning rate here is the estimated one. Not negative; default
+        0 (no decay).
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
+        parameters by `weight_decay` itself. Default False.
+
+    State: three arrays per parameter (12 bytes in float32). `update` needs `params`.
+
+    Reference: Defazio and Mishchenko, 2023, "Learning-Rate-Free Learning by D-Adaptation", algorithm 5.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_dadapt_adamw(estim_lr0=0.5)
@@ -88,7 +113,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         rate, decay = shared.rate, shared.decay if decay_mask else 0
-        m = self.b1 * slots.exp_avg + (1 - self.b1) * rate * g  # the factors first: a rate above 1 makes no infinity
+        m = self.b1 * slots.exp_avg + (1 - self.b1) * rate * g  # in this order it cannot overflow
         v = leaf.moment(slots.exp_avg_sq, leaf.abs_sq(g), self.b2)
         return -p * decay - m / (leaf.root(v) + self.eps), slots._replace(exp_avg=m, exp_avg_sq=v, grad_sum=shared.s)
 
@@ -104,9 +129,33 @@ def dadapt_adamw(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """D-Adaptation for AdamW. State: three arrays per parameter. `update` needs params.
+    """Runs AdamW without a learning rate to choose: D-Adaptation estimates it during training.
 
-    The decay is scaled by the estimated rate, unless `decouple_lr`.
+    Take it when you want AdamW's results without tuning; `prodigy` usually finds the learning rate sooner. The estimate
+    d is a lower bound of the distance from the start to the solution, and only grows (Defazio and Mishchenko, 2023,
+    "Learning-Rate-Free Learning by D-Adaptation", algorithm 5):
+
+        p <- p - d * learning_rate * (Adam's update + weight_decay * p)
+
+    Args:
+      learning_rate: Factor of the estimated learning rate, a number or a schedule of the step count; keep it at 1, or
+        use a schedule that decays from 1. Not negative; default 1.
+      betas: Decay rates (b1, b2) of the first and second moment, each in [0, 1). Default (0.9, 0.999).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
+        rather than too large. Positive; default 1e-6.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. The learning rate here is the estimated one. Not negative; default
+        0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
+        parameters by `weight_decay` itself. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.dadapt_adamw(weight_decay=0.1).links[0].weight_decay

@@ -1,4 +1,4 @@
-"""MoMo: momentum whose step size is the one at which a model of the loss reaches its lower bound.
+"""MoMo: momentum with the step size at which a model of the loss reaches its lower bound.
 
     d_t = beta * d_(t-1) + (1 - beta) * g_t                  d_1 = g_1, and so for f and gamma
     f_t = beta * f_(t-1) + (1 - beta) * value_t
@@ -6,10 +6,9 @@
     h_t = (1 + eta_t * weight_decay) * (f_t - lb_t - gamma_t) + <d_t, x_t>
     x_(t+1) = (x_t - min(eta_t, max(h_t, 0) / |d_t|^2) * d_t), shrunk by 1 / (1 + eta_t * weight_decay)
 
-Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 1; as in the authors' code the
-shrinking acts on x_t alone. With `adapt_lower_bound` lb_t is estimated (algorithm 3). MoMo-Adam is
-algorithm 2, in `momo_adam.py`. A step whose value is infinite or NaN is left out: the update is zero, and the averages
-stay as they are.
+Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 1; as in the authors' code only x_t
+is shrunk. With `adapt_lower_bound` lb_t is estimated (algorithm 3). MoMo-Adam is algorithm 2, in `momo_adam.py`. A step
+whose value is infinite or NaN is skipped: the update is zero, and the averages stay unchanged.
 """
 
 from __future__ import annotations
@@ -36,7 +35,11 @@ __all__ = ["MomoState", "momo", "scale_by_momo"]
 
 @reports("skipped")
 class MomoState(NamedTuple):
-    """The steps taken, the averages of gradient, loss and <g, x>, the lower bound, and the steps with a bad value."""
+    """The state of `scale_by_momo`.
+
+    `exp_avg`, `barf`, `gamma`: the averages of the gradient, the loss and <g, x>. `lb`: the lower bound. `count`: the
+    number of steps. `skipped`: the number of steps whose value was infinite or NaN.
+    """
 
     exp_avg: Array = per_param()
     barf: Array = per_tree()
@@ -47,13 +50,29 @@ class MomoState(NamedTuple):
 
 
 class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
-    """The rule of MoMo: its updates descend. `update` needs params and `value`, the loss.
+    """Moves the parameters by momentum, with a step size from the loss and its lower bound.
 
-    A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as
-    `skipped`.
+    This is the rule of `momo`. Its updates descend: no `scale_by_learning_rate` follows. The formula is in the module's
+    docstring. A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such
+    steps as `skipped`.
 
-    `learning_rate`, the largest step size, and `weight_decay`, on the leaves that `decay_mask` selects, are not
-    negative; `beta` lies in [0, 1); `lower_bound` (default 0) bounds the loss from below.
+    Args:
+      learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 1.
+      beta: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default
+        0.9.
+      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
+        better step sizes. Default 0.
+      weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
+        weight_decay. Not negative; default 0.
+      adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
+        Default False.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    State: one array per parameter (4 bytes in float32). `update` needs `params` and `value`, the loss.
+
+    Reference: Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_momo(10.0)
@@ -105,7 +124,34 @@ def momo(
     adapt_lower_bound: bool = False,
     mask: Any = None,
 ) -> chain:
-    """MoMo. State: one array per parameter. `update` needs params and `value`, the loss.
+    """Runs MoMo: momentum that chooses its step size from the loss and its lower bound.
+
+    Take it when a lower bound of the loss is known, often 0: `learning_rate` is then only the largest step size and
+    needs little tuning. Call `tx.update(grads, state, params, value=loss)` (Schaipp et al., 2023, "MoMo: Momentum
+    Models for Adaptive Learning Rates", algorithm 1):
+
+        p <- p - min(learning_rate, max(h, 0) / |d|^2) * d,    d: moving average of g
+
+    where h is how far the averaged linear model of the loss lies above the lower bound at p. A step whose value is
+    infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as `skipped`.
+
+    Args:
+      learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 1.
+      beta: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default
+        0.9.
+      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
+        better step sizes. Default 0.
+      weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
+        weight_decay. Not negative; default 0.
+      adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
+        Default False.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    Returns:
+      A transformation whose `update` needs `params` and `value`, the loss. State: one array per parameter (4 bytes in
+      float32).
 
     >>> import gradtx as gx
     >>> gx.momo(0.5).links[0].learning_rate

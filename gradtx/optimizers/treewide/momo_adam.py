@@ -8,7 +8,7 @@
     x_(t+1) = x_t - u_t - x_t * eta_t * weight_decay / (1 + eta_t * weight_decay)
 
 Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 2. A step whose value is infinite
-or NaN is left out: the update is zero, the averages stay as they are, and t does not count it.
+or NaN is skipped: the update is zero, the averages stay unchanged, and t does not count it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ __all__ = ["MomoAdamState", "momo_adam", "scale_by_momo_adam"]
 
 @reports("skipped")
 class MomoAdamState(NamedTuple):
-    """The steps taken, Adam's moments, the averages of the loss and of <g, x>, and the lower bound.
+    """The state of `scale_by_momo_adam`.
 
-    `skipped` counts the steps with a bad value. `weights` holds what averages with a scheduled decay weigh.
+    `exp_avg`, `exp_avg_sq`: Adam's moments. `barf`, `gamma`: the averages of the loss and of <g, x>. `lb`: the lower
+    bound. `count`: the number of steps. `skipped`: the number of steps whose value was infinite or NaN. `weights`: for
+    each scheduled decay rate, the total weight of the gradients in its average.
     """
 
     exp_avg: Array = per_param()
@@ -51,13 +53,32 @@ class MomoAdamState(NamedTuple):
 
 
 class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"), corrected=("b1", "b2")):
-    """The rule of MoMo-Adam: its updates descend. `update` needs params and `value`, the loss.
+    """Moves the parameters along Adam's direction, with a step size from the loss and its lower bound.
 
-    A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as
-    `skipped`.
+    This is the rule of `momo_adam`. Its updates descend: no `scale_by_learning_rate` follows. The formula is in the
+    module's docstring. A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts
+    such steps as `skipped`.
 
-    `learning_rate`, the largest step size, `eps` and `weight_decay`, on the leaves that `decay_mask` selects, are not
-    negative; `b1` and `b2` lie in [0, 1); `lower_bound` (default 0) bounds the loss from below.
+    Args:
+      learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 0.01.
+      b1: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
+        better step sizes. Default 0.
+      weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
+        weight_decay. Not negative; default 0.
+      adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
+        Default False.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    State: two arrays per parameter (8 bytes in float32). `update` needs `params` and `value`, the loss.
+
+    Reference: Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 2.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_momo_adam(0.5)
@@ -79,7 +100,7 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
         return leaf.moment(m, g, self.b1), leaf.moment(v, leaf.abs_sq(g), self.b2)
 
     def _direction(self, m: Array, v: Array, left: Any) -> Array:
-        """The first moment over D."""
+        """Returns the first moment divided by D."""
         return m / (leaf.root(v / left) + self.eps)
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, value: Any) -> tuple[Any, Any]:
@@ -126,7 +147,38 @@ def momo_adam(
     adapt_lower_bound: bool = False,
     mask: Any = None,
 ) -> chain:
-    """MoMo-Adam. State: two arrays per parameter. `update` needs params and `value`, the loss.
+    """Runs MoMo-Adam: Adam that chooses its step size from the loss and its lower bound.
+
+    Take it in place of Adam when a lower bound of the loss is known, often 0: `learning_rate` is then only the largest
+    step size and needs little tuning. Call `tx.update(grads, state, params, value=loss)` (Schaipp et al., 2023, "MoMo:
+    Momentum Models for Adaptive Learning Rates", algorithm 2):
+
+        p <- p - min(learning_rate / c, max(h, 0) / <m, m / D>) * m / D,    c = 1 - b1^t
+
+    where m / D is Adam's direction, and h is how far the averaged linear model of the loss lies above the lower bound
+    at p. A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as
+    `skipped`.
+
+    Args:
+      learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 0.01.
+      b1: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
+        better step sizes. Default 0.
+      weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
+        weight_decay. Not negative; default 0.
+      adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
+        Default False.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    Returns:
+      A transformation whose `update` needs `params` and `value`, the loss. State: two arrays per parameter (8 bytes in
+      float32).
 
     >>> import gradtx as gx
     >>> gx.momo_adam().links[0].learning_rate

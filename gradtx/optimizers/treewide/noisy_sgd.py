@@ -1,4 +1,4 @@
-"""Noisy gradient descent: normal noise of variance eta / t^gamma is added to the gradient.
+"""Noisy gradient descent: adds normal noise of variance eta / t^gamma to the gradient.
 
 Neelakantan et al., 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks".
 """
@@ -16,7 +16,21 @@ __all__ = ["noisy_sgd"]
 
 @constructor
 def noisy_sgd(learning_rate: HyperArg, eta: HyperArg = 0.01, gamma: HyperArg = 0.55, key: int = 0) -> chain:
-    """Gradient descent with fading noise; `key` is the seed. State: one random key.
+    """Runs gradient descent with noise that fades over the steps.
+
+    Try it when plain descent gets stuck early in a very deep network (Neelakantan et al., 2015, "Adding Gradient Noise
+    Improves Learning for Very Deep Networks"):
+
+        p <- p - learning_rate * (g + noise),    noise: normal with variance eta / t^gamma in step t
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      eta: Variance of the noise in the first step. Not negative; default 0.01.
+      gamma: How fast the noise fades; 0 keeps it constant. Not negative; default 0.55.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. Default 0.
+
+    Returns:
+      A transformation. State: one random key.
 
     >>> import gradtx as gx
     >>> gx.noisy_sgd(0.1)

@@ -1,11 +1,11 @@
-"""Polyak's step size: it grows with the gap between the loss and its least value.
+"""Polyak's step size: the gap between the loss and its least value, over the squared norm of the gradient.
 
     u = g * min((f - f_min) / (|g|^2 + eps), max_learning_rate),   and 0 where g is zero
 
-Polyak, 1987, "Introduction to Optimization", section 5.3; with the bound it is SPS of Loizou et al., 2021,
-"Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast Convergence". The variant 'sps+' takes a
-negative gap for zero (Garrigos, Gower and Schaipp, 2023, "Function Value Learning"). The update of a step whose value
-is infinite or NaN is zero.
+Polyak, 1987, "Introduction to Optimization", section 5.3. With the bound `max_learning_rate` it is SPS of Loizou et
+al., 2021, "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast Convergence". The variant 'sps+'
+counts a negative gap as zero (Garrigos, Gower and Schaipp, 2023, "Function Value Learning"). A step whose value is
+infinite or NaN has the update zero.
 """
 
 from __future__ import annotations
@@ -32,17 +32,32 @@ __all__ = ["ScaleByPolyakState", "polyak_sgd", "scale_by_polyak"]
 
 @reports("skipped")
 class ScaleByPolyakState(NamedTuple):
-    """The steps taken, and how many of them had a bad value."""
+    """The state of `scale_by_polyak`: `count` steps, of which `skipped` had a value that was infinite or NaN."""
 
     count: Array = counter()
     skipped: Array = counter()
 
 
 class scale_by_polyak(Treewide, state=ScaleByPolyakState, needs=("value",)):
-    """Scales the gradient by Polyak's step size; `update` needs `value`, the loss at the parameters.
+    """Scales the gradient by Polyak's step size.
 
-    `f_min` (default 0) is the least value of the loss; `max_learning_rate` is positive, `eps` not negative. A step
-    whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as `skipped`.
+    This is the rule of `polyak_sgd`, without its sign:
+
+        u = g * min((value - f_min) / (|g|^2 + eps), max_learning_rate)
+
+    A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as
+    `skipped`.
+
+    Args:
+      f_min: Least value of the loss; 0 suits a model that can fit its data. Any number. Default 0.
+      max_learning_rate: Largest step size; infinity sets no bound. Positive; default 1.
+      eps: Added to the squared norm of the gradient for numerical stability. Not negative; default 0.
+      variant: Whether a loss below `f_min` gives a negative step ('sps') or a step of zero ('sps+'). Default 'sps'.
+
+    State: none, apart from two counters. `update` needs `value`, the loss at the parameters.
+
+    Reference: Loizou et al., 2021, "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast
+    Convergence".
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_polyak(max_learning_rate=10.0)
@@ -78,9 +93,25 @@ def polyak_sgd(
     eps: HyperArg = 0.0,
     variant: str = "sps",
 ) -> chain:
-    """Gradient descent with Polyak's step size, of the gradient times `scaling`. State: none.
+    """Runs gradient descent with Polyak's step size, which the loss determines.
 
-    `update` needs `value`, the loss at the parameters.
+    Take it when you know the least value of the loss, such as 0 for a model that can fit its data. Call
+    `tx.update(grads, state, value=loss)` (Polyak, 1987, "Introduction to Optimization", section 5.3; Loizou et al.,
+    2021, "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast Convergence"). With g the gradient
+    times `scaling`:
+
+        p <- p - g * min((value - f_min) / (|g|^2 + eps), max_learning_rate)
+
+    Args:
+      max_learning_rate: Largest step size; infinity sets no bound. Positive; default 1.
+      scaling: Factor of the gradient before the rule, a number or a schedule of the step count. Not negative; default
+        1.
+      f_min: Least value of the loss; 0 suits a model that can fit its data. Any number. Default 0.
+      eps: Added to the squared norm of the gradient for numerical stability. Not negative; default 0.
+      variant: Whether a loss below `f_min` gives a negative step ('sps') or a step of zero ('sps+'). Default 'sps'.
+
+    Returns:
+      A transformation whose `update` needs `value`, the loss at the parameters. State: none, apart from counters.
 
     >>> import gradtx as gx
     >>> gx.polyak_sgd()

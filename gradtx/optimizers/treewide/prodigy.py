@@ -1,4 +1,4 @@
-"""Prodigy: D-Adaptation with weights that grow with the estimate, so that it is found sooner.
+"""Prodigy: D-Adaptation with weights that grow with the estimate, so that the estimate is found sooner.
 
     l_t = d_t * eta_t * sqrt(1 - b2^t) / (1 - b1^t)
     n_t = beta3 * n_(t-1) + d_t / d_0 * l_t * <g_t, x_1 - x_t>
@@ -8,8 +8,8 @@
     d_(t+1) = max(d_t, estim_lr_coef * n_t / |s_t|_1)
     x_(t+1) = x_t - l_t * m_t / (sqrt(v_t) + d_(t+1) * eps) - l_t * weight_decay * x_t
 
-Mishchenko and Defazio, 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", algorithm 4 and the
-authors' code. While all gradients are zero the estimate stays.
+Mishchenko and Defazio, 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", algorithm 4 and the authors'
+code. The estimate does not change while all gradients are zero.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ __all__ = ["ProdigyState", "prodigy", "scale_by_prodigy"]
 
 
 class ProdigyState(NamedTuple):
-    """The steps taken, m, v, s and x_1, the estimate d, and n.
+    """The state of `scale_by_prodigy`.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `exp_avg`, `exp_avg_sq`, `grad_sum`: m, v and s. `params0`: the first parameters. `estim_lr`: the estimate d.
+    `numerator_weighted`: n. `count`: the number of steps taken. `weights`: for each scheduled decay rate, the total
+    weight of the gradients in its average.
     """
 
     exp_avg: Array = per_param()
@@ -49,11 +51,40 @@ class ProdigyState(NamedTuple):
 
 
 class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), corrected=("b1", "b2")):
-    """The rule of Prodigy: it descends by itself.
+    """Moves the parameters by AdamW with a learning rate that Prodigy estimates.
 
-    `b1`, `b2` and `beta3` lie in [0, 1); `learning_rate`, a factor of the estimate, `eps`, `estim_lr_coef` and
-    `weight_decay`, on the leaves that `decay_mask` selects, are not negative; `estim_lr0`, the first estimate d_0, is
-    positive.
+    This is the rule of `prodigy`. Its updates descend: no `scale_by_learning_rate` follows. The formula is in the
+    module's docstring.
+
+    Args:
+      learning_rate: Factor of the estimated learning rate, a number or a schedule of the step count; keep it at 1, or
+        use a schedule that decays from 1. Not negative; default 1.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      beta3: Decay rate of the sums from which the distance is estimated; closer to 1 remembers more steps. The square
+        root of 0.999 by default. In [0, 1).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
+        rather than too large. Positive; default 1e-6.
+      estim_lr_coef: Factor of the estimated distance; 2 trains more boldly, 0.5 more carefully. Not negative; default
+        1.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. The learning rate here is the estimated one. Not negative; default
+        0 (no decay).
+      safeguard_warmup: Whether to leave the learning rate out of the weights of s, so that a warmup schedule, which
+        starts small, does not make the estimate too large. Default False.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
+        parameters by `weight_decay` itself. Default False.
+
+    State: four arrays per parameter (16 bytes in float32). `update` needs `params`.
+
+    Reference: Mishchenko and Defazio, 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", algorithm 4.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_prodigy(estim_lr0=0.5)
@@ -114,9 +145,42 @@ def prodigy(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Prodigy; `beta3` is the root of `betas[1]` unless given. State: four arrays per parameter. `update` needs params.
+    """Runs AdamW without a learning rate to choose: Prodigy estimates it during training.
 
-    The decay is scaled by the estimated rate, unless `decouple_lr`. `safeguard_warmup` is for rates that begin small.
+    Take it when you want AdamW's results without tuning. It finds the learning rate sooner than `dadapt_adamw`, for one
+    more array per parameter. The estimate d is a lower bound of the distance from the start to the solution, and only
+    grows (Mishchenko and Defazio, 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", algorithm 4):
+
+        p <- p - d * learning_rate * (Adam's update + weight_decay * p)
+
+    Args:
+      learning_rate: Factor of the estimated learning rate, a number or a schedule of the step count; keep it at 1, or
+        use a schedule that decays from 1. Not negative; default 1.
+      betas: Decay rates (b1, b2) of the first and second moment, each in [0, 1). Default (0.9, 0.999).
+      beta3: Decay rate of the sums from which the distance is estimated; closer to 1 remembers more steps. The square
+        root of `betas[1]` by default. In [0, 1).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
+      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
+        rather than too large. Positive; default 1e-6.
+      estim_lr_coef: Factor of the estimated distance; 2 trains more boldly, 0.5 more carefully. Not negative; default
+        1.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. The learning rate here is the estimated one. Not negative; default
+        0 (no decay).
+      safeguard_warmup: Whether to leave the learning rate out of the weights of s, so that a warmup schedule, which
+        starts small, does not make the estimate too large. Default False.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
+        parameters by `weight_decay` itself. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).
+
+    Raises:
+      ValueError: `betas[1]` is a schedule, and `beta3` is not given.
 
     >>> import gradtx as gx
     >>> gx.prodigy(betas=(0.9, 0.81)).links[0].beta3
@@ -126,7 +190,10 @@ def prodigy(
     third = beta3
     if third is None:
         if callable(b2):
-            raise ValueError("prodigy: with a schedule for betas[1], beta3 must be given: its default is a root of it.")
+            raise ValueError(
+                "prodigy: betas[1] is a schedule, so beta3 must be given, too: its default is the square root of the "
+                "number betas[1]. Write for example beta3=0.999**0.5."
+            )
         third = b2**0.5 if leaf.is_number(b2) else jnp.sqrt(b2)
     settings = (b1, b2, third, eps, estim_lr0, estim_lr_coef, weight_decay, safeguard_warmup, mask)
     return chain(scale_by_prodigy(learning_rate, *settings, decouple_lr=decouple_lr))

@@ -1,0 +1,50 @@
+"""Docstrings of public functions and classes say what every argument means, in step with `docs/glossary.toml`."""
+
+import pytest
+
+from docs import glossary
+
+
+def test_shared_arguments_are_in_step_with_the_glossary_and_limits_and_defaults_with_the_code():
+    assert list(glossary.problems()) == [], "run `python -m docs.glossary --write`"
+
+
+def test_callables_with_undocumented_arguments_are_listed():
+    """The list is to shrink: a function that has been documented is taken off, and no new one is added."""
+    assert glossary.undocumented() == glossary.UNDOCUMENTED.read_text().split(), "run `python -m docs.glossary --list`"
+
+
+def f(learning_rate, b2=0.5):
+    """Does nothing.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Times two
+        in some cases.
+      *rest: The rest.
+    """
+
+
+def test_entries_have_their_text_on_one_line():
+    texts = glossary.documented(f.__doc__ or "")
+    assert texts["learning_rate"].endswith("step count. Times two in some cases.")
+    assert texts["rest"] == "The rest."
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        (
+            None,
+            "Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over",
+        ),
+        ("Decay rate of the second moment (the old text).", "Decay rate of the second moment (the moving"),
+        ("Decay rate of something. Of its own.", "Decay rate of something. Of its own. Default 0.5."),
+        ("My own meaning.", "My own meaning. Default 0.5."),
+        ("My own meaning. Default 0.4.", "My own meaning. Default 0.5."),
+        ("My own meaning (0.5 by default).", "My own meaning (0.5 by default)."),
+    ],
+)
+def test_lines_are_completed_and_updated(present, expected):
+    fn = glossary.Callable("f", f)
+    (p,) = fn.missing
+    assert str(glossary.expected(fn, p, present)).startswith(expected)
