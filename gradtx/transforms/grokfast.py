@@ -41,7 +41,8 @@ class grokfast(Elementwise, state=GrokfastState):
       decay: Decay rate of the moving average (default 0.98); closer to 1 keeps only slower changes. In [0, 1). The
         paper's alpha.
       gain: Factor of the average that is added (default 2). Not negative. The paper's lambda.
-      accumulator_dtype: Dtype of the average. By default the parameter's dtype, at least float32.
+      accumulator_dtype: Dtype in which the average is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
 
     Returns:
       A transformation. State: one array per parameter (4 bytes in float32). An update too large for the dtype

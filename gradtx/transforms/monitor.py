@@ -180,9 +180,9 @@ class measure_with_ema(_Looking):
 
     Args:
       measure: Function of the updates that returns an array or a tree of arrays, such as `gx.tree.norm`.
-      decay: Decay rate of the average; closer to 1 averages over more steps. In [0, 1).
+      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1).
       debias: Whether to correct the average for its start at zero (default True).
-      accumulator_dtype: Dtype of the average. By default the measurement's dtype, at least float32.
+      accumulator_dtype: Dtype in which the average is stored; by default the measurement's dtype, but at least float32.
 
     Returns:
       A transformation whose updates are the averages. State: one array for each array that `measure` returns.

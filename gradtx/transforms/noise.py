@@ -37,9 +37,9 @@ class add_noise(Treewide, state=AddNoiseState, takes=("key",), by_leaf=("index",
       eta: Variance of the noise at the first step. Not negative; the paper tries 0.01, 0.3 and 1.
       gamma: How fast the variance decreases: it is divided by t^gamma. Not negative; the paper takes 0.55, and 0 keeps
         the variance constant.
-      key: Seed of the random numbers, an integer (default 0). Another seed gives other noise. To control the random
-        numbers of a step, pass `update(..., key=k)` with a JAX key `k`: the step then draws from `k`, and the key in
-        the state is unchanged.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. Default 0. To control the random
+        numbers of a single step, pass `update(..., key=k)` with a JAX key `k`: the step then draws from `k`, and the
+        key in the state is unchanged.
 
     Returns:
       A transformation. State: a step count and a random key (12 bytes in all).

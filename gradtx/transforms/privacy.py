@@ -135,7 +135,8 @@ class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggr
       l2_norm_clip: Largest Euclidean norm of one example's gradient, over all leaves. Not negative.
       noise_multiplier: Standard deviation of the noise n, as a multiple of `l2_norm_clip`. Not negative; 0 adds no
         noise and gives no privacy.
-      key: Seed of the noise, an integer (default 0). Keep it secret.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. Keep it secret, because it
+        determines the noise. Default 0.
 
     Returns:
       A transformation. State: a step count and a random key (12 bytes in all).

@@ -37,11 +37,12 @@ class scale_by_shape(Layerwise):
         u = g * sqrt(max(outputs, inputs)) * consistent_rms          with consistent_rms
 
     Args:
-      weight_dimension_numbers: Which axes of a leaf are inputs and which are outputs, as in `scale_by_muon`: a
-        `gx.WeightDimensionNumbers`, a tree of them, or a function from the tree to such a tree. By default the last
-        axis is the output and all others are inputs.
-      consistent_rms: Root mean square of the entries of an orthogonal update after scaling. Positive; by default None,
-        for the first formula.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
+        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Positive, or None by
+        default.
 
     Returns:
       A transformation. It keeps no state except a step count.

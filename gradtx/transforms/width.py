@@ -85,8 +85,9 @@ class scale_by_width(Layerwise):
         a dict from paths to shapes. It may differ from the trained model only in widths.
       rule: How the steps of the method depend on the width: 'adam' (default) for methods whose entries move by about
         the learning rate, 'sgd', or 'muon' for orthogonal updates.
-      weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`. By default the last
-        axis is the output and all others are inputs; a vector has one input.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
 
     Returns:
       A transformation. It keeps no state except a step count.
