@@ -282,7 +282,8 @@ def Adadelta(
     Args:
       lr: Factor of the step, a number or a schedule of the step count. Not negative; default 1.
       rho: Decay rate of both averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
-      eps: Added under both roots for numerical stability; it also sets the size of the first steps. Not negative; default 1e-6.
+      eps: Added under both roots for numerical stability; it also sets the size of the first steps. Not negative;
+        default 1e-6.
       weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
         negative.
       foreach: PyTorch's choice of an implementation; accepted and ignored.
