@@ -284,7 +284,7 @@ def test_an_error_inside_of_a_rule_comes_with_the_leaf():
 
 def test_an_axis_that_a_leaf_does_not_have_is_refused_by_init():
     tx = gx.adaptive_grad_clip(0.1, axis=1)
-    with pytest.raises(ValueError, match=r"axis=1 is no axis of the leaf at \['b'\]\[0\], which has shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"axis=1 does not exist in the leaf at \['b'\]\[0\], which has shape \(3,\)"):
         tx.init(PARAMS)
     w = gx.masked(tx, gx.select.path("w"))
     w.update(PARAMS, w.init(PARAMS), PARAMS)

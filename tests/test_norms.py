@@ -57,7 +57,7 @@ def test_clips_where_nothing_is_to_be_clipped_or_all():
     tx, zeros = gx.adaptive_grad_clip(0.1, 0.0), jnp.zeros((2, 2))
     np.testing.assert_array_equal(tx.update(zeros, tx.init(zeros), zeros)[0], zeros)
     tx, ones = gx.adaptive_grad_clip(0.1, axis=1), jnp.ones(3)
-    with pytest.raises(ValueError, match=r"axis=1 is no axis of the leaf .* shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"axis=1 does not exist in the leaf .* shape \(3,\)"):
         tx.update(ones, tx.init(ones), ones)
     crossed = gx.clip_params(jnp.array(2.0), jnp.array(1.0))  # arrays are not compared; the upper bound is the last
     p = jnp.array([0.0, 1.5, 3.0])

@@ -139,7 +139,7 @@ def test_bad_arguments():
         (lambda: tx.update(good, tx.init(good[0])._replace(mean_grads_ema=()), good[0]), ValueError, "mean_grads_ema"),
         (lambda: gx.add_mean_variance_to_opt(gx.sgd(0.1), 1.0), ValueError, r"ema_decay must be in \[0, 1\)"),
         (lambda: gx.add_mean_variance_to_opt(gx.sgd(0.1), accumulation_steps=0), ValueError, "accumulation_steps"),
-        (lambda: gx.get_unbiased_mean_and_variance_ema(gx.EmptyState()), ValueError, "has 0 states"),
+        (lambda: gx.get_unbiased_mean_and_variance_ema(gx.EmptyState()), ValueError, "contains 0 states"),
     ]:
         with pytest.raises(error, match=message):
             make()

@@ -285,7 +285,7 @@ def test_formats_that_do_not_fit_are_refused(formats, error, text):
 
 
 def test_complex_leaves_are_refused():
-    with pytest.raises(TypeError, match="mu at w is complex, and formats hold real numbers"):
+    with pytest.raises(TypeError, match="mu at w is complex, but formats store real numbers only"):
         gx.stored(gx.adam(1e-3), "int8", min_size=0).init({"w": jnp.ones(8, complex)})
 
 
@@ -330,7 +330,7 @@ def test_states_that_cannot_be_converted_are_refused():
     with pytest.raises(ValueError, match="the state does not fit tx_b"):
         gx.convert_state(adam, adam.init(params), gx.sgd(0.1, momentum=0.9))
     groups = gx.masked(adam, gx.select.path("w"))
-    with pytest.raises(ValueError, match="does not tell the tree of the parameters"):
+    with pytest.raises(ValueError, match="the tree of the parameters cannot be found from this state"):
         gx.convert_state(groups, groups.init(params), gx.stored(groups, "int8", min_size=0))
     there = gx.convert_state(groups, groups.init(params), gx.stored(groups, "int8", min_size=0), params)
     gx.stored(groups, "int8", min_size=0).update(params, there, params)

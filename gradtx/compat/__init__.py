@@ -1,1 +1,1 @@
-"""Other libraries' optimizers, to the last digit, under the names that those libraries give them."""
+"""The optimizers of other libraries, computed to the last digit, under the names that those libraries use."""

@@ -1,19 +1,20 @@
-"""The augmented Lagrangian method: multipliers from a sequence of unconstrained problems.
+"""The augmented Lagrangian method: finds multipliers by solving a sequence of unconstrained problems.
 
-For min f subject to g <= 0 and h = 0, with multipliers alpha >= 0 and beta and a penalty rho > 0, every round minimizes
+To minimize f subject to g <= 0 and h = 0, with multipliers alpha >= 0 and beta and a penalty rho > 0, every round
+minimizes
 
     L_rho(x) = f + 1 / (2 rho) sum_i (max(alpha_i + rho g_i, 0)^2 - alpha_i^2) + sum_j (beta_j h_j + rho/2 h_j^2)
 
-and then renews the multipliers (Hestenes, 1969, "Multiplier and Gradient Methods"; Powell, 1969, "A Method for
+and then updates the multipliers (Hestenes, 1969, "Multiplier and Gradient Methods"; Powell, 1969, "A Method for
 Nonlinear Constraints in Minimization Problems"; Rockafellar, 1973, "The Multiplier Method of Hestenes and Powell
 Applied to Convex Programming"):
 
     alpha <- max(alpha + rho g, 0),    beta <- beta + rho h
 
-so that the gradient of the Lagrangian at the new multipliers is that of L_rho. With V = (max(g, -alpha / rho), h), rho
-grows tenfold unless |V| fell to a quarter. The multipliers with which a round begins are bounded; the functions are
-scaled to gradients of at most 1 at the first point; rho begins at 10 max(1, |f|) / max(1, |V|^2 / 2) (Birgin and
-Martinez, 2014, "Practical Augmented Lagrangian Methods for Constrained Optimization").
+The gradient of the Lagrangian at the new multipliers is then the gradient of L_rho. With V = (max(g, -alpha / rho), h),
+rho grows tenfold unless |V| fell to a quarter. The multipliers at the beginning of a round are bounded, and the
+functions are scaled so that their gradients are at most 1 at the first point. rho begins at 10 max(1, |f|) / max(1,
+|V|^2 / 2) (Birgin and Martinez, 2014, "Practical Augmented Lagrangian Methods for Constrained Optimization").
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from gradtx.curvature.result import Status
 __all__ = ["augmented_lagrangian"]
 
 _RUNNING = -1
-_GROWTH, _ENOUGH = 10.0, 0.25  # of the penalty, unless the violation falls to this part
-_TIGHTER = 0.1  # the inner tolerance from round to round
-_ROUNDING = 100  # times eps: no tolerance is smaller
-_PATIENCE = 5  # rounds in a row in which the inner solver misses its tolerance and nothing gets better
+_GROWTH, _ENOUGH = 10.0, 0.25  # the penalty grows by the first unless the violation falls to the second part
+_TIGHTER = 0.1  # factor of the inner tolerance from round to round
+_ROUNDING = 100  # times eps is the smallest tolerance
+_PATIENCE = 5  # rounds in a row in which the inner solver misses its tolerance and nothing improves
 
 
 class _Loop(NamedTuple):
@@ -70,7 +71,7 @@ class _Scaled(NamedTuple):
         return jax.tree.map(jnp.multiply, _widened(self.problem.constraints(params)), self.scales)
 
     def original(self, multipliers: Any) -> Any:
-        """The multipliers of the problem as it was given."""
+        """Returns the multipliers of the original, unscaled problem."""
         return jax.tree.map(lambda a, s: a * s / self.loss_scale.astype(a.dtype), multipliers, self.scales)
 
 
@@ -86,35 +87,45 @@ def augmented_lagrangian(
     inner_maxiter: int = 1000,
     has_aux: bool = False,
 ) -> ConstrainedResult:
-    """Minimizes `loss(params)` from `x0` where inequality(params) <= 0 and equality(params) == 0.
+    """Minimizes `loss(params)` subject to inequality(params) <= 0 and equality(params) == 0.
+
+    Take it for small or medium deterministic problems that should be solved to a tolerance. For training with batches
+    take `lagrangian` instead, which works with any optimizer. The whole solver is one jitted while loop and works under
+    `jit` and `vmap`. Scaling takes one gradient per constraint at the start.
 
     Args:
-      loss: a function of the parameters to a real scalar, smooth like the constraints.
-      x0: the first parameters, a tree of floating arrays; it may violate the constraints.
-      inequality: a function of the parameters to a tree of real arrays, to be <= 0.
-      equality: the same for what is to be 0; one of the two may be left out.
-      inner: the transformation that `minimize` uses inside, `lbfgs()` by default.
-      tol: the largest violation, complementary slackness and norm of the gradient of the Lagrangian at the end, the
-        last two of the problem scaled to gradients of at most 1 at `x0`; at least 100 eps, 1.2e-5 in float32.
-      maxiter: the largest number of rounds, each with new multipliers.
-      inner_maxiter: the largest number of steps in a round.
-      has_aux: True where `loss` returns a pair of the value and anything else, which is not used.
+      loss: Function of the parameters that returns a real scalar. It must be smooth, like the constraints.
+      x0: Parameters at which to start, a tree of floating-point arrays. They may violate the constraints.
+      inequality: Function of the parameters that returns a tree of real arrays, each entry of which has to be at most
+        0. None by default; at least one of `inequality` and `equality` is needed.
+      equality: Function of the parameters that returns a tree of real arrays, each entry of which has to be 0. None by
+        default.
+      inner: The transformation with which `minimize` solves each round; `lbfgs()` by default.
+      tol: Largest allowed violation, complementary slackness and norm of the Lagrangian's gradient at the end (default
+        1e-6). The last two are measured in the problem scaled to gradients of at most 1 at `x0`. Values below 100 eps
+        (1.2e-5 in float32) are raised to it.
+      maxiter: Largest number of rounds, each with new multipliers (default 50).
+      inner_maxiter: Largest number of steps of the inner solver in a round (default 1000).
+      has_aux: Whether `loss` returns a pair of the value and anything else, which is ignored. Default False.
 
     Returns:
-      The best point that was seen, its multipliers, and how it ended: a `ConstrainedResult`.
+      A `ConstrainedResult`: the best point found, its multipliers, and how the solver ended.
 
-    It is one while loop, jitted, and works under jit and vmap. Before it, scaling takes one gradient per constraint.
+    References:
+      Birgin and Martinez, 2014, "Practical Augmented Lagrangian Methods for Constrained Optimization".
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> result = gx.augmented_lagrangian(
-    ...     lambda x: (x[0] - 2) ** 2 + (x[1] - 1) ** 2, jnp.zeros(2),
-    ...     inequality=lambda x: x[0] ** 2 + x[1] ** 2 - 1, tol=1e-3,
-    ... )
-    >>> print(result.params.round(2), result.message)
-    [0.89 0.45] The constraints hold, and the gradient of the Lagrangian is as small as was asked for.
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> result = gx.augmented_lagrangian(
+      ...     lambda x: (x[0] - 2) ** 2 + (x[1] - 1) ** 2, jnp.zeros(2),
+      ...     inequality=lambda x: x[0] ** 2 + x[1] ** 2 - 1, tol=1e-3,
+      ... )
+      >>> print(result.params.round(2), result.message)
+      [0.89 0.45] The constraints hold, and the gradient of the Lagrangian is at most tol.
 
     Raises:
-      TypeError, ValueError: an argument is none of those; there is no constraint.
+      TypeError: An argument is of the wrong kind, or a function returns something else than real numbers.
+      ValueError: There is no constraint, or a number is out of its range.
     """
     who = "augmented_lagrangian"
     problem = _Named(loss, inequality=inequality, equality=equality, has_aux=has_aux)
@@ -129,7 +140,7 @@ def augmented_lagrangian(
 
 
 class _Named(Problem):
-    """A problem whose errors name the function that the user called."""
+    """A problem whose error messages name the function that the user called."""
 
     def value(self, params: Any) -> Array:
         out = self._with_loss(params, (), {}, ())
@@ -188,7 +199,7 @@ def _begin(scaled: _Scaled, x0: Any, tol: Any) -> _Loop:
 
 
 def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: Any) -> _Loop:
-    """One inner minimization, and what follows from it."""
+    """Takes one round: an inner minimization, then new multipliers, penalty and tolerances."""
 
     def augmented(params: Any) -> Array:
         terms = _augmentation(scaled.constraints(params), loop.multipliers, loop.penalty)
@@ -197,7 +208,7 @@ def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: An
     found = solve(augmented, loop.params, inner, loop.inner_tol, inner_maxiter)
     dtype = loop.penalty.dtype
     constraints = scaled.constraints(found.params)
-    # Where this holds, the penalty was too small to hold the loss.
+    # The inner problem has no minimum: the penalty is too small to outweigh the loss.
     lost = (found.status == Status.not_finite) | (found.status == Status.unbounded)
     missed = _largest(_missed(constraints, loop.multipliers, loop.penalty)).astype(dtype)
     renewed = _renewed(constraints, loop.multipliers, loop.penalty)
@@ -247,7 +258,7 @@ def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: An
 
 
 def _augmentation(constraints: Any, multipliers: Any, penalty: Array) -> list[Array]:
-    """The terms that L_rho adds to the loss."""
+    """Returns the terms that L_rho adds to the loss."""
 
     def inequality(g: Array, a: Array) -> Array:
         rho = penalty.astype(g.dtype)
@@ -263,7 +274,7 @@ def _augmentation(constraints: Any, multipliers: Any, penalty: Array) -> list[Ar
 
 
 def _missed(constraints: Any, multipliers: Any, penalty: Array) -> Any:
-    """V: by how much constraints and complementarity are missed."""
+    """Returns V: by how much constraints and complementarity are violated."""
     below = jax.tree.map(
         lambda g, a: jnp.maximum(g, -a / penalty.astype(g.dtype)), constraints["inequality"], multipliers["inequality"]
     )
@@ -276,13 +287,13 @@ def _renewed(constraints: Any, multipliers: Any, penalty: Array) -> Any:
 
 
 def _bounded(multipliers: Any) -> Any:
-    """The multipliers with which a round may begin."""
+    """Returns the multipliers cut to the bounds that hold at the beginning of a round."""
     return jax.tree.map(lambda a: leaf.clip(a, min(1e20, float(jnp.finfo(a.dtype).max) ** 0.25)), multipliers)
 
 
 def _better(now: ConstrainedResult, best: ConstrainedResult, tol: Any) -> Array:
     new, old = jnp.maximum(now.violation, tol), jnp.maximum(best.violation, tol)
-    # Of values that are equal but for the tolerance the one at the smaller gradient is better.
+    # If two values are equal up to the tolerance, the point with the smaller gradient is better.
     close = jnp.abs(now.value - best.value) <= tol * jnp.maximum(1, jnp.abs(best.value))
     lower = jnp.where(close, now.grad_norm < best.grad_norm, now.value < best.value)
     return (new < old) | ((new <= old) & lower)
@@ -297,7 +308,7 @@ def _widened(values: Any) -> Any:
 
 
 def _scaled(problem: Any, x0: Any) -> _Scaled:
-    """The problem scaled so that no gradient at the first point has an entry above 1."""
+    """Scales the problem so that no gradient at the first point has an entry above 1."""
 
     def factor(grad: Any) -> Array:
         top = _largest(jax.tree.map(lambda g: jnp.abs(g).astype(leaf.compute_dtype(g.dtype)), grad))

@@ -1,11 +1,11 @@
-"""The Lagrangian, and descent in the parameters with ascent in the multipliers.
+"""The Lagrangian method: descends in the parameters and ascends in the multipliers.
 
     L(x, alpha, beta) = f(x) + <alpha, g(x)> + <beta, h(x)>,        alpha >= 0
     x <- x - eta grad_x L,    alpha <- max(alpha + rho g(x), 0),    beta <- beta + rho h(x)
 
-Its saddle points solve min f subject to g <= 0 and h = 0 (Arrow, Hurwicz and Uzawa, 1958, "Studies in Linear and
-Non-Linear Programming"). The gradients in the multipliers are the constraints themselves, so that how far they are
-violated is known without computing them again.
+The saddle points of L solve the problem: minimize f subject to g <= 0 and h = 0 (Arrow, Hurwicz and Uzawa, 1958,
+"Studies in Linear and Non-Linear Programming"). The gradients with respect to the multipliers are the values of the
+constraints, so that the violation is known without evaluating them again.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ __all__ = ["LagrangianPoint", "PrimalDualState", "lagrangian", "primal_dual"]
 
 
 class LagrangianPoint(NamedTuple):
-    """Parameters, and multipliers: a dict of `inequality` and `equality`, each like what that constraint returns.
+    """The parameters of a constrained problem together with its multipliers; made by `lagrangian(...).init(params)`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> problem = gx.lagrangian(lambda x: jnp.sum(x**2), equality=lambda x: jnp.sum(x) - 1)
-    >>> problem.init(jnp.zeros(2)).multipliers
-    {'equality': Array(0., dtype=float32), 'inequality': ()}
+    Attributes:
+      params: The parameters.
+      multipliers: A dict with the items 'inequality' and 'equality', each shaped like what that constraint returns, or
+        () for a constraint that is absent.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> problem = gx.lagrangian(lambda x: jnp.sum(x**2), equality=lambda x: jnp.sum(x) - 1)
+      >>> problem.init(jnp.zeros(2)).multipliers
+      {'equality': Array(0., dtype=float32), 'inequality': ()}
     """
 
     params: Any
@@ -44,7 +50,7 @@ class LagrangianPoint(NamedTuple):
 
 @reports("violation", "complementary_slackness")
 class PrimalDualState(NamedTuple):
-    """The steps taken, both inner states, and how far the last point was from the constraints."""
+    """The number of steps, both inner states, and the violation and complementary slackness at the last point."""
 
     count: Array = counter()
     inner_state: Any = child_state()
@@ -54,7 +60,7 @@ class PrimalDualState(NamedTuple):
 
 
 class _Params(View):
-    """The parameters of a point."""
+    """Shows the parameters of a point."""
 
     selects = True
 
@@ -66,7 +72,7 @@ class _Params(View):
 
 
 class _Multipliers(View):
-    """The multipliers of a point, in which the loss is the negative Lagrangian."""
+    """Shows the multipliers of a point; their loss is the negative Lagrangian, so that descent on it is ascent on L."""
 
     selects = True
 
@@ -90,23 +96,32 @@ def _negative(x: Any) -> Any:
 
 
 class primal_dual(Wrapper, state=PrimalDualState):
-    """`inner` for the parameters of a point, `dual` for its multipliers: what `lagrangian(...).optimizer` returns.
+    """Moves a `LagrangianPoint`: `inner` updates the parameters, and `dual` the multipliers.
 
-    Updates, params and extra arguments that are points are divided between the two. `dual` sees the negative
-    gradient, so that a method that descends makes the multipliers ascend; those of inequalities are then projected
-    onto alpha >= 0, which params + updates keeps exactly. `metrics(state)` has the `violation` and the
-    `complementary_slackness` at the point where the last gradient was taken.
+    `lagrangian(...).optimizer` makes it. Updates, params and extra arguments that are points are split between the two.
+    `dual` sees the negative gradient, so that a method that descends makes the multipliers ascend. Multipliers of
+    inequalities are then projected so that params + updates is exactly at least 0. `gx.metrics(state)` reports the
+    `violation` and the `complementary_slackness` at the point where the last gradient was taken.
 
-    >>> import jax, jax.numpy as jnp, gradtx as gx
-    >>> problem = gx.lagrangian(lambda x: jnp.sum(x**2), inequality=lambda x: 1 - jnp.sum(x))
-    >>> tx = gx.primal_dual(gx.sgd(0.1), gx.sgd(0.5))
-    >>> point = problem.init(jnp.zeros(2))
-    >>> updates, state = tx.update(jax.grad(problem)(point), tx.init(point), point)
-    >>> print(updates.multipliers["inequality"], gx.metrics(state)["violation"])
-    0.5 1.0
+    Args:
+      inner: The optimizer of the parameters, such as `gx.adam(1e-3)`.
+      dual: The optimizer of the multipliers, written as if it descended, such as `gx.sgd(0.1)`.
+
+    Returns:
+      A transformation whose `update` needs `params`, a `LagrangianPoint`. State: three numbers (12 bytes), beside both
+        inner states.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, gradtx as gx
+      >>> problem = gx.lagrangian(lambda x: jnp.sum(x**2), inequality=lambda x: 1 - jnp.sum(x))
+      >>> tx = gx.primal_dual(gx.sgd(0.1), gx.sgd(0.5))
+      >>> point = problem.init(jnp.zeros(2))
+      >>> updates, state = tx.update(jax.grad(problem)(point), tx.init(point), point)
+      >>> print(updates.multipliers["inequality"], gx.metrics(state)["violation"])
+      0.5 1.0
 
     Raises:
-      TypeError: the updates are no point.
+      TypeError: The updates or the params are not a `LagrangianPoint`.
     """
 
     dual: Any = inner()
@@ -119,7 +134,10 @@ class primal_dual(Wrapper, state=PrimalDualState):
         return tuple(tree.params if name == "inner" else tree.multipliers for tree in trees)
 
     def movers(self) -> dict[str, GradientTransformation]:
-        """The transformation of the parameters alone: `dual` ascends, to which a set means something else."""
+        """Returns the transformation of the parameters alone.
+
+        A set to which `dual` keeps its parameters holds for the multipliers.
+        """
         return {"inner": self.inner}
 
     def init(self, params: Any) -> PrimalDualState:
@@ -151,7 +169,7 @@ class primal_dual(Wrapper, state=PrimalDualState):
 
 
 def _nonnegative(a: Any, u: Any) -> Array:
-    """An update after which `a` is not negative: max(u, -a), since rounding keeps the order of u >= -a."""
+    """Returns an update after which `a` is not negative: max(u, -a). Rounding keeps the order of u >= -a."""
     lowest = -leaf.widen(jnp.asarray(a))
     wide = jnp.maximum(leaf.widen(jnp.asarray(u)), lowest)
     return leaf.narrow(wide, jnp.result_type(u))
@@ -167,57 +185,84 @@ def _as_point(who: str, name: str, x: Any) -> LagrangianPoint:
 
 
 class lagrangian(Problem):
-    """The Lagrangian of min loss(params) subject to inequality(params) <= 0 and equality(params) == 0.
+    """The Lagrangian of a constrained problem, as a function to differentiate: training under constraints.
 
-    `problem.init(params)` is the first point, with multipliers 0; `problem(point, *batch)` is the Lagrangian there,
-    a plain function to differentiate; `problem.optimizer(tx)` moves points.
+    The problem is to minimize loss(params) subject to inequality(params) <= 0 and equality(params) == 0. Take it to
+    train with any optimizer and with batches. `problem.init(params)` returns the first point, with multipliers 0.
+    `problem(point, *batch)` is the value of the Lagrangian, a plain function to differentiate. `problem.optimizer(tx)`
+    returns the transformation that updates points.
+
+        L(p, alpha, beta) = loss(p) + <alpha, inequality(p)> + <beta, equality(p)>,     alpha >= 0
 
     Args:
-      loss: `loss(params, *batch)`, a real scalar; with `has_aux` a pair of it and anything else.
-      inequality: a function of the parameters to a tree of real arrays, whose entries are to be <= 0.
-      equality: the same for entries that are to be 0. Either may be left out; its multipliers are then ().
-      has_aux: whether the loss, and then the Lagrangian too, returns a pair.
+      loss: Function `loss(params, *batch)` that returns a real scalar; with `has_aux` a pair of the loss and anything
+        else.
+      inequality: Function of the parameters that returns a tree of real arrays, each entry of which has to be at most
+        0. None by default; at least one of `inequality` and `equality` is needed.
+      equality: Function of the parameters that returns a tree of real arrays, each entry of which has to be 0. None by
+        default.
+      has_aux: Whether `loss`, and then the Lagrangian too, returns a pair. Default False.
 
-    >>> import jax, jax.numpy as jnp, gradtx as gx
-    >>> problem = gx.lagrangian(lambda x: jnp.sum(x**2), inequality=lambda x: 1 - jnp.sum(x))
-    >>> tx = problem.optimizer(gx.sgd(0.1), multiplier_rate=0.2)
-    >>> step = jax.jit(gx.value_and_step(problem, tx))
-    >>> point = problem.init(jnp.zeros(2))
-    >>> state = tx.init(point)
-    >>> for _ in range(200):
-    ...     point, state, value = step(point, state)
-    >>> print(point.params.round(3), point.multipliers["inequality"].round(3))
-    [0.5 0.5] 1.0
+    Example:
+      >>> import jax, jax.numpy as jnp, gradtx as gx
+      >>> problem = gx.lagrangian(lambda x: jnp.sum(x**2), inequality=lambda x: 1 - jnp.sum(x))
+      >>> tx = problem.optimizer(gx.sgd(0.1), multiplier_rate=0.2)
+      >>> step = jax.jit(gx.value_and_step(problem, tx))
+      >>> point = problem.init(jnp.zeros(2))
+      >>> state = tx.init(point)
+      >>> for _ in range(200):
+      ...     point, state, value = step(point, state)
+      >>> print(point.params.round(3), point.multipliers["inequality"].round(3))
+      [0.5 0.5] 1.0
 
     Raises:
-      TypeError: a function is none; a constraint returns what is no tree of real floating arrays.
-      ValueError: there is no constraint.
+      TypeError: An argument is not a function, or a constraint returns something else than a tree of real
+        floating-point arrays.
+      ValueError: There is no constraint.
     """
 
     def init(self, params: Any) -> LagrangianPoint:
-        """`params`, and multipliers of 0, shaped like the constraints and in float32 or wider."""
+        """Returns the first point: `params`, with multipliers of 0 in float32 or wider.
+
+        Args:
+          params: The parameters at which to start.
+        """
         shapes = jax.eval_shape(self.constraints, params)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, leaf.accumulator_dtype(x.dtype)), shapes)
         return LagrangianPoint(params, zeros)
 
     def __call__(self, point: LagrangianPoint, *args: Any, **kwargs: Any) -> Any:
-        """The Lagrangian at a point; what follows the point goes to the loss."""
+        """Returns the value of the Lagrangian at a point.
+
+        Args:
+          point: The `LagrangianPoint` at which to evaluate it.
+          args: Further arguments of the loss, such as a batch.
+          kwargs: Further keyword arguments of the loss.
+        """
         params, multipliers = _as_point("lagrangian", "the point", point)
         terms = jax.tree.map(_inner, multipliers, self.constraints(params))
         return self._with_loss(params, args, kwargs, terms)
 
     def optimizer(self, tx: Any, multiplier_rate: Any | HyperArg = 0.1) -> primal_dual:
-        """The transformation of points: `tx` descends in the parameters, the multipliers ascend, alpha >= 0.
+        """Returns the transformation that updates points: `tx` descends in the parameters, and the multipliers ascend.
 
-        `multiplier_rate` (default 0.1) is the learning rate of the ascent: a number, an array or a schedule. Or it is
-        a transformation that descends, such as `gx.adam(0.01)`, which then sees the negative gradient. Plain ascent
-        is stable only if the rate is below 1 / s^2, s the largest singular value of the constraints' derivative.
+        Multipliers of inequalities stay at or above 0.
+
+        Args:
+          tx: The optimizer of the parameters, such as `gx.adam(1e-3)`.
+          multiplier_rate: Learning rate of the ascent in the multipliers, a number, an array or a schedule (default
+            0.1). Plain ascent is stable only below 1 / s^2, where s is the largest singular value of the constraints'
+            derivative. Or an optimizer, such as `gx.adam(0.01)`, which sees the negative gradient and so ascends.
         """
         made = hasattr(multiplier_rate, "init") and hasattr(multiplier_rate, "update")
         return primal_dual(tx, multiplier_rate if made else sgd(multiplier_rate))
 
     def metrics(self, point: LagrangianPoint) -> dict[str, Array]:
-        """The `violation` and `complementary_slackness` at a point."""
+        """Returns the `violation` and the `complementary_slackness` at a point, as a dict.
+
+        Args:
+          point: The `LagrangianPoint` at which to evaluate them.
+        """
         found = self.constraints(point.params)
         return {
             "violation": violation(found),

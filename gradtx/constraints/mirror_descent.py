@@ -1,15 +1,15 @@
-"""Mirror descent: steps in the dual coordinates of a set, which never leave it.
+"""Mirror descent: steps in the dual coordinates of a set, which never leave the set.
 
-With the mirror map h of the set, grad h(x') = grad h(x) - eta g (Nemirovski and Yudin, 1983, "Problem Complexity and
-Method Efficiency in Optimization"; Beck and Teboulle, 2003, "Mirror Descent and Nonlinear Projected Subgradient Methods
-for Convex Optimization"):
+With the mirror map h of the set, a step solves grad h(x') = grad h(x) - eta g (Nemirovski and Yudin, 1983, "Problem
+Complexity and Method Efficiency in Optimization"; Beck and Teboulle, 2003, "Mirror Descent and Nonlinear Projected
+Subgradient Methods for Convex Optimization"):
 
     entropy               simplex     x'_i = scale x_i e^(-eta g_i) / sum_j x_j e^(-eta g_j)
     unnormalized_entropy  x >= 0      x'_i = x_i e^(-eta g_i)
     bit_entropy           [0, scale]  x'_i / (scale - x'_i) = x_i / (scale - x_i) e^(-eta g_i)
 
-The first two are the exponentiated gradient (Kivinen and Warmuth, 1997, "Exponentiated Gradient versus Gradient Descent
-for Linear Predictors").
+The first two are the exponentiated gradient method (Kivinen and Warmuth, 1997, "Exponentiated Gradient versus Gradient
+Descent for Linear Predictors").
 """
 
 from __future__ import annotations
@@ -29,26 +29,40 @@ __all__ = ["mirror_descent"]
 
 
 class mirror_descent(Layerwise, needs=("params",), real=True):
-    """Steps that stay in a set without projecting: a whole optimizer, given the loss's gradient.
+    """Takes steps that stay in a set without projecting: mirror descent, or the exponentiated gradient method.
+
+    It is a whole optimizer: give it the gradient of the loss. Take it for probability distributions and other
+    parameters that must not be negative. Start inside the set, for instance at the uniform distribution, because an
+    entry that is 0 stays 0 (and for 'bit_entropy' an entry that is `scale` stays `scale`). Entries below 0 count as 0,
+    and entries above `scale` as `scale`; a point of the simplex without positive entries counts as the uniform
+    distribution. Exponents are bounded, so that no step overflows.
+
+        p <- scale * p * exp(-learning_rate * g) / sum(p * exp(-learning_rate * g))      with 'entropy'
 
     Args:
-      learning_rate: eta, not negative.
-      mirror: 'entropy' for the simplex, whose points sum to `scale`; 'unnormalized_entropy' for points without
-        negative entries; 'bit_entropy' for entries in [0, scale].
-      scale: a positive number (default 1); 'unnormalized_entropy' has no use for it.
-      axis: None for every leaf as one point of the simplex; else every vector along that axis is one.
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      mirror: 'entropy' (default) for the simplex, whose points sum to `scale`; 'unnormalized_entropy' for points
+        without negative entries; 'bit_entropy' for entries in [0, scale].
+      scale: Size of the set, a positive number (default 1); not used by 'unnormalized_entropy'.
+      axis: None (default) to take each leaf as one point of the simplex; an integer to take every vector along that
+        axis as a point of its own.
 
-    State: none. `update` needs params. They begin inside of the set, in the uniform distribution, say: an entry that
-    is 0 stays 0, as for 'bit_entropy' one that is `scale` does. Entries below 0 count as 0, those above `scale` as
-    `scale`, and a point of the simplex without positive entries as the uniform one. Exponents are bounded, so that no
-    step overflows. Complex leaves are refused.
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.mirror_descent(jnp.log(3.0))
-    >>> w = jnp.array([0.5, 0.5])
-    >>> updates, _ = tx.update(jnp.array([0.0, -1.0]), tx.init(w), w)
-    >>> print((w + updates).round(2))
-    [0.25 0.75]
+    References:
+      Beck and Teboulle, 2003, "Mirror Descent and Nonlinear Projected Subgradient Methods for Convex Optimization".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.mirror_descent(jnp.log(3.0))
+      >>> w = jnp.array([0.5, 0.5])
+      >>> updates, _ = tx.update(jnp.array([0.0, -1.0]), tx.init(w), w)
+      >>> print((w + updates).round(2))
+      [0.25 0.75]
+
+    Raises:
+      TypeError: A parameter is complex.
     """
 
     learning_rate: Hyper = hyper(ge=0)

@@ -1,7 +1,7 @@
 """A loss under constraints: minimize f(x) subject to g(x) <= 0 and h(x) = 0.
 
-The functions g and h return trees of arrays, every entry of which is one constraint. How far a point is from the
-solution of the problem, beyond its value, is said by
+The functions g and h return trees of arrays, each entry of which is one constraint. Two numbers measure how far a point
+is from a solution:
 
     the violation                  max(max_i g_i(x), max_j |h_j(x)|, 0)
     the complementary slackness    max_i |alpha_i g_i(x)|        with the multipliers alpha >= 0 of g
@@ -27,7 +27,7 @@ def _optional(who: str, name: str, value: Any) -> Any:
 
 
 class Problem(Value):
-    """A loss with its constraints; the functions are static. `inequality` and `equality` are None where absent.
+    """A loss with its constraints. The functions are static; `inequality` and `equality` are None where absent.
 
     With `has_aux` the loss returns a pair of its value and anything else.
     """
@@ -42,11 +42,18 @@ class Problem(Value):
         if self.inequality is None and self.equality is None:
             raise ValueError(
                 f"{type(self).__name__}: there are no constraints. Give inequality=g for g(params) <= 0, "
-                "equality=h for h(params) == 0, or both; without any, differentiate the loss itself."
+                "equality=h for h(params) == 0, or both. Without constraints, differentiate the loss itself."
             )
 
     def constraints(self, params: Any) -> dict[str, Any]:
-        """What the constraints return at `params`, as a dict of `inequality` and `equality`; () where absent."""
+        """Returns the values of the constraints at `params`.
+
+        Args:
+          params: The parameters.
+
+        Returns:
+          A dict of 'inequality' and 'equality', with () for a constraint that is absent.
+        """
         found = {name: () if fn is None else fn(params) for name, fn in self._given().items()}
         for name, values in found.items():
             leaves = jax.tree.leaves(values)
@@ -55,14 +62,18 @@ class Problem(Value):
         return found
 
     def violation(self, params: Any) -> Array:
-        """By how much the constraints are violated at `params`: the largest violation of any entry, 0 for none."""
+        """Returns the largest violation of any constraint at `params`, 0 if all hold.
+
+        Args:
+          params: The parameters.
+        """
         return violation(self.constraints(params))
 
     def _given(self) -> dict[str, Any]:
         return {"inequality": self.inequality, "equality": self.equality}
 
     def _with_loss(self, params: Any, args: Any, kwargs: Any, terms: Any) -> Any:
-        """The loss plus terms, a tree of numbers; with its auxiliary output if it has one."""
+        """Returns the loss plus `terms`, a tree of numbers; with its auxiliary output if it has one."""
         out = self.loss(params, *args, **kwargs)
         if self.has_aux and not (isinstance(out, tuple) and len(out) == 2):
             raise TypeError(
@@ -75,20 +86,23 @@ class Problem(Value):
 
 
 def violation(constraints: Any) -> Array:
-    """The largest violation in a dict of the values of `inequality` and `equality`."""
+    """Returns the largest violation, from a dict of the values of 'inequality' and 'equality'."""
     over = jax.tree.map(lambda g: jnp.maximum(g, 0), constraints["inequality"])
     off = jax.tree.map(jnp.abs, constraints["equality"])
     return _largest((over, off))
 
 
 def complementary_slackness(constraints: Any, multipliers: Any) -> Array:
-    """The largest |alpha_i g_i|: 0 where every constraint with a multiplier is active."""
+    """Returns the largest |alpha_i g_i|, which is 0 if every constraint with a multiplier is active."""
     products = jax.tree.map(lambda g, a: jnp.abs(g * a), constraints["inequality"], multipliers["inequality"])
     return _largest(products)
 
 
 def _largest(tree: Any) -> Array:
-    """The largest entry of a tree of non-negative arrays, in float32 or wider; NaN where there is one, 0 for none."""
+    """Returns the largest entry of a tree of nonnegative arrays, in float32 or wider.
+
+    NaN if an entry is NaN, and 0 if there are no entries.
+    """
     tops = [jnp.max(leaf.widen(jnp.asarray(x))) for x in jax.tree.leaves(tree) if jnp.size(x)]
     dtype = jnp.result_type(jnp.float32, *tops)
     return functools.reduce(jnp.maximum, tops, jnp.zeros(())).astype(dtype)

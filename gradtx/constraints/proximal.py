@@ -1,20 +1,21 @@
-"""Proximal gradient steps for min f(x) + g(x), with f smooth and g simple.
+"""Proximal gradient steps, to minimize f(x) + g(x) for a smooth f and a simple g.
 
-With prox_s(y) = argmin_x |x - y|^2 / 2 + s g(x) and a learning rate eta, 1 over the Lipschitz constant of the gradient
-of f at most (ISTA; Lions and Mercier, 1979, "Splitting Algorithms for the Sum of Two Nonlinear Operators"),
+The proximal operator is prox_s(y) = argmin_x |x - y|^2 / 2 + s g(x). With a learning rate eta of at most 1 over the
+Lipschitz constant of the gradient of f, a step is (ISTA; Lions and Mercier, 1979, "Splitting Algorithms for the Sum of
+Two Nonlinear Operators")
 
     y <- prox_eta(y - eta grad f(y))
 
-The accelerated method keeps two more points, x and z, all equal at first, and theta = 1:
+The accelerated method keeps two more points, x and z. All are equal at first, and theta = 1:
 
     z' = prox_(eta/theta)(z - eta/theta grad f(y)),    x <- (1 - theta) x + theta z',    z <- z'
     theta <- 2 / (1 + sqrt(1 + 4 / theta^2)),          y <- (1 - theta) x + theta z
 
 f + g at x falls as 1/t^2 (Auslender and Teboulle, 2006, "Interior Gradient and Proximal Methods for Convex and Conic
 Optimization"; Tseng, 2008, "On Accelerated Proximal Gradient Methods for Convex-Concave Optimization"). FISTA takes its
-gradients at points beyond x, which may lie outside of the set that g is finite on; here y lies between x and z, so that
-the parameters, which are y, never leave a convex set. With `restart` it starts anew at x, z and y all there, theta 1,
-when the step turns against the last one, <z - z', x' - x> > 0 (O'Donoghue and Candes, 2015, "Adaptive Restart for
+gradients at points beyond x, which may lie outside of the set where g is finite. Here y lies between x and z, so that
+the parameters, which are y, never leave a convex set. With `restart` the method starts anew at x (y = z = x, theta = 1)
+when a step turns against the last one, <z - z', x' - x> > 0 (O'Donoghue and Candes, 2015, "Adaptive Restart for
 Accelerated Gradient Schemes").
 """
 
@@ -39,13 +40,13 @@ __all__ = ["AcceleratedProximalState", "accelerated_proximal_gradient", "proxima
 
 
 def _prox(function: Partial, x: Array, axis: int | None, scaling: Any) -> Array:
-    """The proximal operator at `x`; a projection is that of a set, whatever the scaling."""
+    """Applies the proximal operator to `x`; a projection takes no `scaling`."""
     given = {"scaling": scaling} if function.takes("scaling") else {}
     return function(x, axis, **given) if x.size else x
 
 
 class _Proximal(WithFunction):
-    """What both methods share: `(prox, learning_rate, *data, axis=None)`."""
+    """The part that both methods share: the arguments `(prox, learning_rate, *data, axis=None)`."""
 
     _function = "prox"
 
@@ -54,14 +55,30 @@ class _Proximal(WithFunction):
 
 
 class proximal_gradient(_Proximal, Layerwise, needs=("params",)):
-    """y <- prox(y - learning_rate * grad, *data, scaling=learning_rate), for every leaf: ISTA. See `proximal`.
+    """Takes proximal gradient steps (ISTA), each leaf by itself; the plain form of `proximal`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.proximal_gradient(gx.projection_non_negative, 0.5)
-    >>> y = jnp.array([1.0, 1.0])
-    >>> updates, _ = tx.update(jnp.array([1.0, 4.0]), tx.init(y), y)
-    >>> print(y + updates)
-    [0.5 0. ]
+        p <- prox(p - learning_rate * g, *data, scaling=learning_rate)
+
+    Args:
+      prox: A proximal operator `prox(leaf, *data, scaling=...)` such as `gx.prox_l1`; or a projection, which takes no
+        scaling.
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; at most 1 over the Lipschitz
+        constant of the gradient.
+      data: Further arguments of `prox`, such as the weight of a penalty. They are hyperparameters: numbers, arrays,
+        schedules or trees of arrays.
+      axis: None (default) to take each leaf as one point; an integer to take every vector along that axis as a point of
+        its own.
+
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.proximal_gradient(gx.projection_non_negative, 0.5)
+      >>> y = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([1.0, 4.0]), tx.init(y), y)
+      >>> print(y + updates)
+      [0.5 0. ]
     """
 
     prox: Partial = child()
@@ -77,7 +94,7 @@ class proximal_gradient(_Proximal, Layerwise, needs=("params",)):
 
 
 class AcceleratedProximalState(NamedTuple):
-    """The steps taken, the points x and z, and theta of the next step."""
+    """The number of steps, the points x and z, and theta of the next step."""
 
     count: Array = counter()
     x: Array = per_param(start=PARAM)
@@ -86,18 +103,37 @@ class AcceleratedProximalState(NamedTuple):
 
 
 class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProximalState, needs=("params",)):
-    """Accelerated proximal steps with restart. See `proximal`. State: two arrays per parameter.
+    """Takes accelerated proximal gradient steps with restarts; the accelerated form of `proximal`.
 
-    >>> import jax, jax.numpy as jnp, gradtx as gx
-    >>> f = lambda x: 0.5 * jnp.sum(jnp.array([1.0, 0.01]) * (x - 1) ** 2)
-    >>> tx = gx.accelerated_proximal_gradient(gx.projection_non_negative, 1.0)
-    >>> step = jax.jit(gx.value_and_step(f, tx))
-    >>> y = jnp.zeros(2)
-    >>> state = tx.init(y)
-    >>> for _ in range(60):
-    ...     y, state, _ = step(y, state)
-    >>> print(y.round(2))
-    [1. 1.]
+    Args:
+      prox: A proximal operator `prox(leaf, *data, scaling=...)` such as `gx.prox_l1`; or a projection, which takes no
+        scaling.
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; at most 1 over the Lipschitz
+        constant of the gradient.
+      data: Further arguments of `prox`, such as the weight of a penalty. They are hyperparameters: numbers, arrays,
+        schedules or trees of arrays.
+      restart: Whether to start the acceleration anew when a step turns against the last one. Default True.
+      axis: None (default) to take each leaf as one point; an integer to take every vector along that axis as a point of
+        its own.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+
+    References:
+      Tseng, 2008, "On Accelerated Proximal Gradient Methods for Convex-Concave Optimization"; O'Donoghue and Candes,
+        2015, "Adaptive Restart for Accelerated Gradient Schemes".
+
+    Example:
+      >>> import jax, jax.numpy as jnp, gradtx as gx
+      >>> f = lambda x: 0.5 * jnp.sum(jnp.array([1.0, 0.01]) * (x - 1) ** 2)
+      >>> tx = gx.accelerated_proximal_gradient(gx.projection_non_negative, 1.0)
+      >>> step = jax.jit(gx.value_and_step(f, tx))
+      >>> y = jnp.zeros(2)
+      >>> state = tx.init(y)
+      >>> for _ in range(60):
+      ...     y, state, _ = step(y, state)
+      >>> print(y.round(2))
+      [1. 1.]
     """
 
     prox: Partial = child()
@@ -147,27 +183,43 @@ def proximal(
     restart: bool = True,
     axis: int | None = None,
 ) -> proximal_gradient | accelerated_proximal_gradient:
-    """Proximal gradient descent for a smooth loss and a term that is not: a whole optimizer, given the loss's gradient.
+    """Proximal gradient descent, for a smooth loss plus a term that is not smooth, such as an L1 penalty.
+
+    It is a whole optimizer: give it the gradient of the smooth loss alone. With a projection in place of a proximal
+    operator it is projected gradient descent. Each leaf of a tree is a point of its own; `flatten(proximal(...))` takes
+    the whole tree as one vector. `masked(proximal(...), mask, rest=sgd(eta))` takes plain gradient steps with the other
+    leaves.
+
+        p <- prox(p - learning_rate * g, *data, scaling=learning_rate)
 
     Args:
-      prox: `prox(leaf, *data, scaling=eta)`, a proximal operator such as those of `gradtx.projections`; or a
-        projection, which takes no scaling: then it is projected gradient descent.
-      learning_rate: eta, not negative: 1 over the Lipschitz constant of the gradient, or less.
-      data: the numbers of `prox`, such as the weight of a penalty: hyperparameters, as in `project`.
-      acceleration: whether to accelerate. The parameters are then the points at which gradients are taken, inside of
-        every convex set; both methods end at the same point.
-      restart: whether acceleration starts anew where the steps turn.
-      axis: None for every leaf as a point; else every vector along that axis is one.
+      prox: A proximal operator `prox(leaf, *data, scaling=...)` such as `gx.prox_l1`; or a projection such as
+        `gx.projection_simplex`, which takes no scaling.
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; at most 1 over the Lipschitz
+        constant of the gradient.
+      data: Further arguments of `prox`, such as the weight of a penalty. They are hyperparameters: numbers, arrays,
+        schedules or trees of arrays.
+      acceleration: Whether to accelerate (default False), which needs far fewer steps if the problem is badly
+        conditioned. The parameters are then the points at which gradients are taken, and stay inside of every convex
+        set. Both methods converge to the same point.
+      restart: Whether to start the acceleration anew when a step turns against the last one. Default True.
+      axis: None (default) to take each leaf as one point; an integer to take every vector along that axis as a point of
+        its own.
 
-    Of the leaves of a tree each is a point of its own; `flatten(proximal(...))` takes the tree as one vector, and
-    `masked(proximal(...), mask, rest=sgd(eta))` takes plain steps with the others.
+    Returns:
+      A transformation whose `update` needs `params`. State: none except a step count; with `acceleration` two arrays
+        per parameter (8 bytes in float32).
 
-    >>> import jax, jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.proximal(gx.projection_simplex, 0.5)
-    >>> w = jnp.array([0.5, 0.5])
-    >>> updates, _ = tx.update(jnp.array([0.2, -0.2]), tx.init(w), w)
-    >>> print(w + updates)
-    [0.4 0.6]
+    References:
+      Tseng, 2008, "On Accelerated Proximal Gradient Methods for Convex-Concave Optimization".
+
+    Example:
+      >>> import jax, jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.proximal(gx.projection_simplex, 0.5)
+      >>> w = jnp.array([0.5, 0.5])
+      >>> updates, _ = tx.update(jnp.array([0.2, -0.2]), tx.init(w), w)
+      >>> print(w + updates)
+      [0.4 0.6]
     """
     checks.flag("proximal", "restart", restart)
     if not checks.flag("proximal", "acceleration", acceleration):

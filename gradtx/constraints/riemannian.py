@@ -1,10 +1,11 @@
-"""Steps on a manifold: along its tangent, and back onto it.
+"""Steps on a manifold: project the update onto the tangent space, add it, and return to the manifold.
 
     sphere    |x| = scale                v = u - x <x, u> / scale^2              x <- scale (x + v) / |x + v|
     stiefel   X^T X = scale^2 I          V = U - X (X^T U + U^T X) / 2 scale^2   X <- scale Q,  Q from X + V
 
-Q is the polar factor, the nearest matrix with orthonormal columns, or that of the QR decomposition whose R has no
-negative diagonal (Absil, Mahony and Sepulchre, 2008, "Optimization Algorithms on Matrix Manifolds").
+Q is either the polar factor, which is the nearest matrix with orthonormal columns, or the factor of the QR
+decomposition whose R has no negative diagonal entry (Absil, Mahony and Sepulchre, 2008, "Optimization Algorithms on
+Matrix Manifolds").
 """
 
 from __future__ import annotations
@@ -26,29 +27,42 @@ __all__ = ["riemannian"]
 
 
 class riemannian(Layerwise, needs=("params",), real=True):
-    """The last link of a chain, after which params + updates lies on a manifold: `chain(sgd(0.1), riemannian())`.
+    """Keeps the parameters on a manifold: the sphere, or matrices with orthonormal columns.
 
-    The update is projected onto the tangent space at the parameters, added, and the sum retracted onto the manifold.
+    Put it last in a chain: `chain(sgd(0.1), riemannian())`. The update is projected onto the tangent space at the
+    parameters and added, and the sum is retracted onto the manifold. The parameters should start on the manifold; from
+    elsewhere the first step leads onto it. A point at the center of the sphere moves in the direction of the update, or
+    to the point with equal entries if the update is zero.
+
+        v = u - p <p, u> / scale^2,     p <- scale * (p + v) / |p + v|      on the sphere
 
     Args:
-      manifold: 'sphere' (the default), or 'stiefel' for matrices with orthonormal columns; those of a matrix with more
-        columns than rows have orthonormal rows.
-      scale: the radius, a positive number (default 1); what the columns of a Stiefel matrix are as long as.
-      retraction: onto 'stiefel', 'polar' (the default) or 'qr', which is cheaper.
-      axis: for the sphere None for every leaf as a point, else every vector along that axis is one. Leaves with more
-        than two axes are stacks of Stiefel matrices, vectors are matrices of one column.
-      mask: selects leaves, as in `masked`.
+      manifold: 'sphere' (default) for vectors of length `scale`; 'stiefel' for matrices with orthogonal columns of
+        length `scale`, or orthogonal rows if there are more columns than rows.
+      scale: Radius of the sphere, or length of the columns of a Stiefel matrix (default 1). Positive.
+      retraction: How to return to 'stiefel': 'polar' (default) for the nearest point, or 'qr', which is cheaper.
+      axis: For the sphere: None (default) to take each leaf as one point; an integer to take every vector along that
+        axis as a point of its own. For 'stiefel' it is not used: leaves with more than two axes are stacks of matrices,
+        and vectors are matrices with one column.
+      mask: Which parameters to keep on the manifold: a selector such as `gx.select.path("**/kernel")`, a tree of
+        booleans, or a function of the parameters. All by default.
 
-    State: none. `update` needs params, which ought to lie on the manifold; from elsewhere the first step leads onto it.
-    A point at the sphere's center goes where the update points, or, if that is zero, to the point with equal entries.
-    Complex leaves are refused.
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(0.75), gx.riemannian(scale=5.0))
-    >>> x = jnp.array([0.0, 5.0])
-    >>> updates, _ = tx.update(jnp.array([-5.0, 3.0]), tx.init(x), x)
-    >>> print((x + updates).round())
-    [3. 4.]
+    References:
+      Absil, Mahony and Sepulchre, 2008, "Optimization Algorithms on Matrix Manifolds".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.sgd(0.75), gx.riemannian(scale=5.0))
+      >>> x = jnp.array([0.0, 5.0])
+      >>> updates, _ = tx.update(jnp.array([-5.0, 3.0]), tx.init(x), x)
+      >>> print((x + updates).round())
+      [3. 4.]
+
+    Raises:
+      TypeError: A parameter is complex.
     """
 
     manifold: str = choice(default="sphere", options=("sphere", "stiefel"))
@@ -74,12 +88,12 @@ class riemannian(Layerwise, needs=("params",), real=True):
         return _normalized(along, axis, count**-0.5)
 
     def _orthonormal(self, p: Array) -> Array:
-        """`p` by its scale; what is far from the manifold by its largest entry, which is 1 at most on it."""
+        """Returns `p` divided by its scale, or by its largest entry if it is far from the manifold."""
         size = jnp.max(jnp.abs(p))
         return p / jnp.where(size > 2 * self.scale, size, self.scale)
 
     def _on_stiefel(self, x: Array, u: Array, q: Array) -> Array:
-        """`q` is x with columns of length 1."""
+        """Takes the step on the Stiefel manifold; `q` is `x` with columns of length 1."""
         shape, where = x.shape, mesh.place(x)
         x, u, q = map(mesh.whole, (x, u, q))
         x, u, q = (y.reshape(-1, 1) if y.ndim < 2 else y for y in (x, u, q))
@@ -92,7 +106,7 @@ class riemannian(Layerwise, needs=("params",), real=True):
 
 
 def _normalized(x: Array, axis: int | None, otherwise: float) -> Array:
-    """Vectors of length 1; the number in every entry for a vector of zeros."""
+    """Returns vectors of length 1; a vector of zeros becomes `otherwise` in every entry."""
     top = lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
     zero = top == 0
     y = jnp.where(zero, 1, x) / jnp.where(zero, 1, top)
@@ -100,7 +114,7 @@ def _normalized(x: Array, axis: int | None, otherwise: float) -> Array:
 
 
 def _orthogonal_factor(x: Array) -> Array:
-    """Q of the QR decomposition with a diagonal of R that is not negative."""
+    """Returns Q of the QR decomposition whose R has no negative diagonal entry."""
     q, r = jnp.linalg.qr(x)
     diagonal = jnp.diagonal(r, axis1=-2, axis2=-1)
     return q * jnp.where(diagonal < 0, -1, 1)[..., None, :]

@@ -1,4 +1,4 @@
-"""How state is stored between steps: formats as values. `gx.stored` uses them, and takes names for most."""
+"""How state is stored between steps: storage formats as values, for `gx.stored`, which takes names for most of them."""
 
 from gradtx.core.packed import Format as Format
 from gradtx.core.packed import Packed as Packed

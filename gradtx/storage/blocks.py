@@ -1,4 +1,4 @@
-"""Arrays in blocks along their last axis, each with a scale of its own."""
+"""Cuts arrays into blocks along their last axis, each of which gets its own scale."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from gradtx.core.value import integer
 __all__ = ["Blocked", "Blocks", "largest"]
 
 _SHORT = 16
-"""A last axis that is shorter is joined with the one before it."""
+"""A shorter last axis is joined with the axis before it."""
 
 
 class Blocks(NamedTuple):
-    """How an array is cut into blocks.
+    """Describes how an array is cut into blocks.
 
-    They lie along the last axis; where that is shorter than 16, along the last few axes in one.
+    Blocks lie along the last axis; if it is shorter than 16, along the last few axes joined into one.
     """
 
     lead: tuple[int, ...]
-    """The axes that stay."""
+    """The lengths of the leading axes, which are not cut."""
     joined: int
-    """How many axes at the end are cut into blocks as if they were one."""
+    """The number of axes at the end that are cut into blocks as if they were one."""
     n: int
-    """The entries of these."""
+    """The number of entries of these axes together."""
     count: int
-    """The number of blocks among them."""
+    """The number of blocks into which they are cut."""
     length: int
-    """The entries of each block; the last one is filled up with zeros."""
+    """The number of entries of a block; the last block is padded with zeros."""
 
     @classmethod
     def of(cls, shape: tuple[int, ...], size: int) -> Blocks:
-        """How an array of this shape is cut into blocks of about `size`."""
+        """Returns how an array of this shape is cut into blocks of about `size` entries."""
         joined = min(1, len(shape))
         while joined < len(shape) and math.prod(shape[len(shape) - joined :]) < _SHORT:
             joined += 1
@@ -47,18 +47,21 @@ class Blocks(NamedTuple):
         return cls(shape[: len(shape) - joined], joined, n, max(-(-n // length), 1), length)
 
     def cut(self, x: Array) -> Array:
-        """The array with the axes (..., block, entry)."""
+        """Returns the array with the axes (..., block, entry)."""
         x = x.reshape(*self.lead, self.n)
         if self.count * self.length > self.n:
             x = jnp.pad(x, [(0, 0)] * len(self.lead) + [(0, self.count * self.length - self.n)])
         return x.reshape(*self.lead, self.count, self.length)
 
     def glued(self, y: Array, shape: tuple[int, ...]) -> Array:
-        """The array of this shape, from its blocks."""
+        """Returns the array of this shape, put together from its blocks."""
         return y.reshape(*self.lead, self.count * self.length)[..., : self.n].reshape(shape)
 
     def part(self, x: Array) -> Array:
-        """A part (..., entries) with as many axes as the array: joined axes have the length 1, but for the last."""
+        """Returns a part (..., entries) with as many axes as the array.
+
+        Joined axes get the length 1, except for the last.
+        """
         x = x.reshape(*self.lead, *(1,) * (self.joined - 1), x.shape[-1])
         return mesh.kept_whole(x, range(-self.joined, 0)) if self.joined > 1 or x.shape[-1] == 1 else x
 
@@ -69,9 +72,9 @@ class Blocks(NamedTuple):
 
 @functools.cache
 def _length(n: int, size: int) -> int:
-    """The length of blocks: one of about `size` that divides `n`, and is a multiple of a power of two, if there is one.
+    """Returns the length of blocks: about `size`, and a divisor of `n` and multiple of a power of two if there is one.
 
-    Then the last block needs no filling up, for which XLA would copy the array.
+    Then the last block needs no padding, for which XLA would copy the array.
     """
     if n <= size // 4:
         return max(-(-n // 2) * 2, 2)
@@ -83,14 +86,14 @@ def _length(n: int, size: int) -> int:
 
 _LANES = 16
 _MOST = 2.0**125
-"""The largest scale: the reciprocal of a larger one is no normal number. Larger entries become this."""
+"""The largest scale, because the reciprocal of a larger one is not a normal number. Larger entries become this."""
 
 
 def largest(y: Array) -> Array:
-    """The largest absolute value of each block; NaN if there is one, and infinity.
+    """Returns the largest absolute value of each block, infinity and NaN included.
 
-    The bits of absolute values are ordered as the values are, and NaN is above all. The two steps, one of integers and
-    one of floats, keep XLA from making one reduction of them, which could be fused with nothing on a CPU.
+    The bits of absolute values have the same order as the values, and NaN is above all. The two steps, one of integers
+    and one of floats, prevent XLA from making one reduction of them, which it could not fuse with anything on a CPU.
     """
     bits = lax.bitcast_convert_type(y, jnp.int32) & 0x7FFFFFFF
     lanes = math.gcd(y.shape[-1], _LANES)
@@ -100,7 +103,7 @@ def largest(y: Array) -> Array:
 
 
 class Blocked(Format):
-    """A format with one scale per block; subclasses define what is kept of an entry in [-1, 1].
+    """A format with one scale per block; subclasses define how an entry in [-1, 1] is stored.
 
     A NaN or infinity makes all entries of its block NaN.
     """
@@ -108,15 +111,15 @@ class Blocked(Format):
     size: int = integer(default=128, ge=2, kw_only=True)
 
     def scale_of(self, most: Array) -> Array:
-        """The scale of each block, from its largest absolute value."""
+        """Returns the scale of each block, from its largest absolute value."""
         return most
 
     def codes(self, y: Array, inverse: Array) -> Array:
-        """What is kept of blocks (..., block, entry); `inverse` has 1 / scale, with the axes (..., block, 1)."""
+        """Encodes blocks (..., block, entry); `inverse` is 1 / scale, with the axes (..., block, 1)."""
         raise NotImplementedError
 
     def values(self, codes: Array, scale: Array) -> Array:
-        """The blocks from what is kept of them, and their scales (..., block, 1)."""
+        """Decodes blocks, from their codes and their scales (..., block, 1)."""
         raise NotImplementedError
 
     per_byte = 1

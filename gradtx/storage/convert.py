@@ -1,4 +1,4 @@
-"""From one storage format to another, in the middle of a run."""
+"""Converts a state from one storage format to another, in the middle of a run."""
 
 from __future__ import annotations
 
@@ -19,32 +19,38 @@ __all__ = ["convert_state"]
 
 
 def convert_state(tx_a: Any, state: Any, tx_b: Any, params: Any = None) -> Any:
-    """The state of `tx_a` as a state of `tx_b`, which differs only in what `gx.stored` says.
+    """Converts a state of `tx_a` to a state of `tx_b`, which differs only in its storage formats (`gx.stored`).
 
-    So a run changes its format in the middle, and a stored state becomes a plain one.
+    Take it to change the format in the middle of a run, or to make a plain state from a stored one, for instance for a
+    checkpoint.
 
     Args:
-      tx_a: The transformation whose state it is.
-      state: Its state.
+      tx_a: The transformation to which the state belongs.
+      state: The state, as `tx_a.init` or `tx_a.update` returned it.
       tx_b: The same transformation with other formats, or with none.
-      params: The parameters, or their shapes. They may be left out where the state of a link has an array per
-        parameter, which tells their tree.
+      params: The parameters, or their shapes. None (default) if the state has an array per parameter, from which their
+        tree is known.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> plain, small = gx.adam(1e-3), gx.stored(gx.adam(1e-3), {"mu": "int8"}, min_size=1)
-    >>> state = gx.convert_state(small, small.init(jnp.ones(3)), plain)
-    >>> print(state[0].mu)
-    [0. 0. 0.]
+    Returns:
+      The state in the formats of `tx_b`.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> plain, small = gx.adam(1e-3), gx.stored(gx.adam(1e-3), {"mu": "int8"}, min_size=1)
+      >>> state = gx.convert_state(small, small.init(jnp.ones(3)), plain)
+      >>> print(state[0].mu)
+      [0. 0. 0.]
 
     Raises:
-      TypeError: `tx_a` or `tx_b` is no transformation.
-      ValueError: the state is not one of `tx_a`, or `tx_b` has another one, or `params` is needed.
+      TypeError: `tx_a` or `tx_b` is not a transformation.
+      ValueError: The state does not belong to `tx_a`, `tx_b` has a state of another structure, or `params` is needed.
     """
     tx_a, tx_b = as_transformation("convert_state", tx_a), as_transformation("convert_state", tx_b)
     params = _outline(tx_a, unpacked(state)) if params is None else params
     if params is None:
         raise ValueError(
-            "convert_state: this state does not tell the tree of the parameters. Give them, or their shapes, as params."
+            "convert_state: the tree of the parameters cannot be found from this state. Pass the parameters, or their "
+            "shapes, as params."
         )
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(checks.shape(p), checks.dtype(p)), params)
     for tx, name in ((tx_a, "tx_a"), (tx_b, "tx_b")):
@@ -54,7 +60,7 @@ def convert_state(tx_a: Any, state: Any, tx_b: Any, params: Any = None) -> Any:
 
 
 def _outline(tx: Any, state: Any) -> Any:
-    """A tree like the parameters, from the state of the first link that has one; None if there is none."""
+    """Returns a tree like the parameters, from the state of the first link that has one; None if there is none."""
     if isinstance(tx, stored):
         return _outline(tx.inner, state)
     if isinstance(tx, chain):
@@ -67,15 +73,15 @@ def _outline(tx: Any, state: Any) -> Any:
 
 
 def _check_alike(name: str, state: Any, expected: Any, *, exactly: bool) -> None:
-    """Raises unless the state has the tree and shapes that are expected, whatever is packed unless `exactly`."""
+    """Raises unless the state has the expected tree and shapes; packed arrays count as plain ones unless `exactly`."""
     if not exactly:
         state, expected = (jax.tree.map(_bare, x, is_leaf=is_packed) for x in (state, expected))
     alike = jax.tree.structure(state) == jax.tree.structure(expected)
     if not alike or list(map(jax.numpy.shape, jax.tree.leaves(state))) != [x.shape for x in jax.tree.leaves(expected)]:
         what = "it has arrays of other shapes" if alike else checks.difference("it", state, f"{name}.init", expected)
         raise ValueError(
-            f"convert_state: the state does not fit {name}: {what}. tx_a must be the transformation that the state is "
-            "of, and tx_b may differ from it in what gx.stored says alone."
+            f"convert_state: the state does not fit {name}: {what}. tx_a must be the transformation that made the "
+            "state, and tx_b may differ from it only in its storage formats (gx.stored)."
         )
 
 
@@ -84,7 +90,7 @@ def _bare(x: Any) -> Any:
 
 
 def _clocks(tx: Any, shapes: Any) -> list[Any]:
-    """Where the bits of formats that draw begin: nothing else of `init` is computed."""
+    """Returns where the random bits of formats begin; only this part of `init` is computed."""
 
     def clocks() -> list[Any]:
         state = tx.init(jax.tree.map(lambda p: jax.numpy.zeros(p.shape, p.dtype), shapes))
@@ -94,7 +100,7 @@ def _clocks(tx: Any, shapes: Any) -> list[Any]:
 
 
 def _like(like: Any, x: Array, clocks: list[Any]) -> Any:
-    """The array, stored as `like` is; of the clocks it takes the next."""
+    """Returns the array, stored as `like` is; if that format draws, it takes the next of the clocks."""
     if not isinstance(like, Packed):
         return leaf.narrow(x, like.dtype) if jax.numpy.issubdtype(like.dtype, jax.numpy.inexact) else x
     new = Packed.of(like.format, x, "")

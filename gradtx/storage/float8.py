@@ -20,19 +20,21 @@ _TO_EVEN = lax.RoundingMethod.TO_NEAREST_EVEN
 class float8(Blocked):
     """Stores arrays as floating-point numbers of 8 bits, with a scale for each block of the last axis.
 
-    `gx.stored` takes the dtype's name for it. The scale is a power of two, so that scaling rounds nothing. In a block
-    e4m3fn keeps 4 bits of precision over a range of 2^14, and e5m2 keeps 3 bits over 2^29. Smaller entries lose bits,
-    and become zero. `quantized` takes as many bytes, and is more precise near the largest entries.
+    Take it if the entries of a block have very different sizes; `quantized` takes as many bytes and is more precise
+    near the largest entries. The scale is a power of two, so that scaling causes no rounding. In a block, e4m3fn has 4
+    bits of precision over a range of 2^14, and e5m2 has 3 bits over 2^29; smaller entries lose bits and finally become
+    zero. `gx.stored` takes the name of the dtype for this format.
 
     Args:
-      to: 'float8_e4m3fn' or 'float8_e5m2'.
-      signed: False for arrays that are never negative: positive numbers then stay positive.
-      size: Entries of a block (default 128), at most, as for `quantized`.
+      to: 'float8_e4m3fn' (default) or 'float8_e5m2'.
+      signed: False for arrays that are never negative, so that positive numbers stay positive. Default True.
+      size: Largest number of entries in a block (default 128). At least 2. All blocks of a leaf have the same length.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> fp8 = gx.storage.float8("float8_e4m3fn")
-    >>> print(fp8.decode(fp8.encode(jnp.float32([1.0, 0.1])), (2,)))
-    [1.         0.1015625]
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> fp8 = gx.storage.float8("float8_e4m3fn")
+      >>> print(fp8.decode(fp8.encode(jnp.float32([1.0, 0.1])), (2,)))
+      [1.         0.1015625]
     """
 
     to: str = choice(default="float8_e4m3fn", options=("float8_e4m3fn", "float8_e5m2"))
@@ -43,22 +45,23 @@ class float8(Blocked):
 
     @property
     def _top(self) -> float:
-        """What the scale stands for: the largest power of two of the dtype."""
+        """The number to which the scale is mapped: the largest power of two of the dtype."""
         return 2.0 ** math.floor(math.log2(float(jnp.finfo(self.to).max)))
 
     @property
     def _drop(self) -> int:
-        """How many bits fewer than a float32 the dtype has after the point."""
+        """The number of bits after the point that the dtype lacks compared with a float32."""
         return 23 - jnp.finfo(self.to).nmant
 
     @property
     def _lowest(self) -> int:
-        """The exponent of the dtype's smallest normal number."""
+        """The exponent of the smallest normal number of the dtype."""
         return int(jnp.finfo(self.to).minexp)
 
     def scale_of(self, most: Array) -> Array:
         bits, drop = lax.bitcast_convert_type(most, jnp.int32), self._drop
-        # As the dtype rounds it, to the nearest and even one, so that what was stored before has the same scale again.
+        # Round the largest entry as the dtype does (to nearest, ties to even), so that an array that was stored before
+        # gets the same scale again.
         bits = (bits + (1 << drop - 1) - 1 + (bits >> drop & 1)) >> drop << drop
         power = lax.bitcast_convert_type((bits + 0x7FFFFF) & 0x7F800000, jnp.float32)
         return jnp.where(jnp.isnan(most), jnp.nan, power)

@@ -13,16 +13,17 @@ __all__ = ["host"]
 
 
 class host(Format):
-    """Stores arrays in pinned memory of the host, and brings them to the device for a step.
+    """Stores arrays in pinned memory of the host, and moves them to the device for a step.
 
-    It costs no precision, but the time of two transfers a step. The backend must have that memory, as those of GPUs and
-    TPUs have. `gx.stored` takes the name 'host' for it.
+    It costs no precision, but the time of two transfers per step. The backend must have pinned host memory, as backends
+    of GPUs and TPUs do. `gx.stored` takes the name 'host' for this format.
 
     Raises:
-      ValueError: the backend has no pinned host memory apart from the memory of its devices.
+      ValueError: The backend has no pinned host memory apart from the memory of its devices.
 
-    >>> import gradtx as gx
-    >>> tx = gx.stored(gx.adam(1e-3), {"mu": "host"})
+    Example:
+      >>> import gradtx as gx
+      >>> tx = gx.stored(gx.adam(1e-3), {"mu": "host"})
     """
 
     def encode(self, x: Array) -> Array:
@@ -30,7 +31,7 @@ class host(Format):
         if "pinned_host" not in memories:
             raise ValueError(
                 f"host: the {jax.default_backend()} backend has no pinned host memory; it has "
-                f"{', '.join(sorted(memories))}. Take a smaller format such as 'int8', or another backend."
+                f"{', '.join(sorted(memories))}. Use a smaller format such as 'int8', or another backend."
             )
         return jax.device_put(x, jax.memory.Space.Host)
 

@@ -1,4 +1,4 @@
-"""The names of formats."""
+"""The names of storage formats."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ NAMES: dict[str, Format] = {
     "bf16+16": corrected(16),
     "host": host(),
 }
-"""The formats that have a name."""
+"""The formats that have a name, by name."""
 
 
 def format_of(x: Any) -> Format | None:
-    """The format that a checked name or value stands for; None to leave an array as it is."""
+    """Returns the format for a checked name or value; None to leave an array unchanged."""
     return NAMES[x] if isinstance(x, str) else x
 
 
 def typed(who: str, name: str, value: Any) -> Any:
-    """Formats as the user typed them, hashable; raises a TypeError or ValueError unless each is one.
+    """Returns formats as the user wrote them, in a hashable form; raises unless all are valid.
 
-    A dict by field and rules become tuples of pairs.
+    A dict by field and rules become tuples of pairs. The error is a TypeError or a ValueError.
     """
     if isinstance(value, Mapping):
         value = tuple(value.items())
@@ -84,7 +84,7 @@ def _one(who: str, name: str, value: Any) -> Any:
 
 
 def _dtype(value: Any) -> np.dtype | None:
-    """The real floating dtype that the value stands for, or None."""
+    """Returns the real floating-point dtype that the value stands for, or None."""
     try:
         found = jnp.dtype(value)
     except TypeError:

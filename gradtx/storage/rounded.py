@@ -16,7 +16,7 @@ __all__ = ["Rounding", "rounded", "stochastic"]
 
 
 class Rounding(Format):
-    """What the two formats have in common: a dtype, and that positive numbers may be kept positive."""
+    """The part that both formats share: a dtype, and the option to keep positive numbers positive."""
 
     to: Any = dtype()
 
@@ -28,7 +28,7 @@ class Rounding(Format):
         return self.replace(signed=False)
 
     def _positive(self, y: Array, x: Array, signed: bool) -> Array:
-        """`y`, which is `x` rounded, with the smallest number of the dtype where a positive one became zero."""
+        """Returns `y`, which is `x` rounded, with the dtype's smallest number where a positive one became zero."""
         least = max(float(jnp.finfo(self.to).smallest_subnormal), float(np.finfo(np.float32).tiny))
         return y if signed else jnp.where((x > 0) & (y == 0), jnp.asarray(least, y.dtype), y)
 
@@ -36,17 +36,19 @@ class Rounding(Format):
 class rounded(Rounding):
     """Stores arrays as narrower floating-point numbers, rounded to the nearest.
 
-    `gx.stored` takes the dtype's name for it. Use bfloat16 for first moments. A second moment whose decay is close to 1
-    changes by less than half a step of bfloat16 and stays where it is: take `stochastic` for it.
+    Take bfloat16 for first moments: half the memory of float32. A second moment whose decay is close to 1 changes by
+    less than half a unit of bfloat16 per step and would never change; take `stochastic` for it. `gx.stored` takes the
+    name of the dtype for this format.
 
     Args:
-      to: The dtype, such as 'bfloat16' (the range of float32, 8 bits of precision) or 'float16'. A value beyond its
+      to: The dtype, such as 'bfloat16' (the range of float32 with 8 bits of precision) or 'float16'. A value beyond its
         range becomes its largest number.
-      signed: False for arrays that are never negative: positive numbers then stay positive.
+      signed: False for arrays that are never negative, so that positive numbers stay positive. Default True.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> gx.storage.rounded("bfloat16").encode(jnp.float32([1.001])).dtype.name
-    'bfloat16'
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> gx.storage.rounded("bfloat16").encode(jnp.float32([1.001])).dtype.name
+      'bfloat16'
     """
 
     signed: bool = flag(default=True)
@@ -58,19 +60,20 @@ class rounded(Rounding):
 class stochastic(Rounding, draws=True):
     """Stores arrays as narrower floating-point numbers, rounded up or down at random so that the mean is right.
 
-    Changes that are too small for the dtype are then not lost: they are made with the right probability. The
-    randomness is computed from the seed, the array's place in the state, the step and the entry's index, so that a run
-    repeats bit for bit, on any mesh, and nothing but a counter per array is kept.
+    Take it for second moments and other slow averages: changes that are too small for the dtype are made with the right
+    probability instead of being lost. The random numbers are computed from the seed, the array's place in the state,
+    the step and the entry's index. So a run repeats bit for bit, on any mesh, and only a counter per array is kept.
 
     Args:
       to: The dtype, such as 'bfloat16'. A value beyond its range becomes its largest number.
-      seed: Another number gives other roundings.
-      signed: False for arrays that are never negative: positive numbers then stay positive.
+      seed: Seed of the random numbers, an integer; the same seed gives the same run. Default 0.
+      signed: False for arrays that are never negative, so that positive numbers stay positive. Default True.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.stored(gx.adam(1e-3), {"nu": gx.storage.stochastic("bfloat16")}, min_size=1)
-    >>> tx.init({"w": jnp.ones(3)})[0].nu["w"].parts.dtype.name
-    'bfloat16'
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.stored(gx.adam(1e-3), {"nu": gx.storage.stochastic("bfloat16")}, min_size=1)
+      >>> tx.init({"w": jnp.ones(3)})[0].nu["w"].parts.dtype.name
+      'bfloat16'
     """
 
     seed: int = seed(default=0)
@@ -92,10 +95,10 @@ class stochastic(Rounding, draws=True):
 
 
 def _exponent(x: Array) -> Array:
-    """The exponents of finite float32 numbers."""
+    """Returns the exponents of finite float32 numbers."""
     return ((lax.bitcast_convert_type(x, jnp.int32) >> 23) & 0xFF) - 127
 
 
 def _power(exponent: Array) -> Array:
-    """2^exponent, by its bits."""
+    """Computes 2^exponent from its bits."""
     return lax.bitcast_convert_type((exponent + 127) << 23, jnp.float32)

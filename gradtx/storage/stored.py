@@ -1,9 +1,9 @@
-"""State in another format between steps: it is loaded before a rule, and stored after it.
+"""Stores state in another format between steps: the state is decoded before a rule and encoded after it.
 
     state -> decode -> step of the inner transformation -> encode -> state
 
-`stored` packs what `init` makes, and that is all: the engine loads and stores packed slots leaf by leaf
-(`core/packed.py`), so that no rule, and no wrapper between, knows of it.
+`stored` only packs the result of `init`. The engine loads and stores packed slots leaf by leaf (`core/packed.py`), so
+that neither rules nor wrappers in between have to know about formats.
 """
 
 from __future__ import annotations
@@ -32,31 +32,36 @@ __all__ = ["stored"]
 class stored(Wrapper):
     """Stores the state of `inner` in a smaller format between steps.
 
-    Take it where the state does not fit into memory. Each array is loaded before the rule and stored after it, in the
-    loop that computes the step, so that the method computes in float32 as before. docs/storage.md says which format to
-    take.
+    Take it if the state does not fit into memory. Each array is decoded before the rule and encoded after it, in the
+    same loop that computes the step, so that the method computes in float32 as before. docs/storage.md says which
+    format to take. `gx.describe(tx, params)` shows how each field is stored, and `gx.convert_state` converts a state to
+    another format.
 
     Args:
-      inner: The transformation.
-      formats: One format for all fields that hold an array per parameter; or a dict from the name of a field to its
-        format, as in `{"mu": "int8", "nu": "uint8"}`; or rules `(selector, formats)`, of which the first that matches a
-        parameter decides, with None to leave it as it is. A format is a name ('bfloat16', 'float16', 'float8_e4m3fn',
-        'float8_e5m2', 'int8', 'uint8', 'int4', 'uint4', 'bf16+8', 'bf16+16' or 'host'), a value such as
-        `gx.storage.stochastic("bfloat16")`, or one of your own, a subclass of `gx.storage.Format`. Fields that are
-        never negative take a format's unsigned form.
-      min_size: Arrays with fewer entries (default 4096) stay as they are: they cost little, and often matter most.
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+      formats: One format for all fields with an array per parameter; or a dict from the name of a field to its format,
+        as in `{"mu": "int8", "nu": "uint8"}`; or rules `(selector, formats)`, of which the first whose selector matches
+        a parameter applies, with None to leave it unchanged. A format is a name ('bfloat16', 'float16',
+        'float8_e4m3fn', 'float8_e5m2', 'int8', 'uint8', 'int4', 'uint4', 'bf16+8', 'bf16+16' or 'host'), a value such
+        as `gx.storage.stochastic("bfloat16")`, or your own subclass of `gx.storage.Format`. Fields that are never
+        negative use the unsigned form of a format.
+      min_size: Arrays with fewer entries stay unchanged (default 4096), because they cost little memory and often
+        matter most.
 
-    `gx.describe(tx, params)` shows what is stored how. `gx.convert_state` makes the state of another format.
+    Returns:
+      A transformation. State: the inner state, with 2 bytes per entry for 'bfloat16' and 'float16', about 1 byte for
+        8-bit formats, about half a byte for 4-bit formats, and 3 or 4 bytes for 'bf16+8' and 'bf16+16'.
 
-    >>> import jax, gradtx as gx
-    >>> params = {"w": jax.ShapeDtypeStruct((1000, 1000), "float32")}
-    >>> gx.describe(gx.adam(1e-3), params).nbytes, gx.describe(gx.stored(gx.adam(1e-3), "bfloat16"), params).nbytes
-    (8000008, 4000008)
+    Example:
+      >>> import jax, gradtx as gx
+      >>> params = {"w": jax.ShapeDtypeStruct((1000, 1000), "float32")}
+      >>> gx.describe(gx.adam(1e-3), params).nbytes, gx.describe(gx.stored(gx.adam(1e-3), "bfloat16"), params).nbytes
+      (8000008, 4000008)
 
     Raises:
-      TypeError: A format is neither a name nor a `Format`. `init`: an array is complex.
-      ValueError: `init`: the state has no field of that name with an array per parameter; `uint8` or `uint4` is asked
-        for a field that can be negative.
+      TypeError: A format is neither a name nor a `Format`. From `init`: an array is complex.
+      ValueError: From `init`: the state has no field of that name with an array per parameter; or a field that can be
+        negative was given 'uint8' or 'uint4'.
     """
 
     formats: Any = static(check=typed)
@@ -77,11 +82,11 @@ class stored(Wrapper):
 
     def _check_fits(self, state: Any, owner: Owner) -> None:
         super()._check_fits(state, owner)
-        if not self.reshapes and owner.like is not UNKNOWN:  # the state of a function of the user's may change
+        if not self.reshapes and owner.like is not UNKNOWN:  # a user's function may return a state of another form
             check_made_by(owner, self, state)
 
     def _chooser(self, params: Any) -> Callable[[Place], Format | None]:
-        """The format of what stands in a place; None for what stays as it is."""
+        """Returns a function from a place in the state to its format, or to None if it stays unchanged."""
         paths = checks.paths(params)
 
         def of(formats: Any) -> Callable[[Place], Any]:
@@ -100,7 +105,7 @@ class stored(Wrapper):
         return lambda place: None if math.prod(place.shape) < self.min_size else format_of(chosen(place))
 
     def _check_fields(self, params: Any) -> None:
-        """Raises where formats name a field that no state inside has."""
+        """Raises if `formats` names a field that no state inside has."""
         rows = describe(self.inner, params).rows
         known = {row.field for row in rows if row.path or row.kind == per_param.kind} | set(_declared(self.inner))
         wrong = [field for field in _fields(self.formats) if field not in known]
@@ -116,7 +121,7 @@ class stored(Wrapper):
 
 
 def _declared(tx: Any) -> Iterator[str]:
-    """The fields with something per parameter that the states of `tx` and of what is inside can have."""
+    """Yields the fields per parameter that the states of `tx` and of the transformations inside it can have."""
     slots = {} if getattr(tx, "State", None) is None else declared(tx.State)
     yield from (name for name, slot in slots.items() if isinstance(slot, PerLeaf))
     if isinstance(tx, Composite):
@@ -124,14 +129,14 @@ def _declared(tx: Any) -> Iterator[str]:
 
 
 def _fields(formats: Any) -> list[str]:
-    """The fields that formats name."""
+    """Returns the names of fields in `formats`."""
     if not isinstance(formats, tuple):
         return []
     return [name for key, value in formats for name in ([key] if isinstance(key, str) else _fields(value))]
 
 
 def _shown(formats: Any) -> Any:
-    """Formats as the user wrote them: a dict by field, a list of rules."""
+    """Returns formats as the user wrote them: a dict by field, or a list of rules."""
     if not isinstance(formats, tuple):
         return formats
     if all(isinstance(key, str) for key, _ in formats):
@@ -143,13 +148,13 @@ def _packed(form: Format, place: Place, x: Array) -> Packed:
     where = f"{place.field} at {place.path or '(the tree itself)'}"
     if jnp.iscomplexobj(x):
         raise TypeError(
-            f"stored: {where} is complex, and formats hold real numbers. Leave the field out of formats, or use "
-            "gx.split_real_and_imaginary."
+            f"stored: {where} is complex, but formats store real numbers only. Leave the field out of formats, or wrap "
+            "the transformation in gx.split_real_and_imaginary."
         )
     if place.slot is not None and not place.slot.signed:
         form = form.unsigned()
     elif not getattr(form, "signed", True):
         raise ValueError(
-            f"stored: {where} can be negative, and {form} holds no negative numbers. Take 'int8' or 'int4' for it."
+            f"stored: {where} can be negative, but {form} stores no negative numbers. Use 'int8' or 'int4' for it."
         )
     return Packed.of(form, x, f"{place.link} {place.field} {place.path}")

@@ -1,1 +1,1 @@
-"""Links that are no paper's method: scaling, momentum, clipping, weight decay."""
+"""Links of a chain that do not come from one paper: scaling, momentum, clipping, weight decay, noise, monitoring."""

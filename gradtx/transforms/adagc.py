@@ -1,12 +1,12 @@
-"""AdaGC: clips the gradient of every tensor by what its norm has been.
+"""AdaGC: clips the gradient of each tensor relative to a moving average of its past norms.
 
     t < warmup_steps:   u_t = g_t * min(1, max_norm / |all gradients|),   n_t = the least |u| so far
     after that:         u_t = g_t * min(1, ratio * n_(t-1) / |g_t|),      n_t = decay * n_(t-1) + (1 - decay) * |u_t|
 
-with the norms of each tensor but for the one of all gradients. Wang et al., 2025, "AdaGC: Improving Training
-Stability for Large Language Model Pretraining", algorithm 1. A gradient of zeros says nothing of the norm: n_t stays,
-and a tensor without any other gradient is not clipped. (In the paper n_t becomes zero, and the tensor's gradients
-stay zero.)
+Norms are taken per tensor, except for the global norm of all gradients in the first line. Wang et al., 2025, "AdaGC:
+Improving Training Stability for Large Language Model Pretraining", algorithm 1. One difference from the paper: a
+gradient of zeros leaves n_t unchanged, and a tensor whose gradients were all zero so far is not clipped. (In the paper
+n_t becomes zero, after which every gradient of the tensor is clipped to zero.)
 """
 
 from __future__ import annotations
@@ -26,35 +26,38 @@ __all__ = ["AdaGCState", "clip_by_past_norm"]
 
 
 class AdaGCState(NamedTuple):
-    """The steps taken, and n of each tensor, 0 before its first gradient."""
+    """The number of steps, and the moving average n of each tensor's norm, which is 0 before its first gradient."""
 
     count: Array = counter()
     norm: Array = reduced(real=True, signed=False)
 
 
 class clip_by_past_norm(Treewide, state=AdaGCState):
-    """Clips every tensor's gradient to `ratio` times the moving average of its norm: AdaGC.
+    """Clips the gradient of each tensor to `ratio` times the moving average of its norm (AdaGC).
 
-    It comes before a method: `chain(clip_by_past_norm(), adamw(1e-3))`. Take it where one layer's spikes should not
-    shrink the steps of all others, as `clip_by_global_norm` does.
+    Put it before the optimizer: `chain(clip_by_past_norm(), adamw(1e-3))`. Prefer it to `clip_by_global_norm` when one
+    layer has spikes: a global clip shrinks the steps of all layers, this one only the step of the layer with the spike.
 
     Args:
-      ratio: The norm that is left alone, as a multiple of the average. Positive. The paper's lambda_rel.
-      max_norm: The bound on the norm of all gradients in the warm-up. Positive. The paper's lambda_abs.
-      decay: Decay rate of the norm's average; closer to 1 averages over more steps. In [0, 1).
-      warmup_steps: The first step that is clipped by the average, at least 2; before it all gradients are clipped as
-        one.
+      ratio: Largest norm that is not clipped, as a multiple of the tensor's average norm (default 1.05). Positive. The
+        paper's lambda_rel.
+      max_norm: Largest global norm of all gradients during the warm-up (default 1.0). Positive. The paper's lambda_abs.
+      decay: Decay rate of the average norm (default 0.98); closer to 1 averages over more steps. In [0, 1).
+      warmup_steps: Number of the first step that is clipped by the averages (default 100). At least 2. Earlier steps
+        are clipped by their global norm.
 
-    State: one number per tensor.
+    Returns:
+      A transformation. State: one number per tensor (4 bytes in float32).
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.clip_by_past_norm(ratio=2.0, max_norm=10.0, warmup_steps=2)
-    >>> state = tx.init(jnp.zeros(2))
-    >>> for g in ([3.0, 4.0], [30.0, 40.0]):
-    ...     updates, state = tx.update(jnp.array(g), state)
-    ...     print(updates.astype("float16"))
-    [3. 4.]
-    [6. 8.]
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.clip_by_past_norm(ratio=2.0, max_norm=10.0, warmup_steps=2)
+      >>> state = tx.init(jnp.zeros(2))
+      >>> for g in ([3.0, 4.0], [30.0, 40.0]):
+      ...     updates, state = tx.update(jnp.array(g), state)
+      ...     print(updates.astype("float16"))
+      [3. 4.]
+      [6. 8.]
     """
 
     ratio: Hyper = hyper(default=1.05, gt=0)

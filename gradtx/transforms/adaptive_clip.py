@@ -1,9 +1,10 @@
-"""Adaptive gradient clipping: no unit's gradient is longer than a fraction of the unit's weights.
+"""Adaptive gradient clipping: limits each unit's gradient to a fraction of the norm of the unit's weights.
 
     u = g * min(1, clipping * max(|p|, eps) / |g|)      for every unit
 
-Brock et al., 2021, "High-Performance Large-Scale Image Recognition Without Normalization", section 4. A unit is an
-output: the last axis of a weight counts them, and norms are taken over the other axes; a vector is one unit.
+Brock et al., 2021, "High-Performance Large-Scale Image Recognition Without Normalization", section 4. A unit is one
+output of a layer. The last axis of a weight counts the outputs, and norms are taken over the other axes; a vector is
+one unit.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def _check_axis(who: str, name: str, value: Any) -> Any:
 
 
 def _axes(who: str, axis: Any, params: Any) -> list[tuple[int, ...]]:
-    """For each leaf the axes over which norms are taken."""
+    """Returns for each leaf the axes over which norms are taken."""
     found = []
     for path, p in jax.tree_util.tree_leaves_with_path(params):
         shape = np.shape(p)
@@ -44,25 +45,46 @@ def _axes(who: str, axis: Any, params: Any) -> list[tuple[int, ...]]:
             axes = every if whole else (0,) if len(shape) <= 3 else every[:-1]
         elif not all(-len(shape) <= i < len(shape) for i in axes):
             raise ValueError(
-                f"{who}: axis={axis} is no axis of the leaf at {checks.keystr(path)}, which has shape {shape}. "
-                "Leave such leaves out by gx.masked, or give axes that all leaves have."
+                f"{who}: axis={axis} does not exist in the leaf at {checks.keystr(path)}, which has shape {shape}. "
+                "Give axes that all leaves have, or exclude such leaves with gx.masked."
             )
         found.append(tuple(every[i] for i in axes))
     return found
 
 
 class adaptive_grad_clip(Layerwise, needs=("params",)):
-    """Clips the gradient of every unit to `clipping` times the norm of its weights.
+    """Clips the gradient of each unit to `clipping` times the norm of the unit's weights.
 
-    `clipping` is positive (0.01 in the paper), `eps` (default 1e-3) is the least norm that a unit counts
-    with. `axis` says over which axes norms are taken; by default over all but the last, over the first
-    alone in three axes, and over everything in a vector or scalar, as in optax.
+    Take it for networks without normalization layers, in which a fixed global bound would have to be tuned for each
+    model and batch size. A unit is one output of a layer.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.adaptive_grad_clip(0.5)
-    >>> g, p = jnp.array([3.0, 4.0]), jnp.array([0.0, 2.0])
-    >>> print(tx.update(g, tx.init(p), p)[0].round(3))
-    [0.6 0.8]
+        u = g * min(1, clipping * max(|p|, eps) / |g|)
+
+    Args:
+      clipping: Largest ratio of the gradient's norm to the weights' norm. Positive; the paper takes 0.01 for large
+        batches.
+      eps: Lower bound on the norm of the weights (default 1e-3), so that weights which start at zero can grow. Not
+        negative.
+      axis: Axis or axes over which norms are taken. By default (None), as in optax: all axes of a vector, a scalar, or
+        an array with one axis longer than 1; the first axis of an array with two or three axes; all axes but the last
+        of an array with four or more.
+
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count.
+
+    Raises:
+      TypeError: `axis` is not None, an integer or a tuple of integers.
+      ValueError: A leaf has no such axis.
+
+    References:
+      Brock et al., 2021, "High-Performance Large-Scale Image Recognition Without Normalization", section 4.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.adaptive_grad_clip(0.5)
+      >>> g, p = jnp.array([3.0, 4.0]), jnp.array([0.0, 2.0])
+      >>> print(tx.update(g, tx.init(p), p)[0].round(3))
+      [0.6 0.8]
     """
 
     clipping: Hyper = hyper(gt=0)
@@ -78,18 +100,27 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
 
 
 def unitwise_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> Array:
-    """The norm of each unit of an array, at the place of each of its entries: an array of the same shape.
+    """Computes the norm of each unit of an array, repeated at the place of each of the unit's entries.
 
-    A unit is what `adaptive_grad_clip` clips by itself; `axis` says over which axes norms are taken, with its default.
-    Squares neither overflow nor underflow, and 16-bit arrays are summed in float32. The dtype is that of |x|.
+    A unit is what `adaptive_grad_clip` clips as a whole. Squares neither overflow nor underflow, and 16-bit arrays are
+    summed in float32.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> print(gx.unitwise_norm(jnp.array([[3.0, 1.0], [4.0, 0.0]])))
-    [[5. 1.]
-     [5. 1.]]
+    Args:
+      x: An array of floating-point or complex numbers.
+      axis: Axis or axes over which norms are taken; None chooses them by the shape, as in `adaptive_grad_clip`.
+
+    Returns:
+      An array with the shape of `x` and the real dtype of `x`.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> print(gx.unitwise_norm(jnp.array([[3.0, 1.0], [4.0, 0.0]])))
+      [[5. 1.]
+       [5. 1.]]
 
     Raises:
-      TypeError: `x` is no array of floats, or `axis` is no axis or tuple of axes.
+      TypeError: `x` is not an array of floating-point numbers, or `axis` is not None, an integer or a tuple of
+        integers.
       ValueError: `x` has no such axis.
     """
     who = "unitwise_norm"
@@ -101,20 +132,28 @@ def unitwise_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> Array:
 
 
 def unitwise_clip(g_norm: Any, max_norm: Any, grad: Any, div_eps: Any = 1e-6) -> Array:
-    """Shrinks the entries of a gradient whose units are longer than they may be.
+    """Scales down the entries of a gradient whose unit exceeds its norm bound.
 
-    Where `g_norm` is at least `max_norm`, entries of `grad` are multiplied by max_norm / max(g_norm, div_eps).
-    `g_norm` and `max_norm` have the shape of `grad`, as from `unitwise_norm`. `div_eps` guards the division (default
-    1e-6); give a smaller one for gradients whose norms are as small.
+    Where `g_norm` is at least `max_norm`, the entries of `grad` are multiplied by max_norm / max(g_norm, div_eps).
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> g = jnp.array([3.0, 4.0])
-    >>> print(gx.unitwise_clip(gx.unitwise_norm(g), jnp.ones(2), g).round(3))
-    [0.6 0.8]
+    Args:
+      g_norm: Norm of the unit at each entry, with the shape of `grad`, as `unitwise_norm(grad)` returns it.
+      max_norm: Largest allowed norm at each entry, with the shape of `grad`.
+      grad: The gradient, an array of floating-point numbers.
+      div_eps: Lower bound on the divisor (default 1e-6). Give a smaller one if norms below 1e-6 have to be clipped.
+
+    Returns:
+      The clipped gradient, with the shape and dtype of `grad`.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> g = jnp.array([3.0, 4.0])
+      >>> print(gx.unitwise_clip(gx.unitwise_norm(g), jnp.ones(2), g).round(3))
+      [0.6 0.8]
 
     Raises:
-      TypeError: `grad` is no array of floats.
-      ValueError: the shapes differ.
+      TypeError: `grad` is not an array of floating-point numbers.
+      ValueError: The three shapes differ.
     """
     who = "unitwise_clip"
     checks.floating(who, "grad", grad, [grad])

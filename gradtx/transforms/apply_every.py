@@ -1,4 +1,4 @@
-"""Updates are summed, and their sum is applied every k steps; in between the update is zero."""
+"""Sums updates and applies their sum every k steps; the updates in between are zero."""
 
 from __future__ import annotations
 
@@ -15,27 +15,35 @@ __all__ = ["ApplyEveryState", "apply_every"]
 
 
 class ApplyEveryState(NamedTuple):
-    """The steps taken, and the sum since the last update."""
+    """The number of steps, and the sum of the updates since the last applied one."""
 
     count: Array = counter()
     grad_acc: Array = per_param()
 
 
 class apply_every(Elementwise, state=ApplyEveryState):
-    """The sum of k updates at every k-th step, else zero. Put it last: what comes before sees every gradient.
+    """Sums updates and applies their sum every `k` steps; the updates in between are zero.
 
-    A sum that the dtype cannot hold overflows.
+    Put it last in a chain. The links before it see every gradient, so that moments are updated at every step. To
+    accumulate gradients instead, so that the optimizer sees one mean gradient for `k` micro-batches, use `accumulate`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.apply_every(2)
-    >>> state = tx.init(jnp.zeros(1))
-    >>> for g in (1.0, 2.0, 3.0, 4.0):
-    ...     updates, state = tx.update(jnp.array([g]), state)
-    ...     print(updates)
-    [0.]
-    [3.]
-    [0.]
-    [7.]
+    Args:
+      k: Number of steps between two applied updates (default 1, which changes nothing). At least 1.
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32). A sum too large for the dtype overflows.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.apply_every(2)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for g in (1.0, 2.0, 3.0, 4.0):
+      ...     updates, state = tx.update(jnp.array([g]), state)
+      ...     print(updates)
+      [0.]
+      [3.]
+      [0.]
+      [7.]
     """
 
     k: int = integer(default=1, ge=1)

@@ -1,7 +1,4 @@
-"""The mean of per-example gradients, as the link that turns them into one gradient.
-
-u = (sum over examples i of g_i) / n
-"""
+"""Averages per-example gradients, as the first link of a chain: u = (sum over examples i of g_i) / n."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ __all__ = ["average_per_element_updates"]
 
 
 def check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
-    """The axes of the examples as a tuple; raises unless it is an integer or a sequence of different ones."""
+    """Returns the axes of the examples as a tuple; raises unless they are an integer or distinct integers."""
     axes = (value,) if isinstance(value, int) else value
     good = isinstance(axes, Sequence) and all(isinstance(i, int) and not isinstance(i, bool) for i in axes)
     if not good or not axes or len(set(axes)) < len(axes):
@@ -33,7 +30,7 @@ def check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
 
 
 def examples(who: str, updates: Any, axes: tuple[int, ...]) -> int:
-    """How many examples there are along these axes of every leaf; raises a ValueError where leaves disagree."""
+    """Returns the number of examples along these axes of every leaf; raises a ValueError if leaves disagree."""
     leaves = jax.tree.leaves(updates)
     checks.floating(who, "updates", updates, leaves)
     fits = all(-np.ndim(x) <= i < np.ndim(x) for x in leaves for i in axes)
@@ -48,32 +45,43 @@ def examples(who: str, updates: Any, axes: tuple[int, ...]) -> int:
 
 
 def mean_of(g: Any, axes: tuple[int, ...], *, keepdims: bool = False) -> Array:
-    """The mean over these axes in float32 or wider. Entries are divided first, so that no sum overflows."""
+    """Returns the mean over these axes in float32 or wider.
+
+    Entries are divided before they are added, so that the sum does not overflow.
+    """
     wide = leaf.widen(jnp.asarray(g))
     return jnp.sum(wide / max(math.prod(wide.shape[i] for i in axes), 1), axis=axes, keepdims=keepdims)
 
 
 class average_per_element_updates(GradientTransformation):
-    """Averages per-example gradients over the axis of the examples: the first link of a chain.
+    """Averages per-example gradients over the axis of the examples.
 
-    Take it after links for single examples, such as a clipping under `jax.vmap`. `updates` have the axes `per_elt_axis`
-    (default 0), an integer or several; params, where later links need them, do not. Sums are in float32 or wider. To
-    average over several batches, too, wrap what follows in `gx.accumulate`.
+    Take it as the first link of a chain, or after links that process each example by itself, such as a clip under
+    `jax.vmap`. The incoming updates have an axis of examples; the outgoing ones do not, like the parameters. Sums are
+    taken in float32 or wider. To average over several batches as well, wrap the rest of the chain in `gx.accumulate`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.average_per_element_updates(), gx.sgd(0.5))
-    >>> print(tx.update(jnp.array([[1.0, 2.0], [3.0, 6.0]]), tx.init(jnp.zeros(2)))[0])
-    [-1. -2.]
+    Args:
+      per_elt_axis: Axis of the examples in every leaf, or a sequence of several axes (default 0).
+
+    Returns:
+      A transformation without state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.average_per_element_updates(), gx.sgd(0.5))
+      >>> print(tx.update(jnp.array([[1.0, 2.0], [3.0, 6.0]]), tx.init(jnp.zeros(2)))[0])
+      [-1. -2.]
 
     Raises:
-      ValueError: the leaves of the updates do not agree in the number of examples.
+      TypeError: `per_elt_axis` is not an integer or a sequence of distinct integers.
+      ValueError: The leaves of the updates have different numbers of examples.
     """
 
     per_elt_axis: tuple[int, ...] = static(default=(0,), check=check_axes)
 
     @property
     def reshapes(self) -> bool:
-        return True  # the updates lose the axes of the examples
+        return True  # the outgoing updates lack the axes of the examples
 
     def init(self, params: Any) -> EmptyState:
         del params

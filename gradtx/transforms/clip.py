@@ -1,10 +1,10 @@
-"""Clipping: the nearest update in a box, or in a ball.
+"""Clipping of updates, by entry, by leaf or over the whole tree.
 
-clip                  u_i = max(-max_delta, min(max_delta, g_i))     every entry
-clip_by_block_rms     u = g / max(1, rms(g) / threshold)             every leaf
-clip_by_global_norm   u = g * min(1, max_norm / |g|)                 the tree as one vector
-(Pascanu, Mikolov and Bengio, 2013, "On the difficulty of training
-recurrent neural networks")
+    clip                  u_i = max(-max_delta, min(max_delta, g_i))     every entry
+    clip_by_block_rms     u = g / max(1, rms(g) / threshold)             every leaf
+    clip_by_global_norm   u = g * min(1, max_norm / |g|)                 the tree as one vector
+
+Pascanu, Mikolov and Bengio, 2013, "On the difficulty of training recurrent neural networks".
 """
 
 from __future__ import annotations
@@ -24,14 +24,22 @@ __all__ = ["ClipByGlobalNormState", "clip", "clip_by_block_rms", "clip_by_global
 
 
 class clip(Elementwise):
-    """Every entry clipped to [-max_delta, max_delta]; `max_delta` is not negative.
+    """Clips every entry of the updates to [-max_delta, max_delta].
 
-    A complex entry keeps its angle: its modulus is clipped.
+    Take it against single extreme entries. It changes the direction of the gradient; `clip_by_global_norm` keeps it. A
+    complex entry keeps its angle, and its absolute value is clipped.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.clip(1.0)
-    >>> print(tx.update(jnp.array([0.5, -3.0]), tx.init(jnp.zeros(2)))[0])
-    [ 0.5 -1. ]
+    Args:
+      max_delta: Largest absolute value of an entry. Not negative; infinity clips nothing.
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.clip(1.0)
+      >>> print(tx.update(jnp.array([0.5, -3.0]), tx.init(jnp.zeros(2)))[0])
+      [ 0.5 -1. ]
     """
 
     max_delta: Hyper = hyper(ge=0, infinite=True)
@@ -44,12 +52,27 @@ class clip(Elementwise):
 
 
 class clip_by_block_rms(Layerwise):
-    """Every leaf shrunk so that the root mean square of its entries is at most `threshold` (not negative).
+    """Scales down each leaf so that the root mean square of its entries is at most `threshold`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.clip_by_block_rms(1.0)
-    >>> print(tx.update(jnp.full(4, 3.0), tx.init(jnp.zeros(4)))[0])
-    [1. 1. 1. 1.]
+    Take it after a method's scaling, as Adafactor does, so that no leaf moves by more than `threshold` times the
+    learning rate in root mean square. Each leaf is clipped by itself.
+
+        u = g / max(1, rms(g) / threshold)
+
+    Args:
+      threshold: Largest root mean square of a leaf's entries. Not negative; infinity clips nothing. Adafactor takes 1.
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    References:
+      Shazeer and Stern, 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", section 6.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.clip_by_block_rms(1.0)
+      >>> print(tx.update(jnp.full(4, 3.0), tx.init(jnp.zeros(4)))[0])
+      [1. 1. 1. 1.]
     """
 
     threshold: Hyper = hyper(ge=0, infinite=True)
@@ -61,25 +84,42 @@ class clip_by_block_rms(Layerwise):
 
 @reports("clip_factor")
 class ClipByGlobalNormState(NamedTuple):
-    """The steps taken, and the factor of the last one: 1 where nothing was clipped."""
+    """The number of steps, and the factor of the last one, which is 1 if nothing was clipped."""
 
     count: Array = counter()
     clip_factor: Array = per_tree(start=1.0, signed=False)
 
 
 class clip_by_global_norm(Treewide, state=ClipByGlobalNormState):
-    """The whole tree shrunk so that its Euclidean norm is at most `max_norm` (not negative).
+    """Clips the gradient to a global norm: scales down the whole tree if its Euclidean norm exceeds `max_norm`.
 
-    This is the projection of the gradient onto the ball of that radius, `projection_l2_ball(updates, max_norm)`. The
-    norm is right whenever it is representable, in 16-bit types too, and the result is right even where it is not. The
-    factor is one of `metrics(state)`.
+    The usual protection against exploding gradients. Put it first in a chain:
+    `chain(clip_by_global_norm(1.0), adamw(1e-3))`. All leaves are scaled by the same factor, so that the direction of
+    the gradient is unchanged. `gx.metrics(state)` reports the factor of the last step as `clip_factor`; a factor that
+    is far below 1 at most steps means that `max_norm` acts as a learning rate.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.clip_by_global_norm(1.0)
-    >>> grads = {"w": jnp.float16([300.0]), "b": jnp.float16([400.0])}
-    >>> updates, _ = tx.update(grads, tx.init(grads))
-    >>> print(updates["w"], updates["b"])
-    [0.6] [0.8]
+        u = g * min(1, max_norm / |g|),      |g| over all leaves
+
+    The norm neither overflows nor underflows, in 16-bit dtypes too. It is the projection
+    `projection_l2_ball(updates, max_norm)`.
+
+    Args:
+      max_norm: Largest Euclidean norm of all updates together. Not negative; infinity clips nothing. A number, an array
+        or a schedule; 1.0 is common for language models.
+
+    Returns:
+      A transformation. State: a step count and the last factor (8 bytes in all).
+
+    References:
+      Pascanu, Mikolov and Bengio, 2013, "On the difficulty of training recurrent neural networks".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.clip_by_global_norm(1.0)
+      >>> grads = {"w": jnp.float16([300.0]), "b": jnp.float16([400.0])}
+      >>> updates, _ = tx.update(grads, tx.init(grads))
+      >>> print(updates["w"], updates["b"])
+      [0.6] [0.8]
     """
 
     max_norm: Hyper = hyper(ge=0, infinite=True)

@@ -1,8 +1,8 @@
 """Weight decay: u = g + weight_decay * p.
 
-Before a method's scaling this is the gradient of an L2 penalty; after it, it is decoupled decay
-(Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization"). `decoupled_weight_decay` is how methods end
-that decouple it:
+Placed before a method's scaling, this is the gradient of an L2 penalty. Placed after the scaling, it is decoupled decay
+(Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization"). Optimizers with decoupled decay end with the
+links that `decoupled_weight_decay` returns:
 
     x_(t+1) = x_t - eta_t * (u_t + weight_decay * x_t)      as in optax and PyTorch
     x_(t+1) = x_t - eta_t * u_t - weight_decay * x_t        with decouple_lr
@@ -25,23 +25,35 @@ __all__ = ["add_decayed_weights", "decoupled_weight_decay"]
 
 
 class add_decayed_weights(Elementwise, needs=("params",)):
-    """Adds `weight_decay` times the parameters, to the leaves that `mask` selects.
+    """Adds `weight_decay` times the parameters to the updates: weight decay as a link of a chain.
 
-    `weight_decay` (default 0) is not negative. `mask` is None for all leaves, a tree of booleans
-    with the structure of the parameters or a prefix of it, or a function from the parameters to
-    such a tree.
+        u = g + weight_decay * p
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> params = {"w": jnp.ones(1), "b": jnp.ones(1)}
-    >>> grads = {"w": jnp.zeros(1), "b": jnp.zeros(1)}
-    >>> tx = gx.add_decayed_weights(0.1, mask={"w": True, "b": False})
-    >>> updates, _ = tx.update(grads, tx.init(params), params)
-    >>> print(updates["w"], updates["b"])
-    [0.1] [0.]
+    Before a method's scaling it is the gradient of an L2 penalty. Between the scaling and the learning rate it is
+    decoupled weight decay, as in AdamW.
+
+    Args:
+      weight_decay: Strength of the decay (default 0). Not negative. It is multiplied by the learning rate if
+        `scale_by_learning_rate` follows.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> params = {"w": jnp.ones(1), "b": jnp.ones(1)}
+      >>> grads = {"w": jnp.zeros(1), "b": jnp.zeros(1)}
+      >>> tx = gx.add_decayed_weights(0.1, mask={"w": True, "b": False})
+      >>> updates, _ = tx.update(grads, tx.init(params), params)
+      >>> print(updates["w"], updates["b"])
+      [0.1] [0.]
 
     Raises:
-      ValueError: `update` is called without params, or the mask is no prefix of their tree.
-      TypeError: a leaf of the mask is neither True nor False.
+      ValueError: `update` is called without `params`, or the mask does not fit their tree.
+      TypeError: A leaf of the mask is neither True nor False.
     """
 
     weight_decay: Hyper = hyper(default=0.0, ge=0)
@@ -58,13 +70,34 @@ class add_decayed_weights(Elementwise, needs=("params",)):
 def decoupled_weight_decay(
     learning_rate: HyperArg, weight_decay: HyperArg = 0.0, mask: Any = None, *, decouple_lr: bool = False
 ) -> tuple[Any, ...]:
-    """The last links of a method with decoupled weight decay.
+    """Returns the last links of an optimizer with decoupled weight decay: the decay and the learning rate.
 
-    The decay is scaled by the learning rate, or, with `decouple_lr`, is the same at every rate.
+    Take it to build an optimizer like AdamW from your own scaling:
+    `chain(my_scaling(), *decoupled_weight_decay(1e-3, 0.1))`.
 
-    >>> import gradtx as gx
-    >>> gx.chain(gx.scale_by_sign(), *gx.decoupled_weight_decay(0.1, weight_decay=0.01))
-    chain(scale_by_sign(), add_decayed_weights(weight_decay=0.01), scale_by_learning_rate(learning_rate=0.1))
+        p <- p - learning_rate * (u + weight_decay * p)      by default
+        p <- p - learning_rate * u - weight_decay * p        with decouple_lr
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      weight_decay: Strength of the decay (default 0). Not negative.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
+        by `weight_decay` itself instead of `learning_rate * weight_decay`. Give a much smaller `weight_decay` then,
+        such as 1e-4. Default False.
+
+    Returns:
+      A tuple of transformations, to be unpacked at the end of a `chain`. They keep no state except step counts.
+
+    References:
+      Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization".
+
+    Example:
+      >>> import gradtx as gx
+      >>> gx.chain(gx.scale_by_sign(), *gx.decoupled_weight_decay(0.1, weight_decay=0.01))
+      chain(scale_by_sign(), add_decayed_weights(weight_decay=0.01), scale_by_learning_rate(learning_rate=0.1))
     """
     decay = add_decayed_weights(weight_decay, mask)
     if checks.flag("decoupled_weight_decay", "decouple_lr", decouple_lr):

@@ -1,10 +1,10 @@
-"""Grokfast: amplifies the slow part of the gradient.
+"""Grokfast: amplifies the slowly varying part of the gradient.
 
     h_t = decay * h_(t-1) + (1 - decay) * g_t,   h_1 = g_1
     u_t = g_t + gain * h_t
 
-Lee, Kang, Kim and Lee, 2024, "Grokfast: Accelerated Grokking by Amplifying Slow Gradients", the filter by a moving
-average (EMA), started as in the authors' code. It comes before a method: `chain(grokfast(), adamw(1e-3))`.
+Lee, Kang, Kim and Lee, 2024, "Grokfast: Accelerated Grokking by Amplifying Slow Gradients". This is the paper's filter
+with an exponential moving average (EMA), which starts at the first gradient as in the authors' code.
 """
 
 from __future__ import annotations
@@ -23,32 +23,43 @@ __all__ = ["GrokfastState", "grokfast"]
 
 
 class GrokfastState(NamedTuple):
-    """The steps taken, and the moving average of the gradient."""
+    """The number of steps, and the moving average of the gradient."""
 
     count: Array = counter()
     ema: Array = per_param(dtype="accumulator_dtype")
 
 
 class grokfast(Elementwise, state=GrokfastState):
-    """Adds `gain` times the gradient's moving average to the gradient.
+    """Amplifies the slowly varying part of the gradient: adds `gain` times the gradient's moving average.
 
-    Take it where a network has fitted its data and does not generalize yet. A sum that the dtype cannot hold overflows.
+    Take it when a network has fitted its training data but does not generalize yet ("grokking"). Put it before the
+    optimizer: `chain(grokfast(), adamw(1e-3))`.
+
+        h <- decay * h + (1 - decay) * g,     u = g + gain * h
 
     Args:
-      decay: Decay rate of the average; closer to 1 keeps slower parts alone. In [0, 1). The paper's alpha.
-      gain: How much of the average is added (default 2). Not negative. The paper's lambda.
-      accumulator_dtype: The dtype of the average. By default the parameter's, float32 at least.
+      decay: Decay rate of the moving average (default 0.98); closer to 1 keeps only slower changes. In [0, 1). The
+        paper's alpha.
+      gain: Factor of the average that is added (default 2). Not negative. The paper's lambda.
+      accumulator_dtype: Dtype in which the average is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
 
-    State: one array per parameter.
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32). An update too large for the dtype
+        overflows.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.grokfast(decay=0.5, gain=2.0)
-    >>> state = tx.init(jnp.zeros(1))
-    >>> for g in (1.0, -1.0):
-    ...     updates, state = tx.update(jnp.array([g]), state)
-    ...     print(updates)
-    [3.]
-    [-1.]
+    References:
+      Lee, Kang, Kim and Lee, 2024, "Grokfast: Accelerated Grokking by Amplifying Slow Gradients".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.grokfast(decay=0.5, gain=2.0)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for g in (1.0, -1.0):
+      ...     updates, state = tx.update(jnp.array([g]), state)
+      ...     print(updates)
+      [3.]
+      [-1.]
     """
 
     decay: Hyper = hyper(default=0.98, ge=0, lt=1)
@@ -56,7 +67,7 @@ class grokfast(Elementwise, state=GrokfastState):
     accumulator_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """The weight of the new gradient: the first is the average."""
+        """Returns the weight of the new gradient, which is 1 at the first step."""
         return jnp.where(t == 1, 1.0, 1.0 - self.decay), numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:

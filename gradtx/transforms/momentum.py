@@ -1,11 +1,11 @@
-"""Accumulated updates: the decaying sum (`trace`) and the moving average (`ema`).
+"""Momentum: the decaying sum of the updates (`trace`) and their moving average (`ema`).
 
     trace:  m_t = decay * m_(t-1) + (1 - dampening) * g_t,  m_1 = g_1     u = m_t, or g_t + decay * m_t (Nesterov)
     ema:    m_t = decay * m_(t-1) + (1 - decay) * g_t,      m_0 = 0       u = m_t / (1 - decay^t)
 
-The trace is Polyak's heavy ball (1964); the Nesterov form is that of Sutskever, Martens, Dahl and
-Hinton, 2013, "On the importance of initialization and momentum in deep learning". Dampening is
-PyTorch's: the first buffer is the first gradient, undamped.
+The trace is Polyak's heavy ball (1964). The Nesterov form follows Sutskever, Martens, Dahl and Hinton, 2013, "On the
+importance of initialization and momentum in deep learning". Dampening works as in PyTorch: the first gradient enters
+the sum without it.
 """
 
 from __future__ import annotations
@@ -25,26 +25,43 @@ __all__ = ["EmaState", "TraceState", "ema", "trace"]
 
 
 class TraceState(NamedTuple):
-    """The steps taken, and the decaying sum."""
+    """The number of steps, and the decaying sum."""
 
     trace: Array = per_param(dtype="accumulator_dtype")
     count: Array = counter()
 
 
 class trace(Elementwise, state=TraceState):
-    """Momentum: a decaying sum of the updates.
+    """Momentum: replaces the updates by their decaying sum.
 
-    `decay` lies in [0, 1], `dampening` (default 0) in [0, 1]. The sum is kept in `accumulator_dtype`,
-    by default the parameter's dtype but at least float32. A sum that the dtype cannot hold
-    overflows, as with `nesterov` near the largest number.
+    It smooths noisy gradients and speeds up steps along directions in which they agree. `sgd(rate, momentum=0.9)`
+    contains it. In a steady state the sum is 1 / (1 - decay) times a gradient; `ema` is the normalized form.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.trace(0.5)
-    >>> state = tx.init(jnp.zeros(1))
-    >>> for _ in range(3):
-    ...     updates, state = tx.update(jnp.ones(1), state)
-    >>> print(updates)
-    [1.75]
+        m <- decay * m + (1 - dampening) * g,     u = m     (with nesterov: u = g + decay * m)
+
+    Args:
+      decay: Factor of the old sum, often 0.9; closer to 1 remembers more steps. In [0, 1].
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
+        the update. Default False.
+      accumulator_dtype: Dtype in which the sum is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      dampening: Reduces the weight of new gradients to 1 - dampening, except for the first gradient (default 0). In [0,
+        1].
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32). A sum too large for the dtype overflows.
+
+    References:
+      Sutskever, Martens, Dahl and Hinton, 2013, "On the importance of initialization and momentum in deep learning".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.trace(0.5)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(jnp.ones(1), state)
+      >>> print(updates)
+      [1.75]
     """
 
     decay: Hyper = hyper(ge=0, le=1)
@@ -53,7 +70,7 @@ class trace(Elementwise, state=TraceState):
     dampening: Hyper = hyper(default=0.0, ge=0, le=1, kw_only=True)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """The weight of the new gradient: the first is not damped."""
+        """Returns the weight of the new gradient; the first gradient is not damped."""
         undamped = leaf.is_number(self.dampening) and self.dampening == 0
         return None if undamped else jnp.where(t == 1, 1.0, 1.0 - self.dampening), numbers
 
@@ -63,9 +80,9 @@ class trace(Elementwise, state=TraceState):
 
 
 class EmaState(NamedTuple):
-    """The steps taken, and the average before its correction.
+    """The number of steps, and the moving average before the correction of its start at zero.
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `weights` holds the total weight of the average if its decay is a schedule.
     """
 
     count: Array = counter()
@@ -74,16 +91,28 @@ class EmaState(NamedTuple):
 
 
 class ema(Elementwise, state=EmaState, corrected=("decay",)):
-    """The exponential moving average of the updates, by default corrected for its start at zero.
+    """Replaces the updates by their exponential moving average.
 
-    `decay` lies in [0, 1). The average is kept in `accumulator_dtype`, by default the parameter's
-    dtype but at least float32.
+        m <- decay * m + (1 - decay) * g,     u = m / (1 - decay^t)
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.ema(0.9)
-    >>> updates, state = tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))
-    >>> print(updates.round(3), state.ema)
-    [2.] [0.2]
+    The division corrects the average for its start at zero, exactly also if `decay` is a schedule.
+
+    Args:
+      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1).
+      debias: Whether to correct the average for its start at zero (default True). Without the correction the first
+        updates are small.
+      accumulator_dtype: Dtype in which the average is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32).
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.ema(0.9)
+      >>> updates, state = tx.update(jnp.array([2.0]), tx.init(jnp.zeros(1)))
+      >>> print(updates.round(3), state.ema)
+      [2.] [0.2]
     """
 
     decay: Hyper = hyper(ge=0, lt=1)

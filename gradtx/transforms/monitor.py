@@ -1,4 +1,4 @@
-"""Links that look at the updates and leave them as they are: what they see is in the state."""
+"""Links that measure the updates and leave them unchanged; the measurements are kept in the state."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ __all__ = ["MonitorState", "SnapshotState", "measure_with_ema", "monitor", "snap
 
 @reports("measurement")
 class SnapshotState(NamedTuple):
-    """What was measured last, by its name; zeros before the first step."""
+    """The last measurement, by its name; zeros before the first step."""
 
     measurement: dict[str, Any] = per_tree(start="nothing_measured")
 
 
 @reports("measurements")
 class MonitorState(NamedTuple):
-    """What was measured last, by name; zeros before the first step; and the measures' states."""
+    """The last measurements by name, zeros before the first step; and the states of the measures."""
 
     measurements: dict[str, Any] = per_tree(start="nothing_measured")
     measure_states: dict[str, Any] = child_state(of=None)
 
 
 def _zeros(fn: Callable[[Any], Any], params: Any) -> Any:
-    """Zeros like what the function returns, which is not computed, whole on each device of the parameters."""
+    """Returns zeros with the shapes and dtypes that `fn` returns, replicated on each device of the parameters."""
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, params))
     return mesh.everywhere(zeros, params)
 
@@ -51,23 +51,32 @@ def _name(who: str, name: str, value: Any) -> str:
 
 
 class snapshot(Stateful, state=SnapshotState):
-    """Keeps `measure(updates)` in the state, under `measure_name`; the updates stay as they are.
+    """Keeps `measure(updates)` in the state and leaves the updates unchanged.
 
-    `measure` is a function from the updates to a tree of arrays; scalars are among `metrics(state)`.
+    Take it to see what passes a place in a chain, such as the gradient's norm before it is clipped. `gx.metrics(state)`
+    reports a measurement that is a scalar. For several measurements at one place use `monitor`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.snapshot("norm_before", gx.tree.norm), gx.clip(1.0))
-    >>> g = jnp.array([3.0, 4.0])
-    >>> updates, state = tx.update(g, tx.init(g))
-    >>> print(gx.metrics(state))
-    {'norm_before': Array(5., dtype=float32)}
+    Args:
+      measure_name: Name of the measurement in `state.measurement` and in `gx.metrics(state)`.
+      measure: Function of the updates that returns an array or a tree of arrays, such as `gx.tree.norm`.
+
+    Returns:
+      A transformation. State: the last measurement.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.snapshot("norm_before", gx.tree.norm), gx.clip(1.0))
+      >>> g = jnp.array([3.0, 4.0])
+      >>> updates, state = tx.update(g, tx.init(g))
+      >>> print(gx.metrics(state))
+      {'norm_before': Array(5., dtype=float32)}
     """
 
     measure_name: str = static(check=_name)
     measure: Any = static(check=function)
 
     def nothing_measured(self, params: Any) -> dict[str, Any]:
-        """The measurement before the first step."""
+        """Returns the measurement before the first step: zeros."""
         return {self.measure_name: _zeros(self.measure, params)}
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, SnapshotState]:
@@ -76,7 +85,7 @@ class snapshot(Stateful, state=SnapshotState):
 
 
 class _Looking(Composite):
-    """A transformation with measures inside: their updates are measurements, and move no parameters."""
+    """A transformation that contains measures, whose updates are measurements and do not move the parameters."""
 
     def movers(self) -> dict[str, GradientTransformation]:
         return {}
@@ -92,17 +101,27 @@ class _measured(Stateful, state=EmptyState):
 
 
 class monitor(_Looking, state=MonitorState):
-    """Keeps several measurements of the updates in the state; the updates stay as they are.
+    """Keeps several measurements of the updates in the state and leaves the updates unchanged.
 
-    `measures` is a dict from a name to a function of the updates, or to a transformation whose updates are the
-    measurement, such as `measure_with_ema`. Scalars are among `metrics(state)`.
+    `gx.metrics(state)` reports the measurements that are scalars.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.monitor({"norm": gx.tree.norm, "smooth": gx.measure_with_ema(gx.tree.norm, 0.9)})
-    >>> g = jnp.array([3.0, 4.0])
-    >>> updates, state = tx.update(g, tx.init(g))
-    >>> print({name: round(float(x), 3) for name, x in gx.metrics(state).items()})
-    {'norm': 5.0, 'smooth': 5.0}
+    Args:
+      measures: A dict from a name to a function of the updates, such as `gx.tree.norm`; or to a transformation whose
+        updates are the measurement, such as `measure_with_ema`.
+
+    Returns:
+      A transformation. State: the last measurements, and the states of the measures that are transformations.
+
+    Raises:
+      TypeError: `measures` is not a dict, or one of its items is neither a function nor a transformation.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.monitor({"norm": gx.tree.norm, "smooth": gx.measure_with_ema(gx.tree.norm, 0.9)})
+      >>> g = jnp.array([3.0, 4.0])
+      >>> updates, state = tx.update(g, tx.init(g))
+      >>> print({name: round(float(x), 3) for name, x in gx.metrics(state).items()})
+      {'norm': 5.0, 'smooth': 5.0}
     """
 
     measures: tuple[Any, ...] = child()
@@ -119,7 +138,7 @@ class monitor(_Looking, state=MonitorState):
         return dict(zip(self.names, self.measures, strict=True))
 
     def nothing_measured(self, params: Any) -> dict[str, Any]:
-        """The measurements before the first step."""
+        """Returns the measurements before the first step: zeros."""
         return {
             name: _zeros(lambda p, tx=tx: tx.update(p, tx.init(p), p)[0], params)
             for name, tx in self.children().items()
@@ -144,7 +163,7 @@ class monitor(_Looking, state=MonitorState):
 
 
 class _Measurement(View):
-    """What is measured of a tree, in its place."""
+    """Shows an inner transformation a measurement of the tree in place of the tree."""
 
     def __init__(self, measure: Callable[[Any], Any]) -> None:
         self.measure = measure
@@ -157,13 +176,23 @@ class _Measurement(View):
 
 
 class measure_with_ema(_Looking):
-    """For `monitor`: the moving average of `measure(updates)`, with the arguments and the state of `ema`.
+    """Measures the exponential moving average of `measure(updates)`, for use in `monitor`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.monitor({"norm": gx.measure_with_ema(gx.tree.norm, 0.9, debias=False)})
-    >>> g = jnp.array([3.0, 4.0])
-    >>> print(round(float(gx.metrics(tx.update(g, tx.init(g))[1])["norm"]), 3))
-    0.5
+    Args:
+      measure: Function of the updates that returns an array or a tree of arrays, such as `gx.tree.norm`.
+      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1).
+      debias: Whether to correct the average for its start at zero (default True).
+      accumulator_dtype: Dtype in which the average is stored; by default the measurement's dtype, but at least float32.
+
+    Returns:
+      A transformation whose updates are the averages. State: one array for each array that `measure` returns.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.monitor({"norm": gx.measure_with_ema(gx.tree.norm, 0.9, debias=False)})
+      >>> g = jnp.array([3.0, 4.0])
+      >>> print(round(float(gx.metrics(tx.update(g, tx.init(g))[1])["norm"]), 3))
+      0.5
     """
 
     measure: Any = static(check=function)
@@ -185,6 +214,6 @@ class measure_with_ema(_Looking):
         return self.children()["inner"].update(self.measure(updates), state)
 
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        """None: the arguments of `ema` are fields of its own."""
+        """Yields nothing, because the arguments of `ema` are fields of this class."""
         del state
         return iter(())

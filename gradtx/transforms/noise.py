@@ -1,4 +1,4 @@
-"""Gradient noise: u = g + n, with n normal of variance eta / t^gamma.
+"""Gradient noise: u = g + n, where n is normal with variance eta / t^gamma.
 
 Neelakantan et al., 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks", equation 1.
 """
@@ -20,24 +20,40 @@ __all__ = ["AddNoiseState", "add_noise"]
 
 
 class AddNoiseState(NamedTuple):
-    """The steps taken, and the random key of the next."""
+    """The number of steps, and the random key of the next one."""
 
     count: Array = counter()
     rng_key: Array = per_tree(start="first_key")
 
 
 class add_noise(Treewide, state=AddNoiseState, takes=("key",), by_leaf=("index",), loops=True):
-    """Adds noise that fades; `eta` (the variance at the first step) and `gamma` are not negative.
+    """Adds normally distributed noise with a decreasing variance to the updates.
 
-    `key` (default 0) is the seed, an integer, from which the state's random key is made. `update(..., key=k)` draws
-    from `k` instead and leaves the state's key as it is.
+    Take it to help very deep networks out of poor starting points, or to simulate noisier gradients.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.add_noise(eta=0.01, gamma=0.55)
-    >>> g = jnp.zeros(10_000)
-    >>> updates, state = tx.update(g, tx.init(g))
-    >>> print(f"{jnp.std(updates):.2f}")
-    0.10
+        u = g + n,     n ~ Normal(0, eta / t^gamma)     at step t = 1, 2, ...
+
+    Args:
+      eta: Variance of the noise at the first step. Not negative; the paper tries 0.01, 0.3 and 1.
+      gamma: How fast the variance decreases: it is divided by t^gamma. Not negative; the paper takes 0.55, and 0 keeps
+        the variance constant.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. Default 0. To control the random
+        numbers of a single step, pass `update(..., key=k)` with a JAX key `k`: the step then draws from `k`, and the
+        key in the state is unchanged.
+
+    Returns:
+      A transformation. State: a step count and a random key (12 bytes in all).
+
+    References:
+      Neelakantan et al., 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.add_noise(eta=0.01, gamma=0.55)
+      >>> g = jnp.zeros(10_000)
+      >>> updates, state = tx.update(g, tx.init(g))
+      >>> print(f"{jnp.std(updates):.2f}")
+      0.10
     """
 
     eta: Hyper = hyper(ge=0)
@@ -45,7 +61,7 @@ class add_noise(Treewide, state=AddNoiseState, takes=("key",), by_leaf=("index",
     key: int = seed(default=0)
 
     def first_key(self, params: Any) -> Array:
-        """The state's random key before the first step."""
+        """Returns the random key of the first step."""
         del params
         return jax.random.PRNGKey(self.key)
 
@@ -56,6 +72,6 @@ class add_noise(Treewide, state=AddNoiseState, takes=("key",), by_leaf=("index",
         return Shared(key=sample, deviation=deviation), numbers._replace(rng_key=following)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, index: Array) -> tuple[Array, Any]:
-        """Every leaf has a key of its own, by its place in the tree."""
+        """Adds noise to one leaf; each leaf draws from its own key, made from its position in the tree."""
         key = jax.random.fold_in(shared.key, index)
         return g + jax.random.normal(key, g.shape, g.dtype) * shared.deviation, slots

@@ -1,11 +1,11 @@
-"""Links that look at norms: of the update, of the parameter, of their ratio.
+"""Links that scale by norms of the update or of the parameter, and gradient centralization.
 
-scale_by_param_block_norm   u = g * max(|p|, min_scale)              every leaf
-scale_by_param_block_rms    u = g * max(rms(p), min_scale)           every leaf
-normalize_by_update_norm    u = scale_factor * g / (|g| + eps)       the tree as one vector
-centralize                  u = g - mean of g over all axes but the first
-(Yong et al., 2020, "Gradient Centralization: A New Optimization
-Technique for Deep Neural Networks")
+    scale_by_param_block_norm   u = g * max(|p|, min_scale)              every leaf
+    scale_by_param_block_rms    u = g * max(rms(p), min_scale)           every leaf
+    normalize_by_update_norm    u = scale_factor * g / (|g| + eps)       the tree as one vector
+    centralize                  u = g - mean of g over all axes but the first
+
+Centralization: Yong et al., 2020, "Gradient Centralization: A New Optimization Technique for Deep Neural Networks".
 """
 
 from __future__ import annotations
@@ -31,15 +31,25 @@ __all__ = [
 
 
 class scale_by_param_block_norm(Layerwise, needs=("params",)):
-    """Every leaf of the updates times the norm of its parameter, which counts as `min_scale` at least.
+    """Multiplies each leaf of the updates by the norm of its parameter.
 
-    `min_scale` (default 1e-3) is not negative. A product that the dtype cannot hold overflows.
+    Take it after a method's scaling if steps should be relative to the size of the parameters.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.scale_by_param_block_norm()
-    >>> g, p = jnp.array([1.0, 1.0]), jnp.array([3.0, 4.0])
-    >>> print(tx.update(g, tx.init(p), p)[0])
-    [5. 5.]
+        u = g * max(|p|, min_scale)
+
+    Args:
+      min_scale: Lower bound on the norm (default 1e-3), so that parameters which start at zero can move. Not negative.
+
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count. A product too large for the
+        dtype overflows.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.scale_by_param_block_norm()
+      >>> g, p = jnp.array([1.0, 1.0]), jnp.array([3.0, 4.0])
+      >>> print(tx.update(g, tx.init(p), p)[0])
+      [5. 5.]
     """
 
     min_scale: Hyper = hyper(default=1e-3, ge=0)
@@ -49,15 +59,27 @@ class scale_by_param_block_norm(Layerwise, needs=("params",)):
 
 
 class scale_by_param_block_rms(Layerwise, needs=("params",)):
-    """Every leaf of the updates times the root mean square of its parameter, at least `min_scale`.
+    """Multiplies each leaf of the updates by the root mean square of its parameter.
 
-    `min_scale` (default 1e-3) is not negative. A product that the dtype cannot hold overflows.
+    Take it after a method's scaling if steps should be relative to the size of the parameters, as in Adafactor. Unlike
+    the norm, the root mean square does not grow with the number of entries.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.scale_by_param_block_rms()
-    >>> g, p = jnp.array([1.0, 1.0]), jnp.array([2.0, -2.0])
-    >>> print(tx.update(g, tx.init(p), p)[0].astype("float16"))
-    [2. 2.]
+        u = g * max(rms(p), min_scale)
+
+    Args:
+      min_scale: Lower bound on the root mean square (default 1e-3), so that parameters which start at zero can move.
+        Not negative.
+
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count. A product too large for the
+        dtype overflows.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.scale_by_param_block_rms()
+      >>> g, p = jnp.array([1.0, 1.0]), jnp.array([2.0, -2.0])
+      >>> print(tx.update(g, tx.init(p), p)[0].astype("float16"))
+      [2. 2.]
     """
 
     min_scale: Hyper = hyper(default=1e-3, ge=0)
@@ -68,22 +90,33 @@ class scale_by_param_block_rms(Layerwise, needs=("params",)):
 
 
 class normalize_by_update_norm(Treewide):
-    """The whole tree scaled to the norm `scale_factor`; `eps` is added to the norm that it is divided by.
+    """Scales the whole tree of updates to the norm `scale_factor`.
 
-    `scale_factor` (default 1) is any finite number, `eps` (default 1e-6) is not negative. Zeros stay zeros.
+    Every step then has the same length before the learning rate, however small the gradient is.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.normalize_by_update_norm(eps=0.0)
-    >>> g = {"w": jnp.array([3.0]), "b": jnp.array([4.0])}
-    >>> print(tx.update(g, tx.init(g))[0]["w"].round(3))
-    [0.6]
+        u = scale_factor * g / (|g| + eps),      |g| over all leaves
+
+    Args:
+      scale_factor: Norm of the result (default 1). Any finite number.
+      eps: Added to the norm in the denominator (default 1e-6), so that tiny gradients are not blown up. Not negative.
+        Zeros stay zeros with `eps=0` too.
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.normalize_by_update_norm(eps=0.0)
+      >>> g = {"w": jnp.array([3.0]), "b": jnp.array([4.0])}
+      >>> print(tx.update(g, tx.init(g))[0]["w"].round(3))
+      [0.6]
     """
 
     scale_factor: Hyper = hyper(default=1.0)
     eps: Hyper = hyper(default=1e-6, ge=0)
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        scale, norm = tree.scaled(updates)  # their product need not be representable
+        scale, norm = tree.scaled(updates)  # the norm is their product, which may overflow
         divisor = norm + self.eps / scale
         rescale = self.scale_factor / jnp.where(divisor > 0, divisor, 1)
         return Shared(unscale=1 / scale, rescale=rescale), numbers
@@ -94,27 +127,41 @@ class normalize_by_update_norm(Treewide):
 
 @constructor
 def normalize() -> normalize_by_update_norm:
-    """The whole tree scaled to norm 1: `normalize_by_update_norm(eps=0.0)`. Zeros stay zeros.
+    """Scales the whole tree of updates to norm 1: `normalize_by_update_norm(eps=0.0)`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.normalize()
-    >>> g = jnp.array([3.0, 4.0])
-    >>> print(tx.update(g, tx.init(g))[0])
-    [0.6 0.8]
+    Updates that are all zero stay zero.
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.normalize()
+      >>> g = jnp.array([3.0, 4.0])
+      >>> print(tx.update(g, tx.init(g))[0])
+      [0.6 0.8]
     """
     return normalize_by_update_norm(eps=0.0)
 
 
 class centralize(Layerwise):
-    """Every leaf with two or more axes less its mean over all axes but the first; others as they are.
+    """Subtracts from each gradient its mean over all axes but the first: gradient centralization.
 
-    The first axis is taken for the output's, as in the paper.
+    Take it before a method's scaling; it can make training more stable and improve generalization. The first axis is
+    taken as the axis of the outputs, as in the paper. Leaves with fewer than two axes are unchanged.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.centralize()
-    >>> print(tx.update(jnp.array([[1.0, 3.0], [5.0, 5.0]]), tx.init(jnp.zeros((2, 2))))[0])
-    [[-1.  1.]
-     [ 0.  0.]]
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    References:
+      Yong et al., 2020, "Gradient Centralization: A New Optimization Technique for Deep Neural Networks".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.centralize()
+      >>> print(tx.update(jnp.array([[1.0, 3.0], [5.0, 5.0]]), tx.init(jnp.zeros((2, 2))))[0])
+      [[-1.  1.]
+       [ 0.  0.]]
     """
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
@@ -122,5 +169,5 @@ class centralize(Layerwise):
             return g, slots
         (share,) = leaf.apart(g, jnp.asarray(g.shape[0] / g.size, g.dtype))
         mean = jnp.sum(g * share, axis=tuple(range(1, g.ndim)), keepdims=True)
-        # The selection keeps XLA's CPU backend from taking the difference into the library call that sums.
+        # The selection keeps XLA's CPU backend from fusing the difference into the library call that sums.
         return g - jnp.where(mean == 0, 0, mean), slots

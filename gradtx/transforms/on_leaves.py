@@ -1,4 +1,4 @@
-"""A transformation from a function of one leaf: `stateless_with_tree_map`."""
+"""`stateless_with_tree_map`: makes a transformation from a function of one leaf."""
 
 from __future__ import annotations
 
@@ -13,18 +13,26 @@ __all__ = ["stateless_with_tree_map"]
 
 
 class stateless_with_tree_map(stateless):
-    """A transformation from one function `f(update, param) -> update` of single arrays.
+    """Makes a transformation without state from a function `f(update, param) -> update` of single arrays.
 
-    It is called for every leaf; `param` is None if `update` is called without params. The function is static, as in
-    `stateless`, whose function sees the whole trees.
+    The function is called for every leaf. To see the whole trees, use `stateless`. For hyperparameters, schedules and
+    checks of dtypes, write a rule (`gx.rules`) instead.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> follow = gx.stateless_with_tree_map(lambda g, p: g * jnp.sign(p))
-    >>> print(follow.update({"w": jnp.array([3.0, 4.0])}, gx.EmptyState(), {"w": jnp.array([-1.0, 2.0])})[0]["w"])
-    [-3.  4.]
+    Args:
+      f: Function of one array of the updates and the matching array of the parameters, which is None if `update` is
+        called without `params`. It is static: another function recompiles a jitted step.
+
+    Returns:
+      A transformation without state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> follow = gx.stateless_with_tree_map(lambda g, p: g * jnp.sign(p))
+      >>> print(follow.update({"w": jnp.array([3.0, 4.0])}, gx.EmptyState(), {"w": jnp.array([-1.0, 2.0])})[0]["w"])
+      [-3.  4.]
 
     Raises:
-      ValueError: the updates and params are trees of different structure.
+      ValueError: The trees of updates and `params` differ in structure.
     """
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:

@@ -1,11 +1,11 @@
-"""Orthogonal gradients: the part of a gradient that is orthogonal to the weights, as long as the gradient was.
+"""Orthogonal gradients: removes the component along the weights and restores the gradient's norm.
 
     o = g - <w, g> / <w, w> * w
     u = o * |g| / |o|                      for every tensor
 
-Prieto, Barsbey, Mediano and Birdal, 2025, "Grokking at the Edge of Numerical Stability", where it keeps weights from
-growing along themselves. A gradient along the weights, but for rounding, becomes zero. Of complex tensors the inner
-product is the complex one.
+Prieto, Barsbey, Mediano and Birdal, 2025, "Grokking at the Edge of Numerical Stability". There it prevents weights from
+growing along their own direction. A gradient that is parallel to the weights up to rounding becomes zero. Complex
+tensors use the complex inner product.
 """
 
 from __future__ import annotations
@@ -22,16 +22,26 @@ __all__ = ["orthograd"]
 
 
 class orthograd(Layerwise, needs=("params",)):
-    """Removes from every gradient what is parallel to its weights, and keeps the gradient's norm.
+    """Removes from each gradient the component along its weights, and keeps the gradient's norm.
 
-    It comes before a method: `chain(orthograd(), adamw(1e-3))`. `update` needs params. A leaf of weights that are zero
-    keeps its gradient.
+    Put it before the optimizer: `chain(orthograd(), adamw(1e-3))`. It helps when a classifier that fits its training
+    data only scales up its weights, which delays generalization ("grokking"). A leaf whose weights are all zero keeps
+    its gradient.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.orthograd()
-    >>> g, p = jnp.array([3.0, 4.0]), jnp.array([2.0, 0.0])
-    >>> print(tx.update(g, tx.init(p), p)[0])
-    [0. 5.]
+        o = g - <w, g> / <w, w> * w,     u = o * |g| / |o|
+
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count.
+
+    References:
+      Prieto, Barsbey, Mediano and Birdal, 2025, "Grokking at the Edge of Numerical Stability".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.orthograd()
+      >>> g, p = jnp.array([3.0, 4.0]), jnp.array([2.0, 0.0])
+      >>> print(tx.update(g, tx.init(p), p)[0])
+      [0. 5.]
     """
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
@@ -44,6 +54,6 @@ class orthograd(Layerwise, needs=("params",)):
 
 
 def _direction(x: Array) -> tuple[Array, Array, Array]:
-    """`x` with norm 1, and two factors of its norm: the norm itself may not be representable. Zeros stay zeros."""
+    """Returns `x` scaled to norm 1, and its norm as two factors, whose product may overflow. Zeros stay zeros."""
     unit, size = tree.scaled(x)
     return x / unit / jnp.where(size == 0, 1, size), unit, size

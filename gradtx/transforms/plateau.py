@@ -1,13 +1,13 @@
-"""A factor that shrinks when the loss has stopped improving.
+"""Reduces the step size when the loss has stopped improving.
 
-Every `accumulation_size` steps the mean loss f is compared with the best so far, b:
+Every `accumulation_size` steps the mean loss f is compared with the best mean loss so far, b:
 
     better     f < b - (rtol * |b| + atol)                   mode 'min'; f > b + (rtol * |b| + atol) for 'max'
-    plateau    `patience` comparisons in a row without one that is better
-    then       scale = max(scale * factor, min_scale), and for `cooldown` comparisons none counts
+    plateau    `patience` comparisons in a row that are not better
+    then       scale = max(scale * factor, min_scale), and the next `cooldown` comparisons do not count
 
-As PyTorch's ReduceLROnPlateau and optax's reduce_on_plateau, but with the distance relative to |b|: theirs,
-f < (1 - rtol) * b, takes any standstill below zero for an improvement.
+This is PyTorch's ReduceLROnPlateau and optax's reduce_on_plateau with one difference: the margin is relative to |b|.
+Their condition f < (1 - rtol) * b counts an unchanged negative loss as an improvement.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ __all__ = ["ReduceLROnPlateauState", "reduce_on_plateau"]
 
 @reports(lr_scale="scale")
 class ReduceLROnPlateauState(NamedTuple):
-    """The steps taken, the factor, the best mean loss (infinite at first), the counters, and the mean loss since."""
+    """The number of steps, the factor, the best mean loss, the counters, and the mean loss since the last comparison.
+
+    The best mean loss is infinite before the first comparison.
+    """
 
     scale: Array = per_tree(start=1.0, signed=False)
     best_value: Array = per_tree(start="worst")
@@ -41,23 +44,42 @@ class ReduceLROnPlateauState(NamedTuple):
 
 
 class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)):
-    """Scales the updates by a factor that shrinks on a plateau; `update` needs `value`, the loss.
+    """Scales the updates by a factor that shrinks when the loss has stopped improving.
 
-    `factor` lies in (0, 1), `rtol` (1e-4), `atol` (0) and `min_scale` (0) are not negative; `patience` (10) and
-    `accumulation_size` (1) are at least 1, `cooldown` (0) at least 0. Put it last in a chain. A loss that is not a
-    number is never better. `gx.metrics(state)` reports the factor as `lr_scale`.
+    Take it when the right time to lower the learning rate is not known in advance. Put it last in a chain and pass the
+    loss to `update(..., value=loss)`. `gx.metrics(state)` reports the factor as `lr_scale`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.reduce_on_plateau(factor=0.5, patience=2)
-    >>> state = tx.init(jnp.zeros(1))
-    >>> for value in (-1.0, -2.0, -2.0, -2.0, -2.0):
-    ...     updates, state = tx.update(jnp.ones(1), state, value=value)
-    ...     print(updates)
-    [1.]
-    [1.]
-    [1.]
-    [0.5]
-    [0.5]
+    Args:
+      factor: Number by which the scale is multiplied on a plateau (default 0.1). In (0, 1).
+      patience: Number of comparisons in a row without an improvement after which the scale is reduced (default 10). At
+        least 1.
+      rtol: Smallest improvement that counts, relative to the absolute value of the best loss (default 1e-4). Not
+        negative.
+      atol: Smallest improvement that counts, added to the relative one (default 0). Not negative.
+      cooldown: Number of comparisons after a reduction that do not count as failures to improve (default 0).
+      accumulation_size: Number of steps whose losses are averaged for one comparison (default 1). At least 1. Take more
+        for noisy losses.
+      min_scale: Lower bound on the scale (default 0). Not negative.
+      mode: 'min' if a smaller value is better, as for a loss (default); 'max' if a larger value is better, as for an
+        accuracy.
+
+    Returns:
+      A transformation whose `update` needs the extra argument `value`. State: six numbers (24 bytes).
+
+    A loss that is NaN never counts as an improvement.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.reduce_on_plateau(factor=0.5, patience=2)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for value in (-1.0, -2.0, -2.0, -2.0, -2.0):
+      ...     updates, state = tx.update(jnp.ones(1), state, value=value)
+      ...     print(updates)
+      [1.]
+      [1.]
+      [1.]
+      [0.5]
+      [0.5]
     """
 
     factor: Hyper = hyper(default=0.1, gt=0, lt=1)
@@ -70,7 +92,7 @@ class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)
     mode: str = choice(default="min", options=("min", "max"), kw_only=True)
 
     def worst(self, params: Any) -> float:
-        """The value that any loss is better than."""
+        """Returns the value that every loss improves on."""
         del params
         return math.inf if self.mode == "min" else -math.inf
 
@@ -84,7 +106,7 @@ class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)
         return numbers.scale, numbers
 
     def _compared(self, numbers: Any) -> Any:
-        """The numbers after a comparison of the mean loss with the best."""
+        """Compares the mean loss with the best, and returns the numbers after the comparison."""
         mean, best, cooldown = numbers.avg_value, numbers.best_value, numbers.cooldown_count
         sign = 1 if self.mode == "min" else -1
         some = jnp.where(jnp.isinf(best), 0, best)

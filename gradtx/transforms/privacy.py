@@ -1,10 +1,10 @@
-"""Differential privacy: every example's gradient is clipped, the clipped ones are averaged, and noise is added.
+"""Differentially private gradients: each example's gradient is clipped, the results are averaged, and noise is added.
 
     c_i = g_i * min(1, C / |g_i|)                 for every example i of B
     u   = (sum of c_i + n) / B,   n normal with standard deviation C * noise_multiplier
 
-Abadi et al., 2016, "Deep Learning with Differential Privacy", algorithm 1. The gradients have the examples along
-their first axis; the update does not. Clipping leaf by leaf is that of McMahan et al., 2018, "A General Approach
+Abadi et al., 2016, "Deep Learning with Differential Privacy", algorithm 1. The gradients have the examples along their
+first axis; the update does not have this axis. Clipping leaf by leaf follows McMahan et al., 2018, "A General Approach
 to Adding Differential Privacy to Iterative Training Procedures".
 """
 
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def _examples(who: str, grads: Any) -> int:
-    """How many examples there are along the first axis of every leaf."""
+    """Returns the number of examples along the first axis of every leaf."""
     leaves = jax.tree.leaves(grads)
     checks.floating(who, "grads", grads, leaves)
     sizes = {np.shape(x)[:1] for x in leaves}
@@ -48,17 +48,24 @@ def _examples(who: str, grads: Any) -> int:
 
 
 def per_example_global_norm_clip(grads: Any, l2_norm_clip: Any) -> tuple[Any, Array]:
-    """The sum over examples of their gradients, each shrunk to a norm of at most `l2_norm_clip`.
+    """Clips the gradient of each example to a global norm, and sums the clipped gradients over the examples.
 
-    Returns the tree of sums, without the examples' axis, and how many gradients were shrunk.
+    Args:
+      grads: Tree of per-example gradients, with the examples along the first axis of every leaf, as
+        `jax.vmap(jax.grad(loss), in_axes=(None, 0))` returns them.
+      l2_norm_clip: Largest Euclidean norm of one example's gradient, over all leaves. Not negative.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> total, clipped = gx.per_example_global_norm_clip({"w": jnp.array([[3.0, 4.0], [0.5, 0.0]])}, 1.0)
-    >>> print(total["w"].round(3), clipped)
-    [1.1 0.8] 1
+    Returns:
+      The tree of sums, without the axis of examples, and the number of gradients that were clipped.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> total, clipped = gx.per_example_global_norm_clip({"w": jnp.array([[3.0, 4.0], [0.5, 0.0]])}, 1.0)
+      >>> print(total["w"].round(3), clipped)
+      [1.1 0.8] 1
 
     Raises:
-      ValueError: the leaves do not agree in their first axis.
+      ValueError: The leaves have different numbers of examples.
     """
     _examples("per_example_global_norm_clip", grads)
 
@@ -73,20 +80,30 @@ def per_example_global_norm_clip(grads: Any, l2_norm_clip: Any) -> tuple[Any, Ar
 
 
 def per_example_layer_norm_clip(grads: Any, global_l2_norm_clip: Any, uniform: bool = True) -> tuple[Any, Any]:
-    """The sum over examples of their gradients, every leaf clipped by itself.
+    """Clips the gradient of each example leaf by leaf, and sums the clipped gradients over the examples.
 
-    The bounds of the leaves are such that the whole gradient's norm is at most `global_l2_norm_clip`: the same
-    for every leaf (`uniform`), or in proportion to the root of its size. Returns the tree of sums and the tree of
-    how many were shrunk.
+    The bounds of the leaves are chosen so that the norm of an example's whole gradient is at most
+    `global_l2_norm_clip`. Take it instead of `per_example_global_norm_clip` if some leaves have much larger gradients
+    than others.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> grads = {"w": jnp.array([[3.0, 4.0]]), "b": jnp.array([[0.1]])}
-    >>> total, clipped = gx.per_example_layer_norm_clip(grads, 2.0**0.5)
-    >>> print(total["w"].round(3), total["b"], clipped["w"])
-    [0.6 0.8] [0.1] 1
+    Args:
+      grads: Tree of per-example gradients, with the examples along the first axis of every leaf.
+      global_l2_norm_clip: Largest Euclidean norm of one example's gradient, over all leaves. Not negative.
+      uniform: True for the same bound for every leaf (default); False for bounds in proportion to the square root of
+        the leaf's size.
+
+    Returns:
+      The tree of sums, without the axis of examples, and a tree with the number of gradients clipped in each leaf.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> grads = {"w": jnp.array([[3.0, 4.0]]), "b": jnp.array([[0.1]])}
+      >>> total, clipped = gx.per_example_layer_norm_clip(grads, 2.0**0.5)
+      >>> print(total["w"].round(3), total["b"], clipped["w"])
+      [0.6 0.8] [0.1] 1
 
     Raises:
-      ValueError: the leaves do not agree in their first axis.
+      ValueError: The leaves have different numbers of examples.
     """
     _examples("per_example_layer_norm_clip", grads)
     leaves, treedef = jax.tree.flatten(grads)
@@ -98,25 +115,43 @@ def per_example_layer_norm_clip(grads: Any, global_l2_norm_clip: Any, uniform: b
 
 
 class DifferentiallyPrivateAggregateState(NamedTuple):
-    """The steps taken, and the random key of the next."""
+    """The number of steps, and the random key of the next one."""
 
     rng_key: Array = per_tree(start="first_key")
     count: Array = counter()
 
 
 class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggregateState):
-    """The private average of per-example gradients: the first link of a chain.
+    """Clips per-example gradients, averages them and adds noise: the gradient of DP-SGD.
 
-    `updates` have the examples along their first axis; params, where later links need them, do not. `l2_norm_clip` and
-    `noise_multiplier` are not negative; `key` (default 0) is the seed, an integer.
+    Take it as the first link of a chain: `chain(differentially_private_aggregate(1.0, 1.1), sgd(0.1))`. The incoming
+    updates have the examples along the first axis of every leaf; the outgoing ones do not, like the parameters. The
+    privacy that a run spends follows from `noise_multiplier`, the batch size and the number of steps; compute it with a
+    privacy accountant.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.differentially_private_aggregate(1.0, noise_multiplier=0.0)
-    >>> print(tx.update(jnp.array([[3.0, 4.0], [0.6, 0.8]]), tx.init(jnp.zeros(2)))[0].round(3))
-    [0.6 0.8]
+        c_i = g_i * min(1, l2_norm_clip / |g_i|),     u = (sum_i c_i + n) / batch size
+
+    Args:
+      l2_norm_clip: Largest Euclidean norm of one example's gradient, over all leaves. Not negative.
+      noise_multiplier: Standard deviation of the noise n, as a multiple of `l2_norm_clip`. Not negative; 0 adds no
+        noise and gives no privacy.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. Keep it secret, because it
+        determines the noise. Default 0.
+
+    Returns:
+      A transformation. State: a step count and a random key (12 bytes in all).
+
+    References:
+      Abadi et al., 2016, "Deep Learning with Differential Privacy", algorithm 1.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.differentially_private_aggregate(1.0, noise_multiplier=0.0)
+      >>> print(tx.update(jnp.array([[3.0, 4.0], [0.6, 0.8]]), tx.init(jnp.zeros(2)))[0].round(3))
+      [0.6 0.8]
 
     Raises:
-      ValueError: the leaves of the updates do not agree in their first axis.
+      ValueError: The leaves of the updates have different numbers of examples.
     """
 
     l2_norm_clip: Hyper = hyper(ge=0)
@@ -124,16 +159,16 @@ class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggr
     key: int = seed(default=0)
 
     def first_key(self, params: Any) -> Array:
-        """The state's random key before the first step."""
+        """Returns the random key of the first step."""
         del params
         return jax.random.PRNGKey(self.key)
 
     @property
     def reshapes(self) -> bool:
-        return True  # the updates lose the axis of the examples
+        return True  # the outgoing updates lack the axis of the examples
 
     def _check_trees(self, updates: Any, params: Any) -> None:
-        """The updates have an axis that neither params nor later updates have: nothing else is asked of them."""
+        """Checks only the axis of examples, which neither the parameters nor later updates have."""
         _examples(type(self).__name__, updates)
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:

@@ -1,7 +1,9 @@
-"""Links that keep the parameters in a set: the last of a chain, they choose the update that leads there.
+"""Links that keep the parameters in a set.
 
-project        u = P(p + g) - p                 the nearest point of the set
-clip_params    u = min(max(p + g, lower), upper) - p
+Put them last in a chain: they replace the update so that params + updates is in the set.
+
+    project        u = P(p + g) - p                 P(x) is the nearest point of the set
+    clip_params    u = min(max(p + g, lower), upper) - p
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ __all__ = ["clip_params", "keep_params_nonnegative", "project"]
 
 
 def check_axis(who: str, name: str, value: Any) -> int | None:
-    """An axis as it is stored; raises unless it is an integer or None."""
+    """Returns the axis as it is stored; raises unless it is an integer or None."""
     return None if value is None else checks.integer(who, name, value, ge=-(2**31))
 
 
 class _KeepsToSet(Leafwise):
-    """What a solver asks of a link that keeps every leaf to a set: the set is that of step 0."""
+    """Tells a solver to which set this link keeps the parameters; schedules are evaluated at step 0."""
 
     def _nearest_leaf(self, x: Array) -> Array:
-        """The nearest point to one leaf, which is in float32 or wider."""
+        """Returns the nearest point of the set to one leaf, which is in float32 or wider."""
         raise NotImplementedError
 
     def nearest(self, params: Any) -> Any:
@@ -47,37 +49,50 @@ class _KeepsToSet(Leafwise):
         return treedef.unflatten(points)
 
     def reduced_gradient(self, params: Any, grad: Any) -> Any:
-        # p - P(p - g) as g less what the set takes off p - g: that is exactly nothing where p - g is in the set, or no
-        # set is asked for, however small g is beside p.
+        # p - P(p - g), computed as g + ((p - g) - P(p - g)): the second term is exactly zero where p - g is in the set
+        # or the leaf has no set, so that a g much smaller than p is not rounded away.
         there = jax.tree.map(jnp.subtract, params, grad)
         return jax.tree.map(lambda g, x, y: g + (x - y), grad, there, self.nearest(there))
 
 
 class project(WithFunction, _KeepsToSet, Layerwise, needs=("params",)):
-    """The last link of a chain, after which params + updates lies in a set: `project(projection_simplex)`.
+    """Projects the parameters onto a set after each step: projected gradient descent with any optimizer.
 
-    `projection(leaf, *data)` returns the nearest point of the set, as those of `gradtx.projections` do. The data, such
-    as a radius or bounds, are hyperparameters: numbers, arrays, schedules or trees of arrays. By default every leaf is
-    a point; with `axis` every vector along that axis is one, such as the rows of a matrix (axis=-1); leaves with fewer
-    than two axes are one vector. `mask` selects leaves, as in `masked`. The whole tree as one vector:
-    `flatten(project(...))`.
+    Put it last in a chain: `chain(sgd(0.1), project(projection_simplex))`. The new parameters are the point of the set
+    nearest to p + g. The whole tree as one vector: `flatten(project(...))`.
 
-    The new parameters are the nearest point to p + g, but for the rounding of p + g, of the update and of their sum: an
-    error of the size of the dtype's eps times |p| + |p + g|. 16-bit updates are rounded once, at the end. `update`
-    needs params.
+        u = P(p + g) - p
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.project(gx.projection_l2_ball, 2.0))
-    >>> params = jnp.array([0.0, 1.0])
-    >>> updates, state = tx.update(jnp.array([0.0, -9.0]), tx.init(params), params)
-    >>> print(gx.apply_updates(params, updates))
-    [0. 2.]
-    >>> print(tx.replace(scale=3.0))
-    chain(chain(scale_by_learning_rate(learning_rate=1.0)), project(projection_l2_ball, 3.0))
+    The result is exact up to the rounding of p + g, of the update and of their sum: an error of about the dtype's eps
+    times |p| + |p + g|. 16-bit updates are rounded once, at the end.
+
+    Args:
+      projection: Function `projection(leaf, *data)` that returns the nearest point of the set, such as
+        `gx.projection_simplex` or any other `gx.projection_...`.
+      data: Further arguments of `projection`, such as a radius or bounds. They are hyperparameters: numbers, arrays,
+        schedules or trees of arrays.
+      axis: None (default) to project each leaf as one point; an integer to project every vector along that axis by
+        itself, such as the rows of a matrix with `axis=-1`. Leaves with fewer than two axes are always one point.
+      mask: Which parameters to project: a selector such as `gx.select.path("**/kernel")`, a tree of booleans, or a
+        function of the parameters. All by default.
+
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.sgd(1.0), gx.project(gx.projection_l2_ball, 2.0))
+      >>> params = jnp.array([0.0, 1.0])
+      >>> updates, state = tx.update(jnp.array([0.0, -9.0]), tx.init(params), params)
+      >>> print(gx.apply_updates(params, updates))
+      [0. 2.]
+      >>> print(tx.replace(scale=3.0))
+      chain(chain(scale_by_learning_rate(learning_rate=1.0)), project(projection_l2_ball, 3.0))
 
     Raises:
-      TypeError: `projection` is no function, or a datum is neither a number, an array, a schedule nor a tree of arrays.
-      ValueError: `update` is called without params, or the mask is no prefix of their tree.
+      TypeError: `projection` is not a function, or an item of `data` is not a number, an array, a schedule or a tree of
+        arrays.
+      ValueError: `update` is called without `params`, or the mask does not fit their tree.
     """
 
     projection: Partial = child()
@@ -95,27 +110,39 @@ class project(WithFunction, _KeepsToSet, Layerwise, needs=("params",)):
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:
             return g, slots
-        # Written once and read by every pass of the projection, which would else compute the update anew.
+        # The barrier writes the sum once; otherwise every pass of the projection would compute the update again.
         there = lax.optimization_barrier(p + g)
         return self._nearest_leaf(there) - p, slots
 
 
 class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
-    """The last link of a chain, after which lower <= params + updates <= upper: the projection onto a box.
+    """Keeps every parameter in [lower, upper]: clips the sum of parameters and updates.
 
-    It is `project(projection_box, lower, upper)` but for rounding: the sum in the updates' own dtype, float32 or wider,
-    never leaves the box, not by one unit in the last place. The bounds may be infinite (the defaults). Complex
-    leaves are refused.
+    Put it last in a chain. It is `project(projection_box, lower, upper)` with one stronger guarantee: params + updates,
+    added in the updates' dtype (float32 or wider), never leaves the box, not even by rounding.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.clip_params(-1.0, 1.0))
-    >>> params = jnp.array([0.0, 0.0])
-    >>> updates, _ = tx.update(jnp.array([0.5, -9.0]), tx.init(params), params)
-    >>> print(params + updates)
-    [-0.5  1. ]
+        u = min(max(p + g, lower), upper) - p
+
+    Args:
+      lower: Lower bound of every entry. By default minus infinity, for no bound.
+      upper: Upper bound of every entry. By default infinity, for no bound.
+      mask: Which parameters to clip: a selector such as `gx.select.path("**/scale")`, a tree of booleans, or a function
+        of the parameters. All by default.
+
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.sgd(1.0), gx.clip_params(-1.0, 1.0))
+      >>> params = jnp.array([0.0, 0.0])
+      >>> updates, _ = tx.update(jnp.array([0.5, -9.0]), tx.init(params), params)
+      >>> print(params + updates)
+      [-0.5  1. ]
 
     Raises:
-      ValueError: `lower` is a number above a number `upper`.
+      ValueError: `lower` is a number greater than the number `upper`.
+      TypeError: A parameter is complex.
     """
 
     lower: Hyper = hyper(default=-math.inf, infinite=True)
@@ -126,7 +153,10 @@ class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
         super().__post_init__()
         lower, upper = self.lower, self.upper
         if isinstance(lower, (int, float)) and isinstance(upper, (int, float)) and lower > upper:
-            raise ValueError(f"clip_params: there is no number between lower = {lower} and upper = {upper}.")
+            raise ValueError(
+                f"clip_params: lower = {lower} is greater than upper = {upper}, so no parameter can satisfy both. "
+                "Exchange the two."
+            )
 
     def _nearest_leaf(self, x: Array) -> Array:
         return jnp.clip(x, self.lower, self.upper)
@@ -141,7 +171,7 @@ class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
             u, there = jnp.where(outside, bound - p, u), jnp.where(outside, bound, there)
             if leaf.is_number(bound) and bound == 0:
                 continue  # p - p is 0
-            # p + u is at most half a unit of u beyond the bound before it is rounded: one or two back it is inside.
+            # Before rounding, p + u is at most half a unit of u beyond the bound. Moving u by a unit brings it inside.
             landed, unit = lax.stop_gradient((p + u, jnp.abs(u) * jnp.finfo(u.dtype).eps))
             u = u + jnp.where(beyond(landed, bound), inward * unit, 0)
         return u, slots
@@ -149,13 +179,23 @@ class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
 
 @constructor
 def keep_params_nonnegative(mask: Any = None) -> clip_params:
-    """The last link of a chain, after which params + updates >= 0: `clip_params(lower=0.0)`.
+    """Keeps every parameter at or above zero: `clip_params(lower=0.0)`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.keep_params_nonnegative())
-    >>> params = jnp.array([1.0, 1.0])
-    >>> updates, _ = tx.update(jnp.array([0.5, 3.0]), tx.init(params), params)
-    >>> print(params + updates)
-    [0.5 0. ]
+    Put it last in a chain.
+
+    Args:
+      mask: Which parameters to keep nonnegative: a selector such as `gx.select.path("**/scale")`, a tree of booleans,
+        or a function of the parameters. All by default.
+
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.sgd(1.0), gx.keep_params_nonnegative())
+      >>> params = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([0.5, 3.0]), tx.init(params), params)
+      >>> print(params + updates)
+      [0.5 0. ]
     """
     return clip_params(0.0, mask=mask)

@@ -1,12 +1,12 @@
-"""QK-clip: shrinks the weights of queries and keys where attention logits have become too large.
+"""QK-clip: scales down the query and key weights of attention heads whose logits have become too large.
 
     gamma = min(1, threshold / largest logit)          for every head
     x <- (x + u) * gamma^balance                       weights of queries
     x <- (x + u) * gamma^(1 - balance)                 weights of keys
 
-Kimi Team, 2025, "Kimi K2: Open Agentic Intelligence", section 2.1 (MuonClip), whose balance is 0.5 and threshold 100.
-Parts that heads share are left alone there, and rotary parts of the queries alone take all of gamma: that is a second
-link with balance 1, no keys, and those parts as its queries.
+Kimi Team, 2025, "Kimi K2: Open Agentic Intelligence", section 2.1 (MuonClip), with balance 0.5 and threshold 100. The
+paper leaves weights that are shared by all heads unchanged, and scales the rotary part of the queries by all of gamma:
+for the latter add a second `qk_clip` with balance 1, with those weights as `queries` and without `keys`.
 """
 
 from __future__ import annotations
@@ -31,32 +31,45 @@ def _check_axis(who: str, name: str, value: Any) -> int:
 
 
 class qk_clip(Treewide, needs=("params", "max_logits")):
-    """Shrinks the weights of queries and keys of heads whose attention logits exceed `threshold`.
+    """Scales down the query and key weights of attention heads whose logits exceed `threshold`.
 
-    The last link of a chain, after the learning rate: `chain(muon(0.02), qk_clip(queries, keys))`. `update` needs
-    params and the extra argument `max_logits`, the largest logits (before the softmax) of the batch, which the forward
-    pass reports. It is an array with one number for each head; of scanned layers (layers, heads), as their weights lead
-    with layers; or a dict from a path, such as 'block_0/attention', to such arrays for the weights below it. Weights
-    for which there are no logits are left alone, and so are those whose logits are not finite.
+    Take it when attention logits grow without bound, as with Muon at scale. Put it last in a chain, after the learning
+    rate: `chain(muon(0.02), qk_clip(queries, keys))`. `update` needs the extra argument `max_logits`, the largest
+    attention logits of the batch before the softmax, which your forward pass has to report. `max_logits` is one of:
+
+    - an array with one number per head;
+    - for scanned layers an array of shape (layers, heads), if the weights have the layers along their first axis;
+    - a dict from a path, such as 'block_0/attention', to such arrays for the weights below that path.
+
+    Weights without logits are left unchanged, and so are heads whose logits are NaN or infinite.
 
     Args:
-      queries: Which leaves are weights of queries: a selector such as `gx.select.path("**/query/kernel")`, or a mask.
-      keys: Which leaves are weights of keys, likewise. A leaf that both select raises an error.
-      threshold: The largest logit that is left alone, positive (default 100).
-      balance: The share of the queries in shrinking, in [0, 1]. The keys have the rest.
-      head_axis: The axis of the weights that counts heads: -2 for (model, heads, size), the default; -1 for
-        (model, heads * size), whose columns belong to the heads one after the other. Weights with fewer heads than
-        there are logits, as in grouped-query attention, shrink by the largest logit of each group.
+      queries: Which leaves are query weights: a selector such as `gx.select.path("**/query/kernel")`, a tree of
+        booleans, or a function of the parameters.
+      keys: Which leaves are key weights, given in the same way. None by default: no leaf.
+      threshold: Largest logit that needs no scaling (default 100). Positive.
+      balance: Exponent of gamma for the queries (default 0.5); the keys get 1 - balance. In [0, 1].
+      head_axis: Axis of the weights that counts heads: -2 for (model, heads, size), the default; -1 for (model, heads *
+        size), whose columns belong to one head after the other. If the weights have fewer heads than there are logits,
+        as in grouped-query attention, each head is scaled by the largest logit of its group.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.qk_clip(gx.select.path("query"), gx.select.path("key"))
-    >>> params = {"query": jnp.ones((1, 2, 1)), "key": jnp.ones((1, 2, 1)), "value": jnp.ones(1)}
-    >>> updates, _ = tx.update(params, tx.init(params), params, max_logits=jnp.array([50.0, 400.0]))
-    >>> print((params["query"] + updates["query"]).ravel(), updates["value"])
-    [2. 1.] [1.]
+    Returns:
+      A transformation whose `update` needs `params` and `max_logits`. It keeps no state except a step count.
+
+    References:
+      Kimi Team, 2025, "Kimi K2: Open Agentic Intelligence", section 2.1.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.qk_clip(gx.select.path("query"), gx.select.path("key"))
+      >>> params = {"query": jnp.ones((1, 2, 1)), "key": jnp.ones((1, 2, 1)), "value": jnp.ones(1)}
+      >>> updates, _ = tx.update(params, tx.init(params), params, max_logits=jnp.array([50.0, 400.0]))
+      >>> print((params["query"] + updates["query"]).ravel(), updates["value"])
+      [2. 1.] [1.]
 
     Raises:
-      ValueError: The heads of a leaf and the logits do not go into each other.
+      ValueError: The number of heads of a leaf does not fit the number of logits, or `queries` and `keys` select the
+        same leaf.
     """
 
     queries: Any = static(check=mask.check)
@@ -71,7 +84,10 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
         pairs = zip(paths, leaves, self._selected("queries", params), self._selected("keys", params), strict=True)
         for path, x, query, key in pairs:
             if query and key:
-                raise ValueError(f"qk_clip: queries and keys both select the leaf {path}.")
+                raise ValueError(
+                    f"qk_clip: queries and keys both select the leaf {path}. Change one of the two, so that they have "
+                    "no leaf in common."
+                )
             logits = _logits(extra["max_logits"], path) if query or key else None
             if logits is None:
                 factors.append(jnp.ones((), x.real.dtype))
@@ -88,16 +104,16 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
         return mask.each("qk_clip", getattr(self, name), params)
 
     def _along(self, path: str, x: Array, gamma: Array) -> Array:
-        """The factors of the heads, in a shape that meets the leaf."""
+        """Returns the factors of the heads in a shape that broadcasts to the leaf."""
         layers, heads = gamma.shape[:-1], gamma.shape[-1] if gamma.ndim else 0
         fits = gamma.ndim and -x.ndim <= self.head_axis < x.ndim and x.shape[: len(layers)] == layers
         axis = self.head_axis % x.ndim if fits else 0
         n = x.shape[axis] if fits else 0
         if not fits or axis < len(layers) or not heads or (n % heads and heads % max(n, 1)) or not n:
             raise ValueError(
-                f"qk_clip: max_logits of shape {gamma.shape} do not go with the leaf {path} of shape {x.shape}, whose "
-                f"axis {self.head_axis} counts heads. Give one number for each head, after one axis for each axis of "
-                "layers, or another head_axis."
+                f"qk_clip: max_logits has shape {gamma.shape}, which does not fit the leaf {path} of shape {x.shape}, "
+                f"whose axis {self.head_axis} counts heads. Give one number per head (after the axes of scanned "
+                "layers, if the leaf has any), or another head_axis."
             )
         each = jnp.repeat(gamma, n // heads, -1) if n >= heads else gamma.reshape(*layers, n, -1).min(-1)
         return each.reshape(*layers, *(n if i == axis else 1 for i in range(len(layers), x.ndim))).astype(x.real.dtype)
@@ -107,7 +123,7 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
 
 
 def _logits(max_logits: Any, path: str) -> Array | None:
-    """The logits for a leaf: those at its path, or at the nearest path above it."""
+    """Returns the logits for a leaf, found at its path or at the nearest path above it; None if there are none."""
     if not isinstance(max_logits, dict):
         return jnp.asarray(max_logits)
     while path and path not in max_logits:

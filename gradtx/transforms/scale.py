@@ -1,4 +1,4 @@
-"""Multiplication by a number: u = s * g."""
+"""Multiplication of the updates by a number: u = s * g."""
 
 from __future__ import annotations
 
@@ -16,13 +16,24 @@ __all__ = ["scale", "scale_by_learning_rate", "scale_by_schedule", "set_to_zero"
 
 
 class scale(Elementwise):
-    """u = step_size * g, for any finite `step_size`.
+    """Multiplies the updates by `step_size`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.scale(2.0)
-    >>> updates, _ = tx.update(jnp.array([1.0, -3.0]), tx.init(jnp.zeros(2)))
-    >>> print(updates)
-    [ 2. -6.]
+        u = step_size * g
+
+    For the learning rate of an optimizer take `scale_by_learning_rate`, which includes the minus sign of descent.
+
+    Args:
+      step_size: The factor: a number, an array or a schedule of the step count. Any finite number.
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.scale(2.0)
+      >>> updates, _ = tx.update(jnp.array([1.0, -3.0]), tx.init(jnp.zeros(2)))
+      >>> print(updates)
+      [ 2. -6.]
     """
 
     step_size: Hyper = hyper()
@@ -36,11 +47,19 @@ class scale(Elementwise):
 
 @constructor
 def scale_by_schedule(step_size_fn: Any) -> scale:
-    """`scale(step_size_fn)`, for a schedule or a function of the step count (0 at the first step).
+    """Multiplies the updates by a schedule: `scale(step_size_fn)`.
 
-    >>> import gradtx as gx
-    >>> gx.scale_by_schedule(gx.constant_schedule(0.5))
-    scale(step_size=constant_schedule(value=0.5))
+    Args:
+      step_size_fn: A schedule, or a function of the step count (0 at the first step) that returns the factor. Unlike
+        `scale_by_learning_rate` this link has no minus sign: return negative numbers for descent.
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    Example:
+      >>> import gradtx as gx
+      >>> gx.scale_by_schedule(gx.constant_schedule(0.5))
+      scale(step_size=constant_schedule(value=0.5))
 
     Raises:
       TypeError: `step_size_fn` cannot be called.
@@ -48,21 +67,29 @@ def scale_by_schedule(step_size_fn: Any) -> scale:
     if not callable(step_size_fn):
         raise TypeError(
             f"scale_by_schedule: step_size_fn must be a schedule or a function of the step count, "
-            f"got {checks.shown(step_size_fn)}. For a number there is gx.scale."
+            f"got {checks.shown(step_size_fn)}. For a constant factor use gx.scale."
         )
     return scale(step_size_fn)
 
 
 class scale_by_learning_rate(Elementwise):
-    """u = -learning_rate * g: the last link of a descent method.
+    """Multiplies the updates by minus the learning rate: the last link of most optimizers.
 
-    `flip_sign=False` leaves the sign, for ascent. The rate is not negative.
+        u = -learning_rate * g
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.scale_by_learning_rate(gx.cosine_decay_schedule(0.1, 1000))
-    >>> updates, _ = tx.update(jnp.array([1.0]), tx.init(jnp.zeros(1)))
-    >>> print(updates)
-    [-0.1]
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      flip_sign: True to include the minus sign, for descent (default). False for ascent.
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.scale_by_learning_rate(gx.cosine_decay_schedule(0.1, 1000))
+      >>> updates, _ = tx.update(jnp.array([1.0]), tx.init(jnp.zeros(1)))
+      >>> print(updates)
+      [-0.1]
     """
 
     learning_rate: Hyper = hyper(ge=0)
@@ -77,12 +104,18 @@ class scale_by_learning_rate(Elementwise):
 
 
 class set_to_zero(Elementwise):
-    """u = 0: leaves the parameters as they are.
+    """Sets the updates to zero, so that the parameters do not change.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.set_to_zero()
-    >>> tx.update(jnp.array(3.0), tx.init(jnp.array(1.0)))[0]
-    Array(0., dtype=float32)
+    Take it in `partition` for leaves that are not to be trained; `freeze` does this for a mask.
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.set_to_zero()
+      >>> tx.update(jnp.array(3.0), tx.init(jnp.array(1.0)))[0]
+      Array(0., dtype=float32)
     """
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:

@@ -1,8 +1,8 @@
-"""The factor of Muon by a matrix's shape: u = g * sqrt(max(1, outputs / inputs)).
+"""Muon's factor for the shape of a matrix: u = g * sqrt(max(1, outputs / inputs)).
 
-With `consistent_rms` it is sqrt(max(outputs, inputs)) * consistent_rms: an orthogonal matrix has entries of root mean
-square 1 / sqrt(max(outputs, inputs)), so that every entry moves by about `consistent_rms` (Liu et al., 2025, "Muon
-is Scalable for LLM Training", section 2.2).
+With `consistent_rms` the factor is sqrt(max(outputs, inputs)) * consistent_rms. The entries of an orthogonal matrix
+have the root mean square 1 / sqrt(max(outputs, inputs)), so that with this factor every entry moves by about
+`consistent_rms` (Liu et al., 2025, "Muon is Scalable for LLM Training", section 2.2).
 """
 
 from __future__ import annotations
@@ -28,15 +28,34 @@ def _check_rms(who: str, name: str, value: Any) -> Any:
 
 
 class scale_by_shape(Layerwise):
-    """The factor of Muon; `consistent_rms=0.2` is about Adam's step, so that its rates and decays can be kept.
+    """Scales each matrix by Muon's factor for its shape.
 
-    `weight_dimension_numbers` are those of `scale_by_muon`.
+    Put it after `scale_by_muon`. With `consistent_rms=0.2` steps are about as large as Adam's, so that Adam's learning
+    rate and weight decay can be kept.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.scale_by_shape()
-    >>> g = jnp.ones((1, 4))
-    >>> print(tx.update(g, tx.init(g))[0])
-    [[2. 2. 2. 2.]]
+        u = g * sqrt(max(1, outputs / inputs))                       by default
+        u = g * sqrt(max(outputs, inputs)) * consistent_rms          with consistent_rms
+
+    Args:
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
+        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Positive, or None by
+        default.
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    References:
+      Liu et al., 2025, "Muon is Scalable for LLM Training", section 2.2.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.scale_by_shape()
+      >>> g = jnp.ones((1, 4))
+      >>> print(tx.update(g, tx.init(g))[0])
+      [[2. 2. 2. 2.]]
     """
 
     weight_dimension_numbers: Any = matrix_axes()

@@ -1,16 +1,16 @@
-"""Maximal update parametrization: how the steps of a wider model follow from those of a narrow one.
+"""Maximal update parametrization (muP): how step sizes of a wider model follow from a narrow model.
 
-    i, o: a leaf's inputs and outputs, each over those of the base model
+    i, o: the inputs and outputs of a leaf, divided by those of the base model
 
     rule     factor of the step
     'adam'   1 / i                  also for other methods whose entries move by about the learning rate
     'sgd'    o / i
-    'muon'   sqrt(o / i)            orthogonal updates without a factor by shape, as of `scale_by_muon`
+    'muon'   sqrt(o / i)            for orthogonal updates without a factor for the shape, as `scale_by_muon` returns
 
-Yang et al., 2022, "Tensor Programs V: Tuning Large Neural Networks via Zero-Shot Hyperparameter Transfer", table 3: of
-a hidden matrix i = o, of the first layer i = 1, of the last one o = 1, and a bias has one input. For Muon: Bernstein
-and Newhouse, 2024, "Modular Duality in Deep Learning". The parametrization asks for more than steps: hidden weights
-begin with variance 1 / inputs, and the last layer's with variance 1 / inputs^2, or at zero.
+Yang et al., 2022, "Tensor Programs V: Tuning Large Neural Networks via Zero-Shot Hyperparameter Transfer", table 3. A
+hidden matrix has i = o, the first layer i = 1, the last layer o = 1, and a bias has one input. For Muon: Bernstein and
+Newhouse, 2024, "Modular Duality in Deep Learning". The parametrization also asks for a certain initialization: variance
+1 / inputs for hidden weights, and variance 1 / inputs^2, or zeros, for the last layer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _is_shape(x: Any) -> bool:
 
 
 def _check_shapes(who: str, name: str, value: Any) -> Any:
-    """The shapes by path, of a tree of arrays, `jax.ShapeDtypeStruct` or shapes."""
+    """Returns the shapes by path, from a tree of arrays, `jax.ShapeDtypeStruct` or shapes."""
     if isinstance(value, FrozenTree):
         return value
     leaves = jax.tree.leaves(value, is_leaf=_is_shape)
@@ -51,7 +51,7 @@ def _check_shapes(who: str, name: str, value: Any) -> Any:
         if not (_is_shape(x) or hasattr(x, "shape")):
             raise TypeError(
                 f"{who}: {name} must be a tree of arrays, of jax.ShapeDtypeStruct or of shapes, such as "
-                f"jax.eval_shape(init, key) of the base model returns; in it is {checks.shown(x)}."
+                f"jax.eval_shape(init, key) returns for the base model; it contains {checks.shown(x)}."
             )
     shapes = [x if _is_shape(x) else tuple(x.shape) for x in leaves]
     return FrozenTree(dict(zip(checks.paths(value, _is_shape), shapes, strict=True)))
@@ -62,7 +62,7 @@ def _base_shapes(who: str, table: Any, params: Any) -> list[tuple[int, ...]]:
     for path, p in zip(checks.paths(params), jax.tree.leaves(params), strict=True):
         base = table.tree.get(path)
         if base is None or len(base) != np.ndim(p):
-            has = "has no such leaf" if base is None else f"has the shape {base} there"
+            has = "has no leaf there" if base is None else f"has the shape {base} there"
             raise ValueError(
                 f"{who}: params has the shape {np.shape(p)} at {path}, and base_shapes {has}. Give the shapes of the "
                 "same model with smaller widths."
@@ -72,37 +72,46 @@ def _base_shapes(who: str, table: Any, params: Any) -> list[tuple[int, ...]]:
 
 
 class scale_by_width(Layerwise):
-    """Scales every leaf's step by its width over that of a base model, so that learning rates carry over.
+    """Scales each leaf's step by its width relative to a base model, so that learning rates transfer (muP).
 
-    Tune the learning rate on a narrow model; then train a wide one at that rate with this link in the chain. What comes
-    before it is scaled. So weight decay that is to be the same at every width comes after it, as in
-    `chain(scale_by_adam(), scale_by_width(base_shapes), *decoupled_weight_decay(1e-3, 0.1))`; a decay before it, as in
-    `chain(adamw(1e-3), scale_by_width(base_shapes))`, becomes weaker as the rate does. The base model itself trains as
-    without the link.
+    Tune the learning rate on a narrow model, then train a wide one at the same rate with this link in the chain. It
+    scales the links before it. So weight decay that should be the same at every width comes after it, as in
+    `chain(scale_by_adam(), scale_by_width(base_shapes), *decoupled_weight_decay(1e-3,
+    0.1))`. Weight decay before it, as in `chain(adamw(1e-3), scale_by_width(base_shapes))`, becomes weaker together
+    with the learning rate. The base model itself trains as without this link.
 
     Args:
-      base_shapes: The parameters of the base model, or their shapes: a tree such as `jax.eval_shape(init, key)`
-        returns, or a dict from paths to shapes. Only widths may differ from the model that is trained.
-      rule: 'adam', 'sgd' or 'muon': how the method's steps depend on the width.
-      weight_dimension_numbers: Which axes are inputs and which are outputs, as in `scale_by_muon`. By default the last
-        axis is the output, and all others are the input; a vector has one input.
+      base_shapes: Parameters of the base model, or their shapes: a tree such as `jax.eval_shape(init, key)` returns, or
+        a dict from paths to shapes. It may differ from the trained model only in widths.
+      rule: How the steps of the method depend on the width: 'adam' (default) for methods whose entries move by about
+        the learning rate, 'sgd', or 'muon' for orthogonal updates.
+      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
+        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
+        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
 
-    State: none.
+    Returns:
+      A transformation. It keeps no state except a step count.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> base = {"first": (3, 8), "hidden": (8, 8), "last": (8, 2), "bias": (8,)}
-    >>> wide = {"first": (3, 32), "hidden": (32, 32), "last": (32, 2), "bias": (32,)}
-    >>> params = {name: jnp.ones(shape) for name, shape in wide.items()}
-    >>> for rule in ("adam", "sgd", "muon"):
-    ...     tx = gx.scale_by_width(base, rule)
-    ...     updates, _ = tx.update(params, tx.init(params))
-    ...     print(rule, {name: float(u.ravel()[0]) for name, u in updates.items()})
-    adam {'bias': 1.0, 'first': 1.0, 'hidden': 0.25, 'last': 0.25}
-    sgd {'bias': 4.0, 'first': 4.0, 'hidden': 1.0, 'last': 0.25}
-    muon {'bias': 2.0, 'first': 2.0, 'hidden': 1.0, 'last': 0.5}
+    References:
+      Yang et al., 2022, "Tensor Programs V: Tuning Large Neural Networks via Zero-Shot Hyperparameter Transfer", table
+        3.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> base = {"first": (3, 8), "hidden": (8, 8), "last": (8, 2), "bias": (8,)}
+      >>> wide = {"first": (3, 32), "hidden": (32, 32), "last": (32, 2), "bias": (32,)}
+      >>> params = {name: jnp.ones(shape) for name, shape in wide.items()}
+      >>> for rule in ("adam", "sgd", "muon"):
+      ...     tx = gx.scale_by_width(base, rule)
+      ...     updates, _ = tx.update(params, tx.init(params))
+      ...     print(rule, {name: float(u.ravel()[0]) for name, u in updates.items()})
+      adam {'bias': 1.0, 'first': 1.0, 'hidden': 0.25, 'last': 0.25}
+      sgd {'bias': 4.0, 'first': 4.0, 'hidden': 1.0, 'last': 0.25}
+      muon {'bias': 2.0, 'first': 2.0, 'hidden': 1.0, 'last': 0.5}
 
     Raises:
-      ValueError: A leaf is not in `base_shapes`, or has another number of axes there.
+      TypeError: `base_shapes` contains something that has no shape.
+      ValueError: A leaf is missing in `base_shapes`, or has another number of axes there.
     """
 
     base_shapes: Any = per_leaf(_base_shapes, check=_check_shapes)

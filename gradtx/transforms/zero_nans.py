@@ -1,4 +1,4 @@
-"""Entries that are not a number become zero, and the state says in which leaves there were any."""
+"""Replaces NaN entries of the updates by zero, and records in the state which leaves had any."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ __all__ = ["ZeroNansState", "zero_nans"]
 
 
 class ZeroNansState(NamedTuple):
-    """The steps taken, and for each leaf whether the last update had a NaN in it."""
+    """The number of steps, and for each leaf whether the last update contained a NaN."""
 
     found_nan: Array = reduced(start=False, dtype=bool)
     count: Array = counter()
 
 
 class zero_nans(Elementwise, state=ZeroNansState):
-    """u = 0 where g is NaN. It hides that something is wrong: look at `found_nan`. Infinities pass.
+    """Replaces NaN entries of the updates by zero; infinities are unchanged.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.zero_nans()
-    >>> updates, state = tx.update(jnp.array([1.0, jnp.nan]), tx.init(jnp.zeros(2)))
-    >>> print(updates, state.found_nan)
-    [1. 0.] True
+    Take it only if single NaN entries are expected, because it hides faults: check `state.found_nan`, which says for
+    each leaf whether the last update contained a NaN. To skip the whole step instead, use `apply_if_finite`.
+
+    Returns:
+      A transformation. State: one boolean per leaf, and a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.zero_nans()
+      >>> updates, state = tx.update(jnp.array([1.0, jnp.nan]), tx.init(jnp.zeros(2)))
+      >>> print(updates, state.found_nan)
+      [1. 0.] True
     """
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:

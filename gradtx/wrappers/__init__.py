@@ -1,1 +1,1 @@
-"""Transformations of transformations."""
+"""Wrappers: transformations that contain another transformation and change when or how it is applied."""

@@ -69,9 +69,9 @@ class MultiStepsState(NamedTuple):
     `mini_step` counts the micro-batches since the last step, `gradient_step` the steps of the inner transformation.
     `acc_grads` is the mean gradient so far, and `acc_weight` the sum of the weights in it. After a step, `acc_weight`
     is 0 and `acc_grads` holds scratch data: do not read it. With `every=1`, both are `()`. `skip_state` is what the
-    skip function returned for the last micro-batch. `updated` says whether the last micro-batch made a step, where that
-    does not follow from the counters: with weights or a skip function. `bad_weights` counts the weights that were
-    negative, infinite or NaN.
+    skip function returned for the last micro-batch. `updated` says whether the last micro-batch made a step; it exists
+    only with weights or a skip function, because otherwise the counters say so. `bad_weights` counts the weights that
+    were negative, infinite or NaN.
     """
 
     mini_step: Array = counter()
@@ -105,35 +105,44 @@ class accumulate(Wrapper, state=MultiStepsState):
     """Accumulates gradients: steps `inner` once for every `every` micro-batches, with their mean gradient.
 
     Use it to train with a batch that does not fit in memory. Between two steps the update is zero, and the inner state
-    does not change. `every` micro-batches whose weights are all 0 make no step either. So to step with what is left at
-    the end of the data, fill it up with micro-batches of weight 0.
+    does not change. With weights, `every` micro-batches whose weights are all 0 make no step either; so to step with
+    the rest at the end of the data, fill up the window with micro-batches of weight 0.
 
-    Args:
-      inner: The transformation.
-      every: The number of micro-batches for a step, at least 1; or a function (or schedule) that returns it, of the
-        number of steps taken.
-      weight: None for equal weights; or the name of an extra argument of `update` that holds the weight of the
-        micro-batch, such as its number of tokens. With `weight="tokens"`, call
-        `tx.update(grads, state, params, tokens=n)`. One number, not negative. A micro-batch of weight 0 counts toward
-        `every`, but its gradient is ignored. So is one whose weight turns out to be negative, infinite or NaN in
-        compiled code; `gx.metrics(state)["bad_weights"]` counts them.
-      use_grad_mean: True for the mean gradient; False for the weighted sum.
-      should_skip_update_fn: A function `f(updates, gradient_step, params)`, such as `skip_not_finite`. It returns
-        whether to skip this micro-batch, and arrays to keep in the state. A skipped micro-batch does not count toward
-        `every`.
-      accumulator_dtype: The dtype of the mean. By default the parameter's dtype, float32 at least.
+        g = sum_i w_i g_i / sum_i w_i
 
     With `every=1` the updates are those of `inner`, and no buffer is kept. `inner` gets the mean in the mean's dtype.
-    The extra argument `grad` becomes the mean, too; other extra arguments take their value from the last micro-batch.
+    The extra argument `grad` becomes the mean too; other extra arguments take their value from the last micro-batch.
+    `tx.has_updated(state)` says whether the last micro-batch made a step.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.accumulate(gx.sgd(1.0), 2, weight="tokens")
-    >>> state = tx.init(jnp.zeros(1))
-    >>> for g, n in ((1.0, 10), (4.0, 30)):
-    ...     updates, state = tx.update(jnp.array([g]), state, tokens=n)
-    ...     print(updates)
-    [0.]
-    [-3.25]
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+      every: Number of micro-batches in a step, at least 1; or a function (or schedule) of the number of steps taken
+        that returns it.
+      weight: None for equal weights (default); or the name of an extra argument of `update` that holds the weight of
+        the micro-batch, such as its number of tokens. With `weight="tokens"`, call
+        `tx.update(grads, state, params, tokens=n)` with a number that is not negative. A micro-batch of weight 0 counts
+        toward `every`, but its gradient is ignored. So is one whose weight turns out to be negative, infinite or NaN in
+        compiled code; `gx.metrics(state)["bad_weights"]` counts them.
+      use_grad_mean: True for the mean gradient (default); False for the weighted sum.
+      should_skip_update_fn: A function `f(updates, gradient_step, params)`, such as `skip_not_finite`. It returns
+        whether to skip this micro-batch, and arrays to keep in the state. A skipped micro-batch does not count toward
+        `every`. None by default: no micro-batch is skipped.
+      accumulator_dtype: Dtype in which the mean is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32) and a few numbers, beside the inner state;
+        no array with `every=1`.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.accumulate(gx.sgd(1.0), 2, weight="tokens")
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for g, n in ((1.0, 10), (4.0, 30)):
+      ...     updates, state = tx.update(jnp.array([g]), state, tokens=n)
+      ...     print(updates)
+      [0.]
+      [-3.25]
 
     Raises:
       TypeError, ValueError: An argument is of the wrong kind, or `update` is called without the weight.
@@ -152,11 +161,11 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     @property
     def may_not_update(self) -> bool:
-        """Whether a micro-batch that is the last of its window may make no step, or one may be skipped."""
+        """Whether a full window may make no step, or a micro-batch may be skipped."""
         return self.weight is not None or self.should_skip_update_fn is not None
 
     def first_skip_state(self, params: Any) -> Any:
-        """Zeros of the shapes and dtypes that the skip function returns."""
+        """Returns zeros with the shapes and dtypes that the skip function returns."""
         info = jax.eval_shape(lambda p: self._skip(p, jnp.zeros((), jnp.int32), p)[1], params)
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
 
@@ -181,7 +190,7 @@ class accumulate(Wrapper, state=MultiStepsState):
         )
 
     def _add_micro_batch(self, updates: Any, state: Any, weight: Any, params: Any) -> tuple[Any, Any]:
-        """Adds the micro-batch to the mean (or sum); returns that, and the sum of the weights in it."""
+        """Adds the micro-batch to the mean (or sum); returns the mean and the sum of the weights in it."""
         if not self.accumulates:
             summed = not self.use_grad_mean and self.weight is not None
             return jax.tree.map(lambda g: _times(g, weight), updates) if summed else updates, weight
@@ -214,11 +223,11 @@ class accumulate(Wrapper, state=MultiStepsState):
         return state.updated if self.may_not_update else (state.mini_step == 0) & (state.gradient_step > 0)
 
     def _period(self, gradient_step: Array) -> Any:
-        """The number of micro-batches in the next step."""
+        """Returns the number of micro-batches in the next step."""
         return of_step(self.every, gradient_step) if callable(self.every) else self.every
 
     def _weight(self, extra: dict[str, Any]) -> tuple[Any, Any]:
-        """The weight of this micro-batch, 0 in place of a bad one, and whether it is bad."""
+        """Returns the weight of this micro-batch, with 0 in place of a bad one, and whether it is bad."""
         if self.weight is None:
             return 1, False
         weight: Any = extra.get(self.weight)
@@ -233,7 +242,7 @@ class accumulate(Wrapper, state=MultiStepsState):
         return jnp.where(is_good, weight, 0), ~is_good
 
     def _skip(self, updates: Any, gradient_step: Any, params: Any) -> tuple[Any, Any]:
-        """Whether to skip this micro-batch, and the next `skip_state`."""
+        """Returns whether to skip this micro-batch, and the next `skip_state`."""
         if self.should_skip_update_fn is None:
             return jnp.array(False), ()
         skip, info = self.should_skip_update_fn(updates, gradient_step, params)
@@ -256,7 +265,7 @@ def _times(g: Any, weight: Any) -> Array:
 
 
 def _promoted(mean: Any, updates: Any) -> Any:
-    """The mean in dtypes that hold the updates, too."""
+    """Returns the mean in dtypes that can also hold the updates."""
     return jax.tree.map(lambda m, u: m.astype(jnp.promote_types(m.dtype, jnp.result_type(u))), mean, updates)
 
 
@@ -270,11 +279,21 @@ def _update_or_zeros(emit: Any, buffer: Any, updates: Any) -> Any:
 def skip_not_finite(updates: Any, gradient_step: Any = None, params: Any = None) -> tuple[Array, dict[str, Array]]:
     """Skips micro-batches whose gradient contains NaN or infinity: a skip function for `accumulate`.
 
-    It also returns the number of entries that are not finite.
+    Pass it as `accumulate(inner, 4, should_skip_update_fn=gx.skip_not_finite)`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> print(gx.skip_not_finite(jnp.array([1.0, jnp.nan]))[0])
-    True
+    Args:
+      updates: Tree of gradients of the micro-batch.
+      gradient_step: Number of steps taken so far; not used (default None).
+      params: The parameters; not used (default None).
+
+    Returns:
+      Whether to skip the micro-batch, and a dict with this boolean (`should_skip`) and the number of entries that are
+        NaN or infinite (`num_not_finite`), which `accumulate` keeps in `state.skip_state`.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> print(gx.skip_not_finite(jnp.array([1.0, jnp.nan]))[0])
+      True
     """
     del gradient_step, params
     count = sum(
@@ -286,14 +305,25 @@ def skip_not_finite(updates: Any, gradient_step: Any = None, params: Any = None)
 def skip_large_updates(
     updates: Any, gradient_step: Any = None, params: Any = None, *, max_squared_norm: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """Skips micro-batches whose gradient has a squared norm of at least `max_squared_norm`, for `accumulate`.
+    """Skips micro-batches whose gradient is too long: a skip function for `accumulate`.
 
-    Pass it as `functools.partial(gx.skip_large_updates, max_squared_norm=100.0)`. Gradients with a NaN norm are
-    skipped, too. It also returns the squared norm.
+    Pass it as `functools.partial(gx.skip_large_updates, max_squared_norm=100.0)`. Gradients whose norm is NaN are
+    skipped too.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> print(gx.skip_large_updates(jnp.array([3.0, 4.0]), max_squared_norm=20.0)[0])
-    True
+    Args:
+      updates: Tree of gradients of the micro-batch.
+      gradient_step: Number of steps taken so far; not used (default None).
+      params: The parameters; not used (default None).
+      max_squared_norm: Squared Euclidean norm, over all leaves, from which on a gradient is skipped.
+
+    Returns:
+      Whether to skip the micro-batch, and a dict with this boolean (`should_skip`) and the squared norm
+        (`norm_squared`), which `accumulate` keeps in `state.skip_state`.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> print(gx.skip_large_updates(jnp.array([3.0, 4.0]), max_squared_norm=20.0)[0])
+      True
     """
     del gradient_step, params
     square = tree.norm_sq(updates)

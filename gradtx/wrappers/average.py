@@ -1,13 +1,14 @@
-"""Averages of the iterates, kept in the state and read by `averaged_params(state)`.
+"""Averages of the parameters over the steps, kept in the state and read with `averaged_params(state)`.
 
     ema_params        e_t = decay * e_(t-1) + (1 - decay) * x_(t+1), corrected for its start
     polyak_average    sum_t w_t x_t / sum_t w_t                                    over t >= start
                       (Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging")
-    swa               the mean of x_(t+1), every so many steps from a start on
+    swa               the mean of x_(t+1), every so many steps, from a start on
                       (Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better Generalization")
 
-x_t are the parameters at which the gradient of step t = 0, 1, ... was taken, x_(t+1) those after it. Each of the three
-adds a link to the end of a chain, which leaves the updates as they are; nothing that changes them may follow.
+x_t are the parameters at which the gradient of step t = 0, 1, ... was taken, and x_(t+1) the parameters after the step.
+Each function adds a link at the end of a chain. The link leaves the updates unchanged; no link that changes them may
+follow it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ __all__ = [
 
 
 class AverageState(NamedTuple):
-    """The steps taken, the average of the parameters, and the sum of its weights."""
+    """The number of steps, the average of the parameters, and the sum of its weights."""
 
     count: Array = counter()
     average: Array = per_param(start=PARAM)
@@ -47,10 +48,10 @@ class AverageState(NamedTuple):
 
 
 class _Average(Elementwise, state=AverageState, needs=("params",)):
-    """An average in the state; subclasses say which share of it the new parameters get, and which parameters."""
+    """Keeps an average in the state. Subclasses define which parameters are averaged, and with what weights."""
 
     def first_weight(self, params: Any) -> Array:
-        """The sum of weights before the first step."""
+        """Returns the sum of weights before the first step."""
         return tree.number(params, 0.0)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
@@ -58,11 +59,11 @@ class _Average(Elementwise, state=AverageState, needs=("params",)):
         return share, numbers._replace(weight=weight)
 
     def shares(self, weight: Array, t: Array) -> tuple[Array, Array]:
-        """The share of the new parameters at step t (from 1), and the new sum of weights."""
+        """Returns the share of the new parameters at step t (counted from 1), and the new sum of weights."""
         raise NotImplementedError
 
     def averaged(self, g: Array, p: Array) -> Array:
-        """The parameters to average: those after the step, or before it."""
+        """Returns the parameters to average: here the parameters after the step."""
         return p + g
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
@@ -70,14 +71,26 @@ class _Average(Elementwise, state=AverageState, needs=("params",)):
 
 
 class ema_of_params(_Average):
-    """The link of `ema_params`.
+    """Keeps an exponential moving average of the parameters in the state: the link that `ema_params` adds.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.ema_of_params(0.9))
-    >>> params = jnp.ones(1)
-    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
-    >>> print(gx.averaged_params(state))
-    [0.]
+    Put it last in a chain. It leaves the updates unchanged.
+
+    Args:
+      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1); default 0.999 (about the
+        last 1000 steps).
+      debias: True to average only over the steps so far (default); False to start the average at the initial
+        parameters.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.sgd(1.0), gx.ema_of_params(0.9))
+      >>> params = jnp.ones(1)
+      >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+      >>> print(gx.averaged_params(state))
+      [0.]
     """
 
     decay: Hyper = hyper(default=0.999, ge=0, lt=1)
@@ -92,14 +105,28 @@ class ema_of_params(_Average):
 
 
 class average_of_params(_Average):
-    """The link of `polyak_average` and `swa`; `of` is 'before' or 'after' the step.
+    """Keeps an average of the parameters in the state: the link that `polyak_average` and `swa` add.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.average_of_params())
-    >>> params = jnp.ones(1)
-    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
-    >>> print(gx.averaged_params(state))
-    [1.]
+    Put it last in a chain. It leaves the updates unchanged.
+
+    Args:
+      weights: Weight of the parameters at each step, a number or a schedule of the step count. Not negative; default 1.
+      start: First step that is averaged, counted from 0 (default 0). Until then the average equals the latest
+        parameters.
+      every: Number of steps between two averaged ones (default 1). At least 1.
+      of: 'before' to average the parameters at which gradients are taken (default), 'after' to average the parameters
+        after each step.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.sgd(1.0), gx.average_of_params())
+      >>> params = jnp.ones(1)
+      >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+      >>> print(gx.averaged_params(state))
+      [1.]
     """
 
     weights: Hyper = hyper(default=1.0, ge=0)
@@ -111,7 +138,7 @@ class average_of_params(_Average):
         late = t - 1 - self.start
         new = jnp.where((late >= 0) & (late % self.every == 0), self.weights, 0)
         total = weight + new
-        # Before the first one that counts, the average is the latest.
+        # While no weight is positive, the average equals the latest parameters.
         return jnp.where(total > 0, leaf.ratio(new, total), 1), total
 
     def averaged(self, g: Array, p: Array) -> Array:
@@ -120,79 +147,133 @@ class average_of_params(_Average):
 
 @constructor
 def ema_params(inner: Any, decay: HyperArg = 0.999, debias: bool = True) -> chain:
-    """`inner`, and an exponential moving average of the parameters after each step.
+    """Adds to `inner` an exponential moving average of the parameters after each step.
 
-    With `debias` the average is that of the steps so far; without, it begins at the initial parameters. `update`
-    needs params.
+    Evaluate at `averaged_params(state)`: the average is often better than the last parameters, without a decaying
+    learning rate too. Usual for diffusion models and GANs.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.ema_params(gx.sgd(1.0), decay=0.5)
-    >>> params = jnp.array([4.0])
-    >>> state = tx.init(params)
-    >>> for _ in range(2):
-    ...     updates, state = tx.update(jnp.ones(1), state, params)
-    ...     params = gx.apply_updates(params, updates)
-    >>> print(params, gx.averaged_params(state))
-    [2.] [2.3333333]
+        e <- decay * e + (1 - decay) * p
+
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It must contain everything that changes the updates.
+      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1); default 0.999 (about the
+        last 1000 steps).
+      debias: True to average only over the steps so far (default); False to start the average at the initial
+        parameters.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
+        inner state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.ema_params(gx.sgd(1.0), decay=0.5)
+      >>> params = jnp.array([4.0])
+      >>> state = tx.init(params)
+      >>> for _ in range(2):
+      ...     updates, state = tx.update(jnp.ones(1), state, params)
+      ...     params = gx.apply_updates(params, updates)
+      >>> print(params, gx.averaged_params(state))
+      [2.] [2.3333333]
     """
     return chain(inner, ema_of_params(decay, debias))
 
 
 @constructor
 def polyak_average(inner: Any, weights: HyperArg | None = None, start: int = 0) -> chain:
-    """`inner`, and the average of the parameters at which the gradients were taken, from step `start` on.
+    """Adds to `inner` the average of the parameters at which gradients were taken, from step `start` on.
 
-    `weights` is None for equal ones, or a schedule, often that of the learning rate. Before `start` the average is the
-    latest of them. `update` needs params.
+    Evaluate at `averaged_params(state)`. With a constant learning rate the average converges where the parameters only
+    fluctuate around the minimum.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.polyak_average(gx.sgd(1.0))
-    >>> params = jnp.array([4.0])
-    >>> state = tx.init(params)
-    >>> for _ in range(3):
-    ...     updates, state = tx.update(jnp.ones(1), state, params)
-    ...     params = gx.apply_updates(params, updates)
-    >>> print(params, gx.averaged_params(state))
-    [1.] [3.]
+        sum_t w_t x_t / sum_t w_t      over t >= start
+
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It must contain everything that changes the updates.
+      weights: None for equal weights (default), or a schedule of the step count, often the schedule of the learning
+        rate. Not negative.
+      start: First step that is averaged, counted from 0 (default 0). Until then the average equals the latest
+        parameters.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
+        inner state.
+
+    References:
+      Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.polyak_average(gx.sgd(1.0))
+      >>> params = jnp.array([4.0])
+      >>> state = tx.init(params)
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(jnp.ones(1), state, params)
+      ...     params = gx.apply_updates(params, updates)
+      >>> print(params, gx.averaged_params(state))
+      [1.] [3.]
     """
     return chain(inner, average_of_params(1.0 if weights is None else weights, start))
 
 
 @constructor
 def swa(inner: Any, start: int, every: int = 1) -> chain:
-    """`inner`, and the mean of the parameters after the steps `start`, `start + every`, ..., counted from 0.
+    """Adds to `inner` stochastic weight averaging: the mean of the parameters from step `start` on.
 
-    With `every` the length of a cycle of the learning rate, give the last step of a cycle as `start`.
+    The mean is taken over the parameters after the steps `start`, `start + every`, `start + 2 * every` and so on,
+    counted from 0. Take it for the last part of a run, with a constant or cyclical learning rate, and evaluate at
+    `averaged_params(state)`. Statistics of batch normalization have to be computed again for the average.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.swa(gx.sgd(1.0), start=1, every=2)
-    >>> params = jnp.array([4.0])
-    >>> state = tx.init(params)
-    >>> for _ in range(4):
-    ...     updates, state = tx.update(jnp.ones(1), state, params)
-    ...     params = gx.apply_updates(params, updates)
-    >>> print(params, gx.averaged_params(state))
-    [0.] [1.]
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It must contain everything that changes the updates.
+      start: First step whose parameters are averaged, counted from 0. With a cyclical learning rate give the last step
+        of a cycle.
+      every: Number of steps between two averaged ones (default 1). At least 1. With a cyclical learning rate give the
+        length of a cycle.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
+        inner state.
+
+    References:
+      Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better Generalization".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.swa(gx.sgd(1.0), start=1, every=2)
+      >>> params = jnp.array([4.0])
+      >>> state = tx.init(params)
+      >>> for _ in range(4):
+      ...     updates, state = tx.update(jnp.ones(1), state, params)
+      ...     params = gx.apply_updates(params, updates)
+      >>> print(params, gx.averaged_params(state))
+      [0.] [1.]
     """
     return chain(inner, average_of_params(1.0, start, every, "after"))
 
 
 def averaged_params(state: Any) -> Any:
-    """The average that `ema_params`, `polyak_average` or `swa` keeps, from anywhere in a nested state.
+    """Returns the average of the parameters that `ema_params`, `polyak_average` or `swa` keeps in a state.
 
-    It has the tree and shapes of the parameters, in float32 or wider; before the first step it is the parameters. An
-    average inside a group of `partition` has the group's leaves alone, in a dict by path.
+    Args:
+      state: A state that contains one such average at any depth, as `tx.init` or `tx.update` returned it.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.apply_if_finite(gx.swa(gx.sgd(0.1), start=0))
-    >>> print(gx.averaged_params(tx.init(jnp.ones(2))))
-    [1. 1.]
+    Returns:
+      A tree with the structure and shapes of the parameters, in float32 or wider; before the first step it equals the
+        parameters. For an average inside a group of `partition` it is a dict from path to array with the leaves of that
+        group.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.apply_if_finite(gx.swa(gx.sgd(0.1), start=0))
+      >>> print(gx.averaged_params(tx.init(jnp.ones(2))))
+      [1. 1.]
 
     Raises:
-      ValueError: there is no average in the state, or more than one.
+      ValueError: The state contains no average, or more than one.
     """
     advice = (
-        "Add one by gx.ema_params, gx.polyak_average or gx.swa; of several, give the part of the state that has the "
-        "one you want."
+        "Add an average with gx.ema_params, gx.polyak_average or gx.swa. If the state has several, pass the part that "
+        "has the one you want."
     )
     return unpacked(only("averaged_params", state, AverageState, "averages", advice).average)

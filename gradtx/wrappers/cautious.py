@@ -1,4 +1,4 @@
-"""Links that compare an update with the gradient that it was made of."""
+"""Cautious optimizers: compare an update with the gradient from which it was computed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,23 @@ _LEAST_SHARE = 1e-3
 
 
 class with_grad_arg(Wrapper):
-    """`inner`, whose links get the updates that come in, the gradient, as the extra argument `grad`.
+    """Passes the incoming updates, the gradient, to the links of `inner` as the extra argument `grad`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.with_grad_arg(gx.chain(gx.scale(-2.0), gx.mask_misaligned()))
-    >>> g = jnp.array([1.0, -1.0])
-    >>> print(tx.update(g, tx.init(g))[0])
-    [-2.  2.]
+    Take it around a chain with links such as `mask_misaligned`, which compare the update with the gradient. Then
+    `update` need not be called with `grad=`.
+
+    Args:
+      inner: The transformation to wrap, such as `gx.chain(gx.adamw(1e-3), gx.mask_misaligned())`.
+
+    Returns:
+      A transformation. State: the inner state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.with_grad_arg(gx.chain(gx.scale(-2.0), gx.mask_misaligned()))
+      >>> g = jnp.array([1.0, -1.0])
+      >>> print(tx.update(g, tx.init(g))[0])
+      [-2.  2.]
     """
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
@@ -33,15 +43,21 @@ class with_grad_arg(Wrapper):
 
 
 class mask_misaligned(Layerwise, needs=("grad",), by_leaf=("grad",)):
-    """The link of `cautious`: the entries of the update that descend, longer by as much as there are fewer of them.
+    """Sets entries of the update that point up the gradient to zero, and scales up the others.
 
-    `update` needs `grad`, the gradient; `with_grad_arg` gives it.
+    This is the link that `cautious` adds. The remaining entries of each leaf are divided by their share of all entries,
+    at least 0.001, so that the mean size of the update stays about the same. `update` needs the extra argument `grad`,
+    the gradient; inside of `with_grad_arg` it is passed by itself.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.mask_misaligned()
-    >>> g = jnp.array([1.0, -1.0])
-    >>> print(tx.update(jnp.array([-1.0, -1.0]), tx.init(g), grad=g)[0])
-    [-2. -0.]
+    Returns:
+      A transformation whose `update` needs `grad`. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.mask_misaligned()
+      >>> g = jnp.array([1.0, -1.0])
+      >>> print(tx.update(jnp.array([-1.0, -1.0]), tx.init(g), grad=g)[0])
+      [-2. -0.]
     """
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, grad: Array) -> tuple[Array, Any]:
@@ -51,7 +67,7 @@ class mask_misaligned(Layerwise, needs=("grad",), by_leaf=("grad",)):
 
 
 def _opposed(u: Array, g: Array) -> Array:
-    """Whether Re(conj(g) u) < 0, by signs or by angles, so that no product underflows."""
+    """Whether Re(conj(g) u) < 0, computed from signs or angles so that no product underflows."""
     if not jnp.iscomplexobj(g):
         return leaf.sign(u) * leaf.sign(g) < 0
     g = g.astype(u.dtype)
@@ -60,18 +76,29 @@ def _opposed(u: Array, g: Array) -> Array:
 
 @constructor
 def cautious(inner: Any) -> with_grad_arg:
-    """`inner`, without the entries of its update that go up the gradient.
+    """Drops the entries of an optimizer's update that point up the current gradient.
 
-    In each leaf the others are scaled by the inverse of the share that they are, at most by 1000 (Liang et al., 2024,
-    "Cautious Optimizers: Improving Training with One Line of Code"). `inner` descends, as `adamw(1e-3)` does.
+    Take it with an optimizer with momentum, whose update may still follow old gradients. In each leaf the remaining
+    entries are divided by their share of all entries, at least 0.001, so that the mean size of the update stays about
+    the same.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.cautious(gx.sgd(1.0, momentum=0.9))
-    >>> state = tx.init(jnp.zeros(2))
-    >>> for g in ([1.0, 1.0], [1.0, -0.1]):
-    ...     updates, state = tx.update(jnp.array(g), state)
-    ...     print(updates)
-    [-1. -1.]
-    [-3.8 -0. ]
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It must descend, that is, contain the learning rate.
+
+    Returns:
+      A transformation. State: the inner state.
+
+    References:
+      Liang et al., 2024, "Cautious Optimizers: Improving Training with One Line of Code".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.cautious(gx.sgd(1.0, momentum=0.9))
+      >>> state = tx.init(jnp.zeros(2))
+      >>> for g in ([1.0, 1.0], [1.0, -0.1]):
+      ...     updates, state = tx.update(jnp.array(g), state)
+      ...     print(updates)
+      [-1. -1.]
+      [-3.8 -0. ]
     """
     return with_grad_arg(chain(inner, mask_misaligned()))

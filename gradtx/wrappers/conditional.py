@@ -1,4 +1,4 @@
-"""Steps on which a transformation is left out, by a function of the step count and the extra arguments."""
+"""Applies a transformation only on some steps, chosen by a function of the step count and the extra arguments."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["ConditionallyMaskState", "ConditionallyTransformState", "conditional
 
 
 class ConditionallyTransformState(NamedTuple):
-    """The steps taken, and the inner state."""
+    """The number of steps, and the inner state."""
 
     inner_state: Any = child_state()
     step: Array = counter()
 
 
 class ConditionallyMaskState(NamedTuple):
-    """The steps taken, and the inner state."""
+    """The number of steps, and the inner state."""
 
     step: Array = counter()
     inner_state: Any = child_state()
@@ -50,24 +50,35 @@ class _Conditional(Wrapper):
         return super().accepts(name) or (self.forward_extra_args and takes(self.should_transform_fn, name))
 
     def _left_out(self, updates: Any) -> Any:
-        """The updates of a step on which the inner transformation is left out."""
+        """Returns the updates of a step on which the inner transformation is not applied."""
         raise NotImplementedError
 
 
 class conditionally_transform(_Conditional, state=ConditionallyTransformState):
-    """Applies `inner` on the steps for which `should_transform_fn(step)` is true, else passes the updates on.
+    """Applies `inner` on the steps for which a function returns true; other steps pass the updates on unchanged.
 
-    `step` counts from 0. With `forward_extra_args` the function gets the extra arguments of `update` too. On the
-    other steps the state of `inner` rests.
+    Take it for a link that should act only during a part of training, such as clipping during the warm-up. On the other
+    steps the inner state does not change. To set the updates of the other steps to zero, use `conditionally_mask`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.conditionally_transform(gx.clip(1.0), lambda step: step >= 1)
-    >>> state = tx.init(jnp.zeros(1))
-    >>> for _ in range(2):
-    ...     updates, state = tx.update(jnp.array([3.0]), state)
-    ...     print(updates)
-    [3.]
-    [1.]
+    Args:
+      inner: The transformation to wrap, such as `gx.clip(1.0)`.
+      should_transform_fn: Function of the step count (0 at the first step) that returns a boolean. It is called with a
+        traced array in compiled code, so write it with `jax.numpy`.
+      forward_extra_args: True to call the function with the extra arguments of `update` as well, by name. Default
+        False.
+
+    Returns:
+      A transformation. State: a step count, beside the inner state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.conditionally_transform(gx.clip(1.0), lambda step: step >= 1)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for _ in range(2):
+      ...     updates, state = tx.update(jnp.array([3.0]), state)
+      ...     print(updates)
+      [3.]
+      [1.]
     """
 
     def _left_out(self, updates: Any) -> Any:
@@ -75,19 +86,31 @@ class conditionally_transform(_Conditional, state=ConditionallyTransformState):
 
 
 class conditionally_mask(_Conditional, state=ConditionallyMaskState):
-    """Applies `inner` on the steps for which `should_transform_fn(step)` is true; on the others the update is zero.
+    """Applies `inner` on the steps for which a function returns true; on other steps the update is zero.
 
-    `step` counts from 0. With `forward_extra_args` the function gets the extra arguments of `update` too. On the
-    other steps the state of `inner` rests.
+    Take it for an optimizer that should move the parameters on some steps only, such as the generator of a GAN. On the
+    other steps the inner state does not change. To pass the updates of the other steps on unchanged, use
+    `conditionally_transform`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.conditionally_mask(gx.sgd(1.0), lambda step: step >= 1)
-    >>> state = tx.init(jnp.zeros(1))
-    >>> for _ in range(2):
-    ...     updates, state = tx.update(jnp.array([3.0]), state)
-    ...     print(updates)
-    [0.]
-    [-3.]
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+      should_transform_fn: Function of the step count (0 at the first step) that returns a boolean. It is called with a
+        traced array in compiled code, so write it with `jax.numpy`.
+      forward_extra_args: True to call the function with the extra arguments of `update` as well, by name. Default
+        False.
+
+    Returns:
+      A transformation. State: a step count, beside the inner state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.conditionally_mask(gx.sgd(1.0), lambda step: step >= 1)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for _ in range(2):
+      ...     updates, state = tx.update(jnp.array([3.0]), state)
+      ...     print(updates)
+      [0.]
+      [-3.]
     """
 
     def _left_out(self, updates: Any) -> Any:

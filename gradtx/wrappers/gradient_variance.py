@@ -1,11 +1,11 @@
-"""The mean and the variance of per-example gradients, tracked while an optimizer steps by the mean.
+"""Tracks the mean and the variance of per-example gradients, while an optimizer steps with the mean.
 
     m = sum_i g_i / n,    v = sum_i |g_i - m|^2 / (n - 1)            over the n examples of a step, entry by entry
 
     M <- decay * M + (1 - decay) * m,    V <- decay * V + (1 - decay) * v
 
-If a step takes k batches of b examples, sums of squares are joined as they come (Chan, Golub and LeVeque, 1983,
-"Algorithms for Computing the Sample Variance"), for batch j with mean m_j and the mean m of those before:
+If a step takes k batches of b examples, sums of squares are combined batch by batch (Chan, Golub and LeVeque, 1983,
+"Algorithms for Computing the Sample Variance"). For batch j with mean m_j, and the mean m of the batches before it:
 
     S <- S + S_j + |m_j - m|^2 * b (j - 1) / j,    m <- m + (m_j - m) / j
 """
@@ -32,9 +32,10 @@ __all__ = ["GradientVarianceState", "add_mean_variance_to_opt", "get_unbiased_me
 
 
 class GradientVarianceState(NamedTuple):
-    """The steps, the batches of the step under way with their mean and sum of squares, and the moving averages.
+    """The step counts, the mean and sum of squares of the unfinished step, the moving averages, and the inner state.
 
-    `weight` holds what the averages weigh, by which they are corrected for their start at zero.
+    `micro_step` counts the batches of the unfinished step. `weight` is the total weight of the moving averages, by
+    which they are divided to correct their start at zero.
     """
 
     count: Array = counter()
@@ -48,28 +49,34 @@ class GradientVarianceState(NamedTuple):
 
 
 class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
-    """Steps by the mean of per-example gradients, and keeps moving averages of their mean and variance.
+    """Steps with the mean of per-example gradients, and keeps moving averages of their mean and variance.
 
-    Take it to see the noise of the gradient: a batch is large enough where the variance over its size is small beside
-    the squared mean. `updates` have an axis of examples, as from `jax.vmap(jax.grad(loss), in_axes=(None, 0))`.
+    Take it to see how noisy the gradient is. A batch is large enough if the variance divided by the batch size is small
+    compared to the squared mean. The incoming updates have an axis of examples, as
+    `jax.vmap(jax.grad(loss), in_axes=(None, 0))` returns them. Read the averages with
+    `get_unbiased_mean_and_variance_ema(state)`.
 
     Args:
-      inner: The optimizer, which gets the mean.
-      ema_decay: Decay rate of the moving averages (default 0.9), in [0, 1). 0 keeps those of the last step.
-      per_elt_axis: The axis of the examples in each leaf (default 0), or several.
-      accumulation_steps: How many calls of `update` make one step (default 1). In the others the update is zero.
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It gets the mean.
+      ema_decay: Decay rate of the moving averages; 0 keeps the values of the last step. In [0, 1); default 0.9 (about
+        the last 10 steps).
+      per_elt_axis: Axis of the examples in each leaf, or a sequence of several axes (default 0).
+      accumulation_steps: Number of calls of `update` that make one step (default 1). At least 1. The update of the
+        other calls is zero.
 
     Returns:
-      A transformation. State: beside that of `inner` two arrays per parameter, four where steps accumulate.
+      A transformation. State: two arrays per parameter (8 bytes in float32), or four with more than one accumulation
+        step (16 bytes in float32), beside the inner state.
 
     Raises:
-      ValueError: the leaves disagree in the number of examples, or there is one example in a step: it has no variance.
+      ValueError: The leaves have different numbers of examples, or a step has only one example, which has no variance.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.add_mean_variance_to_opt(gx.sgd(1.0))
-    >>> updates, state = tx.update(jnp.array([[1.0, 2.0], [3.0, 2.0]]), tx.init(jnp.zeros(2)))
-    >>> print(updates, *gx.get_unbiased_mean_and_variance_ema(state))
-    [-2. -2.] [2. 2.] [2. 0.]
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.add_mean_variance_to_opt(gx.sgd(1.0))
+      >>> updates, state = tx.update(jnp.array([[1.0, 2.0], [3.0, 2.0]]), tx.init(jnp.zeros(2)))
+      >>> print(updates, *gx.get_unbiased_mean_and_variance_ema(state))
+      [-2. -2.] [2. 2.] [2. 0.]
     """
 
     ema_decay: Hyper = hyper(default=0.9, ge=0, lt=1)
@@ -78,20 +85,20 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
 
     @property
     def accumulates(self) -> bool:
-        """Whether a step takes several calls."""
+        """Whether a step takes several calls of `update`."""
         return self.accumulation_steps > 1
 
     @property
     def reshapes(self) -> bool:
-        return True  # the updates lose the axes of the examples
+        return True  # the outgoing updates lack the axes of the examples
 
     def _check_trees(self, updates: Any, params: Any) -> None:
-        """The updates have axes that neither params nor later updates have."""
+        """Checks only the axes of examples, which neither the parameters nor later updates have."""
         n = examples(type(self).__name__, updates, self.per_elt_axis)
         if jax.tree.leaves(updates) and n * self.accumulation_steps < 2:
             raise ValueError(
-                f"{type(self).__name__}: a step has {n} examples along per_elt_axis={self.per_elt_axis}; a variance "
-                "needs two. Give a larger batch, or more accumulation_steps."
+                f"{type(self).__name__}: a step has {n * self.accumulation_steps} examples along per_elt_axis="
+                f"{self.per_elt_axis}, and a variance needs two. Give a larger batch, or more accumulation_steps."
             )
 
     def _check_fits(self, state: Any, owner: Owner) -> None:
@@ -123,14 +130,14 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
         return unless_skipped(type(self).__name__, done, gradient, waiting, take)
 
     def _squares(self, g: Any) -> Array:
-        """The sum over examples of the squared distance from their mean."""
+        """Returns the sum over the examples of their squared distances from the mean."""
         apart = leaf.widen(jnp.asarray(g)) - mean_of(g, self.per_elt_axis, keepdims=True)
         return leaf.saturated(jnp.sum(leaf.abs_sq(apart), axis=self.per_elt_axis))
 
     def _taken(
         self, gradient: Any, mean: Any, squares: Any, n: int, state: Any, params: Any, extra: dict[str, Any]
     ) -> tuple[Any, Any]:
-        """The inner step, and the averages after it."""
+        """Takes the inner step, and returns its updates and the state with the new averages."""
         decay = self.at(state.count).ema_decay
 
         def blend(old: Array, new: Array) -> Array:
@@ -148,24 +155,29 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
 
 
 def get_unbiased_mean_and_variance_ema(state: Any) -> tuple[Any, Any]:
-    """The moving averages that `add_mean_variance_to_opt` keeps, corrected for their start at zero; zeros at the start.
+    """Returns the averages that `add_mean_variance_to_opt` keeps, corrected for their start at zero.
 
-    `state` is its state, or one that has it inside.
+    Args:
+      state: A state that contains one of `add_mean_variance_to_opt` at any depth.
+
+    Returns:
+      The average mean and the average variance, each a tree like the parameters. Zeros before the first step.
 
     Raises:
-      ValueError: there is no such state inside, or several.
+      ValueError: The state contains none of `add_mean_variance_to_opt`, or several.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.add_mean_variance_to_opt(gx.sgd(0.1))
-    >>> print(*gx.get_unbiased_mean_and_variance_ema(tx.init(jnp.zeros(2))))
-    [0. 0.] [0. 0.]
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.add_mean_variance_to_opt(gx.sgd(0.1))
+      >>> print(*gx.get_unbiased_mean_and_variance_ema(tx.init(jnp.zeros(2))))
+      [0. 0.] [0. 0.]
     """
     nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, GradientVarianceState))
     found = [x for x in nodes if isinstance(x, GradientVarianceState)]
     if len(found) != 1:
         raise ValueError(
-            f"get_unbiased_mean_and_variance_ema: the state has {len(found)} states of add_mean_variance_to_opt; pass "
-            "one that has one."
+            f"get_unbiased_mean_and_variance_ema: the state contains {len(found)} states of add_mean_variance_to_opt, "
+            "and exactly one is needed. Pass the state that the wrapped optimizer returned, or the part with one."
         )
     (kept,) = found
 

@@ -1,4 +1,4 @@
-"""Groups of leaves: some are transformed, others left, frozen, or given smaller rates."""
+"""Groups of leaves: transform some leaves, and leave others unchanged, freeze them, or lower their learning rates."""
 
 from __future__ import annotations
 
@@ -35,16 +35,33 @@ __all__ = [
 
 def _check_mask(who: str, name: str, value: Any) -> Any:
     if value is None:
-        raise TypeError(f"{who}: {name} is None; give a selector, a tree of True and False, or a function to one.")
+        raise TypeError(
+            f"{who}: {name} is None. Give a selector, a tree of True and False, or a function that returns such a tree."
+        )
     return masks.check(who, name, value)
 
 
 class mask_labels(Value):
-    """Labels from a mask: `inside` where it is True, `outside` where it is False.
+    """Makes labels for `partition` from a mask: `inside` where the mask is True, `outside` where it is False.
 
-    >>> import gradtx as gx
-    >>> gx.mask_labels({"w": True, "b": False}, "decayed", "plain")({"w": 1.0, "b": 1.0})
-    {'b': 'plain', 'w': 'decayed'}
+    Call it with a tree to get the tree of labels.
+
+    Args:
+      mask: Which leaves get the label `inside`: a selector such as `gx.select.path("**/kernel")`, a tree of booleans
+        like the parameters, or a function of the parameters that returns one.
+      inside: Label of the leaves that the mask selects (default 'masked').
+      outside: Label of all other leaves (default 'rest').
+
+    Returns:
+      A function from a tree to the tree of labels.
+
+    Example:
+      >>> import gradtx as gx
+      >>> gx.mask_labels({"w": True, "b": False}, "decayed", "plain")({"w": 1.0, "b": 1.0})
+      {'b': 'plain', 'w': 'decayed'}
+
+    Raises:
+      TypeError: `mask` is None, or neither a function nor a tree of booleans.
     """
 
     mask: Any = static(check=_check_mask)
@@ -58,22 +75,33 @@ class mask_labels(Value):
 
 @constructor
 def masked(inner: Any, mask: Any, rest: Any = "keep") -> partition:
-    """`inner` on the leaves that `mask` selects; the updates of the others are kept, zero, or go through `rest`.
+    """Applies `inner` to the leaves that `mask` selects.
 
-    `mask` is a selector, a tree of booleans with the structure of the parameters or a prefix of it, or a function
-    from them to such a tree. `rest` is 'keep' (the default), 'zero' or a transformation. The state of `inner` holds
-    nothing for the others.
+    The other leaves keep their updates by default. The state of `inner` holds nothing for them. Take
+    `selective_transform` to train some parameters and freeze the others, and `partition` for more than two groups.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.masked(gx.scale(2.0), gx.select.path("w"), rest="zero")
-    >>> g = {"w": jnp.ones(2), "b": jnp.ones(2)}
-    >>> updates, _ = tx.update(g, tx.init(g))
-    >>> print(updates["w"], updates["b"])
-    [2. 2.] [0. 0.]
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It sees a dict from path to leaf with the selected
+        leaves.
+      mask: Which leaves to transform: a selector such as `gx.select.path("**/kernel")`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one.
+      rest: What to do with the updates of the other leaves: 'keep' (default) to leave them unchanged, 'zero' to set
+        them to zero, or a transformation to apply to them.
+
+    Returns:
+      A transformation. State: the inner state, for the selected leaves only.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.masked(gx.scale(2.0), gx.select.path("w"), rest="zero")
+      >>> g = {"w": jnp.ones(2), "b": jnp.ones(2)}
+      >>> updates, _ = tx.update(g, tx.init(g))
+      >>> print(updates["w"], updates["b"])
+      [2. 2.] [0. 0.]
 
     Raises:
-      TypeError: the mask is neither of these, or `rest` is not.
-      ValueError: a selector selects no leaf, or the mask does not fit the tree.
+      TypeError: `mask` is neither a function nor a tree of booleans, or `rest` is not a transformation.
+      ValueError: A selector matches no leaf, the mask does not fit the tree, or `rest` is another string.
     """
     others: dict[Any, GradientTransformation] = {"keep": identity(), "zero": set_to_zero()}
     if isinstance(rest, str) and rest not in others:
@@ -84,29 +112,50 @@ def masked(inner: Any, mask: Any, rest: Any = "keep") -> partition:
 
 @constructor
 def freeze(mask: Any) -> partition:
-    """Zero updates for the leaves that `mask` selects; those of the others are kept.
+    """Sets the updates of the leaves that `mask` selects to zero, and keeps the updates of the others.
 
-    As a link of a chain it comes last; `selective_transform` keeps no state for the frozen leaves.
+    Put it last in a chain. The links before it still keep state for the frozen leaves; `selective_transform` saves this
+    memory.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.freeze(gx.select.path("b")))
-    >>> g = {"w": jnp.ones(2), "b": jnp.ones(2)}
-    >>> updates, _ = tx.update(g, tx.init(g))
-    >>> print(updates["w"], updates["b"])
-    [-1. -1.] [0. 0.]
+    Args:
+      mask: Which leaves to freeze: a selector such as `gx.select.path("embed/**")`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one.
+
+    Returns:
+      A transformation. It keeps no state except step counts.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.sgd(1.0), gx.freeze(gx.select.path("b")))
+      >>> g = {"w": jnp.ones(2), "b": jnp.ones(2)}
+      >>> updates, _ = tx.update(g, tx.init(g))
+      >>> print(updates["w"], updates["b"])
+      [-1. -1.] [0. 0.]
     """
     return masked(set_to_zero(), mask)
 
 
 @constructor
 def selective_transform(optimizer: Any, *, freeze_mask: Any) -> partition:
-    """`optimizer` on the leaves that `freeze_mask` does not select; the others are frozen and have no state.
+    """Trains only the leaves that `freeze_mask` does not select; the others are frozen and take no state.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.selective_transform(gx.adam(0.1), freeze_mask=gx.select.path("b"))
-    >>> params = {"w": jnp.ones(2), "b": jnp.ones(200)}
-    >>> gx.tree.size(tx.init(params))
-    7
+    Take it for fine-tuning with frozen layers.
+
+    Args:
+      optimizer: The transformation for the leaves to train, such as `gx.adamw(1e-3)`. It sees a dict from path to leaf
+        with these leaves.
+      freeze_mask: Which leaves to freeze: a selector such as `gx.select.path("embed/**")`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one.
+
+    Returns:
+      A transformation. State: the state of `optimizer`, for the leaves to train only.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.selective_transform(gx.adam(0.1), freeze_mask=gx.select.path("b"))
+      >>> params = {"w": jnp.ones(2), "b": jnp.ones(200)}
+      >>> gx.tree.size(tx.init(params))
+      7
     """
     return partition({"freeze": set_to_zero(), "train": optimizer}, mask_labels(freeze_mask, "freeze", "train"))
 
@@ -120,7 +169,7 @@ def _check_depth(who: str, name: str, value: Any) -> Any:
 
 
 def _depths(who: str, depth_of: Any, tree: Any) -> list[np.ndarray]:
-    """The depth of each leaf, as an array: leaves of other depths are not compiled apart."""
+    """Returns the depth of each leaf, as an array, so that leaves of different depths share one compilation."""
     if not isinstance(depth_of, FrozenTree):
         found = [checks.integer(who, f"depth_of({path!r})", depth_of(path), ge=0) for path in checks.paths(tree)]
     else:
@@ -129,13 +178,24 @@ def _depths(who: str, depth_of: Any, tree: Any) -> list[np.ndarray]:
 
 
 class scale_by_depth(Elementwise):
-    """u = decay^depth * g, with a depth for every leaf: the link of `layerwise_lr_decay`.
+    """Scales each leaf of the updates by decay^depth: the link that `layerwise_lr_decay` adds.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.scale_by_depth({"embed": 1, "head": 0}, 0.5)
-    >>> g = {"embed": jnp.ones(1), "head": jnp.ones(1)}
-    >>> print(tx.update(g, tx.init(g))[0]["embed"])
-    [0.5]
+        u = decay^depth * g
+
+    Args:
+      depth_of: Depth of each leaf, an integer of at least 0: a function of the leaf's path, such as
+        'encoder/layer_3/kernel', or a tree of depths like the parameters or like its upper part.
+      decay: Factor for each further level of depth. In (0, 1].
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.scale_by_depth({"embed": 1, "head": 0}, 0.5)
+      >>> g = {"embed": jnp.ones(1), "head": jnp.ones(1)}
+      >>> print(tx.update(g, tx.init(g))[0]["embed"])
+      [0.5]
     """
 
     depth_of: Any = per_leaf(_depths, dataclasses.MISSING, check=_check_depth)
@@ -147,18 +207,31 @@ class scale_by_depth(Elementwise):
 
 @constructor
 def layerwise_lr_decay(inner: Any, depth_of: Any, decay: HyperArg) -> chain:
-    """`inner` with rates that shrink with depth: the update of a leaf of depth d is multiplied by decay^d.
+    """Gives deeper layers smaller learning rates: multiplies the update of a leaf of depth d by decay^d.
 
-    `depth_of` is a function from a leaf's path, such as `encoder/layer_3/kernel`, to its depth, a whole number from 0
-    up, or a tree of depths with the structure of the parameters or a prefix of it. For fine-tuning the depth is counted
-    from the output, so that the layers near the input move least (Clark et al., 2020, "ELECTRA", appendix B).
-    `decay` lies in (0, 1].
+    Take it to fine-tune a pretrained model. Count the depth from the output, so that the layers near the input move
+    least.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.layerwise_lr_decay(gx.sgd(1.0), {"embed": 2, "hidden": 1, "head": 0}, decay=0.5)
-    >>> g = {"embed": jnp.ones(1), "hidden": jnp.ones(1), "head": jnp.ones(1)}
-    >>> updates, _ = tx.update(g, tx.init(g))
-    >>> print(updates["embed"], updates["hidden"], updates["head"])
-    [-0.25] [-0.5] [-1.]
+        u = decay^depth * inner(g)
+
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+      depth_of: Depth of each leaf, an integer of at least 0: a function of the leaf's path, such as
+        'encoder/layer_3/kernel', or a tree of depths like the parameters or like its upper part.
+      decay: Factor for each further level of depth, often 0.65 to 0.95. In (0, 1].
+
+    Returns:
+      A transformation. State: a step count, beside the inner state.
+
+    References:
+      Clark et al., 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators", appendix B.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.layerwise_lr_decay(gx.sgd(1.0), {"embed": 2, "hidden": 1, "head": 0}, decay=0.5)
+      >>> g = {"embed": jnp.ones(1), "hidden": jnp.ones(1), "head": jnp.ones(1)}
+      >>> updates, _ = tx.update(g, tx.init(g))
+      >>> print(updates["embed"], updates["hidden"], updates["head"])
+      [-0.25] [-0.5] [-1.]
     """
     return chain(inner, scale_by_depth(depth_of, decay))

@@ -1,4 +1,4 @@
-"""Steps whose gradient or update is not finite are skipped, so that no NaN enters the parameters."""
+"""Skips steps whose gradient or update contains NaN or infinity, so that they never reach the parameters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ __all__ = ["ApplyIfFiniteState", "apply_if_finite"]
 
 @reports(finite="last_finite", skipped="total_notfinite", notfinite_streak="notfinite_count")
 class ApplyIfFiniteState(NamedTuple):
-    """Steps in a row that were not finite, whether the last one was, how many there were, and the inner state."""
+    """The counts of steps that were not finite, whether the last step was finite, and the inner state.
+
+    `notfinite_count` counts the latest run of steps that were not finite, `total_notfinite` all of them.
+    """
 
     notfinite_count: Array = counter()
     last_finite: Array = per_tree(start=True, dtype=bool)
@@ -36,7 +39,7 @@ class ApplyIfFiniteState(NamedTuple):
 
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
-"""A step of an inner transformation: of updates, its state and parameters, the new updates and the new state."""
+"""A step of an inner transformation: maps updates, state and parameters to the new updates and the new state."""
 
 
 def if_finite(
@@ -48,9 +51,10 @@ def if_finite(
     step: Step,
     accepted: Any = False,
 ) -> tuple[Any, Any, Array]:
-    """What `step` makes, if the updates before and after it are finite, or `accepted`; else zeros and the old state.
+    """Takes a step if its updates are finite before and after it, or if it is `accepted`; else skips it.
 
-    With it, whether they were finite. Updates of bounded rules are finite for sure; others are looked at.
+    Returns the updates and the state, zeros and the old state for a skipped step; and whether the updates were finite.
+    A rule whose updates are bounded needs no check of the new updates.
     """
     sound = tree.finite(updates)
     if _is_bounded(inner, updates):
@@ -67,40 +71,51 @@ def if_finite(
 
 
 def _is_bounded(inner: GradientTransformation, updates: Any) -> bool:
-    """Whether finite gradients, parameters and numbers make finite updates for sure, in the dtypes of these updates."""
+    """Whether finite gradients, parameters and numbers are sure to give finite updates in these dtypes."""
     dtypes = {jnp.result_type(u) for u in jax.tree.leaves(updates)}
     if not all(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
-        return False  # which `inner` refuses
+        return False  # `inner` raises an error for such updates
     ends = [float(jnp.finfo(leaf.compute_dtype(dtype)).max) for dtype in dtypes]
     return all(inner.largest(most, most) < most / 2 for most in ends)
 
 
 def _finite_numbers(inner: GradientTransformation, state: Any) -> Array:
-    """Whether the factors of this step are as small as `largest` takes them to be."""
+    """Whether the factors of this step are as small as the bound `largest` assumes."""
     values = hyperparameters(inner, state).items()
     factors = [x for name, x in values if name.rpartition(".")[2] in ("learning_rate", "step_size")]
     return functools.reduce(jnp.logical_and, [jnp.abs(x) <= LARGEST_RATE for x in factors], jnp.array(True))
 
 
 class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
-    """Skips steps whose gradients or updates contain NaN or infinity: the update is zero, the inner state unchanged.
+    """Skips steps whose gradients or updates contain NaN or infinity.
 
-    Where `inner` is bounded, as Adam, AdamW, Lion and signSGD with the usual numbers are, finite gradients, learning
-    rates and (for a weight decay) parameters make finite updates, so that only those are looked at. The updates of
-    anything else are looked at, too, which takes another pass. A learning rate above 1e15 counts as infinite.
+    On such a step the update is zero and the inner state is unchanged. Take it to survive a single bad batch. Put it
+    outermost: `apply_if_finite(chain(clip_by_global_norm(1.0), adamw(1e-3)))`. `gx.metrics(state)` reports whether the
+    last step was finite (`finite`), the number of steps that were not (`skipped`), and the length of the latest run of
+    such steps (`notfinite_streak`).
 
-    `policy` says what happens when more than `max_consecutive_errors` (default 5) steps in a row are not finite:
+    If `inner` has bounded updates, as Adam, AdamW, Lion and signSGD have with the usual hyperparameters, only its
+    gradients, learning rates and (for weight decay) parameters are checked. The updates of other transformations are
+    checked as well, which takes another pass over them. A learning rate above 1e15 counts as infinite.
 
-    - 'skip' (the default): they are skipped too. Nothing that is not finite ever gets through.
-    - 'raise': FloatingPointError. In a jitted step it is raised when its results are waited for, as a
-      `jax.errors.JaxRuntimeError` with the same text.
-    - 'accept': the step is taken as it is, so that the run shows what went wrong; then the count begins again.
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+      max_consecutive_errors: Number of bad steps in a row that are always skipped (default 5). `policy` says what
+        happens to further ones. Not negative.
+      policy: What to do after `max_consecutive_errors` bad steps in a row. 'skip' (default) keeps skipping, so that
+        neither NaN nor infinity ever gets through. 'raise' raises a FloatingPointError; in a jitted step it is raised
+        when the results are waited for, as a `jax.errors.JaxRuntimeError` with the same text. 'accept' takes the step
+        as it is, so that the run shows what went wrong, and starts the count again.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.apply_if_finite(gx.sgd(0.1))
-    >>> updates, state = tx.update(jnp.array([1.0, jnp.nan]), tx.init(jnp.zeros(2)))
-    >>> print(updates, state.total_notfinite)
-    [0. 0.] 1
+    Returns:
+      A transformation. State: two counts and a boolean (9 bytes), beside the inner state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.apply_if_finite(gx.sgd(0.1))
+      >>> updates, state = tx.update(jnp.array([1.0, jnp.nan]), tx.init(jnp.zeros(2)))
+      >>> print(updates, state.total_notfinite)
+      [0. 0.] 1
     """
 
     max_consecutive_errors: int = integer(default=5)
@@ -133,7 +148,7 @@ class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
                 raise FloatingPointError(
                     f"apply_if_finite: gradients or updates were not finite on {self.max_consecutive_errors + 1} steps "
                     "in a row. Lower the learning rate, clip the gradients, or look for a division by zero in the "
-                    "loss; policy='skip' goes on."
+                    "loss; policy='skip' keeps skipping instead."
                 )
 
         if isinstance(failed, Tracer):

@@ -33,7 +33,7 @@ class InjectHyperparamsState(NamedTuple):
     """The state of a transformation made by `inject_hyperparams`.
 
     `hyperparams` holds the numbers that the last update used. Set them here; a schedule overwrites what is set.
-    `gradtx.hyperparameters(tx, state)` shows the numbers that the next update will use. `hyperparams_states` has the
+    `gradtx.hyperparameters(tx, state)` shows the numbers that the next update will use. `hyperparams_states` holds the
     states of schedules that have one, by the names of the hyperparameters.
     """
 
@@ -48,24 +48,32 @@ def inject_hyperparams(
 ) -> Callable[..., GradientTransformation]:
     """Makes a function like `inner_factory` whose transformation keeps its hyperparameters in the state.
 
-    Keeps numbers, arrays and schedules, including defaults. Leaves out `static_args`, flags, integers that determine
-    shapes, and other functions, such as masks. A schedule is called with the number of steps taken; one with a state of
-    its own, `gx.rules.StatefulSchedule`, with that state, which is kept too, and extra arguments. Every other
-    hyperparameter can be set in `state.hyperparams`, which holds the numbers of the last update. If you set the decay
-    of a moving average there, its start at zero is corrected as if all steps had had that decay; for a schedule the
-    correction is exact.
+    Take it for code written for optax that sets `state.hyperparams["learning_rate"]`. New code can use
+    `tx.replace(learning_rate=...)` instead.
+
+    Numbers, arrays and schedules are kept, including defaults. Not kept are `static_args`, flags, integers that
+    determine shapes, and other functions, such as masks. A schedule is called with the number of steps taken. A
+    `gx.rules.StatefulSchedule` is called with its own state, which is kept too, and with the extra arguments of
+    `update`. Every other hyperparameter can be set in `state.hyperparams`, which holds the numbers of the last update.
+    If you set the decay of a moving average there, its start at zero is corrected as if all steps had used that decay;
+    for a schedule the correction is exact.
 
     Args:
       inner_factory: A function that makes a transformation, such as `gx.sgd`. Its arguments must have names.
-      static_args: The name of an argument that is not kept, or several names.
-      hyperparam_dtype: The dtype of the hyperparameters in the state; float32 at least.
+      static_args: The name of an argument that is not kept, or several names. None by default.
+      hyperparam_dtype: Dtype of the hyperparameters in the state. By default, and at least, float32.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.inject_hyperparams(gx.sgd)(learning_rate=0.5)
-    >>> state = tx.init(jnp.zeros(1))
-    >>> state.hyperparams["learning_rate"] = jnp.asarray(0.25)
-    >>> print(tx.update(jnp.ones(1), state)[0])
-    [-0.25]
+    Returns:
+      A function with the arguments of `inner_factory`. State of its transformations: a step count and 4 bytes per
+        hyperparameter, beside the inner state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.inject_hyperparams(gx.sgd)(learning_rate=0.5)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> state.hyperparams["learning_rate"] = jnp.asarray(0.25)
+      >>> print(tx.update(jnp.ones(1), state)[0])
+      [-0.25]
 
     Raises:
       TypeError: `inner_factory` is not a function, has arguments without names (`*args`), or does not return a
@@ -152,24 +160,24 @@ def _accepts_array(factory: Callable[..., Any], arguments: dict[str, Any], name:
 
 
 def _first(name: str, schedule: StatefulSchedule) -> Any:
-    """The number of the first step; a Python number, by which values are compared, unless it is traced."""
+    """Returns the number of the first step, as a Python number unless it is traced, so that values can be compared."""
     number = _number("inject_hyperparams", name, schedule(schedule.init()))
     return number if isinstance(number, Tracer) else number.item()
 
 
 def _number(who: str, name: str, value: Any) -> Array:
-    """What a stateful schedule returned, as a scalar array."""
+    """Returns the number that a stateful schedule gave, as a scalar array."""
     checks.scalar(who, f"the value of the schedule {name}", value)
     return jnp.asarray(value, float)
 
 
 def _owned(x: Any) -> Array:
-    """A copy in a buffer of its own, not weakly typed: it may be donated, and its type stays what it is."""
+    """Returns a copy in its own buffer and without a weak type, so that it may be donated and keeps its dtype."""
     return jnp.array(x, jnp.result_type(x), copy=True)
 
 
 def _like(name: str, state: Any, last: Any) -> Any:
-    """The next state of a schedule, in the dtypes of the last."""
+    """Returns the next state of a schedule, in the dtypes of the last one."""
     who, what = "inject_hyperparams", f"the next state of the schedule {name}"
     checks.same_tree(who, what, state, "the last one", last)
 
@@ -211,12 +219,12 @@ class _Injected(Composite, state=InjectHyperparamsState):
         return {"transformation": self._build(self._initial())}
 
     def first_hyperparams(self, params: Any) -> dict[str, Array]:
-        """The hyperparameters of the first step."""
+        """Returns the hyperparameters of the first step."""
         del params
         return self._numbers(jnp.zeros((), jnp.int32), self._initial(), self.first_schedule_states(), {})
 
     def first_schedule_states(self, params: Any = None) -> dict[str, Any]:
-        """The states of the schedules that have one, before the first step."""
+        """Returns the states of the schedules that have one, before the first step."""
         del params
         return {name: jax.tree.map(_owned, x.init()) for name, x in self.stateful.tree.items()}
 
@@ -243,9 +251,10 @@ class _Injected(Composite, state=InjectHyperparamsState):
         )
 
     def _numbers(self, count: Array, current: dict[str, Any], states: Any, extra: dict[str, Any]) -> dict[str, Array]:
-        """The hyperparameters as numbers: schedules are called with `count`, or with their state and extra arguments.
+        """Returns the hyperparameters of a step as numbers.
 
-        The others come from `current`: the constructor's values before the first step, the state's `hyperparams` later.
+        Schedules are called with `count`, or with their state and extra arguments. The others come from `current`: the
+        constructor's values before the first step, the state's `hyperparams` later.
         """
         kept_dtype = jnp.promote_types(self.hyperparam_dtype or jnp.result_type(float), jnp.float32)
         found = {}
@@ -260,11 +269,11 @@ class _Injected(Composite, state=InjectHyperparamsState):
         return as_transformation("inject_hyperparams", self.factory(**arguments, **self.others.tree))
 
     def _initial(self) -> dict[str, Any]:
-        """The constructor's values by name; some may be schedules."""
+        """Returns the constructor's values by name; some may be schedules."""
         return dict(zip(self.names, self.values, strict=True))
 
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
-        """The kept arguments of the factory; with a state, the numbers that the next update will use."""
+        """Yields the kept arguments of the factory; with a state, the numbers that the next update will use."""
         now = self._parts()
         if state is not None:
             now = self._numbers(state.count, state.hyperparams, state.hyperparams_states, {})

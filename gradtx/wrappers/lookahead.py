@@ -1,11 +1,11 @@
-"""Lookahead: k steps forward, one step back.
+"""Lookahead: every k steps, moves the parameters back towards slowly changing weights.
 
-Every `sync_period` steps the slow weights phi follow the parameters theta, which go on from there:
+Every `sync_period` steps the slow weights phi move towards the parameters theta, and theta is set to phi:
 
     phi <- phi + slow_step_size * (theta - phi),    theta <- phi
 
-(Zhang, Lucas, Hinton and Ba, 2019, "Lookahead Optimizer: k steps forward, 1 step back"). The parameters are plain; the
-slow weights are in the state.
+Zhang, Lucas, Hinton and Ba, 2019, "Lookahead Optimizer: k steps forward, 1 step back". The slow weights are kept in the
+state, so that the parameters are ordinary ones.
 """
 
 from __future__ import annotations
@@ -31,21 +31,31 @@ __all__ = ["LookaheadState", "ResetEveryState", "lookahead", "reset_state_every"
 
 
 class LookaheadState(NamedTuple):
-    """The steps taken, and the slow weights."""
+    """The number of steps, and the slow weights."""
 
     count: Array = counter()
     slow: Array = per_param(start=PARAM)
 
 
 class scale_by_lookahead(Elementwise, state=LookaheadState, needs=("params",)):
-    """The link of `lookahead`: on every `sync_period`-th step the update leads to the slow weights.
+    """Moves the parameters back to slow weights every `sync_period` steps: the link that `lookahead` adds.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.scale_by_lookahead(1, 0.5))
-    >>> params = jnp.ones(1)
-    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
-    >>> print(updates)
-    [-0.5]
+    Put it after the learning rate.
+
+    Args:
+      sync_period: Number of steps between two synchronizations with the slow weights. At least 1.
+      slow_step_size: Share of the way that the slow weights move towards the parameters. In [0, 1].
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.sgd(1.0), gx.scale_by_lookahead(1, 0.5))
+      >>> params = jnp.ones(1)
+      >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+      >>> print(updates)
+      [-0.5]
     """
 
     sync_period: int = integer(ge=1)
@@ -55,33 +65,41 @@ class scale_by_lookahead(Elementwise, state=LookaheadState, needs=("params",)):
         return t % self.sync_period == 0, numbers
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        drawn_back = slots.slow * (1 - self.slow_step_size) + (p + g) * self.slow_step_size
-        slow = jnp.where(shared, drawn_back, slots.slow)
+        synchronized = slots.slow * (1 - self.slow_step_size) + (p + g) * self.slow_step_size
+        slow = jnp.where(shared, synchronized, slots.slow)
         return jnp.where(shared, slow - p, g), slots._replace(slow=slow)
 
 
 class ResetEveryState(NamedTuple):
-    """The steps taken, and the inner state."""
+    """The number of steps, and the inner state."""
 
     count: Array = counter()
     inner_state: Any = child_state()
 
 
 class reset_state_every(Wrapper, state=ResetEveryState, needs=("params",)):
-    """`inner`, whose state begins anew after every `period` steps, at the parameters of that time.
+    """Starts the state of `inner` anew after every `period` steps.
 
-    `update` needs params.
+    The new state is `inner.init(params)` at the parameters of that time.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.reset_state_every(gx.trace(1.0), 2)
-    >>> state = tx.init(jnp.zeros(1))
-    >>> for _ in range(4):
-    ...     updates, state = tx.update(jnp.ones(1), state, jnp.zeros(1))
-    ...     print(updates)
-    [1.]
-    [2.]
-    [1.]
-    [2.]
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+      period: Number of steps after which the state starts anew. At least 1.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: a step count, beside the inner state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.reset_state_every(gx.trace(1.0), 2)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for _ in range(4):
+      ...     updates, state = tx.update(jnp.ones(1), state, jnp.zeros(1))
+      ...     print(updates)
+      [1.]
+      [2.]
+      [1.]
+      [2.]
     """
 
     period: int = integer(ge=1)
@@ -96,21 +114,36 @@ class reset_state_every(Wrapper, state=ResetEveryState, needs=("params",)):
 
 @constructor
 def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, reset_state: bool = False) -> chain:
-    """`fast_optimizer`, whose parameters are drawn back to slow weights every `sync_period` steps.
+    """Moves the parameters back towards slow weights every `sync_period` steps (Lookahead).
 
-    `slow_step_size` lies in [0, 1]. With `reset_state` the optimizer's state begins anew after each. `update` needs
-    params, which are plain ones.
+    It makes an optimizer less sensitive to its learning rate and its steps less noisy.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.lookahead(gx.sgd(1.0), sync_period=2, slow_step_size=0.5)
-    >>> params = jnp.array([4.0])
-    >>> state = tx.init(params)
-    >>> for _ in range(2):
-    ...     updates, state = tx.update(jnp.ones(1), state, params)
-    ...     params = gx.apply_updates(params, updates)
-    ...     print(params)
-    [3.]
-    [3.]
+        phi <- phi + slow_step_size * (p - phi),    p <- phi      every sync_period steps
+
+    Args:
+      fast_optimizer: The optimizer that takes the steps, such as `gx.adamw(1e-3)`.
+      sync_period: Number of steps between two synchronizations with the slow weights, often 5 or 6. At least 1.
+      slow_step_size: Share of the way that the slow weights move towards the parameters, often 0.5. In [0, 1].
+      reset_state: Whether to start the optimizer's state anew after each synchronization. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`, the ordinary parameters (unlike optax, which needs a
+        `LookaheadParams`). State: one array per parameter (4 bytes in float32), beside the state of `fast_optimizer`.
+
+    References:
+      Zhang, Lucas, Hinton and Ba, 2019, "Lookahead Optimizer: k steps forward, 1 step back".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.lookahead(gx.sgd(1.0), sync_period=2, slow_step_size=0.5)
+      >>> params = jnp.array([4.0])
+      >>> state = tx.init(params)
+      >>> for _ in range(2):
+      ...     updates, state = tx.update(jnp.ones(1), state, params)
+      ...     params = gx.apply_updates(params, updates)
+      ...     print(params)
+      [3.]
+      [3.]
     """
     reset = checks.flag("lookahead", "reset_state", reset_state)
     inner = reset_state_every(fast_optimizer, sync_period) if reset else fast_optimizer

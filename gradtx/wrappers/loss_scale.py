@@ -1,11 +1,11 @@
-"""Dynamic loss scaling: gradients of 16-bit floats, kept away from underflow.
+"""Dynamic loss scaling: keeps gradients of 16-bit floats from underflowing.
 
-The loss is multiplied by a scale S before it is differentiated, and the gradients divided by S in float32 after:
+The loss is multiplied by a scale S before it is differentiated, and the gradients are then divided by S in float32:
 
     not finite      the step is skipped, S <- max(S * backoff_factor, min_scale)
-    finite          the step is taken; after `growth_interval` of them in a row S <- min(S * growth_factor, max_scale)
+    finite          the step is taken; after `growth_interval` of them in a row, S <- min(S * growth_factor, max_scale)
 
-(Micikevicius et al., 2018, "Mixed Precision Training"). float16 needs it; bfloat16 has float32's range and does not.
+Micikevicius et al., 2018, "Mixed Precision Training". float16 needs it; bfloat16 has float32's range and does not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ __all__ = ["DynamicLossScaleState", "dynamic_loss_scale", "loss_scale"]
 
 @reports("loss_scale", "skipped")
 class DynamicLossScaleState(NamedTuple):
-    """The steps, the scale, finite steps since it last changed, how many steps were skipped, and the inner state."""
+    """The scale, the counts of steps, and the inner state.
+
+    `count` counts all steps, `growth_count` the finite steps since the scale last changed, `skipped` the skipped steps.
+    """
 
     count: Array = counter()
     loss_scale: Array = per_tree(start="init_scale", signed=False, dtype=jnp.float32)
@@ -41,23 +44,41 @@ class DynamicLossScaleState(NamedTuple):
 
 
 class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
-    """Divides gradients of a scaled loss by the scale, skips those that are not finite, and adapts the scale.
+    """Divides gradients of a scaled loss by the scale, skips steps that are not finite, and adapts the scale.
 
-    Multiply the loss, in float32, by `loss_scale(state)` before you differentiate it; `value_and_step` does. A float16
-    loss holds no scale beyond 2^15. Put this wrapper outermost, so that what is inside, clipping too, sees the true
-    gradients, in float32 or wider.
+    Take it to train in float16, whose small gradients underflow to zero. bfloat16 does not need it. Multiply the loss,
+    in float32, by `loss_scale(state)` before you differentiate it; `value_and_step` does so by itself. (A loss in
+    float16 cannot be multiplied by a scale above 2^15.) Put this wrapper outermost, so that everything inside, clipping
+    too, sees the true gradients, in float32 or wider.
 
-    `init_scale` (default 2^15), `growth_factor` (2), `backoff_factor` (0.5), `growth_interval` (2000 steps),
-    `min_scale` (1), `max_scale` (2^24).
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+      init_scale: Scale of the first step (default 32768 = 2^15). Positive, at most 2^126.
+      growth_factor: Factor by which the scale grows after `growth_interval` finite steps in a row (default 2). At least
+        1.
+      backoff_factor: Factor by which the scale shrinks after a step that is not finite (default 0.5). In (0, 1).
+      growth_interval: Number of finite steps in a row after which the scale grows (default 2000). At least 1.
+      min_scale: Lower bound on the scale (default 1). Positive.
+      max_scale: Upper bound on the scale (default 16777216 = 2^24). Positive, at most 2^126.
 
-    >>> import jax, jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.dynamic_loss_scale(gx.sgd(1.0))
-    >>> state = tx.init(jnp.zeros(1))
-    >>> loss = lambda w: jnp.sum(w * 1e-7).astype("float16")
-    >>> grads = jax.grad(lambda w: loss(w) * gx.loss_scale(state))(jnp.ones(1))
-    >>> updates, state = tx.update(grads, state)
-    >>> print(updates)
-    [-1.e-07]
+    Returns:
+      A transformation. State: four numbers (16 bytes), beside the inner state.
+
+    References:
+      Micikevicius et al., 2018, "Mixed Precision Training".
+
+    Example:
+      >>> import jax, jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.dynamic_loss_scale(gx.sgd(1.0))
+      >>> state = tx.init(jnp.zeros(1))
+      >>> loss = lambda w: jnp.sum(w * 1e-7).astype("float16")
+      >>> grads = jax.grad(lambda w: loss(w) * gx.loss_scale(state))(jnp.ones(1))
+      >>> updates, state = tx.update(grads, state)
+      >>> print(updates)
+      [-1.e-07]
+
+    Raises:
+      ValueError: `min_scale` is greater than `max_scale`.
     """
 
     init_scale: Hyper = hyper(default=2.0**15, gt=0, le=2.0**126)
@@ -100,7 +121,7 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
 
     @staticmethod
     def _true(name: str, x: Any, scale: Array) -> Any:
-        """An extra argument without the scale, if it is a gradient or a function that returns one."""
+        """Divides an extra argument by the scale if it is a gradient or a function that returns one."""
         if name == "grad":
             return _divided(x, scale)
         return (lambda *args: _divided(x(*args), scale)) if name == "grad_fn" else x
@@ -112,14 +133,21 @@ def _divided(grads: Any, scale: Array) -> Any:
 
 
 def loss_scale(state: Any) -> Array:
-    """The scale that the loss is to be multiplied by: that of the `dynamic_loss_scale` anywhere in a nested state.
+    """Returns the number by which to multiply the loss before it is differentiated.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> float(gx.loss_scale(gx.dynamic_loss_scale(gx.sgd(0.1)).init(jnp.zeros(1))))
-    32768.0
+    Args:
+      state: A state that contains one of `dynamic_loss_scale` at any depth.
+
+    Returns:
+      The scale, a float32 scalar.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> float(gx.loss_scale(gx.dynamic_loss_scale(gx.sgd(0.1)).init(jnp.zeros(1))))
+      32768.0
 
     Raises:
-      ValueError: there is none in it, or more than one.
+      ValueError: The state contains none of `dynamic_loss_scale`, or more than one.
     """
     advice = "Wrap the whole transformation in gx.dynamic_loss_scale(tx)."
     return only("loss_scale", state, DynamicLossScaleState, "parts of a dynamic_loss_scale", advice).loss_scale

@@ -1,4 +1,4 @@
-"""Mechanic: a learning rate for any base optimizer, tuned as it runs.
+"""Mechanic: tunes the learning rate of any base optimizer during the run.
 
 With the base's steps u_t, their sum Delta_t = u_1 + ... + u_t, and the scale s_t = sum_i s_t^i over `num_betas` tuners
 with decays b_i = 1 - 10^-i,
@@ -13,7 +13,8 @@ and for each tuner
     v <- b^2 v + h^2
     s <- (s_init / num_betas * m + max(r, 0)) / (sqrt(v) + eps)
 
-(Cutkosky, Defazio and Mehta, 2023, "Mechanic: A Learning Rate Tuner"). Delta is not stored: it is (x_t - x_1) / s_t.
+Cutkosky, Defazio and Mehta, 2023, "Mechanic: A Learning Rate Tuner". Delta is not stored, because it is (x_t - x_1) /
+s_t.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ __all__ = ["MechanicState", "mechanize", "scale_by_mechanic"]
 
 @reports(mechanic_scale="total")
 class MechanicState(NamedTuple):
-    """The steps taken, the first parameters, the tuners' reward, bound, variance and scale, and the scales' sum."""
+    """The number of steps, the first parameters, and the numbers of the tuners.
+
+    Each tuner has a reward `r`, a bound `m`, a variance `v` and a scale `s`; `total` is the sum of the scales.
+    """
 
     count: Array = counter()
     r: Array = per_tree(start="first_tuners")
@@ -52,13 +56,28 @@ class MechanicState(NamedTuple):
 
 
 class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad")):
-    """The link of `mechanize`, which follows its base; `update` needs `grad`, the gradient: `with_grad_arg` gives it.
+    """Scales the updates by a learning rate that is tuned during the run: the link that `mechanize` adds.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.scale_by_mechanic()
-    >>> g = p = jnp.ones(1)
-    >>> print(tx.update(-g, tx.init(p), p, grad=g)[0] < 0)
-    [ True]
+    Put it after the base optimizer, inside of `with_grad_arg`, which passes the extra argument `grad`.
+
+    Args:
+      weight_decay: Strength of the decay that steers the tuning (default 0.01). Not negative. It does not decay the
+        parameters directly.
+      eps: Added to the denominator for numerical stability. Positive; default 1e-8.
+      s_init: Initial scale of the updates (default 1e-6). Positive; small, because the scale grows quickly if it is too
+        small.
+      num_betas: Number of tuners, with the decay rates 0.9, 0.99 and so on (default 6). At least 1.
+
+    Returns:
+      A transformation whose `update` needs `params` and `grad`. State: one array per parameter (4 bytes in float32),
+        and four numbers per tuner.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.scale_by_mechanic()
+      >>> g = p = jnp.ones(1)
+      >>> print(tx.update(-g, tx.init(p), p, grad=g)[0] < 0)
+      [ True]
     """
 
     weight_decay: Hyper = hyper(default=0.01, ge=0)
@@ -67,15 +86,15 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
     num_betas: int = integer(default=6, ge=1)
 
     def first_tuners(self, params: Any) -> Array:
-        """A zero for each tuner."""
+        """Returns a zero for each tuner."""
         return jnp.zeros(self.num_betas, tree.number(params, 0.0).dtype)
 
     def first_scales(self, params: Any) -> Array:
-        """The first scale, once for each tuner."""
+        """Returns the initial scale, once for each tuner."""
         return jnp.full(self.num_betas, self.s_init, tree.number(params, 0.0).dtype)
 
     def first_total(self, params: Any) -> Array:
-        """The sum of the first scales."""
+        """Returns the sum of the first scales."""
         return jnp.sum(self.first_scales(params))
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, grad: Any) -> tuple[Any, Any]:
@@ -95,7 +114,8 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         before, after = shared.before, shared.after
-        # x_1 + s' (Delta + u) - x, with (x - x_1) / (s + eps) for Delta: no sum with the parameters rounds it off.
+        # x_1 + s' (Delta + u) - x with Delta = (x - x_1) / (s + eps), rearranged so that nothing is added to the
+        # parameters, whose rounding would swallow small steps.
         return (p - slots.x0) * ((after - before - self.eps) / (before + self.eps)) + g * after, slots
 
 
@@ -107,15 +127,33 @@ def mechanize(
     s_init: HyperArg = 1e-6,
     num_betas: int = 6,
 ) -> with_grad_arg:
-    """`base_optimizer`, the learning rate of which is tuned as it runs: give it one of 1, or a schedule that ends low.
+    """Tunes the learning rate of an optimizer during the run (Mechanic).
 
-    `s_init` is the first scale, positive and small; `weight_decay` and `eps` are the tuner's. `update` needs params.
+    Give the base optimizer the learning rate 1, or a schedule with a maximum of 1 that ends low: it keeps its shape,
+    and only its size is tuned. `gx.metrics(state)` reports the current scale as `mechanic_scale`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.mechanize(gx.sgd(1.0))
-    >>> params = jnp.array([1.0])
-    >>> updates, state = tx.update(2 * params, tx.init(params), params)
-    >>> print(gx.metrics(state)["mechanic_scale"] < 1e-4)
-    True
+    Args:
+      base_optimizer: The optimizer to tune, such as `gx.adamw(1.0)`.
+      weight_decay: Strength of the decay that steers the tuning (default 0.01). Not negative. It does not decay the
+        parameters directly.
+      eps: Added to the denominator for numerical stability. Positive; default 1e-8.
+      s_init: Initial scale of the updates (default 1e-6). Positive; small, because the scale grows quickly if it is too
+        small.
+      num_betas: Number of tuners, with the decay rates 0.9, 0.99 and so on (default 6). At least 1.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32) and four
+        numbers per tuner, beside the state of `base_optimizer`.
+
+    References:
+      Cutkosky, Defazio and Mehta, 2023, "Mechanic: A Learning Rate Tuner".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.mechanize(gx.sgd(1.0))
+      >>> params = jnp.array([1.0])
+      >>> updates, state = tx.update(2 * params, tx.init(params), params)
+      >>> print(gx.metrics(state)["mechanic_scale"] < 1e-4)
+      True
     """
     return with_grad_arg(chain(base_optimizer, scale_by_mechanic(weight_decay, eps, s_init, num_betas)))

@@ -1,7 +1,7 @@
-"""Training 16-bit parameters: the digits that their rounding drops are kept in the state, or drawn.
+"""Training with 16-bit parameters: keeps the digits that their rounding drops, or rounds them at random.
 
-A step that is smaller than half of a parameter's last place leaves it where it is: 1 + 1e-3 is 1 in bfloat16. With x
-the weights in float32, p the parameters, and u the updates of `inner`, which sees x,
+A step smaller than half a unit in a parameter's last place does not change it: 1 + 1e-3 is 1 in bfloat16. With x the
+weights in float32, p the parameters, and u the updates of `inner`, which sees x,
 
     x_t = w(p_t, s_t),    x_(t+1) = x_t + u_t,    p_(t+1) = round(x_(t+1)),    s_(t+1) = what p_(t+1) lacks
 
@@ -10,7 +10,8 @@ the weights in float32, p the parameters, and u the updates of `inner`, which se
     stochastic_weights   x = p, nothing is kept; p_(t+1) is x_(t+1) rounded up or down at random, so that its mean is
                          x_(t+1) (Gupta et al., 2015, "Deep Learning with Limited Numerical Precision")
 
-The parameters decide: if they are changed between two steps, clipped or loaded, the weights go on from there.
+The parameters have priority: if they are changed between two steps, clipped or loaded, the weights start from the new
+values.
 """
 
 from __future__ import annotations
@@ -69,26 +70,26 @@ class _Wide(Wrapper, needs=("params",)):
         return trees
 
     def wide_update(self, updates: Any, state: Any, params: Any, weights: Any, extra: Any) -> tuple[Any, Any]:
-        """The updates of the weights, and the next inner state."""
+        """Returns the updates of the weights, and the next inner state."""
         given = self.given("inner", _IN_FLOAT32, extra, params)
         return self.inner.update(_IN_FLOAT32.seen(updates), state.inner_state, weights, **given)
 
 
 class _NarrowWeights(_Wide, needs=("params",)):
-    """A wrapper that keeps beside each 16-bit parameter what it lacks of a weight in float32.
+    """Keeps beside each 16-bit parameter the digits that it lacks compared with a float32 weight.
 
-    Subclasses say what that is.
+    Subclasses define in which form.
     """
 
     kept: ClassVar[str]
-    """The field of the state with what is kept: None beside a parameter that is in float32 or wider."""
+    """The field of the state with the kept digits; its leaf is None for a parameter in float32 or wider."""
 
     def weight(self, p: Array, kept: Array) -> Array:
-        """The weight in float32."""
+        """Returns the weight in float32."""
         raise NotImplementedError
 
     def split(self, x: Array, dtype: Any) -> tuple[Array, Array]:
-        """The parameter in its dtype that is nearest to the weight `x`, and what is kept beside it."""
+        """Returns the parameter nearest to the weight `x`, in its dtype, and what is kept beside it."""
         raise NotImplementedError
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
@@ -106,7 +107,7 @@ class _NarrowWeights(_Wide, needs=("params",)):
         return leaf.widen(p) if kept is None else self.weight(p, kept)
 
     def _moved(self, p: Array, x: Array, u: Array, kept: Array | None) -> tuple[Array, Any]:
-        """The step of a parameter, which is exact in float32, and what is kept of the weight after it."""
+        """Returns the step of a parameter, which is exact in float32, and what is kept of the weight after it."""
         if kept is None:
             return u, None
         new, kept = self.split(x + leaf.narrow(u, x.dtype), p.dtype)
@@ -114,7 +115,7 @@ class _NarrowWeights(_Wide, needs=("params",)):
 
 
 class MasterWeightsState(NamedTuple):
-    """The steps taken, the weights in float32, and the inner state."""
+    """The number of steps, the weights in float32, and the inner state."""
 
     count: Array = counter()
     master: Array = per_param(start=PARAM, only_narrow=True)
@@ -124,30 +125,35 @@ class MasterWeightsState(NamedTuple):
 class master_weights(_NarrowWeights, state=MasterWeightsState):
     """Keeps a float32 copy of bfloat16 and float16 parameters, so that small steps are not lost.
 
-    `inner` sees parameters and gradients in float32. The updates lead from the parameters to the rounded copy. They are
-    in float32, whatever the gradients are, because the difference of two 16-bit numbers may need more digits. A wrapper
-    around it may round them to the gradients' dtype, which changes only steps larger than half of a parameter. Without
-    `master_weights`, each step below half of a parameter's last place is lost: 1 + 1e-3 is 1 in bfloat16.
+    Take it to train with 16-bit parameters if there is memory for the copy. Without it, each step smaller than half a
+    unit in a parameter's last place is lost: 1 + 1e-3 is 1 in bfloat16.
 
-    A parameter that was changed since the last step, loaded or clipped, is taken as it is, and its copy begins anew.
+    `inner` sees parameters and gradients in float32. The updates lead from the parameters to the rounded copy. They are
+    in float32, whatever the dtype of the gradients, because the difference of two 16-bit numbers may need more digits.
+    A wrapper around it may round them to the gradients' dtype, which changes only steps larger than half of a
+    parameter. If a parameter was changed since the last step, loaded or clipped, its copy starts from the new value.
 
     Args:
-      inner: The transformation.
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
 
     Returns:
-      A transformation whose `update` needs params. State: 4 bytes for each entry of a 16-bit parameter, none for
-      others, beside the inner state.
+      A transformation whose `update` needs `params`. State: 4 bytes for each entry of a 16-bit parameter, none for
+        other parameters, beside the inner state.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> for tx in (gx.sgd(1e-3), gx.master_weights(gx.sgd(1e-3))):
-    ...     params = jnp.ones(1, "bfloat16")
-    ...     state = tx.init(params)
-    ...     for _ in range(100):
-    ...         updates, state = tx.update(-jnp.ones(1, "bfloat16"), state, params)
-    ...         params = gx.apply_updates(params, updates)
-    ...     print(params)
-    [1]
-    [1.10156]
+    References:
+      Micikevicius et al., 2018, "Mixed Precision Training".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> for tx in (gx.sgd(1e-3), gx.master_weights(gx.sgd(1e-3))):
+      ...     params = jnp.ones(1, "bfloat16")
+      ...     state = tx.init(params)
+      ...     for _ in range(100):
+      ...         updates, state = tx.update(-jnp.ones(1, "bfloat16"), state, params)
+      ...         params = gx.apply_updates(params, updates)
+      ...     print(params)
+      [1]
+      [1.10156]
     """
 
     kept = "master"
@@ -160,7 +166,7 @@ class master_weights(_NarrowWeights, state=MasterWeightsState):
 
 
 class CorrectedWeightsState(NamedTuple):
-    """The steps taken, what the rounding of the parameters dropped, and the inner state."""
+    """The number of steps, the digits that rounding dropped from the parameters, and the inner state."""
 
     count: Array = counter()
     remainder: Array = per_param(dtype="remainder_dtype", only_narrow=True)
@@ -170,27 +176,32 @@ class CorrectedWeightsState(NamedTuple):
 class corrected_weights(_NarrowWeights, state=CorrectedWeightsState):
     """Keeps the digits that bfloat16 and float16 parameters drop, in 8 or 16 bits, so that small steps are not lost.
 
-    It is `master_weights` in less memory: parameter and remainder together are the weight. With 16 bits, a bfloat16
-    parameter and its remainder have the 24 digits in base 2 of a float32; with 8, the weight has 16. The
-    updates are in float32, as those of `master_weights`.
+    Take it instead of `master_weights` to save memory: the parameter and its remainder together are the weight. With 16
+    bits, a bfloat16 parameter and its remainder have the 24 binary digits of a float32; with 8 bits, the weight has 16.
+    The updates are in float32, as with `master_weights`.
 
     Args:
-      inner: The transformation, which sees parameters and gradients in float32.
-      remainder_dtype: 'int16' (default) or 'int8'. Take 'int8' for runs whose steps are above 1e-5 of the weights.
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It sees parameters and gradients in float32.
+      remainder_dtype: 'int16' (default) or 'int8'. Take 'int8' for runs whose steps are larger than 1e-5 times the
+        weights.
 
     Returns:
-      A transformation whose `update` needs params. State: 2 bytes or 1 for each entry of a 16-bit parameter, none for
-      others, beside the inner state.
+      A transformation whose `update` needs `params`. State: 2 bytes ('int16') or 1 byte ('int8') for each entry of a
+        16-bit parameter, none for other parameters, beside the inner state.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.corrected_weights(gx.sgd(1e-3), "int8")
-    >>> params = jnp.ones(1, "bfloat16")
-    >>> state = tx.init(params)
-    >>> for _ in range(100):
-    ...     updates, state = tx.update(-jnp.ones(1, "bfloat16"), state, params)
-    ...     params = gx.apply_updates(params, updates)
-    >>> print(params)
-    [1.10156]
+    References:
+      Kahan, 1965, "Further Remarks on Reducing Truncation Errors".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.corrected_weights(gx.sgd(1e-3), "int8")
+      >>> params = jnp.ones(1, "bfloat16")
+      >>> state = tx.init(params)
+      >>> for _ in range(100):
+      ...     updates, state = tx.update(-jnp.ones(1, "bfloat16"), state, params)
+      ...     params = gx.apply_updates(params, updates)
+      >>> print(params)
+      [1.10156]
     """
 
     kept = "remainder"
@@ -205,7 +216,7 @@ class corrected_weights(_NarrowWeights, state=CorrectedWeightsState):
 
 
 class StochasticWeightsState(NamedTuple):
-    """The steps taken, and the inner state."""
+    """The number of steps, and the inner state."""
 
     count: Array = counter()
     inner_state: Any = child_state()
@@ -214,27 +225,31 @@ class StochasticWeightsState(NamedTuple):
 class stochastic_weights(_Wide, state=StochasticWeightsState):
     """Rounds bfloat16 and float16 parameters up or down at random, so that small steps are not lost on average.
 
-    Take it where there is no memory for `corrected_weights`. A step that is a tenth of a parameter's last place moves
-    it by the whole place, with probability 0.1. The randomness is computed from the seed, the step, the leaf's path and
-    the entry's index, so that a run repeats bit for bit, on any mesh, and nothing is kept for it. The updates are in
-    float32, as those of `master_weights`.
+    Take it if there is no memory for `corrected_weights`. A step of a tenth of a unit in a parameter's last place moves
+    it by the whole unit with probability 0.1. The random numbers are computed from the seed, the step, the leaf's path
+    and the entry's index. So a run repeats bit for bit, on any mesh, and no key is kept. The updates are in float32, as
+    with `master_weights`.
 
     Args:
-      inner: The transformation, which sees parameters and gradients in float32.
-      seed: Another number gives other roundings (default 0).
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It sees parameters and gradients in float32.
+      seed: Seed of the random numbers, an integer; the same seed gives the same run. Default 0.
 
     Returns:
-      A transformation whose `update` needs params. State: one count beside the inner state.
+      A transformation whose `update` needs `params`. State: a step count, beside the inner state.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.stochastic_weights(gx.sgd(1e-3))
-    >>> params = jnp.ones(1000, "bfloat16")
-    >>> state = tx.init(params)
-    >>> for _ in range(100):
-    ...     updates, state = tx.update(-jnp.ones(1000, "bfloat16"), state, params)
-    ...     params = gx.apply_updates(params, updates)
-    >>> print(params.astype("float32").mean().round(2))
-    1.1
+    References:
+      Gupta et al., 2015, "Deep Learning with Limited Numerical Precision".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.stochastic_weights(gx.sgd(1e-3))
+      >>> params = jnp.ones(1000, "bfloat16")
+      >>> state = tx.init(params)
+      >>> for _ in range(100):
+      ...     updates, state = tx.update(-jnp.ones(1000, "bfloat16"), state, params)
+      ...     params = gx.apply_updates(params, updates)
+      >>> print(params.astype("float32").mean().round(2))
+      1.1
     """
 
     seed: int = seed(default=0)
@@ -247,7 +262,7 @@ class stochastic_weights(_Wide, state=StochasticWeightsState):
         return treedef.unflatten(drawn), state._replace(count=counted(state.count), inner_state=inner_state)
 
     def _moved(self, path: str, p: Array, u: Array, count: Array) -> Array:
-        """The step of a parameter, which is exact in float32."""
+        """Returns the step of a parameter, which is exact in float32."""
         wide = leaf.widen(p)
         if wide.dtype == p.dtype:
             return u

@@ -1,11 +1,11 @@
-"""Sharpness-aware minimization: the gradient at the worst point nearby.
+"""Sharpness-aware minimization (SAM): steps with the gradient at the worst point nearby.
 
-The adversary takes k - 1 steps e up the gradient, and the optimizer its step from x with the gradient at x + e:
+The adversary takes k - 1 steps e up the gradient. The optimizer then takes its step from x with the gradient at x + e:
 
     e_t     = -adv_optimizer(g(x_t))                              the adversary ascends
     x_(t+1) = x_t + optimizer(g(x_t + e_t))
 
-(Foret, Kleiner, Mobahi and Neyshabur, 2021, "Sharpness-Aware Minimization for Efficiently Improving Generalization").
+Foret, Kleiner, Mobahi and Neyshabur, 2021, "Sharpness-Aware Minimization for Efficiently Improving Generalization".
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ __all__ = ["SAMState", "sam"]
 
 
 class SAMState(NamedTuple):
-    """Steps since the last one of the optimizer, the parameters then (() in opaque mode), and the two states."""
+    """The steps since the optimizer's last one, both inner states, and the parameters of that time.
+
+    In opaque mode the parameters are not kept: `cache` is ().
+    """
 
     steps_since_sync: Array = counter()
     inner_state: Any = child_state()
@@ -43,21 +46,44 @@ def _check_axis(who: str, name: str, value: Any) -> Any:
 
 
 class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
-    """`inner` with the gradient at a point that `adv_optimizer` climbs to in `sync_period - 1` steps (default 1).
+    """Steps with the gradient at a worst point nearby, which finds flatter minima (sharpness-aware minimization).
 
-    In the transparent mode, the default, every call of `update` is one of these steps: the parameters go up
-    `sync_period - 1` times, and then from where they started down; the gradient is always that at the parameters given.
-    With `opaque_mode` one call does it all, and `update` needs `grad_fn(params, i)`, the gradient of the i-th inner
-    step, which `value_and_step` gives; `batch_axis_name` is the axis to average those gradients over.
-    `reset_state` begins the adversary's state anew after each round. `update` needs params.
+    Take it to improve generalization at the price of `sync_period` gradients per step. `adv_optimizer` climbs from the
+    parameters for `sync_period - 1` steps; then `inner` steps from where the climb started, with the gradient at the
+    point reached.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.sam(gx.sgd(0.1), gx.chain(gx.normalize(), gx.sgd(0.05)), opaque_mode=True)
-    >>> params = jnp.array([1.0])
-    >>> gradient = lambda params, i: 2 * params
-    >>> updates, state = tx.update(gradient(params, 0), tx.init(params), params, grad_fn=gradient)
-    >>> print(updates)
-    [-0.21]
+        e = -adv_optimizer(g(p)),     p <- p + inner(g(p + e))
+
+    In the default mode every call of `update` is one of these steps. The parameters really move up and back down, so
+    always pass the gradient at the current parameters. With `opaque_mode` one call makes the whole round; it needs the
+    extra argument `grad_fn(params, i)`, the gradient of the i-th inner step, which `value_and_step` passes by itself.
+
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+      adv_optimizer: The optimizer that climbs, written as if it descended; usually
+        `gx.chain(gx.normalize(), gx.sgd(0.05))`, whose learning rate is the radius of the neighborhood.
+      sync_period: Number of gradients for one step of `inner` (default 2: one step up). At least 1.
+      reset_state: Whether to start the state of `adv_optimizer` anew after each round. Default True.
+      opaque_mode: Whether one call of `update` makes a whole round. Default False.
+      batch_axis_name: Name of the mapped axis, as in `jax.pmap`, over which to average the gradients in opaque mode.
+        None by default.
+
+    Returns:
+      A transformation whose `update` needs `params`, and `grad_fn` in opaque mode. State: one array per parameter (4
+        bytes in float32), none in opaque mode, beside both inner states.
+
+    References:
+      Foret, Kleiner, Mobahi and Neyshabur, 2021, "Sharpness-Aware Minimization for Efficiently Improving
+        Generalization".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.sam(gx.sgd(0.1), gx.chain(gx.normalize(), gx.sgd(0.05)), opaque_mode=True)
+      >>> params = jnp.array([1.0])
+      >>> gradient = lambda params, i: 2 * params
+      >>> updates, state = tx.update(gradient(params, 0), tx.init(params), params, grad_fn=gradient)
+      >>> print(updates)
+      [-0.21]
     """
 
     adv_optimizer: Any = inner()
@@ -72,7 +98,7 @@ class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
         return not self.opaque_mode
 
     def movers(self) -> dict[str, GradientTransformation]:
-        """The optimizer alone: the adversary's steps are taken back."""
+        """Returns the optimizer alone, because the adversary's steps are undone."""
         return {"inner": self.inner}
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, SAMState]:
@@ -136,7 +162,7 @@ def _where(pred: Array, a: Any, b: Any) -> Any:
 
 @jax.jit
 def _from(params: Any, start: Any, updates: Any) -> Any:
-    """The update that leads from `params` to `start + updates`, in the dtypes of the updates."""
+    """Returns the update that leads from `params` to `start + updates`, in the dtypes of the updates."""
 
     def one(p: Any, s: Array, u: Array) -> Array:
         p, s, wide = jnp.asarray(p), jnp.asarray(s), leaf.widen(jnp.asarray(u))

@@ -1,13 +1,14 @@
-"""Schedule-free learning: averaging in place of a schedule.
+"""Schedule-free learning: averaging instead of a learning rate schedule.
 
-A base method takes steps u_t from z, its gradient at y between z and the average x:
+A base method takes steps u_t from z, with its gradient at y, a point between z and the average x:
 
     y_t     = (1 - b1) z_t + b1 x_t                         the parameters, where gradients are taken
     z_(t+1) = z_t + u_t(y_t)
     x_(t+1) = (1 - c_t) x_t + c_t z_(t+1)                   c_t = w_t / (w_0 + ... + w_t)
     w_t     = max(eta_0, ..., eta_t)^weight_lr_power
 
-(Defazio et al., 2024, "The Road Less Scheduled"). Only z is stored: x follows from y and z. x is what to evaluate.
+Defazio et al., 2024, "The Road Less Scheduled". Evaluate the model at x. Only z is stored, because x follows from y and
+z.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ __all__ = [
 
 
 class ScheduleFreeState(NamedTuple):
-    """The steps taken, the base method's iterate z, b1 of the last step, the sum of the weights, the largest rate."""
+    """The number of steps, the base method's iterate z, and the numbers of the average.
+
+    `b1` is that hyperparameter at the last step, `weight_sum` the sum of the weights, `max_lr` the largest learning
+    rate.
+    """
 
     count: Array = counter()
     z: Array = per_param(start=PARAM, dtype="state_dtype")
@@ -53,14 +58,29 @@ class ScheduleFreeState(NamedTuple):
 
 
 class scale_by_schedule_free(Elementwise, state=ScheduleFreeState, needs=("params",)):
-    """The link of `schedule_free`, which follows its base.
+    """Averages the iterates of a base method (schedule-free learning): the link that `schedule_free` adds.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.chain(gx.sgd(1.0), gx.scale_by_schedule_free(1.0))
-    >>> params = jnp.ones(1)
-    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
-    >>> print(updates)
-    [-1.]
+    Put it after the learning rate of the base method.
+
+    Args:
+      learning_rate: Learning rate of the base method, a number or a schedule; it only sets the weights of the average.
+        Not negative.
+      b1: Weight of the average in the point where gradients are taken; plays the role of momentum (default 0.9). In (0,
+        1].
+      weight_lr_power: Exponent of the learning rate in the weights of the average (default 2), so that steps of a
+        warm-up count less. Not negative.
+      state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.chain(gx.sgd(1.0), gx.scale_by_schedule_free(1.0))
+      >>> params = jnp.ones(1)
+      >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+      >>> print(updates)
+      [-1.]
     """
 
     learning_rate: Hyper = hyper(ge=0)
@@ -77,10 +97,10 @@ class scale_by_schedule_free(Elementwise, state=ScheduleFreeState, needs=("param
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         c, b1, z = shared.share, shared.b1, slots.z + g
-        # y_(t+1) - y_t by the steps of x and z, so that a small step is not lost in the parameters' rounding. Here
-        # z - y is b1 (z - x); the factors come first, so that no sum of large numbers overflows on the way.
+        # y_(t+1) - y_t is computed from the steps of x and z, so that a small step is not lost in the parameters'
+        # rounding. Since z - y = b1 (z - x), both terms are multiplied before they are added, which avoids overflow.
         of_distance, of_step = (self.b1 * c - (self.b1 - b1)) / b1, self.b1 * c + (1 - self.b1)
-        # The step of z is taken from z, to z's rounding, so that it need not be kept beside it.
+        # z - slots.z is the step of z after rounding, so that g need not be kept in memory beside z.
         return of_distance * (slots.z - p) + of_step * (z - slots.z), slots._replace(z=z)
 
 
@@ -96,36 +116,62 @@ def schedule_free(
     weight_lr_power: HyperArg = 2.0,
     state_dtype: Any = None,
 ) -> chain:
-    """`base_optimizer` with averaging in place of a decaying schedule and of momentum.
+    """Replaces the decaying learning rate schedule and the momentum of an optimizer by averaging.
 
-    `learning_rate` is the base's, a warm-up included; `b1` lies in (0, 1]; `state_dtype` is that of z, float32 or wider
-    by default. Evaluate at `schedule_free_eval_params(state, params)`. `update` needs params.
+    Take it if the length of the run is not known in advance. Use a constant learning rate, perhaps after a warm-up, and
+    a base optimizer without momentum. Evaluate the model, and save it, at `schedule_free_eval_params(state, params)`.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.schedule_free(gx.sgd(1.0), 1.0)
-    >>> params = jnp.array([4.0])
-    >>> state = tx.init(params)
-    >>> for _ in range(2):
-    ...     updates, state = tx.update(jnp.ones(1), state, params)
-    ...     params = gx.apply_updates(params, updates)
-    >>> print(gx.schedule_free_eval_params(state, params))
-    [2.5]
+    Args:
+      base_optimizer: The optimizer without momentum, such as `gx.sgd(0.1)`.
+      learning_rate: Learning rate of `base_optimizer`, a number or a schedule, with its warm-up; it only sets the
+        weights of the average. Not negative.
+      b1: Weight of the average in the point where gradients are taken; plays the role of momentum (default 0.9). In (0,
+        1].
+      weight_lr_power: Exponent of the learning rate in the weights of the average (default 2), so that steps of a
+        warm-up count less. Not negative.
+      state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
+        state of `base_optimizer`.
+
+    References:
+      Defazio et al., 2024, "The Road Less Scheduled".
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.schedule_free(gx.sgd(1.0), 1.0)
+      >>> params = jnp.array([4.0])
+      >>> state = tx.init(params)
+      >>> for _ in range(2):
+      ...     updates, state = tx.update(jnp.ones(1), state, params)
+      ...     params = gx.apply_updates(params, updates)
+      >>> print(gx.schedule_free_eval_params(state, params))
+      [2.5]
     """
     return chain(base_optimizer, scale_by_schedule_free(learning_rate, b1, weight_lr_power, state_dtype))
 
 
 def schedule_free_eval_params(state: Any, params: Any) -> Any:
-    """The average x, from anywhere in a nested state, and the parameters y that belong to it.
+    """Returns the averaged parameters x of schedule-free learning, at which to evaluate the model.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> params = jnp.ones(2)
-    >>> print(gx.schedule_free_eval_params(gx.schedule_free_sgd().init(params), params))
-    [1. 1.]
+    Args:
+      state: A state that contains one of `schedule_free` at any depth.
+      params: The current parameters, which the last update led to.
+
+    Returns:
+      A tree like `params`, with the average.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> params = jnp.ones(2)
+      >>> print(gx.schedule_free_eval_params(gx.schedule_free_sgd().init(params), params))
+      [1. 1.]
 
     Raises:
-      ValueError: there is no `schedule_free` in the state, or more than one.
+      ValueError: The state contains none of `schedule_free`, or more than one.
     """
-    advice = "Give the state that tx.init or tx.update of gx.schedule_free returned, or one that holds it."
+    advice = "Pass the state that tx.init or tx.update of gx.schedule_free returned, or a state that contains it."
     part = only("schedule_free_eval_params", state, ScheduleFreeState, "schedule_free", advice)
     return jax.tree.map(
         lambda y, z: leaf.narrow(_average(leaf.widen(jnp.asarray(y)), leaf.widen(z), part.b1), jnp.result_type(y)),
@@ -151,11 +197,34 @@ def schedule_free_sgd(
     state_dtype: Any = None,
     mask: Any = None,
 ) -> chain:
-    """Schedule-free gradient descent; the decay acts on the leaves that `mask` selects.
+    """Schedule-free gradient descent.
 
-    >>> import gradtx as gx
-    >>> print(type(gx.schedule_free_sgd(0.1, warmup_steps=100)).__name__)
-    chain
+    Evaluate the model at `schedule_free_eval_params(state, params)`.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1. With `warmup_steps` a
+        number.
+      warmup_steps: Number of steps over which the learning rate rises linearly from 0. None by default, for no warm-up.
+      b1: Weight of the average in the point where gradients are taken; plays the role of momentum (default 0.9). In (0,
+        1].
+      weight_decay: Strength of the decay: `weight_decay * params` is added to the gradient (default 0). Not negative.
+      weight_lr_power: Exponent of the learning rate in the weights of the average (default 2), so that steps of a
+        warm-up count less. Not negative.
+      state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+
+    References:
+      Defazio et al., 2024, "The Road Less Scheduled".
+
+    Example:
+      >>> import gradtx as gx
+      >>> print(type(gx.schedule_free_sgd(0.1, warmup_steps=100)).__name__)
+      chain
     """
     rate = _warmed_up("schedule_free_sgd", learning_rate, warmup_steps)
     base = chain(add_decayed_weights(weight_decay, mask), scale_by_learning_rate(rate))
@@ -174,11 +243,40 @@ def schedule_free_adamw(
     state_dtype: Any = None,
     mask: Any = None,
 ) -> chain:
-    """Schedule-free AdamW; the decay acts on the leaves that `mask` selects.
+    """Schedule-free AdamW: Adam's scaling and decoupled weight decay, with averaging instead of momentum.
 
-    >>> import gradtx as gx
-    >>> print(type(gx.schedule_free_adamw(2.5e-3)).__name__)
-    chain
+    Take it for the tasks of `adamw` if the length of the run is not known in advance. A warm-up helps. Evaluate the
+    model at `schedule_free_eval_params(state, params)`.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 0.0025. With
+        `warmup_steps` a number.
+      warmup_steps: Number of steps over which the learning rate rises linearly from 0. None by default, for no warm-up.
+      b1: Weight of the average in the point where gradients are taken; plays the role of momentum (default 0.9). In (0,
+        1].
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
+        if the gradients are tiny or noisy).
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      weight_lr_power: Exponent of the learning rate in the weights of the average (default 2), so that steps of a
+        warm-up count less. Not negative.
+      state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
+        usually left out.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+
+    References:
+      Defazio et al., 2024, "The Road Less Scheduled".
+
+    Example:
+      >>> import gradtx as gx
+      >>> print(type(gx.schedule_free_adamw(2.5e-3)).__name__)
+      chain
     """
     rate = _warmed_up("schedule_free_adamw", learning_rate, warmup_steps)
     decay = scale_by_rms.check_field("decay", b2, who="schedule_free_adamw", name="b2")

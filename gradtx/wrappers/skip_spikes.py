@@ -1,12 +1,12 @@
-"""Steps whose gradient is far longer than the gradients before it are skipped.
+"""Skips steps whose gradient is much longer than the gradients before it.
 
-With the norm n_t of the gradient, moving averages of the norms' mean m and variance v (corrected for their start at
-zero) over the finite norms so far, and a limit
+With the norm n_t of the gradient, moving averages of the mean m and the variance v of the finite norms so far
+(corrected for their start at zero), and a limit
 
     l = m + deviations * max(sqrt(v), m / 100)
 
-a step is skipped if n_t > l, once there were `warmup` finite norms. The averages see min(n_t, l), so that a single
-spike moves them little, and norms that stay large are soon taken for normal.
+a step is skipped if n_t > l, after the first `warmup` finite norms. The averages see min(n_t, l): a single spike moves
+them little, and norms that stay large are soon accepted as normal.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from gradtx.core.value import integer
 
 __all__ = ["SkipSpikesState", "skip_spikes"]
 
-_LEAST_DEVIATION = 0.01  # of the mean: equal norms are no reason to skip one that is a little longer
+_LEAST_DEVIATION = 0.01  # times the mean; after nearly equal norms, a slightly larger one is not a spike
 
 
 @reports("skipped", "norm_mean")
 class SkipSpikesState(NamedTuple):
-    """The steps, mean and variance of the gradient's norm, how many steps were skipped, and the inner state.
+    """The number of steps, mean and variance of the gradient's norm, the number of skipped steps, and the inner state.
 
-    `measured` counts the norms in the averages, which are the finite ones; `weight` is what these weigh in a moving
-    average that starts at zero, one minus the product of their decays.
+    `measured` counts the norms in the averages, that is, the finite ones. `weight` is their total weight in a moving
+    average that starts at zero: one minus the product of the decays.
     """
 
     count: Array = counter()
@@ -51,22 +51,33 @@ class SkipSpikesState(NamedTuple):
 class skip_spikes(Wrapper, state=SkipSpikesState):
     """Skips steps whose gradient norm is many standard deviations above its moving average.
 
-    A skipped step has a zero update, and the state of `inner` does not change. Other steps are those of `inner`.
+    Take it against rare bad batches, whose large gradients would spoil the moments of an optimizer. A skipped step has
+    a zero update, and the inner state does not change. A step whose norm is infinite or NaN is always skipped, and
+    counts neither toward the averages nor toward the warm-up. `gx.metrics(state)` reports the number of `skipped` steps
+    and the `norm_mean`.
 
-    `deviations` (default 6) is positive, `decay` (0.99) of the averages in [0, 1); the first `warmup` (20) steps with a
-    finite norm are always taken. A step whose norm is infinite or NaN is skipped at any time, and counts toward neither
-    the averages nor the warm-up.
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+      deviations: Number of standard deviations above the mean from which on a norm is a spike (default 6). Positive.
+      decay: Decay rate of the moving averages of the norm; closer to 1 averages over more steps. In [0, 1); default
+        0.99 (about the last 100 steps).
+      warmup: Number of first steps with a finite norm that are never skipped (default 20), because the averages are not
+        reliable yet. At least 1.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.skip_spikes(gx.sgd(1.0), warmup=2)
-    >>> state = tx.init(jnp.zeros(1))
-    >>> for g in (1.0, 1.1, 50.0, 0.9):
-    ...     updates, state = tx.update(jnp.array([g]), state)
-    ...     print(updates)
-    [-1.]
-    [-1.1]
-    [0.]
-    [-0.9]
+    Returns:
+      A transformation. State: six numbers (24 bytes), beside the inner state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.skip_spikes(gx.sgd(1.0), warmup=2)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> for g in (1.0, 1.1, 50.0, 0.9):
+      ...     updates, state = tx.update(jnp.array([g]), state)
+      ...     print(updates)
+      [-1.]
+      [-1.1]
+      [0.]
+      [-0.9]
     """
 
     deviations: Hyper = hyper(default=6.0, gt=0)
@@ -84,7 +95,7 @@ class skip_spikes(Wrapper, state=SkipSpikesState):
         norm = tree.norm(updates).astype(dtype)
         spread = jnp.maximum(leaf.root(state.norm_variance), state.norm_mean * _LEAST_DEVIATION)
         limit = leaf.saturated((state.norm_mean + now.deviations * spread).astype(dtype))
-        early = (state.measured < self.warmup) | (state.norm_mean == 0)  # zeros alone say nothing
+        early = (state.measured < self.warmup) | (state.norm_mean == 0)  # after zero gradients any norm is allowed
         is_finite = jnp.isfinite(norm)
         taken = is_finite & (early | (norm <= limit))
 

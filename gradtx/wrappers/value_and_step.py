@@ -19,28 +19,37 @@ __all__ = ["value_and_step"]
 
 
 def value_and_step(loss_fn: Callable[..., Any], tx: Any, has_aux: bool = False) -> Callable[..., Any]:
-    """A function `step(params, state, *batch, **extra) -> (params, state, value[, aux])`.
+    """Makes a training step from a loss and a transformation: differentiate, update, apply.
 
-    It differentiates `loss_fn(params, *batch)`, a real scalar (with `has_aux` a pair of it and anything else), calls
-    `tx.update` and adds the updates. `tx` may need whatever it needs: it gets `value`, `grad`, `value_fn(params)` and,
-    where it uses it, `grad_fn(params, i)` (as `sam` does), and what else you give by keyword, such as `key=` or
-    `tokens=`. The gradient of a complex leaf is conjugated, so that the step descends. If the state has a
-    `dynamic_loss_scale`, the loss is scaled by it before it is differentiated; `value` is not.
+    The result is `step(params, state, *batch, **extra) -> (params, state, value)`, or `(params, state, value, aux)`
+    with `has_aux`. It is a pure function: `jax.jit(step, donate_argnums=(0, 1))` runs it in place. The step passes to
+    `tx.update` everything that a transformation may need: `value`, `grad`, `value_fn(params)` and, if `tx` uses it (as
+    `sam` does), `grad_fn(params, i)`, and the keyword arguments of `step`, such as `key=` or `tokens=`. The gradient of
+    a complex leaf is conjugated, so that the step descends. If the state contains a `dynamic_loss_scale`, the loss is
+    multiplied by its scale before it is differentiated; the returned `value` is not.
 
-    It is pure: `jax.jit(step, donate_argnums=(0, 1))` runs it in place.
+    Args:
+      loss_fn: Function `loss_fn(params, *batch)` that returns the loss, a real scalar; with `has_aux` a pair of the
+        loss and anything else.
+      tx: The transformation that makes updates from gradients, such as `gx.adamw(1e-3)`.
+      has_aux: Whether `loss_fn` returns a pair (loss, aux). Default False.
 
-    >>> import jax, jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.adam(0.1)
-    >>> step = jax.jit(gx.value_and_step(lambda w, x: jnp.mean((w * x) ** 2), tx), donate_argnums=(0, 1))
-    >>> params = jnp.ones(3)
-    >>> state = tx.init(params)
-    >>> for _ in range(100):
-    ...     params, state, value = step(params, state, jnp.array([1.0, 2.0, 3.0]))
-    >>> print(bool(value < 1e-3))
-    True
+    Returns:
+      The function `step`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.adam(0.1)
+      >>> step = jax.jit(gx.value_and_step(lambda w, x: jnp.mean((w * x) ** 2), tx), donate_argnums=(0, 1))
+      >>> params = jnp.ones(3)
+      >>> state = tx.init(params)
+      >>> for _ in range(100):
+      ...     params, state, value = step(params, state, jnp.array([1.0, 2.0, 3.0]))
+      >>> print(bool(value < 1e-3))
+      True
 
     Raises:
-      TypeError: `loss_fn` is no function, or `tx` no transformation; the loss is no real scalar.
+      TypeError: `loss_fn` is not a function, `tx` is not a transformation, or the loss is not a real scalar.
     """
     function("value_and_step", "loss_fn", loss_fn)
     tx = as_transformation("value_and_step", tx)

@@ -167,23 +167,23 @@ def without(entry, key):
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        (lambda d: d["state"], {}, r"expected what optimizer\.state_dict\(\) returned"),
+        (lambda d: d["state"], {}, r"expected a state dict, as optimizer\.state_dict\(\) returns it"),
         (
             lambda d: d,
             {"tx": torch.SGD(momentum=0.9)},
             r"trace\.trace of b is PyTorch's momentum_buffer.* has step",
         ),
-        (lambda d: d, {"tx": gx.sgd(0.1)}, r"has exp_avg, exp_avg_sq for b, which the transformation has no place for"),
+        (lambda d: d, {"tx": gx.sgd(0.1)}, r"has exp_avg, exp_avg_sq for b, but the transformation has no place"),
         (lambda d: d, {"tx": torch.Adam(amsgrad=True)}, r"scale_by_amsgrad\.nu_max of b is PyTorch's max_exp_avg_sq"),
         (lambda d: d, {"names": ["b", "t"]}, r"the optimizer has 3 parameters, and names 2"),
         (lambda d: d, {"names": ["b", "t", "t"]}, r"names has 't' for parameter 2 of PyTorch, twice"),
         (lambda d: d, {"names": ["b", "t", "q"]}, r"names has 'q' .* no such leaf; it has b, t, w"),
         (lambda d: d, {"names": {0: "b", "z": "t"}}, r"names has z, which is neither"),
-        (lambda d: d, {"names": {0: "b", 1: "t"}}, r"names says nothing of 2"),
+        (lambda d: d, {"names": {0: "b", 1: "t"}}, r"names has no entry for 2"),
         (lambda d: d, {"names": ["b", "t", None]}, r"scale_by_adam\.mu of w is PyTorch's exp_avg, .* is not named"),
         (lambda d: d, {"names": ["t", "b", "w"]}, r"scale_by_adam\.mu of b has the shape \(3,\)"),
         (lambda d: d, {"count": 4}, r"count=4, but the state_dict has counted 5 steps"),
-        (lambda d: {**d, "param_groups": [{"params": [0, 1, 2]}]}, {"names": str}, r"was not given any"),
+        (lambda d: {**d, "param_groups": [{"params": [0, 1, 2]}]}, {"names": str}, r"was made without names"),
         (
             lambda d: {**d, "state": {**d["state"], 1: {**d["state"][1], "step": 4}}},
             {},
@@ -208,11 +208,11 @@ def test_what_does_not_fit(change, arguments, message):
 def test_no_array():
     state_dict, half, _ = recorded("AdamW")
     state_dict["state"][0]["exp_avg"] = {"a": 1}
-    with pytest.raises(TypeError, match=r"^load_state: exp_avg of b is .*, which is no array"):
+    with pytest.raises(TypeError, match=r"^load_state: exp_avg of b is .*, which is not an array"):
         torch.load_state(state_dict, torch.AdamW(), half)
 
 
 def test_labels_of_leaves_without_a_parameter():
     state_dict, half, _ = recorded("AdamW groups")
-    with pytest.raises(ValueError, match=r"^group_labels: no parameter of PyTorch is named for w"):
+    with pytest.raises(ValueError, match=r"^group_labels: names has no parameter of PyTorch for w"):
         torch.group_labels(state_dict, half, ["b", "t", None])

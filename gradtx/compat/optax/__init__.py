@@ -2,9 +2,9 @@
 
     import gradtx.compat.optax as optax
 
-is all that a program written for optax changes. Every public name of optax is here, with its arguments, their order and
-defaults, and so are its modules: `optax.contrib`, `optax.losses`, `optax.tree` and so on. The transformations ignore
-extra arguments that they do not know. [From optax](docs/from_optax.md) lists what differs.
+This line is all that a program written for optax has to change. Every public name of optax is here, with its arguments,
+their order and their defaults, and so are its modules: `optax.contrib`, `optax.losses`, `optax.tree` and so on. The
+transformations ignore extra arguments that they do not know. [From optax](docs/from_optax.md) lists the differences.
 """
 
 # ruff: noqa: I001

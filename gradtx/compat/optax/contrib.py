@@ -48,7 +48,7 @@ MuonDimensionNumbers = WeightDimensionNumbers
 
 
 def _two_axes(params: Any) -> Any:
-    """The leaves that `muon` takes in optax by default: those with two axes, embeddings and heads too."""
+    """Selects the leaves that optax's `muon` takes by default: all with two axes, embeddings and heads included."""
     return jax.tree.map(lambda p: MuonDimensionNumbers() if jnp.ndim(p) == 2 else None, params)
 
 
@@ -98,11 +98,21 @@ muon = spelled(
 def differentially_private_aggregate(
     l2_norm_clip: HyperArg, noise_multiplier: HyperArg, key: Any = None, *, seed: int | None = None
 ) -> Any:
-    """The private average of per-example gradients. `key` is a random key or a seed; `seed` is its older name.
+    """Clips per-example gradients, averages them and adds noise: the gradient of DP-SGD.
 
-    >>> import gradtx.compat.optax as optax
-    >>> optax.contrib.differentially_private_aggregate(1.0, 1.1, key=1).inner.key
-    1
+    Args:
+      l2_norm_clip: Largest Euclidean norm of one example's gradient, over all leaves. Not negative.
+      noise_multiplier: Standard deviation of the noise, as a multiple of `l2_norm_clip`. Not negative.
+      key: A random key, or a seed, an integer. Seed 0 by default.
+      seed: The older name of `key`. Give only one of the two.
+
+    Returns:
+      A transformation. State: a step count and a random key (12 bytes in all).
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> optax.contrib.differentially_private_aggregate(1.0, 1.1, key=1).inner.key
+      1
     """
     return gx.differentially_private_aggregate(
         l2_norm_clip, noise_multiplier, seed_of("differentially_private_aggregate", key, seed)

@@ -16,7 +16,7 @@ __all__ = ["Form", "InForm", "MechanicState", "MonitorForm", "MultiStepsState", 
 
 
 class ScheduleFreeState(NamedTuple):
-    """The state of `schedule_free`, its base's included; `z` is the base's iterate."""
+    """The state of `schedule_free`, with the state of the base; `z` is the iterate of the base."""
 
     b1: Any = per_tree()
     weight_sum: Any = per_tree()
@@ -27,7 +27,7 @@ class ScheduleFreeState(NamedTuple):
 
 
 class MechanicState(NamedTuple):
-    """The state of `mechanize`, its base's included; `total` is the sum of the scales `s`."""
+    """The state of `mechanize`, with the state of the base; `total` is the sum of the scales `s`."""
 
     base_optimizer_state: Any = child_state()
     count: Any = counter()
@@ -62,46 +62,46 @@ class SAMState(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How a state of gradtx looks in optax: its classes there and here, and optax's names of some fields."""
+    """Describes how a state of gradtx looks in optax: the two classes, and optax's names of some fields."""
 
     theirs: Any
     ours: Any
     names: Any
-    """Pairs: the name of a field in gradtx, and in optax."""
+    """Pairs of the name of a field in gradtx and its name in optax."""
     has_base: bool = False
-    """Whether the state here is a pair, the base's and the link's, and optax has the first inside of the second."""
+    """Whether gradtx's state is a pair of the base's and the link's, while optax's link contains the base's."""
 
     def to(self, state: Any) -> Any:
-        """The state in optax's form."""
+        """Returns the state in optax's form."""
         base, own = state if self.has_base else (None, state)
         names = dict(self.names)
         fields = {names.get(name, name): x for name, x in own._asdict().items()}
         return self.theirs(**fields, **({"base_optimizer_state": base} if self.has_base else {}))
 
     def back(self, state: Any) -> Any:
-        """The state in gradtx's form."""
+        """Returns the state in gradtx's form."""
         names = dict(self.names)
         own = self.ours(**{name: getattr(state, names.get(name, name)) for name in self.ours._fields})
         return (state.base_optimizer_state, own) if self.has_base else own
 
 
 class MonitorForm(NamedTuple):
-    """The state of `monitor` with the measures' states in a tuple, so that a name is in it once."""
+    """The state of `monitor` with the states of the measures in a tuple, so that each name occurs in it once."""
 
     names: Any
     theirs: Any = MonitorState
 
     def to(self, state: Any) -> Any:
-        """The state in optax's form."""
+        """Returns the state in optax's form."""
         return state._replace(measure_states=tuple(state.measure_states[name] for name in self.names))
 
     def back(self, state: Any) -> Any:
-        """The state in gradtx's form."""
+        """Returns the state in gradtx's form."""
         return state._replace(measure_states=dict(zip(self.names, state.measure_states, strict=True)))
 
 
 class InForm(Wrapper):
-    """`inner`, whose state has another form."""
+    """Wraps `inner` and gives its state another form."""
 
     form: Any = static(check=lambda who, name, value: value)
 
@@ -123,7 +123,7 @@ class InForm(Wrapper):
         check_class(owner, state, self.form.theirs)
         super()._check_fits(state, owner)
 
-    # --- names, hyperparameters and replacement are those of `inner`
+    # --- names, hyperparameters and replacement are taken from `inner`
 
     def path_to(self, name: str) -> tuple[str, ...]:
         del name

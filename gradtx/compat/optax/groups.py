@@ -1,8 +1,8 @@
 """Groups of leaves with the states that optax gives them.
 
-In gradtx a group's transformation sees a dict from path to leaf. In optax it sees the whole tree with a `MaskedNode`,
-an empty tuple, in place of the leaves that are not its own, and its state is in a `MaskedState`. Here it is as in
-optax: the states have its structure, and a mask for the whole tree can be used inside of a group.
+In gradtx a group's transformation sees a dict from path to leaf. In optax it sees the whole tree, with a `MaskedNode`
+(an empty tuple) in place of the leaves of other groups, and its state is in a `MaskedState`. The functions here do as
+optax does: the states have optax's structure, and a mask for the whole tree can be used inside of a group.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class MaskedNode(NamedTuple):
 
 
 class MaskedState(NamedTuple):
-    """The state of the transformation that is masked."""
+    """The state of the transformation inside."""
 
     inner_state: Any = child_state()
 
 
 class _Some(View):
-    """The tree with a `MaskedNode` in place of the leaves that are not selected."""
+    """Shows the tree with a `MaskedNode` in place of the leaves that are not selected."""
 
     selects = True
 
@@ -54,13 +54,13 @@ class _Some(View):
 
 
 def _check_mask(who: str, name: str, value: Any) -> Any:
-    if not is_function(value):  # what counts as True in Python does so in a mask of optax
+    if not is_function(value):  # optax accepts every value that Python counts as true or false
         value = jax.tree.map(lambda x: bool(x) if np.ndim(x) == 0 else x, value)
     return masks.check(who, name, value)
 
 
 class _Masked(Wrapper, state=MaskedState):
-    """`inner` on the leaves that the mask selects; on all without a mask, for a group of `partition`."""
+    """Applies `inner` to the leaves that the mask selects; without a mask to all, for a group of `partition`."""
 
     mask: Any = static(default=None, check=_check_mask)
     mask_compatible_extra_args: bool = flag(default=True, kw_only=True)
@@ -90,7 +90,7 @@ _Masked.__name__ = "masked"  # in errors
 
 
 class _Partition(gx.partition):
-    """`partition`, whose groups see the whole tree without the leaves of others."""
+    """A `partition` whose groups see the whole tree, without the leaves of other groups."""
 
     def __init__(self, transforms: Any, param_labels: Any) -> None:
         super().__init__({label: _Masked(tx) for label, tx in transforms.items()}, param_labels)
@@ -123,22 +123,29 @@ _Partition.__name__ = "partition"
 
 
 def in_optax_form(tx: Any) -> _Partition:
-    """A `partition` of gradtx with the states of optax."""
+    """Returns a `partition` of gradtx with the states of optax."""
     return _Partition(dict(zip(tx.labels, tx.transforms, strict=True)), tx.param_labels)
 
 
 @spelled
 def masked(inner: Any, mask: Any, *, mask_compatible_extra_args: bool = False) -> Any:
-    """`inner` on the leaves that `mask` selects; the updates of the others are kept.
+    """Applies `inner` to the leaves that `mask` selects; the other leaves keep their updates.
 
-    `mask` is a tree of booleans with the structure of the parameters or a prefix of it, a selector of gradtx, or a
-    function from the parameters to such a tree. A transformation of gradtx gets extra arguments like the updates
-    masked, too; one made of functions only with `mask_compatible_extra_args`.
+    Args:
+      inner: The transformation to wrap, such as `optax.adamw(1e-3)`.
+      mask: Which leaves to transform: a tree of booleans like the parameters or like its upper part, a selector of
+        gradtx, or a function of the parameters that returns a tree.
+      mask_compatible_extra_args: Whether to mask extra arguments that are trees like the updates, for an `inner` made
+        of functions (default False). Transformations of gradtx always get them masked.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.masked(optax.trace(0.9), {"w": True, "b": False})
-    >>> print(tx.init({"w": jnp.zeros(1), "b": jnp.zeros(1)}).inner_state.trace)
-    {'b': MaskedNode(), 'w': Array([0.], dtype=float32)}
+    Returns:
+      A transformation. State: the inner state in a `MaskedState`, for the selected leaves only.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.masked(optax.trace(0.9), {"w": True, "b": False})
+      >>> print(tx.init({"w": jnp.zeros(1), "b": jnp.zeros(1)}).inner_state.trace)
+      {'b': MaskedNode(), 'w': Array([0.], dtype=float32)}
     """
     return _Masked(inner, mask, mask_compatible_extra_args=mask_compatible_extra_args)
 
@@ -147,15 +154,21 @@ def masked(inner: Any, mask: Any, *, mask_compatible_extra_args: bool = False) -
 def partition(transforms: Any, param_labels: Any, *, mask_compatible_extra_args: bool = False) -> Any:
     """Applies to each leaf the transformation of its label.
 
-    Labels are hashable. `param_labels` is a tree of them with the structure of the parameters or a prefix of it, a
-    function from the parameters to such a tree, or a list of gradtx's rules `(selector, label)`. Extra arguments like
-    the updates are parted, too, whatever `mask_compatible_extra_args` is.
+    Args:
+      transforms: A dict from label to transformation. Labels are strings or other hashable values.
+      param_labels: A tree of labels like the parameters or like its upper part; a function of the parameters that
+        returns one; or a list of gradtx's rules `(selector, label)`.
+      mask_compatible_extra_args: Ignored: extra arguments that are trees like the updates are always split as well.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.partition({"fast": optax.sgd(1.0), "still": optax.set_to_zero()}, {"w": "fast", "b": "still"})
-    >>> g = {"w": jnp.ones(1), "b": jnp.ones(1)}
-    >>> print(tx.update(g, tx.init(g))[0]["w"])
-    [-1.]
+    Returns:
+      A transformation. State: the state of each group, for its leaves only.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.partition({"fast": optax.sgd(1.0), "still": optax.set_to_zero()}, {"w": "fast", "b": "still"})
+      >>> g = {"w": jnp.ones(1), "b": jnp.ones(1)}
+      >>> print(tx.update(g, tx.init(g))[0]["w"])
+      [-1.]
     """
     del mask_compatible_extra_args
     return _Partition(transforms, param_labels)
@@ -163,26 +176,43 @@ def partition(transforms: Any, param_labels: Any, *, mask_compatible_extra_args:
 
 @spelled
 def freeze(mask: Any) -> Any:
-    """Zero updates for the leaves that `mask` selects; those of the others are kept.
+    """Sets the updates of the leaves that `mask` selects to zero, and keeps the updates of the others.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.freeze({"w": False, "b": True})
-    >>> g = {"w": jnp.ones(1), "b": jnp.ones(1)}
-    >>> print(tx.update(g, tx.init(g))[0]["b"])
-    [0.]
+    Args:
+      mask: Which leaves to freeze: a tree of booleans like the parameters or like its upper part, or a function of the
+        parameters that returns one.
+
+    Returns:
+      A transformation without state.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.freeze({"w": False, "b": True})
+      >>> g = {"w": jnp.ones(1), "b": jnp.ones(1)}
+      >>> print(tx.update(g, tx.init(g))[0]["b"])
+      [0.]
     """
     return _Masked(gx.stateless(_zeros), mask)
 
 
 @spelled
 def selective_transform(optimizer: Any, *, freeze_mask: Any) -> Any:
-    """`optimizer` on the leaves that `freeze_mask` does not select; the others are frozen and have no state.
+    """Trains only the leaves that `freeze_mask` does not select; the others are frozen and take no state.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.selective_transform(optax.sgd(1.0), freeze_mask={"w": False, "b": True})
-    >>> g = {"w": jnp.ones(1), "b": jnp.ones(1)}
-    >>> print(tx.update(g, tx.init(g))[0])
-    {'b': Array([0.], dtype=float32), 'w': Array([-1.], dtype=float32)}
+    Args:
+      optimizer: The transformation for the leaves to train, such as `optax.adamw(1e-3)`.
+      freeze_mask: Which leaves to freeze: a tree of booleans like the parameters or like its upper part, or a function
+        of the parameters that returns one.
+
+    Returns:
+      A transformation. State: the state of `optimizer`, for the leaves to train only.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.selective_transform(optax.sgd(1.0), freeze_mask={"w": False, "b": True})
+      >>> g = {"w": jnp.ones(1), "b": jnp.ones(1)}
+      >>> print(tx.update(g, tx.init(g))[0])
+      {'b': Array([0.], dtype=float32), 'w': Array([-1.], dtype=float32)}
     """
     labels = gx.mask_labels(_check_mask("selective_transform", "freeze_mask", freeze_mask), "freeze", "train")
     return _Partition({"freeze": gx.stateless(_zeros), "train": optimizer}, labels)
@@ -195,11 +225,15 @@ def _zeros(updates: Any, params: Any) -> Any:
 
 @spelled
 def set_to_zero() -> Any:
-    """Zeros in place of the updates.
+    """Sets the updates to zero, so that the parameters do not change.
 
-    >>> import gradtx.compat.optax as optax
-    >>> optax.set_to_zero().init(1.0)
-    EmptyState()
+    Returns:
+      A transformation without state.
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> optax.set_to_zero().init(1.0)
+      EmptyState()
     """
     return gx.stateless(_zeros)
 

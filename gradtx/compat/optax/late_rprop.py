@@ -1,4 +1,4 @@
-"""Rprop one step late, as optax has it: the update is the step that the gradient before called for."""
+"""Rprop one step late, as in optax: the update is the step for the gradient before."""
 
 from __future__ import annotations
 
@@ -35,13 +35,26 @@ def scale_by_rprop(
     *,
     late: bool = True,
 ) -> Any:
-    """The rule of Rprop. Every update is one step late, and the first is zero, unless `late` is False.
+    """Computes the steps of Rprop, one step late as in optax unless `late` is False.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx, g = optax.scale_by_rprop(0.1), jnp.ones(1)
-    >>> first, state = tx.update(g, tx.init(g))
-    >>> print(first, tx.update(g, state)[0])
-    [0.] [0.1]
+    Args:
+      learning_rate: Step size of the first step. Not negative.
+      eta_minus: Factor by which a step size shrinks after the gradient changed its sign (default 0.5). In (0, 1).
+      eta_plus: Factor by which a step size grows while the sign stays the same (default 1.2).
+      min_step_size: Smallest step size (default 1e-6). Positive.
+      max_step_size: Largest step size (default 50). Positive.
+      late: Whether each update is the step for the gradient before, as in optax; the first update is then zero. Default
+        True.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx, g = optax.scale_by_rprop(0.1), jnp.ones(1)
+      >>> first, state = tx.update(g, tx.init(g))
+      >>> print(first, tx.update(g, state)[0])
+      [0.] [0.1]
     """
     rule = _Late if late else gx.scale_by_rprop
     return rule(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size)
@@ -57,12 +70,27 @@ def rprop(
     *,
     late: bool = True,
 ) -> Any:
-    """Rprop. Every step is one update late, and the first is zero, unless `late` is False.
+    """Rprop: a step size for each entry, which grows while the sign of its gradient stays the same.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx, g = optax.rprop(0.1), jnp.ones(1)
-    >>> print(tx.update(g, tx.update(g, tx.init(g))[1])[0])
-    [-0.1]
+    Take it with full batches.
+
+    Args:
+      learning_rate: Step size of the first step. Not negative.
+      eta_minus: Factor by which a step size shrinks after the gradient changed its sign (default 0.5). In (0, 1).
+      eta_plus: Factor by which a step size grows while the sign stays the same (default 1.2).
+      min_step_size: Smallest step size (default 1e-6). Positive.
+      max_step_size: Largest step size (default 50). Positive.
+      late: Whether each step is the one for the gradient before, as in optax; the first step is then zero. Default
+        True.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx, g = optax.rprop(0.1), jnp.ones(1)
+      >>> print(tx.update(g, tx.update(g, tx.init(g))[1])[0])
+      [-0.1]
     """
     rule = _Late if late else gx.scale_by_rprop
     return gx.chain(rule(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size), gx.scale(-1.0))

@@ -85,10 +85,19 @@ scale_by_zoom_linesearch = spelled(
 
 @spelled
 def scale_by_learning_rate(learning_rate: HyperArg | None = None, *, flip_sign: bool = True) -> Any:
-    """Scales by the learning rate, and flips the sign; None leaves the updates as they are, sign included.
+    """Multiplies the updates by minus the learning rate.
 
-    >>> import gradtx.compat.optax as optax
-    >>> optax.scale_by_learning_rate(None)
-    with_extra_args_support(identity())
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. None by default, which leaves the updates
+        unchanged, sign included.
+      flip_sign: True to include the minus sign, for descent (default). False for ascent.
+
+    Returns:
+      A transformation. It keeps no state except a step count.
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> optax.scale_by_learning_rate(None)
+      with_extra_args_support(identity())
     """
     return gx.identity() if learning_rate is None else gx.scale_by_learning_rate(learning_rate, flip_sign=flip_sign)

@@ -1,4 +1,4 @@
-"""The optimizers at the top level of optax, with its names and defaults of arguments."""
+"""The optimizers at the top level of optax, with optax's names and defaults of arguments."""
 
 from __future__ import annotations
 
@@ -76,11 +76,27 @@ def adadelta(
     weight_decay: HyperArg = 0.0,
     weight_decay_mask: Any = None,
 ) -> Any:
-    """AdaDelta. As in optax, without a learning rate the sign is not flipped, and the loss rises.
+    """AdaDelta: steps as large as recent changes of the parameters, relative to recent gradients.
 
-    >>> import gradtx.compat.optax as optax
-    >>> optax.adadelta().inner.links[-1]
-    identity()
+    As in optax, without a learning rate the sign is not changed, so that the steps go up and the loss rises: give one.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. None by default, for no scaling and no change
+        of sign.
+      rho: Decay rate of both averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      eps: Added under both roots for numerical stability. Not negative; default 1e-6.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
+        Not negative; default 0 (no penalty).
+      weight_decay_mask: Which parameters to decay: a tree of booleans like the parameters, or a function of the
+        parameters that returns one; all by default.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> optax.adadelta().inner.links[-1]
+      identity()
     """
     rate = gx.identity() if learning_rate is None else gx.scale_by_learning_rate(learning_rate)
     return gx.chain(gx.add_decayed_weights(weight_decay, weight_decay_mask), gx.scale_by_adadelta(rho, eps), rate)
@@ -98,11 +114,22 @@ adafactor = spelled(
 def noisy_sgd(
     learning_rate: HyperArg, eta: HyperArg = 0.01, gamma: HyperArg = 0.55, key: Any = None, *, seed: int | None = None
 ) -> Any:
-    """Gradient descent with fading noise. `key` is a random key or a seed; `seed` is its older name.
+    """Gradient descent with noise whose variance decreases: eta / t^gamma at step t.
 
-    >>> import gradtx.compat.optax as optax
-    >>> optax.noisy_sgd(0.1, key=1).inner.links[0]
-    add_noise(eta=0.01, gamma=0.55, key=1)
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      eta: Variance of the noise at the first step (default 0.01). Not negative.
+      gamma: How fast the variance decreases (default 0.55). Not negative.
+      key: A random key, or a seed, an integer. Seed 0 by default.
+      seed: The older name of `key`. Give only one of the two.
+
+    Returns:
+      A transformation. State: a step count and a random key (12 bytes), and a count.
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> optax.noisy_sgd(0.1, key=1).inner.links[0]
+      add_noise(eta=0.01, gamma=0.55, key=1)
     """
     return gx.noisy_sgd(learning_rate, eta, gamma, seed_of("noisy_sgd", key, seed))
 
@@ -119,12 +146,33 @@ def optimistic_adam(
     *,
     nesterov: bool = True,
 ) -> Any:
-    """The older form of `optimistic_adam_v2`: `optimism` is given as it multiplies the gradient's last change.
+    """The older form of `optimistic_adam_v2`, in which `optimism` is not relative to the learning rate.
 
-    >>> import warnings, gradtx.compat.optax as optax
-    >>> warnings.simplefilter("ignore", DeprecationWarning)
-    >>> optax.optimistic_adam(0.1).inner.links[1]
-    scale_by_optimistic_gradient(alpha=0.1, beta=0.1)
+    Args:
+      learning_rate: Step size, a number.
+      optimism: Factor of the gradient's last change, with the learning rate included; `learning_rate` by default.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
+      eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
+        bounded when you differentiate through training. Not negative; default 0.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead. Default True.
+
+    Returns:
+      A transformation. State: three arrays per parameter (12 bytes in float32).
+
+    Example:
+      >>> import warnings, gradtx.compat.optax as optax
+      >>> warnings.simplefilter("ignore", DeprecationWarning)
+      >>> optax.optimistic_adam(0.1).inner.links[1]
+      scale_by_optimistic_gradient(alpha=0.1, beta=0.1)
+
+    Raises:
+      ValueError: `learning_rate` is a schedule.
     """
     warnings.warn(
         "optimistic_adam is deprecated in optax: use `optimistic_adam_v2` instead.", DeprecationWarning, stacklevel=3

@@ -1,4 +1,4 @@
-"""The module `optax.projections`: gradtx's projections have its names and arguments."""
+"""The module `optax.projections`: gradtx's projections have the same names and arguments."""
 
 from gradtx import projection_box as projection_box
 from gradtx import projection_halfspace as projection_halfspace

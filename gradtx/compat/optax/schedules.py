@@ -37,10 +37,21 @@ def inject_hyperparams(
 ) -> Callable[..., Any]:
     """Makes a function like `inner_factory` whose transformation keeps its hyperparameters in the state.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.5)
-    >>> print(tx.init(jnp.zeros(1)).hyperparams["learning_rate"])
-    0.5
+    Read and set them as `state.hyperparams["learning_rate"]`.
+
+    Args:
+      inner_factory: A function that makes a transformation, such as `optax.sgd`. Its arguments must have names.
+      static_args: The name of an argument that is not kept, or several names. None by default.
+      hyperparam_dtype: Dtype of the hyperparameters in the state. By default, and at least, float32.
+
+    Returns:
+      A function with the arguments of `inner_factory`.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.5)
+      >>> print(tx.init(jnp.zeros(1)).hyperparams["learning_rate"])
+      0.5
     """
     build = gx.inject_hyperparams(inner_factory, static_args, hyperparam_dtype)
 
@@ -53,7 +64,7 @@ def inject_hyperparams(
 
 
 class _Stateful(StatefulSchedule):
-    """A schedule with a state that is no subclass of `StatefulSchedule`, but has its methods, as optax asks."""
+    """A schedule with a state and the methods of `StatefulSchedule`, which need not be its subclass in optax."""
 
     def __init__(self, schedule: Any) -> None:
         self.init, self.update, self.call = schedule.init, schedule.update, schedule

@@ -14,30 +14,61 @@ __all__ = ["fisher_diag", "hessian_diag", "hvp"]
 
 
 def hvp(loss: Callable[..., Any], v: Any, params: Any, inputs: Any, targets: Any) -> Any:
-    """The Hessian of the loss times the vector `v`: a tree like `params`.
+    """Computes the product of the Hessian of the loss and a vector.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> print(optax.second_order.hvp(lambda p, x, y: x * p**2, jnp.ones(1), jnp.array(1.0), 3.0, None))
-    6.0
+    Args:
+      loss: Function `loss(params, inputs, targets)` that returns a scalar.
+      v: A vector with as many entries as all parameters together.
+      params: The parameters.
+      inputs: Inputs of the model.
+      targets: Targets of the loss.
+
+    Returns:
+      A tree like `params`.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> print(optax.second_order.hvp(lambda p, x, y: x * p**2, jnp.ones(1), jnp.array(1.0), 3.0, None))
+      6.0
     """
     return gx.hvp(lambda p: loss(p, inputs, targets), params, ravel_pytree(params)[1](v))
 
 
 def hessian_diag(loss: Callable[..., Any], params: Any, inputs: Any, targets: Any) -> Array:
-    """The diagonal of the Hessian of the loss, as a vector.
+    """Computes the diagonal of the Hessian of the loss, exactly.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> print(optax.second_order.hessian_diag(lambda p, x, y: x * jnp.sum(p**2), jnp.ones(2), 3.0, None))
-    [6. 6.]
+    Args:
+      loss: Function `loss(params, inputs, targets)` that returns a scalar.
+      params: The parameters.
+      inputs: Inputs of the model.
+      targets: Targets of the loss.
+
+    Returns:
+      A vector with as many entries as all parameters together.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> print(optax.second_order.hessian_diag(lambda p, x, y: x * jnp.sum(p**2), jnp.ones(2), 3.0, None))
+      [6. 6.]
     """
     return ravel_pytree(gx.hessian_diag(lambda p: loss(p, inputs, targets), params))[0]
 
 
 def fisher_diag(negative_log_likelihood: Callable[..., Any], params: Any, inputs: Any, targets: Any) -> Array:
-    """The squared gradient of the negative log-likelihood, as a vector.
+    """Computes the squared gradient of the negative log-likelihood: the diagonal of the observed Fisher matrix.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> print(optax.second_order.fisher_diag(lambda p, x, y: jnp.sum(x * p**2), jnp.ones(2), 3.0, None))
-    [36. 36.]
+    Args:
+      negative_log_likelihood: Function `f(params, inputs, targets)` that returns a scalar.
+      params: The parameters.
+      inputs: Inputs of the model.
+      targets: Targets of the loss.
+
+    Returns:
+      A vector with as many entries as all parameters together.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> print(optax.second_order.fisher_diag(lambda p, x, y: jnp.sum(x * p**2), jnp.ones(2), 3.0, None))
+      [36. 36.]
     """
     return ravel_pytree(gx.fisher_diag(lambda p: negative_log_likelihood(p, inputs, targets), params))[0]

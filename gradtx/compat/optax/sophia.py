@@ -1,4 +1,4 @@
-"""`optax.contrib.sophia`, whose estimator of the Hessian's diagonal is a transformation."""
+"""`optax.contrib.sophia`, in which the estimator of the Hessian's diagonal is a transformation."""
 
 from __future__ import annotations
 
@@ -28,14 +28,21 @@ class HutchinsonState(NamedTuple):
 
 
 def hutchinson_estimator_diag_hessian(random_seed: Any = None) -> GradientTransformationExtraArgs:
-    """Hutchinson's estimate of the Hessian's diagonal; `update` needs params, and the loss as `obj_fn`.
+    """Estimates the diagonal of the Hessian with random vectors (Hutchinson), as a transformation.
 
-    `random_seed` is a random key; that of seed 0 by default.
+    `update` needs `params`, and the loss as the extra argument `obj_fn`, a function of the parameters.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx, x = optax.contrib.hutchinson_estimator_diag_hessian(), jnp.ones(2)
-    >>> print(tx.update(x, tx.init(x), x, obj_fn=lambda x: jnp.sum(x**3))[0])
-    [6. 6.]
+    Args:
+      random_seed: A random key; the key of seed 0 by default.
+
+    Returns:
+      A transformation whose updates are the estimate. State: a random key (8 bytes).
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx, x = optax.contrib.hutchinson_estimator_diag_hessian(), jnp.ones(2)
+      >>> print(tx.update(x, tx.init(x), x, obj_fn=lambda x: jnp.sum(x**3))[0])
+      [6. 6.]
     """
 
     def init(params: Any) -> HutchinsonState:
@@ -55,7 +62,7 @@ _HUTCHINSON = hutchinson_estimator_diag_hessian()
 
 
 class SophiaState(NamedTuple):
-    """The steps taken, the first moment, the average Hessian diagonal, and the state of its estimator."""
+    """The number of steps, the first moment, the average Hessian diagonal, and the state of its estimator."""
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
@@ -65,7 +72,7 @@ class SophiaState(NamedTuple):
 
 
 class _Estimated(Wrapper, state=SophiaState, needs=("params",)):
-    """The rule of Sophia with an estimator, `inner`, that is called at every `update_interval`-th step."""
+    """Applies Sophia's rule with an estimator, `inner`, which is called on every `update_interval`-th step."""
 
     rule: Any = inner()
 
@@ -115,14 +122,38 @@ def sophia(
     verbose: bool = False,
     print_win_rate_every_n_steps: int = 0,
 ) -> Any:
-    """Sophia; `update` needs params and what `hessian_diagonal_fn` needs, by default the loss as `obj_fn`.
+    """Sophia: steps scaled by a moving average of the Hessian's diagonal, and clipped entry by entry.
 
-    `verbose` and `print_win_rate_every_n_steps` change nothing here.
+    `update` needs `params` and the extra arguments of `hessian_diagonal_fn`, by default the loss as `obj_fn`.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx, x = optax.contrib.sophia(0.1), jnp.ones(2)
-    >>> print(tx.update(x, tx.init(x), x, obj_fn=lambda x: jnp.sum(x**2))[0])
-    [-0.10001 -0.10001]
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
+        [0, 1); default 0.965.
+      b2: Decay rate of the average Hessian diagonal; closer to 1 averages over more estimates. In [0, 1); default 0.99.
+      eps: Lower bound on the denominator for numerical stability. Not negative; default 1e-8.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 1e-4.
+      weight_decay_mask: Which parameters to decay: a tree of booleans like the parameters, or a function of the
+        parameters that returns one; all by default.
+      gamma: Factor of the Hessian diagonal in the denominator (default 0.01); a smaller one gives larger steps, more of
+        which are clipped.
+      clip_threshold: Largest absolute value of an entry before the learning rate (default 1); None for no clipping.
+      update_interval: Number of steps between two estimates of the Hessian's diagonal (default 10). At least 1.
+      hessian_diagonal_fn: Transformation whose updates are the estimate; Hutchinson's by default.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      verbose: Accepted and ignored.
+      print_win_rate_every_n_steps: Accepted and ignored.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32), beside the state of the estimator.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx, x = optax.contrib.sophia(0.1), jnp.ones(2)
+      >>> print(tx.update(x, tx.init(x), x, obj_fn=lambda x: jnp.sum(x**2))[0])
+      [-0.10001 -0.10001]
     """
     del verbose, print_win_rate_every_n_steps
     threshold = math.inf if clip_threshold is None else clip_threshold

@@ -1,11 +1,11 @@
-"""How the names of this package are made: gradtx's functions, called as optax calls them.
+"""Makes the functions of this package: gradtx's functions, with the arguments that optax gives them.
 
     adadelta = spelled(native.adadelta, rename={"weight_decay_mask": "mask"}, default={"learning_rate": None})
 
 is `adadelta` with optax's argument names and defaults. The transformations that such functions return ignore extra
-arguments that they do not know, as optax's do. Only the outermost transformation has to: inside of it everything gets
-what it accepts. So a function takes the transformations among its arguments out of their wrappers, and links of a chain
-are run together as in gradtx.
+arguments that they do not know, as optax's do. Only the outermost transformation has to ignore them, because it passes
+to the inner ones what they accept. So a function unwraps the transformations among its arguments, and the links of a
+chain are run together as in gradtx.
 """
 
 from __future__ import annotations
@@ -39,17 +39,22 @@ __all__ = [
 
 
 class GradientTransformation(Wrapper):
-    """A transformation of two functions, as optax has it; `update` refuses extra arguments that it does not take.
+    """A transformation made of two functions, as in optax; `update` raises for extra arguments that it does not take.
 
     It unpacks, `init, update = tx`, and has the methods of the named tuple that it is in optax.
 
-    >>> import gradtx.compat.optax as optax
-    >>> flip = optax.GradientTransformation(
-    ...     init=lambda params: optax.EmptyState(),
-    ...     update=lambda updates, state, params=None: (-updates, state),
-    ... )
-    >>> flip.update(2.0, flip.init(1.0))
-    (-2.0, EmptyState())
+    Args:
+      init: Function of the parameters that returns the state before the first step.
+      update: Function `update(updates, state, params=None)` that returns the new updates and the next state.
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> flip = optax.GradientTransformation(
+      ...     init=lambda params: optax.EmptyState(),
+      ...     update=lambda updates, state, params=None: (-updates, state),
+      ... )
+      >>> flip.update(2.0, flip.init(1.0))
+      (-2.0, EmptyState())
     """
 
     def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
@@ -64,7 +69,7 @@ class GradientTransformation(Wrapper):
         return updates, new if known is state else _forgotten(state, new)
 
     def _given(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What `inner` gets of the extra arguments; it raises where it does not accept one."""
+        """Returns the extra arguments for `inner`, which raises if it does not accept one."""
         return extra
 
     def accepts(self, name: str) -> bool:
@@ -74,7 +79,7 @@ class GradientTransformation(Wrapper):
         return (self.init, self.update)[index]
 
     def _replace(self, **functions: Callable[..., Any]) -> Self:
-        """A transformation of other functions."""
+        """Returns a transformation of other functions."""
         return type(self)(**{"init": self.init, "update": self.update, **functions})
 
     def path_to(self, name: str) -> tuple[str, ...]:
@@ -106,23 +111,27 @@ class GradientTransformation(Wrapper):
 
 
 class GradientTransformationExtraArgs(GradientTransformation):
-    """A transformation whose `update` takes any extra argument, and ignores those that nobody inside reads.
+    """A transformation whose `update` takes any extra argument, and ignores those that no part of it reads.
 
-    `GradientTransformationExtraArgs(init, update)` makes one of two functions. The functions of this package return
-    this class, too; then `inner` is the transformation of gradtx that does the work.
+    The functions of this package return this class; `inner` is then the transformation of gradtx that does the work.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.sgd(1.0)
-    >>> isinstance(tx, optax.GradientTransformationExtraArgs)
-    True
-    >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
-    [-1.]
+    Args:
+      init: Function of the parameters that returns the state before the first step.
+      update: Function `update(updates, state, params=None, **extra)` that returns the new updates and the next state.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.sgd(1.0)
+      >>> isinstance(tx, optax.GradientTransformationExtraArgs)
+      True
+      >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
+      [-1.]
     """
 
     takes_any = True
 
     def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
-        super().__init__(init, update)  # a subclass without one of its own would get one of its fields
+        super().__init__(init, update)  # without this, `Value` would make an __init__ from the fields
 
     def _given(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
         return _with_data(self.inner, extra)
@@ -136,9 +145,9 @@ class GradientTransformationExtraArgs(GradientTransformation):
 
 
 def _with_data(tx: NativeTransformation, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The extra arguments that `tx` accepts, `value_fn` with those others that are its own arguments.
+    """Returns the extra arguments that `tx` accepts, with further ones bound to `value_fn` if they are arguments of it.
 
-    As in optax, a line search refuses what its `value_fn` does not take.
+    As in optax, a line search raises for arguments that its `value_fn` does not take.
     """
     given: dict[str, Any] = tx.accepted(extra)
     fn = extra.get("value_fn")
@@ -149,7 +158,7 @@ def _with_data(tx: NativeTransformation, extra: Mapping[str, Any]) -> dict[str, 
     if len(data) < len(others) and "value_fn" in needs(tx):
         unread = ", ".join(name for name in others if name not in data)
         raise TypeError(
-            f"update: Unexpected keyword arguments: {unread}. A line search hands them to value_fn, which does not "
+            f"update: Unexpected keyword arguments: {unread}. A line search passes them to value_fn, which does not "
             "take them. Leave them out, or give value_fn arguments of these names."
         )
     return {**given, "value_fn": functools.partial(fn, **data)} if data else given
@@ -167,11 +176,14 @@ def _has_memory(tx: Any) -> bool:
 
 
 _NO_MEMORY = (CountState, ClipByGlobalNormState)
-"""The states that no update depends on, unless a schedule asks for the count."""
+"""The states on which no update depends, unless a schedule needs the count."""
 
 
 def _remembered(tx: Any, state: Any, like: Any) -> Any:
-    """The state, with one of gradtx in place of the empty states that optax has for transformations without memory."""
+    """Returns the state with gradtx's own in place of empty ones.
+
+    optax has empty states for transformations without memory.
+    """
     if isinstance(tx, chain) and isinstance(state, tuple) and len(state) == len(tx.links):
         found = [_remembered(link, part, like) for link, part in zip(tx.links, state, strict=True)]
         return state if all(new is old for new, old in zip(found, state, strict=True)) else tuple(found)
@@ -183,32 +195,39 @@ def _remembered(tx: Any, state: Any, like: Any) -> Any:
 
 
 def _forgotten(state: Any, new: Any) -> Any:
-    """The next state, with those that were empty as they were."""
+    """Returns the next state, in which states that were empty before stay as they were."""
     if _is_empty(state):
         return state
     return tuple(starmap(_forgotten, zip(state, new, strict=True))) if type(state) is tuple else new
 
 
 def lenient(tx: Any) -> Any:
-    """`tx` as a transformation that ignores unknown extra arguments."""
+    """Returns `tx` as a transformation that ignores unknown extra arguments."""
     if isinstance(tx, GradientTransformationExtraArgs):
         return tx
     return GradientTransformationExtraArgs._around(strict(tx))
 
 
 def with_extra_args_support(tx: Any) -> Any:
-    """Ignores the extra arguments that `tx` does not know, where gradtx would raise.
+    """Makes a transformation ignore the extra arguments that it does not know, for which gradtx would raise an error.
 
-    >>> import gradtx as gx, gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.with_extra_args_support(gx.sgd(1.0))
-    >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
-    [-1.]
+    Args:
+      tx: A transformation.
+
+    Returns:
+      A transformation with the same state.
+
+    Example:
+      >>> import gradtx as gx, gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.with_extra_args_support(gx.sgd(1.0))
+      >>> print(tx.update(jnp.ones(1), tx.init(jnp.ones(1)), epoch=3)[0])
+      [-1.]
     """
     return lenient(as_transformation("with_extra_args_support", tx))
 
 
 def strict(x: Any) -> Any:
-    """An argument with the transformations in it as gradtx has them."""
+    """Returns an argument with the transformations in it unwrapped to those of gradtx."""
     if isinstance(x, GradientTransformation):
         return x.inner
     if type(x) in (tuple, list):
@@ -217,7 +236,7 @@ def strict(x: Any) -> Any:
 
 
 REQUIRED = inspect.Parameter.empty
-"""The default of an argument that optax has none for."""
+"""Stands for an argument that has no default in optax."""
 
 _NONE: Mapping[str, Any] = {}
 
@@ -231,15 +250,15 @@ def spelled(
     none: Mapping[str, Any] = _NONE,
     alone: bool = False,
 ) -> Callable[..., Any]:
-    """`native` with optax's names and defaults of arguments.
+    """Returns `native` with optax's names and defaults of arguments.
 
     Args:
-      native: A function or class of gradtx, or a function of this package with optax's behaviour.
+      native: A function or class of gradtx, or a function of this package with optax's behavior.
       rename: Maps optax's name of an argument to the name in `native`.
       default: Maps optax's name of an argument to optax's default.
       ignore: Maps the arguments that change nothing here to their defaults. They come after the positional ones.
-      none: Maps optax's name of an argument to what stands for None here.
-      alone: True where optax's state is that of the first link, which must be the only one unless `native` gets
+      none: Maps optax's name of an argument to the value that stands for None here.
+      alone: True if optax's state is the state of the first link, which must be the only one unless `native` gets
         arguments that optax does not have.
     """
     signature = inspect.signature(native)
@@ -282,7 +301,7 @@ def spelled(
 
 
 def seed_of(who: str, key: Any, seed: int | None = None) -> int:
-    """The seed for a random key, or for a seed under one of two names; 0 for neither."""
+    """Returns the seed for a random key, or for a seed under one of two names; 0 for neither."""
     if key is not None and seed is not None:
         raise ValueError(f"{who}: key and seed are two names for one argument. Give key alone.")
     key = seed if key is None else key

@@ -1,7 +1,7 @@
 """The classes of states under optax's names.
 
-Most are gradtx's own, whose fields begin with those of optax, in its order. A transformation that has no memory in
-optax counts its steps here, so that schedules may take the place of its numbers: its state is a `CountState`.
+Most are gradtx's own, whose fields begin with the fields of optax, in the same order. A transformation that has no
+memory in optax counts its steps here, so that its numbers may be schedules: its state is a `CountState`.
 """
 
 from __future__ import annotations

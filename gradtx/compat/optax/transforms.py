@@ -59,21 +59,41 @@ zero_nans = spelled(gx.zero_nans)
 
 @spelled
 def add_noise(eta: HyperArg, gamma: HyperArg, key: Any = None, *, seed: int | None = None) -> Any:
-    """Adds noise that fades. `key` is a random key or a seed; `seed` is its older name.
+    """Adds normally distributed noise with the variance eta / t^gamma to the updates of step t.
 
-    >>> import gradtx.compat.optax as optax
-    >>> optax.add_noise(0.01, 0.55, key=1)
-    with_extra_args_support(add_noise(eta=0.01, gamma=0.55, key=1))
+    Args:
+      eta: Variance of the noise at the first step. Not negative.
+      gamma: How fast the variance decreases; 0 keeps it constant. Not negative.
+      key: A random key, or a seed, an integer. Seed 0 by default.
+      seed: The older name of `key`. Give only one of the two.
+
+    Returns:
+      A transformation. State: a step count and a random key (12 bytes in all).
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> optax.add_noise(0.01, 0.55, key=1)
+      with_extra_args_support(add_noise(eta=0.01, gamma=0.55, key=1))
     """
     return gx.add_noise(eta, gamma, seed_of("add_noise", key, seed))
 
 
 def skip_large_updates(updates: Any, gradient_step: Any, params: Any, max_squared_norm: Any) -> Any:
-    """Skips micro-batches whose gradient has a squared norm of at least `max_squared_norm`, for `MultiSteps`.
+    """Skips micro-batches whose gradient is too long: a skip function for `MultiSteps`.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> print(optax.skip_large_updates(jnp.array([3.0, 4.0]), 0, None, 20.0)[0])
-    True
+    Args:
+      updates: Tree of gradients of the micro-batch.
+      gradient_step: Number of steps taken so far; not used.
+      params: The parameters; not used.
+      max_squared_norm: Squared Euclidean norm, over all leaves, from which on a gradient is skipped.
+
+    Returns:
+      Whether to skip the micro-batch, and a dict with this boolean and the squared norm.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> print(optax.skip_large_updates(jnp.array([3.0, 4.0]), 0, None, 20.0)[0])
+      True
     """
     return gx.skip_large_updates(updates, gradient_step, params, max_squared_norm=max_squared_norm)
 
@@ -81,12 +101,22 @@ def skip_large_updates(updates: Any, gradient_step: Any, params: Any, max_square
 class MultiSteps(GradientTransformationExtraArgs):
     """Accumulates gradients: steps `opt` once for every `every_k_schedule` micro-batches, with their mean gradient.
 
-    It is a transformation itself. `accumulator_dtype` is the dtype of the mean, float32 as in optax; None is gradtx's
-    choice, the dtype of the parameters, float32 at least.
+    It is a transformation itself, so that `gradient_transformation()` is not needed.
 
-    >>> import gradtx.compat.optax as optax
-    >>> optax.MultiSteps(optax.sgd(0.1), every_k_schedule=4).inner.inner.every
-    4
+    Args:
+      opt: The transformation to wrap, such as `optax.adamw(1e-3)`.
+      every_k_schedule: Number of micro-batches in a step, at least 1; or a function of the number of steps taken that
+        returns it.
+      use_grad_mean: True for the mean gradient (default); False for the sum.
+      should_skip_update_fn: A function `f(updates, gradient_step, params)` that returns whether to skip this
+        micro-batch, and arrays to keep in the state. None by default: no micro-batch is skipped.
+      accumulator_dtype: Dtype of the mean (default float32, as in optax); None for gradtx's default, the dtype of the
+        parameters, but at least float32.
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> optax.MultiSteps(optax.sgd(0.1), every_k_schedule=4).inner.inner.every
+      4
     """
 
     def __init__(
@@ -108,13 +138,17 @@ class MultiSteps(GradientTransformationExtraArgs):
 
     @property
     def inner_opt(self) -> GradientTransformationExtraArgs:
-        """The transformation that is stepped with the mean."""
+        """The transformation that steps with the mean."""
         return lenient(self.inner.inner.inner)
 
     def has_updated(self, state: Any) -> Any:
-        """Whether the last micro-batch made a step."""
+        """Returns whether the last micro-batch made a step.
+
+        Args:
+          state: The state that the last `update` returned.
+        """
         return self.inner.inner.has_updated(MULTI_STEPS.back(state))
 
     def gradient_transformation(self) -> MultiSteps:
-        """The transformation itself."""
+        """Returns the transformation itself."""
         return self

@@ -1,4 +1,4 @@
-"""The module `optax.tree`: gradtx's functions of trees have its names and arguments."""
+"""The module `optax.tree`: gradtx's functions of trees have the same names and arguments."""
 
 from gradtx.tree import add as add
 from gradtx.tree import add_scale as add_scale

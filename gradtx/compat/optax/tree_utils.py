@@ -1,4 +1,4 @@
-"""The module `optax.tree_utils`: the functions of `optax.tree`, under the names that they had before."""
+"""The module `optax.tree_utils`: the functions of `optax.tree` under their older names."""
 
 from __future__ import annotations
 

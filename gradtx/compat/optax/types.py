@@ -35,13 +35,13 @@ Updates = Any
 """A tree of arrays like the parameters."""
 
 OptState = Any
-"""What `init` returns."""
+"""A state, as `init` returns it."""
 
 Schedule = Callable[[ArrayLike], ArrayLike]
 """A function from the step count to a number."""
 
 ScalarOrSchedule = float | ArrayLike | Schedule
-"""A hyperparameter."""
+"""A hyperparameter: a number, an array or a schedule."""
 
 MaskOrFn = Any | Callable[[Params], Any] | None
 """A tree of booleans, or a function from the parameters to one."""
@@ -51,7 +51,7 @@ class TransformInitFn(Protocol):
     """The `init` of a transformation."""
 
     def __call__(self, params: Params) -> OptState:
-        """The state before the first step."""
+        """Returns the state before the first step."""
         ...
 
 
@@ -59,7 +59,7 @@ class TransformUpdateFn(Protocol):
     """The `update` of a transformation."""
 
     def __call__(self, updates: Updates, state: OptState, params: Params | None = None) -> tuple[Updates, OptState]:
-        """The transformed updates, and the next state."""
+        """Returns the transformed updates and the next state."""
         ...
 
 
@@ -69,44 +69,48 @@ class TransformUpdateExtraArgsFn(Protocol):
     def __call__(
         self, updates: Updates, state: OptState, params: Params | None = None, **extra_args: Any
     ) -> tuple[Updates, OptState]:
-        """The transformed updates, and the next state."""
+        """Returns the transformed updates and the next state."""
         ...
 
 
 class ConditionFn(Protocol):
-    """What `conditionally_transform` asks at each step."""
+    """The function that `conditionally_transform` calls at each step."""
 
     def __call__(self, step: Any, **extra_args: Any) -> Any:
-        """Whether the inner transformation is applied."""
+        """Returns whether to apply the inner transformation."""
         ...
 
 
 class ShouldSkipUpdateFunction(Protocol):
-    """What `MultiSteps` asks of each micro-batch."""
+    """The function that `MultiSteps` calls for each micro-batch."""
 
     def __call__(self, updates: Updates, gradient_step: Any, params: Params | None) -> tuple[Any, Any]:
-        """Whether to skip the micro-batch, and arrays to keep in the state."""
+        """Returns whether to skip the micro-batch, and arrays to keep in the state."""
         ...
 
 
 class WrappedSchedule(StatefulSchedule):
-    """A schedule as a `StatefulSchedule`, whose state is the step count.
+    """Makes a `StatefulSchedule` of a plain schedule; its state is the step count.
 
-    >>> import gradtx.compat.optax as optax
-    >>> schedule = optax.WrappedSchedule(lambda count: 0.5**count)
-    >>> float(schedule(schedule.update(schedule.init())))
-    0.5
+    Args:
+      schedule_fn: A schedule, or a function of the step count.
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> schedule = optax.WrappedSchedule(lambda count: 0.5**count)
+      >>> float(schedule(schedule.update(schedule.init())))
+      0.5
     """
 
     def __init__(self, schedule_fn: Schedule) -> None:
         self.schedule_fn = schedule_fn
 
     def init(self) -> Any:
-        """The count 0."""
+        """Returns the count 0."""
         return jnp.zeros((), jnp.int32)
 
     def update(self, state: Any, **extra_args: Any) -> Any:
-        """The count after one more step."""
+        """Returns the count after one more step."""
         del extra_args
         return counted(state)
 
@@ -116,11 +120,15 @@ class WrappedSchedule(StatefulSchedule):
 
 
 def init_empty_state(params: Params) -> EmptyState:
-    """The state of a transformation without memory.
+    """Returns the state of a transformation without memory.
 
-    >>> import gradtx.compat.optax as optax
-    >>> optax.init_empty_state({"w": 1.0})
-    EmptyState()
+    Args:
+      params: The parameters; not used.
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> optax.init_empty_state({"w": 1.0})
+      EmptyState()
     """
     del params
     return EmptyState()

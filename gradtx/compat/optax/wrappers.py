@@ -45,18 +45,23 @@ __all__ = [
 
 
 class LookaheadState(NamedTuple):
-    """The state of the fast optimizer, and the steps since the slow parameters followed."""
+    """The state of the fast optimizer, and the steps since the last synchronization."""
 
     fast_state: Any = child_state()
     steps_since_sync: Array = counter()
 
 
 class LookaheadParams(NamedTuple):
-    """The fast parameters, where gradients are taken, and the slow ones, which are the result.
+    """The fast parameters, at which gradients are taken, and the slow ones, which are the result.
 
-    >>> import gradtx.compat.optax as optax
-    >>> optax.LookaheadParams.init_synced(1.0)
-    LookaheadParams(fast=1.0, slow=1.0)
+    Attributes:
+      fast: The parameters that the fast optimizer updates.
+      slow: The slow parameters.
+
+    Example:
+      >>> import gradtx.compat.optax as optax
+      >>> optax.LookaheadParams.init_synced(1.0)
+      LookaheadParams(fast=1.0, slow=1.0)
     """
 
     fast: Any
@@ -64,12 +69,16 @@ class LookaheadParams(NamedTuple):
 
     @classmethod
     def init_synced(cls, params: Any) -> LookaheadParams:
-        """A pair of the same parameters."""
+        """Returns a pair of the same parameters.
+
+        Args:
+          params: The parameters at which to start.
+        """
         return cls(fast=params, slow=params)
 
 
 class _Lookahead(Wrapper, state=LookaheadState):
-    """Lookahead with pairs of parameters, as optax has it."""
+    """Lookahead with pairs of parameters, as in optax."""
 
     sync_period: int = integer(ge=1)
     slow_step_size: Hyper = hyper(ge=0, le=1)
@@ -77,7 +86,7 @@ class _Lookahead(Wrapper, state=LookaheadState):
 
     @property
     def reshapes(self) -> bool:
-        return True  # the updates are a pair, the gradients are not
+        return True  # the outgoing updates are a pair, the gradients are not
 
     def init(self, params: Any) -> LookaheadState:
         fast = params.fast if isinstance(params, LookaheadParams) else params
@@ -86,7 +95,7 @@ class _Lookahead(Wrapper, state=LookaheadState):
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         if not isinstance(params, LookaheadParams):
             raise TypeError(
-                f"lookahead.update: params must be LookaheadParams, got {checks.shown(params)}. Make the pair by "
+                f"lookahead.update: params must be LookaheadParams, got {checks.shown(params)}. Make the pair with "
                 "LookaheadParams.init_synced(params), and take gradients at params.fast."
             )
         updates, fast_state = self.inner_update(updates, state.fast_state, params.fast, extra)
@@ -107,16 +116,28 @@ _Lookahead.__name__ = "lookahead"
 
 @spelled
 def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, reset_state: bool = False) -> Any:
-    """Lookahead on a pair of parameters, `LookaheadParams`: the slow ones follow every `sync_period` steps.
+    """Moves fast parameters back towards slow parameters every `sync_period` steps (Lookahead).
 
-    gradtx's own `lookahead` has plain parameters, and keeps the slow ones in the state.
+    The parameters are a pair, `LookaheadParams`. gradtx's own `lookahead` has ordinary parameters, and keeps the slow
+    ones in the state.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.lookahead(optax.sgd(1.0), sync_period=1, slow_step_size=0.5)
-    >>> params = optax.LookaheadParams.init_synced(jnp.array([4.0]))
-    >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
-    >>> print(optax.apply_updates(params, updates).slow)
-    [3.5]
+    Args:
+      fast_optimizer: The optimizer that takes the steps, such as `optax.adamw(1e-3)`.
+      sync_period: Number of steps between two synchronizations. At least 1.
+      slow_step_size: Share of the way that the slow parameters move towards the fast ones. In [0, 1].
+      reset_state: Whether to start the optimizer's state anew after each synchronization. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`, a `LookaheadParams`. State: a count, beside the state of
+        `fast_optimizer`.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.lookahead(optax.sgd(1.0), sync_period=1, slow_step_size=0.5)
+      >>> params = optax.LookaheadParams.init_synced(jnp.array([4.0]))
+      >>> updates, state = tx.update(jnp.ones(1), tx.init(params), params)
+      >>> print(optax.apply_updates(params, updates).slow)
+      [3.5]
     """
     return _Lookahead(fast_optimizer, sync_period, slow_step_size, reset_state)
 
@@ -133,11 +154,19 @@ MULTI_STEPS = Form(MultiStepsState, native_accumulate.MultiStepsState, (("inner_
 def monitor(measures: Any) -> Any:
     """Keeps several measurements of the updates in the state, where `optax.tree.get(state, name)` finds them.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.monitor({"norm": optax.tree.norm})
-    >>> g = jnp.array([3.0, 4.0])
-    >>> print(optax.tree.get(tx.update(g, tx.init(g))[1], "norm"))
-    5.0
+    Args:
+      measures: A dict from a name to a function of the updates, or to a transformation whose updates are the
+        measurement.
+
+    Returns:
+      A transformation that leaves the updates unchanged. State: the last measurements.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.monitor({"norm": optax.tree.norm})
+      >>> g = jnp.array([3.0, 4.0])
+      >>> print(optax.tree.get(tx.update(g, tx.init(g))[1], "norm"))
+      5.0
     """
     return InForm(gx.monitor(measures), MonitorForm(tuple(measures)))
 
@@ -150,11 +179,23 @@ def mechanize(
     s_init: HyperArg = 1e-6,
     num_betas: int = 6,
 ) -> Any:
-    """`base_optimizer`, whose learning rate is tuned as it runs; its state has the base's inside.
+    """Tunes the learning rate of an optimizer during the run (Mechanic); its state contains the state of the base.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> optax.contrib.mechanize(optax.sgd(1.0)).init(jnp.zeros(1)).base_optimizer_state
-    (CountState(count=Array(0, dtype=int32)),)
+    Args:
+      base_optimizer: The optimizer to tune, such as `optax.adamw(1.0)`.
+      weight_decay: Strength of the decay that steers the tuning (default 0.01). Not negative.
+      eps: Added to the denominator for numerical stability. Positive; default 1e-8.
+      s_init: Initial scale of the updates (default 1e-6). Positive.
+      num_betas: Number of tuners, with the decay rates 0.9, 0.99 and so on (default 6). At least 1.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
+        state of `base_optimizer`.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> optax.contrib.mechanize(optax.sgd(1.0)).init(jnp.zeros(1)).base_optimizer_state
+      (CountState(count=Array(0, dtype=int32)),)
     """
     made = gx.mechanize(base_optimizer, weight_decay, eps, s_init, num_betas)
     return InForm(made, _MECHANIC)
@@ -170,7 +211,10 @@ class _Ahead(Schedule):
 
 
 def _weighted_ahead(tx: Any) -> InForm:
-    """`schedule_free` of gradtx with optax's state, and its weights: that of a step is the next step's rate."""
+    """Returns gradtx's `schedule_free` with the state and the weights of optax.
+
+    The weight of a step comes from the learning rate of the next step.
+    """
     base, link = tx.links
     if isinstance(link.learning_rate, Schedule):
         link = link.replace(learning_rate=_Ahead(link.learning_rate))
@@ -185,11 +229,27 @@ def schedule_free(
     weight_lr_power: HyperArg = 2.0,
     state_dtype: Any = None,
 ) -> Any:
-    """`base_optimizer` with averaging in place of a decaying schedule; its state has the base's inside.
+    """Replaces the decaying schedule and the momentum of an optimizer by averaging.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> print(optax.contrib.schedule_free(optax.sgd(1.0), 1.0).init(jnp.ones(1)).z)
-    [1.]
+    Evaluate the model at `schedule_free_eval_params(state, params)`. The state contains the state of the base.
+
+    Args:
+      base_optimizer: The optimizer without momentum, such as `optax.sgd(0.1)`.
+      learning_rate: Learning rate of `base_optimizer`, a number or a schedule; it only sets the weights of the average.
+        Not negative.
+      b1: Weight of the average in the point where gradients are taken; plays the role of momentum (default 0.9). In (0,
+        1].
+      weight_lr_power: Exponent of the learning rate in the weights of the average (default 2). Not negative.
+      state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
+        state of `base_optimizer`.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> print(optax.contrib.schedule_free(optax.sgd(1.0), 1.0).init(jnp.ones(1)).z)
+      [1.]
     """
     made = gx.schedule_free(base_optimizer, learning_rate, b1, weight_lr_power, state_dtype)
     return _weighted_ahead(made)
@@ -206,9 +266,25 @@ def schedule_free_sgd(
 ) -> Any:
     """Schedule-free gradient descent.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> print(optax.contrib.schedule_free_sgd(0.1).init(jnp.ones(1)).z)
-    [1.]
+    Evaluate the model at `schedule_free_eval_params(state, params)`.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1.
+      warmup_steps: Number of steps over which the learning rate rises linearly from 0. None by default, for no warm-up.
+      b1: Weight of the average in the point where gradients are taken; plays the role of momentum (default 0.9). In (0,
+        1].
+      weight_decay: Strength of the decay: `weight_decay * params` is added to the gradient. None by default, for no
+        decay.
+      weight_lr_power: Exponent of the learning rate in the weights of the average (default 2). Not negative.
+      state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> print(optax.contrib.schedule_free_sgd(0.1).init(jnp.ones(1)).z)
+      [1.]
     """
     decay = 0.0 if weight_decay is None else weight_decay
     made = gx.schedule_free_sgd(learning_rate, warmup_steps, b1, decay, weight_lr_power, state_dtype)
@@ -228,22 +304,49 @@ def schedule_free_adamw(
 ) -> Any:
     """Schedule-free AdamW.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> print(optax.contrib.schedule_free_adamw(0.1).init(jnp.ones(1)).z)
-    [1.]
+    Evaluate the model at `schedule_free_eval_params(state, params)`.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 0.0025.
+      warmup_steps: Number of steps over which the learning rate rises linearly from 0. None by default, for no warm-up.
+      b1: Weight of the average in the point where gradients are taken; plays the role of momentum (default 0.9). In (0,
+        1].
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      weight_lr_power: Exponent of the learning rate in the weights of the average (default 2). Not negative.
+      state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> print(optax.contrib.schedule_free_adamw(0.1).init(jnp.ones(1)).z)
+      [1.]
     """
     made = gx.schedule_free_adamw(learning_rate, warmup_steps, b1, b2, eps, weight_decay, weight_lr_power, state_dtype)
     return _weighted_ahead(made)
 
 
 def schedule_free_eval_params(state: Any, params: Any) -> Any:
-    """The average x, from anywhere in a nested state, and the parameters y that belong to it.
+    """Returns the averaged parameters x of schedule-free learning, at which to evaluate the model.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> params = jnp.ones(2)
-    >>> state = optax.contrib.schedule_free_sgd().init(params)
-    >>> print(optax.contrib.schedule_free_eval_params(state, params))
-    [1. 1.]
+    Args:
+      state: A state that contains one of `schedule_free` at any depth.
+      params: The current parameters, which the last update led to.
+
+    Returns:
+      A tree like `params`, with the average.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> params = jnp.ones(2)
+      >>> state = optax.contrib.schedule_free_sgd().init(params)
+      >>> print(optax.contrib.schedule_free_eval_params(state, params))
+      [1. 1.]
     """
 
     def native(x: Any) -> Any:
@@ -262,10 +365,24 @@ def sam(
     opaque_mode: bool = False,
     batch_axis_name: Any = None,
 ) -> Any:
-    """Sharpness-aware minimization, with optax's names in the state.
+    """Steps with the gradient at a worst point nearby (sharpness-aware minimization), with optax's names in the state.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1)).init(jnp.zeros(1)).opt_state
-    (CountState(count=Array(0, dtype=int32)),)
+    Args:
+      optimizer: The optimizer of the parameters, such as `optax.adamw(1e-3)`.
+      adv_optimizer: The optimizer that climbs, written as if it descended; its learning rate is the radius of the
+        neighborhood if the gradient is normalized.
+      sync_period: Number of gradients for one step of `optimizer` (default 2: one step up). At least 1.
+      reset_state: Whether to start the state of `adv_optimizer` anew after each round. Default True.
+      opaque_mode: Whether one call of `update` makes a whole round; it then needs `grad_fn(params, i)`. Default False.
+      batch_axis_name: Name of the mapped axis over which to average the gradients in opaque mode. None by default.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), none in
+        opaque mode, beside both inner states.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1)).init(jnp.zeros(1)).opt_state
+      (CountState(count=Array(0, dtype=int32)),)
     """
     return InForm(gx.sam(optimizer, adv_optimizer, sync_period, reset_state, opaque_mode, batch_axis_name), _SAM)

@@ -1,5 +1,5 @@
 # ruff: noqa: N802  (PyTorch's names)
-"""Adafactor, whose last link only PyTorch has: u = -min(eta, 1 / sqrt(t)) * g - eta * weight_decay * p."""
+"""Adafactor as in PyTorch. Its last link exists only there: u = -min(eta, 1 / sqrt(t)) * g - eta * weight_decay * p."""
 
 from __future__ import annotations
 
@@ -20,14 +20,24 @@ __all__ = ["Adafactor", "scale_by_relative_step"]
 
 
 class scale_by_relative_step(Elementwise, needs=("params",)):
-    """The end of Adafactor: the step, its rate at most 1 / sqrt(t), and the decoupled decay, at the full rate.
+    """Takes Adafactor's step with a learning rate of at most 1 / sqrt(t), and decays with the full learning rate.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch.adafactor import scale_by_relative_step
-    >>> tx = scale_by_relative_step(learning_rate=2.0, weight_decay=0.25)
-    >>> p = jnp.ones(1)
-    >>> print(tx.update(jnp.ones(1), tx.init(p), p)[0])
-    [-1.5]
+        u = -min(learning_rate, 1 / sqrt(t)) * g - learning_rate * weight_decay * p
+
+    Args:
+      learning_rate: Upper bound on the step size, a number or a schedule of the step count. Not negative.
+      weight_decay: Strength of the decoupled decay (default 0). Not negative.
+
+    Returns:
+      A transformation whose `update` needs `params`. It keeps no state except a step count.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch.adafactor import scale_by_relative_step
+      >>> tx = scale_by_relative_step(learning_rate=2.0, weight_decay=0.25)
+      >>> p = jnp.ones(1)
+      >>> print(tx.update(jnp.ones(1), tx.init(p), p)[0])
+      [-1.5]
     """
 
     learning_rate: Hyper = hyper(ge=0)
@@ -50,16 +60,32 @@ def Adafactor(
     foreach: bool | None = None,
     maximize: bool = False,
 ) -> chain:
-    """`torch.optim.Adafactor`: the rate is relative to the parameter's size and at most 1 / sqrt(t); no momentum.
+    """`torch.optim.Adafactor`: steps relative to the size of the parameters, with a factored second moment.
 
-    optax's `adafactor` adds its epsilon to the squared gradient, factors the two largest axes if they are large
-    enough, and scales the decay otherwise. Here the last two axes are always factored, and the estimates are kept
-    above `eps[0]` (None for the `eps` of the dtype, of float32 for the narrower ones). `beta2_decay` is a number or
-    an array.
+    It needs little memory and has no momentum. Differences from optax's `adafactor`, which adds its epsilon to the
+    squared gradient, factors the two largest axes if they are large enough, and scales the decay in another way: here
+    the last two axes are always factored, and the estimates are kept above `eps[0]`.
 
-    >>> from gradtx.compat import torch
-    >>> torch.Adafactor().links[-1]
-    scale_by_relative_step(learning_rate=0.01, weight_decay=0.0)
+    Args:
+      lr: Upper bound on the relative step size (default 1e-2), a number or a schedule of the step count; step t uses at
+        most 1 / sqrt(t). Not negative.
+      beta2_decay: Exponent of the second moment's decay rate, 1 - t^beta2_decay (default -0.8). Not positive; a number
+        or an array.
+      eps: A pair: lower bound on the second moment (None for the eps of the dtype, at least float32's), and lower bound
+        on the root mean square of a parameter. Default (None, 1e-3).
+      d: Largest root mean square of an update before the learning rate (default 1). At least 1.
+      weight_decay: Strength of the decoupled decay (default 0). Not negative.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      maximize: Whether to ascend instead of descending. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: for a matrix one number per row and one per column; for a
+        vector one array.
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.Adafactor().links[-1]
+      scale_by_relative_step(learning_rate=0.01, weight_decay=0.0)
     """
     Limits(le=0).check("torch.Adafactor", "beta2_decay", beta2_decay, schedules=False)
     Limits(ge=1, infinite=True).check("torch.Adafactor", "d", d)

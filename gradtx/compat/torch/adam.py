@@ -1,5 +1,5 @@
 # ruff: noqa: N802  (PyTorch's names)
-"""Adam and its kin: Adam, AdamW, Adamax, NAdam, RAdam."""
+"""Adam and related optimizers: Adam, AdamW, Adamax, NAdam, RAdam."""
 
 from __future__ import annotations
 
@@ -38,13 +38,34 @@ def Adam(
     fused: bool | None = None,
     decoupled_weight_decay: bool = False,
 ) -> chain:
-    """`torch.optim.Adam`: optax's rule; `amsgrad` keeps the maximum of the second moment before its correction.
+    """`torch.optim.Adam`. With `weight_decay` it is Adam with an L2 penalty; for decoupled decay take `AdamW`.
 
-    optax's `amsgrad` keeps that of the corrected moment. The decay is a penalty unless decoupled.
+    With `amsgrad` the step is divided by the root of the largest second moment so far, taken before its bias
+    correction; optax's `amsgrad` takes it after the correction.
 
-    >>> from gradtx.compat import torch
-    >>> torch.Adam(lr=1e-3)
-    chain(scale_by_adam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0), scale_by_learning_rate(learning_rate=0.001))
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; default 1e-3.
+      betas: Decay rates of the first and the second moment; closer to 1 averages over more steps. Each in [0, 1);
+        default (0.9, 0.999).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
+      weight_decay: Strength of the decay: `weight_decay * params` is added to the gradient, unless it is decoupled
+        (default 0). Not negative.
+      amsgrad: Whether to use the largest second moment so far. Default False.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      capturable: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      fused: PyTorch's choice of an implementation; accepted and ignored.
+      maximize: Whether to ascend instead of descending. Default False.
+      decoupled_weight_decay: Whether to decay as `AdamW` does. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params` if there is a decay. State: two arrays per parameter (8 bytes in
+        float32), or three with `amsgrad` (12 bytes).
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.Adam(lr=1e-3)
+      chain(scale_by_adam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0), scale_by_learning_rate(learning_rate=0.001))
     """
     return _adam("Adam", lr, betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay)
 
@@ -62,15 +83,37 @@ def AdamW(
     differentiable: bool = False,
     fused: bool | None = None,
 ) -> chain:
-    """`torch.optim.AdamW`: optax's but for the default decay, which is 1e-4 there, and for `amsgrad` as in `Adam`.
+    """`torch.optim.AdamW`: Adam with decoupled weight decay.
 
-    >>> from gradtx.compat import torch
-    >>> torch.AdamW(lr=1e-3)
-    chain(
-      scale_by_adam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0),
-      add_decayed_weights(weight_decay=0.01),
-      scale_by_learning_rate(learning_rate=0.001),
-    )
+    It differs from optax's `adamw` in the default of `weight_decay`, which is 1e-4 there, and in `amsgrad`, as in
+    `Adam`.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; default 1e-3.
+      betas: Decay rates of the first and the second moment; closer to 1 averages over more steps. Each in [0, 1);
+        default (0.9, 0.999).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
+      weight_decay: Strength of the decoupled decay: each step also moves a parameter towards zero by
+        `lr * weight_decay` of its value (default 1e-2). Not negative.
+      amsgrad: Whether to use the largest second moment so far. Default False.
+      maximize: Whether to ascend instead of descending. Default False.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      capturable: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      fused: PyTorch's choice of an implementation; accepted and ignored.
+
+    Returns:
+      A transformation whose `update` needs `params` if there is a decay. State: two arrays per parameter (8 bytes in
+        float32), or three with `amsgrad` (12 bytes).
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.AdamW(lr=1e-3)
+      chain(
+        scale_by_adam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0),
+        add_decayed_weights(weight_decay=0.01),
+        scale_by_learning_rate(learning_rate=0.001),
+      )
     """
     return _adam("AdamW", lr, betas, eps, weight_decay, amsgrad, maximize, decoupled=True)
 
@@ -96,11 +139,28 @@ def Adamax(
     differentiable: bool = False,
     capturable: bool = False,
 ) -> chain:
-    """`torch.optim.Adamax`: optax's rule, with the decay as a penalty.
+    """`torch.optim.Adamax`: Adam with the infinity norm in place of the second moment; the same rule as optax's.
 
-    >>> from gradtx.compat import torch
-    >>> torch.Adamax()
-    chain(scale_by_adamax(b1=0.9, b2=0.999, eps=1e-08), scale_by_learning_rate(learning_rate=0.002))
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; default 2e-3.
+      betas: Decay rates of the first moment and of the infinity norm; closer to 1 remembers more steps. Each in [0, 1);
+        default (0.9, 0.999).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
+        negative.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      capturable: PyTorch's choice of an implementation; accepted and ignored.
+      maximize: Whether to ascend instead of descending. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params` if there is a decay. State: two arrays per parameter (8 bytes in
+        float32).
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.Adamax()
+      chain(scale_by_adamax(b1=0.9, b2=0.999, eps=1e-08), scale_by_learning_rate(learning_rate=0.002))
     """
     rule = made("Adamax", scale_by_adamax, **_moments("Adamax", betas, eps))
     return descent("Adamax", rule, lr=lr, weight_decay=weight_decay, maximize=maximize)
@@ -119,11 +179,33 @@ def NAdam(
     capturable: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.NAdam`: the momentum grows from half of `betas[0]` towards it; optax's is constant.
+    """`torch.optim.NAdam`: Adam with Nesterov momentum, which grows from half of `betas[0]` towards `betas[0]`.
 
-    >>> from gradtx.compat import torch
-    >>> torch.NAdam().links[0]
-    scale_by_nadam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, momentum_decay=0.004)
+    In optax's `nadam` the momentum is constant.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; default 2e-3.
+      betas: Decay rates of the first and the second moment; closer to 1 averages over more steps. Each in [0, 1);
+        default (0.9, 0.999).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
+      weight_decay: Strength of the decay: `weight_decay * params` is added to the gradient, unless it is decoupled
+        (default 0). Not negative.
+      momentum_decay: How fast the momentum grows to `betas[0]` (default 4e-3). Not negative; 0 keeps it at half of
+        `betas[0]`.
+      decoupled_weight_decay: Whether to decay as `AdamW` does. Default False.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      capturable: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      maximize: Whether to ascend instead of descending. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params` if there is a decay. State: two arrays per parameter (8 bytes in
+        float32).
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.NAdam().links[0]
+      scale_by_nadam(b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, momentum_decay=0.004)
     """
     given = {**_moments("NAdam", betas, eps), "momentum_decay": ("momentum_decay", momentum_decay)}
     rule = made("NAdam", scale_by_nadam, **given)
@@ -143,11 +225,31 @@ def RAdam(
     capturable: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.RAdam`: `eps` is added to the root of the raw second moment; optax adds it to the corrected one's.
+    """`torch.optim.RAdam`: Adam that begins with plain momentum steps, until the second moment can be trusted.
 
-    >>> from gradtx.compat import torch
-    >>> torch.RAdam().links[0].eps_before_correction
-    True
+    `eps` is added to the root of the second moment before its bias correction; optax adds it after the correction.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; default 1e-3.
+      betas: Decay rates of the first and the second moment; closer to 1 averages over more steps. Each in [0, 1);
+        default (0.9, 0.999).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
+      weight_decay: Strength of the decay: `weight_decay * params` is added to the gradient, unless it is decoupled
+        (default 0). Not negative.
+      decoupled_weight_decay: Whether to decay as `AdamW` does. Default False.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      capturable: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      maximize: Whether to ascend instead of descending. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params` if there is a decay. State: two arrays per parameter (8 bytes in
+        float32).
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.RAdam().links[0].eps_before_correction
+      True
     """
     rule = made("RAdam", scale_by_radam, eps_before_correction=True, **_moments("RAdam", betas, eps))
     decay = {"weight_decay": weight_decay, "decoupled": decoupled_weight_decay}

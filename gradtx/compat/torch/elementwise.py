@@ -1,5 +1,5 @@
 # ruff: noqa: N802  (PyTorch's names)
-"""Other elementwise methods: SGD, ASGD, Rprop, Adagrad, RMSprop, Adadelta."""
+"""The other elementwise optimizers: SGD, ASGD, Rprop, Adagrad, RMSprop, Adadelta."""
 
 from __future__ import annotations
 
@@ -35,23 +35,43 @@ def SGD(
     differentiable: bool = False,
     fused: bool | None = None,
 ) -> chain:
-    """`torch.optim.SGD`: optax's `sgd`, with dampening (not of the first gradient) and with the decay as a penalty.
+    """`torch.optim.SGD`: gradient descent with momentum, dampening and an L2 penalty.
 
-    `momentum` and `dampening` lie in [0, 1].
+        m <- momentum * m + (1 - dampening) * g,     p <- p - lr * m
 
-    >>> from gradtx.compat import torch
-    >>> torch.SGD(lr=0.1, momentum=0.9)
-    chain(trace(decay=0.9, dampening=0), scale_by_learning_rate(learning_rate=0.1))
+    The first gradient enters m without dampening.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; default 1e-3.
+      momentum: Factor of the old sum of gradients; closer to 1 remembers more steps. In [0, 1]; default 0, for no
+        momentum.
+      dampening: Reduces the weight of new gradients in the sum to 1 - dampening. In [0, 1]; default 0.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
+        negative.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead. Default False.
+      maximize: Whether to ascend instead of descending. Default False.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      fused: PyTorch's choice of an implementation; accepted and ignored.
+
+    Returns:
+      A transformation whose `update` needs `params` if there is a decay. State: one array per parameter (4 bytes in
+        float32), none without momentum.
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.SGD(lr=0.1, momentum=0.9)
+      chain(trace(decay=0.9, dampening=0), scale_by_learning_rate(learning_rate=0.1))
 
     Raises:
-      ValueError: Nesterov momentum without momentum, or with dampening.
+      ValueError: Nesterov momentum is set without momentum, or with dampening.
     """
     rule = made("SGD", trace, decay=("momentum", momentum), dampening=("dampening", dampening))
     if flagged("SGD", "nesterov", nesterov):
         if zero(rule.decay) or not zero(rule.dampening):
             raise ValueError(
                 f"torch.SGD: nesterov needs a positive momentum and no dampening, got momentum={momentum!r} and "
-                f"dampening={dampening!r}. Set momentum, leave dampening 0, or leave nesterov out."
+                f"dampening={dampening!r}. Set momentum and dampening=0, or leave nesterov out."
             )
         rule = rule.replace(nesterov=True)
     rules = [] if zero(rule.decay) else [rule]
@@ -69,13 +89,30 @@ def ASGD(
     differentiable: bool = False,
     capturable: bool = False,
 ) -> chain:
-    """`torch.optim.ASGD`, which optax does not have. The averaged parameters are `state[-1].ax`.
+    """`torch.optim.ASGD`: averaged stochastic gradient descent, which optax does not have.
 
-    `lambd` and `alpha` are not negative. A schedule in `lr` acts one step late, as it does in PyTorch.
+    Evaluate the model at the averaged parameters, `state[-1].ax`. A schedule in `lr` acts one step late, as in PyTorch.
 
-    >>> from gradtx.compat import torch
-    >>> torch.ASGD()
-    chain(scale_by_asgd(learning_rate=0.01, lambd=0.0001, alpha=0.75, t0=1000000.0))
+    Args:
+      lr: Step size at the start, a number or a schedule of the step count. Not negative; default 1e-2.
+      lambd: Strength of the decay of the parameters, which also slows down the learning rate (default 1e-4). Not
+        negative.
+      alpha: Exponent with which the learning rate decreases (default 0.75). Not negative.
+      t0: Step from which on the parameters are averaged (default 1e6).
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
+        negative.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      capturable: PyTorch's choice of an implementation; accepted and ignored.
+      maximize: Whether to ascend instead of descending. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.ASGD()
+      chain(scale_by_asgd(learning_rate=0.01, lambd=0.0001, alpha=0.75, t0=1000000.0))
     """
     fields = {"learning_rate": ("lr", lr), "lambd": ("lambd", lambd), "alpha": ("alpha", alpha), "t0": ("t0", t0)}
     return chain(*before("ASGD", weight_decay, maximize), made("ASGD", scale_by_asgd, **fields))
@@ -91,13 +128,28 @@ def Rprop(
     maximize: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.Rprop`: optax's rule, whose first step size PyTorch brings within `step_sizes`.
+    """`torch.optim.Rprop`: a step size for each entry, which grows while the sign of the gradient stays the same.
 
-    `lr` is that first step size: of a schedule only its first value is used. For real parameters.
+    Take it with full batches. It uses only the signs of gradients, so that parameters must be real. As in PyTorch, the
+    first step size is clipped to `step_sizes`, unlike in optax.
 
-    >>> from gradtx.compat import torch
-    >>> torch.Rprop(lr=0.1).links[0].learning_rate
-    0.1
+    Args:
+      lr: Step size of the first step (default 1e-2). Not negative. If it is a schedule, only its first value is used.
+      etas: Factors by which a step size shrinks after a change of sign, and grows without one. Default (0.5, 1.2); the
+        first in (0, 1), the second above 1.
+      step_sizes: Smallest and largest step size. Default (1e-6, 50).
+      capturable: PyTorch's choice of an implementation; accepted and ignored.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      maximize: Whether to ascend instead of descending. Default False.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.Rprop(lr=0.1).links[0].learning_rate
+      0.1
     """
     down, up = several("Rprop", "etas", etas)
     Limits(gt=1).check("torch.Rprop", *up)
@@ -125,13 +177,32 @@ def Adagrad(
     differentiable: bool = False,
     fused: bool | None = None,
 ) -> chain:
-    """`torch.optim.Adagrad`: `eps` is added to the root, and the sum starts at 0; optax adds it under the root.
+    """`torch.optim.Adagrad`: divides each entry by the root of the sum of its squared gradients.
 
-    `lr_decay` is a number or an array: the step at count t is divided by 1 + t * lr_decay.
+    `eps` is added to the root, and the sum starts at 0; optax adds `eps` under the root and starts at 0.1.
 
-    >>> from gradtx.compat import torch
-    >>> torch.Adagrad(lr=0.1).links[0]
-    scale_by_rss(initial_accumulator_value=0, eps=1e-10, eps_in_sqrt=False)
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; default 1e-2.
+      lr_decay: The step of count t (0 at the first step) is divided by 1 + t * lr_decay (default 0). Not negative; a
+        number or an array.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
+        negative.
+      initial_accumulator_value: Value at which the sums start (default 0); a larger one makes the first steps shorter.
+        Not negative.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-10.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      fused: PyTorch's choice of an implementation; accepted and ignored.
+      maximize: Whether to ascend instead of descending. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params` if there is a decay. State: one array per parameter (4 bytes in
+        float32).
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.Adagrad(lr=0.1).links[0]
+      scale_by_rss(initial_accumulator_value=0, eps=1e-10, eps_in_sqrt=False)
     """
     start = ("initial_accumulator_value", initial_accumulator_value)
     rule = made("Adagrad", scale_by_rss, initial_accumulator_value=start, eps=("eps", eps), eps_in_sqrt=False)
@@ -152,18 +223,37 @@ def RMSprop(
     maximize: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.RMSprop`: `eps` is added to the root, by default under it in optax, where `alpha` is `decay`.
+    """`torch.optim.RMSprop`: divides each entry by a moving average of the gradient's size, then applies momentum.
 
-    Momentum is that of the scaled gradients, before the learning rate; in optax it is behind it. `alpha` lies in
-    [0, 1), `momentum` in [0, 1].
+    `eps` is added to the root; optax adds it under the root by default, and calls `alpha` `decay`. Momentum sums the
+    scaled gradients before the learning rate; in optax it comes after the learning rate.
 
-    >>> from gradtx.compat import torch
-    >>> torch.RMSprop(momentum=0.9)
-    chain(
-      scale_by_rms(decay=0.99, eps=1e-08, initial_scale=0.0, eps_in_sqrt=False),
-      trace(decay=0.9, dampening=0.0),
-      scale_by_learning_rate(learning_rate=0.01),
-    )
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; default 1e-2.
+      alpha: Decay rate of the second moment; closer to 1 averages over more steps. In [0, 1); default 0.99.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
+        negative.
+      momentum: Factor of the old sum of scaled gradients. In [0, 1]; default 0, for no momentum.
+      centered: Whether to divide by the standard deviation, that is, to subtract the squared mean gradient. Default
+        False.
+      capturable: PyTorch's choice of an implementation; accepted and ignored.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      maximize: Whether to ascend instead of descending. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params` if there is a decay. State: one array per parameter (4 bytes in
+        float32), one more with `centered`, and one more with momentum.
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.RMSprop(momentum=0.9)
+      chain(
+        scale_by_rms(decay=0.99, eps=1e-08, initial_scale=0.0, eps_in_sqrt=False),
+        trace(decay=0.9, dampening=0.0),
+        scale_by_learning_rate(learning_rate=0.01),
+      )
     """
     which = scale_by_stddev if flagged("RMSprop", "centered", centered) else scale_by_rms
     rules: list[Any] = [made("RMSprop", which, decay=("alpha", alpha), eps=("eps", eps), eps_in_sqrt=False)]
@@ -184,13 +274,31 @@ def Adadelta(
     maximize: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.Adadelta`: optax's `adadelta`, which descends here without being given a learning rate.
+    """`torch.optim.Adadelta`: steps as large as recent changes of the parameters, relative to recent gradients.
 
-    `rho` lies in [0, 1).
+    It works without a tuned learning rate. optax's `adadelta` does not descend unless it is given one; here the default
+    is 1.
 
-    >>> from gradtx.compat import torch
-    >>> torch.Adadelta()
-    chain(scale_by_adadelta(rho=0.9, eps=1e-06), scale_by_learning_rate(learning_rate=1.0))
+    Args:
+      lr: Factor of the step, a number or a schedule of the step count. Not negative; default 1.
+      rho: Decay rate of both averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      eps: Added under both roots for numerical stability; it also sets the size of the first steps. Not negative;
+        default 1e-6.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
+        negative.
+      foreach: PyTorch's choice of an implementation; accepted and ignored.
+      capturable: PyTorch's choice of an implementation; accepted and ignored.
+      differentiable: PyTorch's choice of an implementation; accepted and ignored.
+      maximize: Whether to ascend instead of descending. Default False.
+
+    Returns:
+      A transformation whose `update` needs `params` if there is a decay. State: two arrays per parameter (8 bytes in
+        float32).
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.Adadelta()
+      chain(scale_by_adadelta(rho=0.9, eps=1e-06), scale_by_learning_rate(learning_rate=1.0))
     """
     rule = made("Adadelta", scale_by_adadelta, rho=("rho", rho), eps=("eps", eps))
     return descent("Adadelta", rule, lr=lr, weight_decay=weight_decay, maximize=maximize)

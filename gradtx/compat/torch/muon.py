@@ -1,5 +1,5 @@
 # ruff: noqa: N802  (PyTorch's names)
-"""Muon as PyTorch computes it: `gradtx.scale_by_muon` without a correction of the momentum, and the factor by shape."""
+"""Muon as PyTorch computes it: `gradtx.scale_by_muon` without bias correction, and the factor by shape."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ _ADJUSTMENTS = {None: None, "original": None, "match_rms_adamw": 0.2}
 
 
 def rows_are_outputs(params: Any) -> Any:
-    """The dimension numbers of PyTorch's weights (output, input), for matrices alone.
+    """Returns the dimension numbers of PyTorch's weights (output, input), which must all be matrices.
+
+    Args:
+      params: A tree of matrices.
 
     Raises:
-      ValueError: a parameter is no matrix.
+      ValueError: A parameter is not a matrix.
     """
 
     def numbers(path: Any, p: Any) -> WeightDimensionNumbers:
         if np.ndim(p) != 2:
             raise ValueError(
-                f"torch.Muon: every parameter must be a matrix, but at {checks.keystr(path)} there is one of shape "
-                f"{np.shape(p)}. Give the others to another optimizer, with gradtx.partition."
+                f"torch.Muon: every parameter must be a matrix, but the one at {checks.keystr(path)} has shape "
+                f"{np.shape(p)}. Give such parameters to another optimizer, with gradtx.partition."
             )
         return WeightDimensionNumbers(reduction_axis=1, output_axis=0)
 
@@ -51,18 +54,41 @@ def Muon(
     *,
     iteration_dtype: Any = None,
 ) -> chain:
-    """`torch.optim.Muon`, for matrices whose rows are the outputs, as in PyTorch.
+    """`torch.optim.Muon`: orthogonalizes the momentum of matrices whose rows are the outputs, as in PyTorch.
 
-    The momentum is not corrected for its start at zero as it is in optax, and `eps` is the least norm to divide by
-    instead of being added to it. PyTorch iterates in bfloat16, off by some percent of a step; here the iteration
-    is in float32 or wider unless `iteration_dtype` is given, which PyTorch does not have.
+    Unlike optax's `muon`, the momentum is not corrected for its start at zero, and `eps` is the smallest norm to divide
+    by instead of being added to the norm. PyTorch iterates in bfloat16, which changes a step by a few percent; here the
+    iteration is in float32 or wider unless you set `iteration_dtype`, an argument that PyTorch does not have. Give
+    other parameters than matrices to another optimizer, with `gx.partition`.
 
-    >>> from gradtx.compat import torch
-    >>> torch.Muon(lr=0.02).links[2:]
-    (add_decayed_weights(weight_decay=0.1), scale_by_learning_rate(learning_rate=0.02))
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; default 1e-3.
+      weight_decay: Strength of the decoupled decay: each step also moves a parameter towards zero by
+        `lr * weight_decay` of its value (default 0.1). Not negative.
+      momentum: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps.
+        In [0, 1); default 0.95.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead. Default True.
+      ns_coefficients: Coefficients of the Newton-Schulz iteration. Default (3.4445, -4.775, 2.0315).
+      eps: Smallest norm by which the momentum is divided before the iteration (default 1e-7). Not negative.
+      ns_steps: Number of Newton-Schulz steps (default 5); more steps are more exact and cost three matrix products
+        each.
+      adjust_lr_fn: How the step depends on the shape: None or 'original' for sqrt(max(1, outputs / inputs)),
+        'match_rms_adamw' for 0.2 * sqrt(max(outputs, inputs)), with which AdamW's learning rates can be kept. Default
+        None.
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+        default, and bfloat16 is faster on hardware that supports it.
+
+    Returns:
+      A transformation whose `update` needs `params` if there is a decay. State: one array per parameter (4 bytes in
+        float32).
+
+    Example:
+      >>> from gradtx.compat import torch
+      >>> torch.Muon(lr=0.02).links[2:]
+      (add_decayed_weights(weight_decay=0.1), scale_by_learning_rate(learning_rate=0.02))
 
     Raises:
-      ValueError: `init` finds a parameter that is no matrix.
+      ValueError: From `init`: a parameter is not a matrix.
     """
     checks.choice("torch.Muon", "adjust_lr_fn", adjust_lr_fn, tuple(_ADJUSTMENTS))
     rule = made(

@@ -1,9 +1,9 @@
-"""States of PyTorch's optimizers in the middle of a run, as states of gradtx.
+"""Converts states of PyTorch's optimizers in the middle of a run to states of gradtx.
 
     tx = torch.AdamW(lr=1e-3)
     state = torch.load_state(optimizer.state_dict(), tx, params)
 
-PyTorch is not imported: a `state_dict` is a dict, and its tensors are taken through NumPy.
+PyTorch is not imported: a `state_dict` is a dict, and its tensors are converted by NumPy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["group_labels", "load_state"]
 
 KEYS = {
     ("FactoredState", "v"): ("variance",),
-    # In a transposed layout rows are columns: the one with the right shape is taken.
+    # In a transposed layout rows and columns are exchanged: the array with the right shape is taken.
     ("FactoredState", "v_col"): ("col_var", "row_var"),
     ("FactoredState", "v_row"): ("row_var", "col_var"),
     ("MuonState", "mu"): ("momentum_buffer",),
@@ -51,7 +51,7 @@ KEYS = {
     ("ScaleByRssState", "sum_of_squares"): ("sum",),
     ("TraceState", "trace"): ("momentum_buffer",),
 }
-"""For fields of gradtx's states the keys of PyTorch's that may hold the same."""
+"""Maps fields of gradtx's states to the keys of PyTorch's state dict that may hold the same array."""
 
 
 def load_state(
@@ -65,42 +65,44 @@ def load_state(
 ) -> Any:
     """Makes the state of a transformation from the `state_dict()` of the same optimizer of `torch.optim`.
 
-    Use it to go on in JAX with a run, or from a checkpoint, that PyTorch began. It takes the moments and step counts.
-    What PyTorch has no state for, such as a wrapper or a link for clipping, begins anew. Hyperparameters are those of
-    `tx`: write a learning rate that a scheduler has changed as the schedule that it follows.
+    Use it to continue in JAX a run that was begun in PyTorch, or to start from its checkpoint. Moments and step counts
+    are taken over. A part for which PyTorch has no state, such as a wrapper or a link for clipping, starts anew.
+    Hyperparameters come from `tx`: if a scheduler has changed the learning rate, give `tx` the schedule that it
+    follows.
 
     Args:
-      torch_state_dict: What `optimizer.state_dict()` returned. Its values may be tensors, NumPy arrays, or whatever
-        else `numpy.asarray` takes.
+      torch_state_dict: The dict that `optimizer.state_dict()` returned. Its values may be tensors, NumPy arrays, or
+        anything else that `numpy.asarray` takes.
       tx: The optimizer, as `gradtx.compat.torch` or gradtx itself makes it; for several parameter groups a
-        `gx.partition` of them by `group_labels`.
+        `gx.partition` with the labels of `group_labels`.
       params: The parameters at this step, in JAX's layout.
-      names: The leaf of each parameter of PyTorch, by its path, such as `dense/kernel` or `dense.kernel`. A list in
-        PyTorch's order; a dict from PyTorch's index or name; or a function of PyTorch's name. PyTorch knows names if
+      names: The leaf of each parameter of PyTorch, by its path, such as `dense/kernel` or `dense.kernel`: a list in
+        PyTorch's order, a dict from PyTorch's index or name, or a function of PyTorch's name. PyTorch knows names if
         the optimizer was given `model.named_parameters()`. None in place of a path leaves a parameter out. By default
         the order of PyTorch's parameters is the order of the leaves.
-      layout: How arrays of PyTorch become those of JAX, where a weight is kept in another order of its axes: a function
-        `f(path, x)`, or a dict from path to the order of axes that `numpy.transpose` takes. The default leaves them.
-        A weight of `torch.nn.Linear` is (output, input), and a kernel of flax (input, output); one of `Conv2d` is
-        (output, input, height, width), and one of flax (height, width, input, output).
-      count: The number of steps taken, for SGD and Muon, of which PyTorch keeps none. Leave it out elsewhere.
+      layout: How arrays of PyTorch become arrays of JAX, where a weight has its axes in another order: a function
+        `f(path, x)`, or a dict from path to the order of axes that `numpy.transpose` takes. By default arrays are
+        unchanged. A weight of `torch.nn.Linear` is (output, input), and a kernel of flax (input, output); a weight of
+        `Conv2d` is (output, input, height, width), and a kernel of flax (height, width, input, output).
+      count: The number of steps taken; needed for SGD and Muon only, for which PyTorch keeps no count.
 
     Returns:
       A state for `tx.update`, in the shapes and dtypes of `tx.init(params)`.
 
+    Example:
+      >>> import jax.numpy as jnp, numpy as np
+      >>> from gradtx.compat import torch
+      >>> moments = {"step": 3.0, "exp_avg": np.ones((2, 1)), "exp_avg_sq": np.ones((2, 1))}
+      >>> state_dict = {"state": {0: moments}, "param_groups": [{"params": [0]}]}
+      >>> params = {"dense": {"kernel": jnp.zeros((1, 2))}}
+      >>> state = torch.load_state(state_dict, torch.Adam(), params, ["dense.kernel"], layout=lambda path, x: x.T)
+      >>> print(state[0].count, state[0].mu["dense"]["kernel"])
+      3 [[1. 1.]]
+
     Raises:
       ValueError: The state belongs to another optimizer or to other parameters, or the number of steps is not known.
         The error names the field and the parameter.
-      TypeError: `tx` is no transformation, or a value no array.
-
-    >>> import jax.numpy as jnp, numpy as np
-    >>> from gradtx.compat import torch
-    >>> moments = {"step": 3.0, "exp_avg": np.ones((2, 1)), "exp_avg_sq": np.ones((2, 1))}
-    >>> state_dict = {"state": {0: moments}, "param_groups": [{"params": [0]}]}
-    >>> params = {"dense": {"kernel": jnp.zeros((1, 2))}}
-    >>> state = torch.load_state(state_dict, torch.Adam(), params, ["dense.kernel"], layout=lambda path, x: x.T)
-    >>> print(state[0].count, state[0].mu["dense"]["kernel"])
-    3 [[1. 1.]]
+      TypeError: `tx` is not a transformation, or a value is not an array.
     """
     tx = as_transformation("load_state", tx)
     told = None if count is None else checks.integer("load_state", "count", count, ge=0)
@@ -111,13 +113,23 @@ def load_state(
 
 
 def group_labels(torch_state_dict: Mapping[str, Any], params: Any, names: Names = None) -> Any:
-    """The number of the parameter group of each leaf, as labels for `gx.partition`; `names` as for `load_state`.
+    """Returns the number of each leaf's parameter group, as labels for `gx.partition`.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat import torch
-    >>> state_dict = {"state": {}, "param_groups": [{"params": [0]}, {"params": [1, 2]}]}
-    >>> torch.group_labels(state_dict, {"a": jnp.ones(1), "b": jnp.ones(1), "c": jnp.ones(1)})
-    {'a': 0, 'b': 1, 'c': 1}
+    Args:
+      torch_state_dict: The dict that `optimizer.state_dict()` returned.
+      params: The parameters, in JAX's layout.
+      names: The leaf of each parameter of PyTorch, as in `load_state`. By default the order of PyTorch's parameters is
+        the order of the leaves.
+
+    Returns:
+      A tree like `params` of integers, 0 for the first group.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat import torch
+      >>> state_dict = {"state": {}, "param_groups": [{"params": [0]}, {"params": [1, 2]}]}
+      >>> torch.group_labels(state_dict, {"a": jnp.ones(1), "b": jnp.ones(1), "c": jnp.ones(1)})
+      {'a': 0, 'b': 1, 'c': 1}
 
     Raises:
       ValueError: A leaf belongs to no parameter of PyTorch, or the names do not fit.
@@ -128,13 +140,13 @@ def group_labels(torch_state_dict: Mapping[str, Any], params: Any, names: Names 
     missing = [path for path in paths if path not in index]
     if missing:
         raise ValueError(
-            f"group_labels: no parameter of PyTorch is named for {checks.listed(missing)}. Add it to names."
+            f"group_labels: names has no parameter of PyTorch for {checks.listed(missing)}. Add it to names."
         )
     return jax.tree.unflatten(jax.tree.structure(params), [group[index[path]] for path in paths])
 
 
 def _loaded(tx: Any, state: Any, params: Any, source: StateDict, above: str) -> Any:
-    """The state of a transformation that sees these parameters."""
+    """Returns the state of a transformation that sees these parameters."""
     link = f"{above}{type(tx).__name__}"
     if isinstance(tx, Stateful) and tx.State is not None:
         state = state._replace(**_fields(tx, state, params, source, link))
@@ -145,7 +157,7 @@ def _loaded(tx: Any, state: Any, params: Any, source: StateDict, above: str) -> 
             view = views[name]
             if not (view.selects or type(view) is View):
                 raise ValueError(
-                    f"load_state: {link} works on another view of the parameters, which PyTorch does not know. Load "
+                    f"load_state: {link} works on another view of the parameters, for which PyTorch has no state. Load "
                     "the state of its inner transformation by itself."
                 )
             inside[name] = _loaded(inner, states[name], view.seen(params), source, above)
@@ -154,7 +166,7 @@ def _loaded(tx: Any, state: Any, params: Any, source: StateDict, above: str) -> 
 
 
 def _fields(tx: Any, state: Any, params: Any, source: StateDict, link: str) -> dict[str, Any]:
-    """The fields of a link that PyTorch knows something of."""
+    """Returns the fields of a link for which PyTorch's state has values."""
     paths, treedef, found = checks.paths(params), jax.tree.structure(params), {}
     for name, slot in declared(tx.State).items():
         keys, old, where = KEYS.get((tx.State.__name__, name)), getattr(state, name), f"{link}.{name}"
@@ -172,6 +184,6 @@ def _fields(tx: Any, state: Any, params: Any, source: StateDict, link: str) -> d
         elif keys is not None:
             number = source.number(where, paths, keys[0])
             found[name] = old if number is None else jnp.asarray(number, old.dtype)
-    if "prev_updates" in found:  # of PyTorch's last gradient only the sign matters
+    if "prev_updates" in found:  # only the sign of PyTorch's last gradient matters
         found["prev_updates"] = jax.tree.map(lambda g, s: jnp.sign(g) * s, found["prev_updates"], found["step_sizes"])
     return found

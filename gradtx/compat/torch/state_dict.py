@@ -1,4 +1,4 @@
-"""A state dict of PyTorch, read by the paths of the leaves that its parameters are here."""
+"""Reads a state dict of PyTorch by the paths of the leaves that correspond to its parameters."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from gradtx.compat.arrays import fitted
 __all__ = ["Layout", "Names", "StateDict", "places"]
 
 IMPLIED = {"step", "mu"}
-"""What follows in gradtx from the step count; `mu` is ASGD's weight of the next point in the average."""
+"""Keys whose values gradtx computes from the step count; `mu` is ASGD's weight of the next point in the average."""
 
 Names = Sequence[str | None] | Mapping[Any, str | None] | Callable[[str], str | None] | None
 Layout = Callable[[str, np.ndarray], Any] | Mapping[str, Sequence[int]] | None
 
 
 def places(who: str, state_dict: Mapping[str, Any], params: Any, names: Names) -> dict[str, str]:
-    """For each leaf's path the index of its parameter in PyTorch, as text.
+    """Returns for the path of each leaf the index of its parameter in PyTorch, as text.
 
     Raises:
-      ValueError: It is no state dict, or the names do not fit.
+      ValueError: `state_dict` is not a state dict, or the names do not fit.
     """
     if not (isinstance(state_dict, Mapping) and {"state", "param_groups"} <= set(state_dict)):
         raise ValueError(
-            f"{who}: expected what optimizer.state_dict() returned, a dict with 'state' and 'param_groups', got "
+            f"{who}: expected a state dict, as optimizer.state_dict() returns it, with 'state' and 'param_groups'; got "
             f"{checks.shown(state_dict)}."
         )
     paths, groups = checks.paths(params), state_dict["param_groups"]
@@ -38,8 +38,8 @@ def places(who: str, state_dict: Mapping[str, Any], params: Any, names: Names) -
     elif callable(names):
         if len(known) != len(order):
             raise ValueError(
-                f"{who}: names is a function of PyTorch's names, but the optimizer was not given any. Give a list of "
-                "paths in the order of its parameters."
+                f"{who}: names is a function of PyTorch's names, but the optimizer was made without names. Give a list "
+                "of paths in the order of its parameters."
             )
         given = [names(name) for name in known]
     elif isinstance(names, Mapping):
@@ -49,7 +49,7 @@ def places(who: str, state_dict: Mapping[str, Any], params: Any, names: Names) -
     if len(given) != len(order):
         raise ValueError(
             f"{who}: the optimizer has {len(order)} parameters, and {'params' if names is None else 'names'} "
-            f"{len(given)}. Say in names which leaf each of them is, and None for one that is to be left out."
+            f"{len(given)}. Say in names which leaf each parameter is, with None for a parameter to leave out."
         )
     found: dict[str, str] = {}
     for i, name in zip(order, given, strict=True):
@@ -68,32 +68,32 @@ def _by_key(who: str, names: Mapping[Any, str | None], order: list[str], known: 
     unknown = set(by_text) - set(order) - set(known)
     if unknown:
         raise ValueError(
-            f"{who}: names has {checks.listed(sorted(unknown))}, which is neither an index of a parameter of PyTorch "
-            "nor its name."
+            f"{who}: names has {checks.listed(sorted(unknown))}, which is neither the index nor the name of a "
+            "parameter of PyTorch."
         )
     keys = [name if name in by_text else i for i, name in zip(order, known or order, strict=True)]
     missing = [key for key in keys if key not in by_text]
     if missing:
         raise ValueError(
-            f"{who}: names says nothing of {checks.listed(missing)}. Give a path, or None to leave it out."
+            f"{who}: names has no entry for {checks.listed(missing)}. Give a path, or None to leave it out."
         )
     return [by_text[key] for key in keys]
 
 
 def _as_array(where: str, x: Any) -> np.ndarray:
-    """A tensor, or something else, as an array of NumPy."""
+    """Converts a tensor, or something else, to a NumPy array."""
     if hasattr(x, "detach"):
         x = x.detach().cpu()
-        if "bfloat16" in str(getattr(x, "dtype", "")):  # which NumPy does not have
+        if "bfloat16" in str(getattr(x, "dtype", "")):  # NumPy has no bfloat16
             x = x.float()
     found = np.asarray(x)
     if found.dtype == object:
-        raise TypeError(f"{where} is {checks.shown(x)}, which is no array.")
+        raise TypeError(f"{where} is {checks.shown(x)}, which is not an array.")
     return found
 
 
 class StateDict:
-    """A state dict, read by the paths of the leaves."""
+    """A state dict of PyTorch that is read by the paths of the leaves."""
 
     def __init__(self, state_dict: Any, params: Any, names: Names, layout: Layout, told: int | None) -> None:
         self.places = places("load_state", state_dict, params, names)
@@ -102,11 +102,11 @@ class StateDict:
         self.taken: set[tuple[str, str]] = set()
 
     def entry(self, path: str) -> dict[str, Any]:
-        """What PyTorch keeps for a leaf."""
+        """Returns the values that PyTorch keeps for a leaf."""
         return self.entries.get(self.places.get(path, ""), {})
 
     def array(self, where: str, path: str, keys: Sequence[str], old: Any) -> Any:
-        """The array of a leaf under the first of the keys that fits."""
+        """Returns the array of a leaf under the first key that fits."""
         entry = self.entry(path)
         found = {key: self._read(path, key) for key in keys if entry.get(key) is not None}
         if not found:
@@ -122,8 +122,8 @@ class StateDict:
         if not right:
             raise ValueError(
                 f"load_state: {where} of {path} has the shape {np.shape(old)}, and PyTorch's {key} of parameter "
-                f"{self.places[path]} {found[key].shape}. Say in `names` which parameter is which, and in `layout` how "
-                "axes are ordered, as in layout=lambda path, x: x.T."
+                f"{self.places[path]} has {found[key].shape}. Say in `names` which parameter is which, and in `layout` "
+                "how axes are ordered, as in layout=lambda path, x: x.T."
             )
         self.taken.add((self.places[path], key))
         return fitted(f"load_state: {where} of {path}", found[key], old, "Give the state_dict of one optimizer.")
@@ -136,7 +136,7 @@ class StateDict:
         return x if self.layout is None else np.asarray(self.layout(path, x))
 
     def number(self, where: str, paths: Iterable[str], key: str) -> Any:
-        """What all leaves have under a key; None if none has it."""
+        """Returns the number that all leaves have under a key; None if no leaf has the key."""
         found = {}
         for path in paths:
             if self.entry(path).get(key) is not None:
@@ -145,26 +145,28 @@ class StateDict:
         if len(found) > 1:
             values = ", ".join(f"{value:g} for {path}" for value, path in list(found.items())[:3])
             raise ValueError(
-                f"load_state: {where} is one number here, but PyTorch's {key} differs: {values}. Give parameters of "
-                "other step counts a group of their own, with gx.partition."
+                f"load_state: {where} is one number here, but PyTorch's {key} differs: {values}. "
+                "Put parameters with other step counts into a group of their own, with gx.partition."
             )
         return next(iter(found), None)
 
     def count(self, where: str, paths: Sequence[str]) -> int:
-        """The steps that a link has taken."""
+        """Returns the number of steps that a link has taken."""
         found = self.number(where, paths, "step")
         found = self.number(where, self.places, "step") if found is None else found
         if found is None and self.told is None:
             raise ValueError(
-                f"load_state: the state_dict has no step count for {where}; PyTorch's SGD and Muon keep none. Say how "
-                "many steps were taken, as in count=1000."
+                f"load_state: the state_dict has no step count for {where}; PyTorch's SGD and Muon keep none. Give the "
+                "number of steps taken, as in count=1000."
             )
         if found is not None and self.told not in (None, int(found)):
-            raise ValueError(f"load_state: count={self.told}, but the state_dict has counted {int(found)} steps.")
+            raise ValueError(
+                f"load_state: count={self.told}, but the state_dict has counted {int(found)} steps. Leave count out."
+            )
         return int(self.told if found is None else found)  # pyright: ignore[reportArgumentType]
 
     def check_all_taken(self) -> None:
-        """Raises if the transformation has no place for something."""
+        """Raises if the state dict has a value for which the transformation has no place."""
         for path, i in self.places.items():
             left = [
                 key
@@ -173,6 +175,6 @@ class StateDict:
             ]
             if left:
                 raise ValueError(
-                    f"load_state: the state_dict has {', '.join(left)} for {path}, which the transformation has no "
-                    "place for. Give the transformation that stands for the same optimizer."
+                    f"load_state: the state_dict has {', '.join(left)} for {path}, but the transformation has no place "
+                    "for it. Give the transformation of the same optimizer."
                 )

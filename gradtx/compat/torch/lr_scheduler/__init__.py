@@ -3,19 +3,20 @@
     from gradtx.compat.torch import lr_scheduler
     schedule = lr_scheduler.StepLR(0.1, step_size=30, gamma=0.5)
 
-Each is a gradtx schedule: a frozen value, and a pure function of the step. It takes the arguments of the class in
-`torch.optim.lr_scheduler` of that name, with the base rate where PyTorch has the optimizer; a list of schedulers needs
-no optimizer beside it. `schedule(t)` is the rate of the optimizer's step t, counted from 0, where each
-`optimizer.step()` is followed by a `scheduler.step()`, for any t, without a step before it.
+Each is a gradtx schedule: a frozen value, and a pure function of the step. It takes the arguments of the class of that
+name in `torch.optim.lr_scheduler`, with the base learning rate in place of the optimizer; the schedulers made of a list
+of others need no optimizer at all. `schedule(t)` is the learning rate of the optimizer's step t, counted from 0, if
+each `optimizer.step()` is followed by a `scheduler.step()`. It can be called for any t, without the steps before it.
 
-What all have in common:
+All of them share these rules:
 
-- PyTorch goes from one rate to the next; here are the closed forms of what it computes, where that is not the same.
-- Lengths are whole numbers, at least 1, or arrays of such. A step function has the derivative 0 by them.
-- `last_epoch` must be -1: there is no state to resume, the step is the argument.
-- Where PyTorch raises past the end, the last value holds.
+- PyTorch computes each learning rate from the one before it; here the closed forms of the same values are used.
+- Lengths are whole numbers of at least 1, or arrays of such. The derivative of a step function with respect to its
+  length is 0.
+- `last_epoch` must be -1: there is no state to resume, because the step is an argument.
+- Where PyTorch raises an error past the end, the last value holds.
 
-`ReduceLROnPlateau` is no function of the step, and not here.
+`ReduceLROnPlateau` is missing, because it is not a function of the step: take `gx.reduce_on_plateau`.
 """
 
 from gradtx.compat.torch.lr_scheduler.composed import ChainedScheduler, SequentialLR

@@ -59,25 +59,31 @@ def _check_milestones(who: str, name: str, value: Any) -> tuple[Any, ...]:
 class SequentialLR(Scheduler):
     """`torch.optim.lr_scheduler.SequentialLR`: switches to the next scheduler at every milestone.
 
-    Each scheduler counts its steps from its milestone, and has its own base rate. There is one milestone fewer than
-    schedulers. PyTorch finds the scheduler of a step by bisection, and this does the same: of two equal milestones the
-    second counts, and milestones that are not sorted give whichever scheduler the search ends at. `MultiplicativeLR`
-    continues from the learning rate of the step before its milestone.
+    Each scheduler counts its steps from its milestone, and has its own base learning rate. PyTorch finds the scheduler
+    of a step by bisection, and this does the same: of two equal milestones the second counts, and milestones that are
+    not sorted give whichever scheduler the search ends at. `MultiplicativeLR` continues from the learning rate of the
+    step before its milestone.
 
     If the first scheduler is itself a `SequentialLR` or `ChainedScheduler`, PyTorch runs its step 0 again, as an
     ordinary step; this does the same. `ExponentialLR`, `PolynomialLR`, `MultiplicativeLR` and `CosineAnnealingLR` in it
     then multiply the learning rate at step 0 already, and its milestones come one step early. For a `SequentialLR` or
     `ChainedScheduler` at a later place PyTorch raises an error; here it starts as it would by itself.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch.lr_scheduler import ExponentialLR, LinearLR, SequentialLR
-    >>> warm, decay = LinearLR(1.0, start_factor=0.5, total_iters=2), ExponentialLR(1.0, gamma=0.5)
-    >>> print(SequentialLR([warm, decay], milestones=[3])(jnp.arange(6)))
-    [0.5  0.75 1.   1.   0.5  0.25]
+    Args:
+      schedulers: List of the schedulers, in the order in which they run.
+      milestones: List of the steps at which the second and further schedulers take over, one fewer than schedulers.
+      last_epoch: Must be -1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch.lr_scheduler import ExponentialLR, LinearLR, SequentialLR
+      >>> warm, decay = LinearLR(1.0, start_factor=0.5, total_iters=2), ExponentialLR(1.0, gamma=0.5)
+      >>> print(SequentialLR([warm, decay], milestones=[3])(jnp.arange(6)))
+      [0.5  0.75 1.   1.   0.5  0.25]
 
     Raises:
-      ValueError: the milestones are not one fewer than the schedulers; PyTorch's search would enter a scheduler without
-        resetting the learning rate; a milestone is 0 where it must not be; the first scheduler is a composition that
+      ValueError: The milestones are not one fewer than the schedulers; PyTorch's search would enter a scheduler without
+        resetting the learning rate; a milestone is 0 where it must not be; or the first scheduler is a composition that
         cannot be replayed.
     """
 
@@ -196,7 +202,7 @@ class SequentialLR(Scheduler):
             if index != found and steps[index - 1] != step:
                 raise ValueError(
                     f"SequentialLR: milestones must increase, got {steps}: PyTorch would come to schedulers[{index}] "
-                    f"at step {step} without setting the rate. Sort them."
+                    f"at step {step} without setting the learning rate. Sort them."
                 )
             found = index
         if any(isinstance(s, MultiplicativeLR) for s in self.schedulers[1:]):
@@ -204,27 +210,32 @@ class SequentialLR(Scheduler):
 
 
 class ChainedScheduler(Scheduler):
-    """`torch.optim.lr_scheduler.ChainedScheduler`: multiplies one base rate by the factors of all schedulers.
+    """`torch.optim.lr_scheduler.ChainedScheduler`: multiplies one base learning rate by the factors of all schedulers.
 
-    All schedulers have the same base rate. Use it with `StepLR`, `MultiStepLR`, `ConstantLR`, `LinearLR`,
+    All schedulers must have the same base learning rate. Use it with `StepLR`, `MultiStepLR`, `ConstantLR`, `LinearLR`,
     `ExponentialLR`, `PolynomialLR` and `MultiplicativeLR`, which multiply the learning rate. Schedulers that set it
     behave as in PyTorch:
 
-    - `CosineAnnealingLR` starts again from the base rate after each of its zeros, and so do the factors of the others.
+    - `CosineAnnealingLR` starts again from the base learning rate after each of its zeros, and so do the factors of the
+      others.
     - `SequentialLR` sets the learning rate at step 0 and at its milestones. Earlier factors are lost there.
     - `LambdaLR`, `CosineAnnealingWarmRestarts`, `CyclicLR` and `OneCycleLR` set the learning rate at every step.
       Schedulers before them have no effect. Schedulers after them contribute only the factor of the current step.
 
     `gx.multiply_schedules` multiplies the values of any schedules.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch.lr_scheduler import ChainedScheduler, ConstantLR, ExponentialLR
-    >>> print(ChainedScheduler([ConstantLR(1.0, 0.5, total_iters=2), ExponentialLR(1.0, gamma=0.5)])(jnp.arange(4)))
-    [0.5   0.25  0.25  0.125]
+    Args:
+      schedulers: List of the schedulers, all with the same base learning rate.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch.lr_scheduler import ChainedScheduler, ConstantLR, ExponentialLR
+      >>> print(ChainedScheduler([ConstantLR(1.0, 0.5, total_iters=2), ExponentialLR(1.0, gamma=0.5)])(jnp.arange(4)))
+      [0.5   0.25  0.25  0.125]
 
     Raises:
-      ValueError: the base rates differ; or, among several schedulers, a `CosineAnnealingLR` has an `eta_min` other
-        than 0, or another scheduler beside it sets the learning rate, too. (If one does so at every step, only a
+      ValueError: The base learning rates differ; or, among several schedulers, a `CosineAnnealingLR` has an `eta_min`
+        other than 0, or another scheduler beside it sets the learning rate too. (If one does so at every step, only a
         cosine inside a `SequentialLR` after it raises.) PyTorch's recursion has no formula for these.
     """
 
@@ -285,8 +296,8 @@ class ChainedScheduler(Scheduler):
         for a, b in pairwise(rate for rate in rates if leaf.is_number(rate)):
             if a != b:
                 raise ValueError(
-                    f"ChainedScheduler: schedulers must have the same base rate, got {a!r} and {b!r}: they act on one "
-                    "rate. Give all the first one's; multiply_schedules multiplies any schedules."
+                    f"ChainedScheduler: schedulers must have the same base rate, got {a!r} and {b!r}, because they act "
+                    "on one learning rate. Give all the same one, or use gx.multiply_schedules for any schedules."
                 )
         for piece in pieces:
             if isinstance(piece, SequentialLR):
@@ -299,7 +310,7 @@ class ChainedScheduler(Scheduler):
         if composed or any(isinstance(s, MultiplicativeLR) for s in piece.schedulers[1:]):
             raise ValueError(
                 "ChainedScheduler: a SequentialLR in schedulers must not hold a SequentialLR or ChainedScheduler, or "
-                "MultiplicativeLR at a later place. multiply_schedules multiplies any schedules."
+                "MultiplicativeLR at a later place. Use gx.multiply_schedules for any schedules."
             )
 
     def _check_cosines(self, pieces: list[Any]) -> None:
@@ -312,9 +323,9 @@ class ChainedScheduler(Scheduler):
             wrong = bool(_cosines(self)) and len(setting) > 1
         if wrong or any(not leaf.is_number(cosine.eta_min) or cosine.eta_min for cosine in _cosines(self)):
             raise ValueError(
-                "ChainedScheduler: CosineAnnealingLR must have eta_min=0, and no other scheduler beside it that sets "
-                "the rate: PyTorch's recursion has no formula otherwise. multiply_schedules takes any schedules; a "
-                "warm-up before a cosine is a SequentialLR."
+                "ChainedScheduler: CosineAnnealingLR must have eta_min=0, and no other scheduler beside it may set the "
+                "learning rate, because PyTorch's recursion has no formula otherwise. Use gx.multiply_schedules for "
+                "any schedules, or SequentialLR for a warm-up before a cosine."
             )
 
 

@@ -20,9 +20,10 @@ __all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts", "cosine"]
 
 
 def cosine(left: Array) -> Array:
-    """(1 + cos(pi (1 - left))) / 2: in float64 as PyTorch rounds it, in float32 without its cancellation near 0.
+    """Computes (1 + cos(pi (1 - left))) / 2, in float64 with the rounding of PyTorch.
 
-    The cancellation costs about 1e-16 over the value, which is 1e-12 of it a step before the end of 500.
+    In float32 it avoids the cancellation near 0. The cancellation costs about 1e-16 divided by the value, which is
+    1e-12 of it one step before the end of 500.
     """
     if left.dtype == jnp.float64:
         return (1 + jnp.cos(jnp.pi * (1 - left))) / 2
@@ -30,15 +31,22 @@ def cosine(left: Array) -> Array:
 
 
 class CosineAnnealingLR(Rated):
-    """`torch.optim.lr_scheduler.CosineAnnealingLR`: half a cosine down to `eta_min`, at step `T_max`, and up again.
+    """`torch.optim.lr_scheduler.CosineAnnealingLR`: half a cosine down to `eta_min` at step `T_max`, and up again.
 
-    Past `T_max` the rate goes on along the cosine, back at `lr` after as many steps, and so on for ever.
-    `gx.cosine_decay_schedule` stays where it is.
+    After `T_max` the learning rate continues along the cosine, is back at `lr` after as many steps, and so on.
+    `gx.cosine_decay_schedule` stays at its end value instead.
 
-    >>> import numpy as np
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> print(np.round(np.asarray(lr_scheduler.CosineAnnealingLR(1.0, T_max=2)(np.arange(6))), 2))
-    [1.  0.5 0.  0.5 1.  0.5]
+    Args:
+      lr: Base learning rate, with which it starts. Not negative.
+      T_max: Number of steps down to `eta_min`, a whole number. At least 1.
+      eta_min: Smallest learning rate (default 0). Not negative.
+      last_epoch: Must be -1.
+
+    Example:
+      >>> import numpy as np
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> print(np.round(np.asarray(lr_scheduler.CosineAnnealingLR(1.0, T_max=2)(np.arange(6))), 2))
+      [1.  0.5 0.  0.5 1.  0.5]
     """
 
     T_max: Number = length()
@@ -47,7 +55,7 @@ class CosineAnnealingLR(Rated):
 
     def _cosine(self, t: Array) -> Array:
         now = cycle(t, self.T_max)
-        # From the nearer zero, so that it is exact there.
+        # Computed from the nearer zero of the cosine, so that it is exact there.
         return cosine(jnp.where(now.index % 2 == 0, now.left, now.position) / self.T_max)
 
     def __call__(self, count: ArrayLike) -> Array:
@@ -75,7 +83,7 @@ class CosineAnnealingLR(Rated):
         return 1 / self._cosine_at_minus_one()
 
     def _cosine_at_minus_one(self) -> Array:
-        """Returns F(-1), or 1/2 where it is a zero: there PyTorch adds `lr`, which doubles the learning rate."""
+        """Returns F(-1), or 1/2 if it is zero: there PyTorch adds `lr`, which doubles the learning rate."""
         steps = jnp.asarray(self.T_max, jnp.result_type(float))
         return jnp.where(steps > 1, cosine((steps - 1) / steps), 0.5)
 
@@ -93,16 +101,23 @@ class CosineAnnealingLR(Rated):
 
 
 class CosineAnnealingWarmRestarts(Setter):
-    """`torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`: a cosine that begins again and again.
+    """`torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`: a cosine that restarts at the end of each cycle.
 
-    It is `gx.cosine_restarts_schedule` with PyTorch's names. Each cycle is `T_mult` times as long as the one before;
-    both are whole numbers.
+    It is `gx.cosine_restarts_schedule` with PyTorch's names.
 
-    >>> import numpy as np
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> schedule = lr_scheduler.CosineAnnealingWarmRestarts(1.0, T_0=2, T_mult=2)
-    >>> print(np.round(np.asarray(schedule(np.arange(8))), 2))
-    [1.   0.5  1.   0.85 0.5  0.15 1.   0.96]
+    Args:
+      lr: Base learning rate, with which each cycle starts. Not negative.
+      T_0: Number of steps in the first cycle, a whole number. At least 1.
+      T_mult: Factor of the length from one cycle to the next, a whole number (default 1). At least 1.
+      eta_min: Smallest learning rate (default 0). Not negative.
+      last_epoch: Must be -1.
+
+    Example:
+      >>> import numpy as np
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> schedule = lr_scheduler.CosineAnnealingWarmRestarts(1.0, T_0=2, T_mult=2)
+      >>> print(np.round(np.asarray(schedule(np.arange(8))), 2))
+      [1.   0.5  1.   0.85 0.5  0.15 1.   0.96]
     """
 
     T_0: Number = length()

@@ -1,4 +1,4 @@
-"""Rates that rise and fall: CyclicLR, OneCycleLR, and the momentum that moves against them.
+"""Learning rates that rise and fall: CyclicLR, OneCycleLR, and the momentum that moves in the opposite direction.
 
 Smith, 2017, "Cyclical Learning Rates for Training Neural Networks"; Smith and Topin, 2017, "Super-Convergence".
 """
@@ -28,16 +28,20 @@ _MODES = ("triangular", "triangular2", "exp_range")
 
 
 class CycledMomentum(Schedule):
-    """The momentum of a `CyclicLR` or `OneCycleLR`, a schedule like any other; the scheduler's `momentum` gives it.
+    """The momentum of a `CyclicLR` or `OneCycleLR`, as a schedule; the property `momentum` of the scheduler returns it.
 
-    It is largest where the rate is smallest, and in between on a curve of the same shape.
+    It is largest where the learning rate is smallest, and follows a curve of the same shape in between.
 
-    >>> import numpy as np
-    >>> from gradtx.compat import torch
-    >>> cycle = torch.lr_scheduler.CyclicLR(base_lr=0.0, max_lr=1.0, step_size_up=2)
-    >>> print(np.round(np.asarray(cycle.momentum(np.arange(5))), 2))
-    [0.9  0.85 0.8  0.85 0.9 ]
-    >>> tx = torch.SGD(lr=cycle, momentum=cycle.momentum)
+    Args:
+      scheduler: The `CyclicLR` or `OneCycleLR`.
+
+    Example:
+      >>> import numpy as np
+      >>> from gradtx.compat import torch
+      >>> cycle = torch.lr_scheduler.CyclicLR(base_lr=0.0, max_lr=1.0, step_size_up=2)
+      >>> print(np.round(np.asarray(cycle.momentum(np.arange(5))), 2))
+      [0.9  0.85 0.8  0.85 0.9 ]
+      >>> tx = torch.SGD(lr=cycle, momentum=cycle.momentum)
     """
 
     scheduler: Any = child()
@@ -47,7 +51,7 @@ class CycledMomentum(Schedule):
 
 
 class _Cycled(Setter):
-    """What the two have in common: their momentum."""
+    """The part that both schedulers share: their momentum."""
 
     def _cycles_momentum(self) -> bool:
         raise NotImplementedError
@@ -60,7 +64,10 @@ class _Cycled(Setter):
           ValueError: `cycle_momentum` is False.
         """
         if not self._cycles_momentum():
-            raise ValueError(f"{type(self).__name__}: with cycle_momentum=False there is no schedule of the momentum.")
+            raise ValueError(
+                f"{type(self).__name__}: with cycle_momentum=False there is no schedule of the momentum. Leave "
+                "cycle_momentum out."
+            )
         return CycledMomentum(self)
 
 
@@ -73,18 +80,32 @@ def _check_scale_fn(who: str, name: str, value: Any) -> Any:
 class CyclicLR(_Cycled):
     """`torch.optim.lr_scheduler.CyclicLR`: from `base_lr` up to `max_lr` and down again, in triangles.
 
-    eta_t = base_lr + (max_lr - base_lr) * x(t) * s(t), with x from 0 to 1 in `step_size_up` steps and back in
-    `step_size_down` (None for as many), and s = 1 ("triangular"), 2^(1-i) in cycle i ("triangular2"), gamma^t
-    ("exp_range"), or `scale_fn` of the cycle, from 1, or of the step ("iterations"). With a `scale_fn`, `mode` and
-    `gamma` say nothing; without one, `scale_mode` does not. `gamma` is in (0, 1].
+    The learning rate is eta_t = base_lr + (max_lr - base_lr) * x(t) * s(t). x goes from 0 to 1 in `step_size_up` steps
+    and back in `step_size_down` steps. s depends on `mode` or `scale_fn`.
 
-    PyTorch overwrites the optimizer's rate with `base_lr`, so `lr` may be left out, or stand for `base_lr`.
+    Args:
+      lr: Another name for `base_lr`, because PyTorch overwrites the optimizer's learning rate. None by default.
+      base_lr: Learning rate at the beginning of a cycle. Not negative.
+      max_lr: Learning rate at the peak of a cycle. Not negative.
+      step_size_up: Number of steps up to the peak, a whole number (default 2000). At least 1.
+      step_size_down: Number of steps down from the peak; by default None, for as many as `step_size_up`.
+      mode: Scale of the peaks: 'triangular' (default) for s = 1, 'triangular2' for 2^(1 - i) in cycle i, 'exp_range'
+        for gamma^t. Not used with `scale_fn`.
+      gamma: Base of 'exp_range' (default 1). In (0, 1].
+      scale_fn: Function that returns s, or None for the scale that `mode` gives (default).
+      scale_mode: Argument of `scale_fn`: 'cycle' (default) for the number of the cycle, counted from 1, or 'iterations'
+        for the step.
+      cycle_momentum: Whether there is a schedule of the momentum, `momentum`. Default True.
+      base_momentum: Momentum at the peak of a cycle (default 0.8). Not negative.
+      max_momentum: Momentum at the beginning of a cycle (default 0.9). Not negative.
+      last_epoch: Must be -1.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> schedule = lr_scheduler.CyclicLR(base_lr=0.0, max_lr=1.0, step_size_up=2, step_size_down=1)
-    >>> print(schedule(jnp.arange(7)))
-    [0.  0.5 1.  0.  0.5 1.  0. ]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> schedule = lr_scheduler.CyclicLR(base_lr=0.0, max_lr=1.0, step_size_up=2, step_size_down=1)
+      >>> print(schedule(jnp.arange(7)))
+      [0.  0.5 1.  0.  0.5 1.  0. ]
     """
 
     lr: Number = number(default=None, ge=0, optional=True)
@@ -104,9 +125,9 @@ class CyclicLR(_Cycled):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lr is None and self.base_lr is None:
-            raise TypeError("CyclicLR: base_lr is missing: give the rate at which a cycle begins.")
+            raise TypeError("CyclicLR: base_lr is missing: give the learning rate at the beginning of a cycle.")
         if self.max_lr is None:
-            raise TypeError("CyclicLR: max_lr is missing: give the rate at the peak of a cycle.")
+            raise TypeError("CyclicLR: max_lr is missing: give the learning rate at the peak of a cycle.")
         if self.scale_fn is None:
             checks.choice("CyclicLR", "mode", self.mode, _MODES)
 
@@ -137,22 +158,36 @@ class CyclicLR(_Cycled):
 class OneCycleLR(_Cycled):
     """`torch.optim.lr_scheduler.OneCycleLR`: up to `max_lr`, and down to much less than at the start.
 
-    The phases end at the steps
+    With p = `pct_start` and N = `total_steps` the phases end at these steps, with half a cosine or a line between them:
 
         p N - 1                N - 1            max_lr / div_factor, max_lr, max_lr / div_factor / final_div_factor
-        p N - 1,  2 p N - 2,   N - 1            with `three_phase`: the first rate again before the last
+        p N - 1,  2 p N - 2,   N - 1            with `three_phase`: back to the first value before the last phase
 
-    with p = `pct_start` and N = `total_steps`, or `epochs * steps_per_epoch`; between them is half a cosine or a line.
-    `total_steps` steps are 0 to N - 1. PyTorch takes one more, past the end of its last phase, and raises after
-    it; here the rate of step N holds, but at least 0, which a line would pass.
+    The steps are 0 to N - 1. PyTorch takes one more step, past the end of its last phase, and raises an error after it;
+    here the learning rate of step N holds, but not below 0, which a line would cross.
 
-    PyTorch overwrites the optimizer's rate, so `lr` may be left out, or stand for `max_lr`.
+    Args:
+      lr: Another name for `max_lr`, because PyTorch overwrites the optimizer's learning rate. None by default.
+      max_lr: Learning rate at the peak. Not negative.
+      total_steps: Number of steps N, a whole number; by default None, for `epochs * steps_per_epoch`.
+      epochs: Number of epochs, if `total_steps` is None.
+      steps_per_epoch: Number of steps in an epoch, if `total_steps` is None.
+      pct_start: Share of the steps in which the learning rate rises (default 0.3). In [0, 1].
+      anneal_strategy: Curve between the phases: 'cos' (default) or 'linear'.
+      cycle_momentum: Whether there is a schedule of the momentum, `momentum`. Default True.
+      base_momentum: Momentum at the peak of the learning rate (default 0.85). Not negative.
+      max_momentum: Momentum at the start and at the end (default 0.95). Not negative.
+      div_factor: The learning rate at the start is max_lr / div_factor (default 25). Positive.
+      final_div_factor: The last learning rate is the first one divided by this (default 1e4). Positive.
+      three_phase: Whether to come back to the first learning rate before the last phase. Default False.
+      last_epoch: Must be -1.
 
-    >>> import numpy as np
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> schedule = lr_scheduler.OneCycleLR(max_lr=1.0, total_steps=10, div_factor=10.0, anneal_strategy="linear")
-    >>> print(np.round(np.asarray(schedule(np.arange(10))), 2))
-    [0.1  0.55 1.   0.86 0.71 0.57 0.43 0.29 0.14 0.  ]
+    Example:
+      >>> import numpy as np
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> schedule = lr_scheduler.OneCycleLR(max_lr=1.0, total_steps=10, div_factor=10.0, anneal_strategy="linear")
+      >>> print(np.round(np.asarray(schedule(np.arange(10))), 2))
+      [0.1  0.55 1.   0.86 0.71 0.57 0.43 0.29 0.14 0.  ]
     """
 
     lr: Number = number(default=None, ge=0, optional=True)
@@ -173,14 +208,14 @@ class OneCycleLR(_Cycled):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lr is None and self.max_lr is None:
-            raise TypeError("OneCycleLR: max_lr is missing: give the rate at the peak.")
+            raise TypeError("OneCycleLR: max_lr is missing: give the learning rate at the peak.")
         if self.total_steps is None and (self.epochs is None or self.steps_per_epoch is None):
             raise ValueError("OneCycleLR: total_steps is missing: give it, or both epochs and steps_per_epoch.")
         rise = self.pct_start * self._steps()
         if leaf.is_number(rise) and rise == 1:
             raise ValueError(
-                f"OneCycleLR: pct_start must not be {self.pct_start} for {self._steps()} steps: the rise would have no "
-                "length. Give more steps, or another share of them."
+                f"OneCycleLR: pct_start must not be {self.pct_start} for {self._steps()} steps: the rise would take no "
+                "step. Give more steps, or another pct_start."
             )
 
     def _steps(self) -> Any:
@@ -207,7 +242,7 @@ class OneCycleLR(_Cycled):
         return jnp.maximum(value, 0)
 
     def _anneal(self, t: Array, begin: Any, end: Any, first: Any, last: Any) -> Array:
-        """From `first` at step `begin` to `last` at step `end`."""
+        """Returns the curve from `first` at step `begin` to `last` at step `end`."""
         dtype = jnp.result_type(float)
         span = since(jnp.asarray(end, dtype), begin)
         some = span != 0  # PyTorch divides by it

@@ -1,15 +1,15 @@
-"""Schedulers that multiply the base rate: eta_t = lr * F(t).
+"""Schedulers that multiply the base learning rate: eta_t = lr * F(t).
 
     LambdaLR          F(t) = f(t)
     MultiplicativeLR  F(t) = f(1) * ... * f(t)
     StepLR            F(t) = gamma^floor(t / step_size)
     MultiStepLR       F(t) = gamma^n, with n milestones up to t
-    ConstantLR        F(t) = factor for t < total_iters, and 1 from there on
+    ConstantLR        F(t) = factor for t < total_iters, then 1
     LinearLR          F(t) = start_factor * (1 - s) + end_factor * s,   s = min(t / total_iters, 1)
     ExponentialLR     F(t) = gamma^t
     PolynomialLR      F(t) = (1 - s)^power
 
-PyTorch multiplies the rate by F(t) / F(t-1) at step t; `LambdaLR` alone sets it.
+PyTorch multiplies the learning rate by F(t) / F(t-1) at step t; only `LambdaLR` sets it.
 """
 
 from __future__ import annotations
@@ -43,14 +43,21 @@ __all__ = [
 
 
 class LambdaLR(Setter):
-    """`torch.optim.lr_scheduler.LambdaLR`: `lr * lr_lambda(t)`; `gx.lambda_schedule` with PyTorch's names.
+    """`torch.optim.lr_scheduler.LambdaLR`: the base learning rate times a function of the step.
 
-    `lr_lambda` is one function of the step, made of what JAX can trace: `jnp.minimum`, not `min`.
+    It is `gx.lambda_schedule` with PyTorch's names.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> print(lr_scheduler.LambdaLR(1.0, lambda epoch: 0.5**epoch)(jnp.arange(4)))
-    [1.    0.5   0.25  0.125]
+    Args:
+      lr: Base learning rate. Not negative.
+      lr_lambda: Function of the step that returns the factor. Write it with `jax.numpy`, such as `jnp.minimum` in place
+        of `min`.
+      last_epoch: Must be -1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> print(lr_scheduler.LambdaLR(1.0, lambda epoch: 0.5**epoch)(jnp.arange(4)))
+      [1.    0.5   0.25  0.125]
     """
 
     lr_lambda: Callable[[Any], Any] = of_steps()
@@ -61,15 +68,23 @@ class LambdaLR(Setter):
 
 
 class MultiplicativeLR(Factor):
-    """`torch.optim.lr_scheduler.MultiplicativeLR`: the rate times `lr_lambda(t)` at every step t > 0.
+    """`torch.optim.lr_scheduler.MultiplicativeLR`: multiplies the learning rate by a function at every step.
 
-    It is `gx.multiplicative_schedule` with PyTorch's names, and costs as many calls of the function as steps have
-    passed. In `SequentialLR` it goes on with the rate that it finds, and calls the function for its step 0 too.
+    It is `gx.multiplicative_schedule` with PyTorch's names. Computing its value takes as many calls of the function as
+    steps have passed. In `SequentialLR` it continues with the learning rate that it finds, and calls the function for
+    its step 0 too.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> print(lr_scheduler.MultiplicativeLR(1.0, lambda epoch: 0.5)(jnp.arange(4)))
-    [1.    0.5   0.25  0.125]
+    Args:
+      lr: Base learning rate, with which it starts. Not negative.
+      lr_lambda: Function of the step that returns the factor of that step, for steps after 0. Write it with
+        `jax.numpy`.
+      last_epoch: Must be -1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> print(lr_scheduler.MultiplicativeLR(1.0, lambda epoch: 0.5)(jnp.arange(4)))
+      [1.    0.5   0.25  0.125]
     """
 
     lr_lambda: Callable[[Any], Any] = of_steps()
@@ -93,12 +108,19 @@ class MultiplicativeLR(Factor):
 
 
 class StepLR(Factor):
-    """`torch.optim.lr_scheduler.StepLR`: the rate times `gamma` after every `step_size` steps.
+    """`torch.optim.lr_scheduler.StepLR`: multiplies the learning rate by `gamma` after every `step_size` steps.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> print(lr_scheduler.StepLR(1.0, step_size=2, gamma=0.5)(jnp.arange(6)))
-    [1.   1.   0.5  0.5  0.25 0.25]
+    Args:
+      lr: Base learning rate, with which it starts. Not negative.
+      step_size: Number of steps between two reductions, a whole number. At least 1.
+      gamma: Factor of each reduction (default 0.1). Not negative.
+      last_epoch: Must be -1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> print(lr_scheduler.StepLR(1.0, step_size=2, gamma=0.5)(jnp.arange(6)))
+      [1.   1.   0.5  0.5  0.25 0.25]
     """
 
     step_size: Number = length()
@@ -124,15 +146,20 @@ def _milestones() -> Any:
 
 
 class MultiStepLR(Factor):
-    """`torch.optim.lr_scheduler.MultiStepLR`: the rate times `gamma` at every milestone.
+    """`torch.optim.lr_scheduler.MultiStepLR`: multiplies the learning rate by `gamma` at every milestone.
 
-    As in PyTorch the order of the milestones means nothing, one that occurs twice counts twice, and there may be none;
-    `gx.multistep_schedule` takes sorted ones only.
+    Args:
+      lr: Base learning rate, with which it starts. Not negative.
+      milestones: List of the steps at which to multiply. As in PyTorch their order does not matter, a milestone that
+        occurs twice counts twice, and the list may be empty; `gx.multistep_schedule` takes sorted ones only.
+      gamma: Factor at each milestone (default 0.1). Not negative.
+      last_epoch: Must be -1.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> print(lr_scheduler.MultiStepLR(1.0, [4, 1, 4], gamma=0.5)(jnp.arange(6)))
-    [1.    0.5   0.5   0.5   0.125 0.125]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> print(lr_scheduler.MultiStepLR(1.0, [4, 1, 4], gamma=0.5)(jnp.arange(6)))
+      [1.    0.5   0.5   0.5   0.125 0.125]
     """
 
     milestones: Any = _milestones()
@@ -152,14 +179,19 @@ class MultiStepLR(Factor):
 
 
 class ConstantLR(Factor):
-    """`torch.optim.lr_scheduler.ConstantLR`: the rate times `factor` for `total_iters` steps.
+    """`torch.optim.lr_scheduler.ConstantLR`: multiplies the learning rate by `factor` during the first steps.
 
-    `factor` is in [0, 1]. PyTorch divides by it when the time has come; here it may be 0.
+    Args:
+      lr: Base learning rate, which is reached at step `total_iters`. Not negative.
+      factor: Factor before that step (default 1/3). In [0, 1]. PyTorch later divides by it; here it may be 0.
+      total_iters: Number of steps with the factor, a whole number (default 5). At least 1.
+      last_epoch: Must be -1.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> print(lr_scheduler.ConstantLR(1.0, factor=0.5, total_iters=2)(jnp.arange(4)))
-    [0.5 0.5 1.  1. ]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> print(lr_scheduler.ConstantLR(1.0, factor=0.5, total_iters=2)(jnp.arange(4)))
+      [0.5 0.5 1.  1. ]
     """
 
     factor: Number = number(default=1.0 / 3, ge=0, le=1)
@@ -172,14 +204,20 @@ class ConstantLR(Factor):
 
 
 class LinearLR(Factor):
-    """`torch.optim.lr_scheduler.LinearLR`: a factor on the line from `start_factor` to `end_factor`, then the last.
+    """`torch.optim.lr_scheduler.LinearLR`: a factor that goes linearly from `start_factor` to `end_factor`.
 
-    `start_factor` is in (0, 1] and `end_factor` in [0, 1].
+    Args:
+      lr: Base learning rate. Not negative.
+      start_factor: Factor at step 0 (default 1/3). In (0, 1].
+      end_factor: Factor from step `total_iters` on (default 1). In [0, 1].
+      total_iters: Number of steps of the line, a whole number (default 5). At least 1.
+      last_epoch: Must be -1.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> print(lr_scheduler.LinearLR(1.0, start_factor=0.25, total_iters=3)(jnp.arange(5)))
-    [0.25 0.5  0.75 1.   1.  ]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> print(lr_scheduler.LinearLR(1.0, start_factor=0.25, total_iters=3)(jnp.arange(5)))
+      [0.25 0.5  0.75 1.   1.  ]
     """
 
     start_factor: Number = number(default=1.0 / 3, gt=0, le=1)
@@ -188,19 +226,25 @@ class LinearLR(Factor):
     last_epoch: int = fresh()
 
     def _factor(self, t: Array) -> Array:
-        # Both fractions by themselves: neither of two factors that are far apart is lost in the other.
+        # Each factor has its own fraction, so that a small factor is not rounded away beside a large one.
         left = fraction_left(t, self.total_iters)
         steps = since(t, 0).astype(left.dtype)
         return self.start_factor * left + self.end_factor * jnp.clip(steps / self.total_iters, 0, 1)
 
 
 class ExponentialLR(Factor):
-    """`torch.optim.lr_scheduler.ExponentialLR`: the rate times `gamma` at every step.
+    """`torch.optim.lr_scheduler.ExponentialLR`: multiplies the learning rate by `gamma` at every step.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> print(lr_scheduler.ExponentialLR(1.0, gamma=0.5)(jnp.arange(4)))
-    [1.    0.5   0.25  0.125]
+    Args:
+      lr: Base learning rate, with which it starts. Not negative.
+      gamma: Factor of each step, such as 0.99. Not negative.
+      last_epoch: Must be -1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> print(lr_scheduler.ExponentialLR(1.0, gamma=0.5)(jnp.arange(4)))
+      [1.    0.5   0.25  0.125]
     """
 
     gamma: Number = number(ge=0)
@@ -217,12 +261,19 @@ class ExponentialLR(Factor):
 
 
 class PolynomialLR(Factor):
-    """`torch.optim.lr_scheduler.PolynomialLR`: along (1 - t / total_iters)^power to 0; `power` is not negative.
+    """`torch.optim.lr_scheduler.PolynomialLR`: decays the learning rate along (1 - t / total_iters)^power to 0.
 
-    >>> import jax.numpy as jnp
-    >>> from gradtx.compat.torch import lr_scheduler
-    >>> print(lr_scheduler.PolynomialLR(1.0, total_iters=2, power=2.0)(jnp.arange(4)))
-    [1.   0.25 0.   0.  ]
+    Args:
+      lr: Base learning rate, with which it starts. Not negative.
+      total_iters: Number of steps down to 0, a whole number (default 5). At least 1.
+      power: Exponent (default 1, a line). Not negative.
+      last_epoch: Must be -1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradtx.compat.torch import lr_scheduler
+      >>> print(lr_scheduler.PolynomialLR(1.0, total_iters=2, power=2.0)(jnp.arange(4)))
+      [1.   0.25 0.   0.  ]
     """
 
     total_iters: Number = length(5)
@@ -231,7 +282,7 @@ class PolynomialLR(Factor):
 
     def _factor(self, t: Array) -> Array:
         left = fraction_left(t, self.total_iters)
-        some = left > 0  # at 0 a root has no derivative
+        some = left > 0  # the derivative of a root at 0 is infinite
         end = (jnp.asarray(self.power) == 0).astype(left.dtype)
         return jnp.where(some, jnp.where(some, left, 1) ** self.power, end)
 
