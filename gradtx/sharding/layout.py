@@ -29,7 +29,7 @@ WHO = "state_shardings"
 
 
 def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = None) -> Any:
-    """Says where every array of the state lies on a mesh: a tree like `tx.init(params)` with a `NamedSharding` for each.
+    """Says where each array of the state lies on a mesh: a tree like `tx.init(params)` of `NamedSharding`s.
 
     An array per parameter lies as its parameter. Arrays that lack some axes of the parameter lack what splits these;
     factors and stacks are split along the axes that they share with the parameter; numbers are whole on every device.
@@ -43,9 +43,8 @@ def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis
         default each parameter says itself where it lies.
       zero_axis: None (default), or the name of the mesh axis, or names, over which the parameters are replicated and
         the state is to be split, as in ZeRO-1: usually the axis of the data. Each array is also split over it along its
-        longest axis that can be divided so, of those that it shares with the parameter if there is one. An array
-        without such an axis, or whose parameter is split over `zero_axis` already, stays as it is without `zero_axis`.
-        Numbers stay whole.
+        longest axis that can be divided so; arrays with the parameter's axes along that of the parameter. An array
+        without such an axis, or split over `zero_axis` already, stays as it is without `zero_axis`. Numbers stay whole.
 
     Returns:
       The tree of shardings. Give it to `gx.sharding.init` and `gx.sharding.update`, or to `jax.jit` as `out_shardings`.

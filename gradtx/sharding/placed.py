@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -36,8 +37,8 @@ def init(tx: Any, params: Any, shardings: Any) -> Any:
         values; `shardings` does not belong to this transformation.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
-    >>> from jax.sharding import NamedSharding, PartitionSpec as P
-    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+    >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
     >>> params = {"w": jax.device_put(jnp.ones((8, 4)), NamedSharding(mesh, P("data")))}
     >>> tx = gx.adamw(1e-3)
     >>> state = gx.sharding.init(tx, params, gx.sharding.state_shardings(tx, params))
@@ -74,12 +75,10 @@ def update(
 ) -> tuple[Any, Any]:
     """Like `tx.update`, and keeps the state where `shardings` says, and the updates where the parameters lie.
 
-    With the `zero_axis` of `gx.sharding.state_shardings` each device computes its part of the update: the gradients
-    and parameters are cut to the parts for which a device has the state, and the updates are gathered at the end.
-    Where the gradients are summed over the data in the same compiled function, the sum and the cut become one
-    reduce-scatter on backends that have it.
-
-    Without `zero_axis` a plain `tx.update` most often keeps the state in place, too; this makes sure of it.
+    With a `zero_axis` each device computes its part of the update: gradients and parameters are cut to the part for
+    which the device has the state, and the updates are gathered at the end. Where the compiled function also sums the
+    gradients over the data, sum and cut become one reduce-scatter on backends that have it. Without a `zero_axis` a
+    plain `tx.update` most often keeps the state in place, too; this function makes sure of it.
 
     Args:
       tx: The transformation.
@@ -87,27 +86,26 @@ def update(
       state: The state, as from `gx.sharding.init`.
       params: The parameters.
       shardings: The tree that `gx.sharding.state_shardings` returns.
-      param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`. By default they say so
-        themselves, which they cannot inside `jax.jit` on a mesh with automatic axes: give it there.
+      param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`. Give it inside `jax.jit` on a
+        mesh with automatic axes; elsewhere the parameters say so themselves.
       **extra: What else `tx.update` takes. A tree like the parameters is cut as they are.
 
     Returns:
       The updates and the next state.
 
     Raises:
-      ValueError: `shardings` is missing, or does not belong to this transformation; the parameters do not say where
-        they lie.
+      ValueError: `shardings` is missing, or belongs to another transformation; the parameters do not say where they
+        lie.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
-    >>> from jax.sharding import NamedSharding, PartitionSpec as P
-    >>> mesh = jax.make_mesh((1,), ("data",))
-    >>> places = {"w": NamedSharding(mesh, P())}
-    >>> params, tx = jax.device_put({"w": jnp.ones((8, 4))}, places), gx.sgd(0.1, momentum=0.9)
+    >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+    >>> places = {"w": NamedSharding(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,)), P())}
+    >>> params, tx = jax.device_put({"w": jnp.ones((8, 4))}, places), gx.trace(0.9)
     >>> shardings = gx.sharding.state_shardings(tx, params, zero_axis="data")
     >>> step = jax.jit(lambda g, state, p: gx.sharding.update(tx, g, state, p, shardings, places))
     >>> updates, state = step(params, gx.sharding.init(tx, params, shardings), params)
-    >>> updates["w"].sharding.spec, state[0].trace["w"].sharding.spec
-    (P(), P('data',))
+    >>> state.trace["w"].sharding.spec
+    P('data',)
     """
     tx = as_transformation("update", tx)
     if shardings is None:
@@ -115,12 +113,9 @@ def update(
     _check_like("update", shardings, state)
     like = updates if params is None else params
     home = homes("update", like, param_shardings)
-    work = _workplaces(tx, shardings, shapes_of(like), home)
+    work = _workplaces(tx, _with_places(state, shardings), shapes_of(like), home)
 
-    def cut(tree: Any) -> Any:
-        same = jax.tree.structure(tree) == jax.tree.structure(like) and _shapes(tree) == _shapes(like)
-        return constrain(tree, work) if same else tree
-
+    cut = partial(_cut, work, like)
     if AxisType.Explicit in jax.tree.leaves(home)[0].mesh.axis_types:  # types must agree: a row's mean lies as the rows
         typed = typed_state(tx, shapes_of(like), work)
         state = constrain(state, jax.tree.map(lambda x, to: as_typed(to.mesh, x), typed, shardings))
@@ -129,6 +124,12 @@ def update(
     if jax.tree.structure(new) == jax.tree.structure(like):
         new = constrain(constrain(new, work), home)  # what is gathered is the update, and nothing before it
     return new, constrain(state, shardings)
+
+
+def _cut(work: Any, like: Any, tree: Any) -> Any:
+    """A tree like the parameters at the places of work; anything else as it is."""
+    same = jax.tree.structure(tree) == jax.tree.structure(like) and _shapes(tree) == _shapes(like)
+    return constrain(tree, work) if same else tree
 
 
 def constrain(tree: Any, shardings: Any) -> Any:
@@ -141,8 +142,8 @@ def constrain(tree: Any, shardings: Any) -> Any:
       shardings: A tree of the same structure with a `NamedSharding` for each array.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
-    >>> from jax.sharding import NamedSharding, PartitionSpec as P
-    >>> where = NamedSharding(jax.make_mesh((1,), ("data",)), P("data"))
+    >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+    >>> where = NamedSharding(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,)), P("data"))
     >>> gx.sharding.constrain({"w": jnp.ones(8)}, {"w": where})["w"].sharding.spec
     P('data',)
     """
@@ -170,7 +171,11 @@ def _only(spec: Any, names: list[str]) -> PartitionSpec:
     return PartitionSpec(*[part or None for part in kept])
 
 
-def _workplaces(tx: Any, shardings: Any, shapes: Any, home: Any) -> Any:
+def _with_places(state: Any, shardings: Any) -> Any:
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), state, shardings)
+
+
+def _workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
     """Where each parameter's update is computed: on the devices that have the state for it.
 
     That is its home, and its axes are split over what else splits an axis of the state that follows them.
@@ -180,7 +185,7 @@ def _workplaces(tx: Any, shardings: Any, shapes: Any, home: Any) -> Any:
     known = set()
 
     def note(place: Place, x: Any) -> Any:
-        where, path, axes = jax.tree.leaves(x)[0], place.path, place.axes
+        where, path, axes = jax.tree.leaves(x)[0].sharding, place.path, place.axes
         if place.slot is None:  # another library's state, in which a parameter's path is the end of the array's own
             path = next((p for p in leaves if place.field == p or place.field.endswith("/" + p)), None)
             axes = range(len(where.spec))
@@ -196,7 +201,7 @@ def _workplaces(tx: Any, shardings: Any, shapes: Any, home: Any) -> Any:
                 known.add(path)
         return x
 
-    map_state(note, tx, shardings, shapes)
+    map_state(note, tx, state, shapes)
     return jax.tree.unflatten(jax.tree.structure(shapes), list(found.values()))
 
 
