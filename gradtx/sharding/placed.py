@@ -104,8 +104,8 @@ def update(
     >>> shardings = gx.sharding.state_shardings(tx, params, zero_axis="data")
     >>> step = jax.jit(lambda g, state, p: gx.sharding.update(tx, g, state, p, shardings, places))
     >>> updates, state = step(params, gx.sharding.init(tx, params, shardings), params)
-    >>> state.trace["w"].sharding.spec
-    P('data',)
+    >>> state.trace["w"].sharding.is_equivalent_to(shardings.trace["w"], 2)
+    True
     """
     tx = as_transformation("update", tx)
     if shardings is None:
