@@ -410,6 +410,9 @@ with _lazily(__name__) as _names:
     from gradtx.schedules.warmup import warmup_constant_schedule as warmup_constant_schedule
     from gradtx.schedules.warmup import wsd_schedule as wsd_schedule
 
+    # Where state lies on a mesh of devices
+    from gradtx import sharding as sharding
+
     # Speed
     from gradtx.flags import cpu_flags as cpu_flags
 
