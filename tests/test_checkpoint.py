@@ -101,27 +101,29 @@ def mesh(count, shape, names=("data", "model")):
 
 
 @pytest.mark.parametrize(
-    ("count", "shape", "spec"), [(4, (4, 1), ("data",)), (2, (1, 2), ("model",)), (8, (8, 1), (None, "data"))]
+    "tx", [gx.adam(0.1), gx.stored(gx.chain(gx.adafactor(0.1, min_dim_size_to_factor=2)), "int8", min_size=1)]
 )
-def test_a_state_is_restored_onto_other_devices(count, shape, spec, tmp_path):
-    tx, params = gx.adam(0.1), {"w": jnp.arange(64.0).reshape(8, 8)}
-    old = NamedSharding(mesh(8, (4, 2)), PartitionSpec("model", "data"))
-    new = NamedSharding(mesh(count, shape), PartitionSpec(*spec))
-    params = jax.device_put(params, old)
-    state = random_bits(tx.init(params))
-    state = jax.tree.map(lambda x: jax.device_put(x, old) if x.ndim else x, state)
-    gx.checkpoint.save(tmp_path, 1, tx, params, state)
-    wanted = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(
-            x.shape, x.dtype, sharding=new if x.ndim else NamedSharding(new.mesh, PartitionSpec())
-        ),
-        (params, state),
-    )
-    found = gx.checkpoint.restore(tmp_path, tx, *wanted)
-    assert bits(found.params) == bits(params)
-    assert bits(found.state) == bits(state)
-    for x, like in zip(jax.tree.leaves((found.params, found.state)), jax.tree.leaves(wanted), strict=True):
-        assert x.sharding == like.sharding
+def test_a_run_goes_on_with_other_devices_and_another_zero_axis(tx, tmp_path):
+    """8 -> 4 -> 2 devices; each time the state is saved from where it was restored to."""
+    params = {"w": jnp.arange(128.0).reshape(8, 16), "b": jnp.ones(16)}
+    first = random_bits(jax.eval_shape(tx.init, params))
+    before, state = None, first
+    for step, (count, shape, zero) in enumerate(
+        [(8, (4, 2), "data"), (4, (4, 1), None), (2, (1, 2), "model"), (1, (1, 1), None)]
+    ):
+        where = NamedSharding(mesh(count, shape), PartitionSpec(None if zero == "model" else "model"))
+        wanted = jax.eval_shape(lambda x: x, jax.device_put(params, where))
+        shardings = gx.sharding.state_shardings(tx, wanted, zero_axis=zero)
+        if before is None:
+            placed, state = jax.device_put(params, where), jax.device_put(state, shardings)
+        else:
+            found = gx.checkpoint.restore(tmp_path, tx, wanted, shardings=shardings if zero else None)
+            placed, state = found.params, found.state
+        assert bits(placed) == bits(params)
+        assert bits(state) == bits(first)
+        for x, at in zip(jax.tree.leaves((placed, state)), [where] * 2 + jax.tree.leaves(shardings), strict=True):
+            assert x.sharding == at
+        before = gx.checkpoint.save(tmp_path, step, tx, placed, state)
 
 
 # --- what it belongs to
@@ -197,7 +199,10 @@ def negate(updates, params):
             r"params is not .*: w is float64\[4,2\] in the checkpoint, and float64\[3\] here",
             lambda f: gx.checkpoint.restore(f, ADAMW, {**PARAMS, "w": jnp.ones(3)}),
         ),
-        (r"more is not .*: 0 is float in the checkpoint, and int here", lambda f: gx.checkpoint.restore(f, ADAMW, PARAMS, more=[1])),
+        (
+            r"more is not .*: 0 is float in the checkpoint, and int here",
+            lambda f: gx.checkpoint.restore(f, ADAMW, PARAMS, more=[1]),
+        ),
         ("step must be", lambda f: gx.checkpoint.save(f, -1, ADAMW, PARAMS, ())),
         ("params has 'x' at w", lambda f: gx.checkpoint.save(f, 6, ADAMW, {"w": "x"}, ())),
     ],

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from gradtx import checks
 from gradtx.checkpoint import leaves
 from gradtx.checkpoint.written import check_same, written
 from gradtx.core.transformation import as_transformation
+from gradtx.sharding import state_shardings
 
 __all__ = ["Checkpoint", "restore", "save"]
 
@@ -68,6 +70,8 @@ def save(manager: Any, step: int, tx: Any, params: Any, state: Any, more: Any = 
     """
     tx = as_transformation("checkpoint.save", tx)
     step = checks.integer("checkpoint.save", "step", step, ge=0)
+    if hasattr(manager, "should_save") and not manager.should_save(step):
+        return False
     parts = {name: leaves.named(tree) for name, tree in zip(_ITEMS, (params, state, more), strict=True)}
     for name, found in parts.items():
         _check_arrays("checkpoint.save", name, found)
@@ -90,6 +94,7 @@ def restore(
     state: Any = None,
     more: Any = None,
     *,
+    shardings: Any = None,
     step: int | None = None,
     changed: Iterable[str] = (),
     convert: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
@@ -97,15 +102,17 @@ def restore(
     """Restores what `save` saved, bit for bit, onto any devices.
 
     `params`, `state` and `more` say what is wanted: trees like those that were saved, of arrays or of shapes
-    (`jax.ShapeDtypeStruct`). Each array is restored where its counterpart lies. So a run goes on with other devices, or
-    with another ZeRO axis, if it gives a state that lies as the new run wants it.
+    (`jax.ShapeDtypeStruct`). Each array is restored where its counterpart lies, so the devices may be others than those
+    of the run that was saved.
 
     Args:
       manager: The `orbax.checkpoint.CheckpointManager`, or the folder.
       tx: The transformation. It must be the one that the checkpoint was saved with.
       params: The parameters before the first step, or their shapes.
-      state: The state before the first step, or its shapes; the default is that of `tx.init`.
+      state: The state before the first step, or its shapes; by default that of `tx.init(params)`, which need not exist.
       more: What else was saved, with values that are replaced; None (the default) leaves it out.
+      shardings: Where the state is to lie, as `gx.sharding.state_shardings` says it, with another `zero_axis` perhaps;
+        by default where `state` lies, or where `tx.init(params)` would.
       step: Which checkpoint; the latest by default.
       changed: The names of hyperparameters and other fields that may differ from the checkpoint, as in
         `("learning_rate",)`: the run goes on with those of `tx`. A name is written as `gx.hyperparameters` writes it,
@@ -134,7 +141,7 @@ def restore(
     """
     who = "checkpoint.restore"
     tx = as_transformation(who, tx)
-    state = jax.eval_shape(tx.init, params) if state is None else state
+    state = _wanted(tx, params, state, shardings)
     with _opened(manager, create=False) as opened:
         step = _step(who, opened, step)
         about = _about(who, opened, step)
@@ -142,6 +149,18 @@ def restore(
         read = partial(_read, who, opened, step, about["layout"])
         kept = None if more is None else read("more", more)
         return Checkpoint(step, read("params", params), read("state", state, convert), kept)
+
+
+def _wanted(tx: Any, params: Any, state: Any, shardings: Any) -> Any:
+    """The state before the first step, or its shapes, at the places where the state is wanted."""
+    places = [getattr(x, "sharding", None) for x in jax.tree.leaves(params)]
+    if state is None:
+        state = jax.eval_shape(tx.init, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params))
+        if shardings is None and places and all(isinstance(x, NamedSharding) for x in places):
+            shardings = state_shardings(tx, params)
+    if shardings is None:
+        return state
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), state, shardings)
 
 
 def _read(who: str, opened: Any, step: int, layouts: Any, name: str, tree: Any, convert: Any = None) -> Any:

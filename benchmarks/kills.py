@@ -1,0 +1,160 @@
+"""Kills a run of two processes in the middle of saves, and checks that every restart goes on where it must.
+
+    python -m benchmarks.kills --kills 20
+
+`examples.distributed.train` runs once undisturbed. Then it runs again, saves every few steps in the background, and is
+killed: all processes at once, by SIGKILL, at a random moment of a random save. After each kill it is started again, until
+it has been killed so many times while a save was unfinished; then it may run to its end. Checked are:
+
+- each restart begins at the last complete checkpoint, and that is the one before the save in flight, or that one;
+- every loss of every attempt is bit for bit that of the undisturbed run, and so are parameters and state at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from examples.distributed import launch
+
+EVERY = 4  # steps between two saves
+SLOWEST = 300.0  # seconds that anything may take
+
+
+class Kill(NamedTuple):
+    """What one kill met."""
+
+    step: int
+    """The step of the save in flight."""
+    after: float
+    """The seconds since that save began."""
+    unfinished: bool
+    """Whether it was unfinished, so that it is lost."""
+    complete: int
+    """The last complete checkpoint, or 0."""
+
+
+def complete(folder: Path) -> set[int]:
+    """The steps of the complete checkpoints."""
+    return {int(path.name) for path in folder.glob("*") if path.name.isdigit()}
+
+
+def in_flight(folder: Path) -> set[int]:
+    """The steps of the saves that have begun, and are not complete."""
+    return {int(path.name.partition(".")[0]) for path in folder.glob("*.orbax-checkpoint-tmp*")}
+
+
+def losses(log: Path) -> list[tuple[int, str]]:
+    """The steps in a log with their losses; the last line is left out if the process was killed in it."""
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    return [(int(step), loss) for step, loss in (line.split() for line in lines if line.endswith("\n"))]
+
+
+def run(arguments: list[str]) -> list[subprocess.Popen[Any]]:
+    return launch.start(2, 2, arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def to_the_end(arguments: list[str]) -> list[str]:
+    """Runs without a kill; returns the digests that the processes print."""
+    workers = run(arguments)
+    texts = [worker.communicate(timeout=SLOWEST)[0] for worker in workers]
+    launch.kill(workers)
+    for worker, text in zip(workers, texts, strict=True):
+        if worker.returncode:
+            raise RuntimeError(f"a process failed without being killed:\n{text}")
+    return [line.rpartition(" ")[2] for text in texts for line in text.splitlines() if "digest" in line]
+
+
+def watch(workers: list[subprocess.Popen[Any]], done: Any) -> None:
+    """Waits until `done()`; raises if a process ends before."""
+    end = time.monotonic() + SLOWEST
+    while not done():
+        if any(worker.poll() is not None for worker in workers) or time.monotonic() > end:
+            launch.kill(workers)
+            raise RuntimeError("the run ended, or hung, before it was killed:\n" + (workers[0].communicate()[0] or ""))
+        time.sleep(0.001)
+
+
+def kill_in_a_save(arguments: list[str], folder: Path, lasting: list[float], seed: random.Random) -> Kill:
+    """Starts the run, and kills it at a random moment of one of its next saves."""
+    before, workers = complete(folder), run(arguments)
+    target = max(before, default=0) + EVERY * seed.randint(1, 3)
+    if target > EVERY:
+        watch(workers, lambda: target - EVERY in complete(folder) or target in in_flight(folder))
+    watch(workers, lambda: target in in_flight(folder))
+    began = time.monotonic()
+    time.sleep(seed.uniform(0, lasting[-1]))
+    launch.kill(workers)
+    after = time.monotonic() - began
+    left = in_flight(folder)
+    return Kill(target, after, target in left, max(complete(folder), default=0))
+
+
+def time_of_a_save(arguments: list[str], folder: Path) -> float:
+    """How long a save in the background takes, from its first file to its last."""
+    workers = run(arguments)
+    watch(workers, lambda: in_flight(folder))
+    began = time.monotonic()
+    watch(workers, lambda: complete(folder))
+    launch.kill(workers)
+    return time.monotonic() - began
+
+
+def attempts(kills: int, steps: int, width: int, seed: random.Random) -> Iterator[str]:
+    """One line for each kill; raises an AssertionError where a restart is not what it must be."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        common = ["--steps", str(steps), "--width", str(width), "--save-every", str(EVERY)]
+        digests = to_the_end([*common, "--log", str(root / "undisturbed")])
+        expected = dict(losses(root / "undisturbed"))
+        lasting = [time_of_a_save([*common, "--checkpoint", str(root / "timed")], root / "timed")]
+        yield f"undisturbed: {steps} steps, digests {digests}; a save takes {lasting[0]:.2f} s"
+
+        folder, log, begin, unfinished = root / "killed", root / "log", 0, 0
+        arguments = [*common, "--checkpoint", str(folder), "--log", str(log)]
+        while unfinished < kills:
+            found = kill_in_a_save(arguments, folder, lasting, seed)
+            check_attempt(log, begin, expected)
+            assert found.complete in (found.step - EVERY, found.step), f"a complete checkpoint was lost: {found}"
+            assert found.unfinished == (found.complete == found.step - EVERY), found
+            unfinished, begin = unfinished + found.unfinished, found.complete
+            lost = "unfinished, lost" if found.unfinished else "complete"
+            yield f"save of step {found.step} killed after {found.after:.3f} s: {lost}; goes on from {found.complete}"
+        last = to_the_end(arguments)
+        check_attempt(log, begin, expected)
+        assert last == digests, f"the end differs: {last}, and undisturbed {digests}"
+        yield f"{unfinished} kills in the middle of a save; the end is bit for bit that of the undisturbed run"
+
+
+def check_attempt(log: Path, begin: int, expected: dict[int, str]) -> None:
+    """Checks the losses that one attempt has logged, and empties the log."""
+    found = losses(log)
+    steps = [step for step, _ in found]
+    assert steps == list(range(begin + 1, begin + 1 + len(steps))), f"went on from {steps[:1]}, not from {begin}"
+    wrong = [(step, loss, expected[step]) for step, loss in found if loss != expected[step]]
+    assert not wrong, f"another loss: (step, found, undisturbed) {wrong[0]}"
+    log.write_text("")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Kills two processes in the middle of asynchronous saves.")
+    parser.add_argument("--kills", type=int, default=20, help="in the middle of a save (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=400, help="of the run (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=512, help="of its layers (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    args = parser.parse_args(argv)
+    begin = time.monotonic()
+    for line in attempts(args.kills, args.steps, args.width, random.Random(args.seed)):
+        print(line, flush=True)
+    print(f"{time.monotonic() - begin:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
