@@ -3,16 +3,17 @@
     python -m benchmarks.kills --kills 20
 
 `examples.distributed.train` runs once undisturbed. Then it runs again, saves every few steps in the background, and is
-killed: all processes at once, by SIGKILL, at a random moment of a random save. After each kill it is started again, until
-it has been killed so many times while a save was unfinished; then it may run to its end. Checked are:
+killed: all processes at once, by SIGKILL, at a random moment after a save has begun. After each kill it is started
+again, until it has been killed so many times while a save was unfinished; then it may run to its end. Checked are:
 
-- each restart begins at the last complete checkpoint, and that is the one before the save in flight, or that one;
+- each restart begins at the last complete checkpoint, and none was lost but the one whose save was killed;
 - every loss of every attempt is bit for bit that of the undisturbed run, and so are parameters and state at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import subprocess
 import sys
@@ -31,12 +32,10 @@ SLOWEST = 300.0  # seconds that anything may take
 class Kill(NamedTuple):
     """What one kill met."""
 
-    step: int
-    """The step of the save in flight."""
     after: float
-    """The seconds since that save began."""
-    unfinished: bool
-    """Whether it was unfinished, so that it is lost."""
+    """The seconds since the save began for which the kill has waited."""
+    unfinished: int | None
+    """The step of the save that was unfinished, if one was."""
     complete: int
     """The last complete checkpoint, or 0."""
 
@@ -79,22 +78,21 @@ def watch(workers: list[subprocess.Popen[Any]], done: Any) -> None:
         if any(worker.poll() is not None for worker in workers) or time.monotonic() > end:
             launch.kill(workers)
             raise RuntimeError("the run ended, or hung, before it was killed:\n" + (workers[0].communicate()[0] or ""))
-        time.sleep(0.001)
+        time.sleep(0.002)
 
 
-def kill_in_a_save(arguments: list[str], folder: Path, lasting: list[float], seed: random.Random) -> Kill:
+def kill_in_a_save(arguments: list[str], folder: Path, log: Path, lasting: float, seed: random.Random) -> Kill:
     """Starts the run, and kills it at a random moment of one of its next saves."""
-    before, workers = complete(folder), run(arguments)
-    target = max(before, default=0) + EVERY * seed.randint(1, 3)
-    if target > EVERY:
-        watch(workers, lambda: target - EVERY in complete(folder) or target in in_flight(folder))
-    watch(workers, lambda: target in in_flight(folder))
+    target = max(complete(folder), default=0) + EVERY * seed.randint(1, 3)
+    workers = run(arguments)
+    watch(workers, lambda: any(step >= target - 1 for step, _ in losses(log)))  # before, there may be an older file
+    watch(workers, lambda: target in in_flight(folder) | complete(folder))
     began = time.monotonic()
-    time.sleep(seed.uniform(0, lasting[-1]))
+    time.sleep(seed.uniform(0, lasting))
     launch.kill(workers)
     after = time.monotonic() - began
-    left = in_flight(folder)
-    return Kill(target, after, target in left, max(complete(folder), default=0))
+    last = max(complete(folder), default=0)
+    return Kill(after, max((step for step in in_flight(folder) if step > last), default=None), last)
 
 
 def time_of_a_save(arguments: list[str], folder: Path) -> float:
@@ -111,36 +109,39 @@ def attempts(kills: int, steps: int, width: int, seed: random.Random) -> Iterato
     """One line for each kill; raises an AssertionError where a restart is not what it must be."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "compiled"))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         common = ["--steps", str(steps), "--width", str(width), "--save-every", str(EVERY)]
         digests = to_the_end([*common, "--log", str(root / "undisturbed")])
         expected = dict(losses(root / "undisturbed"))
-        lasting = [time_of_a_save([*common, "--checkpoint", str(root / "timed")], root / "timed")]
-        yield f"undisturbed: {steps} steps, digests {digests}; a save takes {lasting[0]:.2f} s"
+        lasting = time_of_a_save([*common, "--checkpoint", str(root / "timed")], root / "timed")
+        yield f"undisturbed: {steps} steps, digests {digests}; a save takes {lasting:.2f} s"
 
         folder, log, begin, unfinished = root / "killed", root / "log", 0, 0
         arguments = [*common, "--checkpoint", str(folder), "--log", str(log)]
         while unfinished < kills:
-            found = kill_in_a_save(arguments, folder, lasting, seed)
-            check_attempt(log, begin, expected)
-            assert found.complete in (found.step - EVERY, found.step), f"a complete checkpoint was lost: {found}"
-            assert found.unfinished == (found.complete == found.step - EVERY), found
-            unfinished, begin = unfinished + found.unfinished, found.complete
-            lost = "unfinished, lost" if found.unfinished else "complete"
-            yield f"save of step {found.step} killed after {found.after:.3f} s: {lost}; goes on from {found.complete}"
+            found = kill_in_a_save(arguments, folder, log, lasting, seed)
+            reached = check_attempt(log, begin, expected)
+            # A save begins before its step is logged, and only when the save before it is complete.
+            assert reached // EVERY * EVERY - EVERY <= found.complete <= reached + 1, f"step {reached}: {found}"
+            unfinished, begin = unfinished + (found.unfinished is not None), found.complete
+            met = "between two saves" if found.unfinished is None else f"in the save of step {found.unfinished}"
+            yield f"killed {found.after:.3f} s after a save began, {met}; goes on from step {found.complete}"
         last = to_the_end(arguments)
         check_attempt(log, begin, expected)
         assert last == digests, f"the end differs: {last}, and undisturbed {digests}"
         yield f"{unfinished} kills in the middle of a save; the end is bit for bit that of the undisturbed run"
 
 
-def check_attempt(log: Path, begin: int, expected: dict[int, str]) -> None:
-    """Checks the losses that one attempt has logged, and empties the log."""
+def check_attempt(log: Path, begin: int, expected: dict[int, str]) -> int:
+    """Checks the losses that one attempt has logged, and empties the log; returns the last step in it."""
     found = losses(log)
     steps = [step for step, _ in found]
     assert steps == list(range(begin + 1, begin + 1 + len(steps))), f"went on from {steps[:1]}, not from {begin}"
     wrong = [(step, loss, expected[step]) for step, loss in found if loss != expected[step]]
     assert not wrong, f"another loss: (step, found, undisturbed) {wrong[0]}"
     log.write_text("")
+    return steps[-1] if steps else begin
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import gradtx as gx
+from examples import train_digits
 from gradtx.checkpoint.written import check_same
 from gradtx.checkpoint.written import written as to_json
 from tests.cases import TRANSFORMATIONS, draw
@@ -291,3 +292,41 @@ def test_what_cannot_begin_again_alone_is_refused():
             gx.restart_schedules(tx, tx.init({"w": jnp.ones(2)}))
     with pytest.raises(TypeError, match="must be a tuple of 2 states"):
         gx.restart_schedules(gx.adam(RATE), gx.sgd(0.1).init({"w": jnp.ones(2)}))
+
+
+# --- the digits
+
+
+class Interrupted(Exception):
+    """Stands for what ends a run too early."""
+
+
+@pytest.mark.heavy
+def test_the_digits_resume_bit_for_bit(tmp_path, monkeypatch):
+    """A run that ends after its first save goes on to the metrics of one that was not interrupted, of every step."""
+    with jax.enable_x64(False), jax.numpy_rank_promotion("allow"):
+        data, test = train_digits.load_data()
+        monkeypatch.setattr(train_digits, "SAVE_EVERY", 20)
+        monkeypatch.setattr(train_digits, "BATCH_SIZE", 8)
+
+        def run(folder):
+            params = train_digits.init_params(jax.random.key(0))
+            tx = train_digits.make_optimizer(train_digits.METHODS["yogi"], 50, params)
+            with train_digits.checkpoints(folder) as manager:
+                key = jax.random.key(1)
+                return train_digits.train(tx, params, tx.init(params), data, test, key, 50, manager)
+
+        expected = run(None)
+        save = gx.checkpoint.save
+
+        def save_and_end(manager, step, *args, **kwargs):
+            save(manager, step, *args, **kwargs)
+            raise Interrupted
+
+        with monkeypatch.context() as patched, pytest.raises(Interrupted):
+            patched.setattr(gx.checkpoint, "save", save_and_end)
+            run(tmp_path)
+        assert [int(path.name) for path in tmp_path.iterdir()] == [20]
+        found = run(tmp_path)
+    assert bits(found[0]) == bits(expected[0])
+    assert found[1] == expected[1]

@@ -183,8 +183,8 @@ def main(argv: list[str] | None = None) -> None:
             print(f"step {run.step}: loss {loss:.4f}", flush=True)
     if manager is not None:
         manager.close()  # waits for what is still being written
-    line = f"process {jax.process_index()}: {time.perf_counter() - begin:.1f} s, digest {digest((run.params, run.state))}\n"
-    os.write(1, line.encode())  # in one piece: all processes write at once
+    took, parts = time.perf_counter() - begin, digest((run.params, run.state))
+    os.write(1, f"process {jax.process_index()}: {took:.1f} s, digest {parts}\n".encode())  # one write, so one line
 
 
 if __name__ == "__main__":
