@@ -13,18 +13,19 @@ again, until it has been killed so many times while a save was unfinished; then 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from examples.distributed import launch
+from examples.distributed import launch, train
 
+PROCESSES, DEVICES = 2, 2
 EVERY = 4  # steps between two saves
 SLOWEST = 300.0  # seconds that anything may take
 
@@ -56,52 +57,75 @@ def losses(log: Path) -> list[tuple[int, str]]:
     return [(int(step), loss) for step, loss in (line.split() for line in lines if line.endswith("\n"))]
 
 
-def run(arguments: list[str]) -> list[subprocess.Popen[Any]]:
-    return launch.start(2, 2, arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def work(process: int, address: str, arguments: list[str], output: Path) -> None:
+    """One process of a run."""
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ |= launch.environment(process, PROCESSES, DEVICES, address)
+    train.main(arguments)
 
 
-def to_the_end(arguments: list[str]) -> list[str]:
-    """Runs without a kill; returns the digests that the processes print."""
-    workers = run(arguments)
-    texts = [worker.communicate(timeout=SLOWEST)[0] for worker in workers]
-    launch.kill(workers)
-    for worker, text in zip(workers, texts, strict=True):
-        if worker.returncode:
-            raise RuntimeError(f"a process failed without being killed:\n{text}")
-    return [line.rpartition(" ")[2] for text in texts for line in text.splitlines() if "digest" in line]
+class Workers:
+    """The processes of one run, forks of a server that has imported the program, so that they begin quickly."""
+
+    def __init__(self, arguments: list[str], root: Path) -> None:
+        self.outputs = [root / f"output {i}" for i in range(PROCESSES)]
+        address, make = f"127.0.0.1:{launch.free_port()}", multiprocessing.get_context("forkserver").Process
+        self.processes = [make(target=work, args=(i, address, arguments, x)) for i, x in enumerate(self.outputs)]
+        for process in self.processes:
+            process.start()
+
+    def kill(self) -> None:
+        """Ends all at once, as a crash does: by SIGKILL, of which no process knows beforehand."""
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.join()
+
+    def until(self, done: Callable[[], Any]) -> None:
+        """Waits until `done()`; raises if a process ends before."""
+        end = time.monotonic() + SLOWEST
+        while not done():
+            if any(process.exitcode is not None for process in self.processes) or time.monotonic() > end:
+                self.kill()
+                raise RuntimeError(f"the run ended, or hung, before it was killed:\n{self.text()}")
+            time.sleep(0.002)
+
+    def to_the_end(self) -> list[str]:
+        """Waits for the end of the run; returns the digests that the processes print."""
+        for process in self.processes:
+            process.join(SLOWEST)
+        codes = [process.exitcode for process in self.processes]
+        self.kill()
+        if any(codes):
+            raise RuntimeError(f"a process failed without being killed: {codes}\n{self.text()}")
+        return [line.rpartition(" ")[2] for line in self.text().splitlines() if "digest" in line]
+
+    def text(self) -> str:
+        """What the processes have printed."""
+        return "\n".join(output.read_text() for output in self.outputs)
 
 
-def watch(workers: list[subprocess.Popen[Any]], done: Any) -> None:
-    """Waits until `done()`; raises if a process ends before."""
-    end = time.monotonic() + SLOWEST
-    while not done():
-        if any(worker.poll() is not None for worker in workers) or time.monotonic() > end:
-            launch.kill(workers)
-            raise RuntimeError("the run ended, or hung, before it was killed:\n" + (workers[0].communicate()[0] or ""))
-        time.sleep(0.002)
-
-
-def kill_in_a_save(arguments: list[str], folder: Path, log: Path, lasting: float, seed: random.Random) -> Kill:
-    """Starts the run, and kills it at a random moment of one of its next saves."""
+def kill_in_a_save(workers: Workers, folder: Path, log: Path, lasting: float, seed: random.Random) -> Kill:
+    """Kills a run at a random moment of one of its next saves."""
     target = max(complete(folder), default=0) + EVERY * seed.randint(1, 3)
-    workers = run(arguments)
-    watch(workers, lambda: any(step >= target - 1 for step, _ in losses(log)))  # before, there may be an older file
-    watch(workers, lambda: target in in_flight(folder) | complete(folder))
+    workers.until(lambda: any(step >= target - 1 for step, _ in losses(log)))  # before, there may be an older file
+    workers.until(lambda: target in in_flight(folder) | complete(folder))
     began = time.monotonic()
     time.sleep(seed.uniform(0, lasting))
-    launch.kill(workers)
+    workers.kill()
     after = time.monotonic() - began
     last = max(complete(folder), default=0)
     return Kill(after, max((step for step in in_flight(folder) if step > last), default=None), last)
 
 
-def time_of_a_save(arguments: list[str], folder: Path) -> float:
+def time_of_a_save(workers: Workers, folder: Path) -> float:
     """How long a save in the background takes, from its first file to its last."""
-    workers = run(arguments)
-    watch(workers, lambda: in_flight(folder))
+    workers.until(lambda: in_flight(folder))
     began = time.monotonic()
-    watch(workers, lambda: complete(folder))
-    launch.kill(workers)
+    workers.until(lambda: complete(folder))
+    workers.kill()
     return time.monotonic() - began
 
 
@@ -109,25 +133,23 @@ def attempts(kills: int, steps: int, width: int, seed: random.Random) -> Iterato
     """One line for each kill; raises an AssertionError where a restart is not what it must be."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "compiled"))
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         common = ["--steps", str(steps), "--width", str(width), "--save-every", str(EVERY)]
-        digests = to_the_end([*common, "--log", str(root / "undisturbed")])
+        digests = Workers([*common, "--log", str(root / "undisturbed")], root).to_the_end()
         expected = dict(losses(root / "undisturbed"))
-        lasting = time_of_a_save([*common, "--checkpoint", str(root / "timed")], root / "timed")
+        lasting = time_of_a_save(Workers([*common, "--checkpoint", str(root / "timed")], root), root / "timed")
         yield f"undisturbed: {steps} steps, digests {digests}; a save takes {lasting:.2f} s"
 
         folder, log, begin, unfinished = root / "killed", root / "log", 0, 0
         arguments = [*common, "--checkpoint", str(folder), "--log", str(log)]
         while unfinished < kills:
-            found = kill_in_a_save(arguments, folder, log, lasting, seed)
+            found = kill_in_a_save(Workers(arguments, root), folder, log, lasting, seed)
             reached = check_attempt(log, begin, expected)
             # A save begins before its step is logged, and only when the save before it is complete.
             assert reached // EVERY * EVERY - EVERY <= found.complete <= reached + 1, f"step {reached}: {found}"
             unfinished, begin = unfinished + (found.unfinished is not None), found.complete
             met = "between two saves" if found.unfinished is None else f"in the save of step {found.unfinished}"
             yield f"killed {found.after:.3f} s after a save began, {met}; goes on from step {found.complete}"
-        last = to_the_end(arguments)
+        last = Workers(arguments, root).to_the_end()
         check_attempt(log, begin, expected)
         assert last == digests, f"the end differs: {last}, and undisturbed {digests}"
         yield f"{unfinished} kills in the middle of a save; the end is bit for bit that of the undisturbed run"
@@ -152,6 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args(argv)
     begin = time.monotonic()
+    multiprocessing.set_forkserver_preload(["benchmarks.kills"])
     for line in attempts(args.kills, args.steps, args.width, random.Random(args.seed)):
         print(line, flush=True)
     print(f"{time.monotonic() - begin:.0f} s")

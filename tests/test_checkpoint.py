@@ -323,9 +323,10 @@ def test_the_digits_resume_bit_for_bit(tmp_path, monkeypatch):
             save(manager, step, *args, **kwargs)
             raise Interrupted
 
-        with monkeypatch.context() as patched, pytest.raises(Interrupted):
-            patched.setattr(gx.checkpoint, "save", save_and_end)
+        monkeypatch.setattr(gx.checkpoint, "save", save_and_end)
+        with pytest.raises(Interrupted):
             run(tmp_path)
+        monkeypatch.setattr(gx.checkpoint, "save", save)
         assert [int(path.name) for path in tmp_path.iterdir()] == [20]
         found = run(tmp_path)
     assert bits(found[0]) == bits(expected[0])

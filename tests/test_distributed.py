@@ -2,7 +2,6 @@
 
 import os
 import random
-import subprocess
 
 import numpy as np
 import pytest
@@ -11,15 +10,13 @@ from benchmarks import kills
 from examples.distributed import launch
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(launch.ROOT / ".cache" / "jax"))
-EXACT = {"JAX_ENABLE_X64": "1"}
 
 
 def losses(tmp_path, processes, devices, *arguments, monkeypatch):
     """The losses of a run in double precision."""
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     log = tmp_path / f"{processes}-{devices}-{len(list(tmp_path.iterdir()))}"
-    workers = launch.start(processes, devices, ["--log", str(log), *arguments], stdout=subprocess.DEVNULL)
-    assert launch.wait(workers) == 0
+    assert launch.wait(launch.start(processes, devices, ["--log", str(log), *arguments])) == 0
     return [(step, float.fromhex(loss)) for step, loss in kills.losses(log)]
 
 

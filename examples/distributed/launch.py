@@ -28,33 +28,29 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def start(
-    processes: int, devices: int, arguments: Sequence[str], program: str = PROGRAM, **options: Any
-) -> list[subprocess.Popen[Any]]:
-    """Starts the processes; `options` are those of `subprocess.Popen`."""
-    address = f"127.0.0.1:{free_port()}"
+def environment(process: int, processes: int, devices: int, address: str) -> dict[str, str]:
+    """The variables that tell a process which of several it is."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    common = {
-        **os.environ,
+    return {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": flags.strip(),
         "JAX_COORDINATOR_ADDRESS": address,
         "JAX_COORDINATOR_BIND_ADDRESS": address,
         "JAX_NUM_PROCESSES": str(processes),
+        "JAX_PROCESS_ID": str(process),
     }
+
+
+def start(
+    processes: int, devices: int, arguments: Sequence[str], program: str = PROGRAM
+) -> list[subprocess.Popen[Any]]:
+    """Starts the processes."""
+    address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", program, *arguments]
     return [
-        subprocess.Popen(command, env={**common, "JAX_PROCESS_ID": str(i)}, cwd=ROOT, **options)
+        subprocess.Popen(command, env=os.environ | environment(i, processes, devices, address), cwd=ROOT)
         for i in range(processes)
     ]
-
-
-def kill(workers: Sequence[subprocess.Popen[Any]]) -> None:
-    """Ends all of them at once, as a crash does: by SIGKILL, of which no process knows beforehand."""
-    for worker in workers:
-        worker.kill()
-    for worker in workers:
-        worker.wait()
 
 
 def wait(workers: Sequence[subprocess.Popen[Any]]) -> int:
@@ -67,7 +63,9 @@ def wait(workers: Sequence[subprocess.Popen[Any]]) -> int:
                 return failed or 0
             time.sleep(0.05)
     finally:
-        kill(workers)
+        for worker in workers:
+            worker.kill()
+            worker.wait()
 
 
 def main(argv: list[str] | None = None) -> int:
