@@ -8,13 +8,17 @@ buffers.
     pip install '.[examples]'
     python examples/train_digits.py
     python examples/train_digits.py --optimizer adamw --steps 600
+    python examples/train_digits.py --checkpoint out/run
 
-It prints the optimizer and what its state costs, trains, and saves a picture of the run in the folder `out`.
+It prints the optimizer and what its state costs, trains, and saves a picture of the run in the folder `out`. With
+`--checkpoint`, which needs orbax, it saves the run while it goes on, and resumes one that was interrupted: it ends bit
+for bit where the run would have ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from functools import partial
 from pathlib import Path
@@ -33,6 +37,7 @@ import gradtx as gx
 BATCH_SIZE = 64
 MAX_NORM = 1.0  # to which the gradient is clipped
 FETCH_EVERY = 20  # steps between two fetches of metrics from the device
+SAVE_EVERY = 100  # steps between two checkpoints
 TESTS = 12  # of the accuracy on the test set, evenly spread over the run
 LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernels and results
 
@@ -145,28 +150,46 @@ def test_accuracy(params: Params, data: Digits) -> Array:
 
 
 def train(
-    tx: gx.GradientTransformation, params: Params, state: Any, data: Digits, test: Digits, key: Array, steps: int
+    tx: gx.GradientTransformation,
+    params: Params,
+    state: Any,
+    data: Digits,
+    test: Digits,
+    key: Array,
+    steps: int,
+    manager: Any = None,
 ) -> tuple[Metrics, dict[int, float]]:
-    """The metrics of every step, and the test accuracy by step. The buffers of `params` and `state` are donated."""
-    history: list[Metrics] = []
+    """The metrics of every step, and the test accuracy by step. The buffers of `params` and `state` are donated.
+
+    With a checkpoint manager of orbax the run is saved, and goes on from the last checkpoint, if there is one.
+    """
+    done, kept = 0, Metrics(*np.full((4, steps), np.nan, np.float32))
+    accuracies = np.full(steps + 1, np.nan, np.float32)
+    if manager is not None and manager.latest_step() is not None:
+        done, params, state, (kept, accuracies) = gx.checkpoint.restore(manager, tx, params, state, (kept, accuracies))
     recent: list[Metrics] = []
-    tests: dict[int, Array] = {}
     test_after = set(np.linspace(0, steps, TESTS + 1, dtype=int).tolist())
-    with tqdm(total=steps, unit="step") as bar:
-        for step in range(1, steps + 1):
+    tests: dict[int, Array] = {}
+    with tqdm(total=steps, initial=done, unit="step") as bar:
+        for step in range(done + 1, steps + 1):
             params, state, metrics = train_step(tx, params, state, data, key, step)
             recent.append(metrics)
             if step in test_after:
                 tests[step] = test_accuracy(params, test)
             # To fetch is to wait for the device: better seldom, for many steps at once.
-            if len(recent) == FETCH_EVERY or step == steps:
-                history += jax.device_get(recent)
-                loss, accuracy, _, norm = np.mean(history[-len(recent) :], axis=0)
-                rate = history[-1].learning_rate
+            if step % FETCH_EVERY == 0 or step == steps:
+                for curve, values in zip(kept, zip(*jax.device_get(recent), strict=True), strict=True):
+                    curve[step - len(recent) : step] = values
+                for tested, accuracy in tests.items():
+                    accuracies[tested] = accuracy
+                loss, accuracy, _, norm = (curve[step - len(recent) : step].mean() for curve in kept)
+                rate = kept.learning_rate[step - 1]
                 bar.set_postfix_str(f"loss {loss:.4f}, acc {accuracy:.1%}, lr {rate:.1e}, grad {norm:.2f}", False)
                 bar.update(len(recent))
                 recent.clear()
-    return Metrics(*map(np.array, zip(*history, strict=True))), jax.tree.map(float, tests)
+                if manager is not None:
+                    gx.checkpoint.save(manager, step, tx, params, state, more=(kept, accuracies))
+    return kept, {step: float(x) for step, x in enumerate(accuracies) if step in test_after and step}
 
 
 def plot(path: Path, title: str, metrics: Metrics, tests: dict[int, float]) -> None:
@@ -199,6 +222,16 @@ def plot(path: Path, title: str, metrics: Metrics, tests: dict[int, float]) -> N
     figure.savefig(path, dpi=150)
 
 
+def checkpoints(folder: Path | None) -> Any:
+    """The manager of the checkpoints in a folder, as a context that ends when all are written; None for no folder."""
+    if folder is None:
+        return contextlib.nullcontext()
+    import orbax.checkpoint as ocp
+
+    options = ocp.CheckpointManagerOptions(save_interval_steps=SAVE_EVERY, max_to_keep=2)
+    return ocp.CheckpointManager(folder.absolute(), options=options)
+
+
 def positive_int(text: str) -> int:
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
@@ -211,6 +244,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=positive_int, default=800, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the initial parameters and the minibatches")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture (default: %(default)s)")
+    parser.add_argument("--checkpoint", type=Path, help="folder to save the run in, and to resume it from")
     args = parser.parse_args(argv)
     start = time.perf_counter()
 
@@ -222,7 +256,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{tx}\nparameters       {gx.tree.size(params):,}")
     print(f"optimizer state  {gx.tree.nbytes(state) / gx.tree.size(params):.2f} bytes per parameter", flush=True)
 
-    metrics, tests = train(tx, params, state, data, test, batches_key, args.steps)
+    with checkpoints(args.checkpoint) as manager:
+        metrics, tests = train(tx, params, state, data, test, batches_key, args.steps, manager)
 
     accuracy = f"{tests[args.steps]:.2%} of {len(test.labels)} test images"
     args.out.mkdir(parents=True, exist_ok=True)

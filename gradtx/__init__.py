@@ -376,6 +376,10 @@ with _lazily(__name__) as _names:
     from gradtx.wrappers.narrow_weights import stochastic_weights as stochastic_weights
     from gradtx import storage as storage
 
+    # Checkpoints
+    from gradtx.wrappers.restart import restart_schedules as restart_schedules
+    from gradtx import checkpoint as checkpoint
+
     # Schedules
     from gradtx.core.hyper import function_schedule as function_schedule
     from gradtx.schedules.constant import constant_schedule as constant_schedule
@@ -405,6 +409,9 @@ with _lazily(__name__) as _names:
     from gradtx.schedules.steps import step_schedule as step_schedule
     from gradtx.schedules.warmup import warmup_constant_schedule as warmup_constant_schedule
     from gradtx.schedules.warmup import wsd_schedule as wsd_schedule
+
+    # Where state lies on a mesh of devices
+    from gradtx import sharding as sharding
 
     # Speed
     from gradtx.flags import cpu_flags as cpu_flags

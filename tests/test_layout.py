@@ -24,7 +24,7 @@ ROWS = [
     {"precision", "sharding", "storage", "transforms", "perturbations", "microbatching"},
     {"optimizers", "curvature"},
     {"constraints"},
-    {"wrappers", "viz", "compat", "testing"},
+    {"wrappers", "viz", "compat", "testing", "checkpoint"},
     {"rules"},
 ]
 

@@ -1,0 +1,220 @@
+"""Where every array of a state lies on a mesh, from shapes alone.
+
+`init` of every transformation puts an array of the state where its slot says: an array per parameter lies as the
+parameter, a row's mean lacks what splits the columns, a number is whole. On a mesh with explicit axes these places are
+a part of the types, so that `jax.eval_shape` finds them without a device, whatever the axes of the real mesh are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.core import Tracer
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
+
+from gradtx import checks
+from gradtx import mesh as meshes
+from gradtx.core.describe import Place, map_state
+from gradtx.core.packed import is_packed
+from gradtx.core.slots import per_tree
+from gradtx.core.transformation import as_transformation
+from gradtx.storage.host import host
+
+__all__ = ["as_typed", "homes", "names_of", "shapes_of", "split_by", "state_shardings", "typed_state"]
+
+WHO = "state_shardings"
+
+
+def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = None) -> Any:
+    """Says where each array of the state lies on a mesh: a tree like `tx.init(params)` of `NamedSharding`s.
+
+    An array per parameter lies as its parameter. Arrays that lack some axes of the parameter lack what splits these;
+    factors and stacks are split along the axes that they share with the parameter; numbers are whole on every device.
+    Codes and scales of stored arrays (`gx.stored`) lie as the array does, and those in the format 'host' in the pinned
+    memory of the host. Nothing is computed, and no device is needed: the mesh may be an abstract one.
+
+    Args:
+      tx: The transformation.
+      params: The parameters, or their shapes (`jax.ShapeDtypeStruct`).
+      param_shardings: A `NamedSharding` for each parameter, or one for all, or for whole branches of the tree. By
+        default each parameter says itself where it lies.
+      zero_axis: None (default), or the name of the mesh axis, or names, over which the parameters are replicated and
+        the state is to be split, as in ZeRO-1: usually the axis of the data. Each array is also split over it along its
+        longest axis that can be divided so; arrays with the parameter's axes along that of the parameter. An array
+        without such an axis, or split over `zero_axis` already, stays as it is without `zero_axis`. Numbers stay whole.
+
+    Returns:
+      The tree of shardings. Give it to `gx.sharding.init` and `gx.sharding.update`, or to `jax.jit` as `out_shardings`.
+
+    Raises:
+      TypeError: A leaf of `param_shardings` is no `NamedSharding`.
+      ValueError: A parameter does not say where it lies; two lie on different meshes; `zero_axis` is no axis of the
+        mesh; a parameter cannot be split as its sharding says.
+
+    >>> import jax, gradtx as gx
+    >>> from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec as P
+    >>> mesh = AbstractMesh((4, 2), ("data", "model"))
+    >>> params = {"w": jax.ShapeDtypeStruct((512, 256), "float32", sharding=NamedSharding(mesh, P(None, "model")))}
+    >>> tx = gx.scale_by_adam()
+    >>> gx.sharding.state_shardings(tx, params).mu["w"].spec
+    P(None, 'model')
+    >>> gx.sharding.state_shardings(tx, params, zero_axis="data").mu["w"].spec
+    P('data', 'model')
+    """
+    tx = as_transformation(WHO, tx)
+    where = homes(WHO, params, param_shardings)
+    mesh = jax.tree.leaves(where)[0].mesh
+    zero = _zero_names(mesh, zero_axis)
+    shapes = shapes_of(params)
+    state = typed_state(tx, shapes, jax.tree.map(lambda x, home: _zeroed(home, x.shape, zero), shapes, where))
+
+    def one(place: Place, x: Any) -> Any:
+        whole = next(part for part in jax.tree.leaves(x) if part.shape == x.shape)  # of a stored array, its codes
+        spec = _spec(whole)
+        axis = None if isinstance(place.slot, per_tree) else _axis_for(zero, mesh, spec, x.shape)
+        kind = "pinned_host" if is_packed(x) and isinstance(x.format, host) else None
+        return jax.tree.map(lambda part: _lies(mesh, part, axis, zero, kind), x)
+
+    return map_state(one, tx, state, shapes)
+
+
+def typed_state(tx: Any, shapes: Any, where: Any) -> Any:
+    """The shapes of a fresh state, whose types say how each array is split where the parameters lie as in `where`."""
+    mesh = jax.tree.leaves(where)[0].mesh
+    explicit = AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=(AxisType.Explicit,) * len(mesh.axis_names))
+    placed = jax.tree.map(
+        lambda x, home: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(explicit, home.spec)),
+        shapes,
+        where,
+    )
+    with jax.sharding.use_abstract_mesh(explicit):
+        return jax.eval_shape(tx.init, placed)
+
+
+def as_typed(mesh: Any, x: Any) -> NamedSharding:
+    """Where an array of `typed_state` lies on a mesh."""
+    return _lies(mesh, x, None, (), None)
+
+
+def names_of(part: Any) -> tuple[str, ...]:
+    """The axes of a mesh that split one axis of an array."""
+    return () if part is None else (part,) if isinstance(part, str) else tuple(part)
+
+
+def split_by(spec: Sequence[Any], axis: int, names: tuple[str, ...]) -> PartitionSpec:
+    """The spec with one axis of the array split over further axes of the mesh."""
+    parts = [*spec, *[None] * (axis + 1 - len(spec))]
+    all_ = (*names_of(parts[axis]), *names)
+    parts[axis] = all_ if len(all_) > 1 else all_[0]
+    return PartitionSpec(*parts)
+
+
+def _zeroed(home: NamedSharding, shape: tuple[int, ...], zero: tuple[str, ...]) -> NamedSharding:
+    """Where the state of a parameter lies: as the parameter, and split over `zero` too, if that is possible."""
+    spec = [*home.spec, *[None] * (len(shape) - len(home.spec))]
+    axis = _axis_for(zero, home.mesh, spec, shape)
+    return home if axis is None else NamedSharding(home.mesh, split_by(spec, axis, zero))
+
+
+def _spec(x: Any) -> list[Any]:
+    """What splits each axis of an array, as its type says."""
+    spec = () if x.sharding is None else tuple(x.sharding.spec)
+    return [*spec, *[None] * (x.ndim - len(spec))]
+
+
+def _ways(mesh: Any, *parts: Any) -> int:
+    """Into how many pieces axes of the mesh split an axis of an array."""
+    return math.prod(mesh.shape[name] for part in parts for name in names_of(part))
+
+
+def _axis_for(zero: tuple[str, ...], mesh: Any, spec: Sequence[Any], shape: tuple[int, ...]) -> int | None:
+    """The longest axis that can be split over `zero` too; None if none can be, or is split over it already."""
+    if not zero or any(name in zero for part in spec for name in names_of(part)):
+        return None
+    fit = [i for i, n in enumerate(shape) if n and n % _ways(mesh, spec[i], zero) == 0]
+    return max(fit, key=lambda i: shape[i], default=None)
+
+
+def _lies(mesh: Any, part: Any, axis: int | None, zero: tuple[str, ...], kind: str | None) -> NamedSharding:
+    """Where one array lies: as its type says, and its `axis` split over `zero` too, if that is possible."""
+    spec: Sequence[Any] = _spec(part)
+    if axis is not None and axis < part.ndim and part.shape[axis] % _ways(mesh, spec[axis], zero) == 0:
+        spec = split_by(spec, axis, zero)
+    spec = list(spec)
+    while spec and spec[-1] is None and AxisType.Explicit not in mesh.axis_types:
+        spec.pop()  # as compiled programs write the places of their results: else a step is compiled again for these
+    return NamedSharding(mesh, PartitionSpec(*spec), memory_kind=kind if part.ndim else None)
+
+
+def shapes_of(params: Any) -> Any:
+    """The parameters as bare shapes, whatever they are."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(checks.shape(x), checks.dtype(x)), params)
+
+
+# --- where the parameters lie
+
+
+def homes(who: str, params: Any, param_shardings: Any) -> Any:
+    """Where each parameter lies: as `param_shardings` says, or as the parameter itself does."""
+    found = _of_themselves(who, params) if param_shardings is None else _given(who, params, param_shardings)
+    pairs = zip(checks.paths(params), jax.tree.leaves(params), jax.tree.leaves(found), strict=True)
+    first = None
+    for path, x, home in pairs:
+        first = home if first is None else first
+        if home.mesh != first.mesh:
+            raise ValueError(
+                f"{who}: {path} lies on another mesh than the parameters before it, {home.mesh} and {first.mesh}. Put "
+                "all parameters on one mesh."
+            )
+        try:
+            home.shard_shape(checks.shape(x))
+        except ValueError as error:
+            raise ValueError(
+                f"{who}: {path} of shape {checks.shape(x)} cannot be split as {home.spec}: {error}"
+            ) from None
+    if first is None:
+        raise ValueError(f"{who}: params has no arrays, so that there is no mesh. Give at least one parameter.")
+    return found
+
+
+def _of_themselves(who: str, params: Any) -> Any:
+    def one(path: Any, x: Any) -> NamedSharding:
+        home = meshes.place(x) if isinstance(x, Tracer) else getattr(x, "sharding", None)
+        if not isinstance(home, NamedSharding):
+            inside = "Inside jit only explicit axes are a part of an array's type. " if isinstance(x, Tracer) else ""
+            raise ValueError(
+                f"{who}: params at {checks.keystr(path)} does not say where on a mesh it lies. {inside}Give "
+                "param_shardings, a NamedSharding for each parameter."
+            )
+        return home
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _given(who: str, params: Any, param_shardings: Any) -> Any:
+    def is_one(x: Any) -> bool:
+        return isinstance(x, (jax.sharding.Sharding, PartitionSpec))
+
+    for path, x in jax.tree_util.tree_leaves_with_path(param_shardings, is_leaf=is_one):
+        if not isinstance(x, NamedSharding):
+            raise TypeError(
+                f"{who}: param_shardings at {checks.keystr(path)} is {checks.shown(x)}. Give "
+                'NamedSharding(mesh, PartitionSpec(...)), such as NamedSharding(mesh, P("data", None)).'
+            )
+    try:
+        return jax.tree.broadcast(param_shardings, params, is_leaf=is_one)
+    except ValueError:
+        raise checks.tree_mismatch(who, "param_shardings", param_shardings, "params", params) from None
+
+
+def _zero_names(mesh: Any, zero_axis: Any) -> tuple[str, ...]:
+    """The names of the axes to split the state over, after checking them."""
+    names = names_of(zero_axis)
+    for name in names:
+        if name not in mesh.axis_names:
+            known = ", ".join(map(repr, mesh.axis_names))
+            raise ValueError(f"{WHO}: zero_axis names {name!r}, but the axes of the mesh are {known}.")
+    return names

@@ -1,0 +1,223 @@
+"""Making a state where it is to lie, and keeping it there."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+from jax import lax
+from jax.core import Tracer
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from gradtx import checks
+from gradtx.core.describe import Place, map_state
+from gradtx.core.transformation import as_transformation
+from gradtx.sharding.layout import as_typed, homes, names_of, shapes_of, split_by, typed_state
+
+__all__ = ["constrain", "init", "update"]
+
+
+def init(tx: Any, params: Any, shardings: Any) -> Any:
+    """Makes the state of `tx` in the places that `shardings` says, without ever holding a whole copy on one device.
+
+    Each device computes its own part of every array. Use it in place of `tx.init(params)`, which first makes every
+    array where its parameter lies, so that `zero_axis` would come too late.
+
+    Args:
+      tx: The transformation.
+      params: The parameters, or their shapes (`jax.ShapeDtypeStruct`) if the state does not depend on their values.
+      shardings: The tree that `gx.sharding.state_shardings` returns.
+
+    Returns:
+      The state, as from `tx.init(params)`.
+
+    Raises:
+      ValueError: `params` are shapes, and a part of the state, such as a copy of the parameters, depends on their
+        values; `shardings` does not belong to this transformation.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+    >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    >>> params = {"w": jax.device_put(jnp.ones((8, 4)), NamedSharding(mesh, P("data")))}
+    >>> tx = gx.adamw(1e-3)
+    >>> state = gx.sharding.init(tx, params, gx.sharding.state_shardings(tx, params))
+    >>> state[0].mu["w"].sharding.spec
+    P('data',)
+    """
+    tx = as_transformation("init", tx)
+    shapes = jax.eval_shape(tx.init, shapes_of(params))
+    _check_like("init", shardings, shapes)
+    if not any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)):
+        return jax.jit(tx.init, out_shardings=shardings)(params)
+
+    def make() -> Any:
+        state = tx.init(shapes_of(params))
+        for path, x in jax.tree_util.tree_leaves_with_path(state):
+            if isinstance(x, jax.ShapeDtypeStruct):
+                raise ValueError(
+                    f"init: the state at {checks.keystr(path)} depends on the values of the parameters, and params has "
+                    "shapes alone. Give the parameters."
+                )
+        return state
+
+    return jax.jit(make, out_shardings=shardings)()
+
+
+def update(
+    tx: Any,
+    updates: Any,
+    state: Any,
+    params: Any = None,
+    shardings: Any = None,
+    param_shardings: Any = None,
+    **extra: Any,
+) -> tuple[Any, Any]:
+    """Like `tx.update`, and keeps the state where `shardings` says, and the updates where the parameters lie.
+
+    With a `zero_axis` each device computes its part of the update: gradients and parameters are cut to the part for
+    which the device has the state, and the updates are gathered at the end. Where the compiled function also sums the
+    gradients over the data, sum and cut become one reduce-scatter on backends that have it. Without a `zero_axis` a
+    plain `tx.update` most often keeps the state in place, too; this function makes sure of it.
+
+    Args:
+      tx: The transformation.
+      updates: The gradients.
+      state: The state, as from `gx.sharding.init`.
+      params: The parameters.
+      shardings: The tree that `gx.sharding.state_shardings` returns.
+      param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`. Give it inside `jax.jit` on a
+        mesh with automatic axes; elsewhere the parameters say so themselves.
+      **extra: What else `tx.update` takes. A tree like the parameters is cut as they are.
+
+    Returns:
+      The updates and the next state.
+
+    Raises:
+      ValueError: `shardings` is missing, or belongs to another transformation; the parameters do not say where they
+        lie.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+    >>> places = {"w": NamedSharding(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,)), P())}
+    >>> params, tx = jax.device_put({"w": jnp.ones((8, 4))}, places), gx.trace(0.9)
+    >>> shardings = gx.sharding.state_shardings(tx, params, zero_axis="data")
+    >>> step = jax.jit(lambda g, state, p: gx.sharding.update(tx, g, state, p, shardings, places))
+    >>> updates, state = step(params, gx.sharding.init(tx, params, shardings), params)
+    >>> state.trace["w"].sharding.is_equivalent_to(shardings.trace["w"], 2)
+    True
+    """
+    tx = as_transformation("update", tx)
+    if shardings is None:
+        raise ValueError("update: shardings is missing. Give the tree that gx.sharding.state_shardings returns.")
+    _check_like("update", shardings, state)
+    like = updates if params is None else params
+    home = homes("update", like, param_shardings)
+    work = _workplaces(tx, _with_places(state, shardings), shapes_of(like), home)
+
+    cut = partial(_cut, work, like)
+    if AxisType.Explicit in jax.tree.leaves(home)[0].mesh.axis_types:  # types must agree: a row's mean lies as the rows
+        typed = typed_state(tx, shapes_of(like), work)
+        state = constrain(state, jax.tree.map(lambda x, to: as_typed(to.mesh, x), typed, shardings))
+    extra = {name: cut(x) for name, x in extra.items()}
+    new, state = tx.update(cut(updates), state, None if params is None else cut(params), **extra)
+    if jax.tree.structure(new) == jax.tree.structure(like):
+        new = constrain(constrain(new, work), home)  # what is gathered is the update, and nothing before it
+    return new, constrain(state, shardings)
+
+
+def _cut(work: Any, like: Any, tree: Any) -> Any:
+    """A tree like the parameters at the places of work; anything else as it is."""
+    same = jax.tree.structure(tree) == jax.tree.structure(like) and _shapes(tree) == _shapes(like)
+    return constrain(tree, work) if same else tree
+
+
+def constrain(tree: Any, shardings: Any) -> Any:
+    """Puts every array of a tree where `shardings` says.
+
+    Inside `jax.jit` it tells the compiler, and outside it moves the arrays; on explicit axes it changes their types.
+
+    Args:
+      tree: The tree.
+      shardings: A tree of the same structure with a `NamedSharding` for each array.
+
+    >>> import jax, jax.numpy as jnp, gradtx as gx
+    >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+    >>> where = NamedSharding(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,)), P("data"))
+    >>> gx.sharding.constrain({"w": jnp.ones(8)}, {"w": where})["w"].sharding.spec
+    P('data',)
+    """
+    return jax.tree.map(_put, tree, shardings)
+
+
+def _put(x: Any, where: NamedSharding) -> Any:
+    if not isinstance(x, Tracer):
+        return jax.device_put(x, where)
+    kinds = dict(zip(where.mesh.axis_names, where.mesh.axis_types, strict=True))
+    explicit = [name for name, kind in kinds.items() if kind == AxisType.Explicit]
+    if len(explicit) == len(kinds):
+        return jax.sharding.reshard(x, where)
+    if explicit:  # each kind of axes is told in its own way
+        x = jax.sharding.reshard(x, NamedSharding(where.mesh, _only(where.spec, explicit)))
+        automatic = [name for name in kinds if name not in explicit]
+        where = NamedSharding(where.mesh, _only(where.spec, automatic), memory_kind=where.memory_kind)
+    return lax.with_sharding_constraint(x, where)
+
+
+def _only(spec: Any, names: list[str]) -> PartitionSpec:
+    """The spec with these axes of the mesh alone."""
+    parts = [(part,) if isinstance(part, str) else tuple(part or ()) for part in spec]
+    kept = [tuple(name for name in part if name in names) for part in parts]
+    return PartitionSpec(*[part or None for part in kept])
+
+
+def _with_places(state: Any, shardings: Any) -> Any:
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), state, shardings)
+
+
+def _workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
+    """Where each parameter's update is computed: on the devices that have the state for it.
+
+    That is its home, and its axes are split over what else splits an axis of the state that follows them.
+    """
+    leaves = dict(zip(checks.paths(shapes), jax.tree.leaves(shapes), strict=True))
+    found = dict(zip(leaves, jax.tree.leaves(home), strict=True))
+    known = set()
+
+    def note(place: Place, x: Any) -> Any:
+        where, path, axes = jax.tree.leaves(x)[0].sharding, place.path, place.axes
+        if place.slot is None:  # another library's state, in which a parameter's path is the end of the array's own
+            path = next((p for p in leaves if place.field == p or place.field.endswith("/" + p)), None)
+            axes = range(len(where.spec))
+        for part, axis in zip(where.spec, axes, strict=False):
+            at = found.get(path)
+            if at is None or path in known or axis is None or len(leaves[path].shape) <= axis:
+                continue
+            taken = [name for own in at.spec for name in names_of(own)]
+            more = tuple(name for name in names_of(part) if name not in taken)
+            spec = split_by(at.spec, axis, more) if more else at.spec
+            if more and _divides(at.mesh, spec, leaves[path].shape):
+                found[path] = NamedSharding(at.mesh, spec)
+                known.add(path)
+        return x
+
+    map_state(note, tx, state, shapes)
+    return jax.tree.unflatten(jax.tree.structure(shapes), list(found.values()))
+
+
+def _divides(mesh: Any, spec: PartitionSpec, shape: tuple[int, ...]) -> bool:
+    try:
+        NamedSharding(mesh, spec).shard_shape(shape)
+    except ValueError:
+        return False
+    return True
+
+
+def _shapes(tree: Any) -> list[tuple[int, ...]]:
+    return [checks.shape(x) for x in jax.tree.leaves(tree)]
+
+
+def _check_like(who: str, shardings: Any, state: Any) -> None:
+    """Raises unless the tree of shardings is one for this state."""
+    if jax.tree.structure(shardings) != jax.tree.structure(state):
+        raise checks.tree_mismatch(who, "shardings", shardings, "the state", state)

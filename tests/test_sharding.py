@@ -1,0 +1,284 @@
+"""`gx.sharding`: where state lies on a mesh, that it stays there, what is sent, and what it costs."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
+
+import gradtx as gx
+from docs.optimizers import default, optimizers
+from gradtx.testing.calls import extra_args, update
+from gradtx.testing.data import close
+from gradtx.testing.mesh import collectives
+
+P = PartitionSpec
+SPECS = {"w": P(None, "model"), "deep": [P("model")]}
+SHAPES = {"w": (16, 8), "deep": [(8,)]}
+ABSTRACT = AbstractMesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+
+
+def mesh_of(kind=AxisType.Auto, shape=(4, 2), names=("data", "model")):
+    return jax.make_mesh(shape, names, axis_types=(kind,) * len(shape))
+
+
+def homes(mesh, specs=SPECS):
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+
+
+def draw(seed, lead=()):
+    rng = np.random.default_rng(seed)
+    is_shape = lambda x: isinstance(x, tuple)  # noqa: E731
+    return jax.tree.map(lambda shape: jnp.asarray(rng.normal(size=lead + shape)), SHAPES, is_leaf=is_shape)
+
+
+WHOLE = P()
+
+
+def shape(*lengths, spec=WHOLE, mesh=ABSTRACT):
+    return jax.ShapeDtypeStruct(lengths, "float32", sharding=NamedSharding(mesh, spec))
+
+
+def specs(tree):
+    return jax.tree.map(lambda x: x.spec, tree)
+
+
+def device_nbytes(shardings, shapes):
+    """The bytes of a tree on one device."""
+    sizes = jax.tree.map(lambda at, x: math.prod(at.shard_shape(x.shape)) * x.dtype.itemsize, shardings, shapes)
+    return sum(jax.tree.leaves(sizes))
+
+
+# --- where state lies
+
+
+def test_each_kind_of_slot_lies_as_it_is_declared():
+    params = {"w": shape(64, 32, spec=P("data", "model"))}
+    adam = gx.sharding.state_shardings(gx.scale_by_adam(), params)
+    assert (adam.mu["w"].spec, adam.count.spec) == (P("data", "model"), P())
+    factored = gx.sharding.state_shardings(gx.scale_by_factored_rms(min_dim_size_to_factor=2), params)
+    assert {factored.v_row["w"].spec, factored.v_col["w"].spec} == {P("data"), P(None, "model")}
+    memory = gx.sharding.state_shardings(gx.scale_by_lbfgs(3), params)
+    assert memory.diff_params_memory["w"].spec == P(None, "data", "model")
+    left, right = (shampoo_factor.spec for shampoo_factor in shampoo_factors(params))
+    assert left == P(None, "data")
+    assert right == P(None, "model")
+
+
+def shampoo_factors(params):
+    state = gx.sharding.state_shardings(gx.scale_by_shampoo(), params)
+    shapes = jax.eval_shape(gx.scale_by_shampoo().init, params)
+    pairs = zip(jax.tree.leaves(shapes), jax.tree.leaves(state), strict=True)
+    found = {x.shape: at for x, at in pairs if x.ndim == 3}
+    return found[1, 64, 64], found[1, 32, 32]
+
+
+def test_stored_slots_lie_as_their_parameter():
+    params = {"w": shape(512, 512, spec=P("data", "model"))}
+    packed = gx.sharding.state_shardings(gx.stored(gx.trace(0.9), "int8"), params).trace["w"]
+    found = {part.spec for part in jax.tree.leaves(packed.parts)}
+    assert found == {P("data", "model")}
+    zero = {"w": shape(512, 512, spec=P(None, "model"))}
+    packed = gx.sharding.state_shardings(gx.stored(gx.trace(0.9), "int8"), zero, zero_axis="data").trace["w"]
+    assert {part.spec for part in jax.tree.leaves(packed.parts)} == {P("data", "model")}
+
+
+def test_groups_views_and_other_libraries():
+    params = {"w": shape(64, 32, spec=P(None, "model")), "b": shape(32, spec=P("model"))}
+    tx = gx.partition(
+        {"m": gx.chain(optax.adam(0.1)), "b": gx.trace(0.9)},
+        [(gx.select.ndim(min=2), "m"), (gx.select.everything(), "b")],
+    )
+    state = gx.sharding.state_shardings(tx, params, zero_axis="data")
+    by_shape = {
+        x.shape: at.spec for x, at in zip(*map(jax.tree.leaves, (jax.eval_shape(tx.init, params), state)), strict=True)
+    }
+    assert by_shape == {(): P(), (64, 32): P("data", "model"), (32,): P(("model", "data"))}
+    assert gx.sharding.state_shardings(gx.flatten(gx.trace(0.9)), params).trace.spec == P("model")
+
+
+def test_the_zero_axis_splits_the_longest_axis_that_it_divides():
+    def where(*lengths, spec=WHOLE, zero="data"):
+        return gx.sharding.state_shardings(gx.trace(0.9), shape(*lengths, spec=spec), zero_axis=zero).trace.spec
+
+    assert where(8, 16) == P(None, "data")
+    assert where(8, 18) == P("data")  # 4 does not divide 18
+    assert where(7, 9) == P()  # it stays whole
+    assert where(16, 16) == P("data")
+    assert where(8, 16, spec=P(None, "model")) == P(None, ("model", "data"))
+    assert where(9, 2, spec=P(None, "model")) == P(None, "model")
+    assert where(8, 16, spec=P("data")) == P("data")  # split over it already
+    assert where(16, 8, zero=("data", "model")) == P(("data", "model"))
+    assert where() == P()
+
+
+@pytest.mark.parametrize("zero", [(8, 1), (4, 2)], ids=str)
+def test_zero_leaves_an_eighth_of_every_state_on_each_device(zero):
+    """The state of every optimizer, from shapes alone; what lacks an axis of the parameter lacks what splits it."""
+    mesh = AbstractMesh(zero, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    params = {"w": shape(1024, 512, spec=P(None, "model"), mesh=mesh), "b": shape(512, spec=P("model"), mesh=mesh)}
+    for name in optimizers():
+        tx = default(name)
+        if zero[1] > 1 and {row.kind for row in gx.describe(tx, params).rows} - {"per parameter", "per tree"}:
+            continue
+        state = jax.eval_shape(tx.init, params)
+        whole = gx.tree.nbytes(state)
+        share = device_nbytes(gx.sharding.state_shardings(tx, params, zero_axis="data"), state)
+        numbers = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if x.size < 32)
+        assert share - numbers <= whole * (1 / 8 + 0.02), f"{name}: {share} of {whole} bytes"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: f(gx.sgd(0.1), {"w": jnp.ones(8)}), "does not say where on a mesh it lies"),
+        (lambda f: f(gx.sgd(0.1), {"w": shape(8)}, zero_axis="rows"), "zero_axis names 'rows', but the axes"),
+        (lambda f: f(gx.sgd(0.1), {"w": shape(8)}, {"v": NamedSharding(ABSTRACT, P())}), "param_shardings"),
+        (lambda f: f(gx.sgd(0.1), {"w": jnp.ones(9)}, NamedSharding(ABSTRACT, P("data"))), "w of shape .* cannot be"),
+        (lambda f: f(gx.sgd(0.1), {}), "params has no arrays"),
+        (lambda f: f(gx.sgd(0.1), [shape(8), shape(8, mesh=AbstractMesh((2,), ("x",)))]), "lies on another mesh"),
+        (lambda f: gx.sharding.update(gx.sgd(0.1), 1.0, ()), "shardings is missing"),
+        (lambda f: gx.sharding.init(gx.adam(0.1), {"w": shape(8)}, f(gx.sgd(0.1), {"w": shape(8)})), "shardings"),
+    ],
+)
+def test_what_cannot_be_says_so(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(gx.sharding.state_shardings)
+
+
+def test_a_spec_is_no_sharding():
+    with pytest.raises(TypeError, match="Give NamedSharding"):
+        gx.sharding.state_shardings(gx.sgd(0.1), {"w": jnp.ones(8)}, {"w": P("data")})
+
+
+# --- a fresh state
+
+
+def test_a_fresh_state_is_never_whole():
+    mesh = mesh_of()
+    params = {"w": shape(256, 64, spec=P(None, "model"), mesh=mesh)}
+    tx = gx.adam(0.1)
+    shardings = gx.sharding.state_shardings(tx, params, zero_axis="data")
+    compiled = jax.jit(lambda: tx.init(params), out_shardings=shardings).lower().compile().memory_analysis()
+    part = 2 * 256 * 64 * 4 // 8
+    assert compiled.output_size_in_bytes + compiled.temp_size_in_bytes < 1.1 * part
+    state = gx.sharding.init(tx, params, shardings)
+    assert {x.nbytes for x in (shard.data for shard in state[0].mu["w"].addressable_shards)} == {part // 2}
+    averaged = gx.ema_params(gx.sgd(0.1), 0.9)
+    shardings = gx.sharding.state_shardings(averaged, params)
+    with pytest.raises(ValueError, match="depends on the values of the parameters"):
+        gx.sharding.init(averaged, params, shardings)
+
+
+def nnx_params():
+    return nnx.state(nnx.Linear(8, 16, rngs=nnx.Rngs(0)), nnx.Param)
+
+
+def equinox_params():
+    return eqx.filter(eqx.nn.MLP(8, 8, 16, 1, key=jax.random.key(0)), eqx.is_inexact_array)
+
+
+@pytest.mark.parametrize("make", [nnx_params, equinox_params])
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_models_of_frameworks(make, kind):
+    mesh, params = mesh_of(kind), make()
+    places = jax.tree.map(lambda x: NamedSharding(mesh, P("model") if x.ndim == 2 else P()), params)
+    params, tx = jax.device_put(params, places), gx.chain(gx.clip_by_global_norm(1.0), gx.adamw(0.1))
+    shardings = gx.sharding.state_shardings(tx, params, zero_axis="data")
+    state = gx.sharding.init(tx, params, shardings)
+    step = jax.jit(lambda g, state, p: gx.sharding.update(tx, g, state, p, shardings, places))
+    updates, state = step(params, state, params)
+    assert jax.tree.structure(updates) == jax.tree.structure(params)
+    assert jax.tree.map(lambda x: x.sharding, state) == shardings
+    matrices = [x for x in jax.tree.leaves(state) if x.ndim == 2]
+    assert all(x.addressable_shards[0].data.nbytes == x.nbytes // 8 for x in matrices)
+
+
+# --- it stays there
+
+QUICK = ["adamw", "adafactor"]
+SLOW = [name for name in [*optimizers(), "lbfgs"] if name not in QUICK]
+EXPLICIT = ["muon", "adafactor", "lamb", "prodigy", "sm3"]
+RTOL = {"shampoo": 1e-8}
+"""Its roots of singular factors: eight digits of sixteen are lost, on one device too."""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, AxisType.Auto) for name in QUICK),
+        *(pytest.param(name, AxisType.Auto, marks=pytest.mark.heavy) for name in SLOW),
+        *(pytest.param(name, AxisType.Explicit, marks=pytest.mark.heavy) for name in EXPLICIT),
+    ],
+)
+def test_a_state_stays_where_it_is(name, kind):
+    """Eight devices with parameters split in two and ZeRO compute what one does, and nothing moves."""
+    mesh, tx = mesh_of(kind), gx.lbfgs(0.1, linesearch=None) if name == "lbfgs" else default(name)
+    places, params = homes(mesh), draw(0)
+    on_mesh = jax.device_put(params, places)
+    shardings = gx.sharding.state_shardings(tx, on_mesh, zero_axis="data")
+    state, expected = gx.sharding.init(tx, on_mesh, shardings), tx.init(params)
+
+    def step(g, state, p):
+        return gx.sharding.update(tx, g, state, p, shardings, places, **extra_args(tx, g, p))
+
+    step, step_of_one = jax.jit(step), jax.jit(lambda g, state, p: update(tx, g, state, p))
+    for seed in (1, 2):
+        grads = draw(seed, (4,) if name == "dpsgd" else ())
+        on_devices = grads if name == "dpsgd" else jax.device_put(grads, places)
+        with jax.set_mesh(mesh):
+            found, state = jax.block_until_ready(step(on_devices, state, on_mesh))
+        updates, expected = step_of_one(grads, expected, params)
+        close((found, data_of(state)), (updates, data_of(expected)), rtol=RTOL.get(name, 1e-10), atol=1e-13)
+    assert jax.tree.map(lambda x: x.sharding, state) == shardings
+    for u, at in zip(jax.tree.leaves(found), jax.tree.leaves(places), strict=True):
+        assert u.sharding.is_equivalent_to(at, u.ndim)
+    assert step._cache_size() == 1
+
+
+def data_of(tree):
+    """The tree with the data of random keys in their place."""
+    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+
+
+def sent(tx, zero, n=3):
+    """The collectives of a compiled step on 8 devices, for `n` leaves."""
+    mesh = mesh_of()
+    params = {f"w{i}": shape(512, 256, spec=P(None, "model"), mesh=mesh) for i in range(n)}
+    places = jax.tree.map(lambda x: x.sharding, params)
+    shardings = gx.sharding.state_shardings(tx, params, zero_axis=zero)
+    shapes = jax.tree.map(
+        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), jax.eval_shape(tx.init, params), shardings
+    )
+    step = jax.jit(lambda g, state, p: gx.sharding.update(tx, g, state, p, shardings, places))
+    return collectives(step.lower(params, shapes, params).compile())
+
+
+def test_what_a_step_sends():
+    """Without ZeRO an elementwise method sends nothing; with it the updates alone are gathered."""
+    clipped = gx.chain(gx.clip_by_global_norm(1.0), gx.adam(0.1))
+    assert sent(gx.adamw(0.1), None) == []
+    assert set(sent(gx.adamw(0.1), "data")) == {"all-gather"}
+    assert len(sent(gx.adamw(0.1), "data")) <= 3
+    assert sent(clipped, None) == ["all-reduce"]
+    stored = gx.stored(gx.adam(0.1), "int8")
+    assert sent(stored, None, n=1) == []
+    assert sent(stored, "data", n=1) == ["all-gather"]
+
+
+def test_host_memory_stays_host_memory():
+    mesh = mesh_of()
+    params = {"w": jax.device_put(jnp.ones((16, 8)), NamedSharding(mesh, P("model")))}
+    tx = gx.stored(gx.trace(0.9), "host", min_size=0)
+    shardings = gx.sharding.state_shardings(tx, params, zero_axis="data")
+    step = jax.jit(lambda g, s: gx.sharding.update(tx, g, s, g, shardings, params["w"].sharding))
+    _, state = step(params, gx.sharding.init(tx, params, shardings))
+    (kept,) = (x for x in jax.tree.leaves(state) if x.ndim == 2)
+    assert kept.sharding.memory_kind == "pinned_host"
+    assert kept.sharding == next(x for x in jax.tree.leaves(shardings) if x.spec)
