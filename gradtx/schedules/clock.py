@@ -1,7 +1,7 @@
 """Differences of step counts, exact up to the largest int32 step.
 
-float32 represents integers exactly only up to 2^24, and JAX divides int32 by a number in float32. So steps are first
-subtracted, as integers or in two exact halves, and then divided.
+float32 represents integers exactly only up to 2^24, and JAX divides int32 by a number in float32. So steps are
+first subtracted, as integers or in two exact halves, and then divided.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def since(count: Any, *begins: Any) -> Array:
     """Returns `count` minus the sum of `begins`.
 
     The result is an integer if all arguments are integers. Otherwise it is in float32 or wider, and exact where the
-    answer can be represented. `begins` may be arrays or tracers, and the result can be differentiated with respect to
-    them.
+    answer can be represented. `begins` may be arrays or tracers, and the result can be differentiated with respect
+    to them.
     """
     count = as_count(count)
     if jnp.issubdtype(count.dtype, jnp.integer):
@@ -81,7 +81,9 @@ def apart(count: Any, *begins: Any) -> tuple[Array, Array]:
 
 
 def fraction_left(count: Any, *lengths: Any) -> Array:
-    """Returns 1 before the last of `lengths` begins, 0 after it ends, and a line between; the others come before it."""
+    """Returns 1 before the last of `lengths` begins, 0 from its end on, and a line between; it begins after the
+    others.
+    """
     # The distance to the end, not to the beginning, so that the fraction is exact where it is small.
     return share(-since(count, *lengths), lengths[-1])
 

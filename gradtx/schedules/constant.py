@@ -42,8 +42,9 @@ class constant_schedule(Schedule):
 class optimal_constant_rate(Schedule):
     """Returns the best constant learning rate for a subgradient method on a convex function.
 
-    The value `radius / (lipschitz * sqrt(steps))` minimizes the worst-case error of the average of all iterates over a
-    run of known length. Take it for convex problems whose constants you know; it is no recipe for neural networks.
+    The value `radius / (lipschitz * sqrt(steps))` minimizes the worst-case error of the average of all iterates
+    over a run of known length. Take it for convex problems whose constants you know; it is no recipe for neural
+    networks.
 
     Args:
       radius: Bound on the distance from the first parameters to a minimum. Positive.

@@ -19,7 +19,8 @@ __all__ = ["cosine_decay_schedule", "warmup_cosine_decay_schedule"]
 
 
 class cosine_decay_schedule(Schedule):
-    """Decays the learning rate along half a cosine, from `init_value` to `alpha * init_value`, and then keeps it there.
+    """Decays the learning rate along half a cosine, from `init_value` to `alpha * init_value`, and then keeps it
+    there.
 
     The usual choice when the length of the run is known and no warm-up is needed. With s = min(count / decay_steps,
     1):
@@ -29,7 +30,8 @@ class cosine_decay_schedule(Schedule):
     Args:
       init_value: The value at step 0.
       decay_steps: Number of steps until the lowest value is reached, usually the length of the run. Positive.
-      alpha: The lowest value, as a fraction of `init_value`. Not negative; 0 by default, so that the decay ends at 0.
+      alpha: The lowest value, as a fraction of `init_value`. Not negative; 0 by default, so that the decay ends at
+        0.
       exponent: Power of the cosine; a larger one decays earlier. Not negative; 1 by default.
 
     >>> import numpy as np, gradtx as gx
@@ -59,7 +61,8 @@ class warmup_cosine_decay_schedule(Schedule):
       init_value: The value at step 0, usually 0.
       peak_value: The value at the end of the warm-up, the largest learning rate of the run.
       warmup_steps: Number of steps of the warm-up. Not negative; with 0, step 0 has the peak value.
-      decay_steps: Number of steps of the whole schedule, *including* the warm-up. Must be greater than `warmup_steps`.
+      decay_steps: Number of steps of the whole schedule, *including* the warm-up. Must be greater than
+        `warmup_steps`.
       end_value: The value from step `decay_steps` on. 0 by default.
       exponent: Power of the cosine; a larger one decays earlier. Not negative; 1 by default.
 

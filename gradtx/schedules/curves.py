@@ -36,8 +36,8 @@ SHAPES: dict[str, Callable[[Array], Array]] = {
 
 
 def warmed_up(count: Any, init_value: Any, peak_value: Any, steps: Any, after: Any) -> Array:
-    """Returns the line from `init_value` at step 0 to `peak_value` at step `steps` (which may be 0), and `after` from
-    there on.
+    """Returns the line from `init_value` at step 0 to `peak_value` at step `steps` (which may be 0), and `after`
+    from there on.
     """
     left = -since(count, steps)
     return jnp.where(left > 0, (init_value - peak_value) * share(left, steps) + peak_value, after)

@@ -4,8 +4,8 @@ The length of cycle i is T_i, where T_0 = period and T_(i+1) = (T_i - fixed) * m
 
     S_i = (period - fixed) * (multiplier^i - 1) / (multiplier - 1) + fixed * i
 
-The index is not computed by a logarithm, which could round to the wrong cycle: cycles of equal length are counted by a
-division, growing ones by a loop over them. Both use integers if all numbers are integers.
+The index is not computed by a logarithm, which could round to the wrong cycle: cycles of equal length are counted
+by a division, growing ones by a loop over them. Both use integers if all numbers are integers.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def cycle(count: Any, period: Any, multiplier: Any = 1, fixed: Any = 0, begins: 
     """Returns the cycle of `count`.
 
     The first cycle begins at the sum of `begins`; earlier steps count as its first step. The result can be
-    differentiated with respect to all numbers, where the index is constant. Growing cycles cost a loop over the cycles
-    that have passed.
+    differentiated with respect to all numbers, where the index is constant. Growing cycles cost a loop over the
+    cycles that have passed.
     """
     count = as_count(count)
     numbers = (period, multiplier, fixed, *begins)

@@ -2,8 +2,9 @@
 
     eta_t = init + (peak - init) * x(t) * s(t)
 
-x rises from 0 to 1 in steps_up steps and falls back to 0 in steps_down steps; s is 1 ("triangular"), 2^(-i) in cycle i
-("triangular2") or gamma^t ("exp_range"). Smith, 2017, "Cyclical Learning Rates for Training Neural Networks".
+x rises from 0 to 1 in steps_up steps and falls back to 0 in steps_down steps; s is 1 ("triangular"), 2^(-i) in
+cycle i ("triangular2") or gamma^t ("exp_range"). Smith, 2017, "Cyclical Learning Rates for Training Neural
+Networks".
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     exponential_decay      eta_t = eta_0 * rate^((t - begin) / steps)   for t > begin, eta_0 before
     exponential_schedule   eta_t = eta_0 * exp(-rate * t)
 
-With `staircase` the exponent is rounded down to an integer. `end_value` bounds the value: from below if the factor is
-less than 1, else from above.
+With `staircase` the exponent is rounded down to an integer. `end_value` bounds the value: from below if the factor
+is less than 1, else from above.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     inverse_sqrt_schedule    eta_t = peak * min(t / W, sqrt(W / t)),   W the steps of the warm-up
 
 The first converges for 1/2 < alpha <= 1 (Robbins and Monro, 1951, "A Stochastic Approximation Method"). PyTorch's
-Adagrad uses it with alpha = 1, as its argument `lr_decay`. The second is the schedule of the transformer (Vaswani et
-al., 2017, "Attention Is All You Need").
+Adagrad uses it with alpha = 1, as its argument `lr_decay`. The second is the schedule of the transformer (Vaswani
+et al., 2017, "Attention Is All You Need").
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["inverse_power_schedule", "inverse_sqrt_schedule"]
 class inverse_power_schedule(Schedule):
     """Decays the learning rate by a power of the step count: `init_value * (beta * count + 1) ** -alpha`.
 
-    Useful for runs of open length and for stochastic approximation, where 1/2 < alpha <= 1 guarantees convergence. To
-    get eta / sqrt(count + c), write `inverse_power_schedule(eta / sqrt(c), beta=1 / c)`.
+    Useful for runs of open length and for stochastic approximation, where 1/2 < alpha <= 1 guarantees convergence.
+    To get eta / sqrt(count + c), write `inverse_power_schedule(eta / sqrt(c), beta=1 / c)`.
 
     Args:
       init_value: The value at step 0.
@@ -54,9 +54,9 @@ class inverse_power_schedule(Schedule):
 class inverse_sqrt_schedule(Schedule):
     """Raises the learning rate linearly to a peak, then decays it by `sqrt(warmup_steps / count)`.
 
-    The schedule of the original transformer; useful if the length of the run is open. For a model of width d the paper
-    uses init_value = 0 and peak_value = 1 / sqrt(d * warmup_steps). The paper counts steps from 1, so its first value
-    is the value of step 1 here.
+    The schedule of the original transformer; useful if the length of the run is open. For a model of width d the
+    paper uses init_value = 0 and peak_value = 1 / sqrt(d * warmup_steps). The paper counts steps from 1, so its
+    first value is the value of step 1 here.
 
     Args:
       init_value: The value at step 0, usually 0.

@@ -41,7 +41,8 @@ class join_schedules(Schedule):
     [0.  0.5 1.  0.5 0.5]
 
     Raises:
-      ValueError: the number of boundaries does not match the number of schedules, or the boundaries do not increase.
+      ValueError: the number of boundaries does not match the number of schedules, or the boundaries do not
+        increase.
     """
 
     schedules: Sequence[Any] = child(check=_check_schedules)

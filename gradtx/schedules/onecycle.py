@@ -54,8 +54,8 @@ class linear_onecycle_schedule(Schedule):
       div_factor: Ratio of `peak_value` to the value at step 0. Positive; 25 by default.
       final_div_factor: Ratio of the value at step 0 to the last value. Positive; 1e4 by default.
 
-    The ends of the phases are rounded down to whole steps. For traced arguments the product is computed in the default
-    precision, so it may fall on the other side of an integer.
+    The ends of the phases are rounded down to whole steps. For traced arguments the product is computed in the
+    default precision, so it may fall on the other side of an integer.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.linear_onecycle_schedule(8, 1.0, 0.5, 0.75, div_factor=4.0, final_div_factor=2.0)(jnp.arange(9)))
@@ -98,8 +98,8 @@ class cosine_onecycle_schedule(Schedule):
     Args:
       transition_steps: Number of steps of the whole schedule; the last value is kept afterwards. Positive.
       peak_value: The largest value.
-      pct_start: Where the peak is, as a fraction of `transition_steps`; rounded down to a whole step. In [0, 1]; 0.3
-        by default.
+      pct_start: Where the peak is, as a fraction of `transition_steps`; rounded down to a whole step. In [0, 1];
+        0.3 by default.
       div_factor: Ratio of `peak_value` to the value at step 0. Positive; 25 by default.
       final_div_factor: Ratio of the value at step 0 to the last value. Positive; 1e4 by default.
 

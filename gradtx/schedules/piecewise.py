@@ -63,8 +63,9 @@ class piecewise_constant_schedule(Schedule):
 
     Args:
       init_value: The value at step 0.
-      boundaries_and_scales: A dict from steps to factors; from each of these steps on, the value is multiplied by its
-        factor. Steps are Python or NumPy integers, factors are not negative. None or an empty dict keeps `init_value`.
+      boundaries_and_scales: A dict from steps to factors; from each of these steps on, the value is multiplied by
+        its factor. Steps are Python or NumPy integers, factors are not negative. None or an empty dict keeps
+        `init_value`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.piecewise_constant_schedule(1.0, {2: 0.5, 4: 0.1})(jnp.arange(6)))

@@ -32,15 +32,16 @@ __all__ = ["cosine_restarts_schedule", "cosine_warmup_restarts_schedule", "sgdr_
 class cosine_restarts_schedule(Schedule):
     """Decays the learning rate along half a cosine, and restarts at `init_value` again and again.
 
-    Useful for runs of open length: every end of a cycle is a good point to stop or to evaluate. If `multiplier` is not
-    the number 1, each call loops over the cycles so far (20 of them after a million times `period` steps with
+    Useful for runs of open length: every end of a cycle is a good point to stop or to evaluate. If `multiplier` is
+    not the number 1, each call loops over the cycles so far (20 of them after a million times `period` steps with
     multiplier 2).
 
     Args:
       init_value: The value at the beginning of every cycle.
       period: Number of steps of the first cycle. At least 1; need not be an integer.
       multiplier: Each cycle is this many times as long as the one before. At least 1; 1 (equal cycles) by default.
-      end_value: The value that a cycle approaches; the cycle restarts at the step that would reach it. 0 by default.
+      end_value: The value that a cycle approaches; the cycle restarts at the step that would reach it. 0 by
+        default.
 
     >>> import numpy as np, gradtx as gx
     >>> print(np.round(np.asarray(gx.cosine_restarts_schedule(1.0, period=2, multiplier=2)(np.arange(8))), 2))
@@ -64,18 +65,19 @@ class cosine_restarts_schedule(Schedule):
 class cosine_warmup_restarts_schedule(Schedule):
     """Repeats cycles of a linear warm-up to a peak and a decay along half a cosine, with peaks that may shrink.
 
-    In every cycle the value rises from `init_value` to the peak and falls back towards `init_value`. If `multiplier`
-    is not the number 1, each call loops over the cycles so far.
+    In every cycle the value rises from `init_value` to the peak and falls back towards `init_value`. If
+    `multiplier` is not the number 1, each call loops over the cycles so far.
 
     Args:
       init_value: The value at the beginning of every cycle. Without a warm-up a cycle begins with its peak.
       period: Number of steps of the first cycle, including its warm-up. At least 1.
-      multiplier: In each cycle, the part after the warm-up is this many times as long as in the one before. At least
-        1.
+      multiplier: In each cycle, the part after the warm-up is this many times as long as in the one before. At
+        least 1.
       peak_value: The peak of the first cycle.
       warmup: Number of steps of the warm-up, the same in every cycle. Not negative and less than `period`; 0 by
         default.
-      gamma: The peak of cycle i is `peak_value * gamma ** i`; it may fall below `init_value`. In (0, 1]; 1 by default.
+      gamma: The peak of cycle i is `peak_value * gamma ** i`; it may fall below `init_value`. In (0, 1]; 1 by
+        default.
 
     >>> import numpy as np, gradtx as gx
     >>> schedule = gx.cosine_warmup_restarts_schedule(0.0, 4, 2, peak_value=1.0, warmup=2, gamma=0.5)

@@ -3,8 +3,8 @@
     eta_t = end + (peak - end) * f((t - begin) / decay_steps),   begin = warmup_steps + stable_steps
 
 The shape f(s) is 1 - s, (1 + cos(pi s)) / 2 or 1 - sqrt(s). Hu et al., 2024, "MiniCPM: Unveiling the Potential of
-Small Language Models with Scalable Training Strategies"; the square root is from Haegele et al., 2024, "Scaling Laws
-and Compute-Optimal Training Beyond Fixed Training Durations".
+Small Language Models with Scalable Training Strategies"; the square root is from Haegele et al., 2024, "Scaling
+Laws and Compute-Optimal Training Beyond Fixed Training Durations".
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class wsd_schedule(Schedule):
     [0.    1.    1.    0.5   0.293 0.134 0.   ]
 
     References:
-      Hu et al., 2024, "MiniCPM: Unveiling the Potential of Small Language Models with Scalable Training Strategies".
+      Hu et al., 2024, "MiniCPM: Unveiling the Potential of Small Language Models with Scalable Training
+        Strategies".
       Haegele et al., 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations" ("1-sqrt").
     """
 
