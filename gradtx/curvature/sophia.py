@@ -51,7 +51,8 @@ class scale_by_sophia(
     whose average curvature is not positive move by `clip_threshold`, unless their first moment is nearly zero.
 
     Args:
-      b1: Decay rate of the first moment (the gradient's moving average). In [0, 1); 0.965 by default.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
+        In [0, 1); 0.965 by default.
       b2: Decay rate of the average Hessian diagonal, per estimate. In [0, 1); 0.99 by default.
       eps: Lower bound on the denominator. Positive; 1e-8 by default.
       gamma: Factor of the average diagonal; a larger one makes steps smaller, and fewer entries are clipped.
@@ -59,7 +60,8 @@ class scale_by_sophia(
       clip_threshold: Largest absolute entry of the update. Positive; 1 by default, infinity for no clipping.
       update_interval: Number of steps between two updates of the average diagonal, beginning with the first step.
         At least 1; 10 by default.
-      mu_dtype: Dtype in which the first moment is stored. None (default) for the parameter's, at least float32.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
 
     Returns:
       A transformation. State: two arrays per parameter (8 bytes in float32).
@@ -119,13 +121,15 @@ def sophia(
 
     Args:
       learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the gradient's moving average). In [0, 1); 0.965 by default.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
+        In [0, 1); 0.965 by default.
       b2: Decay rate of the average Hessian diagonal, per estimate. In [0, 1); 0.99 by default.
       eps: Lower bound on the denominator. Positive; 1e-8 by default.
-      weight_decay: Strength of the decoupled weight decay, multiplied by the learning rate. Not negative; 1e-4 by
-        default.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans, or a function
-        of the parameters. All by default; biases and norm scales are usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; 1e-4 by default.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales
+        are usually left out.
       gamma: Factor of the average diagonal; a larger one makes steps smaller, and fewer entries are clipped.
         Positive; 0.01 by default.
       clip_threshold: Largest absolute entry of the update, before the learning rate. Positive; 1 by default,
@@ -134,7 +138,8 @@ def sophia(
         At least 1; 10 by default.
       estimator: "hutchinson" (default) needs `value_fn`, the loss as a function of the parameters.
         "gauss_newton_bartlett" needs `outputs_fn`, the logits as a function of the parameters.
-      mu_dtype: Dtype in which the first moment is stored. None (default) for the parameter's, at least float32.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
       key: Seed of the random estimates, an integer; 0 by default.
 
     Returns:
