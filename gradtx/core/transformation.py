@@ -42,9 +42,8 @@ class GradientTransformation(Value):
     into its functions by `init, update = tx`.
 
     Args:
-      init_fn: A function `(params) -> state`.
-      update_fn: A function `(updates, state, params=None) -> (updates, state)`. It may take further extra arguments
-        by keyword.
+      *args, **kwargs: `init_fn`, a function `(params) -> state`, and `update_fn`, a function
+        `(updates, state, params=None) -> (updates, state)`, which may take extra arguments by keyword.
 
     >>> import gradtx as gx
     >>> flip = gx.GradientTransformation(
