@@ -1,7 +1,8 @@
-"""Expressions such as `cosine_decay_schedule(0.1, 1000)` read from text, without Python's `eval`.
+"""Reads expressions such as `cosine_decay_schedule(0.1, 1000)` from text, without Python's `eval`.
 
-An expression consists of calls of gradtx's public names and of `dict`, numbers and arithmetic on them, strings, True,
-False, None, lists, tuples and dicts. Everything else raises an error, so a text from an unknown source does no harm.
+An expression consists of calls of gradtx's public names and of `dict`, numbers and arithmetic on them, strings,
+True, False, None, lists, tuples and dicts. Everything else raises an error, so a text from an unknown source does
+no harm.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ _OPERATORS: dict[type[ast.AST], Any] = {
 
 
 def parse(text: str, names: Mapping[str, Any]) -> Any:
-    """Evaluates an expression. `names` maps each name that it may call to its value.
+    """Evaluates an expression.
+
+    Args:
+      text: The expression.
+      names: Maps each name that it may call to its value.
 
     >>> import gradtx as gx
     >>> from gradtx.viz.expression import parse
@@ -33,7 +38,7 @@ def parse(text: str, names: Mapping[str, Any]) -> Any:
     cosine_decay_schedule(init_value=0.1, decay_steps=1000, alpha=0.0, exponent=1.0)
 
     Raises:
-      ValueError: The text is no such expression, or it has a name that is not in `names`.
+      ValueError: the text is not such an expression, or uses a name that is not in `names`.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
