@@ -149,7 +149,7 @@ def floating(who: str, name: str, tree: Any, leaves: Leaves, *, shapes: bool = F
         if isinstance(x, jax.ShapeDtypeStruct) and not shapes:
             raise TypeError(
                 f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values; only tx.init "
-                "takes those. For the shapes of a step use jax.eval_shape(tx.update, updates, state, params)."
+                "accepts shapes. For the shapes of a step use jax.eval_shape(tx.update, updates, state, params)."
             )
         found = dtype(x)
         if found is None or kind(found) not in ("real", "complex"):

@@ -78,7 +78,7 @@ def _nothing(selector: Selector, leaves: Leaves) -> ValueError:
     more = f", and {len(leaves) - 20} more" if len(leaves) > 20 else ""
     return ValueError(
         f"{selector} matches no leaf. The leaves are: {', '.join(shown)}{more}. "
-        f"Pick one of these, or write select.maybe({selector}) where nothing to match is right."
+        f"Pick one of these, or write select.maybe({selector}) if it may match nothing."
     )
 
 
@@ -207,7 +207,9 @@ class regex(_ByPath):
         try:
             re.compile(self.pattern)
         except (re.error, TypeError) as error:
-            raise ValueError(f"select.regex: {checks.shown(self.pattern)} is no regular expression: {error}.") from None
+            raise ValueError(
+                f"select.regex: {checks.shown(self.pattern)} is not a regular expression: {error}."
+            ) from None
 
     def _fits(self, path: str) -> bool:
         return re.search(self.pattern, path) is not None
@@ -304,7 +306,7 @@ def _dtype_name(x: Any) -> str:
     try:
         return jnp.dtype(x).name
     except TypeError:
-        raise TypeError(f"select.dtype: {checks.shown(x)} is no dtype, such as 'bfloat16' or jnp.floating.") from None
+        raise TypeError(f"select.dtype: {checks.shown(x)} is not a dtype such as 'bfloat16' or jnp.floating.") from None
 
 
 _UNLABELLED = object()

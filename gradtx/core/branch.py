@@ -98,7 +98,7 @@ def alike(who: str, tree: Any, like: Any) -> Any:
         raise TypeError(
             f"{who}: the inner transformation's updates or state changed their structure:\n"
             f"  {jax.tree.structure(like)}\n  {jax.tree.structure(tree)}\n"
-            "It must return updates like those that it got, and a state like that of its init."
+            "It must return updates like its input, and a state like the one that its init returns."
         )
     new, old = jax.tree.leaves(tree), jax.tree.leaves(like)
     checks.same_shapes(who, "what was returned", tree, new, "what it replaces", old)

@@ -65,8 +65,8 @@ def check_class(owner: Owner, state: Any, kind: type[Any]) -> None:
         raise owner.is_not(f"{article} {kind.__name__}", state)
     raise TypeError(
         f"{owner.who}.update: {owner.of()} must be {article} {kind.__name__} of {kind.__module__}, got the one of "
-        f"{type(state).__module__}, another class of the same name. Make the state by tx.init(params), and fill its "
-        "fields from the other one where they mean the same."
+        f"{type(state).__module__}, another class of the same name. Make the state by tx.init(params), and copy the "
+        "fields of the other state that mean the same."
     )
 
 

@@ -67,10 +67,10 @@ def of_step(fn: Callable[..., Any], *steps: Any, **extra: Any) -> Any:
         return fn(*steps, **extra)
     except jax.errors.JAXTypeError as error:
         raise TypeError(
-            f"{_name(fn)}: a function of the step count must not ask for the count as a Python number, by if, while, "
-            "int, float, range, or a function of math or NumPy: a step is compiled once for all counts. "
-            "Write it with jax.numpy: jnp.where(count < 10, a, b) in place of if, jnp.cos in place of math.cos; for "
-            "pieces one after the other there is gx.join_schedules."
+            f"{_name(fn)}: a function of the step count cannot use the count as a Python number, as if, while, int, "
+            "float, range, and functions of math and NumPy do: a step is compiled once for all counts. "
+            "Write it with jax.numpy: jnp.where(count < 10, a, b) instead of if, jnp.cos instead of math.cos. To run "
+            "schedules one after the other, use gx.join_schedules."
         ) from error
 
 

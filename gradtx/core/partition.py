@@ -185,7 +185,7 @@ def _paths(tree: Any) -> list[str]:
     for path, count in Counter(paths).items():
         if count > 1:
             raise ValueError(
-                f"partition: two leaves have the path {path}. Rename a key that has a slash in it, or that reads "
-                "like another of another type."
+                f"partition: two leaves have the path {path}. Rename a key that contains a slash, or that has "
+                "the same text as another key."
             )
     return paths

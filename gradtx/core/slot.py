@@ -49,7 +49,7 @@ class Slot(Frozen, kw_only=True, metaclass=_Declaration):
         if not known or (self.start == PARAM and not self.may_copy):
             raise TypeError(
                 f"{type(self).__name__}: start must be a number, or the name of a hyperparameter or method of the "
-                f"transformation (PARAM, in per_param alone), got {checks.shown(self.start)}."
+                f"transformation (PARAM only in per_param), got {checks.shown(self.start)}."
             )
 
     def names(self) -> dict[str, str]:

@@ -110,7 +110,7 @@ class reduced(PerLeaf):
         if not isinstance(self.over, (str, tuple)):
             raise TypeError(
                 f"reduced: over must be a tuple of axes, 'all' or the name of a method, got {checks.shown(self.over)}. "
-                "Of one axis write (0,)."
+                "For a single axis write (0,)."
             )
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | list[Layout] | None:

@@ -140,7 +140,7 @@ class Stateful(GradientTransformation):
             if jnp.iscomplexobj(p):
                 raise TypeError(
                     f"{type(self).__name__}: at {checks.keystr(path)} params is complex, and state.{name} is kept in "
-                    f"{jnp.dtype(dtype).name}, which holds no complex numbers. Leave the dtype None, or use "
+                    f"{jnp.dtype(dtype).name}, which cannot hold complex numbers. Leave the dtype None, or use "
                     "gx.split_real_and_imaginary."
                 )
 

@@ -162,7 +162,7 @@ def _axes(shape: tuple[int, ...], numbers: WeightDimensionNumbers | None) -> tup
     named = [i for part in axes for i in part]
     if any(not -n <= i < n for i in named) or len({i % n for i in named}) < len(named):
         raise ValueError(
-            f"{numbers} does not fit an array of shape {shape}: every axis must be there, and be named once. "
+            f"{numbers} does not fit an array of shape {shape}: every axis must exist, and be named only once. "
             "Give the axes of this weight, or None to leave it out."
         )
     inputs, outputs = ([i % n for i in part] for part in axes)

@@ -94,7 +94,7 @@ def power_iteration(
     who = "power_iteration"
     if callable(matrix):
         if v0 is None:
-            raise ValueError(f"{who}: v0 is missing. A function does not say what its vectors are like: give one.")
+            raise ValueError(f"{who}: v0 is missing. A function does not tell the shape of its vectors: give one.")
         return _iterated(who, matrix, v0, num_iters, error_tolerance)
     a, exponent = leaf.in_units(square(who, matrix))
     if v0 is None:

@@ -111,7 +111,8 @@ def _box(who: str, tree: Any, lower: Any, upper: Any, upper_name: str = "upper")
     leaves = [widened(x) for x in check(who, tree)]
     if leaf.is_number(lower) and leaf.is_number(upper) and lower > upper:
         raise ValueError(
-            f"{who}: there is no number between {lower} and {upper_name} = {upper}. Give bounds with a number between."
+            f"{who}: there is no number between {lower} and {upper_name} = {upper}. "
+            "Give a lower bound that is not larger."
         )
     bounds = zip(each_like(who, "lower", lower, tree), each_like(who, upper_name, upper, tree), strict=True)
     return narrowed([_between(x, *pair) for x, pair in zip(leaves, bounds, strict=True)], tree)

@@ -160,8 +160,8 @@ def _each(who: str, tree: Any, fn: Callable[..., Array], *numbers: tuple[str, Ar
         if len(shape) < 2 or (square and shape[-1] != shape[-2]):
             kind = "square matrices" if square else "matrices"
             raise ValueError(
-                f"{who}: at {checks.keystr(path)} the shape is {np.shape(x)}, which holds no {kind} in its last two "
-                "axes. Project only the leaves that are matrices."
+                f"{who}: at {checks.keystr(path)} the shape is {np.shape(x)}, but the last two axes must hold {kind}. "
+                "Project only the leaves that are matrices."
             )
     wide = [mesh.whole(widened(x), (-2, -1)) for x in leaves]
     scalars = [[number(who, *pair, leaf.compute_dtype(x.dtype)) for pair in numbers] for x in wide]

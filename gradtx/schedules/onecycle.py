@@ -35,8 +35,8 @@ def _check_phases(who: str, steps: list[Any]) -> None:
     known = [step for step in steps if leaf.is_number(step)]
     if known != sorted(set(known)):
         raise ValueError(
-            f"{who}: the phases end at the steps {', '.join(map(str, known))}, so one of them has no step. "
-            "Give more transition_steps, or other shares of them."
+            f"{who}: the phases end at the steps {', '.join(map(str, known))}, so one of them is shorter than a step. "
+            "Give more transition_steps, or other fractions of them."
         )
 
 

@@ -71,7 +71,7 @@ def _draw_schedule(args: argparse.Namespace, names: Mapping[str, Any]) -> None:
     for text, value in schedules.items():
         if not isinstance(value, Schedule):
             raise ValueError(
-                f"{text} is no schedule, but a {type(value).__name__}. Write one such as "
+                f"{text} is not a schedule, but a {type(value).__name__}. Write one such as "
                 "cosine_decay_schedule(0.1, 1000)."
             )
     plot_schedules(schedules, args.steps).savefig(args.out, dpi=150)

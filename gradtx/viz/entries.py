@@ -38,7 +38,7 @@ def entries(text: str, names: Mapping[str, Any]) -> dict[str, GradientTransforma
     found = {}
     for part in _parts(text):
         if part in found:
-            raise ValueError(f"{part} stands twice in {text!r}: name each optimizer once.")
+            raise ValueError(f"{part} occurs twice in {text!r}: name each optimizer once.")
         found[part] = _entry(part if "(" in part else f"{part}()", names)
     return found
 
@@ -50,7 +50,7 @@ def _parts(text: str) -> list[str]:
     except (SyntaxError, ValueError):
         tree = None
     if not isinstance(tree, ast.List) or not tree.elts:
-        raise ValueError(f"{text!r} is no list of optimizers: write some such as yogi,sgd(momentum=0.9),dog.")
+        raise ValueError(f"{text!r} is not a list of optimizers: write some such as yogi,sgd(momentum=0.9),dog.")
     return [ast.get_source_segment(source, node) or "" for node in tree.elts]
 
 

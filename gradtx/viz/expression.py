@@ -45,7 +45,7 @@ def parse(text: str, names: Mapping[str, Any]) -> Any:
     except (SyntaxError, ValueError) as error:
         why = getattr(error, "msg", error)
         raise ValueError(
-            f"{text!r} is no expression: {why}. Write a call such as cosine_decay_schedule(0.1, 1000)."
+            f"{text!r} is not an expression: {why}. Write a call such as cosine_decay_schedule(0.1, 1000)."
         ) from None
     return _value(tree.body, names)
 
@@ -68,7 +68,7 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             given = {k.arg: _value(k.value, names) for k in keywords if k.arg}
             return _public(name, names)(*(_value(x, names) for x in args), **given)
         case ast.Name(id=name):
-            raise ValueError(f"{name} stands alone: write a call, {name}(...).")
+            raise ValueError(f"{name} is not called: write {name}(...).")
     raise ValueError(
         f"{ast.unparse(node)!r} is not understood here: only calls of gradtx's names, numbers, strings, lists, tuples "
         "and dicts are."
@@ -79,7 +79,7 @@ def _number(node: ast.expr, names: Mapping[str, Any]) -> Any:
     value = _value(node, names)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
-    raise ValueError(f"{ast.unparse(node)!r} is no number: arithmetic is for numbers alone.")
+    raise ValueError(f"{ast.unparse(node)!r} is not a number: arithmetic only works on numbers.")
 
 
 def _public(name: str, names: Mapping[str, Any]) -> Any:

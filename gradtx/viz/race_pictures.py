@@ -194,4 +194,4 @@ def _label(racer: Racer, decay: bool) -> str:
 
 def _check(who: str, race: Any) -> None:
     if not isinstance(race, Race):
-        raise TypeError(f"{who}: race must be what gx.viz.race(...) returns, got {checks.shown(race)}.")
+        raise TypeError(f"{who}: race must be a result of gx.viz.race(...), got {checks.shown(race)}.")

@@ -264,5 +264,5 @@ def plot_range_test(result: RangeTest) -> Figure:
       ImportError: matplotlib is not installed.
     """
     if not isinstance(result, RangeTest):
-        raise TypeError(f"plot_range_test: result must be what range_test returns, got {checks.shown(result)}.")
+        raise TypeError(f"plot_range_test: result must be a result of range_test, got {checks.shown(result)}.")
     return _drawn(result)
