@@ -1,9 +1,12 @@
 """Composable gradient transformations for JAX, as values.
 
-tx             = gx.chain(gx.clip_by_global_norm(1.0), gx.scale_by_yogi(), gx.scale_by_learning_rate(1e-3))
-state          = tx.init(params)
-updates, state = tx.update(grads, state, params)
-params         = gx.apply_updates(params, updates)
+    tx = gx.chain(gx.clip_by_global_norm(1.0), gx.adamw(1e-3))
+    state = tx.init(params)
+    updates, state = tx.update(grads, state, params)
+    params = gx.apply_updates(params, updates)
+
+A transformation turns gradients into updates. `gx.describe(tx, params)` shows the memory that its state needs, and
+`gx.hyperparameters(tx)` the numbers in it.
 """
 
 # ruff: noqa: I001  (grouped as the documentation groups them)

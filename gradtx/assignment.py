@@ -1,14 +1,14 @@
-"""Assignment problems: which row goes with which column, so that the costs add up to the least sum.
+"""Assignment problems: match rows with columns so that the sum of the costs is as small as possible.
 
     minimize  sum_k C[i_k, j_k]      over min(n, m) pairs (i_k, j_k) that share no row and no column
 
-Each row in turn is given a column along the shortest path of reassignments, by Dijkstra's algorithm on the reduced
+Each row in turn gets a column along the shortest path of reassignments, by Dijkstra's algorithm on the reduced
 costs C[i, j] - u[i] - v[j] >= 0, where u and v are dual variables. It takes O(n^2 m) operations for n <= m (Crouse,
 2016, "On implementing 2D rectangular assignment algorithms"; Jonker and Volgenant, 1987).
 
-A cost is a pair here: how many infinities it has, and its finite part. Pairs are added by parts and compared by the
-first part, then by the second. So an infinite cost is dearer than any sum of finite ones, and infinities never meet in
-a difference.
+Here a cost is a pair: its number of infinities, and its finite part. Pairs are added by parts, and compared by the
+first part, then by the second. So an infinite cost is dearer than any sum of finite costs, and infinities are never
+subtracted from each other.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ __all__ = ["hungarian_algorithm"]
 def hungarian_algorithm(cost_matrix: Any) -> tuple[Array, Array]:
     """Assigns rows to columns at the least total cost.
 
-    Take it to match predictions with targets (as in DETR), or tracks with detections. It works under `jax.jit` and
-    `jax.vmap`. The pairs are integers, so no derivative flows through their choice; `cost_matrix[i, j].sum()` has the
+    Use it to match predictions with targets (as in DETR), or tracks with detections. It works under `jax.jit` and
+    `jax.vmap`. The pairs are integers, so there is no derivative of their choice; `cost_matrix[i, j].sum()` has the
     derivative of the sum of the chosen costs.
 
     Args:
-      cost_matrix: The cost of each pair, of shape (rows, columns). Arithmetic is in float32 or wider: an assignment may
-        be dearer than the best one by rounding errors. An infinite cost forbids a pair: the result has as few forbidden
-        pairs as possible, and of those choices the least sum of the finite costs. So if no assignment is feasible, the
-        result is still a full one, and `cost_matrix[i, j].sum()` is infinite. Costs of -inf are taken first.
+      cost_matrix: The cost of each pair, an array of shape (rows, columns). Arithmetic is in float32 or wider, so
+        an assignment may be dearer than the best one by rounding errors. A cost of inf forbids a pair: the result
+        has as few forbidden pairs as possible, and among such results the least sum of finite costs. If every
+        assignment has a forbidden pair, `cost_matrix[i, j].sum()` is infinite. Costs of -inf are chosen first.
 
     Returns:
       Two integer arrays (i, j) of length min(rows, columns): row `i[k]` goes with column `j[k]`. The rows ascend.
 
     Raises:
-      TypeError: the costs are complex, or no numbers.
-      ValueError: `cost_matrix` is no matrix, or has a NaN. A NaN that is not known until the call is compiled counts as
-        a forbidden pair.
+      TypeError: the costs are complex or not numbers.
+      ValueError: `cost_matrix` is not a matrix, or contains NaN. In traced code, NaN counts as a forbidden pair
+        instead.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> cost = jnp.array([[8.0, 4.0, 7.0], [5.0, 2.0, 3.0], [9.0, 6.0, 7.0], [9.0, 4.0, 8.0]])
@@ -85,14 +85,14 @@ def _less(a: Array, b: Array) -> Array:
 
 
 def _pairs(costs: Array) -> Array:
-    """The costs as (number of infinities, finite part); the finite parts are of size 1 at most."""
+    """Returns the costs as (number of infinities, finite part); finite parts are scaled to a size of at most 1."""
     finite, _ = leaf.in_units(jnp.where(jnp.isfinite(costs), costs, 0))
     infinities = jnp.where(jnp.isnan(costs), 1, jnp.where(jnp.isinf(costs), jnp.sign(costs), 0))
     return jnp.stack([infinities, finite])
 
 
 def _columns(costs: Array) -> Array:
-    """The column of each row, for a matrix with no more rows than columns."""
+    """Returns the column of each row, for a matrix with no more rows than columns."""
     c = _pairs(costs)
     _, n, m = c.shape
     free = jnp.full(m, -1), jnp.full(n, -1)
@@ -101,7 +101,7 @@ def _columns(costs: Array) -> Array:
 
 
 def _with_row(c: Array, row: Any, u: Array, v: Array, row_of: Array, column_of: Array) -> tuple[Array, ...]:
-    """The dual variables and the assignment once this row has a column, too."""
+    """Returns the dual variables and the assignment after one more row has got a column."""
     row = jnp.asarray(row, row_of.dtype)
     sink, distance, least, visited, via = _shortest_path(c, row, u, v, row_of)
     # Rows on the shortest paths: this one, and those whose columns were visited.
@@ -121,7 +121,7 @@ def _with_row(c: Array, row: Any, u: Array, v: Array, row_of: Array, column_of: 
 
 
 def _shortest_path(c: Array, row: Any, u: Array, v: Array, row_of: Array) -> tuple[Array, ...]:
-    """The nearest free column and its distance from the row; for all columns distances, visits, and the rows before."""
+    """Returns the nearest free column and its distance, and for all columns distances, visits and the rows before."""
     m = c.shape[2]
     columns = jnp.arange(m)
 

@@ -1,4 +1,4 @@
-"""Errors that say what is wrong, why, and what to do, raised before any work is done."""
+"""Checks that raise, before any work is done, errors that say what is wrong, why, and what to do."""
 
 from __future__ import annotations
 
@@ -39,13 +39,17 @@ Leaves = Sequence[Any]
 
 
 def shape(x: Any) -> tuple[int, ...]:
-    """The shape of an array or a number; quicker than `np.shape`, as it is asked for every leaf of every step."""
+    """Returns the shape of an array or a number; faster than `np.shape`, because it is called for every leaf of
+    every step.
+    """
     found = getattr(x, "shape", None)
     return np.shape(x) if found is None else found
 
 
 def shown(x: Any) -> str:
-    """`x` as an error message shows it: arrays by dtype and shape, tuples by class and length, the rest by its repr."""
+    """Returns `x` as an error message shows it: arrays by dtype and shape, tuples by class and length, others by
+    their repr.
+    """
     if isinstance(x, (jax.Array, np.ndarray)):
         return f"{x.dtype}[{','.join(map(str, x.shape))}]"
     if isinstance(x, tuple):
@@ -55,17 +59,17 @@ def shown(x: Any) -> str:
 
 
 def keystr(path: Sequence[Any]) -> str:
-    """A key path as users write it, `['dense']['bias']`; the tree itself when it is one leaf."""
+    """Returns a key path as users write it, `['dense']['bias']`; for a single leaf, says that it is the tree itself."""
     return jax.tree_util.keystr(tuple(path)) or "(the tree itself, one leaf)"
 
 
 def slashed(path: Sequence[Any]) -> str:
-    """A key path as one string, `dense/bias`."""
+    """Returns a key path as one string, `dense/bias`."""
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 def paths(tree: Any, is_leaf: Callable[[Any], bool] = lambda x: False) -> list[str]:
-    """The path of every leaf, `dense/kernel`; a box around one value, such as a variable of flax, adds no key."""
+    """Returns the path of every leaf, `dense/kernel`; boxes around one value, such as flax variables, add no key."""
     found = []
     for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: is_leaf(x) or _is_box(x)):
         skipped = 1 if _is_box(node) and not is_leaf(node) else 0
@@ -83,7 +87,7 @@ def _is_box(x: Any) -> bool:
 
 
 def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> ValueError:
-    """The error that says where the structures of two trees part."""
+    """Returns the error that says where the structures of two trees differ."""
     return ValueError(
         f"{who}: the tree of {name} is not the tree of {like_name}: {difference(name, tree, like_name, like)}. "
         f"Give {name} the structure of {like_name}, leaf for leaf."
@@ -91,7 +95,7 @@ def tree_mismatch(who: str, name: str, tree: Any, like_name: str, like: Any) -> 
 
 
 def difference(name: str, tree: Any, like_name: str, like: Any) -> str:
-    """Where the structures of two trees part, in words."""
+    """Describes where the structures of two trees differ."""
     paths = [keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)]
     like_paths = [keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(like)]
     missing = [p for p in like_paths if p not in set(paths)]
@@ -110,7 +114,7 @@ def difference(name: str, tree: Any, like_name: str, like: Any) -> str:
 
 
 def listed(paths: Sequence[str]) -> str:
-    """The first three of some names, and how many more there are."""
+    """Returns the first three of some names, and how many more there are."""
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return ", ".join(paths[:3]) + more
 
@@ -127,7 +131,7 @@ def same_shapes(
     like_leaves: Leaves,
     advice: str = _NOT_BROADCAST,
 ) -> None:
-    """Raises a ValueError naming the first leaf of `tree` whose shape differs from its counterpart's."""
+    """Raises a ValueError that names the first leaf of `tree` whose shape differs from its counterpart's."""
     for i, (x, like) in enumerate(zip(leaves, like_leaves, strict=True)):
         if shape(x) != shape(like):
             raise ValueError(
@@ -137,15 +141,15 @@ def same_shapes(
 
 
 def floating(who: str, name: str, tree: Any, leaves: Leaves, *, shapes: bool = False) -> None:
-    """Raises a TypeError naming the first leaf of `tree` that is not a floating or complex array.
+    """Raises a TypeError that names the first leaf of `tree` that is not a floating-point or complex array.
 
-    With `shapes` a leaf may be the shape of one.
+    With `shapes`, a leaf may be the shape of such an array.
     """
     for i, x in enumerate(leaves):
         if isinstance(x, jax.ShapeDtypeStruct) and not shapes:
             raise TypeError(
                 f"{who}: at {_path(tree, i)} {name} has type ShapeDtypeStruct, a shape without values; only tx.init "
-                "takes those. For the shapes of a step use jax.eval_shape(tx.update, updates, state, params)."
+                "accepts shapes. For the shapes of a step use jax.eval_shape(tx.update, updates, state, params)."
             )
         found = dtype(x)
         if found is None or kind(found) not in ("real", "complex"):
@@ -157,21 +161,21 @@ def floating(who: str, name: str, tree: Any, leaves: Leaves, *, shapes: bool = F
 
 
 def same_tree(who: str, name: str, tree: Any, like_name: str, like: Any) -> None:
-    """Raises a ValueError that names where `tree` has another structure, or a leaf of another shape, than `like`."""
+    """Raises a ValueError that names where `tree` differs from `like` in structure or in the shape of a leaf."""
     if jax.tree.structure(tree) != jax.tree.structure(like):
         raise tree_mismatch(who, name, tree, like_name, like)
     same_shapes(who, name, tree, jax.tree.leaves(tree), like_name, jax.tree.leaves(like))
 
 
 def trees(who: str, updates: Any, params: Any) -> None:
-    """Raises unless the updates are floating arrays, and the parameters, where they are given, a tree like them."""
+    """Raises unless the updates are floating-point arrays, and the parameters, if given, are a tree like them."""
     floating(who, "updates", updates, jax.tree.leaves(updates))
     if params is not None:
         same_tree(who, "updates", updates, "params", params)
 
 
 def real(who: str, name: str, tree: Any, leaves: Leaves) -> None:
-    """Raises a TypeError naming the first leaf of `tree` that is complex."""
+    """Raises a TypeError that names the first leaf of `tree` that is complex."""
     for i, x in enumerate(leaves):
         if jnp.iscomplexobj(x):
             raise TypeError(
@@ -204,7 +208,9 @@ def random_key(who: str, name: str, value: Any) -> None:
 
 
 def needed(who: str, **given: Any) -> None:
-    """Raises a ValueError naming the first argument of `update` that is None, with the call that gives them all."""
+    """Raises a ValueError that names the first argument of `update` that is None, with the call that passes them
+    all.
+    """
     for name, value in given.items():
         if value is None:
             extra = "".join(f", {other}={other}" for other in given if other != "params")
@@ -218,7 +224,7 @@ _FROM_VALUE_AND_STEP = {"value", "grad", "value_fn", "grad_fn"}
 
 
 def flag(who: str, name: str, value: Any) -> bool:
-    """`value` as a bool; raises a TypeError unless it is True or False."""
+    """Returns `value` as a bool; raises a TypeError unless it is True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{who}: {name} must be True or False, got {shown(value)}.")
     return bool(value)
@@ -228,7 +234,7 @@ _MOST = 2**31 - 1  # steps, sizes and axes are int32
 
 
 def integer(who: str, name: str, value: Any, *, ge: int, le: int = _MOST) -> int:
-    """`value` as an int; raises unless it is an integer in [ge, le]."""
+    """Returns `value` as an int; raises unless it is an integer in [ge, le]."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{who}: {name} must be an integer of at least {ge}, got {shown(value)}.")
     if value < ge:
@@ -239,14 +245,14 @@ def integer(who: str, name: str, value: Any, *, ge: int, le: int = _MOST) -> int
 
 
 def pair(who: str, name: str, value: Any) -> tuple[Any, Any]:
-    """`value` as two items; raises a TypeError unless it is a tuple or list of two."""
+    """Returns `value` as two items; raises a TypeError unless it is a tuple or list of two."""
     if not (isinstance(value, (tuple, list)) and len(value) == 2):
         raise TypeError(f"{who}: {name} must be a pair, as in (0.9, 0.999), got {shown(value)}.")
     return value[0], value[1]
 
 
 def choice(who: str, name: str, value: Any, options: Sequence[Any]) -> Any:
-    """`value`; raises unless it is one of `options`."""
+    """Returns `value`; raises unless it is one of `options`."""
     if value not in options:
         raise ValueError(f"{who}: {name} must be one of {', '.join(map(repr, options))}, got {shown(value)}.")
     return value
@@ -271,7 +277,10 @@ _KIND_OF = {
 
 
 def kind(dtype: Any) -> str:
-    """'real', 'complex', 'integer', 'bool', 'key' or 'other'; remembered: it is asked for every leaf of every step."""
+    """Returns 'real', 'complex', 'integer', 'bool', 'key' or 'other'.
+
+    The answer is cached, because it is needed for every leaf of every step.
+    """
     known = _KINDS.get(dtype)
     if known is None:
         found = [name for name, group in _KIND_OF.items() if jnp.issubdtype(dtype, group)]
@@ -280,7 +289,7 @@ def kind(dtype: Any) -> str:
 
 
 def dtype(x: Any) -> Any:
-    """The dtype of an array or number; None for anything else."""
+    """Returns the dtype of an array or number; None for anything else."""
     found = getattr(x, "dtype", None)
     if found is None and isinstance(x, (bool, int, float, complex)):
         found = jnp.result_type(x)

@@ -1,4 +1,4 @@
-"""Flags of XLA that make training quicker."""
+"""XLA flags that make training faster."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ __all__ = ["cpu_flags"]
 
 
 def cpu_flags() -> str:
-    """Gives flags of XLA that make Adam and its relatives faster on the CPU, for the environment variable `XLA_FLAGS`.
+    """Returns XLA flags that make Adam and its relatives faster on the CPU, for the environment variable `XLA_FLAGS`.
 
-    By default XLA's CPU backend computes one result in a loop, so that AdamW goes over the gradient and both moments
+    By default XLA's CPU backend computes one result per loop, so AdamW goes over the gradient and both moments
     twice. The flag lets it compute several results in one loop. On two cores AdamW and NAdam took 0.7 to 0.8 of the
-    time, Adam 0.9, and SGD, Lion and Adagrad as long as before. AdamW behind `clip_by_global_norm` took 1.9 times as
-    long, so leave the flag out if you clip by a norm. `python -m benchmarks.floor` measures it on your machine. Other
-    backends compute several results in a loop anyway, and ignore the flag.
+    time, Adam 0.9, and SGD, Lion and Adagrad as long as before. AdamW behind `clip_by_global_norm` took 1.9 times
+    as long, so leave the flag out if you clip by a norm. `python -m benchmarks.floor` measures it on your machine.
+    Other backends compute several results in a loop anyway, and ignore the flag.
 
-    XLA reads the variable once, when JAX starts its backend at the first computation. Set it before, in the shell or
-    at the top of your program:
+    XLA reads the variable once, when JAX starts its backend at the first computation. Set it before, in the shell
+    or at the top of your program:
 
     >>> import os, gradtx as gx
     >>> os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {gx.cpu_flags()}"  # doctest: +SKIP

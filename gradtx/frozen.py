@@ -1,8 +1,9 @@
-"""Frozen dataclasses for which no code is generated.
+"""Frozen dataclasses without generated code.
 
-For every class, `dataclasses.dataclass` writes the source of `__init__`, `__setattr__` and others and compiles it; that
-takes half a millisecond. Here `dataclasses` only collects the fields; the methods are written once, below. What goes by
-the fields works as for any dataclass: `dataclasses.fields` and `replace`, `inspect.signature`, `match`.
+For every class, `dataclasses.dataclass` writes the source of `__init__`, `__setattr__` and others and compiles it,
+which takes half a millisecond. Here `dataclasses` only collects the fields, and the methods are written once,
+below. What depends on the fields works as for any dataclass: `dataclasses.fields` and `replace`,
+`inspect.signature`, `match`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ __all__ = ["Frozen", "fields"]
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 class Frozen:
-    """A class whose subclasses are frozen dataclasses: equal where their fields are, and hashable where these are.
+    """A class whose subclasses are frozen dataclasses: they compare by their fields, and are hashable if the fields
+    are.
 
     A subclass that defines `__init__` keeps its own, and sets the fields by `object.__setattr__`. Class arguments:
-      kw_only: True where all fields of the class itself are to be passed by name.
+      kw_only: True if all fields of the class itself must be passed by name.
     """
 
     def __init_subclass__(cls, *, kw_only: bool = False) -> None:
@@ -35,7 +37,7 @@ class Frozen:
             cls.__init__ = _initializer(cls)
 
     def __post_init__(self) -> None:
-        """Called once the fields are set: a subclass may check them."""
+        """Called after the fields are set; a subclass may check them."""
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
@@ -55,7 +57,7 @@ class Frozen:
 
 
 def fields(x: Any) -> tuple[dataclasses.Field[Any], ...]:
-    """The dataclass fields of a frozen object or class."""
+    """Returns the dataclass fields of a frozen object or class."""
     return dataclasses.fields(x)
 
 
@@ -64,7 +66,7 @@ def _values(x: Any) -> tuple[Any, ...]:
 
 
 def _check_fields(cls: Any) -> None:
-    """Raises for a field without a default after one that has it, and for options of a field without effect here."""
+    """Raises for a field without a default after one with a default, and for field options that have no effect here."""
     earlier = None
     for f in fields(cls):
         if f.default_factory is not MISSING or not f.init:
@@ -79,7 +81,9 @@ def _check_fields(cls: Any) -> None:
 
 
 def _initializer(cls: Any) -> Callable[..., None]:
-    """The `__init__` of a class, which binds arguments to fields as a call of a function binds them to parameters."""
+    """Returns the `__init__` of a class, which binds arguments to fields as a function call binds them to
+    parameters.
+    """
     defaults = {f.name: f.default for f in fields(cls)}
     required = {name for name, default in defaults.items() if default is MISSING}
     positional = [f.name for f in fields(cls) if not f.kw_only]
@@ -108,7 +112,7 @@ def _wrong_call(cls: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Typ
 
 
 class _Signature:
-    """The signature of a class with an `__init__` of ours, made when `inspect` or `help` asks for it."""
+    """The signature of a class with a generated `__init__`, made when `inspect` or `help` asks for it."""
 
     def __init__(self, cls: Any) -> None:
         self.cls = cls

@@ -1,10 +1,11 @@
-"""Imports that wait until a name is asked for, so that `import gradtx` costs next to nothing.
+"""Imports that are delayed until a name is used, so that `import gradtx` takes almost no time.
 
     with lazily(__name__):
         from gradtx.core.chain import chain as chain
 
-Editors and type checkers read these lines like any import. Python only notes them, and imports the module at the first
-use of `gradtx.chain`. (From Python 3.15 on the language has this: `lazy from gradtx.core.chain import chain`, PEP 810.)
+Editors and type checkers read these lines like any import. Python only notes them, and imports the module at the
+first use of `gradtx.chain`. (From Python 3.15 on the language has this: `lazy from gradtx.core.chain import chain`,
+PEP 810.)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["lazily"]
 
 
 class _Lazy(ModuleType):
-    """A package that imports the objects in `_modules`, which has the module of each, when they are asked for."""
+    """A package that imports the objects in `_modules`, a dict from name to module, when they are used."""
 
     _modules: Mapping[str, str]
 
@@ -40,7 +41,7 @@ class _Lazy(ModuleType):
 
     @property
     def __dict__(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What `vars(gradtx)` gives: all names with their objects, as `eval(repr(tx), vars(gradtx))` needs them."""
+        """The value of `vars(gradtx)`: all names with their objects, as `eval(repr(tx), vars(gradtx))` needs them."""
         for name in self._modules:
             getattr(self, name)
         return super().__dict__
@@ -48,9 +49,13 @@ class _Lazy(ModuleType):
 
 @contextlib.contextmanager
 def lazily(package: str) -> Iterator[Mapping[str, str]]:
-    """Notes the imports of its block, `from module import name as name`, and makes the package import them when asked.
+    """Notes the imports of its block, `from module import name as name`, and lets the package do them when they are
+    used.
 
-    Gives the table that it fills, from each name to its module.
+    Yields the table that it fills, from each name to its module.
+
+    Args:
+      package: The name of the package, `__name__`.
     """
     module = sys.modules[package]
     namespace, modules, real_import = vars(module), {}, builtins.__import__

@@ -1,7 +1,7 @@
-"""Arithmetic on one array: widening, squares, roots and powers that are right in every corner.
+"""Arithmetic on one array: widening, squares, roots and powers that are correct for extreme values, too.
 
-Rules are written for one tensor at a time and call these instead of their `jax.numpy`
-namesakes where the namesake overflows, loses digits or has an infinite derivative at zero.
+Rules are written for one tensor at a time. They call these functions instead of those of `jax.numpy` that overflow,
+lose digits, or have an infinite derivative at zero.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ __all__ = [
 
 
 def is_number(x: Any) -> TypeGuard[float]:
-    """Whether `x` is a concrete Python or NumPy real number (not a bool, not an array)."""
+    """Whether `x` is a concrete real number of Python or NumPy (not a boolean, not an array).
+
+    Args:
+      x: Any object.
+    """
     if isinstance(x, (bool, np.bool_)):
         return False
     return isinstance(x, (int, float, np.floating, np.integer))
@@ -56,27 +60,37 @@ def is_number(x: Any) -> TypeGuard[float]:
 
 @functools.cache
 def accumulator_dtype(dtype: DTypeLike) -> np.dtype:
-    """The dtype in which to compute and to accumulate: `dtype` itself, or float32 if it is narrower."""
+    """Returns the dtype in which to compute and to accumulate: `dtype` itself, or float32 if it is narrower."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 @functools.cache
 def compute_dtype(dtype: DTypeLike) -> np.dtype:
-    """The real dtype, float32 or wider, of what meets an array of this dtype."""
+    """Returns the real dtype, float32 or wider, for numbers that are combined with an array of this dtype."""
     return accumulator_dtype(jnp.finfo(dtype).dtype)
 
 
 def widen(x: Any, dtype: DTypeLike = np.float32) -> Any:
-    """`x` in `dtype` (float32 by default) or wider; None, and arrays that are not floating point, unchanged."""
+    """Casts an array to `dtype` or wider; returns None, and arrays that are not floating point, unchanged.
+
+    Args:
+      x: An array or None.
+      dtype: The least dtype, float32 by default.
+    """
     if x is None or x.dtype == dtype or not jnp.issubdtype(x.dtype, jnp.inexact):
         return x
     return x.astype(jnp.promote_types(x.dtype, dtype))
 
 
 def narrow(x: Array, dtype: DTypeLike) -> Array:
-    """`x` as `dtype`. A finite value beyond the dtype's range becomes its largest, not infinity.
+    """Casts an array to a dtype; a finite number beyond the dtype's range becomes its largest number instead of
+    infinity.
 
-    Infinities and NaN pass as they are, so that they stay visible.
+    Infinities and NaN are kept, so that they stay visible.
+
+    Args:
+      x: The array.
+      dtype: The dtype of the result.
     """
     if x.dtype == dtype:
         return lax.convert_element_type(x, dtype) if getattr(x, "weak_type", False) else x
@@ -88,9 +102,13 @@ def narrow(x: Array, dtype: DTypeLike) -> Array:
 
 
 def full(p: Any, value: ArrayLike = 0.0, dtype: DTypeLike | None = None, *, real: bool = False) -> Array:
-    """An accumulator shaped and placed like `p`, in float32 or wider unless `dtype` says otherwise.
+    """Makes an accumulator with the shape and placement of a parameter.
 
-    `real=True` gives a complex parameter a real accumulator (a second moment is real).
+    Args:
+      p: The parameter.
+      value: The value of all entries. 0 by default.
+      dtype: The dtype. None (default) for the parameter's, at least float32.
+      real: Whether a complex parameter gets a real accumulator, as for a second moment. False by default.
     """
     if dtype is None:
         dtype = accumulator_dtype(jnp.result_type(p))
@@ -100,12 +118,21 @@ def full(p: Any, value: ArrayLike = 0.0, dtype: DTypeLike | None = None, *, real
 
 
 def copy(p: Any) -> Array:
-    """`p` in a buffer of its own, in float32 or wider: a state may be donated together with the parameters."""
+    """Copies a parameter to a new buffer, in float32 or wider, so that state and parameters can both be donated.
+
+    Args:
+      p: The parameter.
+    """
     return jnp.array(p, dtype=accumulator_dtype(jnp.result_type(p)), copy=True)
 
 
 def clip(x: Array, bound: float | Array) -> Array:
-    """`x` with every modulus at most `bound`; a complex entry keeps its angle."""
+    """Clips every entry to a modulus of at most `bound`; complex entries keep their angles.
+
+    Args:
+      x: The array.
+      bound: The largest modulus, a number or an array. Not negative.
+    """
     if jnp.iscomplexobj(x):
         size = jnp.abs(jnp.where(x == 0, 1, x))
         return jnp.where(jnp.abs(x) <= bound, x, x / size * bound)
@@ -113,16 +140,24 @@ def clip(x: Array, bound: float | Array) -> Array:
 
 
 def apart(x: Array, *numbers: ArrayLike) -> tuple[Array, ...]:
-    """Numbers as arrays that the compiler takes for others than the same numbers beside other arrays than `x`.
+    """Returns numbers as arrays that the compiler does not identify with the same numbers beside other arrays.
 
-    A number that meets an array is an array of that shape to XLA. If a sum shares it with another loop, or with the sum
-    of another leaf, XLA's CPU backend keeps it in memory.
+    To XLA, a number that is combined with an array is an array of that shape. If it is shared with another loop, or
+    with the sum of another leaf, XLA's CPU backend keeps that array in memory.
+
+    Args:
+      x: The array beside which the numbers are used.
+      *numbers: The numbers.
     """
     return tuple(lax.optimization_barrier(([jnp.asarray(n) for n in numbers], x))[0])
 
 
 def bounded(x: Array) -> Array:
-    """`x`, each entry clipped so that its square is at most a quarter of the dtype's largest number."""
+    """Clips each entry so that its square is at most a quarter of the dtype's largest number.
+
+    Args:
+      x: The array.
+    """
     if jnp.iscomplexobj(x):
         return lax.complex(bounded(x.real), bounded(x.imag))
     bound = x.dtype.type(math.sqrt(float(jnp.finfo(x.dtype).max)) / 2)
@@ -130,9 +165,13 @@ def bounded(x: Array) -> Array:
 
 
 def abs_sq(x: Array) -> Array:
-    """|x|^2, real, at most a quarter of the dtype's largest number: sums of a few squares stay finite.
+    """Computes |x|^2, real and at most a quarter of the dtype's largest number, so that sums of a few squares are
+    finite.
 
-    An infinite entry is still seen wherever the gradient itself enters the update.
+    An infinite entry is still visible wherever the gradient itself is used in the update.
+
+    Args:
+      x: A real or complex array.
     """
     if jnp.iscomplexobj(x):
         return abs_sq(x.real) + abs_sq(x.imag)
@@ -140,53 +179,87 @@ def abs_sq(x: Array) -> Array:
 
 
 def in_units(x: Array) -> tuple[Array, Array]:
-    """`x` over a power of two, with its largest finite entry between 1/2 and 1, and the exponent of that power."""
+    """Returns `x` divided by a power of two, with its largest finite entry between 1/2 and 1, and the exponent.
+
+    Args:
+      x: The array.
+    """
     largest = lax.stop_gradient(jnp.max(jnp.abs(jnp.where(jnp.isfinite(x), x, 0)), initial=0))
     exponent = jnp.frexp(largest)[1]
     return shifted(x, -exponent), exponent
 
 
 def shifted(x: Array, exponent: Array) -> Array:
-    """The product of `x` and 2^exponent, in two factors, because the power itself may be out of range."""
+    """Multiplies by 2^exponent, in two factors, because the power itself may be out of range.
+
+    Args:
+      x: The array.
+      exponent: The exponent, an integer array.
+    """
     half = exponent // 2
     return jnp.ldexp(jnp.ldexp(x, half), exponent - half)
 
 
 def saturated(x: Array) -> Array:
-    """A non-negative array with the dtype's largest number in place of infinity."""
+    """Replaces infinity by the dtype's largest number, in an array that is not negative.
+
+    Args:
+      x: The array.
+    """
     return jnp.minimum(x, jnp.finfo(x.dtype).max)
 
 
 def finite_sum(a: Array, b: Array) -> Array:
-    """The sum of two non-negative arrays, saturating at the dtype's largest number."""
+    """Adds two arrays that are not negative; the sum saturates at the dtype's largest number.
+
+    Args:
+      a: The first array.
+      b: The second array.
+    """
     return at_most(a + b, float(jnp.finfo(jnp.result_type(a, b)).max))
 
 
 def finite_or_zeros(x: Array) -> tuple[Array, Array]:
-    """The array, each entry `bounded`, or zeros if an entry is not finite; and whether one is not."""
+    """Returns the array with each entry `bounded`, or zeros if an entry is not finite; and whether one is not.
+
+    Args:
+      x: The array.
+    """
     failed = ~jnp.all(jnp.isfinite(x))
     return jnp.where(failed, 0, bounded(x)), failed
 
 
 def at_most(x: Array, bound: float | Array) -> Array:
-    """The smaller of `x` and a number, for what is kept in a state; NaN stays NaN.
+    """Returns the smaller of `x` and a bound, for values that are kept in a state; NaN stays NaN.
 
-    XLA's CPU backend computes the last operation of an array anew in each loop that reads the array, with all that
-    leads to it, if that operation has one array as its input. `jnp.minimum` has one, a selection has two. So a moment
-    that is kept and used is computed once, and its old value need not be copied.
+    XLA's CPU backend repeats the last operation of an array in each loop that reads the array, with all that leads
+    to it, if that operation has a single array as its input. `jnp.minimum` has one, a selection has two. So a
+    moment that is kept and used is computed once, and its old value need not be copied.
+
+    Args:
+      x: The array.
+      bound: The largest result, a number or an array.
     """
     return jnp.where(x > bound, bound, x)
 
 
 def at_least(x: Array, bound: float | Array) -> Array:
-    """The larger of `x` and a number, for what is kept in a state; see `at_most`."""
+    """Returns the larger of `x` and a bound, for values that are kept in a state; see `at_most`.
+
+    Args:
+      x: The array.
+      bound: The smallest result, a number or an array.
+    """
     return jnp.where(x < bound, bound, x)
 
 
 def sign(x: Array) -> Array:
-    """The sign of every entry, z / |z| for complex ones and 0 for 0; its derivative is 0.
+    """Returns the sign of every entry: z / |z| for complex entries and 0 for 0. Its derivative is 0.
 
-    It is taken by comparisons, which every backend vectorizes.
+    It uses comparisons, which every backend vectorizes.
+
+    Args:
+      x: A real or complex array.
     """
     if jnp.iscomplexobj(x):
         return jnp.sign(x)
@@ -195,12 +268,24 @@ def sign(x: Array) -> Array:
 
 
 def decayed(g: Array, p: Array, weight_decay: float | Array) -> Array:
-    """The sum g + weight_decay * p; without a decay `g` itself, so that nothing is computed for it."""
+    """Adds L2 regularization to a gradient, g + weight_decay * p; returns `g` itself if the strength is the number 0.
+
+    Args:
+      g: The gradient.
+      p: The parameter.
+      weight_decay: Strength of the regularization, a number or an array.
+    """
     return g if is_number(weight_decay) and weight_decay == 0 else g + p * weight_decay
 
 
 def moment(old: Array, new: Array, decay: float | Array) -> Array:
-    """One step of an exponential moving average: decay * old + (1 - decay) * new."""
+    """Updates an exponential moving average: decay * old + (1 - decay) * new.
+
+    Args:
+      old: The average so far.
+      new: The new value.
+      decay: Decay rate of the average; closer to 1 averages over more steps. In [0, 1].
+    """
     if is_number(decay) and old.dtype == new.dtype:
         # The same without promotion, which is what most of the time of tracing these operators goes to.
         number = old.dtype.type
@@ -209,24 +294,33 @@ def moment(old: Array, new: Array, decay: float | Array) -> Array:
 
 
 def root(x: Array, shift: float | Array = 0) -> Array:
-    """sqrt(x + shift) for x, shift >= 0, never below the root of the smallest normal number.
+    """Computes sqrt(x + shift) for x, shift >= 0; the result is never below the root of the smallest normal number.
 
-    So it can be divided by, and its derivative at 0 is finite: each root here is divided into a quantity that vanishes
-    with it. The smallest normal number is added; it changes nothing but numbers that are nearly as small. (A maximum
+    So it is a safe divisor, and its derivative at 0 is finite: such a root always divides a quantity that vanishes
+    with it. The smallest normal number is added, which only changes numbers that are nearly as small. (A maximum
     would be as good, but takes several instructions on a CPU, because it must let NaN through.)
+
+    Args:
+      x: The array, not negative.
+      shift: Added under the root. Not negative; 0 by default.
     """
     return lax.sqrt(x + (shift + float(jnp.finfo(x.dtype).tiny)))
 
 
 def ratio(a: ArrayLike, b: Array) -> Array:
-    """The ratio a / b for b >= 0, and 0 where b is zero or too small to divide by."""
+    """Computes a / b for b >= 0, and 0 where b is zero or too small to divide by.
+
+    Args:
+      a: The numerator, a number or an array.
+      b: The denominator, an array that is not negative.
+    """
     some = b >= jnp.finfo(b.dtype).tiny
     return jnp.where(some, a / jnp.where(some, b, 1), 0)
 
 
 @jax.custom_jvp
 def quotient(a: Array, b: Array) -> Array:
-    """The quotient a / b, with a derivative that never takes the square of b, which may be too small to represent."""
+    """Computes a / b, with a derivative that never squares b, whose square may underflow."""
     return a / b
 
 
@@ -238,9 +332,13 @@ def _quotient_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -
 
 
 def one_minus_power(base: float | Array, t: ArrayLike) -> Array:
-    """1 - base^t for 0 <= base <= 1 and t >= 1, to full relative accuracy (base near 1 cancels nothing).
+    """Computes 1 - base^t to full relative accuracy, also for a base near 1.
 
-    The bias correction of a moment with decay `base` after `t` steps.
+    This is the bias correction of a moment with decay rate `base` after `t` steps.
+
+    Args:
+      base: The base, a number or an array. In [0, 1].
+      t: The exponent, at least 1.
     """
     t = jnp.asarray(t, jnp.result_type(float))
     if is_number(base):
@@ -263,7 +361,14 @@ def _one_minus_power_jvp(primals: tuple[Array, Array], tangents: tuple[Array, An
 
 
 def debiased_ratio(mu: Array, g: Array, divisor: Array, corrections: tuple[Any, ...]) -> Array:
-    """The debiased first moment over `divisor`; divided first, so that no sum overflows."""
+    """Divides the debiased first moment by `divisor`; divides first, so that no sum overflows.
+
+    Args:
+      mu: The first moment, an array.
+      g: The gradient; only used for Nesterov momentum.
+      divisor: The divisor, an array.
+      corrections: The result of a rule's `debias`: one number, or two for Nesterov momentum.
+    """
     if len(corrections) == 1:
         return mu / (divisor * corrections[0])
     ahead, now = corrections
@@ -272,7 +377,11 @@ def debiased_ratio(mu: Array, g: Array, divisor: Array, corrections: tuple[Any, 
 
 
 def sum_sq(x: Array) -> Array:
-    """The plain sum of |x|^2 of a float32 or wider array; it may overflow (`gradtx.tree.norm` does not)."""
+    """Sums |x|^2 of an array in float32 or wider. It may overflow, unlike `gradtx.tree.norm`.
+
+    Args:
+      x: A real or complex array.
+    """
     if jnp.iscomplexobj(x):
         return lax.add(sum_sq(x.real), sum_sq(x.imag))
     # Not `lax.square`: the 2 in its derivative makes the largest numbers infinite.

@@ -1,12 +1,14 @@
-"""Arrays on a mesh of devices, where the place of an array is a part of its type.
+"""Arrays on a mesh of devices, where the placement of an array may be a part of its type.
 
-- An axis of a mesh may be *explicit*: types then say along which axes of the mesh an array is split, and an operation
-  whose result could lie in several ways raises. `automatic` leaves the choice to the compiler, as for axes that are not
-  explicit, and says where the results are to lie. `whole` gives each device all of an array.
-- Inside `shard_map` types say over which axes of the mesh an array *varies* from shard to shard, and what a loop
-  carries must not change in that. The loops here find out what varies before they begin.
+- An axis of a mesh may be *explicit*. Then types say along which axes of the mesh an array is split, and an
+operation
+  whose result could be placed in several ways raises. `automatic` leaves the choice to the compiler, as for other
+  axes, and says where to place the results. `whole` gives each device the whole array.
+- Inside `shard_map`, types say over which axes of the mesh an array *varies* from shard to shard, and a loop must
+not
+  change that for its carry. The loops here find out what varies before they begin.
 
-Where there is neither, all of these do what `jax.lax` does, and add nothing to the program.
+Without either, all these functions do what `jax.lax` does, and add nothing to the program.
 """
 
 from __future__ import annotations
@@ -47,9 +49,9 @@ __all__ = [
 
 
 def along(x: Array, p: Any, axes: Sequence[int | None]) -> Array:
-    """`x` on the devices of `p`: each axis is split as the axis of `p` that it follows, and stays whole for None.
+    """Places `x` on the devices of `p`: each axis is split as the axis of `p` that it follows, or whole for None.
 
-    In traced code only types say where arrays lie, so that `x` stays as it is unless `p` has explicit axes.
+    In traced code only types say where arrays are placed, so `x` is unchanged unless `p` has explicit axes.
     """
     traced = isinstance(x, Tracer) or isinstance(p, Tracer)
     sharding = place(p) if traced else getattr(p, "sharding", None)
@@ -66,7 +68,7 @@ def along(x: Array, p: Any, axes: Sequence[int | None]) -> Array:
 
 
 def everywhere(tree: Any, params: Any) -> Any:
-    """The arrays of a tree, whole on each device that has a part of the parameters."""
+    """Places the arrays of a tree whole on each device that has a part of the parameters."""
     leaves = jax.tree.leaves(params)
     home = next((p for p in leaves if explicit(p) or isinstance(getattr(p, "sharding", None), NamedSharding)), None)
     home = leaves[0] if home is None and leaves else home
@@ -74,7 +76,9 @@ def everywhere(tree: Any, params: Any) -> Any:
 
 
 def follows(part: Any, x: Any) -> list[int | None]:
-    """For each axis of a part of `x` the axis of `x` that it follows: its own, if the devices divide its length."""
+    """Returns for each axis of a part of `x` the axis of `x` that it follows: its own, if the devices divide its
+    length.
+    """
     there = place(x) if isinstance(x, Tracer) else getattr(x, "sharding", None)
     if part.ndim != x.ndim or not isinstance(there, NamedSharding):
         return [None] * part.ndim
@@ -84,7 +88,7 @@ def follows(part: Any, x: Any) -> list[int | None]:
 
 
 def places_like(parts: Any, x: Any) -> Any:
-    """Where the parts of `x` belong on a mesh with explicit axes; the parts themselves where there is none."""
+    """Returns where the parts of `x` belong on a mesh with explicit axes; the parts themselves if there is none."""
     where = place(x)
     if where is None:
         return parts
@@ -100,7 +104,7 @@ def places_like(parts: Any, x: Any) -> Any:
 
 
 def explicit(tree: Any) -> Any:
-    """The mesh on which arrays of the tree lie, if it has explicit axes, else None."""
+    """Returns the mesh of the arrays in a tree if it has explicit axes, else None."""
     for x in jax.tree.leaves(tree):
         mesh = jax.typeof(x).sharding.mesh if isinstance(x, Array) else None
         if mesh is not None and AxisType.Explicit in mesh.axis_types:
@@ -109,7 +113,7 @@ def explicit(tree: Any) -> Any:
 
 
 def place(x: Any) -> NamedSharding | None:
-    """Where an array lies, as far as its type says so: None if it lies on no mesh with explicit axes."""
+    """Returns the placement of an array according to its type: None unless it is on a mesh with explicit axes."""
     if isinstance(x, NamedSharding):
         return x
     mesh = explicit(x)
@@ -117,7 +121,9 @@ def place(x: Any) -> NamedSharding | None:
 
 
 def as_vector(leaves: Sequence[Array]) -> NamedSharding | None:
-    """The place for one vector of all entries: split over every axis that splits a leaf, or whole if that cannot be."""
+    """Returns the placement for one vector of all entries: split over every axis that splits a leaf, or whole if
+    impossible.
+    """
     mesh = explicit(leaves)
     if mesh is None:
         return None
@@ -128,15 +134,15 @@ def as_vector(leaves: Sequence[Array]) -> NamedSharding | None:
 
 
 def _names(part: Any) -> tuple[str, ...]:
-    """The axes of a mesh that split one axis of an array, as `PartitionSpec` writes them."""
+    """Returns the axes of a mesh that split one axis of an array, as `PartitionSpec` writes them."""
     return () if part is None else (part,) if isinstance(part, str) else tuple(part)
 
 
 def automatic(function: Callable[..., Any], *args: Any, like: Any) -> Any:
-    """`function(*args)`, with the explicit axes of a mesh left to the compiler in it.
+    """Calls `function(*args)` with the explicit axes of a mesh left to the compiler.
 
-    The results lie where the arrays in `like` do, a tree of the same structure; those for which it has no array, such
-    as numbers, are whole on each device.
+    The results are placed like the arrays in `like`, a tree of the same structure. Results for which it has no
+    array, such as numbers, are whole on each device.
     """
     mesh = explicit((args, like))
     if mesh is None:
@@ -148,7 +154,7 @@ def automatic(function: Callable[..., Any], *args: Any, like: Any) -> Any:
 
 
 def whole(x: Array, axes: Sequence[int] | None = None) -> Array:
-    """The array, all of it on each device; with `axes` these are whole, and the others stay split."""
+    """Returns the array, whole on each device; with `axes` these are whole, and the others stay split."""
     where = place(x)
     if where is None:
         return x
@@ -157,7 +163,7 @@ def whole(x: Array, axes: Sequence[int] | None = None) -> Array:
 
 
 def kept_whole(x: Array, axes: Sequence[int] | None = None) -> Array:
-    """The array, all of it on each device, or these axes of it, whether those of the mesh are explicit or not."""
+    """Returns the array, whole on each device (or along these axes), for explicit and other axes of the mesh."""
     mesh = jax.typeof(x).sharding.mesh
     if not isinstance(x, Tracer) or set(mesh.axis_types) != {AxisType.Auto}:
         return whole(x, axes)
@@ -179,12 +185,14 @@ def split_like(x: Any, like: Any) -> Any:
 
 
 def put(x: Array, where: NamedSharding | None) -> Array:
-    """The array at its place; for None as it is."""
+    """Moves the array to a placement; None leaves it where it is."""
     return x if where is None or place(x) == where else jax.sharding.reshard(x, where)
 
 
 def full_like(x: Any, value: Any, dtype: Any = None) -> Array:
-    """An array of one value that lies where `x` does: from jax 0.12 on, that of `jax.numpy` is whole within `jit`."""
+    """Returns an array of one value, placed like `x`. From jax 0.12 on, `jnp.full_like` returns a whole one within
+    `jit`.
+    """
     return put(jnp.full_like(x, value, dtype=dtype), place(x))
 
 
@@ -192,27 +200,27 @@ def full_like(x: Any, value: Any, dtype: Any = None) -> Array:
 
 
 def varying_axes(x: Any) -> frozenset[str]:
-    """The axes of the mesh over which `x`, an array or its abstract value, differs from shard to shard."""
+    """Returns the axes of the mesh over which `x`, an array or its abstract value, differs from shard to shard."""
     kind = getattr(jax.typeof(x) if isinstance(x, Array) else x, "manual_axis_type", None)
     return frozenset() if kind is None else frozenset(kind.varying)
 
 
 def varying(tree: Any, axes: list[frozenset[str]]) -> Any:
-    """The tree with leaves that vary over these axes too, a set for each leaf."""
+    """Returns the tree with leaves that also vary over these axes, a set for each leaf."""
     leaves, treedef = jax.tree.flatten(tree)
     return treedef.unflatten([_vary(x, wanted) for x, wanted in zip(leaves, axes, strict=True)])
 
 
 def as_varying_as(x: Any, like: Any) -> Any:
-    """An array that varies over the axes of `like` too."""
+    """Returns an array that also varies over the axes of `like`."""
     return _vary(x, varying_axes(like))
 
 
 def varying_with(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The tree, varying over all axes over which `function(tree)` does.
+    """Returns the tree, varying over all axes over which `function(tree)` varies.
 
-    Each shard then has a function of its own, and its derivatives. Those by what is alike on all shards are summed over
-    the shards, by the rules of `shard_map`.
+    Then each shard has its own function with its own derivatives. By the rules of `shard_map`, derivatives with
+    respect to values that are the same on all shards would be summed over the shards.
     """
     if not jax.sharding.get_abstract_mesh().manual_axes:
         return tree
@@ -222,7 +230,7 @@ def varying_with(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def cond(pred: Array, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
-    """`jax.lax.cond`, where the results of the two may vary over other axes."""
+    """Like `jax.lax.cond`, but the two results may vary over different axes."""
     if not jax.sharding.get_abstract_mesh().manual_axes:
         return lax.cond(pred, then, otherwise)
     both = zip(jax.tree.leaves(jax.eval_shape(then)), jax.tree.leaves(jax.eval_shape(otherwise)), strict=True)
@@ -231,19 +239,19 @@ def cond(pred: Array, then: Callable[[], Any], otherwise: Callable[[], Any]) -> 
 
 
 def while_loop(go_on: Callable[[Any], Array], body: Callable[[Any], Any], init: Any) -> Any:
-    """`jax.lax.while_loop`, where what is carried may begin alike on all shards, and come to differ."""
+    """Like `jax.lax.while_loop`, but the carry may begin the same on all shards, and then differ."""
     init, axes = _carried(body, init, go_on)
     return lax.while_loop(go_on, lambda carry: varying(body(carry), axes) if axes else body(carry), init)
 
 
 def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:
-    """`jax.lax.fori_loop`, where what is carried may begin alike on all shards, and come to differ."""
+    """Like `jax.lax.fori_loop`, but the carry may begin the same on all shards, and then differ."""
     init, axes = _carried(lambda carry: body(lower, carry), init)
     return lax.fori_loop(lower, upper, lambda i, c: varying(body(i, c), axes) if axes else body(i, c), init)
 
 
 def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, *, reverse: bool = False) -> Any:
-    """`jax.lax.scan`, where what is carried may begin alike on all shards, and come to differ."""
+    """Like `jax.lax.scan`, but the carry may begin the same on all shards, and then differ."""
     init, axes = _carried(lambda carry: body(carry, jax.tree.map(lambda x: x[0], xs))[0], init)
 
     def step(carry: Any, x: Any) -> Any:
@@ -254,7 +262,7 @@ def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, *, rev
 
 
 def _carried(body: Callable[[Any], Any], init: Any, go_on: Callable[[Any], Any] | None = None) -> tuple[Any, Any]:
-    """What a loop carries at its start, and the axes over which each leaf varies; [] outside of `shard_map`."""
+    """Returns the first carry of a loop, and the axes over which each leaf varies; [] outside of `shard_map`."""
     mesh = explicit(init)
     if mesh is not None:  # numbers from elsewhere too: vmap may split them
         replicated = NamedSharding(mesh, PartitionSpec())

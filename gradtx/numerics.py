@@ -1,9 +1,10 @@
-"""Numbers that stay in range: norms with a floor, counters that do not overflow, gradients that are scaled.
+"""Numbers that stay in range: norms with a lower bound, counters that do not overflow, scaled gradients.
 
     safe_norm                max(|x|, min_norm)
     safe_root_mean_squares   max(sqrt(mean |x|^2), min_rms)
 
-Where the floor is the result, its derivative by x is 0. So both are finite in value and derivative for x = 0, too.
+If the bound is the result, its derivative with respect to x is 0. So values and derivatives are finite also for x =
+0.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ __all__ = ["safe_increment", "safe_norm", "safe_root_mean_squares", "scale_gradi
 
 
 def safe_norm(x: Any, min_norm: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:  # noqa: A002
-    """The norm of an array, or `min_norm` if that is larger, with finite derivatives.
+    """Computes the norm of an array, or `min_norm` if that is larger, with finite derivatives.
 
-    Take it to divide by a norm that may be 0. Arithmetic is in float32 or wider; squares neither overflow nor
+    Use it to divide by a norm that may be 0. Arithmetic is in float32 or wider; squares neither overflow nor
     underflow.
 
     Args:
-      x: A real or complex array.
-      min_norm: The least result, a number or an array that broadcasts to it.
-      ord: Which norm, as in `jnp.linalg.norm`: by default the Euclidean one, of matrices Frobenius'.
-      axis: The axis of vectors or the two axes of matrices of which to take norms; by default all of `x`.
-      keepdims: Whether to keep these axes, with length 1.
+      x: A real or complex floating-point array.
+      min_norm: Lower bound on the result, a number or an array that broadcasts to it.
+      ord: Which norm, as in `jnp.linalg.norm`. None (default) for the Euclidean norm, of matrices the Frobenius
+        norm.
+      axis: The axis of vectors, or the two axes of matrices, whose norms to take. None (default) for all of `x`.
+      keepdims: Whether to keep these axes with length 1. False by default.
 
     Returns:
       Norms in the real dtype of `x`.
 
     Raises:
-      TypeError: `x` is no array of floats.
+      TypeError: `x` is not a floating-point array.
       ValueError: `ord` and `axis` do not fit `x`.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
@@ -57,7 +59,9 @@ def safe_norm(x: Any, min_norm: Any, ord: Any = None, axis: Any = None, keepdims
 
 
 def _other_norm(x: Array, min_norm: Any, kind: Any, axis: Any) -> Array:
-    """A norm of another kind, with its axes kept. Where it is not above the floor, it is that of other numbers."""
+    """Computes a norm of another kind, with its axes kept; if it is below the bound, derivatives come from a safe
+    array.
+    """
     x, exponent = (x, jnp.zeros((), int)) if kind == 0 else leaf.in_units(x)
     norm = leaf.shifted(jnp.linalg.norm(x, kind, axis, keepdims=True), exponent)
     usable = jnp.where(norm > min_norm, x, jnp.ones_like(x))
@@ -70,19 +74,20 @@ def _floored(norm: Array, least: Any) -> Array:
 
 
 def safe_root_mean_squares(x: Any, min_rms: Any) -> Array:
-    """The root mean square of an array, or `min_rms` if that is larger, with finite derivatives.
+    """Computes the root mean square of an array, or `min_rms` if that is larger, with finite derivatives.
 
-    Arithmetic is in float32 or wider; squares neither overflow nor underflow. An array without entries has `min_rms`.
+    Arithmetic is in float32 or wider; squares neither overflow nor underflow. The result is `min_rms` for an array
+    without entries.
 
     Args:
-      x: A real or complex array.
-      min_rms: The least result, a number.
+      x: A real or complex floating-point array.
+      min_rms: Lower bound on the result, a number.
 
     Returns:
       A scalar in the real dtype of `x`.
 
     Raises:
-      TypeError: `x` is no array of floats.
+      TypeError: `x` is not a floating-point array.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.safe_root_mean_squares(jnp.array([3e30, 3e30]), 1e-6))
@@ -97,14 +102,20 @@ def safe_root_mean_squares(x: Any, min_rms: Any) -> Array:
 
 
 def safe_increment(count: Any) -> Array:
-    """Adds 1 to a counter; a counter at its dtype's largest number stays there.
+    """Adds 1 to a counter, which stays at its dtype's largest number instead of overflowing.
+
+    Args:
+      count: The counter, an array of integers or floats.
+
+    Returns:
+      An array like `count`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.safe_increment(jnp.int8(5)), gx.safe_increment(jnp.int8(127)))
     6 127
 
     Raises:
-      TypeError: the counter holds no integers or floats.
+      TypeError: the counter does not hold integers or floats.
     """
     count = jnp.asarray(count)
     kind = checks.kind(count.dtype)
@@ -116,17 +127,17 @@ def safe_increment(count: Any) -> Array:
 
 
 def scale_gradient(inputs: Any, scale: Any) -> Any:
-    """Returns `inputs` as they are, with derivatives that are multiplied by `scale`.
+    """Returns its input unchanged, but multiplies its gradient by `scale`.
 
-    Take it to let one part of a model learn more slowly, to stop a gradient in part, or, with a negative number, to
-    reverse it, as adversarial training does. Derivatives are scaled forward and in reverse, of every order.
+    Use it to let one part of a model learn more slowly, to stop a gradient partially, or, with a negative number,
+    to reverse it for adversarial training. Forward and reverse derivatives of every order are scaled.
 
     Args:
-      inputs: A tree of arrays; those that hold no floats have no derivative.
-      scale: A number or a scalar array, which may be traced. It has no derivative.
+      inputs: A tree of arrays; leaves that are not floating-point arrays have no derivative.
+      scale: The factor, a number or a scalar array. It may be traced, and has no derivative itself.
 
     Raises:
-      TypeError: `scale` is no number.
+      TypeError: `scale` is not a number.
 
     >>> import jax, gradtx as gx
     >>> print(jax.grad(lambda x: gx.scale_gradient(x, -0.5) ** 2)(3.0))

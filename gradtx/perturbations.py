@@ -1,18 +1,19 @@
-"""Functions made smooth by random perturbations of their arguments, with derivatives of every order.
+"""Smooths functions by random perturbations of their arguments, with derivatives of every order.
 
     f_sigma(x) = E_z f(x + sigma z),      z with density mu
 
 `make_perturbed_fun` estimates f_sigma and its derivatives from values of f alone, so f may jump, or be flat almost
-everywhere. With y = x + sigma z held fixed, z = (y - x) / sigma, the density of y has the logarithm
+everywhere. If y = x + sigma z is held fixed, z = (y - x) / sigma, and the density of y has the logarithm
 
     l(x, sigma) = log mu((y - x) / sigma) - d log sigma            d the number of entries of x
 
-and f(y) exp(l - [l]), where [l] is a constant with the value of l, has the value f(y) and derivatives by x and sigma
-whose means are those of f_sigma (Foerster et al., 2018, "DiCE: The Infinitely Differentiable Monte Carlo Estimator").
-A constant b taken from f(y) leaves the mean of each derivative as it is, and lowers its variance.
+Let [l] be a constant with the value of l. Then f(y) exp(l - [l]) has the value f(y), and the means of its
+derivatives by x and sigma are the derivatives of f_sigma (Foerster et al., 2018, "DiCE: The Infinitely
+Differentiable Monte Carlo Estimator"). Subtracting a constant b from f(y) keeps the mean of each derivative and
+lowers its variance.
 
-Berthet et al., 2020, "Learning with Differentiable Perturbed Optimizers"; Salimans et al., 2017, "Evolution Strategies
-as a Scalable Alternative to Reinforcement Learning".
+Berthet et al., 2020, "Learning with Differentiable Perturbed Optimizers"; Salimans et al., 2017, "Evolution
+Strategies as a Scalable Alternative to Reinforcement Learning".
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ __all__ = ["Gumbel", "Normal", "make_perturbed_fun", "multi_normal"]
 
 
 class Normal(Frozen):
-    """The standard normal distribution.
+    """The standard normal distribution, as noise for `make_perturbed_fun`.
 
     >>> import jax, gradtx as gx
     >>> gx.perturbations.Normal().sample(jax.random.key(0), (2,)).shape
@@ -43,16 +44,18 @@ class Normal(Frozen):
     """
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = (), dtype: Any = float) -> Array:
-        """An array of independent samples."""
+        """Draws an array of independent samples."""
         return jax.random.normal(key, sample_shape, dtype)
 
     def log_prob(self, inputs: Any) -> Array:
-        """The logarithm of the density at each entry, up to a constant."""
+        """Returns the logarithm of the density at each entry, up to a constant."""
         return -0.5 * inputs**2
 
 
 class Gumbel(Frozen):
-    """The standard Gumbel distribution: the argmax of perturbed logits is a sample of their softmax.
+    """The standard Gumbel distribution, as noise for `make_perturbed_fun`.
+
+    The argmax of logits that are perturbed by it is a sample from their softmax.
 
     >>> import jax, gradtx as gx
     >>> float(gx.perturbations.Gumbel().log_prob(0.0))
@@ -60,19 +63,23 @@ class Gumbel(Frozen):
     """
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = (), dtype: Any = float) -> Array:
-        """An array of independent samples."""
+        """Draws an array of independent samples."""
         return jax.random.gumbel(key, sample_shape, dtype)
 
     def log_prob(self, inputs: Any) -> Array:
-        """The logarithm of the density at each entry."""
+        """Returns the logarithm of the density at each entry."""
         return -inputs - jnp.exp(-inputs)
 
 
 class multi_normal(Value):
-    """A normal distribution with independent entries, by its mean `loc` and the logarithm of its standard deviation.
+    """A normal distribution with independent entries, whose parameters can be learned.
 
-    Both are arrays that broadcast to each other, and leaves of the value, so that `jax.grad` by the distribution works.
-    `sample` is differentiable by them, and `log_prob` is right for scales beyond the range of the dtype's exponential.
+    It is a pytree, so `jax.grad` with respect to the distribution works. `sample` is differentiable, too, and
+    `log_prob` is accurate even for scales beyond the range of the dtype's exponential.
+
+    Args:
+      loc: The mean, an array.
+      log_scale: The logarithm of the standard deviation, an array. Both broadcast to each other.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> normal = gx.perturbations.multi_normal(jnp.zeros(2), jnp.zeros(2))
@@ -103,13 +110,13 @@ class multi_normal(Value):
         return [self.loc, self.log_scale]
 
     def sample(self, shape: tuple[int, ...], key: Any) -> Array:
-        """Independent samples, of this shape and then that of the parameters, in their dtype."""
+        """Draws independent samples: an array of the given shape, followed by the shape of the parameters."""
         loc, log_scale = self._like(tuple(shape))
         drawn = jax.random.normal(key, loc.shape, loc.dtype)
         return leaf.narrow(drawn * jnp.exp(log_scale) + loc, np.dtype(jnp.result_type(*self.params, jnp.float16)))
 
     def log_prob(self, x: Any) -> Array:
-        """The logarithm of the density at samples, in float32 or wider."""
+        """Returns the logarithm of the density at samples, in float32 or wider."""
         axes = len(jnp.broadcast_shapes(*map(np.shape, self.params)))
         loc, log_scale = self._like(np.shape(x)[: np.ndim(x) - axes])
         half = jnp.exp(-log_scale / 2)  # its square may be out of range
@@ -118,7 +125,7 @@ class multi_normal(Value):
         return jnp.sum(each, axis=tuple(range(-axes, 0)))
 
     def _like(self, shape: tuple[int, ...]) -> list[Array]:
-        """The parameters in float32 or wider, for samples of this shape."""
+        """Returns the parameters in float32 or wider, for samples of this shape."""
         dtype = leaf.accumulator_dtype(jnp.result_type(*self.params, jnp.float16))
         shape = (*shape, *jnp.broadcast_shapes(*map(np.shape, self.params)))
         return [jnp.broadcast_to(jnp.asarray(x, dtype), shape) for x in self.params]
@@ -131,31 +138,31 @@ def make_perturbed_fun(
     noise: Any = Gumbel(),  # noqa: B008  (a frozen value)
     use_baseline: bool = True,
 ) -> Callable[[Any, Any], Any]:
-    """Makes a differentiable function of a function that need not be: its mean over perturbed arguments, estimated.
+    """Makes a function differentiable by averaging it over random perturbations of its argument.
 
-    Take it to train through an argmax, a sorting, a shortest path or a simulation. Values and derivatives of every
-    order, forward and reverse, are unbiased estimates of those of the mean f_sigma, by argument and `sigma`. `fun`
-    itself is never differentiated. Arithmetic on samples is in float32 or wider.
+    Use it to train through an argmax, a sorting, a shortest path or a simulation. Values and derivatives of every
+    order, forward and reverse, are unbiased estimates of those of the mean f_sigma, with respect to the argument
+    and `sigma`. `fun` itself is never differentiated. Arithmetic on samples is in float32 or wider.
 
     Args:
       fun: A function from a tree of real arrays to a tree of arrays. It is called on all samples at once, by
         `jax.vmap`.
-      num_samples: How many samples to average over (default 1000). The standard error falls with its root, and memory
-        grows with it.
-      sigma: How far the argument is perturbed (default 0.1): a positive number, or a scalar array. Larger values make
-        the function smoother and lower the variance of derivatives, which goes with 1 / sigma^2.
-      noise: The distribution of the perturbations: `Gumbel()` (default), `Normal()`, or any object with methods
+      num_samples: Number of samples to average over. The standard error falls with its square root, and memory
+        grows with it. At least 1; 1000 by default.
+      sigma: Size of the perturbations, a number or a scalar array. Larger values make the function smoother and
+        lower the variance of derivatives, which is proportional to 1 / sigma^2. Positive; 0.1 by default.
+      noise: The distribution of the perturbations: `Gumbel()` (default), `Normal()`, or any object with the methods
         `sample(key, shape, dtype)` and `log_prob(inputs)`, whose density is smooth and positive everywhere.
-      use_baseline: Whether to take the value at the argument itself from the values at the samples (default True),
-        which lowers the variance of derivatives. It costs one more call of `fun`.
+      use_baseline: Whether to subtract the value at the argument itself from the values at the samples, which
+        lowers the variance of derivatives and costs one more call of `fun`. True by default.
 
     Returns:
-      A function of a random key and of the argument of `fun`; its result is like that of `fun`, with integers and
-      booleans turned into floats.
+      A function of a random key and the argument of `fun`. Its result is like that of `fun`, with floats in place
+      of integers and booleans.
 
     Raises:
-      TypeError: `fun` is not a function, `num_samples` is no integer, `noise` lacks a method, or the argument has a
-        leaf that is complex or no floating array.
+      TypeError: `fun` is not a function, `num_samples` is not an integer, `noise` lacks a method, or the argument
+        has a leaf that is complex or not a floating-point array.
       ValueError: `num_samples` or `sigma` is not positive.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
@@ -195,7 +202,7 @@ def _check_noise(who: str, noise: Any) -> None:
 
 
 def _estimate(fun: Callable[[Any], Any], key: Any, x: Any, sigma: Any, noise: Any, baseline: Any) -> Any:
-    """An unbiased estimate of the value and of all derivatives, from one sample."""
+    """Returns an unbiased estimate of the value and of all derivatives, from one sample."""
     leaves, treedef = jax.tree.flatten(x)
     wide = list(map(leaf.widen, leaves))
     keys = jax.random.split(key, len(leaves))
@@ -220,12 +227,12 @@ def _floating(x: Any) -> Array:
 
 
 def _baseline(x: Any) -> Array:
-    """A constant near the values: any finite one will do."""
+    """Returns a constant near the values; any finite constant will do."""
     x = lax.stop_gradient(_floating(x))
     return jnp.where(jnp.isfinite(x), x, 0)
 
 
 def _mean(samples: Array, like: Any) -> Array:
-    """The mean over samples, in the dtype of one value of the function."""
+    """Returns the mean over samples, in the dtype of one value of the function."""
     mean = jnp.mean(samples, axis=0)
     return leaf.narrow(mean, like.dtype) if jnp.issubdtype(like.dtype, jnp.inexact) else mean

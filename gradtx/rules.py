@@ -1,4 +1,4 @@
-"""What new transformations are made of: everything that an author needs, and no user does.
+"""Building blocks for new transformations: for authors of optimizers, not for users.
 
     rules         Elementwise, Layerwise, Treewide; Shared, ByLeaf
     their fields  hyper, flag, choice, integer, dtype, static, applies_to, selection, per_leaf, matrix_axes
@@ -11,7 +11,7 @@
     storage       Format
     arithmetic    leaf, whose squares, roots and powers neither overflow nor have infinite derivatives
 
-docs/extending.md shows each at work.
+docs/extending.md has an example of each.
 """
 
 from gradtx import leaf as leaf

@@ -1,10 +1,11 @@
-"""Which leaves: values that pick the leaves of a tree by path, shape or dtype.
+"""Selectors: values that pick leaves of a tree by path, shape or dtype.
 
     select.path("**/bias", "*/scale") & ~select.ndim(min=2)
 
-A selector is a function from a tree to a tree of booleans, so it can stand wherever a mask can. It is frozen, equal to
-one that says the same, and its repr is what was typed. A leaf's path is the string of its keys, `dense/kernel`:
-those of dicts, the indices of lists, the fields of dataclasses, named tuples and modules.
+A selector is a function from a tree to a tree of booleans, so it can be used wherever a mask is accepted. The path
+of a leaf is the string of its keys, such as `dense/kernel`: keys of dicts, indices of lists, and fields of
+dataclasses, named tuples and modules. Selectors are frozen and compare by value, and their repr is the code that
+makes them.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ Leaves = Sequence[tuple[str, Any]]
 
 
 class Selector(Frozen):
-    """Picks leaves of a tree; selectors combine by `&`, `|` and `~`.
+    """Base class of selectors, which pick leaves of a tree. Combine them with `&`, `|` and `~`.
 
     Raises:
-      ValueError: it picks no leaf of a tree that has some, or a path or regex in it matches none: most likely a
-        misspelt one. `maybe(selector)` does not raise.
+      ValueError: when it is called on a tree with leaves: it picks none of them, or a path or regex in it matches
+        no leaf, most likely because it is misspelled. Write `maybe(selector)` to allow that.
     """
 
     def __call__(self, tree: Any) -> Any:
-        """The tree with a boolean for every leaf: whether it is picked."""
+        """Returns a tree with a boolean for every leaf: whether it is picked."""
         leaves = _leaves(tree)
         found = self._picks(leaves, strict=True)
         if leaves and not any(found) and not isinstance(self, maybe):
@@ -44,7 +45,7 @@ class Selector(Frozen):
         return jax.tree.unflatten(jax.tree.structure(tree), found)
 
     def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
-        """For each leaf, whether it is picked; `strict` to raise where a path or regex matches none."""
+        """For each leaf, returns whether it is picked; `strict` raises if a path or regex matches nothing."""
         raise NotImplementedError
 
     def __and__(self, other: Selector) -> Selector:
@@ -68,7 +69,7 @@ class Selector(Frozen):
 
 
 def _leaves(tree: Any) -> Leaves:
-    """The leaves of a tree with their paths."""
+    """Returns the leaves of a tree with their paths."""
     return list(zip(checks.paths(tree), jax.tree.leaves(tree), strict=True))
 
 
@@ -77,7 +78,7 @@ def _nothing(selector: Selector, leaves: Leaves) -> ValueError:
     more = f", and {len(leaves) - 20} more" if len(leaves) > 20 else ""
     return ValueError(
         f"{selector} matches no leaf. The leaves are: {', '.join(shown)}{more}. "
-        f"Pick one of these, or write select.maybe({selector}) where nothing to match is right."
+        f"Pick one of these, or write select.maybe({selector}) if it may match nothing."
     )
 
 
@@ -105,7 +106,12 @@ class _Not(Selector):
 
 
 class maybe(Selector):
-    """What `selector` picks, which may be nothing.
+    """Picks what `selector` picks, and allows it to pick nothing.
+
+    Without it, a selector that matches no leaf raises an error, because it is most likely misspelled.
+
+    Args:
+      selector: The selector that may match nothing.
 
     >>> from gradtx import select
     >>> select.maybe(select.path("**/bias"))({"w": 1.0})
@@ -122,7 +128,9 @@ class maybe(Selector):
 
 
 class everything(Selector):
-    """Every leaf.
+    """Picks every leaf.
+
+    Useful as the last rule in `first` and in `partition`.
 
     >>> from gradtx import select
     >>> select.everything()({"w": 1.0})
@@ -134,7 +142,7 @@ class everything(Selector):
 
 
 class _ByPath(Selector):
-    """Picks by the path alone."""
+    """Picks leaves by their paths alone."""
 
     def _fits(self, path: str) -> bool:
         raise NotImplementedError
@@ -147,10 +155,12 @@ class _ByPath(Selector):
 
 
 class path(_ByPath):
-    """The leaves whose paths match one of the patterns.
+    """Picks the leaves whose paths match one of the patterns.
 
-    `*` stands for any characters of one key, `?` for one, `[ab]` for one of those in the brackets, `**` for any
-    number of keys, none too. Upper and lower case differ.
+    Args:
+      *patterns: Glob patterns over paths such as `dense/kernel`, case-sensitive. `*` matches any characters within
+        one key, `?` a single character, `[ab]` one of the characters in brackets, and `**` any number of keys,
+        including none.
 
     >>> from gradtx import select
     >>> select.path("**/bias", "norm/*")({"dense": {"bias": 1.0, "kernel": 1.0}, "norm": {"scale": 1.0}})
@@ -181,7 +191,10 @@ def _glob(pattern: Sequence[str], keys: Sequence[str]) -> bool:
 
 
 class regex(_ByPath):
-    """The leaves in whose paths the regular expression is found (`re.search`).
+    """Picks the leaves whose paths contain a match of a regular expression.
+
+    Args:
+      pattern: The regular expression, searched for anywhere in the path (`re.search`).
 
     >>> from gradtx import select
     >>> select.regex(r"layer_[01]/")({"layer_0": {"w": 1.0}, "layer_7": {"w": 1.0}})
@@ -194,7 +207,9 @@ class regex(_ByPath):
         try:
             re.compile(self.pattern)
         except (re.error, TypeError) as error:
-            raise ValueError(f"select.regex: {checks.shown(self.pattern)} is no regular expression: {error}.") from None
+            raise ValueError(
+                f"select.regex: {checks.shown(self.pattern)} is not a regular expression: {error}."
+            ) from None
 
     def _fits(self, path: str) -> bool:
         return re.search(self.pattern, path) is not None
@@ -204,7 +219,13 @@ class regex(_ByPath):
 
 
 class ndim(Selector):
-    """The leaves with at least `min` and at most `max` axes.
+    """Picks the leaves with a number of axes in a range.
+
+    `select.ndim(min=2)` picks matrices and kernels, and leaves out biases and norm scales.
+
+    Args:
+      min: The smallest number of axes. 0 by default.
+      max: The largest number of axes. None (default) for no limit.
 
     >>> from gradtx import select
     >>> import jax.numpy as jnp
@@ -225,7 +246,10 @@ class ndim(Selector):
 
 
 class shape(Selector):
-    """The leaves for whose shape `test` returns True.
+    """Picks the leaves whose shape passes a test.
+
+    Args:
+      test: A function from a shape (a tuple of integers) to True or False.
 
     >>> from gradtx import select
     >>> import jax.numpy as jnp
@@ -247,7 +271,11 @@ class shape(Selector):
 
 
 class dtype(Selector):
-    """The leaves of one of the dtypes, or of a kind of them such as 'floating' or `jnp.complexfloating`.
+    """Picks the leaves with one of the given dtypes.
+
+    Args:
+      *dtypes: Dtypes such as 'bfloat16' or `jnp.float32`, or kinds of dtypes such as 'floating' or
+        `jnp.complexfloating`.
 
     >>> from gradtx import select
     >>> import jax.numpy as jnp
@@ -278,24 +306,32 @@ def _dtype_name(x: Any) -> str:
     try:
         return jnp.dtype(x).name
     except TypeError:
-        raise TypeError(f"select.dtype: {checks.shown(x)} is no dtype, such as 'bfloat16' or jnp.floating.") from None
+        raise TypeError(f"select.dtype: {checks.shown(x)} is not a dtype such as 'bfloat16' or jnp.floating.") from None
 
 
 _UNLABELLED = object()
 
 
 class first(Frozen):
-    """Labels by rules: every leaf gets the label of the first rule `(selector, label)` whose selector picks it.
+    """Labels leaves by rules: each leaf gets the label of the first rule whose selector picks it.
 
-    A selector that picks nothing is no error here; a leaf that none picks, and a label that no leaf gets, are.
+    Use it as `param_labels` of `partition`. Here a selector may pick nothing. But each leaf must be picked by some
+    rule, and in `partition` each label must get a leaf.
+
+    Args:
+      *rules: Pairs `(selector, label)`, in order of priority. End with `(select.everything(), label)` for all other
+        leaves.
+
+    Returns:
+      A function from a tree to a tree of labels.
 
     >>> from gradtx import select
     >>> select.first((select.path("**/bias"), "still"), (select.everything(), "trained"))({"bias": 1.0, "w": 1.0})
     {'bias': 'still', 'w': 'trained'}
 
     Raises:
-      TypeError: a rule is no pair of a selector and a label.
-      ValueError: when called: a leaf is picked by no rule.
+      TypeError: a rule is not a pair of a selector and a label.
+      ValueError: when it is called: no rule picks a leaf.
     """
 
     rules: tuple[tuple[Selector, Any], ...]
@@ -310,7 +346,7 @@ class first(Frozen):
         object.__setattr__(self, "rules", tuple(map(tuple, rules)))
 
     def __call__(self, tree: Any, groups: Sequence[Any] = ()) -> Any:
-        """The tree with a label for every leaf; of `groups`, if given, every one must get a leaf."""
+        """Returns the tree with a label for every leaf; each of `groups`, if given, must get a leaf."""
         leaves = _leaves(tree)
         found: list[Any] = [_UNLABELLED] * len(leaves)
         for selector, label in reversed(self.rules):
@@ -334,5 +370,5 @@ class first(Frozen):
 
 
 def is_rule(x: Any) -> bool:
-    """Whether `x` is a pair of a selector and a label, which may be anything hashable."""
+    """Whether `x` is a pair of a selector and a label; a label may be any hashable object."""
     return isinstance(x, (tuple, list)) and len(x) == 2 and isinstance(x[0], Selector) and isinstance(x[1], Hashable)

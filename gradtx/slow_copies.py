@@ -1,4 +1,4 @@
-"""Slow copies of parameters, moved by the training loop: the target networks of reinforcement learning.
+"""Slow copies of parameters that a training loop updates itself, such as target networks.
 
     incremental_update    target <- step_size * params + (1 - step_size) * target
     periodic_update       target <- params at every update_period-th step
@@ -22,19 +22,21 @@ __all__ = ["incremental_update", "periodic_update"]
 
 
 def incremental_update(new_tensors: Any, old_tensors: Any, step_size: Any) -> Any:
-    """Moves an average of parameters towards the parameters: an exponential moving average.
+    """Moves a slow copy a little towards the parameters: one step of an exponential moving average.
+
+    Use it for target networks of reinforcement learning or teachers of self-supervised learning.
 
     Args:
-      new_tensors: The parameters, a tree of arrays. A leaf that is no float, such as a counter, is copied.
+      new_tensors: The parameters, a tree of arrays. Leaves that are not floats, such as counters, are copied.
       old_tensors: The average so far, a tree like them.
-      step_size: The weight of the parameters, in [0, 1]: a number, or an array.
+      step_size: The weight of the parameters: a number or an array; often 0.001 to 0.01. In [0, 1].
 
     Returns:
-      The average, in the dtypes of `old_tensors`; arithmetic is in float32 or wider. An average in 16 bits does not
+      The average, in the dtypes of `old_tensors`, computed in float32 or wider. An average in 16 bits does not
       follow a small `step_size`: keep it in float32.
 
     Raises:
-      TypeError: `step_size` is no number.
+      TypeError: `step_size` is not a number.
       ValueError: the trees or shapes differ, or `step_size` is not in [0, 1].
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -57,19 +59,21 @@ def incremental_update(new_tensors: Any, old_tensors: Any, step_size: Any) -> An
 
 
 def periodic_update(new_tensors: Any, old_tensors: Any, steps: Any, update_period: Any) -> Any:
-    """Replaces a copy of parameters by the parameters at every `update_period`-th step, and keeps it at the others.
+    """Replaces a copy of the parameters at every `update_period`-th step, and keeps it at all others.
+
+    Use it for target networks of reinforcement learning that are copied as a whole.
 
     Args:
       new_tensors: The parameters, a tree of arrays.
       old_tensors: The copy, a tree like them.
-      steps: How many steps were taken, an integer or an integer array. The copy is replaced at step 0, too.
-      update_period: A positive integer, or an integer array.
+      steps: Number of steps taken so far, an integer or an integer array. The copy is also replaced at step 0.
+      update_period: Number of steps between two replacements, an integer or an integer array. Positive.
 
     Returns:
       The copy, in the dtypes of `old_tensors`.
 
     Raises:
-      TypeError: `steps` or `update_period` is no integer.
+      TypeError: `steps` or `update_period` is not an integer.
       ValueError: the trees or shapes differ, or `update_period` is not positive.
 
     >>> import gradtx as gx

@@ -1,14 +1,14 @@
-"""Sums of products over many arrays, and norms: one pass, no branch, right in every corner.
+"""Sums of products over many arrays, and norms: one pass, no branch, correct for extreme values.
 
-The square of a float32 may leave the range of float32 where the norm that it belongs to does not.
+The square of a float32 may overflow or underflow although the norm does not.
 
-- On the CPU, float32 is summed in float64, which holds every such square.
-- Elsewhere, and for float64 itself, three sums are taken in one pass: of x^2, (s x)^2 and (x / s)^2 for a power of two
-  s. The one whose terms are in range is the result.
+- On the CPU, float32 is summed in float64, which can represent every such square. - Elsewhere, and for float64
+itself, three sums are computed in one pass: of x^2, (s x)^2 and (x / s)^2 for a power of
+  two s. The result is the one whose terms are in range.
 
-The second is the idea of Blue's accumulators (Anderson, 2017, "Algorithm 978: Safe Scaling in the Level 1 BLAS",
-https://doi.org/10.1145/3061665), without a case distinction for every entry. On the CPU it would take three passes,
-because XLA vectorizes a sum there, but not three at once; and a TPU has no float64 of a wider range.
+The second follows the idea of Blue's accumulators (Anderson, 2017, "Algorithm 978: Safe Scaling in the Level 1
+BLAS", https://doi.org/10.1145/3061665), without a case distinction for every entry. On the CPU it would take three
+passes, because XLA vectorizes one sum there, but not three at once; and a TPU has no float64 with a wider range.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Axes = tuple[int, ...] | None
 
 
 def real_parts(x: Array, y: Array) -> list[tuple[Array, Array]]:
-    """Pairs of real arrays in float32 or wider whose products add up to the real part of conj(x) y."""
+    """Returns pairs of real arrays in float32 or wider, whose products add up to the real part of conj(x) y."""
     x, y = (leaf.widen(a) if jnp.issubdtype(a.dtype, jnp.inexact) else a.astype(float) for a in (x, y))
     if jnp.iscomplexobj(x) and jnp.iscomplexobj(y):
         return [(x.real, y.real), (x.imag, y.imag)]
@@ -41,9 +41,9 @@ def real_parts(x: Array, y: Array) -> list[tuple[Array, Array]]:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def norm(leaves: list[Array], axes: Axes = None) -> Array:
-    """The norm of all leaves as one vector; with `axes`, the norm over these axes of one leaf, which are left out.
+    """Computes the norm of all leaves as one vector; with `axes`, the norm over these axes of a single leaf.
 
-    It is infinite where it is not representable. The derivative at 0 is 0.
+    It is infinite if it cannot be represented. The derivative at 0 is 0.
     """
     pairs, dtype = _promoted([pair for x in leaves for pair in real_parts(x, x)])
     if pairs and _wider(dtype):
@@ -64,7 +64,7 @@ def _unscaled(leaves: list[Array], axes: Axes) -> Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def scaled_norm(leaves: list[Array], axes: Axes = None) -> tuple[Array, Array]:
-    """`(s, n)` with `s * n` the norm, where `n` and 1 / n^2 are finite for finite vectors that are not zero.
+    """Returns `(s, n)` with `s * n` the norm, where `n` and 1 / n^2 are finite for finite vectors that are not zero.
 
     `s` is a power of two; it is 1 unless the norm is below 1e-10 or above 1e13 (1e-141 and 1e154 in float64). The
     derivative at 0 is 0.
@@ -101,9 +101,9 @@ def _scaled_norm_jvp(axes: Axes, primals: Any, tangents: Any) -> Any:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def shrinking(leaves: list[Array], radius: Any, axes: Axes = None) -> tuple[Array, Array]:
-    """Two factors whose product is min(1, radius / norm): two, because it need not be representable as one.
+    """Returns two factors whose product is min(1, radius / norm), which a single number may not be able to represent.
 
-    The product is NaN where a leaf has a NaN.
+    The product is NaN if a leaf has a NaN.
     """
     pairs, dtype = _promoted([pair for x in leaves for pair in real_parts(x, x)])
     if not pairs or not _wider(dtype):
@@ -132,9 +132,9 @@ def _shrinking(leaves: list[Array], radius: Any, axes: Axes) -> tuple[Array, Arr
 
 @jax.custom_jvp
 def dot(pairs: list[tuple[Array, Array]]) -> Array:
-    """The sum of the products of real arrays; it saturates at the dtype's largest number.
+    """Sums the products of real arrays; the result saturates at the dtype's largest number.
 
-    A result that is representable is found where partial sums are not.
+    It is accurate whenever the result can be represented, even if partial sums overflow.
     """
     if not pairs:
         return jnp.zeros(())
@@ -161,9 +161,9 @@ def _dot_jvp(primals: Any, tangents: Any) -> Any:
 
 @jax.custom_jvp
 def total(arrays: list[Array]) -> Array:
-    """The sum of all entries of real arrays in float32 or wider, taken as the other sums here are.
+    """Sums all entries of real arrays in float32 or wider, in the same way as the other sums here.
 
-    On a mesh it then travels with them: the devices add up sums of one dtype together.
+    On a mesh it is then sent together with them: the devices add up sums of one dtype together.
     """
     if not arrays:
         return jnp.zeros(())
@@ -183,7 +183,7 @@ def _total_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def exact_total(arrays: list[Array]) -> Array:
-    """The `total`, found where partial sums leave the dtype's range and the sum does not."""
+    """Computes the `total`, also if partial sums overflow and the sum does not."""
     plain = total(arrays)
     if not arrays or _wider(plain.dtype):
         return plain
@@ -197,7 +197,7 @@ def _promoted(pairs: Any) -> tuple[Any, np.dtype]:
 
 
 def _wider(dtype: np.dtype) -> bool:
-    """Whether sums are taken in float64, as operations of a program that may have it disabled otherwise."""
+    """Whether sums are computed in float64, as operations of a program that may have it disabled otherwise."""
     return dtype == np.float32 and jax.default_backend() == "cpu"
 
 
@@ -211,7 +211,7 @@ def _wide_sum(pairs: Any, axes: Axes) -> Array:
 
 
 def _sums(pairs: Any, axes: Axes, factors: Sequence[float]) -> list[Array]:
-    """For each factor c the sum of (c x) (c y)."""
+    """Returns for each factor c the sum of (c x) (c y)."""
     found = [_sums_of_leaf(x, y, axes, factors) for x, y in pairs]
     return list(functools.reduce(_add, found))
 
@@ -225,10 +225,10 @@ def _sums_of_leaf(x: Array, y: Array, axes: Axes, factors: Sequence[float]) -> t
 
 
 def _square(x: Array, factor: float) -> Array:
-    """(factor x)^2.
+    """Computes (factor x)^2.
 
-    XLA computes the sum of (c x)^2 as c^2 times the sum of x^2, and c^2 is out of range. It cannot where an operation
-    that is not linear stands in between: here the larger, or the smaller, of c |x| and |x|, which is c |x|.
+    XLA computes the sum of (c x)^2 as c^2 times the sum of x^2, and c^2 is out of range. A nonlinear operation in
+    between prevents that: here the larger, or the smaller, of c |x| and |x|, which is c |x|.
     """
     if factor == 1:
         return lax.mul(x, x)
@@ -238,7 +238,7 @@ def _square(x: Array, factor: float) -> Array:
 
 
 def _scaled(x: Array, factor: float) -> Array:
-    """The product of an array and a number, with a selection for the same reason: it keeps the sign."""
+    """Multiplies an array by a number, with a selection for the same reason; it keeps the sign."""
     return x if factor == 1 else jnp.where(jnp.isfinite(x), x * x.dtype.type(factor), x)
 
 
@@ -251,7 +251,7 @@ def _sum(x: Array, axes: Axes = None) -> Array:
 
 
 def _along(number: Array, x: Array, axes: Axes) -> Array:
-    """Numbers of the parts of `x` that were summed over `axes`, so that they meet the entries of `x`."""
+    """Reshapes the numbers of the parts of `x` that were summed over `axes`, so that they broadcast to `x`."""
     return (number if axes is None else jnp.expand_dims(number, axes)).astype(x.dtype)
 
 

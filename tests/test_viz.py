@@ -60,13 +60,13 @@ def test_every_schedule_is_read_from_its_text(case):
     ("text", "match"),
     [
         ("cosine_decay(0.1, 10)", "gradtx has no cosine_decay; did you mean cosine_decay_schedule"),
-        ("cosine_decay_schedule", "stands alone: write a call"),
-        ("cosine_decay_schedule(0.1", "is no expression"),
+        ("cosine_decay_schedule", "is not called: write"),
+        ("cosine_decay_schedule(0.1", "is not an expression"),
         ("__import__('os').system('ls')", "is not understood here"),
         ("(lambda: 1)()", "is not understood here"),
         ("[x for x in (1, 2)]", "is not understood here"),
         ("constant_schedule(2 ** 9)", "is not understood here"),
-        ("constant_schedule('a' * 9)", "is no number"),
+        ("constant_schedule('a' * 9)", "is not a number"),
         ("tree.norm(1.0)", "is not understood here"),
         ("tree(1.0)", "gradtx has no tree"),
         ("cosine_decay_schedule(0.1, -1)", r"decay_steps must be in \(0, inf\)"),
@@ -82,7 +82,7 @@ def test_the_shell(tmp_path, capsys):
     assert main(["schedule", "cosine_decay_schedule(0.1, 1000)", "--steps", "1000", "--out", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     assert main(["schedule", "adam(0.1)", "--steps", "10", "--out", str(out)]) == 2
-    assert "adam(0.1) is no schedule, but a chain." in capsys.readouterr().err
+    assert "adam(0.1) is not a schedule, but a chain." in capsys.readouterr().err
     assert main(["schedule", "constant_schedule(1.0)", "--steps", "0", "--out", str(out)]) == 2
     assert "steps must be an integer of at least 1" in capsys.readouterr().err
     assert main(["schedule", "constant_schedule(1.0)", "--steps", "3", "--out", str(tmp_path / "no" / "lr.png")]) == 2

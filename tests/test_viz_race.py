@@ -142,7 +142,7 @@ def test_the_picture(tmp_path):
     np.testing.assert_allclose(thick.get_ydata(), [race.racers[0].gaps[i:].max() for i in range(61)])
     np.testing.assert_allclose(chart.get_lines()[2].get_xydata(), race.racers[0].path)
     figure.savefig(tmp_path / "race.png")
-    with pytest.raises(TypeError, match=r"race must be what gx.viz.race"):
+    with pytest.raises(TypeError, match=r"race must be a result of gx.viz.race"):
         gx.viz.plot_race({"adam": gx.adam})
 
 
@@ -178,14 +178,14 @@ def test_optimizers_from_text():
 @pytest.mark.parametrize(
     ("text", "error", "match"),
     [
-        ("", ValueError, "is no list of optimizers"),
-        ("adam,(", ValueError, "is no list of optimizers"),
+        ("", ValueError, "is not a list of optimizers"),
+        ("adam,(", ValueError, "is not a list of optimizers"),
         ("adamm", ValueError, "gradtx has no adamm"),
-        ("adam,sgd,adam", ValueError, "adam stands twice"),
+        ("adam,sgd,adam", ValueError, "adam occurs twice"),
         ("sgd(momentum=2.0)", ValueError, r"momentum must be in|decay must be in"),
         ("sgd(momenta=0.9)", TypeError, "momenta"),
         ("constant_schedule(1.0)", TypeError, "expected gradient transformations"),
-        ("sgd; adam", ValueError, "is no list of optimizers"),
+        ("sgd; adam", ValueError, "is not a list of optimizers"),
     ],
 )
 def test_optimizers_that_are_refused(text, error, match):

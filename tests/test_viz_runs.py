@@ -131,7 +131,7 @@ def test_the_picture_of_a_range_test(tmp_path):
     assert texts == [f"steepest descent: {result.suggestion:.2g}", f"diverges at {result.rates[-1]:.2g}"]
     assert axes.get_ylim()[1] < 2 * result.losses[0]  # the divergence does not squeeze the curve
     figure.savefig(tmp_path / "range.png")
-    with pytest.raises(TypeError, match="must be what range_test returns"):
+    with pytest.raises(TypeError, match="must be a result of range_test"):
         gx.viz.plot_range_test(result.losses)
 
 

@@ -1,7 +1,7 @@
-"""Control flow that may be known only while the program runs.
+"""Control flow for values that may be known only while the program runs.
 
-Outside of traced code Python branches and loops. There `lax.cond` and `lax.while_loop` would compile their functions
-anew at every call, because these are closures made for that call.
+Outside of traced code, Python branches and loops. There `lax.cond` and `lax.while_loop` would compile their
+functions again at every call, because these are closures made for that call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def is_traced(tree: Any) -> bool:
 
 
 def inlined(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """A function in a jitted call; in traced code it is called as it is, because it is called once there."""
+    """Jits a function for eager calls; in traced code it is called directly, because it is called once there."""
     jitted = jax.jit(function, **options)
 
     @functools.wraps(function)
@@ -37,9 +37,15 @@ def inlined(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 
 
 def loop(go_on: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
-    """`body` again and again, from `carry`, as long as `go_on` says; a `lax.while_loop` in traced code.
+    """Repeats `body` while `go_on` returns true; in traced code this is a `lax.while_loop`.
 
-    The functions may close over what is traced: then the loop is compiled from where that shows.
+    Args:
+      go_on: A function from the carry to a boolean. It may close over traced values.
+      body: A function from the carry to the next carry. It may close over traced values.
+      carry: The first carry, a tree of arrays.
+
+    Returns:
+      The last carry.
     """
     while not is_traced(carry):
         going = go_on(carry)
@@ -52,17 +58,23 @@ def loop(go_on: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) ->
 
 
 def fold(function: Callable[[Any, Any], Any], carry: Any, xs: Array) -> Any:
-    """`carry` taken through `function(carry, x)` for each entry of `xs`, one after the other."""
+    """Applies `function(carry, x)` to each entry of `xs`, one after the other, and returns the last carry."""
     if is_traced((carry, xs)):
         return mesh.scan(lambda carry, x: (function(carry, x), None), carry, xs)[0]
     return functools.reduce(function, xs, carry)
 
 
 def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
-    """`then()` where `pred` is true, else `otherwise()`: two trees of arrays of the same structure.
+    """Returns `then()` if `pred` is true, else `otherwise()`; only one of them is computed.
 
-    Only what is needed is computed. Outside of traced code Python takes the branch, so that nothing is compiled anew;
-    inside it is a `lax.cond`. What `then` returns takes the dtypes of `otherwise`.
+    Outside of traced code Python takes the branch, so that nothing is compiled again; inside it is a `lax.cond`.
+
+    Args:
+      who: The name with which errors begin.
+      pred: A boolean, or a scalar array of one.
+      then: A function without arguments that returns a tree of arrays.
+      otherwise: A function that returns a tree of the same structure and shapes. Its dtypes are those of the
+        result.
 
     Raises:
       TypeError: the two trees differ.
@@ -76,17 +88,17 @@ def branch(who: str, pred: Any, then: Callable[[], Any], otherwise: Callable[[],
 
 
 def alike(who: str, tree: Any, like: Any) -> Any:
-    """`tree` in the dtypes of `like`, arrays that are not weakly typed.
+    """Returns `tree` in the dtypes of `like`, with arrays that are not weakly typed.
 
     Raises:
-      TypeError: they are not one tree.
+      TypeError: the trees differ in structure.
       ValueError: two corresponding leaves have different shapes.
     """
     if jax.tree.structure(tree) != jax.tree.structure(like):
         raise TypeError(
             f"{who}: the inner transformation's updates or state changed their structure:\n"
             f"  {jax.tree.structure(like)}\n  {jax.tree.structure(tree)}\n"
-            "It must return updates like those that it got, and a state like that of its init."
+            "It must return updates like its input, and a state like the one that its init returns."
         )
     new, old = jax.tree.leaves(tree), jax.tree.leaves(like)
     checks.same_shapes(who, "what was returned", tree, new, "what it replaces", old)

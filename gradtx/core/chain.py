@@ -1,7 +1,8 @@
-"""Composition: `chain` and `named_chain`.
+"""Composition of transformations: `chain` and `named_chain`.
 
-A chain opens nested chains and hands neighbouring per-leaf rules to the engine at once, so that a leaf is read and
-written once however many links it passes. Other links, such as wrappers or another library's, are called one by one.
+A chain opens nested chains and passes neighbouring per-leaf rules to the engine together, so that each leaf is read
+and written once for all of these links. Other links, such as wrappers or another library's transformations, are
+called one by one.
 """
 
 from __future__ import annotations
@@ -26,9 +27,18 @@ __all__ = ["chain", "named_chain", "needs"]
 
 
 class chain(Composite):
-    """Applies transformations one after the other; the state is the tuple of theirs.
+    """Applies transformations one after the other.
 
-    Any object with `init` and `update` can be a link, another library's transformation too.
+    The updates of each link are the input of the next one. Order matters: clip before the optimizer that should see
+    clipped gradients, and put the learning rate last.
+
+    Args:
+      *links: Transformations, in the order in which they are applied. Any object with `init` and `update` will do,
+        also another library's transformation.
+
+    Returns:
+      A transformation whose state is the tuple of the links' states. It takes every extra argument that one of its
+      links takes.
 
     >>> import gradtx as gx, jax.numpy as jnp
     >>> tx = gx.chain(gx.clip(1.0), gx.scale(-0.1))
@@ -37,7 +47,7 @@ class chain(Composite):
     [-0.05 -0.1 ]
 
     Raises:
-      TypeError: an argument is no transformation.
+      TypeError: an argument is not a transformation.
     """
 
     links: tuple[Any, ...] = child()
@@ -109,7 +119,9 @@ class chain(Composite):
     # --- names, replacement, repr
 
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        """The links by class name, those of nested chains included; `[0]`, `[1]`, ... where a name occurs again."""
+        """Yields the links by class name, including those of nested chains; repeated names get `[0]`, `[1]` and so
+        on.
+        """
         members = list(_opened(self, state, named_chains=False))
         names = [type(link).__name__ for link, _ in members]
         for i, (name, (link, link_state)) in enumerate(zip(names, members, strict=True)):
@@ -133,7 +145,15 @@ class chain(Composite):
 
 
 class named_chain(chain):
-    """A chain of `(name, transformation)` pairs; the state is a dict from name to state.
+    """Applies transformations one after the other, with names of your own for the links.
+
+    Take it instead of `chain` to read a link's state by name, such as `state["clip"]`.
+
+    Args:
+      *links: Pairs `(name, transformation)`, in the order in which they are applied.
+
+    Returns:
+      A transformation whose state is a dict from name to state.
 
     >>> import gradtx as gx, jax.numpy as jnp
     >>> tx = gx.named_chain(("clip", gx.clip(1.0)), ("rate", gx.scale(-0.1)))
@@ -143,7 +163,7 @@ class named_chain(chain):
     {'clip.max_delta': 1.0, 'rate.step_size': -0.1}
 
     Raises:
-      TypeError: an argument is no pair of a name and a transformation.
+      TypeError: an argument is not a pair of a name and a transformation.
       ValueError: two links have the same name.
     """
 
@@ -194,14 +214,14 @@ class named_chain(chain):
 
 
 def needs(tx: Any) -> frozenset[str]:
-    """The arguments that a rule, or a link of a chain, says that it cannot do without."""
+    """Returns the arguments that a rule, or a link of a chain, declares as required."""
     if isinstance(tx, chain):
         return frozenset().union(*map(needs, tx.links))
     return frozenset(getattr(tx, "needs", ()))
 
 
 def _opened(tx: chain, state: Any, *, named_chains: bool = True) -> Iterator[tuple[GradientTransformation, Any]]:
-    """Yields each link with its state (None if no state is given), with the links of nested chains in their place."""
+    """Yields each link with its state (None if no state is given); nested chains are replaced by their links."""
     states = {} if state is None else tx.child_states(state)
     for name, link in tx.children().items():
         if _opens(link, named_chains):
@@ -236,14 +256,14 @@ def _spans(links: Sequence[GradientTransformation]) -> Iterator[slice]:
 
 
 def _between(updates: Any, original: Any, link: GradientTransformation) -> Any:
-    """The updates in float32 or wider; for another library's link in the dtypes that came into the chain."""
+    """Returns the updates in float32 or wider; for another library's link, in the dtypes that came into the chain."""
     if link.foreign:
         return _narrowed(updates, original)
     return jax.tree.map(lambda u: leaf.widen(u) if isinstance(u, Array) else u, updates)
 
 
 def _narrowed(updates: Any, original: Any) -> Any:
-    """The updates in the dtypes that came into the chain, where they were widened."""
+    """Returns the updates in the dtypes that came into the chain, if they were widened."""
     if jax.tree.structure(updates) != jax.tree.structure(original):
         return updates
     return jax.tree.map(lambda u, g: leaf.narrow(u, g.dtype) if _is_widened(u, g) else u, updates, original)

@@ -1,7 +1,7 @@
-"""What is compiled of neighbouring rules: one function for a step, one for a leaf, traced once for each leaf shape.
+"""Compiles neighbouring rules: one function for a step, and one for a leaf, traced once for each leaf shape.
 
-In them Python numbers are static, so that `1 - b2` is taken in double precision; arrays, tracers and the values of
-schedules are traced, in float32 or wider. A Python number that takes another value at every eager step (as after
+In these functions Python numbers are static, so that `1 - b2` is computed in double precision; arrays, tracers and
+the values of schedules are traced, in float32 or wider. A Python number that changes at every eager step (as after
 `tx.replace(learning_rate=...)`) is traced from the second step on, so that no later step compiles anything.
 """
 
@@ -53,9 +53,10 @@ class _Run:
     def _begin(
         self, arrays: Sequence[Any], counts: Sequence[Array], numbers: Sequence[Any], given: Sequence[Any]
     ) -> tuple[list[Any], list[Array], list[Any], list[Any]]:
-        """Of each rule: its traced hyperparameters, its count after this step, what its leaves share, its numbers.
+        """Returns for each rule: its traced hyperparameters, its count after this step, what its leaves share, its
+        numbers.
 
-        What a rule shares that measures is known later.
+        What leaves share is known later for a rule that measures.
         """
         after = [counted(count) for count in counts]
         hypers = [
@@ -105,9 +106,9 @@ class _Run:
         before: Any,
         taken: Any,
     ) -> tuple[Array, list[Any]]:
-        """One leaf through the rules that apply to it; the update comes in dtype `out`, or as wide as computed.
+        """Takes one leaf through the rules that apply to it; the update has dtype `out`, or is as wide as computed.
 
-        With `taken`, which is None where no step is skipped, the slots stay as they are unless it is true.
+        `taken` is None if no step is skipped; otherwise slots are unchanged unless it is true.
         """
         g = jnp.asarray(g)
         # All that meets the gradient is as wide as it is, and float32 at least.
@@ -139,7 +140,7 @@ class _Run:
     def _stack(
         self, i: int, views: Sequence[Any], hypers: Any, values: Any, rows: Any, shared: Any, t: Array
     ) -> tuple[list[Array], list[Any]]:
-        """The leaves and slots after the rule's work on stacks of their matrices."""
+        """Returns the leaves and slots after the rule's work on stacks of their matrices."""
         work = partial(self._on_stacks, i, views)
         return mesh.automatic(work, hypers, values, rows, shared, t, like=(values, rows))
 
@@ -169,7 +170,7 @@ def _act(hook: Any, p: Any, shared: Any, known: dict[str, Any], u: Any, slots: A
 
 
 def _no_wider(numbers: Any, dtype: Any) -> Any:
-    """Numbers that meet a leaf, no wider than the leaf: else `jax_enable_x64` would make float32 leaves float64."""
+    """Casts numbers so that they are no wider than their leaf: `jax_enable_x64` would make float32 leaves float64."""
     return jax.tree.map(lambda x: leaf.narrow(x, dtype) if _is_wider(x, dtype) else x, numbers)
 
 
@@ -178,7 +179,7 @@ def _is_wider(x: Any, dtype: Any) -> bool:
 
 
 def _pair(rule: Any, hook: str, result: Any, old: Any, what: str) -> tuple[Any, Any]:
-    """What a hook returned, as the two items that it is to return; the second must be like `old`."""
+    """Checks the two items that a hook must return; the second must be like `old`."""
     who, argument = f"{type(rule).__name__}.{hook}", "numbers" if hook in ("at_step", "measure") else "slots"
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(f"{who} returned {checks.shown(result)}: return a pair, {what} and the next {argument}.")
@@ -199,11 +200,11 @@ def _pair(rule: Any, hook: str, result: Any, old: Any, what: str) -> tuple[Any, 
 
 
 def _plain_operators(rule: Any) -> AbstractContextManager[Any]:
-    """Traces the operators of `jax.numpy` as such, not each as a jitted function of its own.
+    """Traces the operators of `jax.numpy` directly, not each as a jitted function of its own.
 
-    For every new leaf shape each of those would be traced and cached anew, only to be inlined
-    here: that is most of the time it takes to trace a rule. Loops must stay loops, so rules that
-    may contain them are left alone.
+    For every new leaf shape each of these functions would be traced and cached again, only to be inlined here; that
+    is most of the time it takes to trace a rule. Loops must stay loops, so rules that may contain them are left
+    alone.
     """
     return nullcontext() if rule._loops else jax.disable_jit()
 
@@ -223,7 +224,7 @@ _run = lru_cache(maxsize=1024)(_Run)
 
 
 def compiled(rules: tuple[Any, ...], updates: Any) -> tuple[_Run, list[Any]]:
-    """The jitted functions of a run, kept for its next use, and the arrays among its hyperparameters."""
+    """Returns the jitted functions of a run, kept for its next use, and the arrays among its hyperparameters."""
     leaves, treedef = jax.tree.flatten(rules)
     key = tuple(x if leaf.is_number(x) else None for x in leaves)
     arrays = [x for x in leaves if not leaf.is_number(x)]
@@ -250,7 +251,7 @@ class _Places:
         """For how many steps the numbers have been the last ones."""
 
     def kept(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The numbers of a new key that are to be static, with None in place of the others."""
+        """Returns the numbers of a new key that stay static, with None in place of the others."""
         changing = [self.steps == 1 and last != x for last, x in zip(self.last, key, strict=True)]
         kept = tuple(
             x if not now and (x in static or len(static) < self.LIMIT) else None
@@ -268,7 +269,7 @@ class _Places:
 class _EagerNumbers:
     """The numbers of eager steps.
 
-    One that changes from a step to the next is traced, and so is one more than `_Places.LIMIT` in one place.
+    A number that changes from one step to the next is traced, and so is one more than `_Places.LIMIT` in one place.
     """
 
     _SIZE = 4096
@@ -278,7 +279,7 @@ class _EagerNumbers:
         self.places: OrderedDict[Any, _Places] = OrderedDict()
 
     def key(self, treedef: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The numbers that stay static, with None in place of those to be traced."""
+        """Returns the numbers that stay static, with None in place of numbers to be traced."""
         places = self.places.setdefault(treedef, _Places(len(key)))
         if (treedef, key) not in self.keys:
             self.keys[treedef, key] = places.kept(key)

@@ -1,8 +1,8 @@
-"""Transformations that have others inside: chains, groups, wrappers.
+"""Base classes of transformations that contain others: chains, groups, wrappers.
 
-What all of them do is here, once: names of hyperparameters and replacement, which extra arguments are accepted, what an
-inner transformation sees of them, the sets that parameters are kept to, the states inside a state. A subclass says
-which transformations it has (`children`), and how each sees the tree (`views`).
+What they have in common is here: names of hyperparameters and replacement, which extra arguments are accepted, how
+an inner transformation sees them, constraint sets, and the states inside a state. A subclass says which
+transformations it contains (`children`), and how each of them sees the tree (`views`).
 """
 
 from __future__ import annotations
@@ -35,23 +35,24 @@ class View:
     """Whether what it sees are leaves of the tree as they are, so that nothing is computed to see them."""
 
     def seen(self, tree: Any) -> Any:
-        """What it sees of the tree."""
+        """Returns what the inner transformation sees of the tree."""
         return tree
 
     def outline(self, tree: Any) -> Any:
-        """What it sees of the tree, of which only the shapes matter."""
+        """Returns what the inner transformation sees of a tree of which only the shapes matter."""
         return self.seen(tree) if self.selects or type(self) is View else jax.eval_shape(self.seen, tree)
 
     def restored(self, part: Any, tree: Any) -> Any:
-        """The tree with `part` in place of what is seen of it."""
+        """Returns the tree with `part` in place of what is seen of it."""
         del tree
         return part
 
     def argument(self, name: str, x: Any, like: Any) -> Any:
-        """An extra argument as it sees it, where the whole tree is `like`.
+        """Converts an extra argument for the inner transformation; `like` is the whole tree.
 
-        A tree like the parameters is seen as they are. A function of the parameters becomes one of what is seen, the
-        rest as it is in `like`; of a gradient, the part that is seen. Everything else is passed on.
+        A tree like the parameters is shown as they are. A function of the parameters becomes a function of the part
+        that is seen, with the rest taken from `like`; if it returns a gradient, it returns the part that is seen.
+        Everything else is passed on unchanged.
         """
         if name == "value_fn":
             return lambda part, *args: x(self.restored(part, like), *args)
@@ -66,41 +67,41 @@ _AS_IT_IS = View()
 
 
 def _is_like(x: Any, like: Any) -> bool:
-    """Whether `x` is a tree like the parameters; of a single leaf it has the shape, too."""
+    """Whether `x` is a tree like the parameters; if they are a single leaf, it must have the same shape, too."""
     if jax.tree.structure(x) != jax.tree.structure(like):
         return False
     return not jax.tree_util.all_leaves([like]) or np.shape(x) == np.shape(like)
 
 
 class Composite(Stateful):
-    """A transformation with others inside. Most are a `Wrapper`."""
+    """Base class of transformations that contain others. Most of them are a `Wrapper`."""
 
     def children(self) -> dict[str, GradientTransformation]:
-        """The inner transformations by name: here the fields that hold one."""
+        """Returns the inner transformations by name; by default the fields that hold one."""
         found = {name: getattr(self, name) for name in self._dynamic}
         return {name: tx for name, tx in found.items() if isinstance(tx, GradientTransformation)}
 
     def views(self, tree: Any) -> Mapping[str, View]:
-        """How each inner transformation sees a tree like the parameters."""
+        """Returns how each inner transformation sees a tree like the parameters."""
         del tree
         return dict.fromkeys(self.children(), _AS_IT_IS)
 
     def shown_to(self, name: str, trees: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """What an inner transformation sees of trees like the parameters whose leaves may be anything.
+        """Returns what an inner transformation sees of trees like the parameters whose leaves may be anything.
 
-        None if the arrays that it sees are not shaped like the parameters.
+        None means that the arrays it sees are not shaped like the parameters.
         """
         del name
         return trees if type(self).views is Composite.views else None
 
     def movers(self) -> dict[str, GradientTransformation]:
-        """The inner transformations whose updates move the parameters: they decide to what set these are kept."""
+        """Returns the inner transformations whose updates move the parameters; their constraint sets apply."""
         return self.children()
 
     # --- the states inside a state
 
     def child_states(self, state: Any) -> dict[str, Any]:
-        """The states of the inner transformations by name."""
+        """Returns the states of the inner transformations by name."""
         if self.State is None:
             return dict.fromkeys(self.children(), state)
         found: dict[str, Any] = {}
@@ -110,7 +111,7 @@ class Composite(Stateful):
         return found
 
     def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
-        """The state with other states of the inner transformations."""
+        """Returns the state with other states of the inner transformations."""
         if self.State is None:
             (only,) = states.values()
             return only
@@ -141,7 +142,9 @@ class Composite(Stateful):
         return states if slot.of is None else states[slot.of]
 
     def _check_trees(self, updates: Any, params: Any) -> None:
-        """Only what has slots of its own looks at the trees; else the inner transformations do."""
+        """Checks the trees only if this transformation has slots of its own; otherwise inner transformations check
+        them.
+        """
         if "params" in self.needs or self._has_leaf_slots():
             super()._check_trees(updates, params)
 
@@ -156,7 +159,7 @@ class Composite(Stateful):
             tx._check_fits(states[name], self._owner_of(name, tx, owner)._replace(like=like))
 
     def _check_child_slots(self, state: Any, owner: Owner) -> None:
-        """Raises unless the state has the state of every inner transformation."""
+        """Raises unless the state contains the state of every inner transformation."""
         for field, slot in child_slots(self.State).items():
             part = getattr(state, field)
             if slot.of is None and not (isinstance(part, dict) and set(part) == set(self.children())):
@@ -165,7 +168,7 @@ class Composite(Stateful):
                 raise owner.differs(field, f"must be a dict with the keys {names}, got {found}")
 
     def _owner_of(self, name: str, tx: GradientTransformation, owner: Owner) -> Owner:
-        """The owner of the state of an inner transformation."""
+        """Returns the owner of the state of an inner transformation."""
         return owner._replace(above=(*owner.above, *self.path_to(name)), link=type(tx).__name__)
 
     @property
@@ -185,7 +188,9 @@ class Composite(Stateful):
         return super().known_extra_args().union(*(tx.known_extra_args() for tx in self.children().values()))
 
     def given(self, name: str, view: View, extra: Mapping[str, Any], like: Any) -> dict[str, Any]:
-        """The extra arguments that an inner transformation accepts, as it sees them; `like` is the whole tree."""
+        """Returns the extra arguments that an inner transformation accepts, as it sees them; `like` is the whole
+        tree.
+        """
         return {key: view.argument(key, x, like) for key, x in self.children()[name].accepted(extra).items()}
 
     # --- sets
@@ -207,7 +212,7 @@ class Composite(Stateful):
     # --- names, hyperparameters, replacement
 
     def path_to(self, name: str) -> tuple[str, ...]:
-        """What a description writes before the name of an inner transformation."""
+        """Returns what a description writes before the name of an inner transformation."""
         who = type(self).__name__
         return (who,) if name == "inner" else (who, str(name))
 
@@ -215,7 +220,9 @@ class Composite(Stateful):
         return [name for name in self._dynamic if not isinstance(getattr(self, name), (GradientTransformation, tuple))]
 
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        """The inner transformations by the names that users know, each with its state, or None if there is none."""
+        """Yields the inner transformations by the names that users know, each with its state, or None if there is
+        none.
+        """
         states = {} if state is None else self.child_states(state)
         return ((name, tx, states.get(name)) for name, tx in self.children().items())
 
@@ -232,15 +239,22 @@ def _transformation(who: str, name: str, value: Any) -> GradientTransformation:
 
 
 def inner(default: Any = dataclasses.MISSING) -> Any:
-    """A field that holds a transformation, this library's or another's."""
+    """Declares a field that holds a transformation, this library's or another's.
+
+    Args:
+      default: The default of the field; none by default, so that the argument is required.
+    """
     return child(default, check=_transformation)
 
 
 class Wrapper(Composite):
-    """A transformation around another one, `inner`; subclasses define `step`.
+    """Base class of transformations around another one, `inner`; subclasses define `step`.
 
-    Class arguments are those of `Stateful`: `state`, `needs`, `takes`, `real`. Without `state` the state is that of the
-    inner transformation. A state that you declare must have a field `inner_state: Any = child_state()`.
+    Class arguments are those of `Stateful`: `state`, `needs`, `takes`, `real`. Without `state` the state is that of
+    the inner transformation. A state that you declare must have a field `inner_state: Any = child_state()`.
+
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
     """
 
     inner: Any = child(check=_transformation)
@@ -254,5 +268,5 @@ class Wrapper(Composite):
             )
 
     def inner_update(self, updates: Any, state: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, Any]:
-        """`inner.update` with those of the extra arguments that it accepts; `state` is the inner state."""
+        """Calls `inner.update` with the extra arguments that it accepts; `state` is the inner state."""
         return self.inner.update(updates, state, params, **self.inner.accepted(extra))

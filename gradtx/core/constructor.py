@@ -1,7 +1,7 @@
-"""Functions that make values, by whose names errors call what the user typed.
+"""Lets errors of functions that make values begin with the name that the user typed.
 
-`lookahead(tx, sync_period=0, ...)` makes a `scale_by_lookahead`, which refuses the 0. The user never wrote
-`scale_by_lookahead`: the message begins with `lookahead`.
+For example, `lookahead(tx, sync_period=0, ...)` makes a `scale_by_lookahead`, which raises for the 0. The user
+never wrote `scale_by_lookahead`, so the message begins with `lookahead`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CALLED: ContextVar[str | None] = ContextVar("called", default=None)
 
 
 def called(value: Any) -> str:
-    """The name for errors about a value that is being made: the function that the user called, or the class."""
+    """Returns the name for errors about a value that is being made: the function that the user called, or the class."""
     return _CALLED.get() or type(value).__name__
 
 

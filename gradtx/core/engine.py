@@ -36,7 +36,7 @@ _NOTHING: dict[str, Any] = {}
 
 
 class _Known(NamedTuple):
-    """What one rule knows of each leaf, beside its slots."""
+    """What one rule knows about each leaf, beside its slots."""
 
     where: Sequence[bool] | None
     """Whether it applies to the leaf; None where it applies to all."""
@@ -46,11 +46,11 @@ class _Known(NamedTuple):
     """How a rule on stacks sees each leaf as matrices."""
 
     def static(self, i: int) -> tuple[tuple[str, Any], ...]:
-        """What is known of leaf `i` while compiling."""
+        """Returns what is known about leaf `i` while compiling."""
         return tuple((name, items[i]) for name, items in self.facts.items() if not _is_traced(items[i]))
 
     def arrays(self, i: int) -> dict[str, Any]:
-        """What else is known of leaf `i`: arrays, which are traced."""
+        """Returns what else is known about leaf `i`: arrays, which are traced."""
         return {name: items[i] for name, items in self.facts.items() if _is_traced(items[i])}
 
 
@@ -61,11 +61,10 @@ def _is_traced(x: Any) -> bool:
 def run_update(
     rules: Sequence[Any], updates: Any, states: Sequence[Any], params: Any, extra: dict[str, Any]
 ) -> tuple[Any, list[Any]]:
-    """Updates and new states of rules that follow each other.
+    """Returns the updates and new states of rules that follow each other.
 
-    It is one pass over the leaves, and one more for each rule that works on stacks, or measures and is not the first.
-
-    Between the passes updates stay in float32 or wider.
+    It makes one pass over the leaves, and one more for each rule that works on stacks, or that measures and is not
+    the first. Between the passes updates stay in float32 or wider.
     """
     step = _Step(rules, updates, states, params, extra)
     for start, stop in _passes(rules):
@@ -76,16 +75,19 @@ def run_update(
 
 
 def _passes(rules: Sequence[Any]) -> Iterator[tuple[int, int]]:
-    """Where passes begin and end: a rule that measures begins one, a rule on stacks ends one and begins the next."""
+    """Returns where passes begin and end: a rule that measures begins one; a rule on stacks ends one and begins the
+    next.
+    """
     # A rule on stacks that is the first ends a pass in which nothing but its `to_stack` runs.
     starts = [i for i, rule in enumerate(rules) if rule._stack_field is not None or (i and rule._measures)]
     return itertools.pairwise([0, *starts, len(rules)])
 
 
 class _Step:
-    """A step of rules that follow each other: what is computed so far.
+    """A step of rules that follow each other, as far as it is computed.
 
-    Lists are by rule, as in `shared[k]`, or by leaf, as in `values[i]`; `slots[k][i]` has those of rule k at leaf i.
+    Lists are by rule, as in `shared[k]`, or by leaf, as in `values[i]`; `slots[k][i]` has the slots of rule k at
+    leaf i.
     """
 
     def __init__(
@@ -164,12 +166,14 @@ class _Step:
         self.values, self.stack_inputs = values, None
 
     def _place(self, i: int) -> str:
-        """Leaf `i`, in words."""
+        """Describes leaf `i`."""
         path, x = jax.tree_util.tree_leaves_with_path(self.treedef.unflatten(self.values))[i]
         return f"at the leaf {checks.keystr(path)}, {checks.shown(x)}"
 
     def _plan(self, part: range, i: int, to_stack: bool) -> Plan:
-        """What the rules of a pass do to leaf `i`: those that apply to it, by their place in the pass."""
+        """Returns what the rules of a pass do to leaf `i`: the rules that apply to it, by their position in the
+        pass.
+        """
         plan = []
         for k in part:
             known = self.known[k]
@@ -183,7 +187,7 @@ class _Step:
         return part.start, tuple(plan)
 
     def work_on_stacks(self, i: int) -> None:
-        """Lets rule `i` work on all matrices of one shape at once, if it does."""
+        """Lets rule `i` work on all matrices of one shape at once, if it works on stacks."""
         if i == len(self.rules) or self.rules[i]._stack_field is None:
             return
         where = self.known[i].where or [True] * len(self.values)
@@ -194,7 +198,7 @@ class _Step:
         )
 
     def result(self) -> tuple[Any, list[Any]]:
-        """The updates and the next states."""
+        """Returns the updates and the next states."""
         states = []
         for rule, count, rows, numbers in zip(self.rules, self.counts, self.slots, self.numbers, strict=True):
             names, slots = leaf_slots(rule.State)._fields, declared(rule.State)
@@ -207,7 +211,7 @@ class _Step:
 
 
 def _fields(kind: Any, state: Any) -> tuple[Any, ...]:
-    """The fields of a state that `leaf_slots` or `tree_slots` has."""
+    """Returns the fields of a state that `leaf_slots` or `tree_slots` has."""
     return tuple(getattr(state, name) for name in kind(type(state))._fields)
 
 
@@ -222,7 +226,9 @@ def _checked_params(
     params: Any,
     extra: dict[str, Any],
 ) -> Sequence[Any]:
-    """The parameters' leaves, or None for each if no rule needs them; raises unless the arguments fit together."""
+    """Returns the parameters' leaves, or None for each if no rule needs them; raises unless the arguments fit
+    together.
+    """
     for rule in rules:
         if leaves and rule.needs:
             given = {**extra, "params": params}
@@ -246,7 +252,7 @@ def _names(rules: Sequence[Any]) -> str:
 
 
 def _rows(rule: Any, state: Any, treedef: Any) -> list[Any]:
-    """The slots of each leaf; () in place of a slot that the state does not have."""
+    """Returns the slots of each leaf; () in place of a slot that the state does not have."""
     cls, slots = leaf_slots(rule.State), declared(rule.State)
     columns = [
         treedef.flatten_up_to(getattr(state, name)) if slots[name].present(rule) else [()] * treedef.num_leaves

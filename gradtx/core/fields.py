@@ -1,7 +1,7 @@
-"""Fields of states, found and set by name, wherever they stand.
+"""Finds and sets fields of states by name, wherever they are.
 
-The slots of a state say which of its fields hold something per parameter. A search finds such a field, `mu`, and does
-not look at the keys inside of it: these are names of parameters.
+The slots of a state say which of its fields hold something per parameter. A search finds such a field, `mu`, and
+does not look at the keys inside of it, because they are names of parameters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ Filter = Callable[[Any, Any], bool]
 
 
 class NamedTupleKey(Frozen):
-    """A step of a path into a NamedTuple: the name of its class, and that of the field.
+    """A step of a path into a NamedTuple: the name of its class and the name of the field.
+
+    Paths from `get_all_with_path` and in `filtering` functions contain such keys.
+
+    Args:
+      tuple_name: The name of the NamedTuple class, such as "ScaleByAdamState".
+      name: The name of the field, such as "mu".
 
     >>> import gradtx as gx, jax.numpy as jnp
     >>> ((path, count),) = gx.tree.get_all_with_path(gx.scale_by_adam().init(jnp.ones(2)), "count")
@@ -40,26 +46,27 @@ class NamedTupleKey(Frozen):
 
 
 def get(tree: Any, key: Any, default: Any = None, filtering: Filter | None = None) -> Any:
-    """The value of a field, wherever it stands in a state.
+    """Returns the value of a field by its name, wherever the field is in a state.
 
-    What is found is a field of a NamedTuple or dataclass, a key of a dict, such as a hyperparameter of
-    `inject_hyperparams`, or a whole state by the name of its class.
+    Use it to read `mu`, `count` or an injected `learning_rate` from a nested state. A match is a field of a
+    NamedTuple or dataclass, a key of a dict (such as a hyperparameter of `inject_hyperparams`), or a whole state by
+    the name of its class.
 
-    In a state of this library a parameter's name is never taken for a field: the fields are declared by slots
-    (`gx.rules`), and the search does not look inside of those that hold something per parameter. The states of other
-    libraries declare nothing, so there every key counts; give `filtering`.
+    In the states of this library, the name of a parameter is never mistaken for a field: fields are declared by
+    slots (`gx.rules`), and the search does not look inside those that hold something per parameter. The states of
+    other libraries declare nothing, so every key counts there; use `filtering` to narrow the search.
 
     Args:
       tree: The state, or any other tree.
       key: The name of the field.
-      default: What to return where there is no such field.
-      filtering: None, or a function `filtering(path, value) -> bool` of the fields with this name; those for which it
-        is false do not count. A path is a tuple of keys of `jax.tree_util`, with a `NamedTupleKey` for a field of a
-        NamedTuple.
+      default: What to return if there is no such field. None by default.
+      filtering: A function `(path, value) -> bool`; only fields for which it returns True count. A path is a tuple
+        of keys of `jax.tree_util`, with a `NamedTupleKey` for a field of a NamedTuple. None (default) for all
+        fields.
 
     Returns:
-      The value. Where several fields are called `count`, and all their values are equal, it is that one: each link of a
-      chain counts the steps. Of traced counts, which cannot be compared, it is the first.
+      The value. If there are several fields named `count` and their values are equal (each link of a chain counts
+      the steps), it is this value. Traced counts, which cannot be compared, are assumed to be equal.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"mu": jnp.ones(2)}
@@ -68,7 +75,7 @@ def get(tree: Any, key: Any, default: Any = None, filtering: Filter | None = Non
     [0. 0.] 0
 
     Raises:
-      KeyError: There are several fields of this name. The error lists them with their paths.
+      KeyError: there are several fields with this name. The error lists them with their paths.
     """
     found = get_all_with_path(tree, key, filtering)
     if len(found) > 1 and not (key == "count" and _agree([value for _, value in found])):
@@ -81,10 +88,18 @@ def get(tree: Any, key: Any, default: Any = None, filtering: Filter | None = Non
 
 
 def get_all_with_path(tree: Any, key: Any, filtering: Filter | None = None) -> list[tuple[Any, Any]]:
-    """All fields of a name in a state, as pairs of path and value.
+    """Returns all fields with a name in a state, as pairs of path and value.
 
-    The arguments, and what counts as a field, are those of `get`. A field inside of another one of the same name comes
-    after it.
+    See `get` for what counts as a field.
+
+    Args:
+      tree: The state, or any other tree.
+      key: The name of the fields.
+      filtering: A function `(path, value) -> bool`; only fields for which it returns True count. None (default) for
+        all fields.
+
+    Returns:
+      A list of pairs. A field inside another field of the same name comes after it.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> state = gx.inject_hyperparams(gx.sgd)(learning_rate=0.5).init(jnp.ones(2))
@@ -97,15 +112,19 @@ def get_all_with_path(tree: Any, key: Any, filtering: Filter | None = None) -> l
 
 
 def set(tree: Any, filtering: Filter | None = None, /, **kwargs: Any) -> Any:  # noqa: A001
-    """A copy of a state in which some fields have other values.
+    """Returns a copy of a state with other values for some fields, found by name.
 
-    Every field of that name is set; what counts as one is said in `get`. A number takes the dtype of the number that it
-    replaces, where that can hold it, so that a compiled step need not be compiled again.
+    Use it to change an injected learning rate during training. Every field with the name is set; see `get` for what
+    counts as a field. A number is cast to the dtype of the number it replaces, if that can hold it, so that a
+    compiled step need not be compiled again.
 
     Args:
       tree: The state, or any other tree.
-      filtering: None, or a function `filtering(path, value) -> bool` that says which of them to set, as in `get`.
-      **kwargs: The new values by name.
+      filtering: A function `(path, value) -> bool` that says which of the fields to set. None (default) for all.
+      **kwargs: The new values by the name of the field.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> state = gx.inject_hyperparams(gx.adam)(learning_rate=0.5).init({"b1": jnp.ones(2)})
@@ -114,8 +133,8 @@ def set(tree: Any, filtering: Filter | None = None, /, **kwargs: Any) -> Any:  #
     0.1
 
     Raises:
-      KeyError: No field has one of these names, or `filtering` is false for all that have. The error lists the names
-        that there are.
+      KeyError: no field has one of these names, or `filtering` returns False for all that have. The error lists the
+        names of all fields.
     """
     for key in kwargs:
         if not get_all_with_path(tree, key, filtering):
@@ -135,7 +154,7 @@ def is_state(node: Any) -> bool:
 
 
 def children(node: Any) -> tuple[list[tuple[Any, Any]], Any]:
-    """The children of a node of a tree as pairs of key and value, and its structure without them; none for a leaf."""
+    """Returns the children of a node as pairs of key and value, and its structure without them; none for a leaf."""
     found, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
     if any(not path for path, _ in found):
         return [], treedef
@@ -145,22 +164,22 @@ def children(node: Any) -> tuple[list[tuple[Any, Any]], Any]:
 
 
 def _name(key: Any) -> Any:
-    """The name of a field; None for a place in a sequence."""
+    """Returns the name of a field; None for a position in a sequence."""
     return key.key if isinstance(key, jax.tree_util.DictKey) else getattr(key, "name", None)
 
 
 def _is_called(node: Any, key: Any) -> bool:
-    """Whether it is a NamedTuple whose class has this name."""
+    """Whether `node` is a NamedTuple whose class has this name."""
     return isinstance(node, tuple) and hasattr(node, "_fields") and type(node).__name__ == key
 
 
 def _is_of_params(node: Any, key: Any) -> bool:
-    """Whether the field of a state holds something whose keys are names of parameters, or of decays."""
+    """Whether the field of a state holds something whose keys are names of parameters, or of decay rates."""
     return is_state(node) and isinstance(node._field_defaults[key.name], (PerLeaf, average_weights))
 
 
 def _search(path: tuple[Any, ...], node: Any, name: Any) -> list[tuple[Any, Any]]:
-    """The fields of a name in `node`; those inside of others come after all others."""
+    """Returns the fields with a name in `node`; fields inside others come last."""
     tops = list(_tops(path, node, name))
     found = [item for direct, _ in tops for item in direct]
     for _, inside in tops:
@@ -170,7 +189,7 @@ def _search(path: tuple[Any, ...], node: Any, name: Any) -> list[tuple[Any, Any]
 
 
 def _tops(path: tuple[Any, ...], node: Any, name: Any) -> Iterator[tuple[list[Any], list[Any]]]:
-    """For the highest nodes that have a field of this name, or are called so: these fields, and what to search next."""
+    """Yields for the highest nodes with such a field, or such a class name, these fields and what to search next."""
     entries = children(node)[0]
     inside = [((*path, key), value) for key, value in entries if not _is_of_params(node, key)]
     direct = [((*path, key), value) for key, value in entries if _name(key) == name and _name(key) is not None]
@@ -184,7 +203,7 @@ def _tops(path: tuple[Any, ...], node: Any, name: Any) -> Iterator[tuple[list[An
 
 
 def _names(node: Any) -> Iterator[Any]:
-    """The names of all fields."""
+    """Yields the names of all fields."""
     for key, value in children(node)[0]:
         if _name(key) is not None:
             yield _name(key)
@@ -209,13 +228,13 @@ def _replaced(path: tuple[Any, ...], node: Any, chosen: Filter, values: dict[str
 
 
 def _like(value: Any, old: Any) -> Any:
-    """A Python number in the dtype of the number that it replaces, if that can hold it."""
+    """Returns a Python number in the dtype of the number that it replaces, if that dtype can hold it."""
     is_number = isinstance(old, jax.Array) and old.shape == () and (leaf.is_number(value) or isinstance(value, bool))
     return jnp.asarray(value, old.dtype) if is_number and jnp.result_type(old, value) == old.dtype else value
 
 
 def _agree(values: list[Any]) -> bool:
-    """Whether all counts are equal; those that are traced, or shapes, are taken to be."""
+    """Whether all counts are equal; traced counts and shapes are assumed to be."""
     if any(isinstance(x, (Tracer, jax.ShapeDtypeStruct)) for x in values):
         return True
     if not all(isinstance(x, (jax.Array, np.ndarray, np.generic, int)) for x in values):
@@ -224,7 +243,7 @@ def _agree(values: list[Any]) -> bool:
 
 
 def _text(value: Any) -> str:
-    """A value as an error shows it: a number itself, an array by dtype and shape."""
+    """Returns a value as an error shows it: numbers as they are, arrays by dtype and shape."""
     is_number = isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.shape == ()
     return str(value) if is_number else checks.shown(value)
 

@@ -1,7 +1,7 @@
-"""Whether a state is one that `init` makes for these parameters: asked once, before a step does any work.
+"""Checks whether a state is one that `init` makes for these parameters, once, before a step does any work.
 
-`update` of the outermost transformation asks, of its own state and of all states inside. What belongs there follows
-from the declared slots. Every error says whose state it is, which field, what was expected and what was found.
+`update` of the outermost transformation checks its own state and all states inside. What belongs there follows from
+the declared slots. Every error says whose state it is, which field, what was expected and what was found.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FROM_THESE = "Pass the state that tx.init made for these parameters, or that th
 
 
 class Owner(NamedTuple):
-    """Whose state is looked at."""
+    """The transformation whose state is checked."""
 
     who: str
     """The transformation whose `update` was called."""
@@ -43,21 +43,21 @@ class Owner(NamedTuple):
     """The name of that transformation; empty for the one whose `update` was called."""
 
     def of(self) -> str:
-        """The state, by the name of its transformation."""
+        """Describes the state, by the name of its transformation."""
         return "the state" + (f" of {'.'.join((*self.above, self.link))}" if self.link else "")
 
     def is_not(self, expected: str, state: Any) -> TypeError:
-        """The error for a state of another kind."""
+        """Returns the error for a state of another kind."""
         return TypeError(f"{self.who}.update: {self.of()} must be {expected}, got {checks.shown(state)}. {_FROM}")
 
     def differs(self, field: str, what: str) -> ValueError:
-        """The error for a field of the state that does not fit; of the whole state without a name."""
+        """Returns the error for a field of the state that does not fit; without a name, for the whole state."""
         subject = f"the field {field} in {self.of()}" if field else self.of()
         return ValueError(f"{self.who}.update: {subject} {what}. {_FROM_THESE}")
 
 
 def check_class(owner: Owner, state: Any, kind: type[Any]) -> None:
-    """Raises a TypeError unless the state is of its class."""
+    """Raises a TypeError unless the state has its class."""
     if isinstance(state, kind):
         return
     article = "an" if kind.__name__[0] in "AEIOU" else "a"
@@ -65,13 +65,13 @@ def check_class(owner: Owner, state: Any, kind: type[Any]) -> None:
         raise owner.is_not(f"{article} {kind.__name__}", state)
     raise TypeError(
         f"{owner.who}.update: {owner.of()} must be {article} {kind.__name__} of {kind.__module__}, got the one of "
-        f"{type(state).__module__}, another class of the same name. Make the state by tx.init(params), and fill its "
-        "fields from the other one where they mean the same."
+        f"{type(state).__module__}, another class of the same name. Make the state by tx.init(params), and copy the "
+        "fields of the other state that mean the same."
     )
 
 
 def check_fields(owner: Owner, tx: Any, state: Any) -> None:
-    """Raises a ValueError unless every declared field holds what belongs there; states inside are left to others."""
+    """Raises a ValueError unless every declared field holds what belongs there; inner states are checked elsewhere."""
     leaves, treedef = ([], None) if owner.like is UNKNOWN else jax.tree.flatten(owner.like)
     shapes = list(map(checks.shape, leaves))
     for field, slot in declared(type(state)).items():
@@ -100,7 +100,7 @@ def check_fields(owner: Owner, tx: Any, state: Any) -> None:
 
 
 def _check_items(owner: Owner, field: str, items: Any, leaves: Any, layouts: Any, kinds: Any) -> None:
-    """Raises a ValueError unless a field has for each leaf an array of the shape, and of a kind, that belongs there."""
+    """Raises a ValueError unless a field has for each leaf an array of the right shape and kind."""
     for i, (x, item, shape) in enumerate(zip(leaves, items, layouts, strict=True)):
         wrong = _wrong_item(item, shape, kinds or (checks.kind(checks.dtype(x)),))
         if wrong:
@@ -119,7 +119,7 @@ def _lengths(layout: Any) -> Any:
 
 
 def _kinds(tx: Any, slot: Any, owner: Owner) -> tuple[str, ...] | None:
-    """The kinds of numbers that a slot may hold; None if they are those of the leaf."""
+    """Returns the kinds of numbers that a slot may hold; None for the kinds of the leaf."""
     dtype = slot.dtype_of(tx)
     kind = "real" if dtype is None else checks.kind(jnp.dtype(dtype))
     if kind not in ("real", "complex"):
@@ -130,7 +130,7 @@ def _kinds(tx: Any, slot: Any, owner: Owner) -> tuple[str, ...] | None:
 
 
 def _wrong_item(item: Any, shape: Any, kinds: tuple[str, ...]) -> tuple[str, str] | None:
-    """What a state has for one leaf and what belongs there, if the two differ."""
+    """Returns what a state has for one leaf and what belongs there, if the two differ."""
     if shape is None or isinstance(shape, list):
         found = (
             list(map(checks.shape, item)) if isinstance(item, list) else None if item is None else checks.shape(item)
@@ -154,7 +154,9 @@ def _of_shape(shape: Any) -> str:
 
 
 def _check_weights(owner: Owner, field: str, value: Any, names: tuple[str, ...]) -> None:
-    """Raises a ValueError unless a field has numbers for some of these names: those that were schedules at `init`."""
+    """Raises a ValueError unless a field has numbers for some of these names: the decay rates that were schedules
+    at `init`.
+    """
     if not isinstance(value, dict) or not set(value) <= set(names):
         raise owner.differs(
             field, f"must be a dict with numbers for some of {checks.listed(names)}, got {checks.shown(value)}"
@@ -163,7 +165,7 @@ def _check_weights(owner: Owner, field: str, value: Any, names: tuple[str, ...])
 
 
 def _first(tx: Any, slot: per_tree, like: Any) -> Any:
-    """The shapes of a field before the first step; None where they cannot be known."""
+    """Returns the shapes of a field before the first step; None if they cannot be known."""
     start = slot.start
     if isinstance(start, str) and start not in tx._dynamic:
         return None if like is UNKNOWN else _outlined(tx, slot.first, like)
@@ -174,19 +176,21 @@ def _first(tx: Any, slot: per_tree, like: Any) -> Any:
 
 
 def check_made_by(owner: Owner, tx: Any, state: Any) -> None:
-    """Raises a ValueError unless the state has the tree and the shapes of what `tx.init` makes."""
+    """Raises a ValueError unless the state has the tree and the shapes that `tx.init` makes."""
     if owner.like is not UNKNOWN:
         expected = _outlined(tx, type(tx).init, owner.like)
         _check_tree(owner, "", *(_opened(_without_weights(x)) for x in (state, expected)))
 
 
 def _opened(state: Any) -> Any:
-    """The state with the parts of packed slots by the names of their formats, whatever dtypes they are loaded in."""
+    """Returns the state with the parts of packed slots by the names of their formats, whatever dtypes they are
+    loaded in.
+    """
     return jax.tree.map(lambda x: {str(x.format): x.children()} if is_packed(x) else x, state, is_leaf=is_packed)
 
 
 def _without_weights(state: Any) -> Any:
-    """The state with empty `average_weights`, of which any of its names may be there."""
+    """Returns the state with empty `average_weights`, which may have any of its names."""
 
     def fields(x: Any) -> list[str]:
         slots = getattr(type(x), "_field_defaults", {})
@@ -199,7 +203,7 @@ def _without_weights(state: Any) -> Any:
 
 
 def _outlined(tx: Any, make: Any, like: Any) -> Any:
-    """The shapes of `make(tx, like)`, which is remembered: it is asked for at every step."""
+    """Returns the shapes of `make(tx, like)`, cached because they are needed at every step."""
     parts, treedef = jax.tree.flatten(tx)
     leaves, like_treedef = jax.tree.flatten(like)
     return _remembered(make, treedef, tuple(map(_abstract, parts)), like_treedef, tuple(map(_abstract, leaves)))
@@ -217,7 +221,7 @@ def _remembered(make: Any, treedef: Any, parts: Any, like_treedef: Any, leaves: 
 
 
 def _check_tree(owner: Owner, field: str, value: Any, expected: Any) -> None:
-    """Raises a ValueError unless `value` has the tree, the shapes and the kinds of numbers that are expected."""
+    """Raises a ValueError unless `value` has the expected tree, shapes and kinds of numbers."""
     if jax.tree.structure(value) != jax.tree.structure(expected):
         what = checks.difference("it", value, "the one of tx.init", expected)
         raise owner.differs(field, f"does not fit: {what}")

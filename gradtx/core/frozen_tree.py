@@ -10,7 +10,7 @@ __all__ = ["FrozenTree"]
 
 
 class FrozenTree:
-    """A tree as a static field: hashable, comparable by structure and leaves, shown as the tree."""
+    """A tree as a static field: hashable, compared by structure and leaves, and printed as the tree."""
 
     def __init__(self, tree: Any) -> None:
         self.tree = jax.tree.map(lambda x: x, tree)  # a copy: nobody can change it from outside

@@ -1,11 +1,10 @@
-"""Hyperparameters: numbers, arrays or schedules, with limits that are data beside the default.
+"""Hyperparameters: numbers, arrays or schedules, with limits that are declared beside the default.
 
     class scale_by_yogi(Elementwise):
         b1: Hyper = hyper(default=0.9, ge=0, lt=1)
 
-A concrete number outside the limits raises at construction; arrays and tracers pass, because
-their contents are not read. A rule sees only numbers: the engine calls schedules with the step
-count first.
+A concrete number outside the limits raises at construction. Arrays and tracers pass, because their contents are not
+read. A rule only sees numbers: the engine calls schedules with the step count first.
 """
 
 from __future__ import annotations
@@ -48,27 +47,30 @@ __all__ = [
 
 
 class Schedule(Value):
-    """A value that maps the step count to a number: `schedule(count)`, with count 0 for the first step.
+    """Base class of schedules: values that map the step count to a number, by `schedule(count)`.
 
-    A schedule is pure, works under jit, vmap (over counts and over its own numbers) and grad,
-    and may stand wherever a transformation takes a number. Subclasses define `__call__`.
+    The first step has count 0. A schedule can replace a number in any hyperparameter of a transformation. It is
+    pure and works under `jit`, `vmap` (over counts and over its own numbers) and `grad`. Subclasses define
+    `__call__`.
     """
 
     def __call__(self, count: ArrayLike) -> Array:
-        """The value at step `count` (0-based; an integer, or an array of them), at least float32."""
+        """Returns the value at step `count` (an integer or an array of integers, 0 for the first step), in float32
+        or wider.
+        """
         raise NotImplementedError
 
 
 def of_step(fn: Callable[..., Any], *steps: Any, **extra: Any) -> Any:
-    """`fn(*steps, **extra)`, a function of the user's that gets the step count as a traced array."""
+    """Calls `fn(*steps, **extra)`, a user's function that gets the step count as a traced array."""
     try:
         return fn(*steps, **extra)
     except jax.errors.JAXTypeError as error:
         raise TypeError(
-            f"{_name(fn)}: a function of the step count must not ask for the count as a Python number, by if, while, "
-            "int, float, range, or a function of math or NumPy: a step is compiled once for all counts. "
-            "Write it with jax.numpy: jnp.where(count < 10, a, b) in place of if, jnp.cos in place of math.cos; for "
-            "pieces one after the other there is gx.join_schedules."
+            f"{_name(fn)}: a function of the step count cannot use the count as a Python number, as if, while, int, "
+            "float, range, and functions of math and NumPy do: a step is compiled once for all counts. "
+            "Write it with jax.numpy: jnp.where(count < 10, a, b) instead of if, jnp.cos instead of math.cos. To run "
+            "schedules one after the other, use gx.join_schedules."
         ) from error
 
 
@@ -77,14 +79,16 @@ def _name(fn: Any) -> str:
 
 
 class function_schedule(Schedule):
-    """A plain function of the step count as a schedule.
+    """Makes a schedule from a plain function of the step count.
 
-    The function is called with a traced count while a step is compiled. So it is written with `jax.numpy`, as in
-    `lambda count: jnp.where(count < 10, 0.1, 0.01)`: a Python `if` or `math.cos` raises a TypeError.
+    You rarely need it: a plain function given as a hyperparameter is wrapped automatically.
 
-    The function is static: two such schedules are equal if they hold the same function, another
-    function retraces, and the repr evaluates to an equal value only where the function's does.
-    A plain function given as a hyperparameter is wrapped in this by itself.
+    The function is called with a traced count while a step is compiled. So write it with `jax.numpy`, as in
+    `lambda count: jnp.where(count < 10, 0.1, 0.01)`; a Python `if` or `math.cos` raises a TypeError.
+
+    Args:
+      fn: A function from the step count (0 for the first step) to a number. It is static: another function
+        retraces, and two such schedules are equal only if they hold the same function.
     """
 
     fn: Any = static(check=function)
@@ -100,11 +104,12 @@ class function_schedule(Schedule):
 
 
 class StatefulSchedule:
-    """A hyperparameter with a state of its own, such as one that follows the loss. Subclasses define three methods.
+    """Base class of hyperparameters with a state of their own, such as one that follows the loss.
 
-    `init()` is the first state, `schedule(state, **extra)` the number at a step, and `update(state, **extra)` the state
-    of the next step. They get those extra arguments of the transformation's `update` that they name, or all by `**`;
-    at `init` there are none, so each has a default. `gx.inject_hyperparams` keeps the states.
+    Subclasses define three methods: `init()` returns the first state, `schedule(state, **extra)` the number of a
+    step, and `update(state, **extra)` the state of the next step. The methods get the extra arguments of the
+    transformation's `update` that they name, or all of them with `**`. At `init` there are no extra arguments, so
+    each needs a default in `__call__`. `gx.inject_hyperparams` keeps the states.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> class halved_by_bad_news(gx.rules.StatefulSchedule):
@@ -126,15 +131,15 @@ class StatefulSchedule:
     """
 
     def init(self) -> Any:
-        """The state before the first step, a tree of arrays."""
+        """Returns the state before the first step, a tree of arrays."""
         raise NotImplementedError
 
     def update(self, state: Any, **extra: Any) -> Any:
-        """The state of the next step, a tree like `state`."""
+        """Returns the state of the next step, a tree like `state`."""
         raise NotImplementedError
 
     def __call__(self, state: Any, **extra: Any) -> Any:
-        """The number of this step."""
+        """Returns the number of this step."""
         raise NotImplementedError
 
     def reads(self, name: str) -> bool:
@@ -148,7 +153,7 @@ def _takes(fn: Callable[..., Any], name: str) -> bool:
 
 
 def with_extra(fn: Callable[..., Any], state: Any, extra: dict[str, Any]) -> Any:
-    """`fn(state, ...)` with those of the extra arguments that it takes."""
+    """Calls `fn(state, ...)` with the extra arguments that it takes."""
     return fn(state, **{name: x for name, x in extra.items() if _takes(fn, name)})
 
 
@@ -174,7 +179,7 @@ else:
 
 
 class Limits(Frozen):
-    """The interval in which a number must lie. Infinity lies in none unless `infinite`."""
+    """The interval in which a number must lie. Infinity is excluded unless `infinite` is True."""
 
     ge: float = -math.inf
     gt: float = -math.inf
@@ -196,7 +201,7 @@ class Limits(Frozen):
         return f"{left}, {right}"
 
     def check(self, who: str, name: str, value: Any, *, schedules: bool = True, optional: bool = False) -> Any:
-        """`value` as it is to be stored; raises if it is no number, array or schedule, or out of range."""
+        """Returns `value` as it is stored; raises if it is not a number, array or schedule, or is out of range."""
         if isinstance(value, Schedule) and schedules:
             return value
         if optional and value is None:
@@ -230,16 +235,26 @@ _ADVICE = {
 
 
 def hyper(default: Any = dataclasses.MISSING, *, kw_only: bool = False, **limits: Any) -> Any:
-    """A hyperparameter field: a dynamic field that takes a number within `Limits`, an array, or a schedule.
+    """Declares a hyperparameter: a field that takes a number within limits, an array, or a schedule.
 
-    The limits are `ge`, `gt`, `le`, `lt`, and `infinite=True` where infinity is a number too. What an
-    array holds, and what a schedule returns, is not checked: neither may be known yet.
+    The contents of an array and the results of a schedule are not checked, because they may not be known yet.
+
+    Args:
+      default: The default of the field; none by default, so that the argument is required.
+      kw_only: Whether the constructor takes the field by keyword only.
+      **limits: `ge`, `gt`, `le` and `lt` for the ends of the interval, and `infinite=True` to allow infinity.
     """
     return field(Limits(**limits).check, dynamic=True, default=default, kw_only=kw_only)
 
 
 def number(default: Any = dataclasses.MISSING, *, optional: bool = False, **limits: Any) -> Any:
-    """A field of a schedule: a dynamic field that takes a number within `Limits`, an array, or None if `optional`."""
+    """Declares a field of a schedule that takes a number within limits or an array, but no schedule.
+
+    Args:
+      default: The default of the field; none by default, so that the argument is required.
+      optional: Whether None is allowed.
+      **limits: `ge`, `gt`, `le` and `lt` for the ends of the interval, and `infinite=True` to allow infinity.
+    """
     check = partial(Limits(**limits).check, schedules=False, optional=optional)
     return field(check, dynamic=True, default=default)
 
@@ -249,12 +264,12 @@ LARGEST_RATE = 1e15
 
 
 def largest_factor(value: Any) -> float:
-    """The size of a factor, or `LARGEST_RATE` if it is no number yet."""
+    """Returns the absolute value of a factor, or `LARGEST_RATE` if it is not a number yet."""
     return abs(value) if leaf.is_number(value) else LARGEST_RATE
 
 
 class Resolvable(Value):
-    """A value with hyperparameters inside, as a field of a transformation."""
+    """A value that contains hyperparameters, as a field of a transformation."""
 
     @property
     def constant(self) -> bool:
@@ -262,12 +277,18 @@ class Resolvable(Value):
         raise NotImplementedError
 
     def at(self, count: Any) -> Any:
-        """The value with its schedules called at a step."""
+        """Returns the value with its schedules called at a step."""
         raise NotImplementedError
 
 
 def resolve(owner: Any, name: str, count: Any) -> Any:
-    """A hyperparameter as a rule sees it at a step: a Python number, or a scalar array in float32 or wider."""
+    """Returns a hyperparameter as a rule sees it at a step: a Python number, or a scalar array in float32 or wider.
+
+    Args:
+      owner: The transformation that has the hyperparameter.
+      name: The name of its field.
+      count: The step count with which a schedule is called.
+    """
     value = getattr(owner, name)
     if isinstance(value, Schedule):
         value = value(count)

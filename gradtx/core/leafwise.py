@@ -1,22 +1,22 @@
-"""Rules written for one tensor.
+"""Rules that are written for one tensor.
 
-A rule says what happens to one leaf, in `update_leaf`, as in the paper. The engine (`core/engine.py`) alone knows about
-trees, None leaves, the step counter, dtypes, schedules and errors.
+A rule says in `update_leaf` what happens to one leaf, as in the paper. Only the engine (`core/engine.py`) deals
+with trees, None leaves, the step counter, dtypes, schedules and errors.
 
-Three base classes say what a rule may look at, and the laws hold a rule to what it says:
+Three base classes say what a rule may look at; the tests check that it looks at nothing else:
 
     Elementwise   every entry by itself: gluing leaves together changes nothing
     Layerwise     a leaf as a whole, but no other leaf
     Treewide      the whole tree, once a step, in `measure`, whose result `update_leaf` receives
 
-Beside `update_leaf` there are three hooks, kept apart because they cost differently:
+Beside `update_leaf` there are three hooks, which are separate because they differ in cost:
 
     at_step       the step count and the slots per tree                   once a step, no pass over leaves
     on_stack      all matrices of one shape as one batch                  a pass before it and one after it
-    measure       the whole tree                                          a pass of its own, for which all others wait
+    measure       the whole tree                                          a pass of its own, before all others
 
-What is known of a leaf from its path, its shape or a mask is a field (`core/mask.py`); what comes with it in another
-tree is an extra argument (`by_leaf`). `update_leaf` gets both as keyword arguments.
+What is known about a leaf from its path, its shape or a mask is a field (`core/mask.py`); what comes with it in
+another tree is an extra argument (`by_leaf`). `update_leaf` gets both as keyword arguments.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["ByLeaf", "Elementwise", "Layerwise", "Leafwise", "Shared", "Treewide
 
 
 def _check_rule(cls: Any) -> None:
-    """Raises a TypeError where the class arguments, hooks and slots of a rule do not fit together."""
+    """Raises a TypeError if the class arguments, hooks and slots of a rule do not fit together."""
     who, slots = cls.__name__, declared(cls.State)
     if slots.get("count") != counter():
         raise TypeError(
@@ -73,17 +73,17 @@ def _check_rule(cls: Any) -> None:
 
 
 class Leafwise(Stateful, state=CountState):
-    """A transformation given by a rule for one leaf; subclass one of the three scopes instead.
+    """Base class of rules for one leaf; subclass one of the three scopes instead.
 
     Class arguments, beside those of `Stateful`:
-      by_leaf: Which of the extra arguments are trees like the updates: `update_leaf` gets each leaf's own, in float32
-        or wider, as a keyword argument of that name. 'index' stands for the place of the leaf in the tree.
-      corrected: The decays of those moving averages that the rule corrects for their start at zero, by `weight`.
-      every: The name of the field that says how often `renew_stack` is called; by default it is at every step.
-      renews: 'before' (the default) if `renew_stack` comes before `on_stack`, 'after' if the step is to use the slots
-        of before, and `renew_stack` is to see those that `on_stack` returned.
-      loops: True for a rule whose `update_leaf` contains loops (`lax.scan`, `lax.fori_loop`). Elementwise rules are
-        traced as if every loop were written out, which is quicker where there are none.
+      by_leaf: Which of the extra arguments are trees like the updates. `update_leaf` gets each leaf's own item, in
+      float32 or wider, as a keyword argument of that name. 'index' stands for the position of the leaf in the tree.
+      corrected: The decay rates of moving averages that the rule corrects for their start at zero, by `weight`.
+      every: The name of the field that says how often `renew_stack` is called; by default at every step. renews:
+      'before' (the default) to call `renew_stack` before `on_stack`; 'after' for a step that uses the old slots and
+      a `renew_stack` that sees the slots that `on_stack` returned. loops: True for a rule whose `update_leaf`
+      contains loops (`lax.scan`, `lax.fori_loop`). Elementwise rules are traced as if every loop were written out,
+      which is quicker if there are none.
     """
 
     corrected: ClassVar[tuple[str, ...]] = ()
@@ -124,66 +124,73 @@ class Leafwise(Stateful, state=CountState):
     # --- what a rule defines
 
     def at_step(self, t: Array, numbers: Any, **extra: Any) -> tuple[Any, Any]:
-        """What all leaves share at step `t`, which counts from 1, and the next slots per tree: `(shared, numbers)`.
+        """Returns what all leaves share at step `t`, which counts from 1, and the next slots per tree:
+        `(shared, numbers)`.
 
-        `numbers` has the state's fields per tree, by name: return it as it is or `numbers._replace(...)`. `extra` has
-        the extra arguments that the class needs or takes, but for those by leaf.
+        `numbers` has the state's fields per tree, by name: return it unchanged or `numbers._replace(...)`. `extra`
+        has the extra arguments that the class needs or takes, except those by leaf.
         """
         del t, extra
         return None, numbers
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        """What needs the whole tree, once a step, in place of `at_step`: `(shared, numbers)`.
+        """Computes from the whole tree, once a step, what leaves share; replaces `at_step` and returns
+        `(shared, numbers)`.
 
         `slots` has the state's fields per parameter, by name, each a tree; `params` is None unless the class needs
-        them. `extra` has all extra arguments that it needs or takes. What is computed of each leaf on the way may be
-        handed on: of `Shared(z=ByLeaf(tree))` each leaf gets its own `shared.z`.
+        them. `extra` has all extra arguments that the class needs or takes. Results for single leaves can be passed
+        on: with `Shared(z=ByLeaf(tree))` each leaf gets its own `shared.z`.
         """
         raise NotImplementedError
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, **here: Any) -> tuple[Array, Any]:
-        """The update and the next slots of one leaf.
+        """Returns the update and the next slots of one leaf.
 
-        `slots` has the state's fields per parameter, by name: return it as it is or `slots._replace(...)`. All arrays
-        come in float32 or wider, and the engine casts what is returned to the dtypes of the gradient and of the old
-        slots. `p` is None unless the class needs `params`; `shared` is what `at_step` or `measure` returned. `here`
-        has what is known of this leaf: the items of its `per_leaf` fields, and the extra arguments by leaf.
+        `slots` has the state's fields per parameter, by name: return it unchanged or `slots._replace(...)`. All
+        arrays are in float32 or wider, and the engine casts the results to the dtypes of the gradient and of the
+        old slots. `p` is None unless the class needs `params`; `shared` is what `at_step` or `measure` returned.
+        `here` has what is known about this leaf: the items of its `per_leaf` fields, and the extra arguments by
+        leaf.
 
-        A rule with `on_stack` gets as `g` what that returned, in the leaf's own shape, and as `here["before"]` what
-        `to_stack` did.
+        For a rule with `on_stack`, `g` is the result of `on_stack`, in the leaf's own shape, and `here["before"]`
+        is the result of `to_stack`.
         """
         raise TypeError(f"{type(self).__name__} must define update_leaf(self, g, slots, p, shared).")
 
     def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
-        """Of one leaf what its matrices are to be, in the leaf's shape, and the next slots; for `on_stack`."""
+        """Returns for one leaf the array that `on_stack` gets as matrices, in the leaf's shape, and the next slots."""
         del p, shared
         return g, slots
 
     def renew_stack(self, x: Array, slots: Any, shared: Any) -> Any:
-        """The slots of a stack that are renewed every so many steps; see `every` and `renews`."""
+        """Returns the slots of a stack that are renewed every so many steps; see `every` and `renews`."""
         del x, shared
         return slots
 
     def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
-        """What becomes of all matrices of one shape and dtype, and of their slots.
+        """Transforms all matrices of one shape and dtype at once, with their slots.
 
-        `x` has the shape (matrices, inputs, outputs). `slots` has the fields declared by `per_matrix`, or as factors of
-        'rows' or 'columns', by name, those of all the matrices along a leading axis.
+        `x` has the shape (matrices, inputs, outputs). `slots` has the fields declared by `per_matrix`, or as
+        factors of 'rows' or 'columns', by name, with all matrices along a leading axis.
         """
         raise NotImplementedError
 
     def matrix_view(self, view: Any) -> Any:
-        """How the rule sees a leaf that the user wants seen as `view`: in blocks, perhaps; by default as it is."""
+        """Returns how the rule sees a leaf that the user wants seen as `view`, such as in blocks; unchanged by
+        default.
+        """
         return view
 
     # --- what a rule may call: the start at zero of a moving average
 
     def weight(self, decay: str, t: Array, numbers: Any, ahead: int = 0) -> Array:
-        """The weight of all gradients in a moving average at step `t`: 1 - the product of the decays used so far.
+        """Returns the weight of all gradients in a moving average at step `t`: 1 - the product of the decay rates used
+        so far.
 
-        The average began at zero, so its corrected value is the average divided by this. `decay` is the name of its
-        decay, one of the rule's `corrected`. With `ahead=1` it is the weight after one more step with the decay of
-        this one, with `ahead=-1` the weight before this step (1 at the first, which has none).
+        The average began at zero, so its corrected value is the average divided by this weight. `decay` is the name
+        of its decay rate, one of the rule's `corrected`. With `ahead=1` it is the weight after one more step with
+        the decay rate of this step, with `ahead=-1` the weight before this step (1 at the first step, which has
+        none).
         """
         base, kept = getattr(self, decay), numbers.weights.get(decay)
         if kept is None:
@@ -193,7 +200,7 @@ class Leafwise(Stateful, state=CountState):
         return jnp.where(kept > 0, kept, 1) if ahead < 0 else kept
 
     def weighed(self, numbers: Any) -> Any:
-        """The slots per tree with the weights after this step: what `at_step` or `measure` is to return."""
+        """Returns the slots per tree with the weights after this step, for `at_step` or `measure` to return."""
         kept = {
             name: leaf.moment(weight, jnp.ones_like(weight), getattr(self, name))
             for name, weight in numbers.weights.items()
@@ -201,10 +208,10 @@ class Leafwise(Stateful, state=CountState):
         return numbers._replace(weights=kept)
 
     def debias(self, decay: str, t: Array, numbers: Any, nesterov: bool = False) -> tuple[Any, ...]:
-        """What corrects a first moment for its start at zero; for `leaf.debiased_ratio`.
+        """Returns the factors that correct a first moment for its start at zero, for `leaf.debiased_ratio`.
 
-        With `nesterov` the estimate looks one step ahead, with the decay of this step: in place of m_t / w_t it is
-        b * m_t / w_(t+1) + (1 - b) * g_t / w_t, where w_t is the weight at step t.
+        With `nesterov` the estimate looks one step ahead, with the decay rate b of this step: m_t / w_t is replaced
+        by b * m_t / w_(t+1) + (1 - b) * g_t / w_t, where w_t is the weight at step t.
         """
         base, left = getattr(self, decay), self.weight(decay, t, numbers)
         return (base / self.weight(decay, t, numbers, ahead=1), (1 - base) / left) if nesterov else (left,)
@@ -212,11 +219,11 @@ class Leafwise(Stateful, state=CountState):
     # --- what the engine makes of it
 
     def _where(self, params: Any) -> Sequence[bool] | None:
-        """For each leaf of `params`, whether the rule applies to it; None where it applies to all."""
+        """Returns for each leaf of `params` whether the rule applies to it; None if it applies to all."""
         return self._applies and mask.selected(type(self).__name__, getattr(self, self._applies), params)  # pyright: ignore
 
     def _facts(self, params: Any) -> dict[str, list[Any]]:
-        """By field what is known of each leaf."""
+        """Returns by field what is known about each leaf."""
         who = type(self).__name__
         facts = {name: each(who, getattr(self, name), params) for name, each in self._each.items()}
         if self._stack_field is not None:
@@ -243,23 +250,24 @@ class Leafwise(Stateful, state=CountState):
 
 
 class Elementwise(Leafwise):
-    """A rule that treats every entry by itself.
+    """Base class of rules that treat every entry by itself.
 
-    It defines `update_leaf`, and `at_step` where leaves share something at a step. Class arguments: `state`, `needs`,
-    `takes`, `by_leaf`, `real`, and `loops=True` where `update_leaf` contains a loop, which is unrolled otherwise.
+    Define `update_leaf`, and `at_step` if leaves share something at a step. Class arguments: `state`, `needs`,
+    `takes`, `by_leaf`, `real`, and `loops=True` if `update_leaf` contains a loop, which would otherwise be
+    unrolled.
     """
 
 
 class Layerwise(Leafwise, loops=True):
-    """A rule that sees one leaf as a whole.
+    """Base class of rules that see one leaf as a whole.
 
-    It defines `update_leaf`, and `at_step` or `on_stack` where it needs them. Class arguments: `state`, `needs`,
+    Define `update_leaf`, and `at_step` or `on_stack` if the rule needs them. Class arguments: `state`, `needs`,
     `takes`, `by_leaf`, `real`, and `every`, the name of the field that says how often `renew_stack` is called.
     """
 
 
 class Treewide(Leafwise):
-    """A rule whose result for a leaf depends on other leaves too, most often because of what `measure` sees.
+    """Base class of rules whose result for a leaf also depends on other leaves, usually through `measure`.
 
-    It defines `update_leaf` and `measure`. Class arguments: `state`, `needs`, `takes`, `by_leaf`, `real`, `loops`.
+    Define `update_leaf` and `measure`. Class arguments: `state`, `needs`, `takes`, `by_leaf`, `real`, `loops`.
     """

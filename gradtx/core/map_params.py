@@ -1,4 +1,4 @@
-"""What is shaped like the parameters in a state, mapped."""
+"""Maps a function over the arrays in a state that are shaped like the parameters."""
 
 from __future__ import annotations
 
@@ -31,23 +31,26 @@ def map_params(
     transform_non_params: Callable[[Any], Any] | None = None,
     is_leaf: Callable[[Any], bool] | None = None,
 ) -> Any:
-    """The state with `f(x, *rest)` in place of every array that is shaped like a parameter.
+    """Applies a function to every array in a state that is shaped like a parameter.
 
-    Take it to make shardings for a state from those of the parameters, for instance. The fields of the state are
-    declared by slots (`gx.rules`), and `f` gets those with one array per parameter, of its shape. A factor, a row's
-    mean and a stack of arrays count as other arrays, and so does all that is kept for parameters in another shape, as
-    inside of `flatten`. Of an array in a storage format (`gx.stored`), `f` gets the array itself; another array of its
-    shape is stored in its format again.
+    Use it, for example, to make shardings for a state from those of the parameters. The fields of a state are
+    declared by slots (`gx.rules`), and `f` gets the fields with one array per parameter, of its shape. Factors, row
+    means, stacks of arrays, and whatever is kept in another shape (as inside `flatten`) count as other arrays. For
+    an array in a storage format (`gx.stored`), `f` gets the plain array, and a result of the same shape is stored
+    in the format again.
 
     Args:
-      tx: The transformation whose state it is, this library's or another's, or its `init`. For another library's, and
-        for a function, `init` is called once with a placeholder for the parameters.
-      f: A function of an array of the state, and of what `rest` has for the parameter that it belongs to.
+      tx: The transformation whose state it is, this library's or another's, or its `init`. For another library's
+        transformation and for a function, `init` is called once with a placeholder for the parameters.
+      f: A function of an array of the state and of the corresponding leaves of `rest`.
       state: The state.
-      *rest: Trees with the structure of the parameters, whose leaves may be anything. The groups of `partition` and
-        `masked` see some of the parameters; there the leaves are found by path.
-      transform_non_params: A function of every other array; by default these stay as they are.
-      is_leaf: Which nodes of the state's trees are leaves for `f`, as in `jax.tree.map`.
+      *rest: Trees with the structure of the parameters, whose leaves may be anything. For the groups of `partition`
+        and `masked`, which see some of the parameters, the leaves are found by path.
+      transform_non_params: A function of every other array. None (default) leaves them unchanged.
+      is_leaf: Which nodes of the state's trees are leaves for `f`, as in `jax.tree.map`. None by default.
+
+    Returns:
+      A state like `state`, with the results of the functions.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.chain(gx.clip_by_global_norm(1.0), gx.adam(0.1))
@@ -57,8 +60,8 @@ def map_params(
     ScaleByAdamState(count='all', mu={'w': 'rows'}, nu={'w': 'rows'}, weights={})
 
     Raises:
-      TypeError: `tx` is neither a transformation nor a function, or `state` is the state of another one.
-      ValueError: A tree in `rest` has not the structure of the parameters.
+      TypeError: `tx` is neither a transformation nor a function, or `state` is not a state of `tx`.
+      ValueError: a tree in `rest` does not have the structure of the parameters.
     """
     owner = getattr(tx, "__self__", None)
     if isinstance(owner, GradientTransformation) and getattr(tx, "__name__", "") == "init":
@@ -77,7 +80,7 @@ def map_params(
 
 @jax.tree_util.register_static
 class _Params:
-    """A tree without leaves, which stands for the parameters."""
+    """A tree without leaves that stands for the parameters."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Params)
@@ -95,7 +98,7 @@ class _Job(Frozen):
     is_leaf: Any
 
     def of_stateful(self, tx: Any, state: Any, rest: Any) -> Any:
-        """The state of a transformation; `rest` is None if it sees no arrays shaped like the parameters."""
+        """Maps the state of a transformation; `rest` is None if it sees no arrays shaped like the parameters."""
         if not isinstance(tx, Stateful):
             return self.others(state) if rest is None else self.of_foreign(tx.init(_Params()), state, rest)
         if tx.State is not None:
@@ -113,7 +116,7 @@ class _Job(Frozen):
         return state
 
     def of_fields(self, state: Any, rest: Any) -> Any:
-        """A declared state; the states of inner transformations in it stay as they are."""
+        """Maps a declared state; the states of inner transformations in it are unchanged."""
         new = {}
         for name, slot in declared(type(state)).items():
             value = getattr(state, name)
@@ -124,7 +127,7 @@ class _Job(Frozen):
         return state._replace(**new)
 
     def of_foreign(self, made: Any, state: Any, rest: Any) -> Any:
-        """A state of which `made` is the one for a placeholder; declared states may stand in it."""
+        """Maps a state of which `made` is the one for a placeholder; it may contain declared states."""
         if isinstance(made, _Params):
             return self.params(state, rest)
         entries, treedef = children(made)
@@ -139,7 +142,7 @@ class _Job(Frozen):
         return treedef.unflatten(new)
 
     def params(self, value: Any, rest: Any) -> Any:
-        """A tree like the parameters."""
+        """Maps a tree like the parameters."""
         if not any(isinstance(tree, ByPath) for tree in rest):
             return jax.tree.map(
                 lambda x, *others: None if x is None else self.one(x, *others),  # a slot may have nothing for a leaf
@@ -156,7 +159,7 @@ class _Job(Frozen):
         return is_packed(x) or (self.is_leaf is not None and self.is_leaf(x))
 
     def one(self, x: Any, *others: Any) -> Any:
-        """What `f` makes of one item. Of a slot in a storage format it gets the array, which is stored again."""
+        """Applies `f` to one item. For a slot in a storage format it gets the array, which is then stored again."""
         if not is_packed(x):
             return self.f(x, *others)
         is_shape = any(isinstance(part, jax.ShapeDtypeStruct) for part in jax.tree.leaves(x))
@@ -167,7 +170,7 @@ class _Job(Frozen):
         return x.store(after) if isinstance(after, jax.Array) and after.shape == x.shape else after
 
     def others(self, value: Any, *, whole: bool = False) -> Any:
-        """Something else; `whole` where it is one item, whatever it consists of."""
+        """Maps something else; `whole` if it is one item, whatever it consists of."""
         if self.transform_non_params is None:
             return value
         return self.transform_non_params(value) if whole else jax.tree.map(self.transform_non_params, value)

@@ -1,4 +1,4 @@
-"""Fields of a rule that say something about each leaf: masks first of all.
+"""Fields of a rule that hold something for each leaf, above all masks.
 
     mask: Any = applies_to()          the rule applies to the leaves that the mask selects, and leaves the others alone
     decay_mask: Any = selection()     `update_leaf` gets True or False as the keyword argument `decay_mask`
@@ -38,10 +38,17 @@ _APPLIES = "gradtx.applies"
 
 
 class lookup_by_path(Value):
-    """A tree as a function: for every leaf of another tree the item at its path, or at the nearest path above it.
+    """Makes a function from a tree: for each leaf of another tree it returns the item at the leaf's path.
 
-    Paths are strings such as `dense/bias`, so that the items are found in the dict from path to leaf too which a
-    group of `partition` sees. A leaf that the tree has nothing for gets None.
+    Use it for a mask or other tree-shaped argument of an optimizer inside a group (`partition`, `masked`): the
+    group sees only a dict from path to leaf, and this function finds the items of the whole tree there. If there is
+    no item at the path itself, it takes the nearest one above. Leaves without an item get None.
+
+    Args:
+      tree: A tree of items, with the structure of the parameters or of the upper part of it.
+
+    Returns:
+      A function from a tree of parameters to a tree of items.
 
     >>> import gradtx as gx
     >>> gx.lookup_by_path({"dense": True, "norm": False})({"dense": {"w": 1.0, "b": 2.0}})
@@ -72,17 +79,17 @@ class lookup_by_path(Value):
 
 
 def _is_item(x: Any) -> bool:
-    """None and named tuples such as `WeightDimensionNumbers` are items of such a tree."""
+    """Whether `x` is an item: None and named tuples such as `WeightDimensionNumbers` are items, not containers."""
     return x is None or (isinstance(x, tuple) and hasattr(x, "_fields"))
 
 
 def is_function(x: Any) -> bool:
-    """Whether `x` is a function of the parameters, and not a tree like them: a module can be called, too."""
+    """Whether `x` is a function of the parameters rather than a tree like them (a module can be called, too)."""
     return callable(x) and (isinstance(x, Value) or jax.tree_util.all_leaves([x]))
 
 
 def check(who: str, name: str, value: Any) -> Any:
-    """A mask as it is stored; raises a TypeError where it is neither a function nor a tree of booleans."""
+    """Returns a mask as it is stored; raises a TypeError if it is neither a function nor a tree of booleans."""
     if value is None or isinstance(value, FrozenTree) or is_function(value):
         return value
     for path, x in jax.tree_util.tree_leaves_with_path(value):
@@ -95,7 +102,9 @@ def check(who: str, name: str, value: Any) -> Any:
 
 
 def in_group(mask: Any) -> Any:
-    """A mask of a whole tree as one for a group of it: a tree is found by path, and a selector may pick nothing."""
+    """Converts the mask of a whole tree to one for a group: trees are looked up by path, selectors may match
+    nothing.
+    """
     if isinstance(mask, select.Selector):
         return select.maybe(mask)
     return mask if mask is None or is_function(mask) else lookup_by_path(mask)
@@ -118,17 +127,28 @@ def each(who: str, mask: Any, params: Any) -> list[bool]:
 
 
 def selection(default: Any = None, *, kw_only: bool = False) -> Any:
-    """A field that holds a mask: `update_leaf` gets whether the leaf is selected, under the name of the field."""
+    """Declares a field that holds a mask; `update_leaf` gets whether the leaf is selected, under the name of the
+    field.
+
+    Args:
+      default: The default of the field; None selects all leaves.
+      kw_only: Whether the constructor takes the field by keyword only.
+    """
     return per_leaf(each, default, check=check, kw_only=kw_only)
 
 
 def applies_to(default: Any = None, *, kw_only: bool = False) -> Any:
-    """A field that holds a mask of the leaves that the rule applies to; it leaves the others as they are."""
+    """Declares a field that holds a mask of the leaves to which the rule applies; other leaves pass unchanged.
+
+    Args:
+      default: The default of the field; None selects all leaves.
+      kw_only: Whether the constructor takes the field by keyword only.
+    """
     return field(check, default=default, kw_only=kw_only, metadata={_APPLIES: True})
 
 
 def leaf_fields(cls: Any) -> tuple[dict[str, Callable[[str, Any, Any], list[Any]]], str | None]:
-    """The `per_leaf` fields of a class by name, and the name of the one that says where the rule applies."""
+    """Returns the `per_leaf` fields of a class by name, and the name of the field that says where the rule applies."""
     found = {f.name: f.metadata for f in dataclasses.fields(cls)}
     where = [name for name, metadata in found.items() if metadata.get(_APPLIES)]
     return {name: metadata[EACH] for name, metadata in found.items() if EACH in metadata}, where[0] if where else None

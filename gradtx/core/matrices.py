@@ -1,7 +1,7 @@
-"""Leaves as matrices: the field `weight_dimension_numbers` of rules that act on matrices, and work on stacks of them.
+"""Leaves as matrices: the field `weight_dimension_numbers` of rules that act on matrices, and stacks of matrices.
 
-Matrices of one shape and dtype are worked on together, as one stack, however many leaves they come from: a batched
-product is one large operation in place of many small ones, and may be divided among devices.
+All matrices of one shape and dtype are processed together as one stack, however many leaves they come from: a
+batched product is one large operation instead of many small ones, and may be divided among devices.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["check", "low_rank", "matrix_axes", "numbers_of", "on_stacks", "renew
 
 
 def check(who: str, name: str, value: Any) -> Any:
-    """Dimension numbers as they are stored: None, one for all leaves, or a function of a tree."""
+    """Returns dimension numbers as they are stored: None, one for all leaves, or a function of a tree."""
     if value is None or isinstance(value, WeightDimensionNumbers) or callable(value):
         return value
     table = mask.lookup_by_path(value)
@@ -43,7 +43,7 @@ def _is_numbers(x: Any) -> bool:
 
 
 def numbers_of(numbers: Any, tree: Any) -> list[Any]:
-    """The dimension numbers of each leaf, None where there are none; a list is taken as such."""
+    """Returns the dimension numbers of each leaf, None where there are none; a list is used as it is."""
     if isinstance(numbers, list):
         return numbers
     if not callable(numbers):
@@ -54,7 +54,7 @@ def numbers_of(numbers: Any, tree: Any) -> list[Any]:
 
 
 def views(who: str, numbers: Any, tree: Any) -> list[MatrixView]:
-    """How each leaf is seen as a stack of matrices."""
+    """Returns how each leaf is seen as a stack of matrices."""
     found = []
     for (path, x), number in zip(jax.tree_util.tree_leaves_with_path(tree), numbers_of(numbers, tree), strict=True):
         try:
@@ -65,17 +65,21 @@ def views(who: str, numbers: Any, tree: Any) -> list[MatrixView]:
 
 
 def matrix_axes(*, kw_only: bool = False) -> Any:
-    """A field that says how a rule sees each leaf as a stack of matrices: which axes are inputs, which are outputs.
+    """Declares a field that says how a rule sees each leaf as a stack of matrices: which axes are inputs, which
+    outputs.
 
-    It holds one `WeightDimensionNumbers` for all leaves, a tree of them, a function from the tree to such a tree, or
-    None for (input, output), where a weight with more axes has one output axis, the last. `update_leaf` gets the
+    It holds one `WeightDimensionNumbers` for all leaves, a tree of them, a function from the tree to such a tree,
+    or None for (input, output), where a weight with more axes has one output axis, the last. `update_leaf` gets the
     leaf's `MatrixView` under the name of the field.
+
+    Args:
+      kw_only: Whether the constructor takes the field by keyword only. False by default.
     """
     return per_leaf(views, check=check, kw_only=kw_only)
 
 
 def low_rank(x: Array, view: MatrixView, rank: int) -> Array:
-    """Zeros for a leaf's stack of matrices whose longer side is projected to `rank`.
+    """Returns zeros for a leaf's stack of matrices whose longer side is projected to `rank`.
 
     The other side is split over a mesh as in `x`.
     """
@@ -93,12 +97,13 @@ def on_stacks(
     *shared: Any,
     like: Any = None,
 ) -> tuple[list[Array], list[Any]]:
-    """`work(stack, kept, *shared)` for all matrices of one shape and dtype at once; `(results, kept)` by leaf.
+    """Calls `work(stack, kept, *shared)` for all matrices of one shape and dtype at once; returns `(results, kept)` by
+    leaf.
 
     A stack has the shape (matrices, inputs, outputs). `kept` has for each leaf a tree of arrays whose leading axis
-    counts its matrices, such as the factors of a preconditioner; `work` gets those of the stack, and returns their
-    next values. A result is the stack of a leaf. Leaves without a view are returned as they are. On a mesh with
-    explicit axes the results lie where the arrays in `like` do, one for each leaf.
+    counts its matrices, such as the factors of a preconditioner; `work` gets those of the stack and returns their
+    next values. Leaves without a view are returned unchanged. On a mesh with explicit axes, the results are placed
+    like the arrays in `like`, one for each leaf.
     """
     work_on = partial(_on_stacks, work, views)
     return mesh.automatic(work_on, list(leaves), list(kept), *shared, like=(leaves if like is None else like, kept))
@@ -135,7 +140,7 @@ def _joined(arrays: Sequence[Array]) -> Array:
 
 
 def renew(rule: Any, place: str, x: Array, slots: Any, shared: Any, t: Array) -> Any:
-    """The slots of a stack after `renew_stack`, if the rule calls it at this step, and before or after its work."""
+    """Returns the slots of a stack after `renew_stack`, if the rule calls it at this step and at this place."""
     if rule._renews != place:
         return slots
     every = 1 if rule._every is None else getattr(rule, rule._every)
@@ -143,7 +148,7 @@ def renew(rule: Any, place: str, x: Array, slots: Any, shared: Any, t: Array) ->
 
 
 def renewed(every: int, count: Any, make: Callable[[], Any], old: Any) -> Any:
-    """What `make()` returns at every `every`-th step, counted from 0, else `old`; only what is needed is computed."""
+    """Returns `make()` at every `every`-th step, counted from 0, else `old`; only what is needed is computed."""
     if every == 1:
         return make()
     now = count % every == 0

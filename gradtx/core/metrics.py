@@ -1,9 +1,10 @@
-"""What states report: `gradtx.metrics` collects it from anywhere in a nested state.
+"""Metrics that states report: `gradtx.metrics` collects them from anywhere in a nested state.
 
     @reports(skipped="total_notfinite")
     class ApplyIfFiniteState(NamedTuple): ...
 
-A metric is known by the class of the state that holds it, so that no name of a parameter is ever taken for one.
+A metric is identified by the class of the state that holds it, so the name of a parameter is never mistaken for
+one.
 """
 
 from __future__ import annotations
@@ -26,10 +27,17 @@ _REPORTS: dict[type[Any], dict[str, str]] = {}
 
 
 def reports(*fields: str, **names: str) -> Callable[[type[Any]], type[Any]]:
-    """Declares the fields of a state class that are metrics, under other names where keywords give them.
+    """Declares which fields of a state class are metrics.
 
-    A field that holds a dict reports the scalars in it by their keys, and a slot with something per parameter the sum
-    of all its numbers.
+    A field that holds a dict reports the scalars in it by their keys. A slot with something per parameter reports
+    the sum of all its numbers.
+
+    Args:
+      *fields: Names of fields, reported under these names.
+      **names: Fields that are reported under another name, as `reported_name="field"`.
+
+    Returns:
+      A class decorator.
     """
 
     def declare(state: type[Any]) -> type[Any]:
@@ -40,7 +48,7 @@ def reports(*fields: str, **names: str) -> Callable[[type[Any]], type[Any]]:
 
 
 def find(state: Any, *kinds: type[Any]) -> list[tuple[tuple[Any, ...], Any]]:
-    """Every state of one of the classes in a nested state, with its path, outer ones first."""
+    """Returns every state of one of the classes in a nested state with its path, outer ones first."""
 
     def walk(tree: Any, above: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
         for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: type(x) in kinds):
@@ -54,7 +62,9 @@ def find(state: Any, *kinds: type[Any]) -> list[tuple[tuple[Any, ...], Any]]:
 
 
 def only(who: str, state: Any, kind: type[Any], what: str, advice: str) -> Any:
-    """The one state of that class in a nested state; raises a ValueError where there is none, or another one."""
+    """Returns the single state of this class in a nested state; raises a ValueError if there is none or more than
+    one.
+    """
     found = find(state, kind)
     if len(found) != 1:
         raise ValueError(f"{who}: the state has {len(found)} {what} in it; one is needed. {advice}")
@@ -62,11 +72,18 @@ def only(who: str, state: Any, kind: type[Any], what: str, advice: str) -> Any:
 
 
 def metrics(state: Any) -> dict[str, Array]:
-    """Every scalar that some part of a nested state reports, in one flat dict by name.
+    """Collects every scalar that some part of a state reports, in one flat dict by name.
 
-    A name that more than one part reports comes with the path of each, as in `inner_states/a/0/clip_factor`, but for
-    the outermost part. Nothing is computed, but for sums of what is counted for each matrix, so it costs nothing in a
-    jitted step.
+    Use it for logging, inside or outside of a jitted step. It costs nothing, as the numbers are already in the
+    state. If several parts report the same name, all but the outermost get their path in front, as in
+    `inner_states/a/0/clip_factor`.
+
+    Args:
+      state: The state of a transformation. Wrap the transformation in `gx.with_metrics` for norms of gradients,
+        updates and parameters; clipping, skipping and other transformations report their own numbers.
+
+    Returns:
+      A dict from name to scalar array.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.with_metrics(gx.chain(gx.clip_by_global_norm(1.0), gx.sgd(0.1)))
@@ -97,7 +114,9 @@ def _fields(state: type[Any]) -> list[tuple[str, str]]:
 
 
 def _scalars(name: str, value: Any, slot: Any) -> Iterator[tuple[str, Any]]:
-    """The scalars of a field by name: itself, the sum of one per parameter, or those in a dict by their keys."""
+    """Yields the scalars of a field by name: the field itself, the sum of one per parameter, or the entries of a
+    dict.
+    """
     if isinstance(slot, PerLeaf):
         yield name, sum((jnp.sum(x, dtype=x.dtype) for x in jax.tree.leaves(value)), jnp.zeros((), jnp.int32))
         return

@@ -1,9 +1,9 @@
 """Slots in storage formats: the engine loads them before a rule, and stores them after it.
 
-A `Packed` stands in a state where the plain array would stand, and says of itself what it is: its parts are leaves of
-the tree, its format and shape are static. So nothing has to be handed from `gx.stored` to the engine, a packed slot
-passes through wrappers, loops, checkpoints and `vmap` like any subtree, and a rule never meets one. Loading and storing
-are a part of the function that is compiled for a leaf, in which XLA fuses them with the rule.
+A `Packed` takes the place of the plain array in a state, and describes itself: its parts are leaves of the tree,
+its format and shape are static. So `gx.stored` need not tell the engine anything; a packed slot passes through
+wrappers, loops, checkpoints and `vmap` like any subtree, and a rule never sees one. Loading and storing are a part
+of the function that is compiled for a leaf, where XLA fuses them with the rule.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ __all__ = ["Format", "Packed", "draws", "is_packed", "kept", "loaded", "repacked
 
 
 class Format(Value):
-    """How an array is stored between steps; subclasses define `encode` and `decode`.
+    """Base class of storage formats: how an array is stored between steps. Subclasses define `encode` and `decode`.
 
-    A format is a value like a transformation: its fields are `flag`, `integer`, `dtype` and so on. Parts with as many
-    axes as the array are split over a mesh as it is, along each axis where the devices divide the part; other parts lie
-    whole on each device.
+    A format is a value like a transformation: its fields are `flag`, `integer`, `dtype` and so on. Parts with as
+    many axes as the array are split over a mesh as the array is, along each axis where the devices divide the part;
+    other parts are whole on each device.
 
     Class arguments:
-      draws: True for a format that rounds stochastically: `encode(x, bits)` then gets a uint32 for each entry, other
-        ones at every step, and for every `seed` if the format has a field of that name. Their mean over steps, or over
-        entries, converges faster than that of random numbers.
+      draws: True for a format that rounds stochastically. `encode(x, bits)` then also gets a uint32 for each entry,
+      which differs at every step, and for every `seed` if the format has a field of that name. Their mean over
+      steps, or over entries, converges faster than that of random numbers.
     """
 
     draws = False
@@ -45,15 +45,17 @@ class Format(Value):
         cls.draws = cls.draws or draws
 
     def encode(self, x: Array) -> Any:
-        """What is kept of a real float32 array: an array, or a dict of arrays."""
+        """Returns the stored form of a real float32 array: an array, or a dict of arrays."""
         raise TypeError(f"{type(self).__name__} must define encode(self, x).")
 
     def decode(self, parts: Any, shape: tuple[int, ...]) -> Array:
-        """The array, in its shape and in float32, from what is kept of it."""
+        """Returns the array, in its shape and in float32, from its stored form."""
         raise TypeError(f"{type(self).__name__} must define decode(self, parts, shape).")
 
     def unsigned(self) -> Format:
-        """The form for arrays that are never negative, such as second moments; by default the format itself."""
+        """Returns the format for arrays that are never negative, such as second moments; by default the format
+        itself.
+        """
         return self
 
     def __repr__(self) -> str:
@@ -62,10 +64,16 @@ class Format(Value):
 
 
 class Packed:
-    """An array in a storage format.
+    """An array in a storage format, in the place of a plain array in a state.
 
-    It has the `shape` and `dtype` of the array, and as `parts` what is kept of it. `load()` gives the array, and so do
-    functions of `jax.numpy`.
+    It has the `shape` and `dtype` of the array, and its stored form as `parts`. `load()` returns the array;
+    functions of `jax.numpy` load it, too. `gx.stored` makes them; you rarely construct one.
+
+    Args:
+      form: The storage format.
+      like: The shape and dtype of the array, as `jax.ShapeDtypeStruct`.
+      parts: The stored form: an array, or a dict of arrays.
+      clock: A counter for stochastic rounding. None (default) for formats without it.
     """
 
     __slots__ = ("clock", "format", "like", "parts")
@@ -75,7 +83,7 @@ class Packed:
 
     @classmethod
     def of(cls, form: Format, x: Array, name: str) -> Packed:
-        """The array `x` in a format; `name` tells it from the other arrays that draw."""
+        """Stores the array `x` in a format; `name` distinguishes it from other arrays with stochastic rounding."""
         like = jax.ShapeDtypeStruct(x.shape, leaf.accumulator_dtype(x.dtype))
         x, clock = _narrow(x), _clock(form, name) if form.draws else None
         x = lax.optimization_barrier(x) if is_traced(x) else x  # else XLA would encode zeros while it compiles
@@ -93,7 +101,7 @@ class Packed:
 
     @property
     def dtype(self) -> Any:
-        """The dtype that the array is loaded in, float32 at least."""
+        """The dtype in which the array is loaded, at least float32."""
         return self.like.dtype
 
     @property
@@ -102,13 +110,13 @@ class Packed:
         return len(self.shape)
 
     def load(self) -> Array:
-        """The array."""
+        """Returns the array."""
         home = next((part for part in jax.tree.leaves(self.parts) if part.ndim == self.ndim), 0)
         x = mesh.automatic(partial(_jitted_decode, self.format, self.shape), self.parts, like=home)
         return leaf.widen(x, self.dtype)
 
     def children(self) -> dict[str, Any]:
-        """What is kept of the array, by name."""
+        """Returns the parts of the stored form by name."""
         parts = dict(sorted(self.parts.items())) if isinstance(self.parts, dict) else {"value": self.parts}
         return {**parts, "clock": self.clock}
 
@@ -116,7 +124,7 @@ class Packed:
         return self.load()
 
     def store(self, x: Array, taken: Any = None) -> Packed:
-        """The same slot with another array; unless `taken`, if it is given, the next bits are those of this one."""
+        """Returns the same slot with another array; unless `taken`, if given, the rounding bits do not advance."""
         x, clock = _narrow(jnp.asarray(x)), self.clock
         if clock is not None:
             after = clock + jnp.uint32(_BY_STEP)
@@ -154,22 +162,22 @@ jax.tree_util.register_pytree_with_keys(Packed, _flatten_with_keys, _unflatten, 
 
 
 def is_packed(x: Any) -> bool:
-    """Whether it is a slot in a storage format."""
+    """Whether `x` is a slot in a storage format."""
     return isinstance(x, Packed)
 
 
 def unpacked(tree: Any) -> Any:
-    """A tree of slots with arrays in place of packed ones."""
+    """Returns a tree of slots with arrays in place of packed ones."""
     return jax.tree.map(lambda x: x.load() if isinstance(x, Packed) else x, tree, is_leaf=is_packed)
 
 
 def loaded(tree: Any, dtype: Any = np.float32) -> Any:
-    """A tree of slots, each as an array in `dtype` or wider."""
+    """Returns a tree of slots, each as an array in `dtype` or wider."""
     return jax.tree.map(lambda x: leaf.widen(x, dtype), unpacked(tree))
 
 
 def kept(new: Any, old: Any, taken: Any = None) -> Any:
-    """The next values of slots as the old ones are kept: in their formats, or in their dtypes."""
+    """Returns the next values of slots in the form of the old ones: in their formats, or in their dtypes."""
 
     def one(before: Any, x: Any) -> Any:
         if isinstance(before, Packed):
@@ -180,7 +188,7 @@ def kept(new: Any, old: Any, taken: Any = None) -> Any:
 
 
 def repacked(new: Any, old: Any) -> Any:
-    """A state in the formats of an old one, as where `init` made it anew."""
+    """Returns a state in the formats of an old one, after `init` has made it without formats."""
     return jax.tree.map(lambda before, x: kept(x, before) if is_packed(before) else x, old, new, is_leaf=is_packed)
 
 
@@ -199,7 +207,7 @@ entry is then of the order of 1 / n, where that of random bits is 1 / sqrt(n); a
 
 
 def _clock(form: Format, name: str) -> np.uint32:
-    """Where the bits of an array begin: a hash of its name, and of the format's seed, if it has one."""
+    """Returns where the bits of an array begin: a hash of its name, and of the format's seed, if it has one."""
     return np.uint32(_beginning(getattr(form, "seed", 0), name))
 
 
@@ -208,12 +216,12 @@ def _beginning(seed: int, name: str) -> int:
 
 
 def draws(shape: tuple[int, ...], seed: int, name: str, count: Array) -> Array:
-    """A uint32 for each entry of an array, other ones for every seed, name and step."""
+    """Returns a uint32 for each entry of an array, different for every seed, name and step."""
     return _bits(shape, jnp.uint32(_beginning(seed, name)) + count.astype(jnp.uint32) * jnp.uint32(_BY_STEP))
 
 
 def _bits(shape: tuple[int, ...], clock: Array) -> Array:
-    """A uint32 for each entry: a multiplicative hash of its place in the whole array, and of the clock."""
+    """Returns a uint32 for each entry: a multiplicative hash of its position in the whole array, and of the clock."""
     total = jnp.broadcast_to(clock, shape)
     for axis in range(len(shape)):
         by = math.prod(shape[axis + 1 :]) * _BY_ENTRY % 2**32

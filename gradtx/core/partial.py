@@ -31,7 +31,7 @@ _ANY_NUMBER = Limits(infinite=True)  # infinite ones too, such as a bound
 
 
 def _as_tuple(who: str, name: str, value: Any) -> tuple[Any, ...]:
-    """The data as they are stored; `WithFunction._set` has checked each of them."""
+    """Returns the data as they are stored; `WithFunction._set` has checked each of them."""
     del who, name
     return tuple(value)
 
@@ -62,11 +62,13 @@ class Partial(Resolvable):
         return all(map(leaf.is_number, self.data))
 
     def at(self, count: Any) -> Self:
-        """A copy with the data of step `count`: schedules are called, and arrays are in float32 or wider."""
+        """Returns a copy with the data of step `count`: schedules are called, and arrays are in float32 or wider."""
         return self._filled(["data"], [tuple(_resolved(x, count) for x in self.data)])
 
     def names(self) -> list[str]:
-        """The names of the function's arguments after the first; `data_i` for item i where the signature has none."""
+        """Returns the names of the function's arguments after the first; `data_i` for item i if the signature has
+        none.
+        """
         try:
             known = list(inspect.signature(self.fn).parameters)[1:]
         except (TypeError, ValueError):
@@ -122,7 +124,7 @@ class WithFunction(Value):
         self.__post_init__()
 
     def _bound(self) -> Partial:
-        """The function with its data."""
+        """Returns the function with its data."""
         return getattr(self, self._function)
 
     # --- The hooks of `Value`: the function and its data count as arguments of their own.
@@ -160,7 +162,7 @@ class WithFunction(Value):
 
 
 def _is_tree(x: Any) -> bool:
-    """Whether an item of the data is a tree of arrays, and not one number, array, schedule or function."""
+    """Whether an item of the data is a tree of arrays, and not a single number, array, schedule or function."""
     # One leaf has the paths [""]. An object of the user's own pytree class has others. A schedule, which is a `Value`,
     # has others too, but counts as one item.
     return isinstance(x, (dict, list, tuple)) or (checks.paths(x) != [""] and not isinstance(x, Value))

@@ -1,7 +1,7 @@
-"""Groups: every leaf goes to one of several transformations, by its label.
+"""Parameter groups: each leaf is updated by one of several transformations, chosen by its label.
 
-A group's transformation sees a plain dict from path (`dense/bias`) to leaf with the leaves of that label alone, so
-its state holds nothing for the others, and no placeholder enters any tree.
+The transformation of a group sees a plain dict from path (`dense/bias`) to leaf, with only the leaves of its label.
+So its state holds nothing for the other leaves, and no tree contains placeholders.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ __all__ = ["PartitionState", "partition"]
 
 
 class PartitionState(NamedTuple):
-    """The state of each group by its label, or by the label's text where JAX cannot sort the labels."""
+    """State of `partition`: the state of each group by its label (by the label's text if JAX cannot sort the
+    labels).
+    """
 
     inner_states: dict[Any, Any] = child_state(of=None)
 
@@ -48,14 +50,21 @@ class _Group(View):
 
 
 class partition(Composite, state=PartitionState):
-    """Applies to each leaf the transformation of its label.
+    """Applies a different transformation to each group of parameters.
 
-    `transforms` is a dict from label to transformation; a label is a string, a number, a member of an enum or anything
-    else that is hashable. `param_labels` is one of
+    Use it for parameter groups: another learning rate for the head, no weight decay for biases, frozen layers (with
+    `gx.set_to_zero()`), Muon for matrices and AdamW for the rest.
 
-    - a list of rules `(selector, label)` (`gradtx.select`): the first whose selector matches a leaf gives its label;
-    - a tree of labels with the structure of the parameters or a prefix of it;
-    - a function from the parameters, or from the updates where `update` has no params, to such a tree.
+    Args:
+      transforms: A dict from label to transformation. A label is a string, a number, a member of an enum, or any
+        other hashable object.
+      param_labels: Which leaf has which label. One of (1) a list of pairs `(selector, label)` (see
+        `gradtx.select`): the first selector that matches a leaf decides; (2) a tree of labels with the structure of
+        the parameters, or a prefix of it; (3) a function that returns such a tree, of the parameters, or of the
+        updates if `update` gets no parameters.
+
+    Returns:
+      A transformation. State: the states of the groups by label; each holds arrays only for its own leaves.
 
     >>> import gradtx as gx, jax.numpy as jnp
     >>> tx = gx.partition({"fast": gx.sgd(1.0), "still": gx.set_to_zero()}, {"w": "fast", "b": "still"})
@@ -65,9 +74,9 @@ class partition(Composite, state=PartitionState):
     [-1. -1.] [0. 0.]
 
     Raises:
-      TypeError: `transforms` is no dict of transformations.
-      ValueError: two labels have the same text; a leaf has a label that no transformation has, or the labels do not fit
-        the tree; no rule matches a leaf, or no leaf is left for a transformation.
+      TypeError: `transforms` is not a dict of transformations.
+      ValueError: two labels have the same text; a leaf has an unknown label, or no rule matches it; the labels do
+        not fit the tree; or a transformation gets no leaf.
     """
 
     transforms: tuple[Any, ...] = child()
@@ -118,7 +127,7 @@ class partition(Composite, state=PartitionState):
         return {key: _Group(label, labels, paths) for key, label in zip(self.children(), self.labels, strict=True)}
 
     def _leaf_labels(self, name: str, tree: Any) -> list[Any]:
-        """The label of each leaf."""
+        """Returns the label of each leaf."""
         labels = self.param_labels
         if isinstance(labels, select.first):
             labels = labels(tree, self.labels)
@@ -154,7 +163,7 @@ class partition(Composite, state=PartitionState):
 
 
 def _sortable(labels: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The labels as keys of the state: JAX sorts the keys of a dict, so where it cannot, their texts."""
+    """Returns the labels as keys of the state, or their texts if JAX cannot sort the labels as keys of a dict."""
     try:
         sorted(labels)
     except TypeError:
@@ -171,12 +180,12 @@ def _stored(param_labels: Any) -> Any:
 
 
 def _paths(tree: Any) -> list[str]:
-    """The path of each leaf; raises a ValueError where two are the same."""
+    """Returns the path of each leaf; raises a ValueError if two paths are the same."""
     paths = checks.paths(tree)
     for path, count in Counter(paths).items():
         if count > 1:
             raise ValueError(
-                f"partition: two leaves have the path {path}. Rename a key that has a slash in it, or that reads "
-                "like another of another type."
+                f"partition: two leaves have the path {path}. Rename a key that contains a slash, or that has "
+                "the same text as another key."
             )
     return paths

@@ -1,7 +1,6 @@
-"""Trees that say something of every parameter: they have the parameters' structure, or stop above it.
+"""Trees with the structure of the parameters or of their upper part, such as masks, labels and depths.
 
-In `{"encoder": True, "head": False}` the one word `True` stands for all parameters of the encoder. Masks, labels and
-depths are given so.
+In `{"encoder": True, "head": False}` the single `True` applies to all parameters of the encoder.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ def spread(
     is_item: Callable[[Any], bool] | None = None,
     found_by_path: bool = True,
 ) -> list[Any]:
-    """For each leaf of `tree` the item of `prefix` at its path, or at the nearest path above it.
+    """Returns for each leaf of `tree` the item of `prefix` at its path, or at the nearest path above it.
 
-    `is_item` says which nodes of `prefix` are items, where these may be containers, such as tuples. `found_by_path`
+    `is_item` says which nodes of `prefix` are items, if these may be containers such as tuples. `found_by_path`
     says whether the argument may be a `lookup_by_path`.
 
     Raises:
-      ValueError: a leaf of `tree` has no item, or an item no leaf.
+      ValueError: a leaf of `tree` has no item, or an item has no leaf.
     """
     try:  # of the same structure: what stands at a leaf is its item, whatever it is
         if is_item is not None:
@@ -50,7 +49,7 @@ def spread(
 def _mismatch(
     who: str, name: str, prefix: Any, like_name: str, tree: Any, is_item: Any, found_by_path: bool
 ) -> ValueError:
-    """The error that says which leaves have no item, and which items no leaf."""
+    """Returns the error that says which leaves have no item, and which items have no leaf."""
     leaves = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     items = [path for path, _ in jax.tree_util.tree_leaves_with_path(prefix, is_leaf=is_item)]
     covered = {path[:n] for path in leaves for n in range(len(path) + 1)}
@@ -77,7 +76,7 @@ def _shown(paths: Sequence[Any]) -> str:
 
 
 def _is_group(tree: Any, prefix: Any) -> bool:
-    """Whether `tree` may be the dict from path to leaf that a group sees of the tree that `prefix` is for."""
+    """Whether `tree` may be the dict from path to leaf that a group sees of the tree for which `prefix` is meant."""
     if not (isinstance(tree, dict) and tree and jax.tree_util.all_leaves(tree.values())):
         return False
     known = checks.paths(prefix)
@@ -85,13 +84,13 @@ def _is_group(tree: Any, prefix: Any) -> bool:
 
 
 class ByPath:
-    """A tree like the parameters, for what sees some of them, or parts of them, by path."""
+    """A tree like the parameters, for transformations that see some of them, or parts of them, by path."""
 
     def __init__(self, tree: Any) -> None:
         self.tree = tree.tree if isinstance(tree, ByPath) else tree
 
     def at(self, path: Sequence[Any]) -> Any:
-        """The item for the array at this path; if it stops above the path, what is there.
+        """Returns the item for the array at this path, or the item above it if the tree stops there.
 
         Raises:
           ValueError: the tree has nothing for it.

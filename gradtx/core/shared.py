@@ -1,4 +1,4 @@
-"""What the leaves of a step get from the rule's hooks for the whole step."""
+"""Values that the leaves of a step get from the rule's hooks for the whole step."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ __all__ = ["ByLeaf", "Shared", "at_leaf", "is_by_leaf"]
 
 
 class Shared:
-    """Numbers by name, as in `Shared(rate=..., decay=...)`: what `at_step` and `measure` return of several parts.
+    """Numbers by name for all leaves of a step, which `at_step` and `measure` return.
 
-    It makes a NamedTuple, which JAX flattens quickly: one is handed to every leaf.
+    Write `Shared(rate=..., decay=...)`. It makes a NamedTuple, because JAX flattens these quickly and every leaf
+    gets one.
+
+    Args:
+      **parts: The values by name. A `ByLeaf` gives each leaf its own value.
     """
 
     def __new__(cls, **parts: Any) -> Any:
@@ -28,7 +32,11 @@ def _named(names: tuple[str, ...]) -> Any:
 
 @jax.tree_util.register_pytree_node_class
 class ByLeaf:
-    """A tree like the updates as a part of `Shared`: `update_leaf` gets the leaf's own."""
+    """A tree like the updates as a part of `Shared`; `update_leaf` gets the value of its own leaf.
+
+    Args:
+      tree: A tree with one array for each leaf of the updates.
+    """
 
     def __init__(self, tree: Any) -> None:
         self.leaves = tuple(jax.tree.leaves(tree))
@@ -45,12 +53,12 @@ class ByLeaf:
 
 
 def at_leaf(shared: Any, i: int) -> Any:
-    """What leaf `i` gets of what is shared."""
+    """Returns the shared values for leaf `i`."""
     return jax.tree.map(lambda x: x.leaves[i] if isinstance(x, ByLeaf) else x, shared, is_leaf=_is_by_leaf)
 
 
 def is_by_leaf(shared: Any) -> bool:
-    """Whether leaves get something of their own."""
+    """Whether leaves get values of their own."""
     return any(map(_is_by_leaf, jax.tree.leaves(shared, is_leaf=_is_by_leaf)))
 
 

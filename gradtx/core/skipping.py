@@ -1,13 +1,12 @@
 """Steps that may be skipped, without a branch.
 
-What a skipped step must not change is selected in the pass that computes it. That takes more than a selection at the
-end: of
+Whether a step is taken is selected in the same pass that computes it. A selection at the end is not enough: for
 
     new = f(old, g);   update = h(new);   kept = select(taken, new, old)
 
-XLA's CPU backend computes `new` twice, once for `kept` and once for the update, and copies `old` for the second. So a
-rule's slots are selected as soon as they are computed, and what the rule computes of them after that is computed of
-`kept`, which is `new` wherever the step is taken:
+XLA's CPU backend computes `new` twice, once for `kept` and once for the update, and copies `old` for the second. So
+the slots of a rule are selected as soon as they are computed, and the rule continues with `kept`, which equals
+`new` if the step is taken:
 
     kept = select(taken, f(old, g), old);   update = h(kept)
 """
@@ -42,7 +41,7 @@ _NOTHING: Mapping[int, Any] = {}
 
 
 class Skippable(NamedTuple):
-    """A step that is taken or not."""
+    """A step that may be skipped."""
 
     taken: Array
     """Whether it is taken; known only while the program runs."""
@@ -54,7 +53,7 @@ _CURRENT: ContextVar[Skippable | None] = ContextVar("current", default=None)
 
 
 def current() -> Skippable | None:
-    """The step that is being traced, if it may be skipped."""
+    """Returns the step that is being traced, if it may be skipped."""
     return _CURRENT.get()
 
 
@@ -70,9 +69,19 @@ def _tracing(step: Skippable) -> Iterator[None]:
 def unless_skipped(
     who: str, taken: Any, updates: Any, state: Any, attempt: Callable[[Any], tuple[Any, Any]]
 ) -> tuple[Any, Any]:
-    """`attempt(updates)`, new updates and a state, if `taken`; else zeros, and the state as it was.
+    """Runs a step if `taken` is true; otherwise returns zero updates and the state unchanged.
 
-    In a compiled step it is always computed, of zeros if it is skipped, so that derivatives are finite, too.
+    In a compiled step it is always computed, from zeros if it is skipped, so that derivatives are finite, too.
+
+    Args:
+      who: The name with which errors begin.
+      taken: Whether to take the step: a boolean or a scalar array of one.
+      updates: The updates that the step gets.
+      state: The state before the step.
+      attempt: A function from the updates to new updates and a new state.
+
+    Returns:
+      The updates and the state.
     """
     if not isinstance(taken, Tracer):
         return branch(who, taken, lambda: attempt(updates), lambda: (tree.zeros_like(updates), state))
@@ -83,12 +92,14 @@ def unless_skipped(
 
 
 def zeros_unless(taken: Array, updates: Any) -> Any:
-    """The updates if `taken`, else zeros."""
+    """Returns the updates if `taken`, else zeros."""
     return jax.tree.map(lambda u: jnp.where(taken, u, jnp.zeros_like(u)), updates)
 
 
 def selected(who: str, taken: Array, made: Any, updates: Any, state: Any, done: Mapping[int, Any] = _NOTHING) -> Any:
-    """`made`, updates and a state, if `taken`; else zeros, and the old state. What is `done` is selected already."""
+    """Returns `made`, updates and a state, if `taken`; else zeros and the old state. `done` holds what is already
+    selected.
+    """
     new, new_state = alike(who, made, (updates, state))
 
     def select(x: Array, old: Array) -> Array:
@@ -99,7 +110,7 @@ def selected(who: str, taken: Array, made: Any, updates: Any, state: Any, done: 
 
 
 def or_one_more_skipped(taken: Array, new: Any, old: Any) -> Any:
-    """The slots per tree of a rule after a step, `new` if it is `taken`, else `old` with one more step in `skipped`."""
+    """Returns the slots per tree after a step: `new` if `taken`, else `old` with one more step in `skipped`."""
     kept = jax.tree.map(lambda x, before: jnp.where(taken, x, before), new, old)
     return kept._replace(skipped=jnp.where(taken, old.skipped, counted(old.skipped)))
 

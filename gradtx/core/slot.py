@@ -1,4 +1,4 @@
-"""What all slots have in common: how an array of a state begins, and its dtype. The kinds are in `core/slots.py`."""
+"""The base class of all slots: how an array of a state begins, and its dtype. The kinds are in `core/slots.py`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ Layout = tuple[tuple[int, int | None], ...]
 
 
 class _Declaration(type):
-    """Makes type checkers take a slot for a value of the field that it declares."""
+    """Makes type checkers accept a slot as the value of the field that it declares."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(*args, **kwargs)
 
 
 class Slot(Frozen, kw_only=True, metaclass=_Declaration):
-    """What a field of a state is to the parameters: `core/slots.py` has the kinds, and says what the arguments mean."""
+    """Says how a field of a state relates to the parameters. `core/slots.py` has the kinds and explains the
+    arguments.
+    """
 
     kind: ClassVar[str] = ""
     may_copy: ClassVar[bool] = False
@@ -47,11 +49,11 @@ class Slot(Frozen, kw_only=True, metaclass=_Declaration):
         if not known or (self.start == PARAM and not self.may_copy):
             raise TypeError(
                 f"{type(self).__name__}: start must be a number, or the name of a hyperparameter or method of the "
-                f"transformation (PARAM, in per_param alone), got {checks.shown(self.start)}."
+                f"transformation (PARAM only in per_param), got {checks.shown(self.start)}."
             )
 
     def names(self) -> dict[str, str]:
-        """The arguments that name a hyperparameter, field or method of the transformation, with the names."""
+        """Returns the arguments that name a hyperparameter, field or method of the transformation, with these names."""
         given = {argument: getattr(self, argument) for argument in self.naming}
         found = {argument: x for argument, x in given.items() if isinstance(x, str) and x not in (PARAM, "all")}
         return {argument: x for argument, x in found.items() if argument != "dtype" or not _is_dtype(x)}
@@ -61,7 +63,7 @@ class Slot(Frozen, kw_only=True, metaclass=_Declaration):
         return self.when is None or bool(getattr(owner, self.when))
 
     def dtype_of(self, owner: Any) -> Any:
-        """The dtype that is asked for, or None for the default."""
+        """Returns the dtype that is asked for, or None for the default."""
         named = isinstance(self.dtype, str) and not _is_dtype(self.dtype)
         return getattr(owner, self.dtype) if named else self.dtype
 
@@ -85,15 +87,17 @@ class PerLeaf(Slot):
     """A slot with something for each parameter."""
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | list[Layout] | None:
-        """The axes of the array, or of each array in a list, for a parameter of this shape; None for no array."""
+        """Returns the axes of the array, or of each array in a list, for a parameter of this shape; None for no
+        array.
+        """
         raise NotImplementedError
 
     def layout_for(self, owner: Any, p: Any, view: Any = None) -> Layout | list[Layout] | None:
-        """The layout for a parameter, of which only shape and dtype matter."""
+        """Returns the layout for a parameter, of which only shape and dtype matter."""
         return self.layout(owner, checks.shape(p), view)
 
     def first(self, owner: Any, p: Any, view: Any = None) -> Any:
-        """The array before the first step, or a list of them, or None."""
+        """Returns the array before the first step, or a list of arrays, or None."""
         layout = self.layout_for(owner, p, view)
         if layout is None:
             return None

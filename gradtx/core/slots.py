@@ -1,11 +1,11 @@
-"""States: a NamedTuple per method, whose fields are declared once, each by a slot beside its name.
+"""Declares states: a NamedTuple per method, in which each field is declared by a slot beside its name.
 
     class ScaleByAdamState(NamedTuple):
         count: Array = counter()
         mu: Array = per_param(dtype="mu_dtype")
         nu: Array = per_param(real=True, signed=False)
 
-A slot says what an array is to the parameters:
+The kind of a slot says how an array relates to the parameters:
 
     per_param        one array per parameter, of its shape
     reduced          per parameter an array without some of its axes: a row's mean, a norm
@@ -13,12 +13,13 @@ A slot says what an array is to the parameters:
     per_matrix       per matrix that a parameter is seen as, an array of its shape, a vector or a number
     stack            per parameter k arrays of its shape, on a leading axis: a memory of k steps
     per_tree         one array for the whole tree, or a few of them by name: a number, a random key
-    average_weights  per tree and scheduled decay, the weight that its moving average holds so far
+    average_weights  per tree and scheduled decay rate, the weight of the gradients in its moving average
     child_state      the state of an inner transformation
 
-and how it begins: its first value, its dtype, whether it is real for complex parameters too, and whether it can be
-negative. What depends on the transformation is named: a string is the name of a hyperparameter or method of it. From
-the declaration follow `init`, the checks of `update`, and what `gradtx.describe` shows; nothing else knows of shapes.
+The arguments of a slot say how the array begins: its first value, its dtype, whether it is real for complex
+parameters, too, and whether it can be negative. A string stands for the hyperparameter or method of the
+transformation with that name. `init`, the checks of `update` and the table of `gradtx.describe` follow from the
+declaration; no other code knows these shapes.
 """
 
 from __future__ import annotations
@@ -54,18 +55,19 @@ def _whole(shape: tuple[int, ...]) -> Layout:
 
 
 class per_param(PerLeaf):
-    """A slot with one array per parameter, of its shape.
+    """Declares a field of a state with one array per parameter, of its shape.
 
     Args:
-      start: The first value: a number (default 0), `PARAM` for a copy of the parameter, or the name of a hyperparameter
-        or method of the transformation. The method is called with the parameter.
-      real: True for an array that is real where the parameter is complex, as a second moment is.
-      signed: False for an array that is never negative: storage then spends no bit on the sign.
-      dtype: The dtype, or the name of the field of the transformation that holds it. By default the parameter's,
-        float32 at least.
-      when: The name of a field or property of the transformation that says whether there is such a slot; where it is
-        false, or None, the state holds () in its place.
-      only_narrow: True for an array beside parameters of 16 bits or fewer alone; beside others there is none.
+      start: The first value: a number (0 by default), `PARAM` for a copy of the parameter, or the name of a
+        hyperparameter or method of the transformation. A method is called with the parameter.
+      real: Whether the array is real if the parameter is complex, as a second moment is. False by default.
+      signed: Whether the array may be negative. True by default; with False, storage formats need no bit for the
+        sign.
+      dtype: The dtype, or the name of the field of the transformation that holds it. None (default) for the
+        parameter's, at least float32.
+      when: The name of a field or property of the transformation that says whether the slot exists; if not, the
+        state holds () instead. None (default) for always.
+      only_narrow: Whether only parameters of at most 16 bits have the array. False by default.
     """
 
     kind = "per parameter"
@@ -82,15 +84,20 @@ class per_param(PerLeaf):
 
 
 class reduced(PerLeaf):
-    """A slot with an array per parameter that lacks some of its axes.
+    """Declares a field of a state with an array per parameter that lacks some of the parameter's axes.
 
     Args:
-      over: The axes that are left out: a tuple such as (-1,), 'all', or the name of a method of the transformation
-        from the parameter's shape to a tuple; to a list of tuples for a list of arrays; or to None where this parameter
-        has nothing here.
-      keepdims: Whether axes that are left out stay, with length 1.
-
-    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
+      start: The first value: a number (0 by default), or the name of a hyperparameter or method of the
+        transformation.
+      real: Whether the array is real if the parameter is complex. False by default.
+      signed: Whether the array may be negative. True by default.
+      dtype: The dtype, or the name of the field that holds it. None (default) for the parameter's, at least
+        float32.
+      when: The name of a field or property that says whether the slot exists. None (default) for always.
+      over: The axes that are left out: a tuple such as (-1,), "all" (default), or the name of a method of the
+        transformation. The method maps the parameter's shape to a tuple, to a list of tuples for a list of arrays,
+        or to None if this parameter has no array.
+      keepdims: Whether axes that are left out stay, with length 1. False by default.
     """
 
     kind: ClassVar[str] = "reduced"
@@ -103,7 +110,7 @@ class reduced(PerLeaf):
         if not isinstance(self.over, (str, tuple)):
             raise TypeError(
                 f"reduced: over must be a tuple of axes, 'all' or the name of a method, got {checks.shown(self.over)}. "
-                "Of one axis write (0,)."
+                "For a single axis write (0,)."
             )
 
     def layout(self, owner: Any, shape: tuple[int, ...], view: Any = None) -> Layout | list[Layout] | None:
@@ -130,21 +137,27 @@ class reduced(PerLeaf):
 
 
 class factor(PerLeaf):
-    """A slot with a square matrix per parameter, n x n for an axis of length n.
+    """Declares a field of a state with a square matrix per parameter: n x n for an axis of length n.
 
     It begins as `start` times the identity.
 
     Args:
-      side: 'all' for one row and column for every entry of the parameter. With the others the parameter is seen as
-        matrices (`gradtx.rules.matrix_axes`), and the slot has a factor for each: 'rows', 'columns', or 'longer' or
-        'shorter' for that of the two.
-      rank: None, or the name of a field of the transformation: the factor then has no more columns than that.
-      where: None, or the name of a method of the transformation that says of a `MatrixView` whether the parameters
-        seen by it have this factor; for others the state holds None.
-      diagonal: None, or the name of such a method that says whether the factor is diagonal, which is kept as a vector.
-
-    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does. A method that `start` names is called
-    with zeros of the slot's shape, and returns all of its entries.
+      start: The first value of the diagonal: a number (0 by default), or the name of a hyperparameter or method of
+        the transformation. A method is called with zeros of the slot's shape, and returns all entries.
+      real: Whether the matrix is real if the parameter is complex. False by default.
+      signed: Whether entries may be negative. True by default.
+      dtype: The dtype, or the name of the field that holds it. None (default) for the parameter's, at least
+        float32.
+      when: The name of a field or property that says whether the slot exists. None (default) for always.
+      side: "all" (default) for a row and column for every entry of the parameter. With the other options the
+        parameter is seen as matrices (`gradtx.rules.matrix_axes`), and each has a factor for its "rows", its
+        "columns", or the "longer" or "shorter" of both.
+      rank: The name of a field of the transformation with the largest number of columns. None (default) for no
+        limit.
+      where: The name of a method of the transformation that says for a `MatrixView` whether these parameters have
+        the factor; for others the state holds None. None (default) for all.
+      diagonal: The name of such a method that says whether the factor is diagonal and kept as a vector. None
+        (default) for full matrices.
     """
 
     kind: ClassVar[str] = "factor"
@@ -184,17 +197,22 @@ class factor(PerLeaf):
 
 
 class per_matrix(PerLeaf):
-    """A slot with an array for each matrix that a parameter is seen as (`gradtx.rules.matrix_axes`).
+    """Declares a field of a state with an array for each matrix as which a parameter is seen.
 
-    Unlike an array per parameter it is there in `on_stack`.
+    See `gradtx.rules.matrix_axes`. Unlike an array per parameter, it is available in `on_stack`.
 
     Args:
-      of: What it has for each matrix: 'entries' for an array of its shape, 'rows' or 'columns' for a vector with a
-        number for each of them, 'whole' for one number.
-      where: None, or the name of a method of the transformation that says of a `MatrixView` whether the parameters
-        seen by it have this array; for others the state holds None.
-
-    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
+      start: The first value: a number (0 by default), or the name of a hyperparameter or method of the
+        transformation.
+      real: Whether the array is real if the parameter is complex. False by default.
+      signed: Whether the array may be negative. True by default.
+      dtype: The dtype, or the name of the field that holds it. None (default) for the parameter's, at least
+        float32.
+      when: The name of a field or property that says whether the slot exists. None (default) for always.
+      of: The shape for each matrix: "entries" (default) for the matrix's own, "rows" or "columns" for a vector with
+        a number for each of them, "whole" for a single number.
+      where: The name of a method of the transformation that says for a `MatrixView` whether these parameters have
+        the array; for others the state holds None. None (default) for all.
     """
 
     kind: ClassVar[str] = "per matrix"
@@ -220,12 +238,17 @@ def _has(owner: Any, where: str | None, view: Any) -> bool:
 
 
 class stack(PerLeaf):
-    """A slot with several arrays per parameter, each of its shape, on a leading axis.
+    """Declares a field of a state with several arrays per parameter, each of its shape, along a leading axis.
 
     Args:
-      length: How many: a number, or the name of a field of the transformation.
-
-    It takes `start`, `real`, `signed`, `dtype` and `when` as `per_param` does.
+      start: The first value: a number (0 by default), or the name of a hyperparameter or method of the
+        transformation.
+      real: Whether the array is real if the parameter is complex. False by default.
+      signed: Whether the array may be negative. True by default.
+      dtype: The dtype, or the name of the field that holds it. None (default) for the parameter's, at least
+        float32.
+      when: The name of a field or property that says whether the slot exists. None (default) for always.
+      length: The number of arrays, or the name of a field of the transformation that holds it. 1 by default.
     """
 
     kind: ClassVar[str] = "stack"
@@ -239,17 +262,23 @@ class stack(PerLeaf):
 
 
 class per_tree(Slot):
-    """A slot with one array for the whole tree, or with a dict or NamedTuple of such arrays.
+    """Declares a field of a state with one array for the whole tree, or a dict or NamedTuple of such arrays.
 
-    A number is real, and as wide as the widest parameter, float32 at least, unless `dtype` says otherwise. What a
-    method returns as the start is not cast, so that `dtype` does not apply to it. It takes `start`, `real`, `signed`,
-    `dtype` and `when` as `per_param` does; a method that `start` names is called with the tree of parameters.
+    A number is real and as wide as the widest parameter, at least float32, unless `dtype` says otherwise.
+
+    Args:
+      start: The first value: a number (0 by default), or the name of a hyperparameter or method of the
+        transformation. A method is called with the tree of parameters, and its result is not cast.
+      real: Has no effect here: a number for the whole tree is always real.
+      signed: Whether the array may be negative. True by default.
+      dtype: The dtype, or the name of the field that holds it. None (default) for the widest parameter's.
+      when: The name of a field or property that says whether the slot exists. None (default) for always.
     """
 
     kind: ClassVar[str] = "per tree"
 
     def first(self, owner: Any, params: Any) -> Any:
-        """The array before the first step, whole on each device that has a part of the parameters."""
+        """Returns the array before the first step, whole on each device that has a part of the parameters."""
         value, dtype = self._start(owner, params), self.dtype_of(owner)
         if isinstance(value, (bool, int, float)) or self.start in owner._dynamic:
             value = tree.number(params, value) if dtype is None else jnp.array(value, dtype, copy=True)
@@ -257,10 +286,15 @@ class per_tree(Slot):
 
 
 class average_weights(per_tree):
-    """A slot with the weights that the rule's moving averages hold so far: 1 - the product of their decays.
+    """Declares a field of a state with the weights of the rule's moving averages: 1 - the product of the decay rates
+    so far.
 
-    It is a dict from the names in the rule's `corrected` to numbers. It has those decays alone that are schedules when
-    the state is made. For a constant decay b the weight is 1 - b^t, which needs no place in the state.
+    It is a dict from names in the rule's `corrected` to numbers. It only contains decay rates that are schedules
+    when the state is made: for a constant rate b the weight is 1 - b^t, which needs no place in the state. Leave
+    its arguments at their defaults.
+
+    Args:
+      start, real, signed, dtype, when: As for `per_tree`.
     """
 
     def first(self, owner: Any, params: Any) -> Any:
@@ -269,11 +303,12 @@ class average_weights(per_tree):
 
 
 class child_state(Slot):
-    """A slot with the state of an inner transformation.
+    """Declares a field of a state that holds the state of an inner transformation.
 
     Args:
-      of: The name of the field that holds the transformation; None for a dict with the states of all inner
-        transformations by name.
+      start, real, signed, dtype, when: Not used here.
+      of: The name of the field that holds the transformation, "inner" by default; None for a dict with the states
+        of all inner transformations by name.
     """
 
     kind: ClassVar[str] = "child"
@@ -281,5 +316,5 @@ class child_state(Slot):
 
 
 def counter() -> Any:
-    """A slot per tree that counts from 0, as an int32."""
+    """Declares a field of a state that counts steps from 0, as an int32."""
     return per_tree(start=0, dtype=jnp.int32)

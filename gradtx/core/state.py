@@ -1,4 +1,4 @@
-"""Classes of states: what their declarations say, and the parts of a state that a rule gets."""
+"""Classes of states: what they declare, and the parts of a state that a rule gets."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
 
 
 class EmptyState(NamedTuple):
-    """The state of a transformation that remembers nothing."""
+    """The state of a transformation that keeps nothing between steps."""
 
 
 class CountState(NamedTuple):
-    """The state of a rule that only counts its steps, so that its hyperparameters may follow schedules."""
+    """The state of a rule that only counts its steps, so that its hyperparameters can be schedules."""
 
     count: Array = counter()
 
@@ -38,14 +38,18 @@ _MOST = np.iinfo(np.int32).max
 
 
 def counted(count: Array) -> Array:
-    """The count after one more step; a full counter stays full."""
+    """Returns the step count after one more step; a count at the largest int32 stays there.
+
+    Args:
+      count: The step count, an int32.
+    """
     one = count.dtype.type(1)
     return lax.add(lax.min(count, count.dtype.type(_MOST) - one), one)
 
 
 @cache
 def declared(state: Any) -> dict[str, Any]:
-    """The slots of a state class by field.
+    """Returns the slots of a state class by field.
 
     Raises:
       TypeError: a field has no slot.
@@ -62,7 +66,7 @@ def declared(state: Any) -> dict[str, Any]:
 
 
 def _defaults(slots: dict[str, Slot]) -> tuple[Any, ...]:
-    """What stands for the last fields where a state is made by hand: no steps, and no weights of averages."""
+    """Returns defaults for the last fields of a state that is made by hand: no steps, and no weights of averages."""
     found: list[Any] = []
     for name, slot in reversed(slots.items()):
         if name != "count" and not isinstance(slot, average_weights):
@@ -73,7 +77,7 @@ def _defaults(slots: dict[str, Slot]) -> tuple[Any, ...]:
 
 @cache
 def child_slots(state: Any) -> dict[str, child_state]:
-    """The fields with states of inner transformations."""
+    """Returns the fields that hold states of inner transformations."""
     return {name: slot for name, slot in declared(state).items() if isinstance(slot, child_state)}
 
 
@@ -83,23 +87,23 @@ def _named(state: Any, suffix: str, kind: type[Slot]) -> Any:
 
 
 def is_of_matrices(slot: Slot) -> bool:
-    """Whether it belongs to the matrices that parameters are seen as, so that `on_stack` gets it."""
+    """Whether the slot belongs to the matrices that parameters are seen as, so that `on_stack` gets it."""
     return isinstance(slot, per_matrix) or (isinstance(slot, factor) and slot.side != "all")
 
 
 @cache
 def stack_slots(state: Any) -> Any:
-    """The class of what `on_stack` gets as `slots`: what belongs to matrices, such as factors of their rows."""
+    """Returns the class of what `on_stack` gets as `slots`: slots of matrices, such as factors of their rows."""
     return namedtuple(state.__name__ + "Factors", [n for n, slot in declared(state).items() if is_of_matrices(slot)])
 
 
 @cache
 def leaf_slots(state: Any) -> Any:
-    """The class of what a rule gets as `slots`: the fields with something per parameter."""
+    """Returns the class of what a rule gets as `slots`: the fields with something per parameter."""
     return _named(state, "Slots", PerLeaf)
 
 
 @cache
 def tree_slots(state: Any) -> Any:
-    """The class of what a rule gets as `numbers`: the fields per tree, but for `count`."""
+    """Returns the class of what a rule gets as `numbers`: the fields per tree, except `count`."""
     return _named(state, "Numbers", per_tree)

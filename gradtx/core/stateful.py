@@ -21,13 +21,13 @@ __all__ = ["Stateful"]
 
 
 class Stateful(GradientTransformation):
-    """A transformation with a declared state; subclasses define `step`.
+    """Base class of transformations with a declared state; subclasses define `step`.
 
     Class arguments:
-      state: The NamedTuple class of the state, every field of which is declared by a slot.
-      needs: Which of `params` and the extra arguments `update` cannot do without.
-      takes: Further extra arguments that it uses where they are given.
-      real: True for a method that has no meaning for complex parameters, and refuses them.
+      state: The NamedTuple class of the state, in which every field is declared by a slot.
+      needs: Which of `params` and the extra arguments `update` requires.
+      takes: Further extra arguments that it uses if they are given.
+      real: True for a method that has no meaning for complex parameters, and raises for them.
     """
 
     State: ClassVar[Any] = None
@@ -63,7 +63,7 @@ class Stateful(GradientTransformation):
     # --- what a transformation defines
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
-        """The transformed updates and the next state, of checked arguments."""
+        """Returns the transformed updates and the next state; its arguments are already checked."""
         raise TypeError(f"{type(self).__name__} must define step(self, updates, state, params, extra).")
 
     # --- what follows from the declaration
@@ -97,26 +97,26 @@ class Stateful(GradientTransformation):
         return result
 
     def _packed_fields(self, state: Any) -> dict[str, Any]:
-        """The fields per parameter that hold an array in a storage format."""
+        """Returns the fields per parameter that hold an array in a storage format."""
         slots = {} if self.State is None else declared(self.State)
         fields = {name: getattr(state, name) for name, slot in slots.items() if isinstance(slot, PerLeaf)}
         return {name: x for name, x in fields.items() if any(map(is_packed, jax.tree.leaves(x, is_leaf=is_packed)))}
 
     def at(self, count: Any) -> Self:
-        """A copy whose hyperparameters are the numbers of step `count`: schedules are called."""
+        """Returns a copy whose hyperparameters are the numbers of step `count`: schedules are called."""
         names = self._own()
         return self._filled(names, [resolve(self, name, count) for name in names])
 
     def _own(self) -> Sequence[str]:
-        """The names of the fields that are hyperparameters of this transformation itself."""
+        """Returns the names of the fields that are hyperparameters of this transformation itself."""
         return self._dynamic
 
     def _matrix_views(self, tree: Any) -> Sequence[Any]:
-        """For each leaf how it is seen as matrices, or None where it is not."""
+        """Returns for each leaf how it is seen as matrices, or None if it is not."""
         return [None] * len(jax.tree.leaves(tree))
 
     def _begin(self, params: Any) -> Any:
-        """The state before the first step."""
+        """Returns the state before the first step."""
         # Inner states first: an inner transformation that refuses the parameters says so in its own words.
         state = {name: self._inner_begin(slot, params) for name, slot in child_slots(self.State).items()}
         leaves, treedef = jax.tree.flatten(params)
@@ -132,7 +132,7 @@ class Stateful(GradientTransformation):
         return self.State(**state)
 
     def _check_complex(self, name: str, slot: PerLeaf, params: Any) -> None:
-        """Raises where a slot that is to be complex has a real dtype."""
+        """Raises if a slot for a complex parameter has a real dtype."""
         dtype = slot.dtype_of(self)
         if slot.real or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             return
@@ -140,7 +140,7 @@ class Stateful(GradientTransformation):
             if jnp.iscomplexobj(p):
                 raise TypeError(
                     f"{type(self).__name__}: at {checks.keystr(path)} params is complex, and state.{name} is kept in "
-                    f"{jnp.dtype(dtype).name}, which holds no complex numbers. Leave the dtype None, or use "
+                    f"{jnp.dtype(dtype).name}, which cannot hold complex numbers. Leave the dtype None, or use "
                     "gx.split_real_and_imaginary."
                 )
 
@@ -170,7 +170,7 @@ class Stateful(GradientTransformation):
 
 
 def _check_declaration(cls: Any, state: Any) -> None:
-    """Raises where a slot is not declared, or names something that the transformation does not have."""
+    """Raises if a slot is not declared, or names something that the transformation does not have."""
     has = {*dir(cls), *(f.name for f in dataclasses.fields(cls))}
     for field, slot in declared(state).items():
         for argument, name in slot.names().items():

@@ -1,4 +1,4 @@
-"""The transformation: a frozen pytree value with pure `init` and `update`."""
+"""Gradient transformations: frozen pytree values with the pure functions `init` and `update`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,22 @@ _SINGLE = {"value": checks.scalar, "key": checks.random_key}
 
 
 class GradientTransformation(Value):
-    """A pair of pure functions as one value.
+    """Turns gradients into updates: the pair of pure functions `init` and `update`, as one value.
 
-    `init(params) -> state` and `update(updates, state, params=None, **extra) -> (updates, state)`.
+        state = tx.init(params)
+        updates, state = tx.update(grads, state, params)
+        params = gx.apply_updates(params, updates)
 
-    Called as a constructor, `GradientTransformation(init_fn, update_fn)` makes a transformation of
-    two functions; they are static, so it is equal only to one of the same functions, and its
-    repr evaluates only where theirs does. Every transformation unpacks: `init, update = tx`.
+    Every optimizer and every link of a chain is one. It is frozen and a JAX pytree: print it, compare it, pass it
+    to a jitted function as an argument, or change a number with `tx.replace(learning_rate=0.01)`.
+
+    Called as a constructor, it makes a transformation from two functions, as optax does. The functions are static:
+    two such transformations are equal only if they hold the same functions. Every transformation can be unpacked
+    into its functions by `init, update = tx`.
+
+    Args:
+      *args, **kwargs: `init_fn`, a function `(params) -> state`, and `update_fn`, a function
+        `(updates, state, params=None) -> (updates, state)`, which may take extra arguments by keyword.
 
     >>> import gradtx as gx
     >>> flip = gx.GradientTransformation(
@@ -66,19 +75,30 @@ class GradientTransformation(Value):
         return object.__new__(made)
 
     def __init__(self, init_fn: Callable[..., Any], update_fn: Callable[..., Any]) -> None:
-        """Makes a transformation of two functions."""
+        """Makes a transformation from two functions."""
         raise NotImplementedError  # `__new__` has chosen a subclass, whose `__init__` runs instead
 
     def init(self, params: Any) -> Any:
-        """The state before the first step, for parameters of this structure, shape and dtype.
+        """Returns the state before the first step.
 
-        Leaves may be shapes, `jax.ShapeDtypeStruct`. Then the state has arrays where they do not depend on the
-        parameters' values, and shapes elsewhere, as for a copy of the parameters.
+        Args:
+          params: The parameters, a tree of arrays; or their shapes as `jax.ShapeDtypeStruct`. With shapes, the
+            parts of the state that depend on the parameters' values, such as copies of them, are shapes, too.
         """
         raise NotImplementedError
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        """The transformed updates, and the state for the next step."""
+        """Transforms gradients, or the updates of the link before, and returns the updates and the state of the next
+        step.
+
+        Args:
+          updates: The gradients, a tree like the parameters.
+          state: The state that `init` or the last `update` returned.
+          params: The parameters. Needed by transformations that look at them, such as weight decay.
+          **extra: Extra arguments: `value` (the loss), `grad`, `value_fn` (the loss as a function of the
+            parameters) and `key` are accepted everywhere and ignored by transformations that do not use them. Other
+            names raise a TypeError unless the transformation uses them.
+        """
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
@@ -89,29 +109,34 @@ class GradientTransformation(Value):
         return name in STANDARD_EXTRA_ARGS or name in self.extra_args
 
     def accepted(self, extra: Mapping[str, Any]) -> dict[str, Any]:
-        """The extra arguments that this transformation accepts."""
+        """Returns the extra arguments that this transformation accepts."""
         return {name: value for name, value in extra.items() if self.accepts(name)}
 
     def largest(self, incoming: float, most: float) -> float:
-        """A bound of the entries of the updates, for gradients whose entries are at most `incoming`; infinity for none.
+        """Returns an upper bound on the entries of the updates for gradients of at most `incoming`; infinity if none
+        is known.
 
-        `most` is the largest number of the dtype; parameters and state are finite. With it a step is known to be finite
-        before it is computed. A learning rate that is not a number yet counts as 1e15.
+        `most` is the largest number of the dtype; parameters and state are assumed finite. The bound shows before a
+        step is computed that it will be finite. A learning rate that is not a number yet counts as 1e15.
         """
         del incoming, most
         return math.inf
 
     @property
     def reshapes(self) -> bool:
-        """Whether its updates may be another tree than those that it gets; that is not known of a user's function."""
+        """Whether the updates may be a different tree from the input, which cannot be known for a user's function."""
         return self.foreign
 
     def known_extra_args(self) -> frozenset[str]:
-        """The names of the extra arguments that `update` takes beyond the standard ones, inside of it too."""
+        """Returns the names of the extra arguments that `update` and inner transformations take beyond the standard
+        ones.
+        """
         return self.extra_args
 
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
-        """Raises for an argument that nobody reads (most likely a misspelt one), and for several values or keys."""
+        """Raises for extra arguments that nothing reads (most likely misspelled), and for more than one value or
+        key.
+        """
         for name in extra:
             if not self.accepts(name):
                 known = ", ".join(sorted(STANDARD_EXTRA_ARGS | self.known_extra_args()))
@@ -125,7 +150,9 @@ class GradientTransformation(Value):
                 check(f"{type(self).__name__}.update", name, extra[name])
 
     def _check_state(self, updates: Any, state: Any, params: Any) -> None:
-        """Raises unless the updates are like the parameters, and the state, with all inside, is one made for them."""
+        """Raises unless the updates are like the parameters, and the state was made for them, including inner
+        states.
+        """
         who = type(self).__name__
         if params is None:
             self._check_fits(state, Owner(who, updates, "updates"))
@@ -135,34 +162,36 @@ class GradientTransformation(Value):
             self._check_fits(state, Owner(who, params, "params"))
 
     def _check_fits(self, state: Any, owner: Owner) -> None:
-        """Raises unless the state is one that `init` makes for `owner.like`; nothing is known of a user's functions."""
+        """Raises unless the state is one that `init` makes for `owner.like`; a user's functions cannot be checked."""
 
     # --- what solvers ask of a transformation that keeps the parameters to a set
 
     def nearest(self, params: Any) -> Any:
-        """The nearest parameters in the set that this transformation keeps to; `params` themselves if it has none."""
+        """Returns the nearest parameters in the set that this transformation keeps to; `params` itself if there is
+        no set.
+        """
         return params
 
     def reduced_gradient(self, params: Any, grad: Any) -> Any:
-        """What the set leaves of a gradient, x - P(x - g): zero where no descent stays in the set."""
+        """Returns the part of a gradient that the set leaves, x - P(x - g): zero where no descent stays in the set."""
         del params
         return grad
 
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
-        """The dynamic fields; with a state, schedules as the numbers that the next update will use."""
+        """Yields the dynamic fields; with a state, schedules as the numbers that the next update will use."""
         for name in self._dynamic:
             value = getattr(self, name)
             yield name, value(state.count) if state is not None and isinstance(value, Schedule) else value
 
 
 def takes(fn: Callable[..., Any], name: str, *, any_name: bool = True) -> bool:
-    """Whether a function of the user's takes an argument of this name; with `any_name` `**kwargs` do, too."""
+    """Whether a user's function takes an argument of this name; with `any_name`, `**kwargs` count, too."""
     parameters = inspect.signature(fn).parameters
     return name in parameters or (any_name and any(p.kind is p.VAR_KEYWORD for p in parameters.values()))
 
 
 class _Functions(GradientTransformation):
-    """A transformation made of two functions."""
+    """A transformation that consists of two functions."""
 
     foreign = True
 
@@ -202,7 +231,7 @@ _Functions.__name__ = "GradientTransformation"  # in reprs and errors; pickle go
 
 
 def as_transformation(who: str, tx: Any) -> GradientTransformation:
-    """`tx` itself, or a value made of its `init` and `update` (another library's transformation)."""
+    """Returns `tx`, or a value made from its `init` and `update` if it is another library's transformation."""
     if isinstance(tx, GradientTransformation):
         return tx
     init, update = getattr(tx, "init", None), getattr(tx, "update", None)
@@ -215,7 +244,9 @@ def as_transformation(who: str, tx: Any) -> GradientTransformation:
 
 
 class identity(GradientTransformation):
-    """Returns the updates as they are.
+    """Returns the updates unchanged, and has no state.
+
+    Use it as a placeholder, for example in a group of `partition` or for a clipping that is switched off.
 
     >>> import gradtx as gx
     >>> gx.identity().update(3.0, gx.EmptyState())
@@ -240,9 +271,12 @@ class identity(GradientTransformation):
 
 
 class stateless(GradientTransformation):
-    """A transformation from one function `f(updates, params) -> updates` of whole trees.
+    """Makes a transformation without state from one function of whole trees.
 
-    The function is static, as in `GradientTransformation(init_fn, update_fn)`.
+    Use it for a quick experiment, such as another way to clip.
+
+    Args:
+      f: A function `(updates, params) -> updates`. It is static: another function retraces.
 
     >>> import jax, gradtx as gx
     >>> flip = gx.stateless(lambda updates, params: jax.tree.map(lambda g: -g, updates))
@@ -276,13 +310,23 @@ def _add(p: Any, u: Any) -> Array:
 
 
 def apply_updates(params: Any, updates: Any) -> Any:
-    """`params + updates`, leaf by leaf, in the parameters' dtypes (added in float32 or wider).
+    """Adds updates to parameters, leaf by leaf, and keeps the parameters' dtypes.
+
+    The last line of a training step. The sum is computed in float32 or wider and rounded once.
+
+    Args:
+      params: The parameters, a tree of floating-point arrays.
+      updates: The updates, a tree of the same structure and shapes.
+
+    Returns:
+      The new parameters, a tree like `params`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.apply_updates({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([0.5, -0.5])})
     {'w': Array([1.5, 1.5], dtype=float32)}
 
     Raises:
+      TypeError: a parameter is not a floating-point array.
       ValueError: the trees, or the shapes of two corresponding leaves, differ.
     """
     leaves, treedef = jax.tree.flatten(params)
@@ -295,10 +339,18 @@ def apply_updates(params: Any, updates: Any) -> Any:
 
 
 def hyperparameters(tx: GradientTransformation, state: Any = None) -> dict[str, Any]:
-    """Every hyperparameter of `tx` by its dotted name.
+    """Lists every hyperparameter of a transformation by its dotted name.
 
-    A constant is given as it was given. A schedule is given as the schedule, or, with `state`, as
-    the number that the next update will use.
+    Use it for logging. To change a number, write `tx.replace(name=value)` with a name from this list, or with its
+    last part if that is unique.
+
+    Args:
+      tx: The transformation.
+      state: The state of `tx`. With it, each schedule is listed as the number that the next update will use;
+        without it (default), as the schedule itself.
+
+    Returns:
+      A dict from name to number, array or schedule.
 
     >>> import gradtx as gx, jax.numpy as jnp
     >>> tx = gx.chain(gx.clip(1.0), gx.sgd(gx.linear_schedule(1.0, 0.0, 4), momentum=0.9))

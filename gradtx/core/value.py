@@ -1,10 +1,9 @@
-"""Frozen values that are JAX pytrees: what every transformation and schedule is.
+"""Frozen values that are JAX pytrees: the base of every transformation and schedule.
 
-A subclass of `Value` is a frozen dataclass whose fields are of two kinds. Dynamic fields
-(`core.hyper.hyper`, `child`) are pytree children: numbers, arrays, other values. All others
-(`flag`, `dtype`, `static`) are static: they belong to the tree's structure, must be hashable, and
-a change retraces. From the fields follow the repr (which evaluates to an equal value),
-equality, the hash, `replace`, pickling and copying.
+A subclass of `Value` is a frozen dataclass whose fields are of two kinds. Dynamic fields (`core.hyper.hyper`,
+`child`) are pytree children: numbers, arrays, other values. All others (`flag`, `dtype`, `static`) are static: they
+belong to the tree's structure, must be hashable, and a change retraces. The repr (which evaluates to an equal
+value), equality, the hash, `replace`, pickling and copying follow from the fields.
 
 Equality and hash never read an array's contents: numbers compare by value, arrays by identity.
 """
@@ -35,13 +34,13 @@ EACH = "gradtx.each"
 
 
 def field(check: Callable[[str, str, Any], Any] | None, *, dynamic: bool = False, **options: Any) -> Any:
-    """A dataclass field; `check(who, name, value)` raises or returns what is to be stored."""
+    """Declares a dataclass field; `check(who, name, value)` raises or returns the value to store."""
     more = options.pop("metadata", {})
     return dataclasses.field(**options, metadata={_DYNAMIC: dynamic, _CHECK: check, **more})
 
 
 def child(default: Any = dataclasses.MISSING, *, check: Callable[[str, str, Any], Any] | None = None) -> Any:
-    """A dynamic field that holds other values, or a tuple of them."""
+    """Declares a dynamic field that holds other values, or a tuple of them."""
     return field(check, dynamic=True, default=default)
 
 
@@ -51,32 +50,60 @@ def static(
     check: Callable[[str, str, Any], Any] | None = None,
     kw_only: bool = False,
 ) -> Any:
-    """A static field: a function or another hashable object."""
+    """Declares a static field that holds a function or another hashable object.
+
+    Args:
+      default: The default of the field; none by default, so that the argument is required.
+      check: A function `(who, name, value)` that raises or returns the value to store. None by default.
+      kw_only: Whether the constructor takes the field by keyword only. False by default.
+    """
     return field(check, default=default, kw_only=kw_only)
 
 
 def flag(default: bool, *, kw_only: bool = False) -> Any:
-    """A static field that is True or False."""
+    """Declares a static field that is True or False.
+
+    Args:
+      default: The default of the field.
+      kw_only: Whether the constructor takes the field by keyword only. False by default.
+    """
     return field(checks.flag, default=default, kw_only=kw_only)
 
 
 def integer(default: Any = dataclasses.MISSING, *, ge: int = 0, kw_only: bool = False) -> Any:
-    """A static field that is an integer of at least `ge`, and one of 32 bits."""
+    """Declares a static field that holds an integer of 32 bits.
+
+    Args:
+      default: The default of the field; none by default, so that the argument is required.
+      ge: The smallest integer that is allowed. 0 by default.
+      kw_only: Whether the constructor takes the field by keyword only. False by default.
+    """
     return field(partial(checks.integer, ge=ge), default=default, kw_only=kw_only)
 
 
 def seed(default: int = 0) -> Any:
-    """A static field that is an integer from which a random key is made."""
+    """Declares a static field that holds an integer from which a random key is made."""
     return field(partial(checks.integer, ge=0, le=2**63 - 1), default=default)
 
 
 def choice(default: Any, options: Sequence[Any], *, kw_only: bool = False) -> Any:
-    """A static field that is one of `options`."""
+    """Declares a static field that holds one of several options.
+
+    Args:
+      default: The default of the field.
+      options: The values that are allowed.
+      kw_only: Whether the constructor takes the field by keyword only. False by default.
+    """
     return field(partial(checks.choice, options=tuple(options)), default=default, kw_only=kw_only)
 
 
 def dtype(default: Any = dataclasses.MISSING, *, kw_only: bool = False) -> Any:
-    """A static field that is a floating dtype, or None for the choice that the method states."""
+    """Declares a static field that holds a floating-point dtype, or None for the method's own choice.
+
+    Args:
+      default: The default of the field; none by default, so that the argument is required.
+      kw_only: Whether the constructor takes the field by keyword only. False by default.
+    """
     return field(_check_dtype, default=default, kw_only=kw_only)
 
 
@@ -87,17 +114,22 @@ def per_leaf(
     check: Callable[[str, str, Any], Any] | None = None,
     kw_only: bool = False,
 ) -> Any:
-    """A static field of a rule that says something about each leaf, from its path, its shape or a tree.
+    """Declares a static field of a rule that says something about each leaf, from its path, its shape or a tree.
 
-    `each(who, value, params)` returns one item for each leaf, which `update_leaf` gets as a keyword argument with the
-    name of the field. Items that are arrays are traced; others must be hashable, and leaves with different items are
-    compiled apart.
+    `update_leaf` gets the item of its leaf as a keyword argument with the name of the field.
+
+    Args:
+      each: A function `(who, value, params)` that returns one item for each leaf. Items that are arrays are traced;
+        others must be hashable, and leaves with different items are compiled separately.
+      default: The default of the field. None by default.
+      check: A function `(who, name, value)` that raises or returns the value to store. None by default.
+      kw_only: Whether the constructor takes the field by keyword only. False by default.
     """
     return field(check, default=default, kw_only=kw_only, metadata={EACH: each})
 
 
 def function(who: str, name: str, value: Any) -> Any:
-    """The check of a static field that holds a function."""
+    """Checks a static field that holds a function."""
     if not callable(value):
         raise TypeError(f"{who}: {name} must be a function, got {checks.shown(value)}.")
     return value
@@ -160,7 +192,7 @@ class Value(Frozen):
 
     @classmethod
     def check_field(cls, field: str, value: Any, *, who: str, name: str) -> Any:
-        """`value` checked as for the field of this class, in the name of an argument that is passed on to it."""
+        """Checks `value` as for the field of this class, in the name of an argument that is passed on to it."""
         return cls._checks[field](who, name, value)
 
     # --- equality, hash, repr
@@ -178,7 +210,7 @@ class Value(Frozen):
         return hash((type(self), self._identity()))
 
     def _arguments(self) -> Iterator[tuple[str | None, Any]]:
-        """The constructor's arguments that rebuild this value: (keyword or None, value)."""
+        """Yields the constructor's arguments that rebuild this value: (keyword or None, value)."""
         for f in fields(self):
             value = getattr(self, f.name)
             if f.metadata.get(_DYNAMIC) or value != f.default:
@@ -195,14 +227,14 @@ class Value(Frozen):
     # --- parts and replacement
 
     def _filled(self, names: Sequence[str], values: Sequence[Any]) -> Self:
-        """A copy with dynamic fields replaced and nothing checked: for traced values."""
+        """Returns a copy with other dynamic fields and without checks, for traced values."""
         value = object.__new__(type(self))
         value.__dict__.update(self.__dict__)
         value.__dict__.update(zip(names, values, strict=True))
         return value
 
     def _parts(self) -> dict[str, Any]:
-        """The fields by name; a chain gives its links by name instead."""
+        """Returns the fields by name; a chain returns its links by name instead."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def _with_parts(self, parts: dict[str, Any]) -> Self:
@@ -215,10 +247,11 @@ class Value(Frozen):
                 yield from (f"{name}.{inner}" for inner in part._names())
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed; the new values are checked as the constructor checks them.
+        """Returns a copy with some fields changed; new values are checked as in the constructor.
 
-        A field of an inner value is named as `hyperparameters` names it, or by its last part
-        where only one inner value has such a field.
+        Args:
+          **changes: The new values by the name of the field. A field of an inner value is named as
+            `hyperparameters` names it, or by the last part of that name if only one inner value has such a field.
 
         >>> import gradtx as gx
         >>> gx.sgd(0.1).replace(learning_rate=0.01)
@@ -257,7 +290,7 @@ class Value(Frozen):
 
 
 def _as_leaf(x: Any) -> Any:
-    """Python integers become floats as leaves, so that `jax.grad` takes a value as its argument."""
+    """Converts Python integers to floats, so that `jax.grad` can differentiate with respect to a value."""
     if type(x) is int:
         return float(x)
     if type(x) is tuple:
@@ -266,7 +299,7 @@ def _as_leaf(x: Any) -> Any:
 
 
 def show(x: Any) -> str:
-    """`x` as an expression; traced and large arrays only by dtype and shape."""
+    """Returns `x` as an expression; traced and large arrays only by dtype and shape."""
     if isinstance(x, np.dtype):
         return repr(x.name)
     if isinstance(x, jax.Array) and not isinstance(x, Tracer) and x.size <= 8 and x.is_fully_addressable:

@@ -1,4 +1,4 @@
-"""Other views of the same tree: as one vector, or with complex leaves as pairs of real ones."""
+"""Views of a tree for an inner transformation: as one vector, or with complex leaves as pairs of real ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ __all__ = ["SplitRealAndImaginaryArrays", "flatten", "split_real_and_imaginary"]
 
 
 class _OnView(Wrapper):
-    """`inner` on another view of the tree, which extra arguments like the updates, and functions, see too."""
+    """Applies `inner` to another view of the tree; extra arguments like the updates, and functions, are converted,
+    too.
+    """
 
     view: ClassVar[View]
 
@@ -76,11 +78,18 @@ def _cast(x: Array, dtype: Any) -> Array:
 
 
 class flatten(_OnView):
-    """`inner` on all leaves as one vector: a few large operations in place of many small ones.
+    """Concatenates all leaves to one vector for the inner transformation: a few large operations instead of many small
+    ones.
 
-    The vector has a dtype that holds those of all leaves. A rule that looks at a leaf as a whole then sees the whole
-    tree as one leaf. On a mesh with explicit axes the vector is split over all axes that split a leaf, if they divide
-    its length; else each device has all of it.
+    Use it for models with many small parameters. A rule that looks at each leaf as a whole then sees the whole tree
+    as one leaf. The vector has a dtype that can hold the dtypes of all leaves. On a mesh with explicit axes the
+    vector is split over all axes that split a leaf, if they divide its length; otherwise each device has all of it.
+
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+
+    Returns:
+      A transformation with the state of `inner` for one vector.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.flatten(gx.clip_by_block_rms(1.0))
@@ -93,7 +102,7 @@ class flatten(_OnView):
 
 
 class SplitRealAndImaginaryArrays(NamedTuple):
-    """A complex leaf as two real ones.
+    """A complex leaf as two real arrays, `real` and `imaginary`; `split_real_and_imaginary` makes them.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> tx = gx.split_real_and_imaginary(gx.scale_by_lion())
@@ -120,7 +129,15 @@ class _RealAndImaginary(View):
 
 
 class split_real_and_imaginary(_OnView):
-    """`inner` on real leaves only: each complex leaf is a pair of its real and its imaginary part.
+    """Shows complex leaves to the inner transformation as pairs of their real and imaginary parts.
+
+    Use it for complex parameters with methods that only support real ones, or to treat both parts independently.
+
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+
+    Returns:
+      A transformation with the state of `inner` for real leaves.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.split_real_and_imaginary(gx.sign_sgd(1.0))
@@ -132,6 +149,6 @@ class split_real_and_imaginary(_OnView):
     view = _RealAndImaginary()
 
     def shown_to(self, name: str, trees: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Both parts of a complex leaf have what the leaf has."""
+        """Gives both parts of a complex leaf the item of the leaf."""
         del name
         return tuple(map(ByPath, trees))

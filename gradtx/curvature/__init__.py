@@ -1,1 +1,3 @@
-"""What needs more than a gradient: curvature products, Newton's method and its kin, line searches, solver loops."""
+"""Methods that need more than a gradient: curvature products, Newton and quasi-Newton methods, line searches,
+solvers.
+"""

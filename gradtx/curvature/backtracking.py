@@ -1,4 +1,4 @@
-"""The backtracking line search: shrink the step until it decreases enough (Armijo, 1966)."""
+"""The backtracking line search: shrinks the step until the value decreases enough (Armijo, 1966)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,31 @@ __all__ = ["scale_by_backtracking_linesearch"]
 
 
 class scale_by_backtracking_linesearch(Linesearch):
-    """The update, shrunk until the value decreases enough.
+    """Shrinks the update until the value decreases enough (Armijo's condition).
+
+    Take it after a direction whose natural step size is 1 or at least known in magnitude. It evaluates only values,
+    no gradients, so its trials are cheap. The accepted step size a satisfies, for the update u,
+
+        f(x + a u) <= f(x) + slope_rtol * a * <grad f(x), u> + rtol * |f(x)| + atol
+
+    Put it last in a chain. `update` needs params, `value`, `grad` and `value_fn`.
 
     Args:
-      max_backtracking_steps: how often the first step may be shrunk.
-      slope_rtol: c1, in [0, 1); with 0 any decrease will do.
-      decrease_factor, increase_factor: of a step that is too long, and of the last one for the first try. An infinite
-        `increase_factor` begins each search at `max_learning_rate`.
-      max_learning_rate: the longest step.
-      atol, rtol: by how much, absolute and relative to the value, it may increase.
-      store_grad: keep the gradient at the new point too, at the cost of one more evaluation.
+      max_backtracking_steps: How often the first step may be shrunk before the search fails. At least 1.
+      slope_rtol: Fraction of the decrease predicted by the slope that is required; 0 accepts any decrease. In [0,
+        1); 1e-4 by default.
+      decrease_factor: Factor by which a step that is too long is shrunk. In (0, 1); 0.8 by default.
+      increase_factor: Ratio of the first trial to the last accepted step. At least 1; 1.5 by default. If infinite,
+        each search begins at `max_learning_rate`.
+      max_learning_rate: The longest step that is tried. Positive, may be infinite; 1 by default.
+      atol: By how much the value may increase, absolute. Not negative; 0 by default.
+      rtol: By how much the value may increase, relative to the value. Not negative; 0 by default.
+      store_grad: Whether to keep the gradient at the new point for `value_and_grad_from_state`, at the cost of one
+        evaluation. False by default.
+
+    Returns:
+      A transformation with a few numbers as state; with `store_grad` also one array per parameter (4 bytes in
+      float32).
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> loss = lambda x: jnp.sum(x**2)
@@ -56,7 +71,7 @@ class scale_by_backtracking_linesearch(Linesearch):
         self, start: Point, grad: Any, look: Callable[[Array], tuple[Point, Any]], state: LinesearchState
     ) -> tuple[Point, Any, LinesearchInfo]:
         def value_at(step: Array) -> Point:
-            return look(step)[0]._replace(slope=start.slope)  # its slope is not needed, so no gradient is computed
+            return look(step)[0]._replace(slope=start.slope)  # the slope here is not needed, so no gradient is computed
 
         conditions = Conditions(start, self.slope_rtol, 0.0)
         last = jnp.where(state.learning_rate > 0, state.learning_rate, 1)

@@ -1,10 +1,10 @@
 """A box of parameters, lower <= x <= upper entry by entry, and what a method needs to stay in it.
 
-At x the box leaves of a gradient g what the projected step shows,
+At x, the box reduces a gradient g to the projected step
 
     x - P(x - g) = clip(g, x - upper, x - lower),
 
-which is zero where a bound stops every descent, and there alone.
+which is zero exactly where bounds block every descent.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ __all__ = ["Box", "bound", "box"]
 
 
 class Box(NamedTuple):
-    """Two trees like the parameters, in float32 or wider, with bounds that the parameters' dtypes can hold."""
+    """Two trees like the parameters, in float32 or wider, with bounds that the parameters' dtypes can represent."""
 
     lower: Any
     upper: Any
 
     def nearest(self, params: Any) -> Any:
-        """The parameters with every entry in the box; their derivative is that of the parameters themselves."""
+        """Moves every entry of the parameters into the box; the derivative is that of the identity."""
         return jax.tree.map(lambda p, low, high: _put(jnp.asarray(p), low, high), params, *self)
 
     def reduced(self, params: Any, grad: Any) -> Any:
-        """What the box leaves of a gradient."""
+        """Returns the part of a gradient that the box leaves."""
 
         def left(p: Any, g: Any, low: Array, high: Array) -> Array:
             p, g = leaf.widen(jnp.asarray(p)), jnp.asarray(g)
@@ -42,7 +42,7 @@ class Box(NamedTuple):
         return jax.tree.map(left, params, grad, *self)
 
     def longest(self, params: Any, step: Any) -> Array:
-        """By what a step can be multiplied before it leaves the box."""
+        """Returns the largest factor by which a step can be multiplied without leaving the box."""
 
         def reach(p: Any, d: Array, low: Array, high: Array) -> Array:
             ahead = jnp.where(d > 0, high, low) - leaf.widen(jnp.asarray(p))
@@ -52,10 +52,11 @@ class Box(NamedTuple):
         return lax.stop_gradient(jnp.min(jnp.stack(parts)))
 
     def kept(self, params: Any, updates: Any, like: Any) -> Any:
-        """The updates in the dtypes of `like`, changed so that `apply_updates` stays in the box, rounding and all.
+        """Returns the updates in the dtypes of `like`, changed so that `apply_updates` stays in the box despite
+        rounding.
 
-        With u the difference of bound and parameter, p + u may round to beyond the bound. As u itself is rounded by
-        half a unit at most, the next number on the inner side no longer does.
+        If u is the difference of bound and parameter, p + u may round to a number beyond the bound. As u itself is
+        rounded by at most half a unit, the next number on the inner side is safe.
         """
 
         def keep(p: Any, u: Array, low: Array, high: Array, g: Any) -> Array:
@@ -82,7 +83,7 @@ def _put_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
 
 
 def bound(who: str, name: str, value: Any) -> Any:
-    """A bound as it is stored: numbers and real arrays, or a tree of them."""
+    """Returns a bound as it is stored: a number, a real array, or a tree of them."""
 
     def one(path: Any, x: Any) -> Any:
         where = f"{name}{jax.tree_util.keystr(path)}"
@@ -101,12 +102,12 @@ def bound(who: str, name: str, value: Any) -> Any:
 
 
 def box(who: str, lower: Any, upper: Any, params: Any) -> Box:
-    """The box with the bounds spread over the parameters; raises where they do not fit."""
+    """Returns the box with its bounds spread over the parameters; raises if they do not fit."""
     return Box(_spread(who, "lower", lower, params), _spread(who, "upper", upper, params))
 
 
 def _spread(who: str, name: str, value: Any, params: Any) -> Any:
-    """A bound as a tree like the parameters; one number or array is that of every leaf."""
+    """Returns a bound as a tree like the parameters; a single number or array is used for every leaf."""
 
     def full(b: Any, path: Any, p: Any) -> Array:
         dtype, shape = jnp.result_type(p), np.shape(p)
@@ -137,5 +138,5 @@ def _spread(who: str, name: str, value: Any, params: Any) -> Any:
 
 
 def inside(value_fn: Callable[[Any], Any], box: Box) -> Callable[[Any], Any]:
-    """A function that is only asked at points of the box."""
+    """Returns a function that evaluates `value_fn` only at points of the box."""
     return lambda params: value_fn(box.nearest(params))

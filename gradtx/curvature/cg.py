@@ -1,4 +1,5 @@
-"""Conjugate gradients on a quadratic model, stopped early: the inner loops of Newton's methods without the matrix.
+"""Conjugate gradients on a quadratic model, stopped early: the inner loops of Newton methods that do not form the
+matrix.
 
 The model is m(p) = <g, p> + <p, H p> / 2 for a symmetric H of which only products are known. Vectors are trees.
 """
@@ -25,7 +26,9 @@ def check_steps(who: str, name: str, value: Any) -> int | None:
 
 
 def unit(updates: Any) -> tuple[Any, Array]:
-    """The updates in float32 or wider over their largest entry, and that: so that no product overflows."""
+    """Returns the updates in float32 or wider, divided by their largest entry so that no product overflows, and
+    that entry.
+    """
     wide = tree.number(updates, 0).dtype
     g = jax.tree.map(lambda g: jnp.asarray(g).astype(wide), updates)
     size = lax.stop_gradient(functools.reduce(jnp.maximum, [jnp.max(jnp.abs(x)) for x in jax.tree.leaves(g) if x.size]))
@@ -34,18 +37,18 @@ def unit(updates: Any) -> tuple[Any, Array]:
 
 
 def tolerance(updates: Any, forcing: Any, like: Array) -> Array:
-    """The residual to stop at, relative to the gradient; not below what rounding leaves to find."""
+    """Returns the residual to stop at, relative to the gradient; it is never below rounding."""
     return jnp.maximum(jnp.minimum(forcing, jnp.sqrt(tree.norm(updates))), float(jnp.finfo(like.dtype).eps))
 
 
 def scaled(x: Array, size: Array, like: Any) -> Array:
-    """The product x * size in the dtype of `like`; a finite entry stays finite."""
+    """Returns x * size in the dtype of `like`; finite entries stay finite."""
     limit = float(jnp.finfo(x.dtype).max)
     return leaf.narrow(jnp.where(jnp.isfinite(x), jnp.clip(x * size, -limit, limit), x), jnp.result_type(like))
 
 
 def products(value_fn: Callable[[Any], Any], params: Any, size: Any = 1) -> Callable[[Any], Any]:
-    """The product with the Hessian over `size`, of vectors in float32 or wider."""
+    """Returns a function that multiplies by the Hessian divided by `size`, for vectors in float32 or wider."""
 
     def times(v: Any) -> Any:
         return jax.tree.map(lambda x, v: x.astype(v.dtype) / size, hvp(value_fn, params, v), v)
@@ -62,7 +65,7 @@ def _plus(x: Any, factor: Array, d: Any) -> Any:
 
 
 class _Search(NamedTuple):
-    """Conjugate gradients on their way: the point, the residual b - H x, the direction, |r|^2, and how it goes."""
+    """Conjugate gradients in progress: the point, the residual b - H x, the direction, |r|^2, and whether to stop."""
 
     x: Any
     r: Any
@@ -78,25 +81,25 @@ def _started(b: Any) -> _Search:
 
 
 def _going(least: Array, limit: int) -> Callable[[_Search], Array]:
-    """Whether a search goes on; NaN ends it."""
+    """Returns the condition under which a search continues; NaN ends it."""
     return lambda s: (s.rr > least) & (s.steps < limit) & ~s.stopped
 
 
 def _turned(s: _Search, x: Any, r: Any, stopped: Array) -> _Search:
-    """The search at its next point, with a new direction."""
+    """Returns the search at its next point, with a new direction."""
     rr = dot(r, r)
     return _Search(x, r, _plus(r, rr / s.rr, s.d), rr, s.steps + 1, stopped)
 
 
 def truncated(times: Callable[[Any], Any], b: Any, tolerance: Array, limit: int) -> tuple[Any, Array]:
-    """An x with H x near b, and the number of products."""
+    """Returns an approximate solution x of H x = b, and the number of products."""
 
     def step(s: _Search) -> _Search:
         hd = times(s.d)
         curvature = dot(s.d, hd)
         negative = curvature <= 0
         along = s.rr / jnp.where(negative, 1, curvature)
-        # Down to where the curvature ends: the first direction itself, later nothing more.
+        # At negative curvature stop here; only the first direction is still taken, with factor 1.
         first = jnp.where(s.steps == 0, 1, 0).astype(along.dtype)
         return _turned(s, _plus(s.x, jnp.where(negative, first, along), s.d), _plus(s.r, -along, hd), negative)
 
@@ -108,7 +111,9 @@ def truncated(times: Callable[[Any], Any], b: Any, tolerance: Array, limit: int)
 def steihaug(
     times: Callable[[Any], Any], g: Any, radius: Array, tolerance: Array, limit: int
 ) -> tuple[Any, Array, Array, Array]:
-    """The step, what its model promises, whether it is on the border, and the number of products."""
+    """Returns the step, the decrease that the model predicts, whether it is on the border, and the number of
+    products.
+    """
 
     def step(s: _Search) -> _Search:
         hd = times(s.d)

@@ -1,20 +1,20 @@
-"""The line search of Hager and Zhang: secant steps in a bracket, with conditions that rounding cannot hide.
+"""The line search of Hager and Zhang: secant steps in a bracket, with conditions that hold up under rounding.
 
-A step ends the search if it fulfils the decrease condition, plain or approximate, and the weak curvature condition. The
-bracket [a, b] has phi'(a) < 0, phi(a) <= phi(0) + e |phi(0)| and phi'(b) >= 0. A new point c takes the place
+A step ends the search if it meets the decrease condition, exact or approximate, and the weak curvature condition.
+The bracket [a, b] has phi'(a) < 0, phi(a) <= phi(0) + e |phi(0)| and phi'(b) >= 0. A new point c
 
-    of b    where phi'(c) >= 0
-    of a    where phi'(c) < 0 and phi(c) is as low as an a must be
-    else a minimum lies between a and c: [a, c] is cut, at the part theta, until one of its points can be b
+    replaces b    if phi'(c) >= 0
+    replaces a    if phi'(c) < 0 and phi(c) is low enough for an a
+    otherwise     a minimum lies between a and c: [a, c] is cut at the fraction theta, until a point can replace b
 
-The first point is expanded by `increase_factor` until there is a bracket. Then a round takes a secant step of the
-slopes at a and b, and from the end that it moved another, through the old and the new slope there; if the bracket is
-still longer than `shrink_factor` of what it was, it is halved.
+The first step is extended by `increase_factor` until there is a bracket. A round then takes a secant step from the
+slopes at a and b, and a second one from the old and the new slope at the end that moved. If the bracket is still
+longer than `shrink_factor` of its former length, it is halved.
 
     secant(a, b) = (a phi'(b) - b phi'(a)) / (phi'(b) - phi'(a))
 
-(Hager and Zhang, 2005, "A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line Search", section
-4, and 2006, "Algorithm 851: CG_DESCENT", for the first step.)
+(Hager and Zhang, 2005, "A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line Search",
+section 4, and 2006, "Algorithm 851: CG_DESCENT", for the first step.)
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ from gradtx.curvature.linesearch import Best, Linesearch, LinesearchInfo, Linese
 __all__ = ["HAGER_ZHANG", "scale_by_hager_zhang_linesearch"]
 
 _GUESS, _EXPAND, _CUT, _FIRST, _SECOND, _HALVE = range(6)
-"""What a trial is: the point of the guessed parabola, beyond all others, below a hill, a secant step, a middle."""
+"""The kinds of trials: probing for the parabola, extending, cutting below a hill, two secant steps, halving."""
 
 _PROBE = 0.1
-"""The part of the last step at which the parabola is taken (psi_1)."""
+"""Fraction of the last step at which the parabola is probed (psi_1)."""
 
 
 class _Search(NamedTuple):
-    """The bracket, that at the round's start, the top of a hill to cut below (infinite for none), the next trial."""
+    """The bracket now and at the start of the round, the top of a hill below which to cut (or infinity), the next
+    trial.
+    """
 
     count: Array
     low: Point
@@ -55,18 +57,33 @@ class _Search(NamedTuple):
 
 
 class scale_by_hager_zhang_linesearch(Linesearch):
-    """The update, as long as the approximate Wolfe conditions ask.
+    """Scales the update by a step size that satisfies the approximate Wolfe conditions.
+
+    The default search of `nonlinear_cg`, whose directions have no natural length. It is more exact than the zoom
+    search near a minimum, where rounding hides the decrease of the values.
+
+    Put it last in a chain. `update` needs params, `value`, `grad` and `value_fn`. If no step is found the update is
+    zero, and `info.failed` in the state is True.
 
     Args:
-      max_linesearch_steps: points to look at, at most.
-      max_learning_rate: the longest step; infinite for none.
-      slope_rtol, curv_rtol: c1 and c2.
-      approx_dec_rtol: e of the approximate decrease condition.
-      cut: theta, the part at which a bracket below a hill is cut.
-      shrink_factor: by which a round shortens the bracket at least.
-      increase_factor: of a step that is too short.
-      initial_guess_strategy: the first try is 'one', the last step ('keep'), or the minimum of a parabola through a
-        tenth of the last step, else twice that step ('quadratic').
+      max_linesearch_steps: How many points are evaluated at most. At least 1; 20 to 50 are plenty.
+      max_learning_rate: The longest step. Positive; infinite (default) for no limit.
+      slope_rtol: Fraction of the decrease predicted by the slope that is required (c1). In (0, 0.5); 0.1 by
+        default.
+      curv_rtol: How far the slope must be reduced (c2); smaller is more exact and dearer. In (0, 1); 0.9 by
+        default.
+      approx_dec_rtol: By how much, relative to the value, a step may increase the value if its slope shows a
+        decrease. Not negative; 1e-6 by default.
+      cut: Where a bracket whose value rises is cut, as a fraction of its length. In (0, 1); 0.5 by default.
+      shrink_factor: By how much a round must shorten the bracket; otherwise it is halved. In (0, 1); 0.66 by
+        default.
+      increase_factor: Factor by which a step that is too short is extended. Greater than 1; 5 by default.
+      initial_guess_strategy: The first trial. "quadratic" (default) takes the minimum of a parabola through a tenth
+        of the last step, or twice the last step if there is no minimum; "keep" takes the last step, "one" takes 1.
+
+    Returns:
+      A transformation whose state is one array per parameter, the gradient at the new point (4 bytes in float32),
+      and a few numbers.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> loss = lambda x: jnp.sum((x - 2.0) ** 2)
@@ -76,6 +93,9 @@ class scale_by_hager_zhang_linesearch(Linesearch):
     >>> updates, state = tx.update(grad, tx.init(x), x, value=value, grad=grad, value_fn=loss)
     >>> print((x + updates).round(2), state[-1].info.failed)
     [2. 2.] False
+
+    References:
+      Hager and Zhang, 2005, "A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line Search".
     """
 
     max_linesearch_steps: int = integer(ge=1)
@@ -91,7 +111,7 @@ class scale_by_hager_zhang_linesearch(Linesearch):
     def search(self, start: Point, grad: Any, look: Line, state: LinesearchState) -> tuple[Point, Any, LinesearchInfo]:
         conditions = Conditions(start, self.slope_rtol, self.curv_rtol, self.approx_dec_rtol)
         last = jnp.where(state.learning_rate > 0, state.learning_rate, 1)
-        # Before there is a last step, one that along a negative gradient has length 1, at most.
+        # Without a last step: a step that along a negative gradient has a length of at most 1.
         last = jnp.where(state.count > 0, last, 1 / jnp.maximum(1, jnp.sqrt(jnp.abs(start.slope))))
         last = jnp.maximum(last, look.shortest() / _PROBE)
         first, kind = {"one": (jnp.ones_like(last), _EXPAND), "keep": (last, _EXPAND)}.get(
@@ -149,7 +169,7 @@ class scale_by_hager_zhang_linesearch(Linesearch):
     def _next(
         self, search: _Search, conditions: Conditions, low: Point, high: Point, top: Array, up: Array
     ) -> tuple[Array, Array, tuple[Point, Point]]:
-        """The next trial, its kind, and the bracket at the start of its round."""
+        """Returns the next trial, its kind, and the bracket at the start of its round."""
 
         def inside(step: Array) -> Array:
             return (low.step < step) & (step < high.step)
@@ -190,4 +210,6 @@ def _secant(a: Point, b: Point) -> Array:
 
 
 HAGER_ZHANG = scale_by_hager_zhang_linesearch(50, slope_rtol=0.01, curv_rtol=0.1)
-"""The search of the conjugate gradient methods, whose steps have no length of their own, and must be near a minimum."""
+"""The default search of the conjugate gradient methods, whose directions have no natural length.
+
+They need steps close to a minimum along the line, hence the small tolerances."""

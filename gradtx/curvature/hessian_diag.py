@@ -1,4 +1,4 @@
-"""The diagonal of the Hessian as a preconditioner, handed in as `hessian_diag`.
+"""Preconditions by the diagonal of the Hessian, which is passed as the extra argument `hessian_diag`.
 
     u_t = g_t / max(|h_t|, floor)                                                  scale_by_hessian_diag
 
@@ -6,11 +6,11 @@
     v_t = b2 * v_(t-1) + (1 - b2) * h_t^2
     u_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t))^hessian_power + eps)
 
-The first is Newton's method with the other entries of the Hessian left out (Becker and LeCun, 1989, "Improving the
-Convergence of Back-Propagation Learning with Second-Order Methods"); the second is Yao et al., 2021, "ADAHESSIAN: An
-Adaptive Second Order Optimizer for Machine Learning", algorithm 1, with decoupled weight decay as in the authors' code.
-There h is Hutchinson's estimate, averaged over blocks such as the entries of one filter; `hutchinson_diag` makes the
-estimate, and averaging it is left to the caller.
+The first is Newton's method without the other entries of the Hessian (Becker and LeCun, 1989, "Improving the
+Convergence of Back-Propagation Learning with Second-Order Methods"); the second is Yao et al., 2021, "ADAHESSIAN:
+An Adaptive Second Order Optimizer for Machine Learning", algorithm 1, with decoupled weight decay as in the
+authors' code. In the paper h is Hutchinson's estimate, averaged over blocks such as the entries of one filter.
+`hutchinson_diag` makes the estimate; averaging it is left to the caller.
 """
 
 from __future__ import annotations
@@ -33,10 +33,18 @@ __all__ = ["ScaleByAdaHessianState", "adahessian", "scale_by_adahessian", "scale
 
 
 class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",), by_leaf=("hessian_diag",)):
-    """Divides by the diagonal of the Hessian; `update` needs `hessian_diag`, a tree like the gradients.
+    """Divides the gradient by the absolute diagonal of the Hessian.
 
-    No divisor is smaller than `floor`, which is positive. Without `absolute` negative curvature keeps its sign, so that
-    the step goes up there, as Newton's does.
+    `update` needs `hessian_diag`, a tree like the gradients; wrap the rule in `with_hessian_diag` to have it
+    estimated.
+
+    Args:
+      floor: Lower bound on the divisor, so that flat directions do not get huge steps. Positive; 1e-6 by default.
+      absolute: Whether to divide by the absolute values. True by default. False keeps the sign of negative
+        curvature, so that the step goes uphill there, as Newton's method does.
+
+    Returns:
+      A transformation without state.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_hessian_diag(floor=0.5)
@@ -45,7 +53,7 @@ class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",), by_leaf=("hess
     [0.25 0.25 2.  ]
 
     Raises:
-      ValueError: there is no `hessian_diag`, or its tree or a shape is not that of the gradients.
+      ValueError: `hessian_diag` is missing, or its tree or a shape differs from the gradients'.
     """
 
     floor: Hyper = hyper(default=1e-6, gt=0)
@@ -59,9 +67,10 @@ class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",), by_leaf=("hess
 
 
 class ScaleByAdaHessianState(NamedTuple):
-    """The steps taken, the first moment of the gradient, and the second of the diagonal.
+    """State of AdaHessian: the first moment of the gradient (`mu`) and the second moment of the Hessian's diagonal
+    (`nu`).
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count` is the number of steps. `weights` holds the bias corrections of decay rates that are schedules.
     """
 
     count: Array = counter()
@@ -77,10 +86,22 @@ class scale_by_adahessian(
     by_leaf=("hessian_diag",),
     corrected=("b1", "b2"),
 ):
-    """The rule of AdaHessian, without the learning rate; `update` needs `hessian_diag`, a tree like the gradients.
+    """Divides the first moment by the root mean square of the Hessian's diagonal, as AdaHessian does.
 
-    `b1` and `b2` lie in [0, 1), `eps` is positive, and `hessian_power` lies in [0, 1]: with 1 a Newton step, with 0 the
-    average gradient.
+    The rule of `adahessian` without the learning rate. `update` needs `hessian_diag`, a tree like the gradients;
+    wrap the rule in `with_hessian_diag` to have it estimated.
+
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
+        In [0, 1); 0.9 by default.
+      b2: Decay rate of the moving average of the squared diagonal; closer to 1 averages over more steps. In [0, 1);
+        0.999 by default.
+      eps: Added to the denominator for numerical stability. Positive; 1e-4 by default.
+      hessian_power: Power of the root mean square: 1 (default) takes Newton steps, 0 steps along the average
+        gradient. In [0, 1].
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_adahessian(eps=1e-8)
@@ -89,7 +110,7 @@ class scale_by_adahessian(
     [0.25 2.  ]
 
     Raises:
-      ValueError: there is no `hessian_diag`, or its tree or a shape is not that of the gradients.
+      ValueError: `hessian_diag` is missing, or its tree or a shape differs from the gradients'.
     """
 
     b1: Hyper = hyper(default=0.9, ge=0, lt=1)
@@ -118,14 +139,36 @@ def adahessian(
     weight_decay: HyperArg = 0.0,
     mask: Any = None,
 ) -> chain:
-    """AdaHessian. State: two arrays per parameter. `update` needs params and `hessian_diag`.
+    """AdaHessian: Adam with the Hessian's diagonal in place of the gradient in the second moment.
 
-    The latter is a tree like the gradients. The paper's rates are large, such as 0.15. `weight_decay` is decoupled, on
-    the leaves that `mask` selects.
+    `update` needs params and `hessian_diag`, a tree like the gradients, for example from `hutchinson_diag`; wrap
+    the optimizer in `with_hessian_diag` to have it estimated at every step, which costs about two gradients.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. The paper's values are large, such as
+        0.15.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
+        In [0, 1); 0.9 by default.
+      b2: Decay rate of the moving average of the squared diagonal; closer to 1 averages over more steps. In [0, 1);
+        0.999 by default.
+      eps: Added to the denominator for numerical stability. Positive; 1e-4 by default.
+      hessian_power: Power of the root mean square: 1 (default) takes Newton steps, 0 steps along the average
+        gradient. In [0, 1].
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; 0 by default.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales
+        are usually left out.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import gradtx as gx
     >>> gx.adahessian(0.15).links[0]
     scale_by_adahessian(b1=0.9, b2=0.999, eps=0.0001, hessian_power=1.0)
+
+    References:
+      Yao et al., 2021, "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning".
     """
     return chain(
         scale_by_adahessian(b1, b2, eps, hessian_power), *decoupled_weight_decay(learning_rate, weight_decay, mask)

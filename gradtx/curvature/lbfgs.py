@@ -1,15 +1,17 @@
-"""L-BFGS: the inverse Hessian from the last few steps.
+"""L-BFGS: approximates the inverse Hessian from the last few steps.
 
-With s_i = x_(i+1) - x_i, y_i = g_(i+1) - g_i and rho_i = 1 / <s_i, y_i> of the last `memory_size` steps, newest first,
+With s_i = x_(i+1) - x_i, y_i = g_(i+1) - g_i and rho_i = 1 / <s_i, y_i> of the last `memory_size` steps, newest
+first,
 
     q <- g
     alpha_i <- rho_i <s_i, q>,    q <- q - alpha_i y_i              from the newest to the oldest
     r <- gamma q                                                    gamma = <s, y> / <y, y> of the newest
     beta_i <- rho_i <y_i, r>,     r <- r + (alpha_i - beta_i) s_i   from the oldest to the newest
 
-and the step is -r (Nocedal, 1980, "Updating Quasi-Newton Matrices with Limited Storage"; Liu and Nocedal, 1989, "On the
-Limited Memory BFGS Method for Large Scale Optimization"). A pair without positive curvature, <s, y> <= eps |s| |y|, is
-not kept, so that r stays a descent direction. The first step has the length of the gradient, 1 at most.
+and the step is -r (Nocedal, 1980, "Updating Quasi-Newton Matrices with Limited Storage"; Liu and Nocedal, 1989, "On
+the Limited Memory BFGS Method for Large Scale Optimization"). A pair without positive curvature, <s, y> <= eps |s|
+|y|, is not kept, so that -r stays a descent direction. The first step is at most as long as 1, or as the gradient
+if that is shorter.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ __all__ = ["ScaleByLBFGSState", "lbfgs", "remembered", "scale_by_lbfgs"]
 
 
 class ScaleByLBFGSState(NamedTuple):
-    """Steps, pairs kept so far, the last parameters and gradient, the pairs with their 1 / <s, y>, and gamma.
+    """State of `scale_by_lbfgs`: the last parameters and gradient, the kept pairs with their 1 / <s, y>, and gamma.
 
-    The memories have the tree of the parameters, with an axis of `memory_size` in front of every leaf.
+    `count` is the number of steps and `pairs` the number of pairs kept so far. The memories are trees like the
+    parameters, with an axis of length `memory_size` in front of every leaf.
     """
 
     count: Array = counter()
@@ -53,9 +56,19 @@ class ScaleByLBFGSState(NamedTuple):
 
 
 class scale_by_lbfgs(Stateful, state=ScaleByLBFGSState, needs=("params",)):
-    """The gradient times an approximation of the inverse Hessian; `update` needs params.
+    """Multiplies the gradient by the L-BFGS approximation of the inverse Hessian.
 
-    `memory_size` (default 10) is the number of pairs; without `scale_init_precond` gamma is 1.
+    The direction of `lbfgs` without learning rate and line search, to build your own chain. `update` needs params.
+
+    Args:
+      memory_size: Number of steps from which the inverse Hessian is approximated. At least 1; 10 by default, and 5
+        to 20 is usual.
+      scale_init_precond: Whether to scale the approximation by the curvature of the newest step, and the first step
+        to a length of at most 1. True by default; False starts from the identity.
+
+    Returns:
+      A transformation. State: `2 * memory_size + 2` arrays per parameter (88 bytes per parameter in float32 by
+      default).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_lbfgs()
@@ -71,14 +84,14 @@ class scale_by_lbfgs(Stateful, state=ScaleByLBFGSState, needs=("params",)):
     scale_init_precond: bool = flag(default=True)
 
     def first_weights(self, params: Any) -> Array:
-        """A zero for each pair."""
+        """Returns a zero for each pair."""
         return jnp.zeros(self.memory_size, tree.number(params, 0.0).dtype)
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, ScaleByLBFGSState]:
         return _step(updates, state, params, self.scale_init_precond)
 
 
-# What is done to one leaf is jitted, so that it is traced and lowered once for all leaves of a shape.
+# Operations on one leaf are jitted, so that they are traced and lowered once for all leaves of a shape.
 
 
 @jax.jit
@@ -124,7 +137,7 @@ def _axpy(a: Array, x: Any, y: Any) -> Any:
 
 
 def remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
-    """The state with the newest pair in it, if its curvature is positive."""
+    """Returns the state with the newest pair, if its curvature is positive."""
     s, y = jax.tree.map(_minus, x, state.params), jax.tree.map(_minus, g, state.updates)
     sy = _dot(s, y)
     s_norm, y_norm = tree.norm(s).astype(sy.dtype), tree.norm(y).astype(sy.dtype)
@@ -134,7 +147,7 @@ def remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
     def put(memory: Array, new: Array) -> Array:
         return _put(memory, new, slot, kept)
 
-    # <s, y> / <y, y>: the square of a small norm, or of a large one, is out of range.
+    # <s, y> / <y, y>, without squaring a norm, which could overflow or underflow.
     scale = jnp.where(kept, leaf.ratio(leaf.ratio(sy, y_norm), y_norm), state.identity_scale)
     return ScaleByLBFGSState(
         count=counted(state.count),
@@ -185,15 +198,33 @@ def lbfgs(
     scale_init_precond: bool = True,
     linesearch: Any = STRONG_WOLFE,
 ) -> chain:
-    """L-BFGS with a line search, by default for the strong Wolfe conditions; None for none.
+    """L-BFGS with a line search, the standard method for smooth, deterministic functions.
 
-    `learning_rate` multiplies the direction; None is 1. State: 2 * memory_size + 2 arrays per parameter, and what the
-    line search keeps. `update` needs params, and with a line search `value`, `grad` and `value_fn`.
+    Take it (with `gx.minimize`) for full-batch problems with any number of parameters. On mini-batches its
+    curvature estimates are noisy: use a first-order method there.
+
+    Args:
+      learning_rate: Factor of the direction before the line search, a number or a schedule. None (default) for 1,
+        which is right with a line search.
+      memory_size: Number of steps from which the inverse Hessian is approximated. At least 1; 10 by default, and 5
+        to 20 is usual.
+      scale_init_precond: Whether to scale the approximation by the curvature of the newest step, and the first step
+        to a length of at most 1. True by default.
+      linesearch: A transformation that chooses the step size and comes last in the chain. By default a zoom search
+        for the strong Wolfe conditions; None for none.
+
+    Returns:
+      A transformation whose `update` needs params, and with a line search `value`, `grad` and `value_fn`. State:
+      `2 * memory_size + 2` arrays per parameter, and one more with a line search (92 bytes per parameter in float32
+      by default).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> rosenbrock = lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
     >>> result = gx.minimize(rosenbrock, jnp.array([-1.2, 1.0]), gx.lbfgs(), tol=1e-3)
     >>> print(result.params.round(2))
     [1. 1.]
+
+    References:
+      Liu and Nocedal, 1989, "On the Limited Memory BFGS Method for Large Scale Optimization".
     """
     return descending(scale_by_lbfgs(memory_size, scale_init_precond), learning_rate, linesearch)

@@ -1,22 +1,22 @@
-"""L-BFGS-B: L-BFGS with bounds on the parameters, which no step leaves.
+"""L-BFGS-B: L-BFGS with bounds on the parameters, which no step violates.
 
-With the pairs of L-BFGS, each divided by the root of its <s, y>, as the rows of S and Y, and theta = <y, y> / <s, y> of
-the newest, the Hessian is approximated by
+With the pairs of L-BFGS, each divided by the root of its <s, y>, as the rows of S and Y, and theta = <y, y> / <s,
+y> of the newest, the Hessian is approximated by
 
     B = theta I - W M W^T,    W = [Y^T, theta S^T],    M^-1 = [-I    L^T        ]    L_ij = <s_i, y_j>, i newer than j
                                                               [ L    theta S S^T]
 and a step has three parts:
 
     the Cauchy point        the first minimum of m(z) = <g, z> + <z, B z> / 2 along z(t) = P(x - t g) - x
-    the subspace minimum    that of m over the entries which the Cauchy point leaves off their bounds,
-                            each then put back into the box; where that does not descend, cut where it leaves the box
-    a line search           from x to there, and beyond if no bound is in the way
+    the subspace minimum    the minimum of m over the entries that are not at a bound at the Cauchy point, with each
+                            entry moved back into the box; if that does not descend, cut where it leaves the box
+    a line search           from x to that point, and beyond if no bound is in the way
 
-(Byrd, Lu, Nocedal and Zhu, 1995, "A Limited Memory Algorithm for Bound Constrained Optimization"; the form of B: Byrd,
-Nocedal and Schnabel, 1994, theorem 2.3; putting back into the box: Morales and Nocedal, 2011, "Remark on Algorithm
-778".) Entry i meets its bound at t_i. Between two of the t_i, in order, the slope and curvature of m(z(t)) follow from
-sums over the entries that have met theirs and over those that have not: cumulative sums give those of all pieces at
-once, and the first piece with a minimum in it is looked up.
+(Byrd, Lu, Nocedal and Zhu, 1995, "A Limited Memory Algorithm for Bound Constrained Optimization"; the form of B:
+Byrd, Nocedal and Schnabel, 1994, theorem 2.3; moving entries back into the box: Morales and Nocedal, 2011, "Remark
+on Algorithm 778".) Entry i meets its bound at t_i. Between two of the t_i, in order, the slope and curvature of
+m(z(t)) follow from sums over the entries that have met their bounds and over the others. Cumulative sums give them
+for all pieces at once, and the first piece with a minimum in it is looked up.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = ["LBFGSBState", "lbfgsb", "scale_by_lbfgsb"]
 
 
 class LBFGSBState(NamedTuple):
-    """Steps, the memory of L-BFGS, and the state of the line search."""
+    """State of L-BFGS-B: the number of steps, the memory of L-BFGS, and the state of the line search."""
 
     count: Array = counter()
     memory: ScaleByLBFGSState = child_state(of="memory")
@@ -52,10 +52,20 @@ class LBFGSBState(NamedTuple):
 
 
 class scale_by_lbfgsb(Wrapper, state=LBFGSBState, needs=("params",), real=True):
-    """The rule of L-BFGS-B around its line search `inner`; see `lbfgsb`.
+    """Takes steps of L-BFGS-B around a line search, without leaving the box.
 
-    `inner` gets a step that ends in the box, and a `value_fn` that is never asked outside of it. If it has a
-    `max_learning_rate`, that is lowered to where the step meets the first bound.
+    The building block of `lbfgsb`, with a line search of your own. The line search gets a step that ends in the
+    box, and a `value_fn` that is never evaluated outside of it. Its `max_learning_rate`, if it has one, is lowered
+    to where the step meets the first bound.
+
+    Args:
+      inner: The line search, or `gx.identity()` to take whole steps.
+      lower: The lower bound: a number, an array or a tree of them, see `lbfgsb`.
+      upper: The upper bound, in the same forms.
+      memory_size: Number of steps from which the Hessian is approximated. At least 1; 10 by default.
+
+    Returns:
+      A transformation. State: `2 * memory_size + 2` arrays per parameter, and the state of the line search.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_lbfgsb(gx.identity(), 0.0, 1.0)  # the whole step
@@ -64,7 +74,7 @@ class scale_by_lbfgsb(Wrapper, state=LBFGSBState, needs=("params",), real=True):
     [-0.5  0.1]
 
     Raises:
-      TypeError: a leaf is complex, or a bound is no number, array or tree of them.
+      TypeError: a leaf is complex, or a bound is not a number, an array or a tree of them.
       ValueError: a bound does not fit the parameters, or params are missing.
     """
 
@@ -76,7 +86,8 @@ class scale_by_lbfgsb(Wrapper, state=LBFGSBState, needs=("params",), real=True):
         super().__post_init__()
         if leaf.is_number(self.lower) and leaf.is_number(self.upper) and self.lower > self.upper:
             raise ValueError(
-                f"scale_by_lbfgsb: lower is {self.lower} and upper {self.upper}, so that the box is empty."
+                f"scale_by_lbfgsb: lower is {self.lower} and upper is {self.upper}, so no parameter fits. "
+                "Give lower <= upper."
             )
 
     def children(self) -> dict[str, GradientTransformation]:
@@ -109,7 +120,7 @@ class scale_by_lbfgsb(Wrapper, state=LBFGSBState, needs=("params",), real=True):
         )
 
     def _limited(self, longest: Array) -> Any:
-        """The line search, which ends where the box does."""
+        """Returns the line search with a longest step that ends at the border of the box."""
         own = getattr(self.inner, "max_learning_rate", None)
         if own is None or callable(own):
             return self.inner
@@ -123,7 +134,7 @@ class scale_by_lbfgsb(Wrapper, state=LBFGSBState, needs=("params",), real=True):
 
 
 class _Model(NamedTuple):
-    """B of the module's docstring; the rows of `w` are the columns of W, and the unused ones are zero."""
+    """B of the module's docstring. The rows of `w` are the columns of W; unused ones are zero."""
 
     theta: Array
     w: Array
@@ -146,16 +157,16 @@ def _model(memory: ScaleByLBFGSState, first: Array) -> _Model:
     return _Model(theta, jnp.concatenate([y, theta * s]), jnp.linalg.inv(inverse), inverse)
 
 
-@jax.jit  # eager, it would be a hundred small programs
+@jax.jit  # without jit it would run as a hundred small programs
 def _step(memory: ScaleByLBFGSState, params: Any, grad: Any, limits: Box) -> Any:
-    """From the parameters to the minimum of the model in the box."""
+    """Returns the step from the parameters to the minimum of the model in the box."""
     x, unravel = tree.raveled(params)
     g, low, high = (tree.raveled(part)[0] for part in (grad, *limits))
     steepest = jnp.clip(g, x - high, x - low)
     model = _model(memory, jnp.maximum(tree.norm(steepest), 1))
     cauchy = _cauchy(model, x, g, low, high)
     z = _subspace(model, x, g, low, high, cauchy) - x
-    # Rounding may spoil the model, most of all where pairs are nearly dependent: then the steepest descent.
+    # If rounding spoils the model, as nearly dependent pairs do, take a step of steepest descent.
     sound = jnp.isfinite(z).all() & (g @ z < 0)
     return unravel(jnp.where(sound, z, -jnp.clip(g / model.theta, x - high, x - low)))
 
@@ -176,7 +187,7 @@ def _cauchy(model: _Model, x: Array, g: Array, low: Array, high: Array) -> Array
     def after(terms: Array) -> Array:
         return jnp.flip(before(jnp.flip(terms, -1)), -1)
 
-    # Piece j lies between the meetings j - 1 and j: d is -g without the first j entries, p = W^T d, c = W^T z.
+    # Piece j lies between bounds j - 1 and j: d is -g without the first j entries, p = W^T d, c = W^T z.
     begin, end = jnp.pad(jnp.where(reached, at, 0), (1, 0)), jnp.pad(at, (0, 1), constant_values=jnp.inf)
     p, sq = -after(w_at * g_at[None, :]), after(g_at * g_at)
     c = before(w_at * gone[None, :]) + begin[None, :] * p
@@ -207,17 +218,27 @@ def _subspace(model: _Model, x: Array, g: Array, low: Array, high: Array, cauchy
 
 @constructor
 def lbfgsb(lower: Any, upper: Any, memory_size: int = 10, linesearch: Any = STRONG_WOLFE) -> scale_by_lbfgsb:
-    """L-BFGS-B: L-BFGS for parameters with `lower <= params <= upper`, with a line search; None for none.
+    """L-BFGS-B: L-BFGS for parameters with bounds, `lower <= params <= upper`.
 
-    A bound is a number for all parameters, an array that can be broadcast to each, or a tree of those like the
-    parameters, or like the upper part of their tree. It may be infinite, and both may be equal; where lower exceeds
-    upper in arrays, upper holds. Bounds are data, but no schedules. Parameters are real. State: 2 * memory_size + 2
-    arrays per parameter, and what the line search keeps. `update` needs params, and with a line search `value`, `grad`
-    and `value_fn`.
+    Take it (with `gx.minimize`) for smooth, deterministic functions of bounded parameters. Parameters inside the
+    box stay in it exactly, and the function is never evaluated outside. Parameters outside are moved in by the
+    first step, up to rounding. `minimize` starts from the nearest point of the box, and measures convergence by the
+    norm of x - P(x - g), the part of the gradient that the bounds leave. Parameters must be real.
 
-    Parameters that are in the box stay in it exactly, after every step, and the function is never asked outside.
-    Those that are not are brought in by the first step, to rounding. `minimize` starts from the nearest point of the
-    box, and measures convergence by what the box leaves of the gradient, x - P(x - g).
+    Args:
+      lower: The lower bound: a number, an array that can be broadcast to each parameter, or a tree of them like the
+        parameters (or like the upper part of their tree). -inf for no bound. Bounds are data, so new ones need no
+        compilation; schedules are not allowed.
+      upper: The upper bound, in the same forms; inf for no bound. It may equal the lower bound. If `lower` exceeds
+        `upper` somewhere in arrays, `upper` holds there.
+      memory_size: Number of steps from which the Hessian is approximated. At least 1; 10 by default.
+      linesearch: A transformation that chooses the step size. By default a zoom search for the strong Wolfe
+        conditions; None for none.
+
+    Returns:
+      A transformation whose `update` needs params, and with a line search `value`, `grad` and `value_fn`. State:
+      `2 * memory_size + 2` arrays per parameter, and one more with a line search (92 bytes per parameter in float32
+      by default).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> rosenbrock = lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
@@ -226,6 +247,10 @@ def lbfgsb(lower: Any, upper: Any, memory_size: int = 10, linesearch: Any = STRO
     [0.5  0.25]
 
     Raises:
-      TypeError, ValueError: a bound is NaN, or is none of those.
+      TypeError: a bound is not a number, a real array, or a tree of them.
+      ValueError: a bound is NaN, or a number `lower` exceeds a number `upper`.
+
+    References:
+      Byrd, Lu, Nocedal and Zhu, 1995, "A Limited Memory Algorithm for Bound Constrained Optimization".
     """
     return scale_by_lbfgsb(identity() if linesearch is None else linesearch, lower, upper, memory_size)

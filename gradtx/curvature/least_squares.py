@@ -1,37 +1,39 @@
-"""Sums of squares by Levenberg-Marquardt and Gauss-Newton.
+"""Least squares by Levenberg-Marquardt and Gauss-Newton.
 
 The value is 1/2 |r(x)|^2, and a step comes from the linear model r + J p, with J = dr/dx:
 
     Gauss-Newton           p = argmin |J p + r|^2                       x <- x + alpha p,  alpha = 1, 1/2, 1/4, ...
     Levenberg-Marquardt    p = argmin |J p + r|^2 + lambda |D p|^2      x <- x + p + a
 
-D_j is the largest norm that column j of J has had, where each step fades it to 7/10, so that no unit of x matters. The
-geodesic acceleration a bends the step along the curve of the residuals: with r_pp their second derivative along p,
+D_j is the largest norm that column j of J has had, multiplied by 0.7 after every step, so that the units of x do
+not matter. The geodesic acceleration `a` bends the step along the curve of the residuals. With r_pp, their second
+derivative along p,
 
     a = argmin |J a + r_pp / 2|^2 + lambda |D a|^2
 
-A step is judged by the ratio of the decrease to that of the model, rho = (|r|^2 - |r_new|^2) / (|r|^2 - |r + J p|^2).
-It is taken if rho > 1e-4 and the bend is not too sharp, 2 |D a| <= 3/4 |D p|; then
+A step is judged by its decrease relative to that of the model, rho = (|r|^2 - |r_new|^2) / (|r|^2 - |r + J p|^2).
+It is taken if rho > 1e-4 and the bend is not too sharp, 2 |D a| <= 3/4 |D p|. Then
 
     taken        lambda <- lambda max(1/3, 1 - (2 rho - 1)^3), or lambda / 100 if |rho - 1| < 1/100;  nu <- 2
     not taken    lambda <- lambda nu;  nu <- 2 nu
 
-No normal equations are formed. With the factors J D^-1 = U S V^T and c = U^T r, every damping has
+The normal equations are never formed. With the factors J D^-1 = U S V^T and c = U^T r, the step for any damping is
 
-    p = -D^-1 V S c / (S^2 + lambda),    and |c| is the norm of what r has in the range of J.
+    p = -D^-1 V S c / (S^2 + lambda),    and |c| is the norm of the part of r in the range of J.
 
-At a minimum r is orthogonal to the range of J, and what is tested is the cosine of the angle between them: |c| <= tol
-|r|. The cosine knows no units, neither those of r nor those of x, and no coordinates of x. Rounding x and r changes r
-by about f = 4 e (|D x| + |r|), with the machine epsilon e, and |c| below that counts as zero: so ends a problem whose
-residuals vanish. Where rounding hides the decrease, at |r| f, a step is judged by |c| in place of the value.
+At a minimum r is orthogonal to the range of J, so the test for convergence is the cosine of the angle between them:
+|c| <= tol |r|. The cosine depends neither on the units of r and x nor on the coordinates of x. Rounding x and r
+changes r by about f = 4 e (|D x| + |r|), with the machine epsilon e. |c| below f counts as zero, which ends
+problems whose residuals vanish. If rounding hides the decrease, at |r| f, a step is judged by |c| instead of the
+value.
 
-Levenberg, A method for the solution of certain non-linear problems in least squares, Quarterly of Applied Mathematics
-2 (1944). Marquardt, An algorithm for least-squares estimation of nonlinear parameters, SIAM J. 11 (1963). The scaling:
-Moré, The Levenberg-Marquardt algorithm: implementation and theory, Lecture Notes in Mathematics 630 (1978). The
-damping: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05, Technical University of Denmark. The
-acceleration: Transtrum and Sethna, Improvements to the Levenberg-Marquardt algorithm for nonlinear least-squares
-minimization, arXiv:1201.5885. The test: Bates and Watts, A relative offset orthogonality convergence criterion for
-nonlinear least squares, Technometrics 23 (1981).
+Levenberg, A method for the solution of certain non-linear problems in least squares, Quarterly of Applied
+Mathematics 2 (1944). Marquardt, An algorithm for least-squares estimation of nonlinear parameters, SIAM J. 11
+(1963). The scaling: Moré, The Levenberg-Marquardt algorithm: implementation and theory, Lecture Notes in
+Mathematics 630 (1978). The damping: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05, Technical
+University of Denmark. The acceleration: Transtrum and Sethna, Improvements to the Levenberg-Marquardt algorithm for
+nonlinear least-squares minimization, arXiv:1201.5885. The test: Bates and Watts, A relative offset orthogonality
+convergence criterion for nonlinear least squares, Technometrics 23 (1981).
 """
 
 from __future__ import annotations
@@ -51,9 +53,9 @@ from gradtx.curvature.result import Result, Status
 __all__ = ["least_squares"]
 
 _RUNNING = -1
-_ENOUGH = 1e-4  # of the model's decrease
-_FADING = 0.7  # of the scale, from one point to the next
-_SHARPEST = 0.75  # bend of a step
+_ENOUGH = 1e-4  # the fraction of the predicted decrease that is required
+_FADING = 0.7  # factor of the scale from one point to the next
+_SHARPEST = 0.75  # largest bend of a step
 _FIRST_DAMPING = 1e-4
 
 
@@ -67,30 +69,39 @@ def least_squares(
     jac: str = "forward",
     geodesic: bool = True,
 ) -> Result:
-    """Minimizes half the sum of squares of all entries of `residual_fn(params)`, from the parameters `x0`.
+    """Fits parameters: minimizes half the sum of squares of all entries of `residual_fn(params)`.
 
-    `residual_fn` takes a tree like `x0`, real floating arrays of any shapes, and returns a tree of arrays, real or
-    complex. Everything is computed in the widest dtype of the parameters, float32 at least.
+    Take it for curve fitting and other problems with up to some thousand parameters or residuals. It converges much
+    faster than `minimize` on such problems, because it uses the Jacobian J of the residuals r:
 
-    - `method`: "levenberg_marquardt", or "gauss_newton" with steps halved until the value decreases. Both take the
-      shortest of all steps that are equally good, if the Jacobian has not full rank.
-    - `tol`: the cosine of the angle between the residuals and the range of the Jacobian, 0 <= tol < 1; or as small as
-      rounding lets it be.
-    - `maxiter`: the largest number of steps, counting those tried in vain.
-    - `jac`: the Jacobian by "forward" derivatives, one product for each parameter, or by "reverse" derivatives, one for
-      each residual: for fewer residuals than parameters, and for functions that have no forward derivative.
-    - `geodesic`: whether Levenberg-Marquardt bends its steps, for one second derivative each; not with "reverse".
+        p = argmin |J p + r|^2 + damping * |D p|^2        a step of Levenberg-Marquardt; Gauss-Newton has damping 0
 
-    The `Result` has the last point that was accepted, which to rounding is the best one seen. Its `status` is
-    `converged` if the test by `tol` holds, `maxiter`, `stalled` if Levenberg-Marquardt finds no better point at a
-    distance that changes the parameters, `linesearch_failed` if Gauss-Newton does not, and `not_finite` if residuals or
-    Jacobian are not at `x0`, or not at any step from the last point; other such steps are shortened.
+    Memory and time are those of a dense Jacobian. The loop is jitted as a whole and works under `jit` and `vmap`;
+    each new `residual_fn` is compiled again. Everything is computed in the widest dtype of the parameters, at least
+    float32.
 
-    Memory and time are those of a dense Jacobian. The loop is jitted whole, and works under `jit` and `vmap`; a new
-    `residual_fn` is compiled anew.
+    Args:
+      residual_fn: A function of the parameters that returns a tree of arrays, real or complex: model minus data.
+      x0: The parameters to start from, a tree of real floating-point arrays of any shapes.
+      method: "levenberg_marquardt" (default), which also works far from the solution, or "gauss_newton", whose
+        steps are halved until the value decreases. If J does not have full rank, both take the shortest of the best
+        steps.
+      tol: Stop when the cosine of the angle between the residuals and the range of the Jacobian is at most this, or
+        as small as rounding allows. It does not depend on the units of parameters and residuals. In [0, 1); 1e-8 by
+        default.
+      maxiter: Stop after this many steps, counting steps that were tried and rejected. Not negative; 1000 by
+        default.
+      jac: How the Jacobian is computed. "forward" (default) takes one product per parameter. "reverse" takes one
+        product per residual: choose it for fewer residuals than parameters, or for functions without a forward
+        derivative.
+      geodesic: Whether Levenberg-Marquardt adds a second-order correction to its steps, which costs one second
+        derivative per step and usually saves steps. True by default; has no effect with `jac="reverse"`.
 
-    Raises a TypeError for parameters that are complex or no floating arrays, and a ValueError for those without an
-    entry and for options out of range.
+    Returns:
+      A `Result` with the last accepted point, which up to rounding is the best one seen. Its status is `converged`,
+      `maxiter`, `stalled` (Levenberg-Marquardt finds no better point nearby), `linesearch_failed` (Gauss-Newton
+      finds none), or `not_finite` (residuals or Jacobian are not finite at `x0` or at every step tried from the
+      last point).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> t = jnp.array([0.0, 1.0, 2.0, 3.0])
@@ -99,14 +110,18 @@ def least_squares(
     >>> print(f"{result.params['size']:.3f} {result.params['rate']:.3f}")
     1.998 0.511
     >>> result.message
-    'The gradient is as small as was asked for.'
+    'Converged: the gradient is within the tolerance.'
+
+    Raises:
+      TypeError: the parameters are complex or not floating-point arrays, or `residual_fn` is not a function.
+      ValueError: there are no parameters or no residuals, or an option is out of its range.
     """
     maxiter = _check(residual_fn, x0, method, tol, maxiter, jac)
     return _solve(residual_fn, x0, tol, maxiter, method == "gauss_newton", jac, geodesic and jac == "forward")
 
 
 def _check(residual_fn: Any, x0: Any, method: str, tol: Any, maxiter: Any, jac: str) -> int:
-    """`maxiter` as an int; raises for what `least_squares` cannot take."""
+    """Returns `maxiter` as an int; raises for arguments that `least_squares` cannot handle."""
     who = "least_squares"
     if not callable(residual_fn):
         raise TypeError(f"{who}: residual_fn must be a function of the parameters, got {checks.shown(residual_fn)}.")
@@ -119,15 +134,19 @@ def _check(residual_fn: Any, x0: Any, method: str, tol: Any, maxiter: Any, jac: 
     checks.floating(who, "x0", x0, leaves)
     checks.real(who, "x0", x0, leaves)
     if not tree.size(x0):
-        raise ValueError(f"{who}: x0 has no entry, so there is nothing to fit. Give it an array that is not empty.")
+        raise ValueError(
+            f"{who}: x0 has no entries, so there is nothing to fit. Give at least one array that is not empty."
+        )
     shapes = jax.tree.leaves(jax.eval_shape(residual_fn, x0))
     if not tree.size(shapes):
-        raise ValueError(f"{who}: residual_fn returns no entry. Let it return the array of what shall be zero.")
+        raise ValueError(f"{who}: residual_fn returns no entries. Let it return an array of model minus data.")
     return maxiter
 
 
 class _Point(NamedTuple):
-    """Parameters, and the linear model of the residuals there; k = min(residuals, parameters)."""
+    """The parameters and the linear model of the residuals there; k = min(number of residuals, number of
+    parameters).
+    """
 
     x: Array  # (n,)
     r: Array  # (m,)
@@ -135,9 +154,9 @@ class _Point(NamedTuple):
     u: Array  # (m, k)
     s: Array  # (k,) the singular values of J D^-1, in descending order
     vt: Array  # (k, n)
-    c: Array  # (k,) zero where s is zero to rounding
+    c: Array  # (k,) zero where s is zero up to rounding
     cosine: Array
-    smallest: Array  # cosine that rounding lets be
+    smallest: Array  # the smallest cosine that rounding allows
     grad_norm: Array
 
 
@@ -147,7 +166,7 @@ def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac:
     x, restore = tree.raveled(x0)
     tol = jnp.asarray(tol, x.dtype)
     r = _stacked(residual_fn(x0), x.dtype)
-    unit = _power_of_two(tree.norm(r))  # of the residuals, so that no square overflows or underflows
+    unit = _power_of_two(tree.norm(r))  # divides the residuals, so that no square overflows or underflows
 
     def residual(x: Array) -> Array:
         return _stacked(residual_fn(restore(x)), x.dtype) / unit
@@ -160,7 +179,7 @@ def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac:
         p, decrease, straight = propose(point, control)
         x = point.x + p
         r = residual(x)
-        actual = -jnp.sum((r - point.r) * (r + point.r)) / 2  # more digits than the difference of two values
+        actual = -jnp.sum((r - point.r) * (r + point.r)) / 2  # more accurate than the difference of two values
         finite = jnp.isfinite(actual)
         ratio = actual / decrease
         hidden = jnp.maximum(abs(actual), decrease) <= point.smallest * jnp.sum(point.r**2)
@@ -194,13 +213,13 @@ def _solve(residual_fn: Any, x0: Any, tol: Any, maxiter: Any, newton: bool, jac:
 
 
 def _gauss_newton(point: _Point, alpha: Array) -> tuple[Array, Array, Array]:
-    """The step, by how much the model decreases, and that the step is straight enough."""
+    """Returns the step, the decrease that the model predicts, and that the step is not bent too sharply."""
     p = _divided(-alpha * point.c / jnp.where(point.s > 0, point.s, 1), point)
     return p, alpha * (2 - alpha) / 2 * jnp.sum(point.c**2), jnp.array(True)
 
 
 def _levenberg_marquardt(residual: Any, point: _Point, damping: Array) -> tuple[Array, Array, Array]:
-    """The same; `residual` is that of the geodesic acceleration, or None."""
+    """Returns the same; `residual` is the function for the geodesic acceleration, or None to do without."""
     s, c = point.s, point.c
     factor = s / (s * s + damping)
     p = _divided(-factor * c, point)
@@ -215,12 +234,12 @@ def _levenberg_marquardt(residual: Any, point: _Point, damping: Array) -> tuple[
 
 
 def _divided(coordinates: Array, point: _Point) -> Array:
-    """A vector of the parameters, from its coordinates in the right singular vectors."""
+    """Converts coordinates with respect to the right singular vectors to a vector of parameters."""
     return (coordinates @ point.vt) / point.scale
 
 
 def _relief(ratio: Array) -> Array:
-    """What the damping is multiplied by after a step that was taken."""
+    """Returns the factor of the damping after an accepted step."""
     return jnp.where(abs(ratio - 1) < 0.01, 0.01, jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3))
 
 
@@ -252,13 +271,13 @@ def _column_norms(jac: Array) -> Array:
 
 
 def _power_of_two(norm: Array) -> Array:
-    """A power of two near a norm that is neither zero nor infinite; else 1."""
+    """Returns a power of two near a norm; 1 if the norm is zero or not finite."""
     norm = jnp.where((norm > 0) & jnp.isfinite(norm), norm, 1)
     return jnp.ldexp(jnp.ones_like(norm), jnp.frexp(norm)[1] - 1)
 
 
 def _stacked(residuals: Any, dtype: Any) -> Array:
-    """All residuals as one vector; a complex one is two."""
+    """Concatenates all residuals to one real vector; a complex residual becomes two entries."""
     parts = []
     for x in map(mesh.whole, map(jnp.asarray, jax.tree.leaves(residuals))):
         parts += [x.real, x.imag] if jnp.iscomplexobj(x) else [x]

@@ -1,14 +1,15 @@
-"""A function along a line, and what a step on it must fulfil.
+"""A function along a line, and the conditions that a step on it must meet.
 
-With phi(a) = f(x + a u), its slope phi'(a) = <grad f(x + a u), u>, and 0 < c1 < 1/2, c1 < c2 < 1, a step fulfils
+With phi(a) = f(x + a u), its slope phi'(a) = <grad f(x + a u), u>, and 0 < c1 < 1/2, c1 < c2 < 1, the conditions
+are
 
-    the decrease condition          phi(a) <= phi(0) + c1 a phi'(0)                              (Armijo)
-    or approximately                phi'(a) <= (2 c1 - 1) phi'(0)  and  phi(a) <= phi(0) + e |phi(0)|
-    the strong curvature condition  |phi'(a)| <= c2 |phi'(0)|                                    (Wolfe)
-    or the weak one                 phi'(a) >= c2 phi'(0)
+    decrease                phi(a) <= phi(0) + c1 a phi'(0)                              (Armijo)
+    approximate decrease    phi'(a) <= (2 c1 - 1) phi'(0)  and  phi(a) <= phi(0) + e |phi(0)|
+    strong curvature        |phi'(a)| <= c2 |phi'(0)|                                    (Wolfe)
+    weak curvature          phi'(a) >= c2 phi'(0)
 
-The approximate one looks at slopes, which are still right where rounding hides the decrease of the values (Hager and
-Zhang, 2005, "A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line Search").
+The approximate condition looks at slopes, which are still accurate when rounding hides the decrease of the values
+(Hager and Zhang, 2005, "A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line Search").
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["Conditions", "Line", "Point", "value_and_grad"]
 
 
 class Point(NamedTuple):
-    """A step along the line with the value and the slope there."""
+    """A step along the line, with the value and the slope there."""
 
     step: Array
     value: Array
@@ -34,7 +35,10 @@ class Point(NamedTuple):
 
 
 class Conditions(NamedTuple):
-    """The constants of the conditions, and the point at step 0; `approx_dec_rtol` None for no approximate decrease."""
+    """The constants of the conditions, and the point at step 0.
+
+    If `approx_dec_rtol` is None, there is no approximate decrease condition.
+    """
 
     start: Point
     slope_rtol: Any
@@ -42,26 +46,26 @@ class Conditions(NamedTuple):
     approx_dec_rtol: Any = None
 
     def decrease_error(self, point: Point) -> Array:
-        """By how much the decrease condition is missed: 0 where it holds, infinite where the value is not finite."""
+        """By how much the decrease condition is missed: 0 if it holds, infinite if the value is not finite."""
         error = point.value - self.start.value - self.slope_rtol * point.step * self.start.slope
         if self.approx_dec_rtol is not None:
             slopes = point.slope - (2 * self.slope_rtol - 1) * self.start.slope
             values = point.value - self.start.value - self.rounding()
             error = jnp.minimum(error, jnp.maximum(slopes, values))
-        # A value of minus infinity is no decrease: there is no gradient to go on from.
+        # A value of minus infinity does not count as a decrease, because there is no gradient to continue from.
         return jnp.where(jnp.isfinite(point.value), _positive(error), jnp.inf).astype(point.value.dtype)
 
     def curvature_error(self, point: Point, *, strong: bool = True) -> Array:
-        """By how much the strong curvature condition, or the weak one, is missed."""
+        """By how much the strong or the weak curvature condition is missed."""
         steepness = jnp.abs(point.slope) if strong else -point.slope
         return _positive(steepness - self.curv_rtol * jnp.abs(self.start.slope)).astype(point.value.dtype)
 
     def rounding(self) -> Any:
-        """By how much a value may be above the first one: e |phi(0)|."""
+        """By how much a value may exceed the first one: e |phi(0)|."""
         return 0.0 if self.approx_dec_rtol is None else self.approx_dec_rtol * jnp.abs(self.start.value)
 
     def hopeless(self) -> Array:
-        """Whether the line does not go down at its start: no step is tried."""
+        """Whether the line does not descend at its start, so that no step is tried."""
         return ~(self.start.slope < 0) | ~jnp.isfinite(self.start.value)
 
 
@@ -70,7 +74,7 @@ def _positive(error: Array) -> Array:
 
 
 def value_and_grad(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
-    """`jax.value_and_grad`, with the gradient of a complex leaf conjugated, so that its negative descends."""
+    """Like `jax.value_and_grad`, but conjugates gradients of complex leaves, so that their negative descends."""
 
     def conjugated(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         value, grad = jax.value_and_grad(fn)(*args, **kwargs)
@@ -80,7 +84,7 @@ def value_and_grad(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
 
 
 class Line(NamedTuple):
-    """A function along a line: from a step to the point there, its numbers in `dtype`, and the gradient."""
+    """A function along a line: maps a step to the `Point` there, with numbers in `dtype`, and to the gradient."""
 
     value_fn: Callable[[Any], Any]
     params: Any
@@ -97,10 +101,10 @@ class Line(NamedTuple):
         ), grad
 
     def shortest(self) -> Array:
-        """The step below which rounding hides most of what it changes of the parameters.
+        """Returns the step below which rounding hides most of the change of the parameters.
 
-        A search that begins there finds a length, whatever the units of the function: a gradient of 1e-20 is not small.
-        Where the parameters are zero, they are taken for 1.
+        A search that begins at this step finds a step size whatever the units of the function: a gradient of 1e-20
+        is not necessarily small. Parameters that are all zero are treated as if their norm were 1.
         """
         eps = max([float(jnp.finfo(jnp.result_type(p)).eps) for p in jax.tree.leaves(self.params)], default=0.0)
         size, length = tree.norm(self.params), tree.norm(self.updates)

@@ -1,10 +1,11 @@
-"""Line searches as links: how far to go along an update.
+"""Line searches as links of a chain: they choose how far to go along an update.
 
-They follow a descent direction in a chain, need `value`, `grad` and `value_fn` as extra arguments of `update`, and keep
-the value and gradient at the new point, which `value_and_grad_from_state` reuses. How they ended is in `info`.
+A line search follows a descent direction in a chain and needs `value`, `grad` and `value_fn` as extra arguments of
+`update`. It keeps the value and gradient at the new point, which `value_and_grad_from_state` reuses. `info` in its
+state says how the search ended.
 
-The best step that decreases enough is taken where the conditions on the slope cannot be met. If there is none the
-update is zero and `info.failed` is set: a search never goes up.
+If no step meets the conditions on the slope, the search takes the best step that decreases the value enough. If
+there is no such step either, the update is zero and `info.failed` is True: a search never increases the value.
 """
 
 from __future__ import annotations
@@ -41,7 +42,12 @@ __all__ = [
 
 
 class LinesearchInfo(NamedTuple):
-    """How a search ended: points looked at, by how much the conditions are missed, whether no step was found.
+    """How a line search ended.
+
+    Fields:
+      num_linesearch_steps: Number of points that were evaluated.
+      decrease_error, curvature_error: By how much the chosen step misses the two conditions; 0 if it meets them.
+      failed: Whether no acceptable step was found, so that the update is zero.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.scale_by_zoom_linesearch(20).init(jnp.zeros(2)).info.failed)
@@ -56,9 +62,10 @@ class LinesearchInfo(NamedTuple):
 
 @reports("learning_rate")
 class LinesearchState(NamedTuple):
-    """The steps taken, the last step's length, value and gradient at the new point, and how the search ended.
+    """State of a line search: the last step size, value and gradient at the new point, and how the search ended.
 
-    `value` is infinite before the first step, and `grad` is () if it is not kept.
+    `learning_rate` is the step size that was chosen. `value` is infinite before the first step, and `grad` is () if
+    the search does not keep the gradient. `info` is a `LinesearchInfo`, `count` the number of updates.
     """
 
     learning_rate: Array = per_tree(start=1.0, signed=False)
@@ -69,7 +76,9 @@ class LinesearchState(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best step seen, with the gradient there and by how much it misses the conditions; step 0 for none."""
+    """The best step seen so far, with the gradient there and its errors in the two conditions; step 0 if there is
+    none.
+    """
 
     point: Point
     grad: Any
@@ -88,7 +97,7 @@ class Best(NamedTuple):
     def or_that(
         self, point: Point, grad: Any, decrease_error: Array, curvature_error: Array, tol: Any
     ) -> tuple[Best, Array]:
-        """The better of this and the point, and whether the point fulfils both conditions."""
+        """Returns the better of this step and `point`, and whether `point` meets both conditions."""
         good = decrease_error <= tol
         both = good & (curvature_error <= tol)
         take = both | (good & (~self.found | (point.value < self.point.value)))
@@ -100,7 +109,7 @@ class Best(NamedTuple):
 
 
 class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "grad", "value_fn")):
-    """A line search: how far to go along an update. Subclasses define `search`.
+    """Base class of line searches, which choose how far to go along an update. Subclasses define `search`.
 
     `update` needs params, `value`, `grad` and `value_fn`; the state keeps the gradient at the new point.
     """
@@ -109,7 +118,7 @@ class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "gra
     """Whether the state keeps the gradient at the new point."""
 
     def first_info(self, params: Any) -> LinesearchInfo:
-        """That of a search that has seen no point."""
+        """Returns the info of a search that has not evaluated any point."""
         inf = tree.number(params, math.inf)
         return LinesearchInfo(jnp.zeros((), jnp.int32), inf, inf + 0, jnp.array(False))
 
@@ -131,7 +140,7 @@ class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "gra
         )
 
     def _now(self, count: Any, dtype: Any) -> Self:
-        """The search with the hyperparameters of this step, arrays in the dtype of the points."""
+        """Returns the search with the hyperparameters of this step, as arrays in the dtype of the points."""
         now = self.at(count)
         narrow = {name: x.astype(dtype) for name in self._own() if isinstance(x := getattr(now, name), Array)}
         return now._filled(list(narrow), list(narrow.values()))
@@ -139,7 +148,7 @@ class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "gra
     def search(
         self, start: Point, grad: Any, look: Callable[[Array], tuple[Point, Any]], state: LinesearchState
     ) -> tuple[Point, Any, LinesearchInfo]:
-        """The point where to go, the gradient there, and how the search ended.
+        """Returns the point to go to, the gradient there, and how the search ended.
 
         `look(step)` returns the `Point` at a step and the gradient there; `grad` is the gradient at `start`.
         """
@@ -152,20 +161,29 @@ def _times(u: Any, step: Array) -> Array:
 
 
 def where(pred: Array, a: Any, b: Any) -> Any:
-    """One of two trees."""
+    """Selects one of two trees."""
     return jax.tree.map(lambda x, y: jnp.where(pred, x, y), a, b)
 
 
 def descending(rule: GradientTransformation, learning_rate: HyperArg | None, linesearch: Any) -> chain:
-    """The rule, the learning rate (None is 1), and the line search if there is one."""
+    """Returns a chain of the rule, the learning rate (None for 1) and the line search, if there is one."""
     rate = scale(-1.0) if learning_rate is None else scale_by_learning_rate(learning_rate)
     return chain(rule, rate, *(() if linesearch is None else (linesearch,)))
 
 
 def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.value_and_grad(value_fn)` with an argument `state`: what the last line search kept is not computed again.
+    """Returns `jax.value_and_grad(value_fn)` that reuses what the last line search already computed.
 
-    The gradient of a complex leaf is conjugated, so that the steps descend.
+    A line search ends with the value and gradient at the new point. The returned function takes an argument `state`
+    and looks them up there, so that each step saves one evaluation. Use it for deterministic functions only: with a
+    new batch the kept values are those of the old one. Gradients of complex leaves are conjugated, so that their
+    negative descends.
+
+    Args:
+      value_fn: The function that the line search gets as `value_fn`; its first argument is the parameters.
+
+    Returns:
+      A function `(params, *args, state, **kwargs) -> (value, grad)`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> loss = lambda x: jnp.sum(x**2)
@@ -176,15 +194,16 @@ def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., Any
     2.0
 
     Raises:
-      ValueError: when called: no line search in the state keeps a gradient, or more than one does.
+      ValueError: when the returned function is called and the state has no line search that keeps a gradient, or
+        several.
     """
 
     def from_state(params: Any, *args: Any, state: Any, **kwargs: Any) -> tuple[Any, Any]:
         kept = [part for _, part in find(state, LinesearchState) if jax.tree.leaves(part.grad)]
         if len(kept) != 1:
             raise ValueError(
-                f"value_and_grad_from_state: {len(kept)} line searches in the state keep a gradient; one is needed. "
-                "End the chain with gx.scale_by_zoom_linesearch(20), or set store_grad of a backtracking one."
+                f"value_and_grad_from_state: {len(kept)} line searches in the state keep a gradient, but exactly one "
+                "must. End the chain with gx.scale_by_zoom_linesearch(20), or set store_grad for a backtracking one."
             )
         (part,) = kept
 

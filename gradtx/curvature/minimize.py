@@ -1,4 +1,4 @@
-"""A whole minimization in one jitted loop, which says how it ended."""
+"""Minimizes a function in one jitted loop, and reports how the minimization ended."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ __all__ = ["minimize", "solve"]
 
 _RUNNING = -1
 _PATIENCE = 50
-"""Zero updates in a row: methods that refuse a step try a shorter one next. Steps of rounding's size count for ten."""
+"""After so many zero updates in a row the loop stops: a method that rejects a step tries a shorter one next, so a few
+of them are normal. A step as small as rounding counts as ten."""
 _TOL = {"float64": 1e-8, "float32": 1e-6}
-"""The default of `tol` by the dtype of the value."""
+"""The default of `tol` for each dtype of the value."""
 _FURTHER = 8.0
-"""By what factor the way is lengthened at a time where it is asked whether the function ever rises again."""
+"""Factor by which the path is extended at a time, to find out whether the function ever rises again."""
 
 
 class _Loop(NamedTuple):
@@ -52,36 +53,45 @@ def minimize(
     has_aux: bool = False,
     callback: Callable[..., Any] | None = None,
 ) -> Result:
-    """Minimizes `fun(params, *args)`, a real scalar, from `x0`, with the steps of `tx`.
+    """Minimizes `fun(params, *args)`, a real scalar, starting from `x0`.
 
-    The whole minimization is one jitted loop, kept for the next call with the same `fun`. Another function is compiled
-    anew, which may take seconds, and a lambda is another function each time that it is written. So define `fun` once,
-    and pass what changes from call to call, such as the data, in `args`. It works under jit and vmap, too.
+    Use it for deterministic problems that you want to solve to a tolerance: fits, small models, inner problems. For
+    training on mini-batches write your own loop.
+
+    The whole minimization is one jitted loop. It is compiled once per function, which may take seconds, and reused
+    for later calls with the same `fun`. A lambda written in the call is a new function every time, so define `fun`
+    once and pass what changes between calls, such as the data, in `args`. `minimize` also works under `jit` and
+    `vmap`.
 
     Args:
-      fun: The function.
-      x0: The first parameters, a tree of floating arrays.
-      tx: Any transformation that descends, `lbfgs()` by default. It may need `value`, `grad` and `value_fn`.
-      args: Further arguments of `fun`: trees of arrays, by which nothing is compiled anew.
-      tol: Stops when the norm of the gradient is at most this. For a `tx` that keeps the parameters in a set
-        (`lbfgsb`, or a chain with `project`) it is the norm of x - P(x - g), where P projects onto the set. By default
-        1e-8 for values in float64 and 1e-6 in float32. Where rounding then hides all further progress, a gradient as
-        small as rounding allows counts as converged, too.
-      maxiter: The largest number of steps.
-      has_aux: True where `fun` returns a pair of the value and anything else, which is not used.
-      callback: `callback(step, value, grad_norm)` is called after every step, for progress bars and logs.
+      fun: The function to minimize: `fun(params, *args)` returns a real scalar.
+      x0: The parameters to start from, a tree of floating-point arrays.
+      tx: The method: any transformation whose updates descend. It gets `value`, `grad` and `value_fn`, so it may
+        contain a line search. None (default) for `gx.lbfgs()`, a good choice for smooth functions.
+      args: A tuple of further arguments of `fun`, trees of arrays. New arrays of the same shapes need no
+        compilation.
+      tol: Stop when the norm of the gradient is at most `tol`. Not negative. None (default) for 1e-8 if the values
+        are in float64 and 1e-6 in float32; then a gradient as small as rounding allows counts as converged, too. If
+        `tx` keeps the parameters in a set (`lbfgsb`, or a chain with `project`), the norm is that of x - P(x - g),
+        where P projects onto the set.
+      maxiter: Stop after this many steps. Not negative; 1000 by default.
+      has_aux: Whether `fun` returns a pair of the value and something else, which is ignored. False by default.
+      callback: A function that is called as `callback(step, value, grad_norm)` after every step, for progress bars
+        and logs. None (default) for no calls.
 
     Returns:
-      The best point that was seen, never one worse than `x0` (or than the nearest point in the set), and how it ended.
-      It is finite where `x0` is. Where a line search fails, the method starts anew once from there before it gives up.
+      A `Result` with the best point seen, the reason why the loop ended, and counts. The point is never worse than
+      `x0` (or than the point of the set nearest to it), and finite if `x0` is finite. If a line search fails, the
+      method is restarted once from the current point before `minimize` gives up.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> result = gx.minimize(lambda x, center: jnp.sum((x - center) ** 4), jnp.zeros(2), args=(3.0,), tol=1e-4)
     >>> print(result.params.round(1), result.message)
-    [3. 3.] The gradient is as small as was asked for.
+    [3. 3.] Converged: the gradient is within the tolerance.
 
     Raises:
-      TypeError: `fun` or `callback` is no function, `args` no tuple, or a leaf of `x0` no floating array.
+      TypeError: `fun` or `callback` is not a function, `args` is not a tuple, or a leaf of `x0` is not a
+        floating-point array.
       ValueError: `tol` or `maxiter` is negative.
     """
     function("minimize", "fun", fun)
@@ -93,7 +103,7 @@ def minimize(
     if not isinstance(args, tuple):
         raise TypeError(
             f"minimize: args must be a tuple of the arguments of fun after the parameters, got {checks.shown(args)}. "
-            "Write args=(data,) for a single one."
+            "For a single argument write args=(data,)."
         )
     if callback is not None:
         function("minimize", "callback", callback)
@@ -111,7 +121,9 @@ def solve(
     callback: Any = None,
     args: tuple[Any, ...] = (),
 ) -> Result:
-    """`minimize` of checked arguments, for a function that may hold traced values."""
+    """Minimizes as `minimize` does, with arguments that are already checked and a function that may hold traced
+    values.
+    """
 
     def value_fn(params: Any) -> Any:
         out = fun(params, *args)
@@ -165,7 +177,9 @@ _minimize = jax.jit(solve, static_argnums=(0, 5, 6))
 
 
 def _looking(value_fn: Callable[[Any], Any], dtype: Any) -> Callable[[Any], tuple[Array, Any]]:
-    """A function from parameters to the value, in a dtype that all values are compared in, and the gradient."""
+    """Returns a function from parameters to the value, in the dtype in which all values are compared, and the
+    gradient.
+    """
     both = value_and_grad(value_fn)
 
     def look(params: Any) -> tuple[Array, Any]:
@@ -176,7 +190,7 @@ def _looking(value_fn: Callable[[Any], Any], dtype: Any) -> Callable[[Any], tupl
 
 
 def _ended(end: _Loop, x0: Any, tx: Any, value_fn: Callable[[Any], Any], by_rounding: bool) -> Result:
-    """The best point with the reason why the loop ended there."""
+    """Returns the best point together with the reason why the loop ended."""
     best = end.best
     status = jnp.where(best.status == _RUNNING, Status.maxiter, best.status)
     if by_rounding:
@@ -188,13 +202,17 @@ def _ended(end: _Loop, x0: Any, tx: Any, value_fn: Callable[[Any], Any], by_roun
 
 
 def _hidden(best: Result, steepest: Array) -> Array:
-    """The norm of a gradient that rounding may hide: next to a steep one, or in what it changes the value by."""
+    """Returns the gradient norm that rounding may hide, judged by the steepest gradient and by the rounding of the
+    value.
+    """
     size = tree.norm(best.params).astype(steepest.dtype)
     return jnp.sqrt(jnp.finfo(steepest.dtype).eps) * jnp.maximum(steepest, leaf.ratio(jnp.abs(best.value), size))
 
 
 def _endless(best: Result, x0: Any, tx: Any, value_fn: Callable[[Any], Any], asked: Array) -> tuple[Array, Array]:
-    """Whether the function falls to minus infinity beyond the best point, on the way from `x0`; and the evaluations."""
+    """Returns whether the function falls to minus infinity beyond the best point, seen from `x0`, and the
+    evaluations.
+    """
     way = jax.tree.map(lambda p, x: leaf.widen(p) - leaf.widen(x), best.params, x0)
 
     def further(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
@@ -216,7 +234,7 @@ def _endless(best: Result, x0: Any, tx: Any, value_fn: Callable[[Any], Any], ask
 
 
 def _seen(state: Any, params: Any, look: Any) -> tuple[Array, Any, Any, Any]:
-    """Value and gradient at the new parameters, how many evaluations they took, and whether a search failed."""
+    """Returns value and gradient at the new parameters, the number of evaluations, and whether a line search failed."""
     searches = [part for _, part in find(state, LinesearchState)]
     failed = functools.reduce(jnp.logical_or, [part.info.failed for part in searches], jnp.array(False))
     tried = sum((part.info.num_linesearch_steps for part in searches), jnp.zeros((), jnp.int32))
@@ -231,12 +249,12 @@ def _zero(updates: Any) -> Array:
 
 
 def _unchanged(loop: _Loop, params: Any, value: Array) -> Array:
-    """Whether a step changed the value and the parameters by no more than rounding does."""
+    """Whether a step changed the value and the parameters by no more than rounding."""
     eps = jnp.finfo(value.dtype).eps
     moved = tree.norm(jax.tree.map(jnp.subtract, params, loop.params)) > 4 * eps * tree.norm(params)
     return _equal(value, loop.value) & ~moved
 
 
 def _equal(a: Array, b: Array) -> Array:
-    """Whether two values differ by no more than rounding: then slopes decide."""
+    """Whether two values differ by no more than rounding; then gradients decide which point is better."""
     return jnp.abs(a - b) <= 4 * jnp.finfo(a.dtype).eps * jnp.abs(a)

@@ -54,7 +54,11 @@ _ACCEPTED = 1e-4
 
 
 class ScaleByNewtonState(NamedTuple):
-    """`count`: number of steps taken. `damping`: of the last step, or, if adaptive, of the next step."""
+    """State of `scale_by_newton`.
+
+    `count` is the number of steps taken. `damping` is the damping of the last step, or, if adaptive, of the next
+    step.
+    """
 
     count: Array = counter()
     damping: Array = per_tree(start="damping", signed=False)
@@ -130,20 +134,23 @@ def newton(
 ) -> chain:
     """Newton's method, by default the textbook method: one step with the inverse of the exact Hessian.
 
-    Use it for up to a few thousand parameters: a step computes and solves an n x n matrix. Call it in a jitted
-    function; outside of one, every update traces the Hessian again.
+    Use it for up to a few thousand parameters: a step computes an n x n matrix and solves with it. Call it in a
+    jitted function; outside of one, every update traces the Hessian again.
 
     Args:
-      learning_rate: Step size, a number or a schedule. Leave it at 1 with adaptive damping, which judges full steps.
-      hessian: "exact"; "absolute", which moves away from saddle points ("exact" is attracted to them); or
+      learning_rate: Step size, a number or a schedule. 1 by default; leave it there with adaptive damping, which
+        judges full steps.
+      hessian: "exact" (default), which saddle points attract; "absolute", which moves away from saddle points; or
         "gauss_newton", for a loss that is half a sum of squares.
-      damping: A number that is added to every eigenvalue, or "adaptive": the damping is then kept in the state and
-        adapts to the decrease of the loss, and a step that would not lower the loss is zero.
-      linesearch: A transformation that chooses the length of the step, such as `gx.scale_by_zoom_linesearch(20)`.
+      damping: A number that is added to every eigenvalue; a larger one gives shorter steps. Not negative; 0 by
+        default. "adaptive" keeps the damping in the state and adapts it to the decrease of the loss. A step that
+        would not lower the loss is then zero.
+      linesearch: A transformation that chooses the step size and comes last in the chain, such as
+        `gx.scale_by_zoom_linesearch(20)`. None by default.
 
     Returns:
-      A transformation whose `update` needs params and `value_fn`; with `hessian="gauss_newton"` it needs `residual_fn`
-      instead, see `scale_by_newton`. State: two numbers.
+      A transformation whose `update` needs params and `value_fn`. With `hessian="gauss_newton"` it needs
+      `residual_fn` instead, see `scale_by_newton`. State: two numbers.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: (x[0] - 1) ** 2 + 5 * (x[0] + x[1]) ** 2
@@ -170,7 +177,10 @@ def newton(
 
 
 def required_function(who: str, name: str, updates: Any, params: Any, extra: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """Returns the extra argument `name`; raises unless it is a function, and params are given and match the updates."""
+    """Returns the extra argument `name`.
+
+    Raises unless it is a function, and params are given and match the updates.
+    """
     checks.needed(who, params=params, **{name: extra.get(name)})
     check_like(who, "updates", updates, "params", params)
     fn = extra[name]

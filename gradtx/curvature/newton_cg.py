@@ -4,9 +4,9 @@
 
     |g - H u| <= min(forcing, sqrt(|g|)) * |g|
 
-or until a search direction d has <d, H d> <= 0, where it keeps the u found so far: g itself if d is the first (Nocedal
-and Wright, 2006, "Numerical Optimization", algorithm 7.1). With that bound the steps converge superlinearly (Dembo and
-Steihaug, 1983, "Truncated-Newton Algorithms for Large-Scale Unconstrained Optimization").
+or until a search direction d has <d, H d> <= 0. Then it returns the u found so far, or g itself if d is the first
+direction (Nocedal and Wright, 2006, "Numerical Optimization", algorithm 7.1). With that bound the steps converge
+superlinearly (Dembo and Steihaug, 1983, "Truncated-Newton Algorithms for Large-Scale Unconstrained Optimization").
 """
 
 from __future__ import annotations
@@ -35,18 +35,27 @@ __all__ = ["ScaleByNewtonCGState", "newton_cg", "scale_by_newton_cg"]
 
 
 class ScaleByNewtonCGState(NamedTuple):
-    """The steps taken, and how many products with the Hessian the last one took."""
+    """State of `scale_by_newton_cg`: the number of steps, and how many products with the Hessian the last step took."""
 
     count: Array = counter()
     cg_steps: Array = counter()
 
 
 class scale_by_newton_cg(Stateful, state=ScaleByNewtonCGState, needs=("params", "value_fn"), real=True):
-    """The rule of `newton_cg`, without the learning rate; `update` needs params and `value_fn`.
+    """Multiplies the gradient approximately by the inverse Hessian, by a few conjugate gradient steps.
 
-    `forcing` lies in (0, 1), and `max_cg_steps` is None for the number of parameters. Derivatives are those of the
-    exact solution of H u = g, solved for as far as u itself, whatever made it stop. Products with the Hessian are
-    those of the function as it computes, in the parameters' own dtype.
+    The direction of `newton_cg` without learning rate and line search. `update` needs params and `value_fn`, the
+    loss as a function of the parameters. Products with the Hessian are computed in the parameters' own dtype.
+    Derivatives through the step are those of the exact solution of H u = g, whatever made the iteration stop.
+
+    Args:
+      forcing: Relative error at which the inner iteration stops; smaller means fewer, dearer steps. In (0, 1); 0.5
+        by default.
+      max_cg_steps: Largest number of products with the Hessian per step. At least 1; None (default) for the number
+        of parameters.
+
+    Returns:
+      A transformation. State: two integers.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: jnp.sum(jnp.array([1.0, 4.0]) * x**2)
@@ -80,7 +89,7 @@ class scale_by_newton_cg(Stateful, state=ScaleByNewtonCGState, needs=("params", 
 
 
 def _solved(matvec: Callable[[Any], Any], b: Any, solve: Callable[..., tuple[Any, Array]]) -> tuple[Any, Array]:
-    """`solve(matvec, b)`, with the derivatives of the exact solution; outside of traced code it needs none."""
+    """Returns `solve(matvec, b)` with the derivatives of the exact solution, which eager code does not need."""
     if not is_traced(b):
         found = solve(matvec, b)
         if not is_traced(found):
@@ -96,22 +105,26 @@ def newton_cg(
     forcing: HyperArg = 0.5,
     linesearch: Any = STRONG_WOLFE,
 ) -> chain:
-    """Newton's method by truncated conjugate gradients, with a line search.
+    """Newton's method by truncated conjugate gradients, with a line search: it never forms the Hessian.
 
-    It never forms the Hessian, and finds the minimum of a convex function from anywhere. Where the Hessian is not
-    positive definite a step still descends, with the gradient in the worst case. A step holds five vectors like the
-    parameters beside what a product with the Hessian holds.
+    Take it for smooth, deterministic functions of many parameters, if Hessian-vector products are cheap. It finds
+    the minimum of a convex function from anywhere. If the Hessian is not positive definite a step still descends,
+    in the worst case along the gradient. A step holds five vectors like the parameters, and what a Hessian-vector
+    product needs.
 
     Args:
-      learning_rate: Step size, a number or a schedule; with a line search the length of its first try.
-      max_cg_steps: How many products with the Hessian a step takes at most; None for as many as there are parameters.
-      forcing: Bounds the error of each step: smaller for fewer steps of more products. In (0, 1).
-      linesearch: A transformation that comes last and chooses the length of the step, by default for the strong Wolfe
-        conditions. None for the pure step, which converges near a minimum only.
+      learning_rate: Step size, a number or a schedule; with a line search the length of its first trial. 1 by
+        default.
+      max_cg_steps: Largest number of products with the Hessian per step. At least 1; None (default) for the number
+        of parameters.
+      forcing: Relative error at which the inner iteration stops; smaller means fewer, dearer steps. In (0, 1); 0.5
+        by default.
+      linesearch: A transformation that chooses the step size and comes last in the chain. By default a zoom search
+        for the strong Wolfe conditions; None for pure Newton steps, which converge only near a minimum.
 
     Returns:
-      A transformation whose `update` needs params and `value_fn`, and with a line search `value` and `grad`. State: two
-      integers, and what the line search keeps.
+      A transformation whose `update` needs params and `value_fn`, and with a line search `value` and `grad`. State:
+      two integers, and with a line search one array per parameter (4 bytes in float32).
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: jnp.sum(jnp.cosh(x - jnp.arange(3.0)))
@@ -127,7 +140,7 @@ def newton_cg(
     True
 
     Raises:
-      TypeError: `linesearch` is no transformation, `max_cg_steps` no integer.
+      TypeError: `linesearch` is not a transformation, or `max_cg_steps` is not an integer.
       ValueError: a number is out of its range.
     """
     return descending(scale_by_newton_cg(forcing, max_cg_steps), learning_rate, linesearch)

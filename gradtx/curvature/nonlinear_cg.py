@@ -1,4 +1,4 @@
-"""Nonlinear conjugate gradients: the gradient, and some of the last direction.
+"""Nonlinear conjugate gradients: adds a multiple of the last direction to the gradient.
 
     u_t = g_t + beta_t u_(t-1)
 
@@ -6,12 +6,12 @@
     "polak_ribiere"     beta = max(<g_t, y> / |g_(t-1)|^2, 0)                   (Polak and Ribiere, 1969; Powell, 1984)
     "hager_zhang"       beta = max((<g_t, y> - 2 |y|^2 <g_t, d> / <d, y>) / <d, y>, -1 / (|d| min(0.01, |g_(t-1)|)))
 
-with y = g_t - g_(t-1) and d = -u_(t-1), the way that the last step went.
+with y = g_t - g_(t-1) and d = -u_(t-1), the direction of the last step.
 
-The last is from Hager and Zhang, 2005, "A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line
-Search": <g_t, u_t> >= 7/8 |g_t|^2 whatever the line search did. All start anew, with beta = 0, at the first step, where
-u_t would not descend, and where the gradients are far from orthogonal, |<g_t, g_(t-1)>| >= restart_rtol |g_t|^2
-(Powell, 1977, "Restart Procedures for the Conjugate Gradient Method").
+"hager_zhang" is from Hager and Zhang, 2005, "A New Conjugate Gradient Method with Guaranteed Descent and an
+Efficient Line Search": it ensures <g_t, u_t> >= 7/8 |g_t|^2 for any line search. All methods restart, with beta =
+0, at the first step, if u_t would not descend, and if successive gradients are far from orthogonal, |<g_t,
+g_(t-1)>| >= restart_rtol |g_t|^2 (Powell, 1977, "Restart Procedures for the Conjugate Gradient Method").
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ETA = 0.01
 
 
 class NonlinearCGState(NamedTuple):
-    """The steps taken, the last gradient and the last direction."""
+    """State of nonlinear conjugate gradients: the number of steps, the last gradient and the last direction."""
 
     count: Array = counter()
     updates: Array = per_param()
@@ -47,9 +47,18 @@ class NonlinearCGState(NamedTuple):
 
 
 class scale_by_nonlinear_cg(Treewide, state=NonlinearCGState):
-    """The direction of nonlinear conjugate gradients.
+    """Combines the gradient with the last direction to a conjugate direction.
 
-    `method` is one of those above; `restart_rtol` (default 0.1) is positive, and infinite for no such restarts.
+    The direction of `nonlinear_cg` without learning rate and line search, to build your own chain.
+
+    Args:
+      method: The formula for the multiple of the last direction: "hager_zhang" (default), "polak_ribiere" or
+        "fletcher_reeves". The first is the most robust.
+      restart_rtol: Restart from the gradient if the inner product of two successive gradients exceeds this fraction
+        of the squared norm. Positive; 0.1 by default, infinity for no such restarts.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_nonlinear_cg("fletcher_reeves")
@@ -64,7 +73,7 @@ class scale_by_nonlinear_cg(Treewide, state=NonlinearCGState):
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array) -> tuple[Array, Any]:
         last, direction = slots.updates, slots.direction
         lengths = tree.norm(updates), tree.norm(last), tree.norm(direction)
-        # Of gradients of length 1 at most the squares do not overflow.
+        # Scaled to a length of at most 1, so that squares do not overflow.
         size = jnp.maximum(jnp.maximum(lengths[0], lengths[1]), lengths[2])
         scale = leaf.ratio(jnp.ones_like(size), size)
         g, last, u = (jax.tree.map(lambda x: x * scale, part) for part in (updates, last, direction))
@@ -94,15 +103,31 @@ def nonlinear_cg(
     restart_rtol: HyperArg = 0.1,
     linesearch: Any = HAGER_ZHANG,
 ) -> chain:
-    """Nonlinear conjugate gradients with a line search, by default Hager and Zhang's; None for none.
+    """Nonlinear conjugate gradients with a line search.
 
-    State: two arrays per parameter, and what the line search keeps. `update` needs params, `value`, `grad` and
-    `value_fn` with a line search. `learning_rate` multiplies the direction; None is 1.
+    Take it for large, smooth, deterministic problems if the memory of `lbfgs` (22 arrays per parameter) is too
+    much; otherwise `lbfgs` usually needs fewer evaluations.
+
+    Args:
+      learning_rate: Factor of the direction before the line search, a number or a schedule. None (default) for 1.
+      method: The formula for the multiple of the last direction: "hager_zhang" (default), "polak_ribiere" or
+        "fletcher_reeves". The first is the most robust.
+      restart_rtol: Restart from the gradient if the inner product of two successive gradients exceeds this fraction
+        of the squared norm. Positive; 0.1 by default, infinity for no such restarts.
+      linesearch: A transformation that chooses the step size and comes last in the chain. By default Hager and
+        Zhang's search; None for none.
+
+    Returns:
+      A transformation whose `update` needs params, and with a line search `value`, `grad` and `value_fn`. State:
+      two arrays per parameter, and one more with a line search (12 bytes per parameter in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> rosenbrock = lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
     >>> result = gx.minimize(rosenbrock, jnp.array([-1.2, 1.0]), gx.nonlinear_cg(), tol=1e-3)
     >>> print(result.params.round(2))
     [1. 1.]
+
+    References:
+      Hager and Zhang, 2005, "A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line Search".
     """
     return descending(scale_by_nonlinear_cg(method, restart_rtol), learning_rate, linesearch)

@@ -1,6 +1,7 @@
-"""Products with matrices of second derivatives, and estimates of their diagonals, without forming them.
+"""Products with matrices of second derivatives, and estimates of their diagonals, without forming the matrices.
 
-For a loss f of parameters x, a vector v shaped like them, a model o(x) with Jacobian J, and a loss L of its outputs:
+For a loss f of parameters x, a vector v shaped like them, a model o(x) with Jacobian J, and a loss L of its
+outputs:
 
     hvp                 H v,   H = f''(x)              the derivative of the gradient along v (Pearlmutter, 1994,
                                                        "Fast Exact Multiplication by the Hessian")
@@ -16,8 +17,8 @@ For a loss f of parameters x, a vector v shaped like them, a model o(x) with Jac
                                                        examples, g its gradient for labels y drawn from the model (Liu
                                                        et al., 2023, "Sophia", algorithm 2)
 
-Each product costs a few gradients and the memory of one. `hessian_diag` and `hessian` take one product for every entry
-of x, and are for small problems. Parameters are trees of real arrays; None leaves are passed over.
+Each product costs a few gradients, and as much memory as one. `hessian_diag` and `hessian` take one product for
+every entry of x, so they are for small problems. Parameters are trees of real arrays; None leaves are ignored.
 """
 
 from __future__ import annotations
@@ -45,13 +46,22 @@ __all__ = [
 ]
 
 _COLUMNS = 32
-"""How many entries of an exact diagonal are computed at once."""
+"""The number of entries of an exact diagonal that are computed at once."""
 
 
 def hvp(f: Callable[[Any], Any], params: Any, v: Any) -> Any:
-    """The Hessian of `f` at `params` times `v`: a tree like `params`.
+    """Multiplies the Hessian of `f` at `params` by a vector, without forming the Hessian.
 
-    `f(params)` is a real scalar. It is differentiated in reverse, and its gradient forward.
+    Use it to write your own second-order method. It costs about two gradients (forward over reverse
+    differentiation).
+
+    Args:
+      f: A function from parameters to a real scalar.
+      params: The parameters, a tree of real floating-point arrays.
+      v: The vector, a tree like `params`.
+
+    Returns:
+      The product, a tree like `params`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> f = lambda p: p["a"] ** 2 * p["b"]
@@ -60,8 +70,8 @@ def hvp(f: Callable[[Any], Any], params: Any, v: Any) -> Any:
     {'a': Array(4., dtype=float32), 'b': Array(6., dtype=float32)}
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: `v` is not shaped like `params`, or `f` returns no scalar.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `v` is not shaped like `params`, or `f` does not return a scalar.
     """
     params, v = _pair("hvp", params, v)
     if not jax.tree.leaves(params):
@@ -70,10 +80,20 @@ def hvp(f: Callable[[Any], Any], params: Any, v: Any) -> Any:
 
 
 def gauss_newton_vp(model_fn: Callable[[Any], Any], loss_of_output: Callable[[Any], Any], params: Any, v: Any) -> Any:
-    """The Gauss-Newton matrix of `loss_of_output(model_fn(params))` times `v`: a tree like `params`.
+    """Multiplies the Gauss-Newton matrix of `loss_of_output(model_fn(params))` by a vector.
 
-    It is the Hessian of the loss with the model replaced by its linear part at `params`, and positive semidefinite
-    where `loss_of_output` is convex. For residuals r and half their sum of squares it is J^T J v.
+    The Gauss-Newton matrix is the Hessian of the loss with the model replaced by its linear approximation at
+    `params`. It is positive semidefinite if `loss_of_output` is convex. For half the sum of squared residuals it is
+    J^T J.
+
+    Args:
+      model_fn: A function from parameters to the outputs, a tree of real arrays.
+      loss_of_output: A function from the outputs to a real scalar, convex as a rule.
+      params: The parameters, a tree of real floating-point arrays.
+      v: The vector, a tree like `params`.
+
+    Returns:
+      The product, a tree like `params`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> model = lambda w: w**2  # J = diag(2 w)
@@ -82,8 +102,8 @@ def gauss_newton_vp(model_fn: Callable[[Any], Any], loss_of_output: Callable[[An
     [ 4. 36.]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: `v` is not shaped like `params`, or `loss_of_output` returns no scalar.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `v` is not shaped like `params`, or `loss_of_output` does not return a scalar.
     """
     who = "gauss_newton_vp"
     params, v = _pair(who, params, v)
@@ -97,14 +117,20 @@ def gauss_newton_vp(model_fn: Callable[[Any], Any], loss_of_output: Callable[[An
 
 
 def fisher_vp(outputs_fn: Callable[[Any], Any], log_likelihood: Callable[[Any, Any], Any], params: Any, v: Any) -> Any:
-    """The Fisher information matrix of a model at `params` times `v`: a tree like `params`.
+    """Multiplies the Fisher information matrix of a model by a vector, as natural gradient methods need it.
 
-    `outputs_fn(params)` are the parameters o of a distribution p(y | o), such as logits. `log_likelihood(o, at)` is the
-    mean of log p(y | o) over y drawn from p(y | at), a real scalar: for logits `sum(softmax(at) * log_softmax(o))`, for
-    the mean of a normal distribution with variance s `-sum((at - o)**2) / (2 * s)`, each summed over the batch. Its
-    negative second derivative by o, at o = at, is the Fisher matrix of the outputs.
+    Args:
+      outputs_fn: A function from parameters to the parameters o of a distribution p(y | o), such as logits.
+      log_likelihood: A function `(o, at)` that returns the mean of log p(y | o) over y drawn from p(y | at), summed
+        over the batch. For logits write `sum(softmax(at) * log_softmax(o))`; for the mean of a normal distribution
+        with variance s write `-sum((at - o)**2) / (2 * s)`. Its negative second derivative by o at o = at is the
+        Fisher matrix of the outputs. If o are natural parameters, such as logits, it does not depend on y, and any
+        log-likelihood of data will do.
+      params: The parameters, a tree of real floating-point arrays.
+      v: The vector, a tree like `params`.
 
-    Where o are natural parameters, as logits are, that does not depend on y, and any log-likelihood of data will do.
+    Returns:
+      The product, a tree like `params`.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> normal = lambda mean, at: -jnp.sum((at - mean) ** 2) / 2
@@ -112,8 +138,8 @@ def fisher_vp(outputs_fn: Callable[[Any], Any], log_likelihood: Callable[[Any, A
     5.0
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: `v` is not shaped like `params`, or `log_likelihood` returns no scalar.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `v` is not shaped like `params`, or `log_likelihood` does not return a scalar.
     """
     who = "fisher_vp"
     params, v = _pair(who, params, v)
@@ -125,12 +151,19 @@ def fisher_vp(outputs_fn: Callable[[Any], Any], log_likelihood: Callable[[Any, A
 
 
 def fisher_diag(f: Callable[[Any], Any], params: Any) -> Any:
-    """The diagonal of the empirical Fisher matrix at `params`: a tree like `params`.
+    """Computes the diagonal of the empirical Fisher matrix: the sum over examples of the squared gradients.
 
-    `f(params)` is the negative log-likelihood of one example, a real scalar, or of several, a vector. The result is the
-    sum over examples of the squared gradients. Take it to weigh parameters, as elastic weight consolidation does. It is
-    the Fisher matrix at the labels of the data; `gauss_newton_bartlett_diag` draws labels from the model. It takes one
-    gradient an example, one after the other; of one number for a whole batch it squares the gradient of the batch.
+    Use it to weigh parameters by importance, as elastic weight consolidation does. The labels are those of the
+    data; `gauss_newton_bartlett_diag` draws labels from the model instead. It computes one gradient per example,
+    one after the other. If `f` returns one number for a whole batch, it squares the gradient of the batch.
+
+    Args:
+      f: A function from parameters to the negative log-likelihood: a vector with one entry per example, or a real
+        scalar for a single example.
+      params: The parameters, a tree of real floating-point arrays.
+
+    Returns:
+      The diagonal, a tree like `params`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> x, y = jnp.array([1.0, 2.0]), jnp.array([0.0, 3.0])
@@ -138,7 +171,7 @@ def fisher_diag(f: Callable[[Any], Any], params: Any) -> Any:
     5.0
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
+      TypeError: a leaf is complex or not a floating-point array.
       ValueError: `f` returns neither a scalar nor a vector.
     """
     who = "fisher_diag"
@@ -163,19 +196,29 @@ def fisher_diag(f: Callable[[Any], Any], params: Any) -> Any:
 def hutchinson_diag(
     f: Callable[[Any], Any], params: Any, key: Any, samples: int = 1, distribution: str = "rademacher"
 ) -> Any:
-    """An unbiased estimate of the diagonal of the Hessian of `f` at `params`: a tree like `params`.
+    """Estimates the diagonal of the Hessian of `f` without bias, from products with random vectors.
 
-    The mean over `samples` vectors z of z * H z, with entries of z drawn from `distribution`: signs ("rademacher"),
-    with which a diagonal Hessian is found exactly and others with the least variance, or "normal" ones. Entry i has the
-    variance sum_(j != i) H_ij^2 / samples with signs. It takes one product a sample, one after the other.
+    The estimate is the mean of z * H z over random vectors z. It costs one Hessian-vector product per sample, one
+    after the other.
+
+    Args:
+      f: A function from parameters to a real scalar.
+      params: The parameters, a tree of real floating-point arrays.
+      key: A random key from `jax.random.key`.
+      samples: Number of random vectors; the variance falls as 1 / samples. At least 1; 1 by default.
+      distribution: "rademacher" (default) draws entries from -1 and 1: exact for a diagonal Hessian and the least
+        variance for others, sum_(j != i) H_ij^2 / samples for entry i. "normal" draws normal ones.
+
+    Returns:
+      The estimate, a tree like `params`.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> print(gx.hutchinson_diag(lambda p: jnp.sum(p**3), jnp.array([1.0, 2.0]), jax.random.key(0)))
     [ 6. 12.]
 
     Raises:
-      TypeError: a leaf is complex or no floating array; `samples` is no integer.
-      ValueError: `samples` is not positive, or there is no such distribution.
+      TypeError: a leaf is complex or not a floating-point array, or `samples` is not an integer.
+      ValueError: `samples` is not positive, or `distribution` is unknown.
     """
     who = "hutchinson_diag"
     samples = checks.integer(who, "samples", samples, ge=1)
@@ -192,12 +235,21 @@ def hutchinson_diag(
 
 
 def gauss_newton_bartlett_diag(outputs_fn: Callable[[Any], Any], params: Any, key: Any, samples: int = 1) -> Any:
-    """An unbiased estimate of the diagonal of the Gauss-Newton matrix of a classifier: a tree like `params`.
+    """Estimates the diagonal of the Gauss-Newton matrix of a classifier without bias, from labels drawn from the
+    model.
 
-    `outputs_fn(params)` are logits, with the classes along the last axis and examples (or tokens) along the others. The
-    loss is the mean over examples of the cross-entropy, -log softmax(logits)[label]. Labels are drawn from the model's
-    own outputs, g is the gradient for them, and B * g^2 for B examples is the estimate, or the mean of `samples` of
-    them. It is never negative, and takes one gradient a sample.
+    The loss is the mean over B examples of the cross-entropy, -log softmax(logits)[label]. With g, its gradient for
+    the drawn labels, the estimate is B * g^2. It is never negative and costs one gradient per sample.
+
+    Args:
+      outputs_fn: A function from parameters to logits, an array with the classes along its last axis and the
+        examples (or tokens) along the others.
+      params: The parameters, a tree of real floating-point arrays.
+      key: A random key from `jax.random.key`.
+      samples: Number of draws of all labels, over which the estimate is averaged. At least 1; 1 by default.
+
+    Returns:
+      The estimate, a tree like `params`.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> logits = lambda w: jnp.stack([w, -w], -1)  # two classes of equal probability: (d log p / dw)^2 = 1
@@ -205,8 +257,8 @@ def gauss_newton_bartlett_diag(outputs_fn: Callable[[Any], Any], params: Any, ke
     1.0
 
     Raises:
-      TypeError: a leaf is complex or no floating array; `samples` is no integer.
-      ValueError: `samples` is not positive, or the outputs are no array with an axis of classes.
+      TypeError: a leaf is complex or not a floating-point array, or `samples` is not an integer.
+      ValueError: `samples` is not positive, or the outputs are not an array with an axis of classes.
     """
     who = "gauss_newton_bartlett_diag"
     samples = checks.integer(who, "samples", samples, ge=1)
@@ -224,7 +276,7 @@ def gauss_newton_bartlett_diag(outputs_fn: Callable[[Any], Any], params: Any, ke
 
     def one(key: Any) -> Any:
         drawn = jax.nn.one_hot(jax.random.categorical(key, logits), logits.shape[-1], dtype=logits.dtype)
-        # The gradient of the sum over examples, whose square over B is B times that of the mean.
+        # The gradient of the sum over examples: its square over B is B times the square of the mean's gradient.
         (g,) = back(leaf.narrow(jax.nn.softmax(logits) - drawn, outputs.dtype))
         return jax.tree.map(lambda g: leaf.widen(g) * (leaf.widen(g) / examples), g)
 
@@ -232,7 +284,7 @@ def gauss_newton_bartlett_diag(outputs_fn: Callable[[Any], Any], params: Any, ke
 
 
 def _mean(one: Callable[[Any], Any], params: Any, key: Any, samples: int) -> Any:
-    """The mean over some keys of a function of one, taken one after the other, in the dtypes of `params`."""
+    """Averages a function of a random key over several keys, one after the other, in the dtypes of `params`."""
 
     def add(total: Any, key: Any) -> Any:
         return jax.tree.map(lambda total, x: total + x / samples, total, one(key))
@@ -242,17 +294,25 @@ def _mean(one: Callable[[Any], Any], params: Any, key: Any, samples: int) -> Any
 
 
 def hessian_diag(f: Callable[[Any], Any], params: Any) -> Any:
-    """The exact diagonal of the Hessian of `f` at `params`: a tree like `params`.
+    """Computes the exact diagonal of the Hessian of `f`.
 
-    It takes one product with the Hessian for every entry, a few at a time: for small problems.
+    It takes one Hessian-vector product per entry of `params`, so it is for small problems and for tests. For larger
+    problems take `hutchinson_diag`.
+
+    Args:
+      f: A function from parameters to a real scalar.
+      params: The parameters, a tree of real floating-point arrays.
+
+    Returns:
+      The diagonal, a tree like `params`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.hessian_diag(lambda p: p[0] ** 2 * p[1] ** 3, jnp.array([1.0, 2.0])))
     [16. 12.]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: `f` returns no scalar.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `f` does not return a scalar.
     """
     who = "hessian_diag"
     params, _ = _pair(who, params, params)
@@ -269,9 +329,17 @@ def hessian_diag(f: Callable[[Any], Any], params: Any) -> Any:
 
 
 def hessian(f: Callable[[Any], Any], params: Any) -> Array:
-    """The Hessian of `f` at `params` as one matrix, by the entries of all leaves in order.
+    """Computes the Hessian of `f` as one matrix.
 
-    It has n^2 numbers for n parameters, is in float32 or wider, and symmetric to rounding.
+    Rows and columns are the entries of all leaves in order. For n parameters it has n^2 numbers, so it is for small
+    problems.
+
+    Args:
+      f: A function from parameters to a real scalar.
+      params: The parameters, a tree of real floating-point arrays.
+
+    Returns:
+      An n x n array in float32 or wider, symmetric up to rounding.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.hessian(lambda p: p["a"] ** 2 * p["b"], {"a": 3.0, "b": 2.0}))
@@ -279,8 +347,8 @@ def hessian(f: Callable[[Any], Any], params: Any) -> Array:
      [6. 0.]]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: `f` returns no scalar.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `f` does not return a scalar.
     """
     params, _ = _pair("hessian", params, params)
     x, unravel = tree.raveled(params)
@@ -303,9 +371,11 @@ def check_like(who: str, name: str, other: Any, like_name: str, params: Any) -> 
 
 
 def _pair(who: str, params: Any, v: Any) -> tuple[Any, Any]:
-    """Both as trees of arrays, `v` in the dtypes of `params`; raises unless they are real and of the same shapes.
+    """Returns both as trees of arrays, `v` in the dtypes of `params`; raises unless they are real and of the same
+    shapes.
 
-    Inside `shard_map` each array of `v` varies over the axes of its parameter, as the derivative along it asks.
+    Inside `shard_map` each array of `v` is made to vary over the axes of its parameter, which derivatives along it
+    need.
     """
     check_like(who, "v", v, "params", params)
     params = jax.tree.map(_array, params)
@@ -313,13 +383,13 @@ def _pair(who: str, params: Any, v: Any) -> tuple[Any, Any]:
 
 
 def _array(x: Any) -> Array:
-    """`x` as an array that is not weakly typed, as derivatives want it."""
+    """Returns `x` as an array that is not weakly typed, which derivatives need."""
     x = jnp.asarray(x)
     return leaf.narrow(x, x.dtype)
 
 
 def _scalar(who: str, f: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`f`, which raises where it does not return a scalar."""
+    """Returns `f` with a check that it returns a scalar."""
 
     def scalar(x: Any) -> Any:
         value = f(x)

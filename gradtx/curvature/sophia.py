@@ -1,12 +1,12 @@
-"""Sophia: the average gradient over an average Hessian diagonal, every entry clipped.
+"""Sophia: divides the average gradient by an average Hessian diagonal, and clips every entry.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     u_t = clip((m_t / (1 - b1^t)) / max(gamma * h_(t-1), eps), clip_threshold)
     h_t = b2 * h_(t-1) + (1 - b2) * hessian_diag      at every `update_interval`-th step, else h_(t-1)
 
-Liu et al., 2023, "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training",
-algorithm 3, in optax's form, which corrects m. The rule gets an estimate of the diagonal as `hessian_diag`; in
-`sophia` the wrapper `with_hessian_diag` makes it, at every `update_interval`-th step alone.
+Liu et al., 2023, "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training", algorithm
+3, with the bias correction of m that optax adds. The rule gets an estimate of the diagonal as `hessian_diag`. In
+`sophia` the wrapper `with_hessian_diag` makes it, only at every `update_interval`-th step.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = ["SophiaState", "scale_by_sophia", "sophia"]
 
 
 class SophiaState(NamedTuple):
-    """The steps taken, the first moment, and the average Hessian diagonal.
+    """State of Sophia: the first moment (`mu`) and the average Hessian diagonal (`nu`).
 
-    `weights` holds what averages with a scheduled decay weigh.
+    `count` is the number of steps. `weights` holds the bias corrections of decay rates that are schedules.
     """
 
     count: Array = counter()
@@ -44,12 +44,27 @@ class SophiaState(NamedTuple):
 class scale_by_sophia(
     Elementwise, state=SophiaState, takes=("hessian_diag",), by_leaf=("hessian_diag",), corrected=("b1",)
 ):
-    """The rule of Sophia, without the learning rate.
+    """Divides the first moment by the average Hessian diagonal and clips every entry, as Sophia does.
 
-    `update(..., hessian_diag=h)` takes a tree like the gradients; without it the average stays as it is,
-    and so it does at steps that are no multiple of `update_interval` (default 10, counted from 0).
-    `b1` and `b2` lie in [0, 1), `eps`, `gamma` and `clip_threshold` (inf for no clipping) are positive. An entry whose
-    average curvature is not positive moves by `clip_threshold`.
+    The rule of `sophia` without the learning rate. `update(..., hessian_diag=h)` takes a tree like the gradients.
+    The average of the diagonal is only updated if it is given, and at every `update_interval`-th step. Entries
+    whose average curvature is not positive move by `clip_threshold`, unless their first moment is nearly zero.
+
+    Args:
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
+        In [0, 1); 0.965 by default.
+      b2: Decay rate of the average Hessian diagonal, per estimate. In [0, 1); 0.99 by default.
+      eps: Lower bound on the denominator. Positive; 1e-8 by default.
+      gamma: Factor of the average diagonal; a larger one makes steps smaller, and fewer entries are clipped.
+        Positive; 0.01 by default.
+      clip_threshold: Largest absolute entry of the update. Positive; 1 by default, infinity for no clipping.
+      update_interval: Number of steps between two updates of the average diagonal, beginning with the first step.
+        At least 1; 10 by default.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_sophia(b2=0.0, gamma=1.0, update_interval=1)
@@ -60,7 +75,7 @@ class scale_by_sophia(
     [0.25 1.  ]
 
     Raises:
-      ValueError: the tree of `hessian_diag` is not that of the gradients.
+      ValueError: the tree of `hessian_diag` differs from the gradients'.
     """
 
     b1: Hyper = hyper(default=0.965, ge=0, lt=1)
@@ -98,12 +113,37 @@ def sophia(
     mu_dtype: Any = None,
     key: int = 0,
 ) -> chain:
-    """Sophia. State: two arrays per parameter, and a random key. `update` needs params and `value_fn`.
+    """Sophia: clipped second-order steps with a Hessian diagonal that is estimated every few steps.
 
-    With the estimator "gauss_newton_bartlett" (Sophia-G, for which the paper has gamma = 0.05 and weight decay 0.2)
-    `update` needs `outputs_fn`, the logits as a function of the parameters, in place of `value_fn`. The other steps of
-    an interval cost no estimate. `weight_decay` is decoupled, on the leaves that `mask` selects; `key` is the seed of
-    the estimates. Parameters are real.
+    Made for pre-training language models, where curvature differs much between parameters. `update` needs params
+    and `value_fn`, or `outputs_fn` for the estimator "gauss_newton_bartlett" (Sophia-G, for which the paper uses
+    gamma = 0.05 and weight decay 0.2). Parameters must be real.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
+        In [0, 1); 0.965 by default.
+      b2: Decay rate of the average Hessian diagonal, per estimate. In [0, 1); 0.99 by default.
+      eps: Lower bound on the denominator. Positive; 1e-8 by default.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `learning_rate * weight_decay` of its value. Not negative; 1e-4 by default.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
+        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales
+        are usually left out.
+      gamma: Factor of the average diagonal; a larger one makes steps smaller, and fewer entries are clipped.
+        Positive; 0.01 by default.
+      clip_threshold: Largest absolute entry of the update, before the learning rate. Positive; 1 by default,
+        infinity for no clipping.
+      update_interval: Number of steps between two estimates of the diagonal. Other steps cost no more than Adam's.
+        At least 1; 10 by default.
+      estimator: "hutchinson" (default) needs `value_fn`, the loss as a function of the parameters.
+        "gauss_newton_bartlett" needs `outputs_fn`, the logits as a function of the parameters.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      key: Seed of the random estimates, an integer; 0 by default.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32), and a random key.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> loss = lambda x: jnp.sum(jnp.array([1.0, 100.0]) * x**2)
@@ -113,6 +153,9 @@ def sophia(
     ...     x, state, value = step(x, state)
     >>> print(bool(value < 0.01))
     True
+
+    References:
+      Liu et al., 2023, "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training".
     """
     rule = scale_by_sophia(b1, b2, eps, gamma, clip_threshold, update_interval, mu_dtype)
     return chain(

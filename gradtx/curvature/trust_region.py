@@ -2,18 +2,18 @@
 
 The model m(p) = <g, p> + <p, H p> / 2 of the function is minimized over |p| <= radius,
 
-    "steihaug"   by conjugate gradients from p = 0, without the matrix, until |g + H p| <= min(forcing, sqrt(|g|)) |g|,
-                 or the border, to which negative curvature is followed (Steihaug, 1983, "The Conjugate Gradient Method
-                 and Trust Regions in Large Scale Optimization")
+    "steihaug"   by conjugate gradients from p = 0, without the matrix, until |g + H p| <= min(forcing, sqrt(|g|)) |g|
+                 or until the border; directions of negative curvature are followed to the border (Steihaug, 1983, "The
+                 Conjugate Gradient Method and Trust Regions in Large Scale Optimization")
     "exact"      as p = -(H + lambda I)^-1 g with the lambda >= 0 for which H + lambda I is positive semidefinite and
-                 |p| = radius, or lambda = 0 if that p is shorter; where g has no part along the lowest curvature, as
-                 at a saddle point, p has one (More and Sorensen, 1983, "Computing a Trust Region Step")
+                 |p| = radius, or lambda = 0 if that p is shorter; if g has no part along the lowest curvature, as at a
+                 saddle point, p still gets one (More and Sorensen, 1983, "Computing a Trust Region Step")
 
 and then, as in Nocedal and Wright, 2006, "Numerical Optimization", algorithm 4.1,
 
     ratio = (f(x) - f(x + p)) / -m(p)
-    radius: |p| / 4 where ratio < 1/4; doubled, up to max_radius, where ratio > 3/4 and p is on the border
-    update: p where ratio > eta, else 0
+    radius: |p| / 4 if ratio < 1/4; doubled, up to max_radius, if ratio > 3/4 and p is on the border
+    update: p if ratio > eta, else 0
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ __all__ = ["TrustRegionState", "trust_region_newton"]
 
 
 class TrustRegionState(NamedTuple):
-    """The steps taken, the radius of the next, and how many products with the Hessian the last one took."""
+    """State of `trust_region_newton`.
+
+    `count` is the number of steps taken, `radius` the radius of the next step, and `cg_steps` the number of
+    products with the Hessian in the last step.
+    """
 
     count: Array = counter()
     radius: Array = per_tree(start="radius", signed=False)
@@ -49,19 +53,30 @@ class TrustRegionState(NamedTuple):
 
 
 _ROUNDS = 60
-"""Of Newton's method for lambda, halving where it leaves the bracket."""
+"""Iterations of Newton's method for lambda, which halves the bracket if a step would leave it."""
 
 
 class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "value_fn"), real=True):
-    """Newton's method within a trust region: it descends by itself.
+    """Newton's method within a trust region: steps that are limited to a radius which adapts to their success.
 
-    `update` needs params and `value_fn`, and uses `value` where it is given. The first `radius` is positive, and so is
-    `max_radius`, infinite by default; `eta`, the least share of the promised gain with which a step is taken, lies in
-    [0, 1/4]. A step that is not taken is a zero update, and the radius shrinks. `subproblem` is "steihaug" or "exact";
-    for the first, `forcing`, in (0, 1), and `max_cg_steps` are those of `newton_cg`. State: three numbers; a step holds
-    seven vectors like the parameters beside what a product holds, or with "exact" a few n x n matrices, and is for up
-    to some hundred parameters. It counts as a constant for derivatives. The Hessian is that of the function as it
-    computes, in the parameters' own dtype.
+    A complete method that needs neither a learning rate nor a line search. Take it for deterministic functions that
+    are far from convex; it escapes saddle points. `update` needs params and `value_fn`, and uses `value` if it is
+    given. If the function decreases too little, the update is zero and the radius shrinks. The Hessian is computed
+    in the parameters' own dtype. Derivatives treat the step as a constant.
+
+    Args:
+      radius: Radius of the first step, the largest norm of the update. Positive; 1 by default.
+      max_radius: Upper bound on the radius. Positive; infinite by default.
+      eta: A step is taken if its decrease exceeds this fraction of the predicted decrease. In [0, 1/4]; 0.15 by
+        default.
+      forcing: Relative error at which the inner iteration of "steihaug" stops. In (0, 1); 0.5 by default.
+      max_cg_steps: Largest number of products with the Hessian per step of "steihaug". At least 1; None (default)
+        for the number of parameters.
+      subproblem: "steihaug" (default) uses Hessian-vector products and holds seven vectors like the parameters.
+        "exact" forms a few n x n matrices, for up to some hundred parameters.
+
+    Returns:
+      A transformation. State: three numbers.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> f = lambda x: (x[0] ** 2 - 1) ** 2 + x[1] ** 2
@@ -90,11 +105,10 @@ class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "va
         now = lax.stop_gradient(self.at(state.count))
         updates, params, radius = lax.stop_gradient((updates, params, state.radius))
         g, size = cg.unit(updates)
-        # The function over the size of its gradient has the same minimum, and products of a gradient and a step, and
-        # of steps, in range.
+        # Dividing the function by the size of its gradient keeps products of gradients and steps in range.
         least = float(jnp.finfo(size.dtype).tiny) ** 0.5
         g, size = jax.tree.map(lambda x: x * jnp.minimum(size / least, 1), g), jnp.maximum(size, least)
-        # So far out that no step ends there, and near enough for products of its square.
+        # Larger than any step, but small enough that products of its square do not overflow.
         bound = jnp.minimum(jnp.asarray(radius, size.dtype), float(jnp.finfo(size.dtype).max) ** 0.4)
         if self.subproblem == "exact":
             b, unravel = tree.raveled(g)
@@ -120,7 +134,7 @@ class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "va
 
 @inlined
 def _exact(matrix: Array, g: Array, radius: Array) -> tuple[Array, Array, Array]:
-    """The step, what its model promises, and whether it is on the border."""
+    """Returns the step, the decrease that its model predicts, and whether it is on the border."""
     w, v = jnp.linalg.eigh(matrix)
     b = v.T @ g
 
@@ -130,7 +144,7 @@ def _exact(matrix: Array, g: Array, radius: Array) -> tuple[Array, Array, Array]
 
     least = jnp.maximum(-w[0], 0)
     inside = (w[0] > 0) & (tree.norm(at(jnp.zeros_like(least))) <= radius)
-    # |p| decreases from the least shift on, and is at most |g| / (shift - least).
+    # Above the least shift |p| decreases, and is at most |g| / (shift - least).
     low, high = least, least + tree.norm(b) / radius * (1 + 8 * jnp.finfo(w.dtype).eps)
 
     def closer(_: Any, bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -145,7 +159,7 @@ def _exact(matrix: Array, g: Array, radius: Array) -> tuple[Array, Array, Array]
 
     _, high, _ = mesh.fori_loop(0, _ROUNDS, closer, (low, high, high))
     p = -at(jnp.where(inside, 0, high))
-    # Where rounding hides the part of g along the lowest curvature, the step goes that way up to the border.
+    # If rounding hides the part of g along the lowest curvature, the step follows that direction to the border.
     short = (w[0] < 0) & (jnp.sum(p * p) < (1 - 1e-6) * radius**2)
     lowest = jnp.where(b[0] > 0, -1, 1) * jnp.sqrt(jnp.maximum(radius**2 - jnp.sum(p[1:] ** 2), 0))
     p = p.at[0].set(jnp.where(short, lowest, p[0]))

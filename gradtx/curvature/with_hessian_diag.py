@@ -1,4 +1,4 @@
-"""An estimate of the Hessian's diagonal, for those inside that precondition by it."""
+"""Estimates the diagonal of the Hessian for an inner transformation that preconditions by it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HESSIAN_DIAG_ESTIMATORS = {
 
 
 class WithHessianDiagState(NamedTuple):
-    """The steps taken, the random key of the next estimate, and the inner state."""
+    """State of `with_hessian_diag`: the number of steps, the random key of the next estimate, and the inner state."""
 
     count: Array = counter()
     rng_key: Array = per_tree(start="first_key")
@@ -34,16 +34,24 @@ class WithHessianDiagState(NamedTuple):
 
 
 class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn",), real=True):
-    """`inner`, which gets an estimate of the Hessian's diagonal as the extra argument `hessian_diag`.
+    """Estimates the Hessian's diagonal and passes it to the inner transformation as the extra argument `hessian_diag`.
 
-    `update` needs params and, with the estimator "hutchinson", `value_fn`, the loss as a function of the parameters;
-    with "gauss_newton_bartlett" `outputs_fn`, the logits as one, computed in the parameters' own dtype. See
-    `hutchinson_diag` and `gauss_newton_bartlett_diag`.
+    Use it around `scale_by_hessian_diag`, `adahessian` or `scale_by_sophia`. `update` needs params and a function,
+    see `estimator`. Parameters must be real.
 
-    The estimate is made at every `update_interval`-th step, from the first on. At the others nothing is computed and
-    the diagonal is zero: an interval above 1 is for rules such as `scale_by_sophia` with the same one, which do not
-    look at it then. `key` (default 0) is the seed of the random vectors or labels; `update(..., key=k)` draws from `k`
-    instead and leaves the state's key as it is.
+    Args:
+      inner: A transformation that takes `hessian_diag`.
+      update_interval: Estimate at every so many steps, beginning with the first. At least 1; 1 by default. At other
+        steps nothing is computed and the diagonal is zero, so an interval above 1 is for rules such as
+        `scale_by_sophia` that have the same interval and ignore the diagonal at these steps.
+      estimator: "hutchinson" (default) needs `value_fn`, the loss as a function of the parameters; see
+        `hutchinson_diag`. "gauss_newton_bartlett" needs `outputs_fn`, the logits as a function of the parameters;
+        see `gauss_newton_bartlett_diag`.
+      key: Seed of the random vectors or labels, an integer; 0 by default. With `update(..., key=k)` the estimate is
+        drawn from the random key `k` instead, and the key in the state is unchanged.
+
+    Returns:
+      A transformation. State: the inner state, a counter and a random key.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> loss = lambda x: jnp.sum(jnp.array([1.0, 100.0]) * x**2)
@@ -63,7 +71,7 @@ class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn"
     key: int = seed(default=0)
 
     def first_key(self, params: Any) -> Array:
-        """The random key of the seed."""
+        """Returns the random key of the seed."""
         del params
         return jax.random.PRNGKey(self.key)
 

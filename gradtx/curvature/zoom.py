@@ -1,7 +1,7 @@
 """The zoom line search for the strong Wolfe conditions.
 
-The step is widened until a minimum is bracketed; then cubics through values and slopes zoom in on it (Nocedal and
-Wright, 2006, "Numerical Optimization", algorithms 3.5 and 3.6). A bracket that does not shrink is halved.
+The step is extended until it brackets a minimum; then cubics through values and slopes narrow the bracket (Nocedal
+and Wright, 2006, "Numerical Optimization", algorithms 3.5 and 3.6). A bracket that does not shrink is halved.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["STRONG_WOLFE", "scale_by_zoom_linesearch"]
 
 
 class _Zoom(NamedTuple):
-    """A bracket from `low`, the better end, to `high`, the next step to try, and the best that was seen."""
+    """The bracket from `low`, the better end, to `high`; the next step to try; and the best step seen."""
 
     count: Array
     low: Point
@@ -43,17 +43,34 @@ def _check_rtol(who: str, name: str, value: Any) -> Any:
 
 
 class scale_by_zoom_linesearch(Linesearch):
-    """The update, as long as the strong Wolfe conditions ask.
+    """Scales the update by a step size that satisfies the strong Wolfe conditions.
+
+    The default search of the quasi-Newton methods (`lbfgs`, `bfgs`, `newton_cg`): its steps keep their curvature
+    estimates positive. With phi(a) = f(x + a u), it looks for an a with
+
+        phi(a) <= phi(0) + slope_rtol * a * phi'(0)    and    |phi'(a)| <= curv_rtol * |phi'(0)|
+
+    Put it last in a chain. `update` needs params, `value`, `grad` and `value_fn`. If no step is found the update is
+    zero, and `info.failed` in the state is True.
 
     Args:
-      max_linesearch_steps: points to look at, at most.
-      max_learning_rate: the longest step; None, like infinity, for none.
-      tol: by how much the conditions may be missed.
-      increase_factor: of a step that is too short.
-      slope_rtol, curv_rtol: c1 and c2.
-      approx_dec_rtol: e of the approximate decrease condition, or None to go without.
-      stepsize_precision: a bracket shorter than this part of its end is not looked into.
-      initial_guess_strategy: the first try is 'one', or the last step ('keep').
+      max_linesearch_steps: How many points are evaluated at most. At least 1; 20 are plenty.
+      max_learning_rate: The longest step. Positive; None or infinity (default) for no limit.
+      tol: By how much the conditions may be missed, absolute. Not negative; 0 by default.
+      increase_factor: Factor by which a step that is too short is extended. Greater than 1; 2 by default.
+      slope_rtol: Fraction of the decrease predicted by the slope that is required. In (0, 0.5); 1e-4 by default.
+      curv_rtol: How far the slope must be reduced; a smaller one gives a more exact and dearer search. In (0, 1);
+        0.9 by default.
+      approx_dec_rtol: By how much, relative to the value, a step may increase the value if its slope shows a
+        decrease; this helps where rounding hides the decrease. Not negative; 1e-6 by default, None to do without.
+      stepsize_precision: Stop when the bracket is shorter than this fraction of its longer end. Not negative; 1e-5
+        by default.
+      initial_guess_strategy: The first trial: "keep" (default) for the last step size, or "one", which suits
+        directions that have a natural length, such as Newton's.
+
+    Returns:
+      A transformation whose state is one array per parameter, the gradient at the new point (4 bytes in float32),
+      and a few numbers.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> loss = lambda x: jnp.sum(jnp.cosh(x))
@@ -125,11 +142,13 @@ class scale_by_zoom_linesearch(Linesearch):
 
 
 STRONG_WOLFE = scale_by_zoom_linesearch(20, initial_guess_strategy="one")
-"""The search of the quasi-Newton methods, whose first try is their own step."""
+"""The default line search of the quasi-Newton methods; it first tries their own step, of length 1."""
 
 
 def _minimum_of_cubic(low: Point, high: Point, bisect: Array) -> Array:
-    """The minimum of the cubic through both ends, a tenth away from them, or the middle where there is none."""
+    """Returns the minimum of the cubic through both ends, at least a tenth away from them, or the middle if there
+    is none.
+    """
     width = high.step - low.step
     some = jnp.where(width == 0, 1, width)
     d1 = low.slope + high.slope - 3 * (high.value - low.value) / some

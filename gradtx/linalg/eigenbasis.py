@@ -1,11 +1,11 @@
-"""Eigenvectors of symmetric matrices that change slowly: all at first, then a step of orthogonal iteration at a time.
+"""Eigenvectors of symmetric matrices that change slowly: computed in full once, then updated by orthogonal iteration.
 
     A = Q diag(w) Q^H
     Q <- orthogonal factor of A Q          (Golub and Van Loan, 2013, "Matrix Computations", section 8.2.4)
 
-A sum of few gradients has directions in which nothing has happened yet: their eigenvalues are zero but for rounding,
-and their eigenvectors arbitrary, so that rounding would choose them. Here they are chosen along the axes at first, and
-stay as they are in an iteration.
+A sum of few gradients has directions in which there was no gradient yet. Their eigenvalues are zero up to rounding,
+so rounding would choose their eigenvectors. Here these are chosen along the axes at first, and an iteration keeps
+them.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["eigenbasis", "into_basis", "iterated_basis", "out_of_basis", "renewe
 
 
 def into_basis(x: Array, rows: Array | None, columns: Array | None) -> Array:
-    """Matrices in the bases of their rows and columns; a side without a basis keeps its axes."""
+    """Transforms matrices into the bases of their rows and columns; a side without a basis is unchanged."""
     x = x if rows is None else adjoint(rows) @ x
     return x if columns is None else x @ columns
 
 
 def out_of_basis(x: Array, rows: Array | None, columns: Array | None) -> Array:
-    """What `into_basis` made `x` of."""
+    """Inverts `into_basis`."""
     x = x if rows is None else rows @ x
     return x if columns is None else x @ adjoint(columns)
 
 
 def renewed_basis(a: Array, q: Array, first: Array) -> tuple[Array, Array]:
-    """The next basis after `q`, at first all eigenvectors, and by which order of its columns it began."""
+    """Returns the next basis after `q` (all eigenvectors the first time), and the order in which its columns began."""
 
     def begin() -> tuple[Array, Array]:
         return eigenbasis(a), jnp.broadcast_to(jnp.arange(q.shape[-1]), q.shape[:-1])
@@ -41,7 +41,7 @@ def renewed_basis(a: Array, q: Array, first: Array) -> tuple[Array, Array]:
 
 
 def eigenbasis(a: Array) -> Array:
-    """Eigenvectors (..., n, n) as columns, those of the largest eigenvalues first."""
+    """Returns eigenvectors (..., n, n) as columns, those of the largest eigenvalues first."""
     w, q = jnp.linalg.eigh(_of_size_one(a))
     w, q = w[..., None, ::-1], q[..., ::-1]
     some = w > _floor(w)
@@ -51,10 +51,10 @@ def eigenbasis(a: Array) -> Array:
 
 
 def iterated_basis(a: Array, q: Array) -> tuple[Array, Array]:
-    """The basis `q` after a step of orthogonal iteration, and by which order of its columns it began.
+    """Returns the basis `q` after a step of orthogonal iteration, and the order in which its columns began.
 
-    The columns are ordered first by what A has in their directions, the largest first. A direction that is not in the
-    range of A, or is there already, stays as it is, but for what makes it orthogonal to the others.
+    First the columns are ordered by the size of A in their directions, the largest first. A direction that is not
+    in the range of A, or does not change any more, is kept, except for making it orthogonal to the others.
     """
     moved = _dot(_of_size_one(a), q)
     w = jnp.sum(q.conj() * moved, axis=-2, keepdims=True).real
@@ -67,14 +67,14 @@ def iterated_basis(a: Array, q: Array) -> tuple[Array, Array]:
 
 
 def _completed(moved: Array, q: Array, still: Array) -> Array:
-    """An orthogonal basis of the columns of `moved`, and then of those of `q` that are `still`."""
+    """Returns an orthogonal basis of the columns of `moved`, followed by the columns of `q` that are `still`."""
     last = jnp.argsort(still, axis=-1, stable=True)
     columns = jnp.take_along_axis(jnp.where(still, q, moved), last, axis=-1)
     return jnp.take_along_axis(jnp.linalg.qr(columns)[0], jnp.argsort(last, axis=-1), axis=-1)
 
 
 def _floor(w: Array) -> Array:
-    """What an eigenvalue that is zero may be taken for, because of rounding."""
+    """Returns the largest eigenvalue that may be zero up to rounding."""
     return 10 * w.shape[-1] * float(jnp.finfo(w.dtype).eps) * jnp.max(w, axis=-1, keepdims=True, initial=0)
 
 

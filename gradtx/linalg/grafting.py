@@ -1,4 +1,4 @@
-"""Grafting: the direction of one method with the norm of another one's update.
+"""Grafting: takes the direction of one method and the norm of another method's update.
 
     U = P |D| / |P|                                  with the norms of whole leaves; P is Shampoo's, D one of these
     sgd        D = G
@@ -25,7 +25,8 @@ GRAFTS = ("none", "sgd", "adagrad", "rmsprop", "adam")
 def graft_direction(
     kind: str, g: Array, nu: Array, *, b2: Any, rate: Any, weight: Any, eps: Any, normalize: bool
 ) -> tuple[Array, Array]:
-    """D and the next V; `rate` is the share of the new gradient in V, which is divided by `weight` for 'adam'.
+    """Returns D and the next V; `rate` is the weight of the new gradient in V, which is divided by `weight` for
+    'adam'.
 
     With `normalize` the gradient is divided by its norm first.
     """
@@ -39,5 +40,5 @@ def graft_direction(
 
 
 def grafted(p: Array, d: Array) -> Array:
-    """P with the norm of D."""
+    """Returns P with the norm of D."""
     return p * leaf.ratio(tree.norm(d), tree.norm(p))

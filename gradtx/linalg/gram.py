@@ -1,4 +1,4 @@
-"""Products of matrices with themselves, which a preconditioner sums."""
+"""Products of matrices with their adjoints, which a preconditioner sums."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["gram_of_columns", "gram_of_rows", "kept_if_finite"]
 
 
 def gram_of_rows(x: Array) -> Array:
-    """X X^H of matrices (..., m, n)."""
+    """Returns X X^H for matrices (..., m, n)."""
     return jnp.matmul(x, adjoint(x), precision=lax.Precision.HIGHEST)
 
 
 def gram_of_columns(x: Array) -> Array:
-    """X^H X of matrices (..., m, n)."""
+    """Returns X^H X for matrices (..., m, n)."""
     return jnp.matmul(adjoint(x), x, precision=lax.Precision.HIGHEST)
 
 
 def kept_if_finite(new: Array, old: Array) -> Array:
-    """For each of the matrices (..., n, n) the new one if it is finite, else the old one."""
+    """Returns for each of the matrices (..., n, n) the new one if it is finite, else the old one."""
     return jnp.where(jnp.all(jnp.isfinite(new), axis=(-2, -1), keepdims=True), new, old)

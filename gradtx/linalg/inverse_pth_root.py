@@ -1,6 +1,6 @@
-"""The inverse p-th root of a positive definite matrix, by products of matrices alone.
+"""The inverse p-th root of a positive definite matrix, computed only by matrix products.
 
-The iteration, and its sources, are in `gradtx.linalg.inverse_root`. It begins with
+`gradtx.linalg.inverse_root` has the iteration and its sources. It begins with
 
     M_0 = z A,  H_0 = z^(1/p) I,    z = (p + 1) / (2 |A|)
 """
@@ -28,26 +28,29 @@ def matrix_inverse_pth_root(
     error_tolerance: Any = 1e-6,
     precision: Any = lax.Precision.HIGHEST,
 ) -> tuple[Array, Array]:
-    """Computes (A + r I)^(-1/p) of a symmetric matrix A without negative eigenvalues.
+    """Computes (A + r I)^(-1/p) for a symmetric matrix A without negative eigenvalues.
 
-    Take it for preconditioners, as in Shampoo, where there is no quick eigendecomposition. The ridge r makes the matrix
-    definite, and bounds the rounding errors of the root, which grow with the ratio of the eigenvalues. Arithmetic is in
-    float32 or wider; if the matrix is multiplied by a number, the root is by its power -1/p.
+    Use it for preconditioners such as Shampoo's, on hardware without a fast eigendecomposition. The ridge r makes
+    the matrix definite and bounds the rounding errors of the root, which grow with the ratio of the eigenvalues.
+    Arithmetic is in float32 or wider. Scaling the matrix by a number scales the root by that number to the power
+    -1/p.
 
     Args:
       matrix: A real, symmetric, positive semidefinite matrix.
       p: Which root: a positive integer.
-      num_iters: The most iterations (default 100). About 2 log2(1 / ridge_epsilon) / p are enough.
-      ridge_epsilon: The ridge as a part of the largest eigenvalue (default 1e-6); not negative.
-      error_tolerance: It ends when no entry of M - I is larger (default 1e-6), or when rounding stops the convergence.
-      precision: The precision of products; by default the highest.
+      num_iters: Largest number of iterations. About 2 log2(1 / ridge_epsilon) / p are enough; 100 by default.
+      ridge_epsilon: The ridge r as a fraction of the largest eigenvalue. Not negative; 1e-6 by default.
+      error_tolerance: Stop when no entry of |M - I| is larger, or when rounding stops the convergence. 1e-6 by
+        default.
+      precision: The precision of matrix products; the highest by default.
 
     Returns:
-      The root, in the dtype of the matrix, and the largest entry of |M - I| as a scalar: near 0 if the iteration has
-      converged, large or NaN if the matrix has negative eigenvalues. For a matrix of zeros these are zeros, and 1.
+      The root, in the dtype of the matrix, and the largest entry of |M - I|: near 0 if the iteration has converged,
+      large or NaN if the matrix has negative eigenvalues. For a matrix of zeros the root is zero and the error is
+      1.
 
     Raises:
-      TypeError: the matrix is complex or no array of floats, or `p` is no integer.
+      TypeError: the matrix is complex or not a floating-point array, or `p` is not an integer.
       ValueError: the matrix is not square, or `p` is not positive.
 
     >>> import jax.numpy as jnp, gradtx as gx

@@ -1,4 +1,4 @@
-"""Inverse p-th roots of positive matrices: A^(-1/p) by eigenvalues, or by products of matrices alone.
+"""Inverse p-th roots of positive matrices: A^(-1/p) by eigenvalues, or only by matrix products.
 
     eigenvalues:       A = Q diag(w) Q^H,    A^(-1/p) = Q diag(w^(-1/p)) Q^H
     coupled Newton:    M_0 = z A,  H_0 = z^(1/p) I,  z = (p + 1) / (2 w_max)
@@ -7,7 +7,7 @@
 M converges to I and H to A^(-1/p): Guo and Higham, 2006, "A Schur-Newton method for the matrix pth root and its
 inverse"; Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning", appendix.
 
-`eps` times the largest eigenvalue is added to all of them first. A matrix of zeros has I as its root.
+First, `eps` times the largest eigenvalue is added to all eigenvalues. The root of a matrix of zeros is I.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _NEAR = 0.1
 
 
 def inverse_root(a: Array, p: int, eps: Any, method: str = "eigh", dtype: Any = None) -> tuple[Array, Array]:
-    """(A + eps w_max I)^(-1/p) of matrices (count, n, n), and of which of them it was found.
+    """Returns (A + eps w_max I)^(-1/p) for matrices (count, n, n), and for each of them whether the root was found.
 
-    It is computed in `dtype` where that is wider than that of `a`. It counts as found if it is finite, and the last M
-    of the Newton iteration within 0.1 of I.
+    It is computed in `dtype` if that is wider than the dtype of `a`. A root counts as found if it is finite, and,
+    for the Newton iteration, if the last M is within 0.1 of I.
     """
     wide = a.dtype if dtype is None else jnp.promote_types(a.dtype, dtype)
     with _allowing(wide):
@@ -52,7 +52,7 @@ def inverse_root(a: Array, p: int, eps: Any, method: str = "eigh", dtype: Any = 
 
 
 def _allowing(dtype: Any) -> AbstractContextManager[Any]:
-    """float64 for this computation, in a program that may have it disabled otherwise."""
+    """Enables float64 for this computation, in a program that may have it disabled."""
     wide = jnp.finfo(dtype).bits == 64
     return jax.enable_x64(True) if wide and not jax.config.read("jax_enable_x64") else nullcontext()
 
@@ -80,9 +80,9 @@ def _by_newton(a: Array, p: int, eps: Any) -> tuple[Array, Array]:
 def coupled_newton(
     m: Array, h: Array, p: int, limit: Any, tolerance: Any, precision: Any = lax.Precision.HIGHEST
 ) -> tuple[Array, Array]:
-    """The last H of each pair of matrices, and the largest entry of |M - I| beside it.
+    """Returns the last H for each pair of matrices, and the largest entry of |M - I|.
 
-    A pair stays as it is when its error is at most `tolerance`, or when rounding stops its convergence.
+    A pair is no longer changed when its error is at most `tolerance`, or when rounding stops its convergence.
     """
     eye, dot = _eye(m), functools.partial(jnp.matmul, precision=precision)
     near = _NEAR / max(m.shape[-1], 1)  # the norm of a matrix is at most n times its largest entry
@@ -111,7 +111,7 @@ def coupled_newton(
 
 
 def _largest_eigenvalue(a: Array) -> Array:
-    """The largest one of each matrix, from the longest column of its 64th power."""
+    """Returns the largest eigenvalue of each matrix, from the longest column of its 64th power."""
     power = a
     for _ in range(6):
         power = _dot(power, power)
@@ -124,7 +124,7 @@ def _largest_eigenvalue(a: Array) -> Array:
 
 
 def _power(t: Array, p: int, dot: Callable[[Array, Array], Array]) -> Array:
-    """T^p by squaring."""
+    """Computes T^p by squaring."""
     if p == 1:
         return t
     half = _power(t, p // 2, dot)

@@ -1,4 +1,4 @@
-"""Weights as matrices: which axes of an array are inputs, which outputs, and which count matrices.
+"""Views weights as matrices: which axes of an array are inputs, which are outputs, and which count matrices.
 
 The view of an array is a stack of shape (matrices, inputs, outputs). By default
 
@@ -22,7 +22,13 @@ __all__ = ["BlockView", "MatrixView", "WeightDimensionNumbers", "factored_sides"
 
 
 class WeightDimensionNumbers(NamedTuple):
-    """The axes of a weight that are summed over in x W, and those of the result; all others count matrices.
+    """Says which axes of a weight are inputs and which are outputs; all other axes count matrices.
+
+    Use it for optimizers that act on matrices, such as Muon and Shampoo, if the default does not fit your weights.
+
+    Fields:
+      reduction_axis: The input axes, over which x W sums: an integer or a sequence. 0 by default.
+      output_axis: The output axes: an integer or a sequence. 1 by default.
 
     >>> import gradtx as gx
     >>> gx.WeightDimensionNumbers(reduction_axis=(0, 1), output_axis=-1)
@@ -34,7 +40,7 @@ class WeightDimensionNumbers(NamedTuple):
 
 
 class MatrixView(NamedTuple):
-    """How arrays of a shape are seen as a stack of matrices; it is hashable, and may be static in a jitted function."""
+    """How arrays of a shape are seen as a stack of matrices; hashable, so it may be static in a jitted function."""
 
     shape: tuple[int, ...]
     count: int
@@ -51,10 +57,10 @@ class MatrixView(NamedTuple):
 
     @classmethod
     def of(cls, shape: tuple[int, ...], numbers: WeightDimensionNumbers | None = None) -> MatrixView:
-        """The view of arrays of this shape.
+        """Returns the view of arrays of this shape.
 
         Raises:
-          ValueError: the numbers name an axis that is not there, or one twice.
+          ValueError: the numbers name an axis that does not exist, or name an axis twice.
         """
         rows, columns = _axes(shape, numbers)
         others = [i for i in range(len(shape)) if i not in rows + columns]
@@ -62,33 +68,35 @@ class MatrixView(NamedTuple):
         return cls(shape, count, fan_in, fan_out, (*others, *rows, *columns), tuple(rows), tuple(columns))
 
     def stacked(self, x: Array) -> Array:
-        """The matrices, of shape (count, fan_in, fan_out)."""
+        """Returns the matrices, an array of shape (count, fan_in, fan_out)."""
         return x.transpose(self.order).reshape(self.count, self.fan_in, self.fan_out)
 
     def restored(self, matrices: Array) -> Array:
-        """The array that has these matrices."""
+        """Returns the array that consists of these matrices."""
         permuted = tuple(self.shape[i] for i in self.order)
         return matrices.reshape(permuted).transpose(np.argsort(self.order))
 
     @property
     def sides(self) -> tuple[int, int]:
-        """The rows and the columns of a whole matrix."""
+        """The numbers of rows and of columns of a whole matrix."""
         return self.fan_in, self.fan_out
 
     def blocked(self, rows: int | None, columns: int | None) -> MatrixView | BlockView:
-        """The view in blocks of at most so many rows and columns, None for all; itself if that is one block."""
+        """Returns the view in blocks of at most so many rows and columns (None for all); itself if that is one
+        block.
+        """
         sizes = zip(self.sides, (rows, columns), strict=True)
         grid = tuple(1 if most is None else max(-(-n // most), 1) for n, most in sizes)
         return self if grid == (1, 1) else BlockView(self, grid)
 
     def axis(self, side: str) -> int | None:
-        """The one axis of the array that makes the 'rows' or 'columns', or None where there are several, or none."""
+        """Returns the array's only axis of 'rows' or 'columns'; None if there are several or none."""
         axes = self.rows if side == "rows" else self.columns
         return axes[0] if len(axes) == 1 else None
 
 
 class BlockView(NamedTuple):
-    """How arrays of a shape are seen as a stack of blocks of matrices: all of one size, with zeros where they end."""
+    """How arrays of a shape are seen as a stack of blocks of matrices, all of one size and padded with zeros."""
 
     view: MatrixView
     grid: tuple[int, ...]
@@ -115,27 +123,29 @@ class BlockView(NamedTuple):
         return -(-self.view.fan_out // self.grid[1])
 
     def stacked(self, x: Array) -> Array:
-        """The blocks, of shape (count, fan_in, fan_out): the blocks of a row of blocks follow each other."""
+        """Returns the blocks, an array of shape (count, fan_in, fan_out); the blocks of a row of blocks follow each
+        other.
+        """
         (m, n), (r, c), view = self.grid, (self.fan_in, self.fan_out), self.view
         x = jnp.pad(view.stacked(x), ((0, 0), (0, m * r - view.fan_in), (0, n * c - view.fan_out)))
         return x.reshape(view.count, m, r, n, c).swapaxes(2, 3).reshape(self.count, r, c)
 
     def restored(self, matrices: Array) -> Array:
-        """The array that has these blocks."""
+        """Returns the array that consists of these blocks."""
         (m, n), (r, c), view = self.grid, (self.fan_in, self.fan_out), self.view
         x = matrices.reshape(view.count, m, n, r, c).swapaxes(2, 3).reshape(view.count, m * r, n * c)
         return view.restored(x[:, : view.fan_in, : view.fan_out])
 
     def axis(self, side: str) -> int | None:
-        """The one axis of the array that makes a block's 'rows' or 'columns', or None where there is none."""
+        """Returns the array's only axis of a block's 'rows' or 'columns'; None if there is none."""
         return self.view.axis(side) if self.grid[side == "columns"] == 1 else None
 
 
 def factored_sides(view: Any, most: int, *, one_sided: bool, vectors: bool) -> tuple[bool, bool]:
-    """Whether the rows, and the columns, of matrices have a factor.
+    """Returns whether the rows, and the columns, of matrices have a factor.
 
-    A side of length 1 has none, nor has one longer than `most`, nor, if `one_sided`, the longer side; a matrix of one
-    row or column has one if `vectors`.
+    There is none for a side of length 1, for a side longer than `most`, and, if `one_sided`, for the longer side. A
+    matrix with one row or column has a factor only if `vectors`.
     """
     rows, columns = view.sides
     shorter = (rows <= columns, rows > columns) if one_sided else (True, True)
@@ -144,7 +154,7 @@ def factored_sides(view: Any, most: int, *, one_sided: bool, vectors: bool) -> t
 
 
 def _axes(shape: tuple[int, ...], numbers: WeightDimensionNumbers | None) -> tuple[list[int], list[int]]:
-    """The input's and the output's axes, counted from the front."""
+    """Returns the input axes and the output axes, counted from the front."""
     n = len(shape)
     if numbers is None:
         return list(range(n - 1)), list(range(max(n - 1, 0), n))
@@ -152,7 +162,7 @@ def _axes(shape: tuple[int, ...], numbers: WeightDimensionNumbers | None) -> tup
     named = [i for part in axes for i in part]
     if any(not -n <= i < n for i in named) or len({i % n for i in named}) < len(named):
         raise ValueError(
-            f"{numbers} does not fit an array of shape {shape}: every axis must be there, and be named once. "
+            f"{numbers} does not fit an array of shape {shape}: every axis must exist, and be named only once. "
             "Give the axes of this weight, or None to leave it out."
         )
     inputs, outputs = ([i % n for i in part] for part in axes)

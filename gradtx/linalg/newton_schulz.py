@@ -1,11 +1,11 @@
-"""Newton-Schulz iteration: the nearest orthogonal matrix, roughly, by multiplications alone.
+"""Newton-Schulz iteration: approximates the nearest orthogonal matrix, only by matrix products.
 
     X_0 = X / |X|
     A = X_k X_k^H
     X_(k+1) = a X_k + (b A + c A^2) X_k
 
-With (a, b, c) = (1.5, -0.5, 0) every singular value below sqrt(3) converges to 1; the larger coefficients in use bring
-them near 1 in five steps, and do not converge. Bernstein and Newhouse, 2024, "Old Optimizer, New Norm: An
+With (a, b, c) = (1.5, -0.5, 0) every singular value below sqrt(3) converges to 1. The larger coefficients in use
+bring them near 1 in five steps, but do not converge. Bernstein and Newhouse, 2024, "Old Optimizer, New Norm: An
 Anthology", appendix A; Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks".
 """
 
@@ -66,13 +66,13 @@ _ENDLESS = ("polar_express", "cans")
 
 
 def coefficients(who: str, name: str, value: Any) -> str | tuple[Any, ...]:
-    """An argument that is a triple of coefficients, a sequence of triples, or the name of a preset.
+    """Checks an argument that is a triple of coefficients, a sequence of triples, or the name of a preset.
 
-    'standard' is Jordan's triple; 'dion' has one for each of five steps (Ahn et al., 2025, "Dion: Distributed
-    Orthonormalized Updates"). 'polar_express' has the best polynomials of each step for singular values from 1e-3 to 1
-    (Amsel et al., 2025, "The Polar Express", algorithm 1). 'cans' has polynomials of the Chebyshev type (Grishina,
-    Smirnov and Rakhuba, 2025, "Accelerating Newton-Schulz Iteration for Orthogonalization via Chebyshev-type
-    Polynomials"), as NVIDIA's Emerging-Optimizers rounds them.
+    'standard' is Jordan's triple; 'dion' has one triple for each of five steps (Ahn et al., 2025, "Dion:
+    Distributed Orthonormalized Updates"). 'polar_express' has the best polynomials of each step for singular values
+    from 1e-3 to 1 (Amsel et al., 2025, "The Polar Express", algorithm 1). 'cans' has polynomials of the Chebyshev
+    type (Grishina, Smirnov and Rakhuba, 2025, "Accelerating Newton-Schulz Iteration for Orthogonalization via
+    Chebyshev-type Polynomials"), as NVIDIA's Emerging-Optimizers rounds them.
     """
     if isinstance(value, str) and value in _PRESETS:
         return value
@@ -90,7 +90,7 @@ def coefficients(who: str, name: str, value: Any) -> str | tuple[Any, ...]:
 
 
 def triples(who: str, value: Any, steps: int) -> tuple[Any, ...]:
-    """The coefficients of each of `steps` steps, of what `coefficients` returned."""
+    """Returns the coefficients of each of `steps` steps, given the result of `coefficients`."""
     rows = _PRESETS[value] if isinstance(value, str) else value
     if len(rows) == 1 or value in _ENDLESS:
         return (rows + rows[-1:] * steps)[:steps]
@@ -111,11 +111,11 @@ def orthogonalize(
     preconditioning: str = "frobenius",
     dtype: Any = None,
 ) -> Array:
-    """Matrices (..., m, n) with their singular values near 1, one step for each triple of coefficients.
+    """Brings the singular values of matrices (..., m, n) near 1, with one step for each triple of coefficients.
 
-    The result does not depend on the unit of `x`, but for `eps`: it is added to the norm, a millionth of the norm at
-    most. With `eps_is_floor` it is the least norm to divide by. Products are taken of numbers rounded to `dtype` (x's
-    own by default) and summed in x's. Zeros stay zeros.
+    The result does not depend on the unit of `x`, except through `eps`, which is added to the norm (at most a
+    millionth of the norm). With `eps_is_floor` it is a lower bound on the divisor instead. Products are computed
+    from numbers rounded to `dtype` (by default the dtype of `x`) and summed in the dtype of `x`. Zeros stay zeros.
     """
     settings = {"eps": eps, "eps_is_floor": eps_is_floor, "preconditioning": preconditioning, "dtype": dtype}
     if x.ndim == 3 and len(x) == 1:  # a product of two matrices is quicker than one of two stacks of one
@@ -138,7 +138,7 @@ def orthogonalize(
 
 
 def as_long_as_orthogonal(x: Array) -> Array:
-    """Matrices (..., m, n) scaled to the Frobenius norm of an orthogonal one, sqrt(min(m, n)); zeros stay zeros."""
+    """Scales matrices (..., m, n) to the Frobenius norm of an orthogonal matrix, sqrt(min(m, n)); zeros stay zeros."""
     size = jnp.sum(leaf.abs_sq(x), axis=(-2, -1), keepdims=True)
     some = size > 0
     return x * jnp.where(some, math.sqrt(min(x.shape[-2:])) / jnp.sqrt(jnp.where(some, size, 1)), 0)

@@ -1,13 +1,13 @@
-"""Least squares with no negative unknown, by an accelerated projected gradient.
+"""Nonnegative least squares by an accelerated projected gradient method.
 
     minimize  |A x - b|^2 / 2   subject to  x >= 0
 
     x_(k+1) = max(p_k - A^T (A p_k - b) / L, 0),   p_(k+1) = x_(k+1) + (c_k - 1) / c_(k+1) (x_(k+1) - x_k)
     c_(k+1) = (1 + sqrt(1 + 4 c_k^2)) / 2,         c_0 = 0
 
-The objective falls as L |x*|^2 / k^2 (Polyak, 2015, "Projected gradient method for non-negative least square"; Beck and
-Teboulle, 2009, "A Fast Iterative Shrinkage-Thresholding Algorithm for Linear Inverse Problems"). The gradient is taken
-by A^T A and A^T b, or by A itself if it has fewer rows than columns.
+The objective falls as L |x*|^2 / k^2 (Polyak, 2015, "Projected gradient method for non-negative least square"; Beck
+and Teboulle, 2009, "A Fast Iterative Shrinkage-Thresholding Algorithm for Linear Inverse Problems"). The gradient
+is computed from A^T A and A^T b, or from A itself if it has fewer rows than columns.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ def nnls(
     unroll: int | bool = 1,
     L: Any = None,  # noqa: N803
 ) -> Array:
-    """Solves least squares with non-negative unknowns, approximately.
+    """Solves least squares with nonnegative unknowns, approximately.
 
-    Take it for small problems inside of a compiled program, under `jax.vmap` too; it has derivatives of both kinds.
-    Arithmetic is in float32 or wider, and the units of `A` and `b` do not matter. Rounding errors of the result go with
-    the square of the condition number of `A`, as those of the normal equations do.
+    Use it for small problems inside a compiled program, also under `jax.vmap`; it has forward and reverse
+    derivatives. Arithmetic is in float32 or wider, and the units of `A` and `b` do not matter. Rounding errors of
+    the result grow with the square of the condition number of `A`, as for the normal equations.
 
     Args:
       A: A real matrix of shape (M, N).
-      b: A vector of shape (M,), or a matrix of shape (M, K), for K problems with the same `A`.
-      iters: How many iterations to make. The worse the condition of `A`, the more are needed.
-      unroll: How many iterations the compiler writes out in a row; see `jax.lax.scan`.
-      L: An upper bound on the largest eigenvalue of A^T A; the smaller it is, the longer the steps. By default the
+      b: A vector of shape (M,), or a matrix of shape (M, K) for K problems with the same `A`.
+      iters: Number of iterations. The larger the condition number of `A`, the more are needed. Not negative.
+      unroll: Number of iterations that the compiler writes out in a row; see `jax.lax.scan`. 1 by default.
+      L: An upper bound on the largest eigenvalue of A^T A; a smaller one gives longer steps. None (default) for the
         smaller of two norms of A^T A, or of A A^T if that is the smaller matrix.
 
     Returns:
-      The unknowns, of shape (N,) or (N, K).
+      The unknowns, an array of shape (N,) or (N, K).
 
     Raises:
-      TypeError: `A` or `b` is complex or no array of floats; `iters` is no integer.
+      TypeError: `A` or `b` is complex or not a floating-point array, or `iters` is not an integer.
       ValueError: the shapes do not fit, or `iters` is negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -97,5 +97,5 @@ def _dot(x: Array, y: Array) -> Array:
 
 
 def _bound(gram: Array) -> Array:
-    """An upper bound on the largest eigenvalue of a positive semidefinite matrix."""
+    """Returns an upper bound on the largest eigenvalue of a positive semidefinite matrix."""
     return jnp.minimum(tree.norm(gram), jnp.max(jnp.sum(jnp.abs(gram), axis=0), initial=0))

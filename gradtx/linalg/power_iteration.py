@@ -3,8 +3,8 @@
     v <- A v / |A v|                                   the eigenvalue is v^T A v
     u <- A v / |A v|,    v <- A^T u / |A^T u|          the singular value is u^T A v
 
-From a vector that is not orthogonal to the leading one, the error falls by |lambda_2 / lambda_1|, or by (sigma_2 /
-sigma_1)^2, in every iteration (Golub and Van Loan, 2013, "Matrix Computations", sections 7.3.1 and 8.2.1).
+If the first vector is not orthogonal to the leading one, the error falls in every iteration by |lambda_2 /
+lambda_1|, or by (sigma_2 / sigma_1)^2 (Golub and Van Loan, 2013, "Matrix Computations", sections 7.3.1 and 8.2.1).
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _ITERATIONS = 200
 
 
 def leading_singular_vectors(a: Array) -> tuple[Array, Array]:
-    """Unit vectors u and v with u^T A v the largest singular value of a real matrix; zeros where the matrix is zero.
+    """Returns unit vectors u and v with u^T A v the largest singular value of a real matrix; zeros for a matrix of
+    zeros.
 
-    It starts from a fixed random vector, and ends when v moves no more than by rounding, after 200 iterations at most:
-    of singular values that are nearly equal, u and v then mix the vectors.
+    It starts from a fixed random vector, and ends when v changes only by rounding, or after 200 iterations. If
+    singular values are nearly equal, u and v then mix their vectors.
     """
     rows, columns = a.shape
     a = a / _one_for_zero(jnp.max(jnp.abs(a), initial=0))
@@ -60,26 +61,27 @@ def power_iteration(
     precision: Any = lax.Precision.HIGHEST,
     key: Any = None,
 ) -> tuple[Array, Any]:
-    """Finds the eigenvalue of largest modulus of a real matrix, and its eigenvector.
+    """Finds the eigenvalue with the largest absolute value of a real matrix, and its eigenvector.
 
-    Take it for the sharpness of a loss, with a Hessian-vector product as `matrix`. If two eigenvalues are nearly as
-    large as each other it converges slowly, and for two of opposite signs not at all. Arithmetic is in float32 or
-    wider, and the result goes with the unit of the matrix. It has forward derivatives only.
+    Use it for the sharpness of a loss, with a Hessian-vector product as `matrix`. It converges slowly if two
+    eigenvalues have nearly the same size, and not at all if they have opposite signs. Arithmetic is in float32 or
+    wider. Only forward derivatives are supported.
 
     Args:
-      matrix: A square matrix, or a function that multiplies a vector by it: from a tree to a tree like it.
-      v0: The start, a vector or a tree of real arrays; needed for a function. The default is uniform in [-1, 1].
-      num_iters: The most iterations (default 100).
-      error_tolerance: It ends when |A v - lambda v| is less than this part of |lambda| (default 1e-6).
-      precision: The precision of products with a matrix; by default the highest.
-      key: The random key of the default start; `jax.random.PRNGKey(0)` by default.
+      matrix: A square matrix, or a function that multiplies a vector by it, from a tree to a tree like it.
+      v0: The vector to start from, a vector or a tree of real arrays. Required if `matrix` is a function. None
+        (default) for a random vector, uniform in [-1, 1].
+      num_iters: Largest number of iterations. 100 by default.
+      error_tolerance: Stop when |A v - lambda v| is less than this fraction of |lambda|. 1e-6 by default.
+      precision: The precision of products with a matrix; the highest by default.
+      key: The random key of the default start. None (default) for `jax.random.PRNGKey(0)`.
 
     Returns:
-      The eigenvalue, a scalar, and the eigenvector, of norm 1. For a matrix of zeros these are 0 and zeros.
+      The eigenvalue, a scalar, and the eigenvector, of norm 1. Both are zero for a matrix of zeros.
 
     Raises:
-      TypeError: the matrix or `v0` is complex, or no array of floats.
-      ValueError: the matrix is not square, or a function comes without `v0`.
+      TypeError: the matrix or `v0` is complex or not a floating-point array.
+      ValueError: the matrix is not square, or `matrix` is a function and `v0` is missing.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> print(gx.power_iteration(jnp.array([[2.0, 1.0], [1.0, 2.0]]))[0].round(4))
@@ -92,7 +94,7 @@ def power_iteration(
     who = "power_iteration"
     if callable(matrix):
         if v0 is None:
-            raise ValueError(f"{who}: v0 is missing. A function does not say what its vectors are like: give one.")
+            raise ValueError(f"{who}: v0 is missing. A function does not tell the shape of its vectors: give one.")
         return _iterated(who, matrix, v0, num_iters, error_tolerance)
     a, exponent = leaf.in_units(square(who, matrix))
     if v0 is None:
@@ -107,7 +109,7 @@ def power_iteration(
 
 
 def square(who: str, matrix: Any) -> Array:
-    """A square matrix in float32 or wider; raises if it is none, or not real."""
+    """Returns a square matrix in float32 or wider; raises if it is not square or not real."""
     checks.floating(who, "matrix", matrix, [matrix])
     checks.real(who, "matrix", matrix, [matrix])
     if np.ndim(matrix) != 2 or np.shape(matrix)[0] != np.shape(matrix)[1]:
@@ -123,7 +125,7 @@ def _iterated(who: str, multiply: Callable[[Any], Any], v0: Any, num_iters: Any,
     dtypes = jax.tree.map(jnp.result_type, v0)
 
     def product(v: Any) -> tuple[Any, Array]:
-        """A v and v^T A v. The function gets vectors in the dtypes of `v0`."""
+        """Returns A v and v^T A v. The function gets vectors in the dtypes of `v0`."""
         z = jax.tree.map(leaf.widen, multiply(jax.tree.map(leaf.narrow, v, dtypes)))
         return z, tree.vdot(v, z)
 

@@ -1,8 +1,8 @@
-"""Functions of eigenvalues and of singular values, with derivatives that are right where the values repeat.
+"""Functions of eigenvalues and singular values, with derivatives that are correct for repeated values.
 
 For X = Q diag(w) Q^H and F(X) = Q diag(f(w)) Q^H, with D = Q^H dX Q,
 
-    dF = Q (K o D) Q^H,       K_ij = (f(w_i) - f(w_j)) / (w_i - w_j),  f'(w_i) where they are equal
+    dF = Q (K o D) Q^H,       K_ij = (f(w_i) - f(w_j)) / (w_i - w_j),  f'(w_i) if they are equal
 
 (Daleckii and Krein, 1965). For X = U diag(s) V^H, F(X) = U diag(f(s)) V^H and D = U^H dX V,
 
@@ -11,8 +11,8 @@ For X = Q diag(w) Q^H and F(X) = Q diag(f(w)) Q^H, with D = Q^H dX Q,
 
     K-_ij = (f(s_i) - f(s_j)) / (s_i - s_j),      K+_ij = (f(s_i) + f(s_j)) / (s_i + s_j)
 
-(Noferini, 2017, "A formula for the Frechet derivative of a generalized matrix function"). The quotients of the
-functions here are written without differences of nearby numbers.
+(Noferini, 2017, "A formula for the Frechet derivative of a generalized matrix function"). The quotients here are
+written without differences of nearby numbers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Quotients", "adjoint", "differences", "positive_part", "singular_map
 
 
 def adjoint(x: Array) -> Array:
-    """The conjugate transpose of the last two axes."""
+    """Returns the conjugate transpose of the last two axes."""
     return jnp.swapaxes(x, -1, -2).conj()
 
 
@@ -42,7 +42,7 @@ def _dot(*factors: Array) -> Array:
 
 @jax.custom_jvp
 def positive_part(x: Array) -> Array:
-    """Hermitian matrices (..., n, n) with 0 in place of negative eigenvalues."""
+    """Returns Hermitian matrices (..., n, n) with 0 in place of negative eigenvalues."""
     w, q = jnp.linalg.eigh(x)
     unchanged = jnp.all(w >= 0, axis=-1)[..., None, None]
     return jnp.where(unchanged, x, _dot(q * jnp.maximum(w, 0)[..., None, :], adjoint(q)))
@@ -57,7 +57,7 @@ def _positive_part_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[A
 
 
 def differences(a: Array) -> Array:
-    """(max(a_i, 0) - max(a_j, 0)) / (a_i - a_j) of vectors (..., n); 0 where both are 0."""
+    """Returns (max(a_i, 0) - max(a_j, 0)) / (a_i - a_j) for vectors (..., n); 0 if both are 0."""
     positive = jnp.maximum(a, 0)
     total = jnp.abs(a)[..., :, None] + jnp.abs(a)[..., None, :]
     some = total > 0
@@ -65,7 +65,7 @@ def differences(a: Array) -> Array:
 
 
 def sums(values: Array, s: Array, at_zero: Array | float, least: Array | float = 0) -> Array:
-    """(f_i + f_j) / (s_i + s_j) of vectors (..., n); `at_zero` where s_i + s_j is at most `least`."""
+    """Returns (f_i + f_j) / (s_i + s_j) for vectors (..., n); `at_zero` where s_i + s_j is at most `least`."""
     total = s[..., :, None] + s[..., None, :]
     some = total > least
     ratio = (values[..., :, None] + values[..., None, :]) / jnp.where(some, total, 1)
@@ -73,9 +73,9 @@ def sums(values: Array, s: Array, at_zero: Array | float, least: Array | float =
 
 
 class Quotients(NamedTuple):
-    """K- and K+ of a function of singular values, and what `f(s)` gains when s and the function's numbers move.
+    """K- and K+ of a function of singular values, and the change of f(s) with the function's numbers.
 
-    `shift(ds, dlevel)` is that part of it that K- does not hold: what moves because the numbers do.
+    `shift(ds, dlevel)` is the part of the change of f(s) that K- does not contain, because the numbers change.
     """
 
     minus: Array
@@ -88,7 +88,7 @@ Rule = Callable[[Array, Array], tuple[Array, Callable[[], Quotients]]]
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def singular_map(rule: Rule, x: Array, level: Array) -> Array:
-    """Matrices (..., m, n) with f(s) in place of their singular values s.
+    """Returns matrices (..., m, n) with f(s) in place of their singular values s.
 
     `rule(s, level)` returns the values, and a function without arguments that returns their quotients.
     """

@@ -1,12 +1,12 @@
-"""Factors Q_L and Q_R for which Q_L G Q_R^H is white, fitted one pair of a gradient and a random matrix at a time.
+"""Fits factors Q_L and Q_R for which Q_L G Q_R^H is white, to one pair of a gradient and a random matrix at a time.
 
     A = Q_L G Q_R^H,    B = Q_L^(-H) V Q_R^(-1),    V has independent normal entries
     Q_L <- Q_L - rate triu(A A^H - B B^H) Q_L / |A A^H + B B^H|
     Q_R <- Q_R - rate triu(A^H A - B^H B) Q_R / |A^H A + B^H B|
 
-|.| is a lower bound of the spectral norm. A factor is an upper triangular matrix (..., n, n); the diagonal (..., n) of
-one, for which the products are diagonal, too; or None, for the identity. Li, 2018, "Preconditioned Stochastic Gradient
-Descent"; Pooladzandi and Li, 2024, "Curvature-Informed SGD via General Purpose Lie-Group Preconditioners".
+|.| is a lower bound of the spectral norm. A factor is an upper triangular matrix (..., n, n); or the diagonal (...,
+n) of one, for which the products are diagonal, too; or None, for the identity. Li, 2018, "Preconditioned Stochastic
+Gradient Descent"; Pooladzandi and Li, 2024, "Curvature-Informed SGD via General Purpose Lie-Group Preconditioners".
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["fitted", "preconditioned", "spectral_bound"]
 
 
 def preconditioned(x: Array, rows: Array | None, columns: Array | None) -> Array:
-    """Q_L^H Q_L X Q_R^H Q_R of matrices (count, m, n)."""
+    """Returns Q_L^H Q_L X Q_R^H Q_R for matrices (count, m, n)."""
     return _times(_times(_times(_times(x, rows), columns, right=True), rows, back=True), columns, right=True, back=True)
 
 
 def fitted(
     x: Array, v: Array, rows: Array | None, columns: Array | None, rate: Any
 ) -> tuple[Array | None, Array | None]:
-    """Both factors after a step, with the same largest entry where there are two."""
+    """Returns both factors after a step, scaled to the same largest entry if there are two."""
     a = _times(_times(x, rows), columns, right=True)
     b = _divided(v, rows, columns)
     size = jnp.maximum(*(jnp.max(jnp.abs(y), axis=(1, 2), keepdims=True, initial=0) for y in (a, b)))
@@ -43,7 +43,7 @@ def fitted(
 
 
 def spectral_bound(a: Array) -> Array:
-    """A lower bound of the spectral norm of Hermitian matrices (count, n, n): (count, 1, 1), by two products."""
+    """Returns a lower bound of the spectral norm of Hermitian matrices (count, n, n), of shape (count, 1, 1)."""
     size = jnp.max(jnp.abs(a), axis=(1, 2), keepdims=True, initial=0)
     unit = a / jnp.where(size > 0, size, 1)
     longest = jnp.argmax(jnp.sum(jnp.abs(unit) ** 2, axis=1, keepdims=True), axis=2, keepdims=True)
@@ -53,7 +53,7 @@ def spectral_bound(a: Array) -> Array:
 
 
 def _times(x: Array, q: Array | None, *, right: bool = False, back: bool = False) -> Array:
-    """Q X, or X Q^H with `right`; with `back` their adjoints, Q^H X and X Q."""
+    """Returns Q X, or X Q^H with `right`; with `back` their adjoints, Q^H X and X Q."""
     if q is None:
         return x
     if q.ndim < x.ndim:
@@ -63,7 +63,7 @@ def _times(x: Array, q: Array | None, *, right: bool = False, back: bool = False
 
 
 def _divided(v: Array, rows: Array | None, columns: Array | None) -> Array:
-    """B."""
+    """Returns B of the module's docstring."""
     if rows is not None and rows.ndim < v.ndim:
         v = v / rows[:, :, None]
     elif rows is not None:
@@ -76,7 +76,7 @@ def _divided(v: Array, rows: Array | None, columns: Array | None) -> Array:
 
 
 def _stepped(q: Array, a: Array, b: Array, rate: Any) -> Array:
-    """The factor of the rows of A and B after a step."""
+    """Returns the factor of the rows of A and B after a step."""
     if q.ndim < a.ndim:
         first, second = (jnp.sum(jnp.abs(y) ** 2, axis=2) for y in (a, b))
         return q - (first - second) * q * (rate / _some(jnp.max(first + second, axis=1, keepdims=True, initial=0)))

@@ -1,15 +1,15 @@
-"""Losses: optax's, by its names and with its arguments, and what they lack.
+"""Losses, with the names and arguments of optax's, and some options that these lack.
 
     loss = gx.losses.softmax_cross_entropy_with_integer_labels(logits, labels, ignore_label=-100).mean()
 
-Each returns a loss for each example and reduces nothing, unless its docstring says so. What holds for all of them:
+Each returns a loss for each example, without a mean or sum, unless its docstring says so. Common to all of them:
 
 - Arithmetic is in float32 or wider. The result has the dtype to which JAX promotes the floating arguments; a number
   beyond the range of 16 bits becomes its largest.
 - Finite arguments give finite losses and derivatives, up to the dtype's ends. 0 log 0 is 0.
 - Nothing is broadcast: shapes that disagree raise a ValueError, before any work.
-- Integer labels out of range raise a ValueError where they are known, and give NaN where they are traced.
-- An entry that `where` leaves out may hold anything, NaN too, and has derivative 0.
+- Integer labels out of range raise a ValueError where they are known, and give NaN in traced code.
+- An entry that `where` leaves out may have any value, including NaN, and has derivative 0.
 """
 
 from gradtx.losses.binary import sigmoid_binary_cross_entropy, sigmoid_focal_loss

@@ -1,4 +1,4 @@
-"""What the losses share: arguments as arrays in float32 or wider, checks of shapes and labels, results in range."""
+"""Helpers of the losses: arguments as arrays in float32 or wider, checks of shapes and labels, results in range."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ __all__ = [
 
 
 def floats(who: str, *, also_integers: Sequence[str] = (), **given: Any) -> tuple[list[Array], np.dtype]:
-    """The arguments as arrays of one dtype, float32 or wider, and the dtype of the result, which JAX promotes them to.
+    """Returns the arguments as arrays of one dtype, float32 or wider, and the dtype to which JAX promotes them.
 
-    Raises a TypeError if one is no real floating array; those in `also_integers` may hold integers or booleans.
+    Raises a TypeError if one is not a real floating-point array; those in `also_integers` may hold integers or
+    booleans.
     """
     arrays = {}
     for name, x in given.items():
         if x is None or isinstance(x, str):
-            raise TypeError(f"{who}: {name} must be an array of real floating numbers, got {checks.shown(x)}.")
+            raise TypeError(f"{who}: {name} must be an array of real floating-point numbers, got {checks.shown(x)}.")
         arrays[name] = x = x if isinstance(x, Array) else jnp.asarray(x)
         if jnp.issubdtype(x.dtype, jnp.floating) or (name in also_integers and not jnp.iscomplexobj(x)):
             continue
         raise TypeError(
-            f"{who}: {name} has dtype {x.dtype}; it must hold real floating numbers. "
+            f"{who}: {name} has dtype {x.dtype}; it must hold real floating-point numbers. "
             f"Convert it first: {name}.astype(jnp.float32)."
         )
     kinds = [x for x in arrays.values() if jnp.issubdtype(x.dtype, jnp.floating)]
@@ -59,7 +60,9 @@ def floats(who: str, *, also_integers: Sequence[str] = (), **given: Any) -> tupl
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def returned(x: Array, dtype: Any) -> Array:
-    """The result in the dtype of the arguments; a number beyond its range becomes its largest, with its derivative."""
+    """Casts the result to the dtype of the arguments; a number beyond its range becomes its largest, with a
+    derivative.
+    """
     return leaf.narrow(x, dtype)
 
 
@@ -95,7 +98,7 @@ def product(a: Array | float, b: Array) -> Array:
 
 
 def unlike(who: str, name: str, shape: Any, like: str, like_shape: Any, wanted: str = "") -> ValueError:
-    """The error for an argument whose shape does not fit that of another."""
+    """Returns the error for an argument whose shape does not fit another argument's."""
     advice = wanted or f"Nothing is broadcast here: give {name} the shape of {like}"
     return ValueError(f"{who}: {name} has shape {tuple(shape)} and {like} has shape {tuple(like_shape)}. {advice}.")
 
@@ -109,7 +112,7 @@ def same_shape(who: str, **given: Any) -> None:
 
 
 def parameter(who: str, name: str, value: Any, like: Array, **limits: Any) -> Any:
-    """A number within the limits, or an array that broadcasts to the shape of `like`, in its dtype."""
+    """Returns a number within the limits, or an array that broadcasts to the shape of `like`, in its dtype."""
     value = Limits(**limits).check(who, name, value, schedules=False)
     if leaf.is_number(value):
         return value
@@ -120,7 +123,7 @@ def parameter(who: str, name: str, value: Any, like: Array, **limits: Any) -> An
 
 
 def axes(who: str, axis: Any, ndim: int) -> tuple[int, ...]:
-    """The axes, counted from 0; None stands for all of them."""
+    """Returns the axes, counted from 0; None stands for all of them."""
     given = tuple(range(ndim)) if axis is None else tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     try:
         given = tuple(map(operator.index, given))
@@ -136,7 +139,7 @@ def axes(who: str, axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 def rows(x: Array, over: tuple[int, ...]) -> Array:
-    """The array with the axes `over` as one axis, the last, in the order in which they are named."""
+    """Returns the array with the axes `over` merged into its last axis, in the given order."""
     batch = tuple(i for i in range(x.ndim) if i not in over)
     x = jnp.transpose(x, (*batch, *over))
     return x if len(over) == 1 else x.reshape(*x.shape[: len(batch)], -1)
@@ -161,7 +164,7 @@ def known(x: Any) -> bool:
 
 
 def whole(who: str, name: str, labels: Any) -> Array:
-    """Labels as integers of at least 32 bits; raises a TypeError if they are none."""
+    """Returns labels as integers of at least 32 bits; raises a TypeError if they are not integers."""
     labels = labels if isinstance(labels, Array) else jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"{who}: {name} has dtype {labels.dtype}; it must hold integers.")
@@ -171,10 +174,10 @@ def whole(who: str, name: str, labels: Any) -> Array:
 def in_range(
     who: str, name: str, labels: Array, allowed: range, *, counted: Any = True, advice: str = ""
 ) -> tuple[Array, Array | None]:
-    """Labels as indices that are safe to look up, and where they were out of range if that is only known later.
+    """Returns labels as indices that are safe to look up, and, for traced labels, where they were out of range.
 
-    Raises a ValueError if labels that are known lie out of range where they are `counted`. For traced labels `spoiled`
-    makes NaN of the losses.
+    Raises a ValueError if concrete labels that are `counted` are out of range. For traced labels, `spoiled` turns
+    the losses into NaN.
     """
     if known(labels) and known(counted):
         here, wanted = np.asarray(labels), f"in [{allowed.start}, {allowed.stop})"
@@ -186,7 +189,7 @@ def in_range(
 
 
 def among(who: str, name: str, values: Any, allowed: tuple[int, ...], advice: str) -> Array | None:
-    """Where labels are none of the allowed numbers if that is only known later; raises a ValueError if it is known."""
+    """Returns where traced labels are not among the allowed numbers; raises a ValueError for concrete ones."""
     if known(values):
         here = np.asarray(values)
         _refuse(who, name, here, ~np.isin(here, allowed), True, f"one of {', '.join(map(str, allowed))}", advice)
@@ -195,7 +198,7 @@ def among(who: str, name: str, values: Any, allowed: tuple[int, ...], advice: st
 
 
 def spoiled(x: Array, outside: Array | None) -> Array:
-    """Losses or scores with NaN, and NaN for their derivatives, for labels that were out of range."""
+    """Turns losses or scores, and their derivatives, into NaN for labels that were out of range."""
     return x if outside is None else x * jnp.where(outside, jnp.nan, 1).astype(x.dtype)
 
 

@@ -32,27 +32,28 @@ def sigmoid_binary_cross_entropy(
 ) -> Array:
     """Computes the binary cross entropy of each logit and its label, 0 or 1.
 
-    Take it for binary classification, and for labels that do not exclude each other (Goodfellow, Bengio & Courville,
+    Use it for binary classification, and for labels that do not exclude each other (Goodfellow, Bengio & Courville,
     2016, "Deep Learning", 6.2.2.2).
 
         loss = - w_1 y log p - w_0 (1 - y) log(1 - p),    p = sigmoid(logit)
 
     Args:
-      logits: Log odds of the answer 1, of any shape.
+      logits: Log odds of label 1, an array of any shape.
       labels: 0 or 1, or a probability between them, with the shape of `logits`.
-      class_weights: The weights (w_0, w_1) of the answers 0 and 1, (2,); or one pair for each entry of the last axis,
-        (classes, 2). 1 by default. Where ones are rare, w_1 above 1 counts them as often.
-      label_smoothing: Part of each label that is spread over both answers: y becomes (1 - s) y + s / 2. In [0, 1].
+      class_weights: The weights (w_0, w_1) of the labels 0 and 1, shape (2,); or one pair for each entry of the
+        last axis, (classes, 2). 1 by default; a w_1 above 1 compensates for rare ones.
+      label_smoothing: Fraction s of each label that is spread over both labels: y becomes (1 - s) y + s / 2.
+        In [0, 1]; 0 by default.
       ignore_label: Entries with this label, such as -1 for unknown, have loss 0 and derivative 0. None by default.
 
     Returns:
       The losses, with the shape of `logits`, in the dtype of the arguments (computed in float32 or wider). Integer
-      labels other than 0 and 1 give NaN where they are traced, as inside of `jax.jit`.
+      labels other than 0 and 1 give NaN in traced code, such as inside `jax.jit`.
 
     Raises:
-      TypeError: `logits` holds no floating numbers.
-      ValueError: shapes differ (nothing is broadcast), a number is out of range, or an integer label is neither 0 nor 1
-        nor to be ignored, outside of `jax.jit`.
+      TypeError: `logits` does not hold floating-point numbers.
+      ValueError: shapes differ (nothing is broadcast), a number is out of range, or an integer label is neither 0
+        nor 1 nor to be ignored, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> logits, labels = jnp.array([2.0, -1.0, 0.0]), jnp.array([1, 0, -1])
@@ -80,27 +81,27 @@ def sigmoid_focal_loss(
     alpha: ArrayLike | None = None,
     gamma: ArrayLike = 2.0,
 ) -> Array:
-    """Computes the binary cross entropy, scaled down where the prediction is already right.
+    """Computes the focal loss: the binary cross entropy, scaled down if the prediction is already right.
 
     For detection and other tasks where most examples are easy (Lin et al., 2017, "Focal Loss for Dense Object
-    Detection", https://arxiv.org/abs/1708.02002). With p_t the probability of the right answer:
+    Detection", https://arxiv.org/abs/1708.02002). With p_t, the probability of the right label:
 
         loss = - alpha_t (1 - p_t)^gamma log p_t,    1 - p_t = (1 - y) p + y (1 - p)
 
     Args:
-      logits: Log odds of the answer 1, of any shape.
+      logits: Log odds of label 1, an array of any shape.
       labels: 0 or 1, or a probability between them, with the shape of `logits`.
-      alpha: The weight of ones, and 1 - alpha that of zeros: a number, or an array that broadcasts to `logits`. In
-        [0, 1]. None by default, for no weights.
+      alpha: The weight of ones; zeros have the weight 1 - alpha. A number, or an array that broadcasts to `logits`.
+        In [0, 1]; None by default, for no weights.
       gamma: How fast the loss of easy examples falls. Not negative, 2 by default; 0 is the cross entropy.
 
     Returns:
       The losses, with the shape of `logits`, in the dtype of the arguments (computed in float32 or wider). Integer
-      labels other than 0 and 1 give NaN where they are traced.
+      labels other than 0 and 1 give NaN in traced code.
 
     Raises:
-      TypeError: `logits` holds no floating numbers.
-      ValueError: shapes differ, a number is out of range, or an integer label is neither 0 nor 1, outside of `jax.jit`.
+      TypeError: `logits` does not hold floating-point numbers.
+      ValueError: shapes differ, a number is out of range, or an integer label is neither 0 nor 1, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.sigmoid_focal_loss(jnp.array([2.0, -2.0]), jnp.array([1, 1])).round(4))
@@ -150,7 +151,7 @@ def _log_miss_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -
 
 def _slopes_of_log_miss(x: Array, y: Array) -> tuple[Array, Array]:
     (log_p, log_q), miss = _logs(x), _log_miss(x, y)
-    # Bounded, because it is multiplied by (1 - p_t)^gamma, which is 0 where it is out of range.
+    # Bounded, because it is multiplied by (1 - p_t)^gamma, which is 0 where the logarithm would be infinite.
     limit = 0.8 * math.log(float(jnp.finfo(x.dtype).max))
     by_y = jnp.exp(jnp.minimum(log_q - miss, limit)) - jnp.exp(jnp.minimum(log_p - miss, limit))
     return (1 - 2 * y) * jnp.exp(log_p + log_q - miss), by_y
@@ -191,7 +192,7 @@ def _pair(who: str, weights: Any, x: Array) -> tuple[Any, Any]:
 
 
 def _not_binary(who: str, labels: Any, ignore_label: Any) -> Array | None:
-    """Where integer labels are neither 0 nor 1 nor the ignored label, unless that raises."""
+    """Returns where integer labels are neither 0 nor 1 nor the ignored label, unless that raises."""
     labels = labels if isinstance(labels, Array) else jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         return None

@@ -1,13 +1,13 @@
-"""The cross entropy of a language model's head, without the logits of all words at once.
+"""The cross entropy of a language model's head, without holding the logits of all words at once.
 
     loss_t = log sum_j exp(x_t . w_j) - x_t . w_label,      x the features of token t, w the rows of the embedding
 
-The logits, tokens times words, are by far the largest array of a language model's step. Here a scan takes some words at
-a time, and adds up log sum exp (Wijmans et al., 2024, "Cut Your Losses in Large-Vocabulary Language Models",
-https://arxiv.org/abs/2411.09009). Its backward pass computes their logits again (Chen et al., 2016, "Training Deep Nets
-with Sublinear Memory Cost", https://arxiv.org/abs/1604.06174). So a step has four products of features and embedding in
-place of three. Chunks of words and not of tokens, because the derivative by a chunk's rows is then complete, and tokens
-may be spread over devices.
+The logits, tokens times words, are by far the largest array of a language model's step. Here a scan takes some
+words at a time, and adds up log sum exp (Wijmans et al., 2024, "Cut Your Losses in Large-Vocabulary Language
+Models", https://arxiv.org/abs/2411.09009). Its backward pass computes their logits again (Chen et al., 2016,
+"Training Deep Nets with Sublinear Memory Cost", https://arxiv.org/abs/1604.06174). So a step has four products of
+features and embedding in place of three. Chunks consist of words rather than tokens: then the derivative with
+respect to a chunk's rows is complete, and tokens may be spread over devices.
 """
 
 from __future__ import annotations
@@ -38,28 +38,29 @@ def chunked_softmax_cross_entropy_with_integer_labels(
     label_smoothing: ArrayLike = 0.0,
     ignore_label: int | None = None,
 ) -> Array:
-    """Computes the cross entropy of the logits `features @ embedding.T`, for `chunk_size` words at a time.
+    """Computes the cross entropy of the logits `features @ embedding.T`, with `chunk_size` words at a time.
 
-    For language models, whose logits need more memory than the rest of a training step. Value and derivatives are those
-    of `softmax_cross_entropy_with_integer_labels`; a step has one more product of features and embedding.
+    Use it for language models, whose logits need more memory than the rest of a training step. Value and
+    derivatives equal those of `softmax_cross_entropy_with_integer_labels`; a step has one more product of features
+    and embedding.
 
     Args:
-      features: What the head sees of each token, (..., n).
+      features: The input of the head for each token, (..., n).
       embedding: A row for each word, (words, n). For the kernel of a dense layer, (n, words), pass `kernel.T`.
       labels: The right word of each token, integers in [0, words), (...).
-      chunk_size: How many words have logits at a time: tokens * chunk_size numbers, a few times over. 1024 by default.
-        One that divides the number of words spares a copy of the embedding.
+      chunk_size: Number of words whose logits are held at a time; memory is a few times tokens * chunk_size
+        numbers. 1024 by default. A divisor of the number of words avoids a copy of the embedding.
       class_weights: A weight for each word, (words,). 1 by default.
-      label_smoothing: Part of each label that is spread evenly over all words. In [0, 1], 0 by default.
+      label_smoothing: Fraction of each label that is spread evenly over all words. In [0, 1], 0 by default.
       ignore_label: Tokens with this label have loss 0 and derivative 0, such as -100 for padding. None by default.
 
     Returns:
       The losses, (...), in the dtype of the arguments. Logits are computed by products in that dtype, summed in
-      float32 or wider, and used in float32 or wider. Labels out of range give NaN where they are traced.
+      float32 or wider, and used in float32 or wider. Labels out of range give NaN in traced code.
 
     Raises:
-      TypeError: `features` or `embedding` holds no floating numbers, or `labels` no integers.
-      ValueError: shapes do not fit, a number is out of range, or a label is, outside of `jax.jit`.
+      TypeError: `features` or `embedding` does not hold floating-point numbers, or `labels` does not hold integers.
+      ValueError: shapes do not fit, a number is out of range, or a label is, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> features, embedding = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -85,7 +86,9 @@ def chunked_softmax_cross_entropy_with_integer_labels(
 
 @partial(jax.jit, static_argnames="size")
 def _losses(x: Array, w: Array, labels: Array, weights: Any, smoothing: Any, size: int) -> Array:
-    """The losses of tokens (n, d), with features in float32 or wider, and the embedding in the dtype of products."""
+    """Returns the losses of tokens (n, d), with features in float32 or wider and the embedding in the dtype of
+    products.
+    """
     words = w.shape[0]
     chunks = -(-words // size)
     size = -(-words // chunks)

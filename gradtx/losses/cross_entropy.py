@@ -2,8 +2,8 @@
 
     loss = - sum_j w_j y_j log softmax(logits)_j        (Goodfellow, Bengio & Courville, 2016, "Deep Learning", 6.2.2)
 
-with the label's distribution y, smoothed if you ask for it, and a weight w_j for each class. 0 log 0 is 0: a logit of
--inf is a class that cannot occur, and costs nothing unless the label says that it did.
+with the label's distribution y, smoothed if you ask for it, and a weight w_j for each class. 0 log 0 is 0: a logit
+of -inf is a class that cannot occur, and costs nothing unless the label says that it did occur.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def softmax_cross_entropy(
 ) -> Array:
     """Computes the cross entropy of logits with labels that are distributions over the classes.
 
-    Take it for labels such as one-hot vectors, mixed labels or the predictions of a teacher. For integer labels
+    Use it for labels such as one-hot vectors, mixed labels or the predictions of a teacher. For integer labels
     `softmax_cross_entropy_with_integer_labels` needs less memory.
 
         loss = - sum_j w_j y_j log softmax(logits)_j
@@ -65,20 +65,21 @@ def softmax_cross_entropy(
     Args:
       logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
       labels: Distributions over the classes (not negative, with sum 1), with the shape of `logits`.
-      axis: The axis of the classes, or several, or None for all.
-      where: Which classes to include: the shape of `logits`; or which rows, without `axis`. All by default. What is
-        left out may be NaN.
-      class_weights: A weight for each class, (classes,). 1 by default. The result is no average: for a weighted mean
-        divide the sum of the losses by the sum of their labels' weights.
-      label_smoothing: Part of each label that is spread evenly over the classes that are not masked (Szegedy et al.,
-        2016, "Rethinking the Inception Architecture for Computer Vision"). In [0, 1], 0 by default; 0.1 is usual.
+      axis: The axis of the classes: an integer, several integers, or None for all axes.
+      where: Which classes to include, booleans with the shape of `logits`; without `axis`, which rows to include.
+        All by default. Entries that are left out may be NaN.
+      class_weights: A weight for each class, (classes,). 1 by default. The result is not normalized: for a weighted
+        mean, divide the sum of the losses by the sum of the weights of their labels.
+      label_smoothing: Fraction of each label that is spread evenly over the classes that are not masked (Szegedy et
+        al., 2016, "Rethinking the Inception Architecture for Computer Vision"). In [0, 1], 0 by default; 0.1 is
+        usual.
 
     Returns:
       The losses, with the shape of `logits` without `axis`, in the dtype of the arguments (computed in float32 or
-      wider). A row that is masked as a whole has loss 0.
+      wider). A row in which all classes are masked has loss 0.
 
     Raises:
-      TypeError: `logits` holds no floating numbers.
+      TypeError: `logits` does not hold floating-point numbers.
       ValueError: shapes differ (nothing is broadcast), or a number is out of range.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -98,19 +99,19 @@ def safe_softmax_cross_entropy(
     class_weights: ArrayLike | None = None,
     label_smoothing: ArrayLike = 0.0,
 ) -> Array:
-    """Computes the same as `softmax_cross_entropy`, which takes 0 log 0 to be 0; kept for its name in optax.
+    """Computes the same as `softmax_cross_entropy`, which already treats 0 log 0 as 0; it exists because optax has it.
 
     Args:
       logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
       labels: Distributions over the classes, with the shape of `logits`.
       class_weights: A weight for each class, (classes,). 1 by default.
-      label_smoothing: Part of each label that is spread evenly over the classes that are not masked. In [0, 1].
+      label_smoothing: Fraction of each label that is spread evenly over the classes that are not masked. In [0, 1].
 
     Returns:
       The losses, (...), in the dtype of the arguments.
 
     Raises:
-      TypeError: `logits` holds no floating numbers.
+      TypeError: `logits` does not hold floating-point numbers.
       ValueError: shapes differ (nothing is broadcast), or a number is out of range.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -132,9 +133,9 @@ def softmax_cross_entropy_with_integer_labels(
     label_smoothing: ArrayLike = 0.0,
     ignore_label: int | None = None,
 ) -> Array:
-    """Computes the cross entropy of logits with labels that are the numbers of the right classes.
+    """Computes the cross entropy of logits with integer labels, the indices of the right classes.
 
-    Take it for classification and language models. `chunked_softmax_cross_entropy_with_integer_labels` does not need
+    Use it for classification and language models. `chunked_softmax_cross_entropy_with_integer_labels` does not need
     the logits of all tokens at once.
 
         loss = log sum_j exp(logits_j) - logits_label
@@ -143,19 +144,20 @@ def softmax_cross_entropy_with_integer_labels(
       logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
       labels: The right class of each row, integers in [0, classes), with the shape of `logits` without `axis`.
       axis: The axis of the classes. With several, a label is an index into them as one flat axis.
-      where: Which classes, or rows, to include; see `softmax_cross_entropy`. A label of a class that is left out has
-        probability 0 and an infinite loss.
-      class_weights: A weight for each class, (classes,): a row's loss is multiplied by that of its label.
-      label_smoothing: Part of each label that is spread evenly over the classes; see `softmax_cross_entropy`.
+      where: Which classes or rows to include, booleans; see `softmax_cross_entropy`. All by default. A label of a
+        class that is left out has probability 0 and an infinite loss.
+      class_weights: A weight for each class, (classes,): the loss of a row is multiplied by the weight of its
+        label. 1 by default.
+      label_smoothing: Fraction of each label that is spread evenly over the classes; see `softmax_cross_entropy`.
       ignore_label: Rows with this label have loss 0 and derivative 0, such as -100 for padding. None by default.
 
     Returns:
       The losses, with the shape of `labels`, in the dtype of `logits` (computed in float32 or wider). Labels out of
-      range give NaN where they are traced, as inside of `jax.jit`.
+      range give NaN in traced code, such as inside `jax.jit`.
 
     Raises:
-      TypeError: `logits` holds no floating numbers, or `labels` no integers.
-      ValueError: shapes do not fit, a number is out of range, or a label is, outside of `jax.jit`.
+      TypeError: `logits` does not hold floating-point numbers, or `labels` does not hold integers.
+      ValueError: shapes do not fit, a number is out of range, or a label is, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> logits = jnp.array([[2.0, 0.0, -jnp.inf], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
@@ -179,7 +181,7 @@ def softmax_cross_entropy_with_integer_labels(
 
 
 def integer_rows(x: Array, labels: Array, ignored: Array | None, weights: Array | None, smoothing: Any) -> Array:
-    """The cross entropies of rows of logits, with labels in range; `smoothing` is None for none."""
+    """Returns the cross entropies of rows of logits, with labels in range; `smoothing` may be None."""
     if ignored is not None:
         x = jnp.where(ignored[..., None], -jnp.inf, x)
     loss = softmax.hard(x, labels)
@@ -196,7 +198,9 @@ def integer_rows(x: Array, labels: Array, ignored: Array | None, weights: Array 
 def class_labels(
     who: str, labels: ArrayLike, shape: tuple[int, ...], ignore_label: int | None, counted: Any = True
 ) -> tuple[Array, Array | None, Array | None]:
-    """Labels that are safe to look up, which are to be ignored, and which were out of range, unless that raises."""
+    """Returns labels that are safe to look up, which of them to ignore, and which were out of range, unless that
+    raises.
+    """
     labels, classes = whole(who, "labels", labels), shape[-1]
     if labels.shape != shape[:-1]:
         wanted = "Give one label for each row"
@@ -213,7 +217,7 @@ def class_labels(
 def class_numbers(
     who: str, class_weights: ArrayLike | None, label_smoothing: ArrayLike, classes: int, dtype: Any
 ) -> tuple[Array | None, Any]:
-    """The weights of the classes, and the part of labels to be spread; None for what changes nothing."""
+    """Returns the weights of the classes and the fraction for label smoothing; None if it changes nothing."""
     part = Limits(ge=0, le=1).check(who, "label_smoothing", label_smoothing, schedules=False)
     part = None if leaf.is_number(part) and part == 0 else part
     if class_weights is None:
@@ -233,9 +237,9 @@ def poly_loss_cross_entropy(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Computes the cross entropy with another coefficient for the first term of its expansion in 1 - p.
+    """Computes the cross entropy with an adjustable first term of its expansion in 1 - p (PolyLoss).
 
-    Take it in place of the cross entropy if you can tune one more number (Leng et al., 2022, "PolyLoss: A Polynomial
+    Use it in place of the cross entropy if you can tune one more number (Leng et al., 2022, "PolyLoss: A Polynomial
     Expansion Perspective of Classification Loss Functions", https://arxiv.org/abs/2204.12511, Poly-1):
 
         loss = - sum_j y_j log p_j + epsilon sum_j y_j (1 - p_j),    p = softmax(logits)
@@ -245,14 +249,14 @@ def poly_loss_cross_entropy(
       labels: Distributions over the classes, with the shape of `logits`.
       epsilon: The coefficient. Above 0 it raises the gradient of examples that are nearly right. 2 by default, as for
         images in the paper; -1 for detection and segmentation.
-      axis: The axis of the classes, or several, or None for all.
-      where: Which classes, or rows, to include; see `softmax_cross_entropy`.
+      axis: The axis of the classes: an integer, several integers, or None for all axes.
+      where: Which classes or rows to include, booleans; see `softmax_cross_entropy`. All by default.
 
     Returns:
       The losses, with the shape of `logits` without `axis`, in the dtype of the arguments.
 
     Raises:
-      TypeError: `logits` holds no floating numbers.
+      TypeError: `logits` does not hold floating-point numbers.
       ValueError: shapes differ (nothing is broadcast).
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -269,7 +273,7 @@ def poly_loss_cross_entropy(
 
 
 def _rows(who: str, logits: Any, labels: Any, axis: Axis, where: Any) -> tuple[Array, Array, Any]:
-    """Logits and labels as rows, with what `where` leaves out masked."""
+    """Returns logits and labels as rows, in which entries that `where` leaves out are masked."""
     (x, y), dtype = floats(who, also_integers=("labels",), logits=logits, labels=labels)
     same_shape(who, logits=x, labels=y)
     over = axes(who, axis, x.ndim)

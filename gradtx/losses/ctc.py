@@ -10,7 +10,7 @@ probabilities of having read n labels at t, ending with a blank, or with label n
     b[n] <- p_t(blank)   (b[n] + e[n])
     e[n] <- p_t(label n) (e[n] + b[n - 1] + e[n - 1] unless label n repeats label n - 1)
 
-in logarithms. `log_epsilon` is the logarithm that stands for that of 0.
+in logarithms. `log_epsilon` stands for the logarithm of 0.
 """
 
 from __future__ import annotations
@@ -42,24 +42,26 @@ def ctc_loss(
 ) -> Array:
     """Computes the negative log probability that frames read as a sequence of labels, over all alignments.
 
-    For speech and handwriting, where labels come without their times.
+    Use it for speech and handwriting, where it is unknown which frames a label belongs to.
 
     Args:
       logits: Logits of the classes in each frame, (batch, frames, classes), with one class for the blank.
-      logit_paddings: 1 for frames that do not exist, 0 for others, (batch, frames). What is padded may be anything.
-      labels: Integers in [0, classes) other than `blank_id`, (batch, length). What is padded may be anything.
-      label_paddings: 1 for labels that do not exist, 0 for others, (batch, length); the ones at the end of each row.
+      logit_paddings: 1 for frames that do not exist, 0 for others, (batch, frames). Padded entries may have any
+        value.
+      labels: Integers in [0, classes) other than `blank_id`, (batch, length). Padded entries may have any value.
+      label_paddings: 1 for labels that do not exist, 0 for others, (batch, length); the ones must be at the end of
+        each row.
       blank_id: The class of the blank. 0 by default.
-      log_epsilon: The logarithm that stands for that of 0. Negative, -1e5 by default: the loss of labels that do not
-        fit into their frames is about as large.
+      log_epsilon: Stands for the logarithm of 0. Negative; -1e5 by default. If labels do not fit into their frames,
+        the loss has about this size.
 
     Returns:
       The losses, (batch,), in the dtype of `logits` (computed in float32 or wider). Labels out of range, or blanks,
-      give NaN where they are traced, as inside of `jax.jit`.
+      give NaN in traced code, such as inside `jax.jit`.
 
     Raises:
-      TypeError: `logits` holds no floating numbers, or `labels` no integers.
-      ValueError: shapes do not fit, a number is out of range, or, outside of `jax.jit`, a label is out of range or the
+      TypeError: `logits` does not hold floating-point numbers, or `labels` does not hold integers.
+      ValueError: shapes do not fit, a number is out of range, or, outside `jax.jit`, a label is out of range or the
         blank, or padding is not at the end.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -81,24 +83,24 @@ def ctc_loss_with_forward_probs(
 ) -> tuple[Array, Array, Array]:
     """Computes `ctc_loss` and the log probabilities of having read n labels after each frame.
 
-    Take it to align labels with frames, or to see where a sequence goes wrong.
+    Use it to align labels with frames, or to see where a sequence goes wrong.
 
     Args:
       logits: Logits, (batch, frames, classes).
       logit_paddings: 1 for frames that do not exist, (batch, frames).
       labels: Integers in [0, classes) other than `blank_id`, (batch, length).
-      label_paddings: 1 for labels that do not exist, (batch, length); the ones at the end of each row.
+      label_paddings: 1 for labels that do not exist, (batch, length); the ones must be at the end of each row.
       blank_id: The class of the blank. 0 by default.
-      log_epsilon: The logarithm that stands for that of 0. Negative, -1e5 by default.
+      log_epsilon: Stands for the logarithm of 0. Negative; -1e5 by default.
 
     Returns:
-      `(losses, blank, label)` in the dtype of `logits`: the losses, (batch,); the log probabilities that the first n
-      labels were read when frame t said a blank, (frames, batch, length + 1); and that n + 1 labels were read when
-      frame t said the last of them, (frames, batch, length). The last frame of `blank` counts both ends. Frames that do
-      not exist repeat those before them. What is impossible is about `log_epsilon`.
+      `(losses, blank, label)` in the dtype of `logits`: the losses, (batch,); the log probabilities that the first
+      n labels were read when frame t said a blank, (frames, batch, length + 1); and that n + 1 labels were read
+      when frame t said the last of them, (frames, batch, length). The last frame of `blank` counts both ends.
+      Padded frames repeat the frame before them. Impossible events have about `log_epsilon`.
 
     Raises:
-      TypeError: `logits` holds no floating numbers, or `labels` no integers.
+      TypeError: `logits` does not hold floating-point numbers, or `labels` does not hold integers.
       ValueError: as for `ctc_loss`.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -163,7 +165,7 @@ def _add_at_end(b: Array, e: Array) -> Array:
 
 @jax.custom_jvp
 def _log_softmax(x: Array) -> Array:
-    """The log probabilities of each frame, finite, with derivatives for those of -inf too."""
+    """Returns the log probabilities of each frame, all finite, with derivatives even for logits of -inf."""
     top = jnp.max(x, axis=-1, keepdims=True)
     lead = jnp.maximum(minus(x, jnp.where(top == -jnp.inf, 0, top)), -float(jnp.finfo(x.dtype).max))
     return minus(lead, softmax.log_normalizer(lead)[..., None])
@@ -191,7 +193,7 @@ def _check_shapes(who: str, x: Array, off: Any, labels: Any, missing: Any) -> No
 
 
 def _labels(who: str, labels: Array, missing: Array, classes: int, blank: int) -> tuple[Array, Array | None]:
-    """Labels that are safe to look up, and which sequences have a label that is not to be, unless that raises."""
+    """Returns labels that are safe to look up, and which sequences have a forbidden label, unless that raises."""
     advice = f"logits has {classes} classes. Mark what is no label by label_paddings."
     there, outside = in_range(who, "labels", labels, range(classes), counted=~missing, advice=advice)
     wrong = ((there == blank) | (jnp.zeros_like(missing) if outside is None else outside)) & ~missing
@@ -199,7 +201,7 @@ def _labels(who: str, labels: Array, missing: Array, classes: int, blank: int) -
     if known(wrong) and np.asarray(wrong).any():
         raise ValueError(
             f"{who}: labels has the blank, {blank}, among its labels. Leave blanks out, name another class by "
-            "blank_id, or mark what is no label by label_paddings."
+            "blank_id, or mark padding by label_paddings."
         )
     if known(unsorted) and np.asarray(unsorted).any():
         raise ValueError(f"{who}: label_paddings must be zeros followed by ones in each row. Move padding to the end.")

@@ -3,8 +3,8 @@
     kl_divergence              sum p (log p - log q)
     generalized_kl_divergence  sum p (log p - log q) - p + q        for p and q whose sums are not 1
 
-with 0 log 0 = 0: what the target never has costs nothing, even if its prediction is 0. The derivative by a target of
-exactly 0 is infinite; 0 is taken for it.
+with 0 log 0 = 0: entries that the target excludes cost nothing, even if their prediction is 0. The derivative with
+respect to a target of exactly 0 would be infinite, and is set to 0.
 """
 
 from __future__ import annotations
@@ -34,20 +34,22 @@ def kl_divergence(
 ) -> Array:
     """Computes the Kullback-Leibler divergence of predicted from target distributions, sum p (log p - log q).
 
-    For learning a distribution, such as a teacher's (Kullback & Leibler, 1951, "On Information and Sufficiency"). It is
-    the cross entropy minus the entropy of the target, so its minimum is 0.
+    Use it to learn a distribution, such as a teacher's (Kullback & Leibler, 1951, "On Information and
+    Sufficiency"). It is the cross entropy minus the entropy of the target, so its minimum is 0.
 
     Args:
-      log_predictions: Logarithms of the predicted probabilities, (..., n), as from `jax.nn.log_softmax`. May be -inf.
+      log_predictions: Logarithms of the predicted probabilities, (..., n), as from `jax.nn.log_softmax`. May be
+        -inf.
       targets: Probabilities of the target, with the same shape. May be 0.
-      axis: The axis of the distribution, or several, or None for all.
-      where: Which entries to include: the shape of `log_predictions`; or which distributions, without `axis`.
+      axis: The axis of the distribution: an integer, several integers, or None for all axes.
+      where: Which entries to include, booleans with the shape of `log_predictions`; without `axis`, which
+        distributions to include. All by default.
 
     Returns:
       The divergences, (...), in the dtype of the arguments (computed in float32 or wider).
 
     Raises:
-      TypeError: an argument holds no real floating numbers.
+      TypeError: an argument does not hold real floating-point numbers.
       ValueError: the shapes differ (nothing is broadcast).
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -68,14 +70,15 @@ def kl_divergence_with_log_targets(
     Args:
       log_predictions: Logarithms of the predicted probabilities, (..., n). May be -inf.
       log_targets: Logarithms of the target's probabilities, with the same shape. May be -inf.
-      axis: The axis of the distribution, or several, or None for all.
-      where: Which entries to include: the shape of `log_predictions`; or which distributions, without `axis`.
+      axis: The axis of the distribution: an integer, several integers, or None for all axes.
+      where: Which entries to include, booleans with the shape of `log_predictions`; without `axis`, which
+        distributions to include. All by default.
 
     Returns:
       The divergences, (...), in the dtype of the arguments (computed in float32 or wider).
 
     Raises:
-      TypeError: an argument holds no real floating numbers.
+      TypeError: an argument does not hold real floating-point numbers.
       ValueError: the shapes differ (nothing is broadcast).
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -88,7 +91,7 @@ def kl_divergence_with_log_targets(
     some = p != -jnp.inf
     safe = jnp.where(some, p, 0)
     weight = jnp.where(some, jnp.exp(safe), 0)
-    # What underflows is nothing, times whatever it is.
+    # A factor that underflows makes the product 0, whatever the other factor is.
     terms = jnp.where(weight == 0, 0, weight * minus(safe, jnp.where(weight == 0, 0, q)))
     return returned(_total(terms, q, weight, over), dtype)
 
@@ -104,14 +107,15 @@ def generalized_kl_divergence(
     Args:
       log_predictions: Logarithms of the predicted amounts, (..., n). May be -inf.
       targets: The target's amounts, with the same shape. Not negative.
-      axis: The axis of the amounts, or several, or None for all.
-      where: Which entries to include: the shape of `log_predictions`; or which rows, without `axis`.
+      axis: The axis of the amounts: an integer, several integers, or None for all axes.
+      where: Which entries to include, booleans with the shape of `log_predictions`; without `axis`, which rows to
+        include. All by default.
 
     Returns:
       The divergences, (...), in the dtype of the arguments (computed in float32 or wider).
 
     Raises:
-      TypeError: an argument holds no real floating numbers.
+      TypeError: an argument does not hold real floating-point numbers.
       ValueError: the shapes differ (nothing is broadcast).
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -129,7 +133,7 @@ convex_kl_divergence = generalized_kl_divergence
 def _given(
     who: str, q: Any, name: str, p: Any, axis: Axis, where: Any, nothing: float, masked: float = 0.0
 ) -> tuple[Array, Array, tuple[int, ...], Any]:
-    """Both arrays, of which `where` leaves entries that add nothing."""
+    """Returns both arrays; entries that `where` leaves out are replaced by ones that contribute nothing."""
     (q, p), dtype = floats(who, **{"log_predictions": q, name: p})
     same_shape(who, **{"log_predictions": q, name: p})
     over = axes(who, axis, q.ndim)
@@ -146,14 +150,14 @@ def _terms(q: Array, p: Array) -> Array:
 
 
 def _total(terms: Array, q: Array, weight: Array, over: tuple[int, ...]) -> Array:
-    """The sum of the terms; infinite only where the target has what the prediction excludes."""
+    """Returns the sum of the terms; infinite only if the prediction excludes something that the target contains."""
     fine = (weight == 0) | (jnp.isfinite(q) & jnp.isfinite(weight))
     return saturated(jnp.sum(terms, axis=over), jnp.all(fine, axis=over))
 
 
 @jax.custom_jvp
 def _exp(x: Array) -> Array:
-    """exp(x), at most about the dtype's largest number."""
+    """Returns exp(x), at most about the dtype's largest number."""
     return jnp.exp(jnp.minimum(x, _largest_exponent(x.dtype)))
 
 

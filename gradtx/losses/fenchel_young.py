@@ -1,4 +1,4 @@
-"""Fenchel-Young losses: every convex function that takes a maximum makes one.
+"""Fenchel-Young losses: one for every convex function that generalizes the maximum.
 
     loss(s, y) = max_fun(s) - <y, s>          (plus the conjugate of max_fun at y, which does not depend on s)
 
@@ -27,15 +27,16 @@ def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., Array]
     For structured predictions, whose `max_fun` is a maximum over structures, smoothed or not.
 
     Args:
-      max_fun: A convex function of one vector of scores that returns a number. It is differentiated by JAX.
+      max_fun: A convex function of one vector of scores that returns a number. JAX differentiates it.
 
     Returns:
-      A function `loss(scores, targets, *args, **kwargs)`. `scores` and `targets` are (..., n); further arguments go to
-      `max_fun`. It returns the losses, (...), in the dtype of the arguments (computed in float32 or wider), raises a
-      TypeError if an argument holds no real numbers, and a ValueError if the shapes differ (nothing is broadcast).
+      A function `loss(scores, targets, *args, **kwargs)`. `scores` and `targets` are (..., n); further arguments go
+      to `max_fun`. It returns the losses, (...), in the dtype of the arguments (computed in float32 or wider),
+      raises a TypeError if an argument does not hold real numbers, and a ValueError if the shapes differ (nothing
+      is broadcast).
 
     Raises:
-      TypeError: `max_fun` is no function.
+      TypeError: `max_fun` is not a function.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> from jax.scipy.special import logsumexp

@@ -54,11 +54,11 @@ def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
 
     Returns:
       The losses, entry by entry, in the dtype of the arguments (computed in float32 or wider). Targets other than -1
-      and 1 give NaN where they are traced, as inside of `jax.jit`.
+      and 1 give NaN in traced code, such as inside `jax.jit`.
 
     Raises:
       TypeError: an argument is complex.
-      ValueError: the shapes differ (nothing is broadcast), or a target is neither -1 nor 1, outside of `jax.jit`.
+      ValueError: the shapes differ (nothing is broadcast), or a target is neither -1 nor 1, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.hinge_loss(jnp.array([0.25, 3.0]), jnp.array([-1, 1])))
@@ -78,11 +78,11 @@ def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
       targets: -1 or 1, with the same shape.
 
     Returns:
-      The losses, entry by entry, in the dtype of the arguments. Other targets give NaN where they are traced.
+      The losses, entry by entry, in the dtype of the arguments. Other targets give NaN in traced code.
 
     Raises:
       TypeError: an argument is complex.
-      ValueError: the shapes differ (nothing is broadcast), or a target is neither -1 nor 1, outside of `jax.jit`.
+      ValueError: the shapes differ (nothing is broadcast), or a target is neither -1 nor 1, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.perceptron_loss(jnp.array([0.25, 3.0]), jnp.array([-1, 1])))
@@ -104,11 +104,11 @@ def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> Array:
 
     Returns:
       The losses, entry by entry, in the dtype of the arguments (computed in float32 or wider). Labels other than 0 and
-      1 give NaN where they are traced, as inside of `jax.jit`.
+      1 give NaN in traced code, such as inside `jax.jit`.
 
     Raises:
       TypeError: an argument is complex.
-      ValueError: the shapes differ (nothing is broadcast), or a label is neither 0 nor 1, outside of `jax.jit`.
+      ValueError: the shapes differ (nothing is broadcast), or a label is neither 0 nor 1, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.sparsemax_loss(jnp.array([0.0, 2.0, 2.0]), jnp.array([1, 1, 0])))
@@ -124,22 +124,22 @@ def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
-    """Computes how much the right class lacks to a lead of 1 over all others: max_j (s_j + [j != label]) - s_label.
+    """Computes by how much the right class fails to lead all others by 1: max_j (s_j + [j != label]) - s_label.
 
-    For classification without probabilities (Crammer & Singer, 2001, "On the Algorithmic Implementation of Multiclass
-    Kernel-based Vector Machines").
+    For classification without probabilities (Crammer & Singer, 2001, "On the Algorithmic Implementation of
+    Multiclass Kernel-based Vector Machines").
 
     Args:
       scores: A score for each class, (..., classes). -inf masks a class.
       labels: The right class, integers in [0, classes), (...).
 
     Returns:
-      The losses, (...), in the dtype of `scores` (computed in float32 or wider). Labels out of range give NaN where
-      they are traced, as inside of `jax.jit`.
+      The losses, (...), in the dtype of `scores` (computed in float32 or wider). Labels out of range give NaN in
+      traced code, such as inside `jax.jit`.
 
     Raises:
-      TypeError: `scores` is complex, or `labels` holds no integers.
-      ValueError: the shapes do not fit, or a label is out of range, outside of `jax.jit`.
+      TypeError: `scores` is complex, or `labels` does not hold integers.
+      ValueError: the shapes do not fit, or a label is out of range, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.multiclass_hinge_loss(jnp.array([[3.0, 1.0, 0.0], [1.0, 1.5, 0.0]]), jnp.array([0, 0])))
@@ -150,7 +150,7 @@ def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
-    """Computes how much the right class lacks to the highest score: max_j s_j - s_label.
+    """Computes by how much the right class is below the highest score: max_j s_j - s_label.
 
     Like `multiclass_hinge_loss` without a margin (Collins, 2002, "Discriminative Training Methods for Hidden Markov
     Models").
@@ -160,11 +160,11 @@ def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
       labels: The right class, integers in [0, classes), (...).
 
     Returns:
-      The losses, (...), in the dtype of `scores`. Labels out of range give NaN where they are traced.
+      The losses, (...), in the dtype of `scores`. Labels out of range give NaN in traced code.
 
     Raises:
-      TypeError: `scores` is complex, or `labels` holds no integers.
-      ValueError: the shapes do not fit, or a label is out of range, outside of `jax.jit`.
+      TypeError: `scores` is complex, or `labels` does not hold integers.
+      ValueError: the shapes do not fit, or a label is out of range, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.multiclass_perceptron_loss(jnp.array([[3.0, 1.0], [1.0, 1.5]]), jnp.array([0, 0])))
@@ -187,12 +187,12 @@ def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
       labels: The right class, integers in [0, classes), (...).
 
     Returns:
-      The losses, (...), in the dtype of `scores` (computed in float32 or wider). Labels out of range give NaN where
-      they are traced, as inside of `jax.jit`.
+      The losses, (...), in the dtype of `scores` (computed in float32 or wider). Labels out of range give NaN in
+      traced code, such as inside `jax.jit`.
 
     Raises:
-      TypeError: `scores` is complex, or `labels` holds no integers.
-      ValueError: the shapes do not fit, or a label is out of range, outside of `jax.jit`.
+      TypeError: `scores` is complex, or `labels` does not hold integers.
+      ValueError: the shapes do not fit, or a label is out of range, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.multiclass_sparsemax_loss(jnp.array([[3.0, 1.0, 0.0], [0.5, 0.0, -2.0]]), jnp.array([0, 0])))
@@ -235,7 +235,7 @@ def _scored(who: str, scores: Any, labels: Any) -> tuple[Array, Array, Any]:
 
 
 def _leads(who: str, scores: Any, labels: Any) -> tuple[Array, Array, Any]:
-    """By how much each class leads the right one, and which is the right one."""
+    """Returns by how much each class leads the right one, and which is the right one."""
     x, labels, dtype = _scored(who, scores, labels)
     lead = minus(x, jnp.take_along_axis(x, labels[..., None], axis=-1))
     return lead, _is_label(x, labels), dtype

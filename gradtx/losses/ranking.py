@@ -1,4 +1,4 @@
-"""Losses of an order: lists of scores against lists of relevances.
+"""Ranking losses: lists of scores against lists of relevances.
 
 ranking_softmax_loss   - sum_i w_i y_i log softmax(s)_i          (ListNet)
 """
@@ -43,10 +43,10 @@ def ranking_softmax_loss(
 
     Returns:
       The loss, or with `reduce_fn=None` the losses, (...), in the dtype of the arguments (computed in float32 or
-      wider). A list without items has loss 0, and so has the mean of no lists.
+      wider). The loss of a list without items is 0, and so is the mean over no lists.
 
     Raises:
-      TypeError: `logits` holds no floating numbers.
+      TypeError: `logits` does not hold floating-point numbers.
       ValueError: shapes differ (nothing is broadcast).
 
     >>> import jax.numpy as jnp, gradtx as gx

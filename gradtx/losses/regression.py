@@ -34,7 +34,8 @@ __all__ = [
 def squared_error(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
     """Computes the squares of the errors; their mean is the mean squared error.
 
-    For regression, where errors are about normal. `l2_loss` is half of it; `huber_loss` gives outliers less weight.
+    Use it for regression with errors that are roughly normal. `l2_loss` is half of it; `huber_loss` gives outliers
+    less weight.
 
     Args:
       predictions: An array of any shape.
@@ -45,7 +46,7 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike | None = None) -> A
       dtype's range is its largest number.
 
     Raises:
-      TypeError: an argument holds no real floating numbers.
+      TypeError: an argument does not hold real floating-point numbers.
       ValueError: the shapes differ (nothing is broadcast).
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -67,7 +68,7 @@ def l2_loss(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
       The losses, entry by entry, in the dtype of the arguments (computed in float32 or wider).
 
     Raises:
-      TypeError: an argument holds no real floating numbers.
+      TypeError: an argument does not hold real floating-point numbers.
       ValueError: the shapes differ (nothing is broadcast).
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -82,7 +83,8 @@ def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delt
     """Computes a loss that is quadratic in small errors and linear in large ones.
 
     For regression with outliers (Huber, 1964, "Robust Estimation of a Location Parameter",
-    https://doi.org/10.1214/aoms/1177703732). Its derivative is that of `l2_loss`, clipped to [-delta, delta].
+    https://doi.org/10.1214/aoms/1177703732). Its derivative is the derivative of `l2_loss`, clipped to [-delta,
+    delta].
 
         loss = c (e - c / 2),    c = clip(e, -delta, delta)
 
@@ -96,7 +98,7 @@ def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delt
       The losses, entry by entry, in the dtype of the arguments (computed in float32 or wider).
 
     Raises:
-      TypeError: an argument holds no real floating numbers.
+      TypeError: an argument does not hold real floating-point numbers.
       ValueError: the shapes differ (nothing is broadcast), or `delta` is not positive.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -113,8 +115,8 @@ def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delt
 def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
     """Computes the logarithm of the hyperbolic cosine of the errors.
 
-    About e^2 / 2 for small errors and |e| - log 2 for large ones: like `huber_loss`, but smooth everywhere (Chen et
-    al., 2019, "Log Hyperbolic Cosine Loss Improves Variational Auto-Encoder"). Its derivative is tanh(e).
+    It is about e^2 / 2 for small errors and |e| - log 2 for large ones: like `huber_loss`, but smooth everywhere
+    (Chen et al., 2019, "Log Hyperbolic Cosine Loss Improves Variational Auto-Encoder"). Its derivative is tanh(e).
 
     Args:
       predictions: An array of any shape.
@@ -124,7 +126,7 @@ def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
       The losses, entry by entry, in the dtype of the arguments (computed in float32 or wider).
 
     Raises:
-      TypeError: an argument holds no real floating numbers.
+      TypeError: an argument does not hold real floating-point numbers.
       ValueError: the shapes differ (nothing is broadcast).
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -150,16 +152,17 @@ def cosine_similarity(
     Args:
       predictions: Vectors, (..., n).
       targets: Vectors of the same shape.
-      epsilon: Lower bound of the squares of |a| and |b|. Not negative, 0 by default.
-      axis: The axis of the vectors, or several, or None for all.
-      where: Which entries to include: the shape of `predictions`; or which vectors, without `axis`.
+      epsilon: Lower bound on the squares of |a| and |b|. Not negative, 0 by default.
+      axis: The axis of the vectors: an integer, several integers, or None for all axes.
+      where: Which entries to include, booleans with the shape of `predictions`; without `axis`, which vectors to
+        include. All by default.
 
     Returns:
-      The cosines, (...), in the dtype of the arguments (computed in float32 or wider). Where a vector is 0 the cosine
-      is 0, and so is its derivative.
+      The cosines, (...), in the dtype of the arguments (computed in float32 or wider). If a vector is 0, the cosine
+      and its derivative are 0.
 
     Raises:
-      TypeError: an argument holds no real floating numbers.
+      TypeError: an argument does not hold real floating-point numbers.
       ValueError: the shapes differ (nothing is broadcast), or `epsilon` is negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -183,15 +186,17 @@ def cosine_distance(
     Args:
       predictions: Vectors, (..., n).
       targets: Vectors of the same shape.
-      epsilon: Lower bound of the squares of the norms. Not negative, 0 by default.
-      axis: The axis of the vectors, or several, or None for all.
-      where: Which entries to include: the shape of `predictions`; or which vectors, without `axis`.
+      epsilon: Lower bound on the squares of the norms. Not negative, 0 by default.
+      axis: The axis of the vectors: an integer, several integers, or None for all axes.
+      where: Which entries to include, booleans with the shape of `predictions`; without `axis`, which vectors to
+        include. All by default.
 
     Returns:
-      The distances, (...), in the dtype of the arguments. Where a vector is 0 the distance is 1, and its derivative 0.
+      The distances, (...), in the dtype of the arguments. If a vector is 0, the distance is 1 and its derivative is
+      0.
 
     Raises:
-      TypeError: an argument holds no real floating numbers.
+      TypeError: an argument does not hold real floating-point numbers.
       ValueError: the shapes differ (nothing is broadcast), or `epsilon` is negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -203,7 +208,7 @@ def cosine_distance(
 
 
 def unit_vectors(x: Array, over: tuple[int, ...], epsilon: ArrayLike) -> Array:
-    """Vectors divided by max(|x|, sqrt(epsilon)), where the squares of their entries may be out of range. 0 stays 0."""
+    """Divides vectors by max(|x|, sqrt(epsilon)), even if the squares of entries overflow or underflow. 0 stays 0."""
     scale, norm = (jnp.expand_dims(part, over) for part in sums.scaled_norm([x], over))
     floor = math.sqrt(epsilon) if leaf.is_number(epsilon) else jnp.sqrt(jnp.asarray(epsilon).astype(x.dtype))
     divisor = jnp.maximum(norm, floor / scale)

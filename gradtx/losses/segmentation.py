@@ -1,4 +1,4 @@
-"""Losses of masks: how much of two masks does not overlap.
+"""Segmentation losses: how much of two masks does not overlap.
 
     dice_c = (I_c + smooth) / (I_c + alpha (P_c - I_c) + beta (T_c - I_c) + smooth),    loss = 1 - dice
 
@@ -39,27 +39,27 @@ def dice_loss(
 ) -> Array:
     """Computes one minus the Dice coefficient of predicted and true masks, class by class.
 
-    For segmentation where most pixels are background: pixels that are in neither mask do not count.
+    Use it for segmentation if most pixels are background: pixels in neither mask do not count.
 
     Args:
       predictions: Logits, (batch, ..., classes), or (batch, ..., 1) for one mask, whose sigmoid is taken.
       targets: One-hot masks of the same shape. The axis of one class may be missing in one of the two.
       class_weights: A factor for the loss of each class, (classes,). 1 by default.
-      smooth: Added to both sides of the fraction; lets empty masks agree. Not negative, 1 by default.
+      smooth: Added to numerator and denominator, so that two empty masks agree. Not negative, 1 by default.
       alpha: Weight of false positives. Not negative, 1/2 by default.
-      beta: Weight of false negatives; above `alpha` it asks for recall. Not negative, 1/2 by default.
-      apply_softmax: False for predictions that are probabilities already.
+      beta: Weight of false negatives; a weight above `alpha` favours recall. Not negative, 1/2 by default.
+      apply_softmax: Whether predictions are logits (True, the default) or already probabilities.
       reduction: "mean" or "sum" over classes, or "none" for the loss of each class.
-      ignore_background: Whether to leave out the first class.
-      axis: The axes of the pixels. All but the first and the last by default.
+      ignore_background: Whether to leave out the first class. False by default.
+      axis: The axes of the pixels. None (default) for all but the first and the last.
 
     Returns:
       The losses, (batch,), or (batch, classes) without reduction, in the dtype of the arguments (computed in float32
       or wider). With `smooth=0` two empty masks have loss 0.
 
     Raises:
-      TypeError: an argument holds no real numbers.
-      ValueError: shapes do not fit, a number is out of range, or, outside of `jax.jit`, probabilities do not sum to 1.
+      TypeError: an argument does not hold real numbers.
+      ValueError: shapes do not fit, a number is out of range, or, outside `jax.jit`, probabilities do not sum to 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> masks = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])  # two pixels of two classes
@@ -86,23 +86,23 @@ def multiclass_generalized_dice_loss(
     """Computes the Dice loss with a weight for each class, so that rare classes count as much as frequent ones.
 
     For segmentation with classes of very different sizes (Sudre et al., 2017, "Generalised Dice Overlap as a Deep
-    Learning Loss Function for Highly Unbalanced Segmentations", https://arxiv.org/abs/1707.03237). The weights go as 1
-    / (pixels of the class)^2 in the batch, and their mean is 1; they multiply the loss of each class. A class without
-    any pixel gets nearly all of the weight, so use it for batches that have all classes.
+    Learning Loss Function for Highly Unbalanced Segmentations", https://arxiv.org/abs/1707.03237). The weights are
+    proportional to 1 / (pixels of the class)^2 in the batch, with mean 1; they multiply the loss of each class. A
+    class without any pixel gets nearly all of the weight, so use it for batches that have all classes.
 
     Args:
       predictions: Logits, (batch, ..., classes).
       targets: One-hot masks of the same shape.
-      smooth: Added to both sides of the fraction. Not negative, 1 by default.
-      apply_softmax: False for predictions that are probabilities already.
-      ignore_background: Whether to leave out the first class.
+      smooth: Added to numerator and denominator. Not negative, 1 by default.
+      apply_softmax: Whether predictions are logits (True, the default) or already probabilities.
+      ignore_background: Whether to leave out the first class. False by default.
 
     Returns:
       The mean over the batch and the classes, one number, in the dtype of the arguments.
 
     Raises:
-      TypeError: an argument holds no real numbers.
-      ValueError: the shapes differ, a number is out of range, or, outside of `jax.jit`, probabilities do not sum to 1.
+      TypeError: an argument does not hold real numbers.
+      ValueError: the shapes differ, a number is out of range, or, outside `jax.jit`, probabilities do not sum to 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> masks = jnp.array([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
@@ -131,15 +131,15 @@ def binary_dice_loss(
     Args:
       predictions: Logits of the foreground, (batch, ...) or (batch, ..., 1).
       targets: The true mask, 0 or 1, (batch, ...) or (batch, ..., 1).
-      smooth: Added to both sides of the fraction. Not negative, 1 by default.
-      apply_sigmoid: False for predictions that are probabilities already.
+      smooth: Added to numerator and denominator. Not negative, 1 by default.
+      apply_sigmoid: Whether predictions are logits (True, the default) or already probabilities.
 
     Returns:
       The losses, (batch,), in the dtype of the arguments.
 
     Raises:
-      TypeError: an argument holds no real numbers.
-      ValueError: shapes do not fit, a number is out of range, or a probability is, outside of `jax.jit`.
+      TypeError: an argument does not hold real numbers.
+      ValueError: shapes do not fit, a number is out of range, or a probability is, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.binary_dice_loss(jnp.zeros((1, 4)), jnp.array([[1.0, 1.0, 0.0, 0.0]])).round(4))

@@ -25,23 +25,25 @@ __all__ = ["ntxent", "triplet_margin_loss"]
 def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: ArrayLike = 0.07) -> Array:
     """Computes the contrastive loss of SimCLR, which pulls embeddings of the same label together and others apart.
 
-    For representations from augmented views (Chen et al., 2020, "A Simple Framework for Contrastive Learning of Visual
-    Representations", https://arxiv.org/abs/2002.05709). With s_ij = cosine(i, j) / temperature, a pair (i, j) of one
-    label has the loss
+    For representations from augmented views (Chen et al., 2020, "A Simple Framework for Contrastive Learning of
+    Visual Representations", https://arxiv.org/abs/2002.05709). With s_ij = cosine(i, j) / temperature, a pair (i,
+    j) of one label has the loss
 
         - log (exp(s_ij) / (exp(s_ij) + sum_k exp(s_ik))),    k over the examples with another label than i
 
     Args:
       embeddings: One vector for each example, (examples, n). Vectors of 0 have cosine 0 with all others.
-      labels: What makes a pair, (examples,): equal labels are positive pairs, of an image's views for instance.
-      temperature: What cosines are divided by. Positive, 0.07 by default; smaller looks at the hardest negatives.
+      labels: Labels that define pairs, (examples,): examples with equal labels, such as views of one image, are
+        positive pairs.
+      temperature: Divisor of the cosines; a smaller one puts more weight on the hardest negatives. Positive; 0.07
+        by default.
 
     Returns:
-      The mean over all ordered pairs, one number, in the dtype of `embeddings` (computed in float32 or wider). 0 if no
-      two labels are equal. Needs memory for examples^2 cosines.
+      The mean over all ordered pairs, one number, in the dtype of `embeddings` (computed in float32 or wider). 0 if
+      no two labels are equal. Needs memory for examples^2 cosines.
 
     Raises:
-      TypeError: `embeddings` holds no real floating numbers.
+      TypeError: `embeddings` does not hold real floating-point numbers.
       ValueError: the shapes do not fit, or `temperature` is not positive.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -75,7 +77,7 @@ def triplet_margin_loss(
     margin: ArrayLike = 1.0,
     eps: ArrayLike = 1e-6,
 ) -> Array:
-    """Computes how much an anchor lacks to be nearer to its positive than to its negative by a margin.
+    """Computes by how much an anchor fails to be nearer to its positive than to its negative, with a margin.
 
     For embeddings where distances mean something, such as of faces (Balntas et al., 2016, "Learning Shallow
     Convolutional Feature Descriptors with Triplet Losses").
@@ -86,17 +88,17 @@ def triplet_margin_loss(
       anchors: Vectors, (..., n).
       positives: Vectors of the same shape that should be near the anchors.
       negatives: Vectors of the same shape that should be far from them.
-      axis: The axis of the vectors, or several, or None for all.
+      axis: The axis of the vectors: an integer, several integers, or None for all axes.
       norm_degree: q. Positive, 2 by default for the Euclidean distance.
-      margin: By how much the negative should be farther away. 1 by default.
-      eps: Keeps the derivative finite where two vectors are equal. Not negative, 1e-6 by default; with 0 the derivative
-        of a distance of 0 is 0.
+      margin: By how much the negative should be farther away than the positive. 1 by default.
+      eps: Keeps the derivative finite if two vectors are equal. Not negative; 1e-6 by default. With 0, the
+        derivative of a distance of 0 is 0.
 
     Returns:
       The losses, (...), in the dtype of the arguments (computed in float32 or wider).
 
     Raises:
-      TypeError: an argument holds no real floating numbers.
+      TypeError: an argument does not hold real floating-point numbers.
       ValueError: shapes differ (nothing is broadcast), or a number is out of range.
 
     >>> import jax.numpy as jnp, gradtx as gx

@@ -1,4 +1,4 @@
-"""Labels with less certainty."""
+"""Label smoothing."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ def smooth_labels(
     axis: int | tuple[int, ...] | None = -1,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Spreads a part of each label evenly over all classes: (1 - alpha) * labels + alpha / classes.
+    """Spreads a fraction of each label evenly over all classes: (1 - alpha) * labels + alpha / classes.
 
     For the labels of a cross entropy, against overconfident predictions (Szegedy et al., 2016, "Rethinking the
     Inception Architecture for Computer Vision"; Müller et al., 2019, "When Does Label Smoothing Help?"). The cross
-    entropies do it themselves, by their argument `label_smoothing`.
+    entropies do this themselves with their argument `label_smoothing`.
 
     Args:
       labels: Distributions over classes, such as one-hot labels, (..., classes).
-      alpha: The part. In [0, 1]; 0.1 is usual.
-      axis: The axis of the classes, or several, or None for all.
-      where: Which classes exist: the shape of `labels`; or which rows, without `axis`. Others become 0.
+      alpha: The fraction; 0.1 is usual. In [0, 1].
+      axis: The axis of the classes: an integer, several integers, or None for all axes.
+      where: Which classes exist, booleans with the shape of `labels`; without `axis`, which rows exist. All by
+        default; entries of others become 0.
 
     Returns:
       Labels of the same shape and dtype.
 
     Raises:
-      TypeError: `labels` holds no real floating numbers.
+      TypeError: `labels` does not hold real floating-point numbers.
       ValueError: `alpha` is out of range, or the shape of `where` does not fit.
 
     >>> import jax.numpy as jnp, gradtx as gx

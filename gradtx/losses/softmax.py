@@ -4,7 +4,7 @@
     soft(x, y) = sum_j y_j (log sum_i exp(x_i) - x_j),    0 log 0 = 0
 
 A logit of -inf stands for a class that is masked: its probability is 0. A row of nothing but -inf has loss 0. The
-derivatives are written down, since those that JAX finds are NaN at -inf; they can be differentiated again.
+derivatives are defined here, because JAX's own are NaN at -inf; they can be differentiated again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ __all__ = ["bounded", "hard", "log_normalizer", "probabilities", "share", "soft"
 
 
 def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
-    """The largest logit, exp(logits - largest), their sum (1 where it is 0), and whether the row has any class."""
+    """Returns the largest logit, exp(logits - largest), their sum (1 if it is 0), and whether the row has any
+    class.
+    """
     top = lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=-jnp.inf))
     top = jnp.where(top == -jnp.inf, 0, top)
     terms = jnp.exp(x - top)
@@ -85,7 +87,7 @@ def _soft_jvp(dtype: Any, primals: tuple[Array, Array], tangents: tuple[Array, A
 
 
 def _half(x: Array, top: Array, total: Array) -> Array:
-    """Half of - log softmax: the difference of two logits at the ends of the dtype is beyond its range."""
+    """Returns half of - log softmax: the difference of two extreme logits may overflow."""
     return jnp.log(total) / 2 - (x / 2 - top / 2)
 
 
@@ -96,6 +98,6 @@ def share(x: Array) -> Array:
 
 
 def bounded(x: Array, dtype: Any = None) -> Array:
-    """A coefficient of a tangent with the largest number of a dtype in place of infinity, so that 0 times it is 0."""
+    """Replaces infinity in the coefficient of a tangent by the dtype's largest number, so that 0 times it is 0."""
     bound = float(jnp.finfo(x.dtype if dtype is None else dtype).max)
     return jnp.clip(x, -bound, bound)

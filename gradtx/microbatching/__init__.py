@@ -1,12 +1,12 @@
-"""Functions of a batch evaluated on one part of it after the other, so that less memory is needed.
+"""Evaluates functions of a batch on one part of it after the other, to save memory.
 
     carry = init(the shapes of a result);   for each part k:  carry = update(carry, f(part k), k);   finalize(carry)
 
-A batch of k m rows has k parts of m rows: part i has rows i, i + k, i + 2 k, ... So if the batch is split over devices
-in blocks, every part is split over all of them, and nothing is sent.
+A batch of k m rows has k parts of m rows: part i has rows i, i + k, i + 2 k, ... So if the batch is split over
+devices in blocks, every part is split over all of them, and nothing is sent between devices.
 
-An `Accumulator` says how results are combined; `AccumulationType` names four of them. Sums and means of narrow floats
-are accumulated in float32.
+An `Accumulator` says how results are combined; `AccumulationType` names four usual ways. Sums and means of narrow
+floats are accumulated in float32.
 """
 
 from gradtx.microbatching.accumulators import AccumulationType, Accumulator

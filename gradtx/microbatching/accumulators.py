@@ -1,4 +1,4 @@
-"""How the results of parts of a batch are combined."""
+"""Ways to combine the results of the parts of a batch."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ __all__ = ["AccumulationType", "Accumulator", "check_accumulators", "composed"]
 
 
 class Accumulator(Frozen):
-    """How the results of parts of a batch are combined.
+    """Says how the results of the parts of a batch are combined; write one if no `AccumulationType` fits.
 
-    Each function gets a subtree of the result: the one at whose place in `accumulator` this object stands.
+    Each function gets a subtree of the result: the one at the position of this object in `accumulator`.
 
     Args:
-      init: The start, from a tree of `jax.ShapeDtypeStruct` that says what the result of one part is like.
-      update: `update(carry, value, index)` is the carry after the part with this index, which counts from 0.
-      finalize: The combined result, from the last carry.
-      aggregate: What `micro_vmap` reduces the results of one part by, from arrays with a leading axis of examples.
+      init: A function from a tree of `jax.ShapeDtypeStruct`, the shapes of one part's result, to the first carry.
+      update: A function `(carry, value, index)` that returns the carry after the part with this index, which counts
+        from 0.
+      finalize: A function from the last carry to the combined result.
+      aggregate: A function that reduces the results of one part in `micro_vmap`, arrays with a leading axis of
+        examples.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> largest = gx.microbatching.Accumulator(
@@ -47,7 +49,7 @@ class Accumulator(Frozen):
 
 
 class AccumulationType(enum.Enum):
-    """The usual ways to combine the results of parts of a batch."""
+    """The usual ways to combine the results of the parts of a batch: MEAN, SUM, RUNNING_MEAN and CONCAT."""
 
     MEAN = enum.auto()
     """The sum over the number of parts, whether or not all of them were evaluated."""
@@ -62,7 +64,7 @@ class AccumulationType(enum.Enum):
 
 
 def _wide(x: Any) -> np.dtype:
-    """The dtype in which values like `x` are added up."""
+    """Returns the dtype in which values like `x` are added up."""
     if x.dtype == bool:
         return jnp.result_type(int)
     return leaf.accumulator_dtype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x.dtype
@@ -81,7 +83,7 @@ def _inexact(who: str, kind: AccumulationType, x: Any) -> None:
 
 
 def _leafwise(init: Any, update: Any, finalize: Any, aggregate: Any) -> Callable[[Any], Accumulator]:
-    """An accumulator of a tree from functions of one array, given what the arrays of one result are like."""
+    """Returns a function that makes an accumulator of a tree, given what the arrays of one result are like."""
 
     def of(like: Any) -> Accumulator:
         each = jax.tree.map
@@ -96,7 +98,7 @@ def _leafwise(init: Any, update: Any, finalize: Any, aggregate: Any) -> Callable
 
 
 def _returned(carry: Array, like: Any) -> Array:
-    """A sum or mean in the dtype of the values; of booleans an integer."""
+    """Returns a sum or mean in the dtype of the values; for booleans an integer."""
     return carry if like.dtype == bool else leaf.narrow(carry, like.dtype)
 
 
@@ -145,7 +147,7 @@ def check_accumulators(who: str, accumulator: Any) -> None:
 
 
 def composed(who: str, accumulator: Any, like: Any, count: int) -> Accumulator:
-    """One accumulator of the whole result, from a tree of them that may end above the result's leaves."""
+    """Returns one accumulator for the whole result, from a tree of them that may end above the result's leaves."""
     kinds, treedef = jax.tree.flatten(accumulator)
     try:
         likes = treedef.flatten_up_to(like)

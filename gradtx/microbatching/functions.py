@@ -1,4 +1,4 @@
-"""Functions that evaluate another one on the parts of a batch, one after the other."""
+"""Functions that evaluate another function on the parts of a batch, one after the other."""
 
 from __future__ import annotations
 
@@ -33,28 +33,29 @@ def microbatch(
 ) -> Callable[..., Any]:
     """Makes a function that evaluates `fun` on one part of the batch after the other, and combines the results.
 
-    Take it for a gradient, or another sum over examples, whose intermediate arrays for the whole batch do not fit into
-    memory: what `fun` needs for one part is needed once. For gradients of a mean give the accumulator MEAN. The wrapper
-    `gx.accumulate` adds up gradients over several calls of `update` instead.
+    Use it for a gradient, or another sum over examples, whose intermediate arrays for the whole batch do not fit
+    into memory: only those of one part are held at a time. For gradients of a mean use the accumulator MEAN. The
+    wrapper `gx.accumulate` adds up gradients over several calls of `update` instead.
 
     Args:
       fun: Any function of arrays.
       argnums: The position, or positions, of the arguments with a batch axis.
-      microbatch_size: How many rows a part has; it must divide the batch. None returns `fun` as it is.
-      accumulator: An `AccumulationType` (default SUM), an `Accumulator`, or a tree of them, which has the structure of
-        the result or of its upper part.
-      argnames: The name, or names, of keyword arguments with a batch axis.
-      in_axes: The batch axis of all leaves of these arguments: one integer (default 0), or one for each of `argnums`,
-        then `argnames`.
-      num_real_microbatches: How many parts to evaluate; all by default. An integer array may change without a new
-        compilation, but then there is no reverse derivative.
+      microbatch_size: Number of rows of a part; it must divide the batch. None returns `fun` itself.
+      accumulator: How results are combined: an `AccumulationType` (SUM by default), an `Accumulator`, or a tree of
+        them with the structure of the result or of its upper part.
+      argnames: The name, or names, of keyword arguments with a batch axis. None by default.
+      in_axes: The batch axis of all leaves of these arguments: one integer (0 by default), or one for each of
+        `argnums`, then `argnames`.
+      num_real_microbatches: Number of parts to evaluate. None (default) for all. An integer array may change
+        without a new compilation, but then there is no reverse derivative.
 
     Returns:
       A function with the arguments of `fun`. It needs memory for one part, the carry, and the arguments.
 
     Raises:
       TypeError: an argument has the wrong type, or a mean is asked of integers.
-      ValueError: the batch axes differ in length, `microbatch_size` does not divide it, or `accumulator` does not fit.
+      ValueError: the batch axes differ in length, `microbatch_size` does not divide it, or `accumulator` does not
+        fit.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> loss = lambda w, x, y: jnp.mean((x @ w - y) ** 2)
@@ -108,7 +109,7 @@ def _part(x: Any, axis: int, index: Any) -> Any:
 
 
 def _axes(who: str, batched: Any, in_axes: Any) -> tuple[int, ...]:
-    """The batch axis of each argument that has one."""
+    """Returns the batch axis of each argument that has one."""
     axes = (in_axes,) * len(batched) if isinstance(in_axes, int) else tuple(in_axes)
     if len(axes) != len(batched) or not batched:
         raise ValueError(
@@ -119,7 +120,7 @@ def _axes(who: str, batched: Any, in_axes: Any) -> tuple[int, ...]:
 
 
 def _several(who: str, name: str, value: Any, kind: type[Any]) -> tuple[Any, ...]:
-    """The items of an argument that is one of them or a sequence."""
+    """Returns the items of an argument that is a single item or a sequence."""
     items = (value,) if isinstance(value, kind) else value
     good = isinstance(items, Sequence) and all(isinstance(x, kind) and not isinstance(x, bool) for x in items)
     if not good or any(isinstance(x, int) and x < 0 for x in items) or len(set(items)) < len(items):
@@ -136,7 +137,7 @@ def _check_count(who: str, count: Any) -> None:
 
 
 def _batches(who: str, axes: dict[Any, int], given: Any, size: int) -> tuple[int, dict[Any, Any], dict[Any, Any]]:
-    """How many parts there are; the arguments with a batch axis, that axis made two, and where it is in each leaf."""
+    """Returns the number of parts, the arguments with their batch axis split in two, and where it is in each leaf."""
     missing = [key for key in axes if key not in given]
     if missing:
         place = f"position {missing[0]}" if isinstance(missing[0], int) else f"the name {missing[0]!r}"
@@ -164,21 +165,26 @@ def micro_vmap(
     accumulator: Any = AccumulationType.CONCAT,
     num_real_microbatches: Any = None,
 ) -> Callable[..., Any]:
-    """Makes a function that maps `fun` over a batch as `jax.vmap` does, one part of the batch after the other.
+    """Makes a function that maps `fun` over a batch like `jax.vmap`, one part of the batch after the other.
+
+    Use it where `jax.vmap` over the whole batch needs too much memory.
 
     Args:
       fun: A function of one example.
-      in_axes: The batch axis of the positional arguments, None for arguments without one: one for all, or a sequence.
-        Keyword arguments are mapped over their first axis.
-      out_axes: 0; results have the batch as their first axis.
-      microbatch_size: How many examples to map at a time; it must divide the batch. All by default.
-      vmap_fn: What maps: a function with the arguments of `jax.vmap`, called with three of them.
-      accumulator: What becomes of the results, by default CONCAT: each example has its own. Others reduce the results
-        over the batch, SUM for instance, and then they are never held at once. See `microbatch`.
-      num_real_microbatches: See `microbatch`.
+      in_axes: The batch axis of the positional arguments, None for arguments without one: one for all (0 by
+        default), or a sequence. Keyword arguments are mapped over their first axis.
+      out_axes: Must be 0: the batch is the first axis of the results.
+      microbatch_size: Number of examples to map at a time; it must divide the batch. None (default) for all.
+      vmap_fn: A function like `jax.vmap` (default) that does the mapping; it is called with three arguments.
+      accumulator: How results are combined: CONCAT (default) keeps the result of each example. Others, such as SUM,
+        reduce the results over the batch, and never hold all of them. See `microbatch`.
+      num_real_microbatches: Number of parts to evaluate. None (default) for all. See `microbatch`.
+
+    Returns:
+      A function of a batch.
 
     Raises:
-      ValueError: `out_axes` is not 0, and what `microbatch` raises.
+      ValueError: `out_axes` is not 0, or for the reasons of `microbatch`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.microbatching.micro_vmap(lambda x: x**2, microbatch_size=2)(jnp.arange(6)))
@@ -228,22 +234,24 @@ def micro_grad(
     metrics_fn: Callable[[Any], Any] = lambda x: None,
     num_real_microbatches: Any = None,
 ) -> Callable[..., Any]:
-    """Makes a function that takes the gradient of each example, transforms it, and combines the results.
+    """Makes a function that computes the gradient of each example, transforms it, and combines the results.
 
-    Take it to clip the gradients of single examples, or for their moments and norms. With a `microbatch_size` no more
-    gradients than that are held at once.
+    Use it to clip the gradients of single examples, or for their moments and norms. Only `microbatch_size`
+    gradients are held at a time.
 
     Args:
-      fun: A real loss, as `fun(params, batch)`.
-      has_aux: Whether `fun` returns a pair of the loss and further results (default False).
-      argnums: The position, or positions, of the arguments to differentiate by.
-      batch_argnums: The position, or positions, of the arguments with the batch as their first axis.
-      keep_batch_dim: Whether `fun` gets batches of one example (default), or examples without a batch axis.
-      microbatch_size: How many examples to take at a time; all by default. See `microbatch`.
-      accumulator: How the transformed gradients of the examples are combined, by default SUM. See `microbatch`.
-      transform_fn: A function of the gradient of one example.
-      metrics_fn: A function of the gradient of one example, before `transform_fn`, with results for each example.
-      num_real_microbatches: See `microbatch`.
+      fun: A real loss, a function `(params, batch)`.
+      has_aux: Whether `fun` returns a pair of the loss and further results. False by default.
+      argnums: The position, or positions, of the arguments to differentiate with respect to. 0 by default.
+      batch_argnums: The position, or positions, of the arguments with the batch as their first axis. 1 by default.
+      keep_batch_dim: Whether `fun` gets batches of one example (True, the default), or examples without a batch
+        axis.
+      microbatch_size: Number of examples at a time. None (default) for all. See `microbatch`.
+      accumulator: How the transformed gradients of the examples are combined; SUM by default. See `microbatch`.
+      transform_fn: A function of the gradient of one example. By default it returns the gradient.
+      metrics_fn: A function of the gradient of one example, before `transform_fn`, whose results are returned for
+        each example. Nothing by default.
+      num_real_microbatches: Number of parts to evaluate. None (default) for all. See `microbatch`.
 
     Returns:
       A function with the arguments of `fun`. It returns the combined gradients, and a named tuple of the losses

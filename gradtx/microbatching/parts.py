@@ -1,4 +1,4 @@
-"""The parts of a batch: its axis as two, the rows of a part and the parts, on meshes too."""
+"""Splits the axis of a batch into two, the rows of a part and the parts, also on meshes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["axis_of", "joined", "parts_of", "placed", "reshape_batch_axis", "spl
 
 
 def _spec(x: Any) -> tuple[Any, ...]:
-    """What splits each axis of an array that lies on a mesh with explicit axes."""
+    """Returns what splits each axis of an array on a mesh with explicit axes."""
     spec = tuple(mesh.place(x).spec)  # pyright: ignore[reportOptionalMemberAccess]
     return spec + (None,) * (len(x.shape) - len(spec))
 
 
 def _reshaped(x: Array, shape: Sequence[int], spec: Any) -> Array:
-    """`x.reshape(shape)`, with axes that are split as in `spec` if it lies on a mesh with explicit axes."""
+    """Returns `x.reshape(shape)`; on a mesh with explicit axes, its axes are split as in `spec`."""
     where = mesh.place(x)
     if where is None:
         return x.reshape(shape)
@@ -31,25 +31,28 @@ def _reshaped(x: Array, shape: Sequence[int], spec: Any) -> Array:
 
 
 def split(x: Array, parts: int, axis: int) -> Array:
-    """The batch axis as two, (rows of a part, parts), the first of which is split over devices as the batch was."""
+    """Splits the batch axis into (rows of a part, parts); the first is split over devices as the batch was."""
     shape = *x.shape[:axis], x.shape[axis] // parts, parts, *x.shape[axis + 1 :]
     spec = mesh.place(x) and (*_spec(x)[: axis + 1], None, *_spec(x)[axis + 1 :])
     return _reshaped(x, shape, spec)
 
 
 def reshape_batch_axis(tree: Any, microbatch_size: int, axis: int = 0) -> Any:
-    """Splits the batch axis of every leaf into two axes, (parts, rows of a part), as `microbatch` does.
+    """Splits the batch axis of every leaf into two axes, (parts, rows of a part), in the way `microbatch` does.
 
-    Take it to lay out data for a loop of your own, or to see which rows `num_real_microbatches` leaves out: part `i` of
-    `k` has the rows i, i + k, i + 2 k, ... On a mesh the new axis of rows is split as the batch was.
+    Use it to lay out data for a loop of your own, or to see which rows `num_real_microbatches` leaves out: part `i`
+    of `k` has the rows i, i + k, i + 2 k, ... On a mesh the new axis of rows is split as the batch was.
 
     Args:
       tree: A tree of arrays.
-      microbatch_size: How many rows a part has; it must divide the length of the batch axis.
-      axis: The batch axis of every leaf.
+      microbatch_size: Number of rows of a part; it must divide the length of the batch axis.
+      axis: The batch axis of every leaf. 0 by default.
+
+    Returns:
+      A tree of arrays with one more axis.
 
     Raises:
-      TypeError: `microbatch_size` or `axis` is no integer.
+      TypeError: `microbatch_size` or `axis` is not an integer.
       ValueError: `microbatch_size` does not divide the batch, or a leaf has no such axis.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -68,7 +71,7 @@ def reshape_batch_axis(tree: Any, microbatch_size: int, axis: int = 0) -> Any:
 
 
 def axis_of(who: str, axis: Any, x: Any) -> int:
-    """The batch axis of an array, counted from 0."""
+    """Returns the batch axis of an array, counted from 0."""
     axis, ndim = checks.integer(who, "the batch axis", axis, ge=-(2**31)), np.ndim(x)
     if not -ndim <= axis < ndim:
         raise ValueError(f"{who}: the batch axis is {axis}, but an array of the batch has shape {np.shape(x)}.")
@@ -85,7 +88,7 @@ def parts_of(who: str, rows: int, size: int) -> int:
 
 
 def placed(x: Array, like: Any, *, after_first: bool = False) -> Array:
-    """The array, split as `like` on a mesh with explicit axes; `after_first`, with one more axis after the first."""
+    """Places an array like `like` on a mesh with explicit axes; `after_first`, with one more axis after the first."""
     where = getattr(like, "sharding", None)
     if not isinstance(where, NamedSharding) or not where.mesh.are_all_axes_explicit:
         return x
@@ -95,6 +98,6 @@ def placed(x: Array, like: Any, *, after_first: bool = False) -> Array:
 
 
 def joined(x: Array, rest: Sequence[int]) -> Array:
-    """The first two axes, (rows of a part, parts), as one."""
+    """Merges the first two axes, (rows of a part, parts)."""
     spec = mesh.place(x) and (*_spec(x)[:1], *_spec(x)[2:])
     return _reshaped(x, (-1, *rest), spec)

@@ -1,4 +1,4 @@
-"""Lines, planes and half-spaces.
+"""Projections onto lines, hyperplanes and half-spaces.
 
 projection_vector       p = s a                   p = a <a, x> / <a, a>
 projection_hyperplane   <a, p> = b                p = x - a (<a, x> - b) / <a, a>
@@ -20,14 +20,21 @@ __all__ = ["projection_halfspace", "projection_hyperplane", "projection_vector"]
 
 
 def projection_vector(x: Any, a: Any) -> Any:
-    """The nearest multiple of the tree `a`; zeros if `a` is zero.
+    """Projects onto the line through a vector: returns the nearest multiple of `a`.
+
+    Args:
+      x: The tree to project, treated as one vector. Leaves must be real.
+      a: The direction of the line, a tree like `x`. If it is zero, the result is zero.
+
+    Returns:
+      A tree like `x`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_vector(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0])))
     [2. 2.]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
+      TypeError: a leaf is complex or not a floating-point array.
       ValueError: `a` is not like `x`.
     """
     who = "projection_vector"
@@ -36,13 +43,23 @@ def projection_vector(x: Any, a: Any) -> Any:
 
 
 def projection_hyperplane(x: Any, a: Any, b: ArrayLike) -> Any:
-    """The nearest tree whose inner product with `a` is `b`.
+    """Projects onto the hyperplane of all vectors p with <a, p> = b.
 
-    If `a` is zero there is none unless `b` is zero too, and `x` is returned.
+    Args:
+      x: The tree to project, treated as one vector. Leaves must be real.
+      a: The normal vector, a tree like `x`. If it is zero, `x` is returned.
+      b: The inner product of `a` with the points of the hyperplane, a number.
+
+    Returns:
+      A tree like `x`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_hyperplane(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), 2.0))
     [0. 2.]
+
+    Raises:
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `a` is not like `x`, or `b` is not a scalar.
     """
     who = "projection_hyperplane"
     flat, restored = vector(who, x)
@@ -51,11 +68,23 @@ def projection_hyperplane(x: Any, a: Any, b: ArrayLike) -> Any:
 
 
 def projection_halfspace(x: Any, a: Any, b: ArrayLike) -> Any:
-    """The nearest tree whose inner product with `a` is at most `b`.
+    """Projects onto the half-space of all vectors p with <a, p> <= b.
+
+    Args:
+      x: The tree to project, treated as one vector. Leaves must be real.
+      a: The normal vector, which points out of the half-space; a tree like `x`.
+      b: The largest inner product of `a` with the points of the half-space, a number.
+
+    Returns:
+      A tree like `x`; `x` itself if it is in the half-space.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_halfspace(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), 5.0))
     [1. 3.]
+
+    Raises:
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `a` is not like `x`, or `b` is not a scalar.
     """
     who = "projection_halfspace"
     flat, restored = vector(who, x)
@@ -85,14 +114,14 @@ def _in_halfspace(x: Array, a: Array, b: Array) -> Array:
 
 
 def _scaled(x: Array, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """The same problem with entries near 1, and the unit of x."""
+    """Scales the problem so that entries are near 1, and returns the unit of x, too."""
     a_unit = unit(a)
     scale = unit(jnp.append(x, b / a_unit))
     return x / scale, a / a_unit, b / a_unit / scale, scale
 
 
 def _excess(x: Array, a: Array, b: Array) -> Array:
-    """(<a, x> - b) / <a, a>, where the rounding of the first result is corrected by a second."""
+    """Returns (<a, x> - b) / <a, a>, with a second pass that corrects the rounding of the first."""
     size = jnp.sum(a * a)
     some = size > 0
     size = jnp.where(some, size, 1)

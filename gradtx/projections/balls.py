@@ -1,9 +1,9 @@
-"""Euclidean balls and spheres.
+"""Projections onto Euclidean balls and spheres.
 
     projection_l2_ball     |p| <= scale       p = x min(1, scale / |x|)
     projection_l2_sphere   |p| = scale        p = x scale / |x|
 
-The norm is right whenever it is representable, and the result is right even where the norm is not.
+The result is accurate even if the norm itself overflows or underflows.
 """
 
 from __future__ import annotations
@@ -23,15 +23,22 @@ __all__ = ["projection_l2_ball", "projection_l2_sphere"]
 
 
 def projection_l2_ball(tree: Any, scale: ArrayLike = 1) -> Any:
-    """The nearest tree whose Euclidean norm is at most `scale` (not negative). Leaves may be complex.
+    """Projects onto the Euclidean ball: shrinks the tree to a norm of at most `scale`.
+
+    Args:
+      tree: The tree to project, treated as one vector. Leaves may be complex.
+      scale: Radius of the ball. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_l2_ball(jnp.array([3.0, 4.0])))
     [0.6 0.8]
 
     Raises:
-      TypeError: a leaf is no floating array.
-      ValueError: `scale` is a negative number, or not a scalar.
+      TypeError: a leaf is not a floating-point array.
+      ValueError: `scale` is negative or not a scalar.
     """
     who = "projection_l2_ball"
     leaves = [widened(x) for x in check(who, tree, real=False)]
@@ -40,13 +47,23 @@ def projection_l2_ball(tree: Any, scale: ArrayLike = 1) -> Any:
 
 
 def projection_l2_sphere(tree: Any, scale: ArrayLike = 1) -> Any:
-    """The nearest tree whose Euclidean norm is `scale` (not negative). Leaves may be complex.
+    """Projects onto the Euclidean sphere: scales the tree to the norm `scale`.
 
-    To zeros all points of the sphere are equally near; the one with equal entries is returned.
+    Args:
+      tree: The tree to project, treated as one vector. Leaves may be complex. If all entries are zero, all points
+        of the sphere are equally near, and the one with equal entries is returned.
+      scale: Radius of the sphere. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_l2_sphere(jnp.array([0.3, 0.4])), gx.projection_l2_sphere(jnp.zeros(4)))
     [0.6 0.8] [0.5 0.5 0.5 0.5]
+
+    Raises:
+      TypeError: a leaf is not a floating-point array.
+      ValueError: `scale` is negative or not a scalar.
     """
     who = "projection_l2_sphere"
     leaves = [widened(x) for x in check(who, tree, real=False)]

@@ -1,11 +1,11 @@
-"""The section of a box by a plane: lower <= p <= upper and <w, p> = c.
+"""Projection onto the section of a box by a hyperplane: lower <= p <= upper and <w, p> = c.
 
     p_i = min(max(x_i - t w_i, lower_i), upper_i)        with the t for which <w, p> = c
 
-<w, p> falls with t, and is linear between the values of t at which an entry meets a bound. Those are sorted, the two
-between which c lies are found by bisection, and there t is what a linear equation says (Kiwiel, 2008, "Breakpoint
-searching algorithms for the continuous quadratic knapsack problem"). The derivative is implicit: entries at a bound
-follow it, and the others the equation.
+<w, p> decreases in t, and is linear between the values of t at which an entry meets a bound. These are sorted, the
+two neighbours with c between them are found by bisection, and between them t solves a linear equation (Kiwiel,
+2008, "Breakpoint searching algorithms for the continuous quadratic knapsack problem"). The derivative is implicit:
+entries at a bound follow the bound, and the others follow the equation.
 """
 
 from __future__ import annotations
@@ -24,18 +24,27 @@ __all__ = ["projection_box_section"]
 
 
 def projection_box_section(tree: Any, lower: Any, upper: Any, w: Any = 1, c: ArrayLike = 1) -> Any:
-    """The nearest tree between `lower` and `upper` whose inner product with `w` is `c`; NaN if there is none.
+    """Projects onto all vectors p with `lower <= p <= upper` and <w, p> = c.
 
-    The bounds and `w` are numbers or trees like `tree`; bounds may be infinite. A portfolio with at most 60% in one
-    asset:
+    For example, portfolio weights that sum to 1 with at most 60% in one asset.
+
+    Args:
+      tree: The tree to project, treated as one vector. Leaves must be real.
+      lower: The lower bounds: a number or a tree like `tree`. May be -inf.
+      upper: The upper bounds: a number or a tree like `tree`. May be inf.
+      w: The weights of the sum: a number or a tree like `tree`. 1 by default.
+      c: The value of the sum, a number. 1 by default.
+
+    Returns:
+      A tree like `tree`; NaN if no point satisfies the conditions.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_box_section(jnp.array([2.0, 0.5, 0.25]), 0.0, 0.625))
     [0.625 0.3125 0.0625]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: `lower`, `upper` or `w` is not like the tree, or `c` is no scalar.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `lower`, `upper` or `w` is not like the tree, or `c` is not a scalar.
     """
     who = "projection_box_section"
     x, restored = vector(who, tree)

@@ -1,7 +1,7 @@
-"""The second-order cone |v| <= scale * t, of vectors (v, t).
+"""Projection onto the second-order cone |v| <= scale * t of vectors (v, t).
 
 p = (v, t)                          inside the cone
-p = 0                               where scale |v| <= -t, inside the polar cone
+p = 0                               if scale |v| <= -t, inside the polar cone
 p = (scale s v / |v|, s)            elsewhere, with s = (scale |v| + t) / (1 + scale^2)
 """
 
@@ -21,10 +21,15 @@ __all__ = ["projection_second_order_cone"]
 
 
 def projection_second_order_cone(tree: Any, scale: ArrayLike = 1) -> Any:
-    """The nearest tree whose last entry, times `scale`, is at least the Euclidean norm of all others.
+    """Projects onto the second-order cone: vectors (v, t) with |v| <= scale * t.
 
-    The last entry is that of the last leaf, so that a pair `(v, t)` of a tree and a number is a point of the cone where
-    |v| <= scale t.
+    Args:
+      tree: The tree to project, treated as one vector whose last entry (of the last leaf) is t and whose other
+        entries are v. A pair `(v, t)` of a tree and a number is the natural form. Leaves must be real.
+      scale: Ratio of the largest norm of v to t. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> v, t = gx.projection_second_order_cone((jnp.array([3.0, 4.0]), jnp.array(0.0)))
@@ -32,8 +37,8 @@ def projection_second_order_cone(tree: Any, scale: ArrayLike = 1) -> Any:
     [1.5 2. ] 2.5
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: `scale` is a negative number, or not a scalar.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `scale` is negative or not a scalar.
     """
     who = "projection_second_order_cone"
     x, restored = vector(who, tree)

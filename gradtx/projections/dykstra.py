@@ -1,19 +1,19 @@
-"""The nearest point of an intersection of convex sets, by projecting onto each of them in turn.
+"""Projects onto an intersection of convex sets, by projecting onto each of them in turn.
 
     p_0 = x,  q_i = 0
     y = p + q_i,    p = P_i(y),    q_i = y - p          for each set i, again and again
 
-(Boyle and Dykstra, 1986, "A Method for Finding Projections onto the Intersection of Convex Sets in Hilbert Spaces"). It
-ends when no q_i changes any more in a round, by Birgin and Raydan's criterion (2005, "Robust stopping criteria for
-Dykstra's algorithm"), which a stall of p does not deceive.
+(Boyle and Dykstra, 1986, "A Method for Finding Projections onto the Intersection of Convex Sets in Hilbert
+Spaces"). It stops when no q_i changes in a round (Birgin and Raydan, 2005, "Robust stopping criteria for Dykstra's
+algorithm"); this criterion is not misled when only p stalls.
 
-The derivative is implicit. At the solution p = P_i(p + q_i) and p + sum q_i = x. With J_i the derivative of P_i at
-p + q_i and e_i what the change of its numbers does to it,
+The derivative is implicit. At the solution p = P_i(p + q_i) and p + sum q_i = x. With J_i, the derivative of P_i at
+p + q_i, and e_i, the effect of a change in the data of P_i,
 
     dp = J_i (dp + dq_i) + e_i,    dp + sum dq_i = dx
 
-which is the fixed point of the same algorithm with affine maps in place of projections. The J_i are symmetric, as
-derivatives of projections are, and so the transpose takes the same iteration: of a cotangent w it returns the a of
+This is the fixed point of the same algorithm with affine maps in place of projections. The J_i are symmetric, as
+derivatives of projections are, so the transpose takes the same iteration. For a cotangent w it returns the a of
 
     a = J_i (a + b_i),    a + sum b_i = w
 
@@ -42,12 +42,21 @@ Maps = Sequence[Callable[[Array], Array]]
 def projection_intersection(
     tree: Any, projections: Sequence[Callable[[Any], Any]], *, tol: float = 1e-10, maxiter: int = 10_000
 ) -> Any:
-    """The nearest tree that lies in all sets, given by their projections: functions from a tree to a tree.
+    """Projects onto the intersection of several convex sets, given their projections.
 
-    It lies in the last set to rounding, and in the others, and near the nearest point, to about `tol` times the size
-    of the tree: the rounds end when they change less than that (at least 8 roundings), or after `maxiter` of them. The
-    sets are convex and have a point in common; how many rounds it takes depends on the angles between them, and grows
-    with the distance of the tree from sets that are curved. Outside of `jax.jit` every call compiles the rounds anew.
+    The number of rounds depends on the angles between the sets, and grows with the distance of the tree from curved
+    sets. Outside of `jax.jit` every call compiles the rounds again.
+
+    Args:
+      tree: The tree to project. Leaves must be real.
+      projections: A list of functions from a tree to a tree like it, such as `gx.projection_simplex`; bind the data
+        of a set with a lambda. The sets must be convex and have a common point.
+      tol: Stop when a round changes less than this, relative to the size of the tree (but at least 8 units of
+        rounding). Not negative; 1e-10 by default.
+      maxiter: Stop after this many rounds. At least 1; 10,000 by default.
+
+    Returns:
+      A tree like `tree`. It is in the last set up to rounding, and in the others up to about `tol`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> sets = [gx.projection_simplex, lambda p: gx.projection_box(p, 0.0, 0.5)]
@@ -55,8 +64,8 @@ def projection_intersection(
     [0.5   0.375 0.125]
 
     Raises:
-      TypeError: a leaf is complex or no floating array, or something in `projections` is no function.
-      ValueError: a projection returns another tree, or `tol` is negative.
+      TypeError: a leaf is complex or not a floating-point array, or an entry of `projections` is not a function.
+      ValueError: a projection returns a different tree, or `tol` is negative.
     """
     who = "projection_intersection"
     maxiter = checks.integer(who, "maxiter", maxiter, ge=1)
@@ -95,7 +104,7 @@ def _check_result(who: str, i: int, result: Any, like: Any) -> None:
 
 
 def _rounds(maps: Maps, x: Array, bearable: Any, maxiter: int) -> tuple[Array, list[Array]]:
-    """The fixed point p and the q_i. `bearable(p)` is the change at which to stop."""
+    """Returns the fixed point p and the q_i. `bearable(p)` is the change at which to stop."""
 
     def step(carry: tuple[Array, list[Array], Array, Array]) -> tuple[Array, list[Array], Array, Array]:
         p, qs, _, steps = carry

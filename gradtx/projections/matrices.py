@@ -1,4 +1,4 @@
-"""Sets of matrices, by eigenvalues and singular values.
+"""Projections of matrices, by eigenvalues and singular values.
 
     projection_psd_cone        X = Q diag(w) Q^H      p = Q diag(max(w, 0)) Q^H
     projection_spectral_ball   X = U diag(s) V^H      p = U diag(min(s, scale)) V^H
@@ -36,7 +36,16 @@ __all__ = [
 
 
 def projection_psd_cone(tree: Any) -> Any:
-    """The nearest positive semidefinite matrices: symmetric, or Hermitian if complex, without negative eigenvalues.
+    """Projects matrices onto the positive semidefinite cone: symmetric (or Hermitian) without negative eigenvalues.
+
+    Use it to keep covariance or kernel matrices valid.
+
+    Args:
+      tree: The tree to project. Each leaf is a square matrix or a stack of them in its last two axes; it may be
+        complex.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_psd_cone(jnp.array([[2.0, 0.0], [0.0, -1.0]])))
@@ -44,14 +53,23 @@ def projection_psd_cone(tree: Any) -> Any:
      [0. 0.]]
 
     Raises:
-      TypeError: a leaf is no floating array.
-      ValueError: a leaf has less than two axes, or its matrices are not square.
+      TypeError: a leaf is not a floating-point array.
+      ValueError: a leaf has fewer than two axes, or its matrices are not square.
     """
     return _each("projection_psd_cone", tree, _psd, square=True)
 
 
 def projection_spectral_ball(tree: Any, scale: ArrayLike = 1) -> Any:
-    """The nearest matrices whose singular values are at most `scale` (not negative).
+    """Projects matrices onto the spectral ball: caps their singular values at `scale`.
+
+    Use it to bound the Lipschitz constant of a layer.
+
+    Args:
+      tree: The tree to project. Each leaf is a matrix or a stack of them in its last two axes; it may be complex.
+      scale: The largest singular value. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_spectral_ball(jnp.diag(jnp.array([3.0, 0.5]))))
@@ -59,57 +77,91 @@ def projection_spectral_ball(tree: Any, scale: ArrayLike = 1) -> Any:
      [0.  0.5]]
 
     Raises:
-      TypeError: a leaf is no floating array.
-      ValueError: a leaf has less than two axes, or `scale` is a negative number.
+      TypeError: a leaf is not a floating-point array.
+      ValueError: a leaf has fewer than two axes, or `scale` is negative or not a scalar.
     """
     return _each("projection_spectral_ball", tree, lambda x, r: _scaled(_capped, x, r), ("scale", scale))
 
 
 def projection_nuclear_ball(tree: Any, scale: ArrayLike = 1) -> Any:
-    """The nearest matrices whose singular values sum to at most `scale` (not negative).
+    """Projects matrices onto the nuclear-norm ball: singular values that sum to at most `scale`. Many become 0.
+
+    Use it for matrices of low rank.
+
+    Args:
+      tree: The tree to project. Each leaf is a matrix or a stack of them in its last two axes; it may be complex.
+      scale: The largest sum of the singular values of a matrix. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_nuclear_ball(jnp.diag(jnp.array([1.5, 1.0]))))
     [[0.75 0.  ]
      [0.   0.25]]
+
+    Raises:
+      TypeError: a leaf is not a floating-point array.
+      ValueError: a leaf has fewer than two axes, or `scale` is negative or not a scalar.
     """
     return _each("projection_nuclear_ball", tree, lambda x, r: _scaled(_in_l1_ball, x, r), ("scale", scale))
 
 
 def projection_stiefel(tree: Any) -> Any:
-    """The nearest matrices with orthonormal columns, or rows where those are fewer.
+    """Projects matrices onto the Stiefel manifold: orthonormal columns, or orthonormal rows if there are fewer rows.
 
-    A matrix without full rank has several, of which one is returned.
+    Args:
+      tree: The tree to project. Each leaf is a matrix or a stack of them in its last two axes; it may be complex. A
+        matrix without full rank has several nearest points, of which one is returned.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_stiefel(jnp.diag(jnp.array([3.0, 0.5]))))
     [[1. 0.]
      [0. 1.]]
+
+    Raises:
+      TypeError: a leaf is not a floating-point array.
+      ValueError: a leaf has fewer than two axes.
     """
     return _each("projection_stiefel", tree, _orthogonal)
 
 
 def prox_nuclear_norm(tree: Any, reg: ArrayLike = 1, scaling: ArrayLike = 1) -> Any:
-    """The proximal operator of `reg` times the sum of all singular values: each shrinks by `scaling * reg`.
+    """Applies the proximal operator of the nuclear norm: shrinks each singular value by `scaling * reg`.
+
+    Args:
+      tree: The tree. Each leaf is a matrix or a stack of them in its last two axes; it may be complex.
+      reg: Factor of the nuclear norm. Not negative; 1 by default.
+      scaling: Further factor of the penalty, usually the learning rate. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.prox_nuclear_norm(jnp.diag(jnp.array([1.5, 0.5]))))
     [[0.5 0. ]
      [0.  0. ]]
+
+    Raises:
+      TypeError: a leaf is not a floating-point array.
+      ValueError: a leaf has fewer than two axes, or a number is negative or not a scalar.
     """
     numbers = (("reg", reg), ("scaling", scaling))
     return _each("prox_nuclear_norm", tree, lambda x, reg, scaling: _scaled(_soft, x, reg * scaling), *numbers)
 
 
 def _each(who: str, tree: Any, fn: Callable[..., Array], *numbers: tuple[str, ArrayLike], square: bool = False) -> Any:
-    """`fn(matrices, *numbers)` of every leaf that is not empty."""
+    """Applies `fn(matrices, *numbers)` to every leaf that is not empty."""
     leaves = check(who, tree, real=False)
     for (path, x), shape in zip(jax.tree_util.tree_leaves_with_path(tree), map(np.shape, leaves), strict=True):
         if len(shape) < 2 or (square and shape[-1] != shape[-2]):
             kind = "square matrices" if square else "matrices"
             raise ValueError(
-                f"{who}: at {checks.keystr(path)} the shape is {np.shape(x)}, which holds no {kind} in its last two "
-                "axes. Project only the leaves that are matrices."
+                f"{who}: at {checks.keystr(path)} the shape is {np.shape(x)}, but the last two axes must hold {kind}. "
+                "Project only the leaves that are matrices."
             )
     wide = [mesh.whole(widened(x), (-2, -1)) for x in leaves]
     scalars = [[number(who, *pair, leaf.compute_dtype(x.dtype)) for pair in numbers] for x in wide]
@@ -134,7 +186,7 @@ def _psd(x: Array) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def _scaled(rule: Any, x: Array, level: Array) -> Array:
-    """The function with level `level` of matrices that may have entries near the largest number."""
+    """Applies the function with level `level` to matrices that may have entries near the largest number."""
     size = jnp.maximum(_unit(x), 1)
     return singular_map(rule, x / size, level / size[..., 0]) * size
 
@@ -160,7 +212,7 @@ def _capped(s: Array, level: Array) -> tuple[Array, Callable[[], Quotients]]:
 
 
 def _in_l1_ball(s: Array, level: Array) -> tuple[Array, Callable[[], Quotients]]:
-    """Soft thresholding by what makes the sum at most `level`."""
+    """Applies soft thresholding, by the amount that makes the sum at most `level`."""
     inside = jnp.sum(s, axis=-1, keepdims=True) <= level
     shrunk = jnp.vectorize(on_simplex, signature="(n),()->(n)")(s, level[..., 0])
     values = jnp.where(inside, s, shrunk)

@@ -1,16 +1,16 @@
-"""Isotonic regression: entries in order, and the ordered part of the simplex.
+"""Isotonic regression: projections onto ordered entries and onto the ordered part of the simplex.
 
     projection_monotone          p_1 <= p_2 <= ... <= p_n
     projection_ordered_simplex   the same, p >= 0 and sum p = scale
 
-The nearest ordered vector is constant on blocks, on each the mean of x. The pool adjacent violators algorithm goes
-through the entries once and joins the last two blocks while they are out of order (Ayer, Brunk, Ewing, Reid and
-Silverman, 1955, "An empirical distribution function for sampling with incomplete information"); it takes 2 n small
-steps, one after the other. The derivative takes means of the same blocks.
+The nearest ordered vector is constant on blocks, where it is the mean of x. The pool adjacent violators algorithm
+goes through the entries once and joins the last two blocks while they are out of order (Ayer, Brunk, Ewing, Reid
+and Silverman, 1955, "An empirical distribution function for sampling with incomplete information"). It takes 2 n
+small steps, one after the other. The derivative averages over the same blocks.
 
-On the ordered simplex the nearest point is that of the simplex to the nearest ordered vector: a threshold
-max(y - t, 0) joins no fewer blocks than y has, so that the multipliers of both steps fulfil the optimality conditions
-together.
+On the ordered simplex, the nearest point is the projection of the nearest ordered vector y onto the simplex: a
+threshold max(y - t, 0) only joins blocks of y, so the multipliers of both steps together satisfy the optimality
+conditions.
 """
 
 from __future__ import annotations
@@ -31,25 +31,44 @@ __all__ = ["block_means", "blocks", "projection_monotone", "projection_ordered_s
 
 
 def projection_monotone(tree: Any, increasing: bool = True) -> Any:
-    """The nearest tree whose entries increase (or decrease) in the order of the leaves; equal ones may follow.
+    """Projects onto the ordered vectors: entries that increase or decrease. This is isotonic regression.
+
+    Args:
+      tree: The tree to project, treated as one vector in the order of its leaves. Leaves must be real.
+      increasing: Whether entries increase (True, the default) or decrease. Equal neighbours are allowed.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_monotone(jnp.array([1.0, 3.0, 2.0, 4.0])))
     [1.  2.5 2.5 4. ]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
+      TypeError: a leaf is complex or not a floating-point array.
     """
     x, restored = vector("projection_monotone", tree)
     return restored(_ordered(x, increasing))
 
 
 def projection_ordered_simplex(tree: Any, scale: ArrayLike = 1, increasing: bool = True) -> Any:
-    """The nearest tree of non-negative entries that sum to `scale` and increase (or decrease).
+    """Projects onto the ordered part of the simplex: ordered, nonnegative entries that sum to `scale`.
+
+    Args:
+      tree: The tree to project, treated as one vector in the order of its leaves. Leaves must be real.
+      scale: The sum of all entries. Not negative; 1 by default.
+      increasing: Whether entries increase (True, the default) or decrease. Equal neighbours are allowed.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_ordered_simplex(jnp.array([0.5, 0.25, 1.0])))
     [0.125 0.125 0.75 ]
+
+    Raises:
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `scale` is negative or not a scalar.
     """
     who = "projection_ordered_simplex"
     x, restored = vector(who, tree)
@@ -98,12 +117,12 @@ def _isotonic_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 
 
 def blocks(p: Array) -> Array:
-    """For each entry the number of the block of equal neighbours that it is in, from 0."""
+    """Returns for each entry the index of its block of equal neighbours."""
     return jnp.cumsum(jnp.concatenate([jnp.zeros(1, jnp.int32), (p[1:] != p[:-1]).astype(jnp.int32)]))
 
 
 def block_means(x: Array, ids: Array) -> Array:
-    """Every entry replaced by the mean of its block."""
+    """Replaces every entry by the mean of its block."""
     total = jax.ops.segment_sum(x, ids, x.size, indices_are_sorted=True)
     count = jax.ops.segment_sum(jnp.ones_like(x), ids, x.size, indices_are_sorted=True)
     return (total / jnp.maximum(count, 1))[ids]

@@ -1,15 +1,17 @@
-"""All solutions of linear equations, and polyhedra.
+"""Projections onto the solutions of linear equations and onto polyhedra.
 
     projection_affine_set    A p = b                   p = x - A^+ (A x - b)
     projection_polyhedron    A p = b,  G p <= h        p = x - A^T l - G^T m,  m >= 0,  m (G p - h) = 0
 
-The equations are eliminated, and then a dual active-set method goes from the nearest point of the affine set to the
-solution: it adds the inequality that is violated most, and drops those whose multipliers would become negative
+The equations are eliminated first. Then a dual active-set method goes from the nearest point of the affine set to
+the solution: it adds the inequality that is violated most, and drops those whose multipliers would become negative
 (Goldfarb and Idnani, 1983, "A numerically stable dual method for solving strictly convex quadratic programs"). It
-ends after finitely many steps with the exact active set, and the point is then that of an affine set. An inequality
-counts as violated from 100 roundings on. The derivative is implicit, with the same active set.
+ends after finitely many steps with the exact active set; the point is then the projection onto an affine set. An
+inequality counts as violated if it is missed by more than 100 units of rounding. The derivative is implicit, with
+the same active set.
 
-A step updates a dense matrix with a row for each inequality: these are for hundreds of them, not for thousands.
+Each step updates a dense matrix with a row for each inequality, so use it for hundreds of inequalities, not
+thousands.
 """
 
 from __future__ import annotations
@@ -28,18 +30,24 @@ __all__ = ["projection_affine_set", "projection_polyhedron"]
 
 
 def projection_affine_set(tree: Any, A: Any, b: Any) -> Any:  # noqa: N803
-    """The nearest tree, taken as a vector p, with A p = b.
+    """Projects onto all vectors p with A p = b.
 
-    `A` is a matrix with a column for each entry of the tree, of any rank, and `b` a vector. If there is no solution,
-    the nearest of the least-squares solutions is returned.
+    Args:
+      tree: The tree to project, treated as one vector. Leaves must be real.
+      A: A matrix with a column for each entry of the tree; it may have any rank.
+      b: A vector with an entry for each row of `A`. If there is no solution, the result is the nearest
+        least-squares solution.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_affine_set(jnp.array([1.0, 2.0, 3.0]), jnp.array([[1.0, 1.0, 0.0]]), jnp.ones(1)))
     [0. 1. 3.]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: `A` or `b` has another shape.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `A` or `b` has a wrong shape.
     """
     who = "projection_affine_set"
     x, restored = vector(who, tree)
@@ -54,9 +62,20 @@ def projection_polyhedron(
     G: Any = None,  # noqa: N803
     h: Any = None,
 ) -> Any:
-    """The nearest tree, taken as a vector p, with A p = b and G p <= h; NaN if there is none.
+    """Projects onto a polyhedron: all vectors p with A p = b and G p <= h.
 
-    `A` and `G` are matrices with a column for each entry of the tree, `b` and `h` vectors; either pair may be left out.
+    Use it for up to some hundred inequalities.
+
+    Args:
+      tree: The tree to project, treated as one vector. Leaves must be real.
+      A: The matrix of the equations, with a column for each entry of the tree. None (default) for no equations.
+      b: The right side of the equations, a vector. Give it together with `A`.
+      G: The matrix of the inequalities, with a column for each entry of the tree. None (default) for no
+        inequalities.
+      h: The right side of the inequalities, a vector. Give it together with `G`.
+
+    Returns:
+      A tree like `tree`; NaN if no point satisfies the conditions.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> x = jnp.array([1.0, 2.0, 3.0])
@@ -64,8 +83,8 @@ def projection_polyhedron(
     [1.  1.5 2.5]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: a matrix or vector has another shape, or comes without the other.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: a matrix or vector has a wrong shape, or is given without its partner.
     """
     who = "projection_polyhedron"
     x, restored = vector(who, tree)
@@ -74,7 +93,7 @@ def projection_polyhedron(
 
 
 def _system(who: str, names: tuple[str, str], data: tuple[Any, Any], x: Array) -> tuple[Array, Array]:
-    """A matrix and a vector that fit `x` and each other; without rows if both are None."""
+    """Returns a matrix and a vector that fit `x` and each other; they have no rows if both are None."""
     if all(part is None for part in data):
         return jnp.zeros((0, x.size), x.dtype), jnp.zeros(0, x.dtype)
     for name, part in zip(names, data, strict=True):
@@ -108,7 +127,7 @@ class _Solution(NamedTuple):
 
 @jax.jit
 def _solve(x: Array, A: Array, b: Array, G: Array, h: Array) -> _Solution:  # noqa: N803
-    """The nearest point of a polyhedron, and the inequalities that hold it there."""
+    """Returns the nearest point of a polyhedron, and the inequalities that are active there."""
     start = _on_affine(x, A, b)
     rows, bounds = G, h
     if A.size:
@@ -126,7 +145,7 @@ def _solve(x: Array, A: Array, b: Array, G: Array, h: Array) -> _Solution:  # no
 
 
 def _reached(numbers: Array) -> Array:
-    """What may be missing in a result that is made of these numbers."""
+    """Returns the rounding error to expect in a result that is computed from these numbers."""
     size = jnp.max(jnp.abs(jnp.where(jnp.isfinite(numbers), numbers, 0)), initial=0)
     return 100 * jnp.finfo(numbers.dtype).eps * size
 
@@ -148,7 +167,7 @@ def _violation(s: _Search, rows: Array, bounds: Array) -> Array:
 
 
 def _step(s: _Search, rows: Array, bounds: Array) -> _Search:
-    """One inequality more, or one fewer."""
+    """Adds one inequality to the active set, or drops one."""
     eps, places = jnp.finfo(s.x.dtype).eps, jnp.arange(bounds.size)
     adding = jnp.where(s.adding >= 0, s.adding, jnp.argmax(_violation(s, rows, bounds)).astype(jnp.int32))
     normal = rows[adding]
@@ -189,7 +208,7 @@ def _step(s: _Search, rows: Array, bounds: Array) -> _Search:
 
 
 def _goldfarb_idnani(x: Array, rows: Array, bounds: Array) -> tuple[Array, Array, Array]:
-    """The nearest point, its active set, and whether it was found; rows have length 1."""
+    """Returns the nearest point, its active set, and whether it was found; rows must have length 1."""
     m = bounds.size
     if not m:
         return x, jnp.zeros(0, bool), jnp.array(True)
@@ -200,9 +219,10 @@ def _goldfarb_idnani(x: Array, rows: Array, bounds: Array) -> tuple[Array, Array
         return wanted & ~s.empty & (s.steps < most)
 
     def settled(_: int, s: _Search) -> _Search:
-        """The search from here, and the point that its active set gives, to the last digits.
+        """Continues the search, and returns the point of its active set to the last digit.
 
-        If x is far away these are many more than the search has had, which then goes on.
+        If x is far away, this point has many more correct digits than the search used, so the search then continues
+        with it.
         """
         s = mesh.while_loop(
             unfinished, partial(_step, rows=rows, bounds=bounds), s._replace(tol=_reached(jnp.append(s.x, bounds)))

@@ -1,4 +1,4 @@
-"""Proximal operators of norms and their kin: p = argmin |p - x|^2 / 2 + scaling g(p), with r = scaling * reg.
+"""Proximal operators of norms and related penalties: p = argmin |p - x|^2 / 2 + scaling g(p), with r = scaling * reg.
 
     prox_l1             g = reg sum |p_i|                p_i = x_i max(1 - r / |x_i|, 0), the soft threshold
     prox_l2_squared     g = reg |p|^2 / 2                p = x / (1 + r)
@@ -7,8 +7,8 @@
     prox_group_lasso    g = reg sum of |p_group|         the same for each group by itself
     prox_log_barrier    g = -reg sum log p_i             p_i = (x_i + sqrt(x_i^2 + 4 r)) / 2
 
-(Parikh and Boyd, 2014, "Proximal Algorithms"). With `non_negative=True` the sum runs over p >= 0, and the operator is
-the same of max(x, 0). Total variation and the nuclear norm have files of their own.
+(Parikh and Boyd, 2014, "Proximal Algorithms"). With `non_negative=True` the minimum is taken over p >= 0, which is
+the same operator applied to max(x, 0). Total variation and the nuclear norm have files of their own.
 """
 
 from __future__ import annotations
@@ -37,54 +37,102 @@ __all__ = [
 
 
 def prox_l1(tree: Any, reg: Any = 1, scaling: ArrayLike = 1, *, non_negative: bool = False) -> Any:
-    """Every modulus shrinks by `scaling * reg`, and those that are smaller become 0. Leaves may be complex.
+    """Applies soft thresholding, the proximal operator of the l1 norm: shrinks each entry towards 0 by
+    `scaling * reg`.
 
-    `reg` is a number or a tree like `tree`, not negative.
+    Entries of a smaller modulus become exactly 0, so it gives sparse parameters (the lasso).
+
+    Args:
+      tree: The tree. Leaves may be complex; complex entries keep their angles.
+      reg: Factor of the l1 norm: a number or a tree like `tree`. Not negative; 1 by default.
+      scaling: Further factor of the penalty, usually the learning rate. Not negative; 1 by default.
+      non_negative: Whether the result must also be nonnegative. False by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.prox_l1(jnp.array([-3.0, 0.5, 2.0])), gx.prox_l1(jnp.array([-3.0, 2.0]), non_negative=True))
     [-2.  0.  1.] [0. 1.]
 
     Raises:
-      TypeError: a leaf is no floating array, or complex and `non_negative`.
+      TypeError: a leaf is not a floating-point array, or is complex with `non_negative`.
       ValueError: `reg` is not like the tree, or a number is negative.
     """
     return _separable("prox_l1", tree, {"reg": reg}, scaling, non_negative, lambda x, r: _shrunk(x, r))
 
 
 def prox_l2_squared(tree: Any, reg: Any = 1, scaling: ArrayLike = 1, *, non_negative: bool = False) -> Any:
-    """Every entry divided by `1 + scaling * reg`: the ridge penalty. Arguments are those of `prox_l1`.
+    """Applies the proximal operator of the ridge penalty: divides each entry by `1 + scaling * reg`.
+
+    Args:
+      tree: The tree. Leaves may be complex.
+      reg: Factor of half the squared norm: a number or a tree like `tree`. Not negative; 1 by default.
+      scaling: Further factor of the penalty, usually the learning rate. Not negative; 1 by default.
+      non_negative: Whether the result must also be nonnegative. False by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.prox_l2_squared(jnp.array([-3.0, 2.0])))
     [-1.5  1. ]
+
+    Raises:
+      TypeError: a leaf is not a floating-point array, or is complex with `non_negative`.
+      ValueError: `reg` is not like the tree, or a number is negative.
     """
     return _separable("prox_l2_squared", tree, {"reg": reg}, scaling, non_negative, lambda x, r: x / (1 + r))
 
 
 def prox_elastic_net(tree: Any, l1: Any = 1, l2: Any = 1, scaling: ArrayLike = 1, *, non_negative: bool = False) -> Any:
-    """Every modulus shrinks by `scaling * l1`, and then is divided by `1 + scaling * l2`.
+    """Applies the proximal operator of the elastic net: soft thresholding, followed by a division.
 
-    `l1` and `l2` are numbers or trees like `tree`, not negative.
+    Each entry shrinks towards 0 by `scaling * l1` and is then divided by `1 + scaling * l2`.
+
+    Args:
+      tree: The tree. Leaves may be complex.
+      l1: Factor of the l1 norm: a number or a tree like `tree`. Not negative; 1 by default.
+      l2: Factor of half the squared norm: a number or a tree like `tree`. Not negative; 1 by default.
+      scaling: Further factor of both penalties, usually the learning rate. Not negative; 1 by default.
+      non_negative: Whether the result must also be nonnegative. False by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.prox_elastic_net(jnp.array([-3.0, 0.5, 2.0])))
     [-1.   0.   0.5]
+
+    Raises:
+      TypeError: a leaf is not a floating-point array, or is complex with `non_negative`.
+      ValueError: `l1` or `l2` is not like the tree, or a number is negative.
     """
     regs = {"l1": l1, "l2": l2}
     return _separable("prox_elastic_net", tree, regs, scaling, non_negative, lambda x, r, s: _shrunk(x, r) / (1 + s))
 
 
 def prox_l2(tree: Any, reg: ArrayLike = 1, scaling: ArrayLike = 1, *, non_negative: bool = False) -> Any:
-    """The Euclidean norm of the tree shrinks by `scaling * reg`; a tree that is shorter becomes 0.
+    """Applies the proximal operator of the Euclidean norm: shortens the whole tree by `scaling * reg`.
+
+    A tree whose norm is smaller becomes 0.
+
+    Args:
+      tree: The tree, treated as one vector. Leaves may be complex.
+      reg: Factor of the norm, a number. Not negative; 1 by default.
+      scaling: Further factor of the penalty, usually the learning rate. Not negative; 1 by default.
+      non_negative: Whether the result must also be nonnegative. False by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.prox_l2(jnp.array([3.0, 4.0])))
     [2.4 3.2]
 
     Raises:
-      TypeError: a leaf is no floating array, or complex and `non_negative`.
-      ValueError: a number is negative, or no scalar.
+      TypeError: a leaf is not a floating-point array, or is complex with `non_negative`.
+      ValueError: a number is negative or not a scalar.
     """
     who = "prox_l2"
     leaves = _prepared(who, tree, non_negative)
@@ -101,9 +149,20 @@ def prox_group_lasso(
     axis: int | tuple[int, ...] | None = None,
     non_negative: bool = False,
 ) -> Any:
-    """The Euclidean norm of each group shrinks by `scaling * reg`; a group that is shorter becomes 0.
+    """Applies the proximal operator of the group lasso: shortens each group of entries by `scaling * reg`.
 
-    Every leaf is a group; with `axis`, every part of a leaf along these axes: with `axis=0` the columns of a matrix.
+    Groups whose norm is smaller become exactly 0, so it removes whole groups, such as the weights of one unit.
+
+    Args:
+      tree: The tree. Leaves may be complex.
+      reg: Factor of the sum of the groups' norms, a number. Not negative; 1 by default.
+      scaling: Further factor of the penalty, usually the learning rate. Not negative; 1 by default.
+      axis: The axes of a group, an integer or a tuple. `axis=0` makes every column of a matrix a group. None
+        (default) makes every leaf a group.
+      non_negative: Whether the result must also be nonnegative. False by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.prox_group_lasso({"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.5])})["b"])
@@ -113,8 +172,8 @@ def prox_group_lasso(
      [3.2 0. ]]
 
     Raises:
-      TypeError: a leaf is no floating array, or complex and `non_negative`.
-      ValueError: a number is negative, or no scalar, or a leaf has no such axis.
+      TypeError: a leaf is not a floating-point array, or is complex with `non_negative`.
+      ValueError: a number is negative or not a scalar, or a leaf does not have these axes.
     """
     who = "prox_group_lasso"
     leaves = _prepared(who, tree, non_negative)
@@ -131,17 +190,31 @@ def prox_group_lasso(
 
 
 def prox_log_barrier(tree: Any, reg: Any = 1, scaling: ArrayLike = 1) -> Any:
-    """Every entry becomes positive: the p for which p - scaling * reg / p = x. Arguments are those of `prox_l1`.
+    """Applies the proximal operator of the logarithmic barrier: makes each entry positive.
+
+    The result is the p > 0 for which p - scaling * reg / p = x.
+
+    Args:
+      tree: The tree. Leaves must be real.
+      reg: Factor of the barrier -sum(log(p)): a number or a tree like `tree`. Not negative; 1 by default.
+      scaling: Further factor of the barrier, usually the learning rate. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.prox_log_barrier(jnp.array([-1.5, 0.0, 1.5])))
     [0.5 1.  2. ]
+
+    Raises:
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `reg` is not like the tree, or a number is negative.
     """
     return _separable("prox_log_barrier", tree, {"reg": reg}, scaling, False, _barrier, real=True)
 
 
 def _prepared(who: str, tree: Any, non_negative: bool, real: bool = False) -> list[Array]:
-    """The leaves in float32 or wider, without what is negative if that is asked for."""
+    """Returns the leaves in float32 or wider, without negative entries if that is asked for."""
     leaves = [widened(x) for x in check(who, tree, real=real or non_negative)]
     return [jnp.where(x <= 0, 0, x) for x in leaves] if non_negative else leaves
 
@@ -155,7 +228,7 @@ def _separable(
     fn: Callable[..., Array],
     real: bool = False,
 ) -> Any:
-    """`fn(x, *regs)` of each leaf, with the numbers times `scaling`, in the leaf's real dtype."""
+    """Applies `fn(x, *regs)` to each leaf, with the numbers times `scaling`, in the leaf's real dtype."""
     leaves = _prepared(who, tree, non_negative, real)
     for name, reg in regs.items():
         if leaf.is_number(reg):
@@ -178,7 +251,7 @@ def _shrunk(x: Array, r: Array) -> Array:
 
 @jax.jit
 def _shortened(leaves: list[Array], r: Array) -> list[Array]:
-    """The leaves as one vector, shortened by r."""
+    """Shortens the leaves, treated as one vector, by r."""
     unit, norm = trees.scaled(leaves)
     short = norm <= r / unit
     factor = jnp.where(short, 0, 1 - r / unit / jnp.where(short, 1, norm))
@@ -198,7 +271,7 @@ def _groups(x: Array, r: Array, axes: tuple[int, ...] | None) -> Array:
 
 
 def _barrier(x: Array, r: Array) -> Array:
-    """(x + h) / 2 with h = sqrt(x^2 + 4 r), which for x < 0 is 2 r / (h - x)."""
+    """Returns (x + h) / 2 with h = sqrt(x^2 + 4 r), computed as 2 r / (h - x) for x < 0."""
     root = 2 * jnp.sqrt(jnp.where(r > 0, r, 1))
     large = jnp.maximum(jnp.abs(x), root)
     hypotenuse = large * jnp.sqrt((x / large) ** 2 + (root / large) ** 2)

@@ -1,15 +1,15 @@
-"""The simplex and the l1 ball, without sorting.
+"""Projections onto the simplex and the l1 ball, without sorting.
 
     projection_simplex   p >= 0, sum p = scale            p_i = max(x_i - t, 0) with the t that gives the sum
     projection_l1_ball   sum |p_i| <= scale               p_i = sign(x_i) max(|x_i| - t, 0), t >= 0
     projection_l1_sphere sum |p_i| = scale                p_i = sign(x_i) max(|x_i| - t, 0)
 
 The threshold t is the root of f(t) = sum max(x_i - t, 0) - scale, which is convex, decreasing and piecewise linear.
-Newton's method from the left reaches it exactly, in finitely many steps: each sets t to what is right for the entries
-that are above the last one (Michelot, 1986, "A finite algorithm for finding the projection of a point onto the
-canonical simplex of R^n"). At every step f or its slope halves, in the sense f_next / f + slope_next / slope <= 1, and
-from max x - scale on f is at most n scale, so that there are O(log n) steps, five or six as a rule. Sorting would
-be slower on every device. The derivative is implicit: among the entries above the threshold the mean is taken out.
+Newton's method from the left reaches it exactly in finitely many steps: each step sets t to the right value for the
+entries above the last t (Michelot, 1986, "A finite algorithm for finding the projection of a point onto the
+canonical simplex of R^n"). At every step f or its slope halves, in the sense f_next / f + slope_next / slope <= 1.
+From max x - scale on, f is at most n scale, so there are O(log n) steps, usually five or six. Sorting would be
+slower on every device. The derivative is implicit: it subtracts the mean over the entries above the threshold.
 """
 
 from __future__ import annotations
@@ -28,15 +28,24 @@ __all__ = ["projection_l1_ball", "projection_l1_sphere", "projection_simplex", "
 
 
 def projection_simplex(tree: Any, scale: ArrayLike = 1) -> Any:
-    """The nearest tree of non-negative entries whose sum is `scale` (not negative).
+    """Projects onto the simplex: nonnegative entries that sum to `scale`.
+
+    Use it for probabilities and mixture weights.
+
+    Args:
+      tree: The tree to project, treated as one vector. Leaves must be real.
+      scale: The sum of all entries. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_simplex({"w": jnp.array([2.5, 3.25]), "b": jnp.array(0.5)})["w"])
     [0.125 0.875]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: `scale` is a negative number, or not a scalar.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `scale` is negative or not a scalar.
     """
     who = "projection_simplex"
     x, restored = vector(who, tree)
@@ -44,11 +53,22 @@ def projection_simplex(tree: Any, scale: ArrayLike = 1) -> Any:
 
 
 def projection_l1_ball(tree: Any, scale: ArrayLike = 1) -> Any:
-    """The nearest tree whose moduli sum to at most `scale` (not negative).
+    """Projects onto the l1 ball: absolute values that sum to at most `scale`. Many entries become 0.
+
+    Args:
+      tree: The tree to project, treated as one vector. Leaves must be real.
+      scale: Radius of the ball, the largest sum of absolute values. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_l1_ball(jnp.array([-2.5, 3.25, 0.5])))
     [-0.125  0.875  0.   ]
+
+    Raises:
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `scale` is negative or not a scalar.
     """
     who = "projection_l1_ball"
     x, restored = vector(who, tree)
@@ -56,11 +76,25 @@ def projection_l1_ball(tree: Any, scale: ArrayLike = 1) -> Any:
 
 
 def projection_l1_sphere(tree: Any, scale: ArrayLike = 1) -> Any:
-    """A nearest tree whose moduli sum to `scale` (not negative); a zero counts as positive.
+    """Projects onto the l1 sphere: absolute values that sum to `scale`.
+
+    The sphere is not convex, so there may be several nearest points, of which one is returned. Zeros count as
+    positive.
+
+    Args:
+      tree: The tree to project, treated as one vector. Leaves must be real.
+      scale: Radius of the sphere, the sum of absolute values. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_l1_sphere(jnp.array([-0.5, 0.75, 0.0])))
     [-0.375  0.625  0.   ]
+
+    Raises:
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `scale` is negative or not a scalar.
     """
     who = "projection_l1_sphere"
     x, restored = vector(who, tree)
@@ -69,7 +103,7 @@ def projection_l1_sphere(tree: Any, scale: ArrayLike = 1) -> Any:
 
 @jax.jit
 def on_simplex(x: Array, scale: Array) -> Array:
-    """The point of the simplex nearest to a vector."""
+    """Returns the point of the simplex nearest to a vector."""
     if not x.size:
         return x
     # Shifted so that the largest entry is 0, the others that matter are of the size of `scale`, and exact.
@@ -90,7 +124,7 @@ def _in_l1_ball(x: Array, scale: Array) -> Array:
 
 @jax.custom_jvp
 def threshold(y: Array, scale: Array) -> Array:
-    """The t with sum max(y - t, 0) = scale, of a vector whose largest entry is 0."""
+    """Returns the t with sum max(y - t, 0) = scale, for a vector whose largest entry is 0."""
 
     def step(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         t, _, last = carry

@@ -1,20 +1,20 @@
-"""Total variation in one dimension, solved exactly in one pass and back.
+"""The proximal operator of total variation in one dimension, solved exactly in one pass forward and one back.
 
     p = argmin sum (p_i - x_i)^2 / 2 + r sum |p_(i+1) - p_i|,    r = scaling * reg
 
-The smallest cost of the first k entries, as a function of the k-th, is convex, and its derivative d_k is continuous,
-increasing and piecewise linear:
+The smallest cost of the first k entries, as a function of the k-th, is convex, and its derivative d_k is
+continuous, increasing and piecewise linear:
 
     d_1(z) = z - x_1,     d_(k+1)(z) = z - x_(k+1) + min(max(d_k(z), -r), r)
 
-At the last entry it is zero; and going back, p_k = min(max(p_(k+1), low_k), high_k), where d_k(low_k) = -r and
-d_k(high_k) = r (Johnson, 2013, "A Dynamic Programming Algorithm for the Fused Lasso and L0-Segmentation"). The knots of
-d_k are kept in order of z, each with by how much slope and intercept change there. Cutting at low and high removes
-knots at the ends and puts one on either side, so that all steps together are O(n); they are small, and one follows the
-other.
+At the last entry it is zero. Going back, p_k = min(max(p_(k+1), low_k), high_k), where d_k(low_k) = -r and
+d_k(high_k) = r (Johnson, 2013, "A Dynamic Programming Algorithm for the Fused Lasso and L0-Segmentation"). The
+knots of d_k are kept in order of z, each with the change of slope and intercept there. Cutting at low and high
+removes knots at the ends and adds one on either side, so all steps together are O(n); they are small and
+sequential.
 
-The result is constant on blocks, on each of which it is the mean of x and r times what its two jumps say; so the last
-digits and the derivative come from the blocks alone.
+The result is constant on blocks. On each block it is the mean of x plus r times the signs of its two jumps, so the
+last digits and the derivative come from the blocks alone.
 """
 
 from __future__ import annotations
@@ -34,17 +34,25 @@ __all__ = ["prox_total_variation"]
 
 
 def prox_total_variation(tree: Any, reg: ArrayLike = 1, scaling: ArrayLike = 1) -> Any:
-    """The proximal operator of `reg` times the sum of |p_(i+1) - p_i|, in the order of the leaves: denoising by steps.
+    """Applies the proximal operator of total variation: denoises a signal by a piecewise constant one.
 
-    For many signals at once, use `jax.vmap`.
+    The penalty is `reg` times the sum of |p_(i+1) - p_i|. For many signals at once use `jax.vmap`.
+
+    Args:
+      tree: The signal, a tree treated as one vector in the order of its leaves. Leaves must be real.
+      reg: Factor of the total variation, a number; a larger one gives fewer steps. Not negative; 1 by default.
+      scaling: Further factor of the penalty, usually the learning rate. Not negative; 1 by default.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.prox_total_variation(jnp.array([1.0, 2.0, 1.0, 7.0, 9.0])))
     [1.6666666 1.6666666 1.6666666 7.        8.       ]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: `reg` or `scaling` is a negative number, or no scalar.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: `reg` or `scaling` is negative or not a scalar.
     """
     who = "prox_total_variation"
     x, restored = vector(who, tree)
@@ -60,7 +68,7 @@ class _Line(NamedTuple):
 
 
 class _Knots(NamedTuple):
-    """Places from `left` to `right`, and how the line changes when z passes each of them from left to right."""
+    """Knots from index `left` to `right`, and how the line changes when z passes each of them from left to right."""
 
     left: Array
     right: Array
@@ -70,7 +78,7 @@ class _Knots(NamedTuple):
 
 
 def _cut_left(knots: _Knots, line: _Line, level: Array) -> tuple[Array, _Line]:
-    """The first knot at which the derivative exceeds `level`, and the piece that ends there; from the left."""
+    """Returns the first knot from the left at which the derivative exceeds `level`, and the piece that ends there."""
 
     def below(carry: tuple[Array, _Line]) -> Array:
         i, line = carry
@@ -84,7 +92,7 @@ def _cut_left(knots: _Knots, line: _Line, level: Array) -> tuple[Array, _Line]:
 
 
 def _cut_right(knots: _Knots, line: _Line, level: Array, least: Array) -> tuple[Array, _Line]:
-    """The last knot, not before `least`, at which the derivative is below `level`, and the piece after it."""
+    """Returns the last knot, not before `least`, at which the derivative is below `level`, and the piece after it."""
 
     def above(carry: tuple[Array, _Line]) -> Array:
         i, line = carry
@@ -99,13 +107,15 @@ def _cut_right(knots: _Knots, line: _Line, level: Array, least: Array) -> tuple[
 
 @jax.jit
 def _steps(x: Array, r: Array) -> Array:
-    """The solution, up to what rounding does to the knots."""
+    """Returns the solution, up to the rounding of the knots."""
     n = x.size
     zeros = jnp.zeros(2 * n, x.dtype)
     one, nothing = jnp.ones((), x.dtype), jnp.zeros((), x.dtype)
 
     def cut(k: Any, carry: tuple[_Knots, Array, Array]) -> tuple[_Knots, Array, Array]:
-        """From d_k, whose outer pieces are z - x_k - r and z - x_k + r, its two cuts and the knots of what is left."""
+        """Returns the two cuts of d_k, whose outer pieces are z - x_k - r and z - x_k + r, and the knots that
+        remain.
+        """
         knots, low, high = carry
         outer = jnp.where(k > 0, r, 0)
         i, first = _cut_left(knots, _Line(one, -x[k] - outer), -r)
@@ -134,7 +144,7 @@ def _steps(x: Array, r: Array) -> Array:
 
 
 def _of_blocks(p: Array, x: Array, r: Array) -> Array:
-    """On each block of p the mean of x plus what the jumps of p on both of its sides push, r each."""
+    """Returns for each block of p the mean of x, shifted by r for each jump at the block's two sides."""
     up = jnp.sign(p[1:] - p[:-1])
     push = jnp.concatenate([up, jnp.zeros(1, p.dtype)]) - jnp.concatenate([jnp.zeros(1, p.dtype), up])
     return block_means(x + r * push, blocks(p))

@@ -37,11 +37,19 @@ __all__ = ["projection_transport", "sinkhorn"]
 
 
 def projection_transport(tree: Any, a: Any = None, b: Any = None) -> Any:
-    """Returns the nearest non-negative matrices whose rows sum to `a` and whose columns sum to `b`.
+    """Projects matrices onto the transport plans: nonnegative, with given sums of rows and columns.
 
-    Each array in the tree is a stack of (m, n) matrices in its last two axes. `a` has m and `b` has n entries, which
-    are not negative and have the same sum. None means equal entries, with the sum of the other argument, or with sum 1
-    if both are None.
+    A step solves a linear system with an unknown for each row and column, so use it for up to some hundred rows.
+
+    Args:
+      tree: The tree to project. Each leaf is an (m, n) matrix or a stack of them in its last two axes. Leaves must
+        be real.
+      a: The sums of the rows, m numbers. Not negative. None (default) for equal sums, with the total of `b` (or 1).
+      b: The sums of the columns, n numbers with the same total. Not negative. None (default) for equal sums, with
+        the total of `a` (or 1).
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.projection_transport(jnp.array([[1.0, 0.0], [0.5, 0.0]])))
@@ -49,8 +57,8 @@ def projection_transport(tree: Any, a: Any = None, b: Any = None) -> Any:
      [0.125 0.375]]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
-      ValueError: a leaf has less than two axes, or `a` or `b` does not fit, is negative, or has another sum.
+      TypeError: a leaf is complex or not a floating-point array.
+      ValueError: a leaf has fewer than two axes, or `a` or `b` does not fit, is negative, or has another total.
     """
     who = "projection_transport"
     leaves = [mesh.whole(widened(x), (-2, -1)) for x in check(who, tree)]
@@ -69,11 +77,26 @@ def sinkhorn(
     tol: float = 1e-10,
     maxiter: int = 10_000,
 ) -> Any:
-    """Returns the matrices nearest to exp(tree / epsilon) in relative entropy with row sums `a` and column sums `b`.
+    """Computes entropic transport plans by Sinkhorn's iteration.
 
-    Takes the arguments of `projection_transport`. Scales rows and columns in turn, in logarithms, until the errors of
-    the row sums are at most `tol` times the total (but at least 8 units of rounding), or `maxiter` times. The column
-    sums are exact.
+    The result is the matrix nearest to exp(tree / epsilon) in relative entropy with row sums `a` and column sums
+    `b`. With `tree = -cost` this is optimal transport with entropic regularization. Rows and columns are scaled in
+    turn, in logarithms, so that nothing overflows.
+
+    Args:
+      tree: The tree of scores (minus the costs). Each leaf is an (m, n) matrix or a stack of them in its last two
+        axes.
+      a: The sums of the rows, m numbers. Not negative. None (default) for equal sums, with the total of `b` (or 1).
+      b: The sums of the columns, n numbers with the same total. Not negative. None (default) for equal sums, with
+        the total of `a` (or 1).
+      epsilon: Strength of the entropy; a smaller one is closer to the optimal plan and takes more iterations.
+        Positive; 1 by default.
+      tol: Stop when the errors of the row sums are at most this fraction of the total (but at least 8 units of
+        rounding). 1e-10 by default.
+      maxiter: Stop after this many iterations. At least 1; 10,000 by default.
+
+    Returns:
+      A tree like `tree`. Column sums are exact, row sums are within `tol`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.sinkhorn(jnp.zeros((2, 2)), a=jnp.array([0.25, 0.75])))
@@ -81,8 +104,11 @@ def sinkhorn(
      [0.375 0.375]]
 
     Raises:
-      TypeError: a leaf is complex or no floating array.
+      TypeError: a leaf is complex or not a floating-point array.
       ValueError: as for `projection_transport`, or `epsilon` is not positive.
+
+    References:
+      Cuturi, 2013, "Sinkhorn Distances: Lightspeed Computation of Optimal Transport".
     """
     who = "sinkhorn"
     maxiter = checks.integer(who, "maxiter", maxiter, ge=1)

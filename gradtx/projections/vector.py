@@ -1,4 +1,4 @@
-"""What the projections share: a tree as one vector, and the data of a set as numbers that go with it."""
+"""Helpers of the projections: a tree as one vector, and the data of a set as numbers that fit it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check", "each_like", "narrowed", "number", "unit", "vector", "vector
 
 
 def check(who: str, whole: Any, *, real: bool = True, name: str = "tree") -> list[Any]:
-    """The leaves of a tree of floating arrays; raises a TypeError if a leaf is none, or if it is complex and `real`."""
+    """Returns the leaves of a tree; raises a TypeError unless all are floating-point arrays, and real if `real`."""
     leaves = jax.tree.leaves(whole)
     checks.floating(who, name, whole, leaves)
     if real:
@@ -26,13 +26,15 @@ def check(who: str, whole: Any, *, real: bool = True, name: str = "tree") -> lis
 
 
 def vector(who: str, whole: Any, name: str = "tree") -> tuple[Array, Callable[[Array], Any]]:
-    """The tree as one vector in float32 or wider, and the function that makes such a tree of one."""
+    """Returns the tree as one vector in float32 or wider, and the function that converts such a vector back to a
+    tree.
+    """
     check(who, whole, name=name)
     return tree.raveled(whole)
 
 
 def vector_like(who: str, name: str, data: Any, whole: Any, x: Array) -> Array:
-    """A number, or a tree like `whole`, as a vector like `x`."""
+    """Returns a number, or a tree like `whole`, as a vector like `x`."""
     if _is_scalar(data):
         return jnp.full_like(x, number(who, name, data, x.dtype, signed=True))
     _same_shapes(who, name, data, whole)
@@ -40,7 +42,7 @@ def vector_like(who: str, name: str, data: Any, whole: Any, x: Array) -> Array:
 
 
 def each_like(who: str, name: str, data: Any, whole: Any) -> list[Any]:
-    """A number, or a tree like `whole` (its leaves may be numbers), as one item for each leaf."""
+    """Returns a number, or a tree like `whole` (its leaves may be numbers), as one item for each leaf."""
     leaves = jax.tree.leaves(whole)
     if _is_scalar(data):
         number(who, name, data, np.dtype("float32"), signed=True)
@@ -52,7 +54,7 @@ def each_like(who: str, name: str, data: Any, whole: Any) -> list[Any]:
 
 
 def number(who: str, name: str, value: Any, dtype: Any, *, signed: bool = False) -> Array:
-    """A scalar of the dtype; raises if a concrete number is infinite, NaN, or negative unless `signed`."""
+    """Returns a scalar of the dtype; raises if a concrete number is infinite, NaN, or negative unless `signed`."""
     limits = Limits(infinite=True) if signed else Limits(ge=0, infinite=True)
     value = limits.check(who, name, value, schedules=False)
     if np.ndim(value):
@@ -63,22 +65,22 @@ def number(who: str, name: str, value: Any, dtype: Any, *, signed: bool = False)
 
 
 def widened(x: Any) -> Array:
-    """A leaf as an array in float32 or wider."""
+    """Returns a leaf as an array in float32 or wider."""
     return leaf.widen(jnp.asarray(x))
 
 
 def narrowed(new: list[Array], whole: Any) -> Any:
-    """New leaves in the dtypes and places of those of `whole`."""
+    """Returns new leaves as a tree, in the dtypes and placements of the leaves of `whole`."""
     leaves, treedef = jax.tree.flatten(whole)
     pairs = zip(new, leaves, strict=True)
     return treedef.unflatten([mesh.put(leaf.narrow(x, jnp.result_type(old)), mesh.place(old)) for x, old in pairs])
 
 
 def unit(x: Array, axis: tuple[int, ...] | None = None) -> Array:
-    """A power of two near the largest entry; 1 for zeros, for nothing, and for what is not finite.
+    """Returns a power of two near the largest entry; 1 if that is zero or not finite, or if there are no entries.
 
-    Divided by it, entries have squares and sums that are representable; the division is exact. With `axis`, one for
-    each part, with axes of size 1.
+    After the division, which is exact, squares and sums of the entries can be represented. With `axis` there is one
+    unit for each part, and the axes have size 1.
     """
     largest = jnp.max(jnp.abs(lax.stop_gradient(x)), axis=axis, keepdims=axis is not None, initial=0)
     some = (largest > 0) & jnp.isfinite(largest)

@@ -1,1 +1,1 @@
-"""Step -> number: frozen values with `__call__(count)`, pure functions of the step count."""
+"""Schedules: frozen values that map the step count to a number, by `schedule(count)`."""

@@ -1,7 +1,7 @@
 """Differences of step counts, exact up to the largest int32 step.
 
-float32 holds integers up to 2^24 only, and JAX divides int32 by a number in float32. So steps are
-subtracted first, as integers or in two exact halves, and divided after.
+float32 represents integers exactly only up to 2^24, and JAX divides int32 by a number in float32. So steps are
+first subtracted, as integers or in two exact halves, and then divided.
 """
 
 from __future__ import annotations
@@ -31,16 +31,19 @@ __all__ = [
     "since",
 ]
 
-_HALF = 4096.0  # splits an int32 into two parts that float32 holds exactly
+_HALF = 4096.0  # splits an int32 into two parts that float32 represents exactly
 
 
 def is_whole(x: Any) -> TypeGuard[float]:
-    """Whether `x` is a concrete number that int32 holds."""
+    """Whether `x` is a concrete integer (of any number type) that fits into int32."""
     return leaf.is_number(x) and float(x).is_integer() and abs(x) <= jnp.iinfo(jnp.int32).max
 
 
 def as_count(count: Any) -> Array:
-    """The count as an array that is not weakly typed; a Python integer that JAX's do not hold as a float."""
+    """Converts the count to an array that is not weakly typed.
+
+    A Python integer that is too large for JAX's integers becomes a float.
+    """
     dtype = jnp.result_type(count)
     if isinstance(count, int) and not isinstance(count, bool) and abs(count) > jnp.iinfo(dtype).max:
         dtype = jnp.result_type(float)
@@ -48,9 +51,11 @@ def as_count(count: Any) -> Array:
 
 
 def since(count: Any, *begins: Any) -> Array:
-    """Count minus the sum of `begins`: an integer if all are, else in float32 or wider, exact where the answer is.
+    """Returns `count` minus the sum of `begins`.
 
-    `begins` may be arrays or tracers, and the result can be differentiated by them.
+    The result is an integer if all arguments are integers. Otherwise it is in float32 or wider, and exact where the
+    answer can be represented. `begins` may be arrays or tracers, and the result can be differentiated with respect
+    to them.
     """
     count = as_count(count)
     if jnp.issubdtype(count.dtype, jnp.integer):
@@ -66,7 +71,7 @@ def since(count: Any, *begins: Any) -> Array:
 
 
 def apart(count: Any, *begins: Any) -> tuple[Array, Array]:
-    """Count minus the sum of `begins` as a multiple of 4096 and a rest in [0, 4096), in float32 or wider."""
+    """Returns `count` minus the sum of `begins` as a multiple of 4096 and a rest in [0, 4096), in float32 or wider."""
     high, low = _halves(as_count(count))
     for begin in begins:
         begin_high, begin_low = _halves(begin)
@@ -76,37 +81,39 @@ def apart(count: Any, *begins: Any) -> tuple[Array, Array]:
 
 
 def fraction_left(count: Any, *lengths: Any) -> Array:
-    """1 until the last of `lengths` begins, 0 from its end on, linear between; the others come before it."""
+    """Returns 1 before the last of `lengths` begins, 0 from its end on, and a line between; it begins after the
+    others.
+    """
     # The distance to the end, not to the beginning, so that the fraction is exact where it is small.
     return share(-since(count, *lengths), lengths[-1])
 
 
 def share(steps: Array, length: Any) -> Array:
-    """`steps` as a part of `length`, between 0 and 1; a length of 0 counts as 1, so that nothing is divided by it."""
+    """Returns `steps / length`, clipped to [0, 1]; a length of 0 counts as 1 to avoid a division by zero."""
     length = jnp.where(jnp.asarray(length) > 0, length, 1)
     return jnp.clip(steps.astype(jnp.promote_types(steps.dtype, jnp.result_type(float))) / length, 0, 1)
 
 
 def power(base: ArrayLike, parts: tuple[Array, Array], steps: ArrayLike = 1) -> Array:
-    """`base` to the number of steps over `steps`, where the number is given by its two parts, as by `apart`."""
+    """Returns `base` to the power n / `steps`, where n is given by its two parts as `apart` returns them."""
     base = jnp.asarray(base, jnp.result_type(float))
     return base ** (parts[0] / steps) * base ** (parts[1] / steps)
 
 
 def as_steps(value: Any) -> Any:
-    """An array of steps as a list of its entries, which are Python numbers if it is NumPy's; all else unchanged."""
+    """Converts an array of steps to a list, with Python numbers for a NumPy array; returns anything else unchanged."""
     if isinstance(value, np.ndarray) and value.ndim:
         return value.tolist()
     return list(value) if isinstance(value, jax.Array) and value.ndim else value
 
 
 def as_number(x: Any) -> Any:
-    """A NumPy array of shape () as a Python number; all else unchanged."""
+    """Converts a NumPy array of shape () to a Python number; returns anything else unchanged."""
     return x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x
 
 
 def check_steps(who: str, name: str, value: Any) -> tuple[Any, ...]:
-    """The check of a field that holds a list of positive steps, those that are known strictly increasing."""
+    """Checks a field that holds a list of positive steps, whose concrete entries must strictly increase."""
     value = as_steps(value)
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{who}: {name} must be a list of steps, got {checks.shown(value)}.")
@@ -115,12 +122,14 @@ def check_steps(who: str, name: str, value: Any) -> tuple[Any, ...]:
     )
     known = [step for step in steps if leaf.is_number(step)]
     if known != sorted(set(known)):
-        raise ValueError(f"{who}: {name} must increase strictly, got {list(steps)}. Sort them, and name none twice.")
+        raise ValueError(
+            f"{who}: {name} must increase strictly, got {list(steps)}. Sort them, and name each only once."
+        )
     return steps
 
 
 def _halves(x: Any) -> tuple[Any, Any]:
-    """X as a multiple of 4096 and a rest, in float32 or wider, each exact for integers of 32 bits."""
+    """Splits x into a multiple of 4096 and a rest, in float32 or wider; each is exact for 32-bit integers."""
     if leaf.is_number(x):
         high = x // _HALF * _HALF
         return high, x - high

@@ -1,9 +1,11 @@
-"""Constant schedules: a value that is given, and the one that is best for a convex function of known slope.
+"""Constant schedules: a given value, and the best constant step size for a convex function of known slope.
+
+The step size
 
     eta_t = r / (L sqrt(T))
 
-is the step of the subgradient method that minimises the bound r L / sqrt(T) on the error of the average of T points,
-for a convex function of Lipschitz constant L whose minimum is at most r away from the start (Bubeck, 2015, "Convex
+of the subgradient method minimizes the bound r L / sqrt(T) on the error of the average of T points. It holds for a
+convex function with Lipschitz constant L whose minimum is at most r away from the start (Bubeck, 2015, "Convex
 Optimization: Algorithms and Complexity", theorem 3.2).
 """
 
@@ -19,7 +21,12 @@ __all__ = ["constant_schedule", "optimal_constant_rate"]
 
 
 class constant_schedule(Schedule):
-    """`value` at every step.
+    """Returns the same value at every step.
+
+    Use it where a schedule is expected but nothing should change, such as one piece of `join_schedules`.
+
+    Args:
+      value: The value at every step: a number or an array of shape ().
 
     >>> import gradtx as gx
     >>> float(gx.constant_schedule(0.5)(1000))
@@ -33,13 +40,23 @@ class constant_schedule(Schedule):
 
 
 class optimal_constant_rate(Schedule):
-    """`radius / (lipschitz * sqrt(steps))` at every step, the best constant rate for a run of `steps` steps.
+    """Returns the best constant learning rate for a subgradient method on a convex function.
 
-    All three are positive; `steps` is the length of the run, after which the value stays what it is.
+    The value `radius / (lipschitz * sqrt(steps))` minimizes the worst-case error of the average of all iterates
+    over a run of known length. Take it for convex problems whose constants you know; it is no recipe for neural
+    networks.
+
+    Args:
+      radius: Bound on the distance from the first parameters to a minimum. Positive.
+      lipschitz: Bound on the norm of the (sub)gradients. Positive.
+      steps: Number of steps in the whole run. Positive. The value stays the same if the run goes on longer.
 
     >>> import gradtx as gx
     >>> float(gx.optimal_constant_rate(radius=2.0, lipschitz=4.0, steps=4)(0))
     0.25
+
+    References:
+      Bubeck, 2015, "Convex Optimization: Algorithms and Complexity", theorem 3.2.
     """
 
     radius: Number = number(gt=0)

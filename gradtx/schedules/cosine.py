@@ -1,4 +1,4 @@
-"""Half a cosine from a value to a fraction of it, and the same after a linear warm-up.
+"""Cosine decay from a value to a fraction of it, with or without a linear warm-up.
 
     eta_t = eta_0 * ((1 - alpha) * ((1 + cos(pi s)) / 2)^exponent + alpha),   s = min(t / T, 1)
 
@@ -19,13 +19,27 @@ __all__ = ["cosine_decay_schedule", "warmup_cosine_decay_schedule"]
 
 
 class cosine_decay_schedule(Schedule):
-    """From `init_value` to `alpha * init_value` in `decay_steps` steps, then constant.
+    """Decays the learning rate along half a cosine, from `init_value` to `alpha * init_value`, and then keeps it
+    there.
 
-    `decay_steps` is positive; `alpha` (default 0) and `exponent` (default 1) are not negative.
+    The usual choice when the length of the run is known and no warm-up is needed. With s = min(count / decay_steps,
+    1):
+
+        init_value * ((1 - alpha) * ((1 + cos(pi * s)) / 2) ** exponent + alpha)
+
+    Args:
+      init_value: The value at step 0.
+      decay_steps: Number of steps until the lowest value is reached, usually the length of the run. Positive.
+      alpha: The lowest value, as a fraction of `init_value`. Not negative; 0 by default, so that the decay ends at
+        0.
+      exponent: Power of the cosine; a larger one decays earlier. Not negative; 1 by default.
 
     >>> import numpy as np, gradtx as gx
     >>> print(np.round(np.asarray(gx.cosine_decay_schedule(1.0, 4)(np.arange(6))), 2))
     [1.   0.85 0.5  0.15 0.   0.  ]
+
+    References:
+      Loshchilov and Hutter, 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts".
     """
 
     init_value: Number = number()
@@ -39,15 +53,26 @@ class cosine_decay_schedule(Schedule):
 
 
 class warmup_cosine_decay_schedule(Schedule):
-    """From `init_value` linearly to `peak_value` in `warmup_steps`, then by half a cosine to `end_value`.
+    """Raises the learning rate linearly to a peak, then decays it along half a cosine.
 
-    `decay_steps` is the length of the whole schedule, the warm-up included, and must be greater
-    than `warmup_steps`, which may be 0. `end_value` defaults to 0 and `exponent` to 1.
+    The usual default for training transformers with a known number of steps.
+
+    Args:
+      init_value: The value at step 0, usually 0.
+      peak_value: The value at the end of the warm-up, the largest learning rate of the run.
+      warmup_steps: Number of steps of the warm-up. Not negative; with 0, step 0 has the peak value.
+      decay_steps: Number of steps of the whole schedule, *including* the warm-up. Must be greater than
+        `warmup_steps`.
+      end_value: The value from step `decay_steps` on. 0 by default.
+      exponent: Power of the cosine; a larger one decays earlier. Not negative; 1 by default.
 
     >>> import numpy as np, gradtx as gx
     >>> schedule = gx.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps=2, decay_steps=6)
     >>> print(np.round(np.asarray(schedule(np.arange(8))), 2))
     [0.   0.5  1.   0.85 0.5  0.15 0.   0.  ]
+
+    Raises:
+      ValueError: `decay_steps` is not greater than `warmup_steps`.
     """
 
     init_value: Number = number()

@@ -1,4 +1,4 @@
-"""The pieces that several schedules are made of: shapes of a fall from 1 to 0, warm-up, interpolation."""
+"""Pieces that several schedules share: shapes of a decay from 1 to 0, warm-up and interpolation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["SHAPES", "half_cosine", "interpolated", "warmed_up"]
 
 
 def half_cosine(left: Array) -> Array:
-    """(1 + cos(pi (1 - left))) / 2, written sin^2(pi left / 2), which has no cancellation where it is small."""
+    """Returns (1 + cos(pi (1 - left))) / 2, written as sin^2(pi left / 2) to avoid cancellation for a small `left`."""
     return jnp.square(jnp.sin(jnp.pi / 2 * left))
 
 
@@ -24,7 +24,7 @@ def _linear(left: Array) -> Array:
 
 
 def _one_minus_sqrt(left: Array) -> Array:
-    """1 - sqrt(1 - left), written so that nothing cancels where it is small."""
+    """Returns 1 - sqrt(1 - left), written so that nothing cancels for a small `left`."""
     return left / (1 + leaf.root(jnp.maximum(1 - left, 0)))
 
 
@@ -36,13 +36,18 @@ SHAPES: dict[str, Callable[[Array], Array]] = {
 
 
 def warmed_up(count: Any, init_value: Any, peak_value: Any, steps: Any, after: Any) -> Array:
-    """The line from `init_value` at step 0 to `peak_value` at step `steps`, which may be 0, and from there `after`."""
+    """Returns the line from `init_value` at step 0 to `peak_value` at step `steps` (which may be 0), and `after`
+    from there on.
+    """
     left = -since(count, steps)
     return jnp.where(left > 0, (init_value - peak_value) * share(left, steps) + peak_value, after)
 
 
 def interpolated(count: Any, boundaries: Sequence[Any], values: Sequence[Any], shape: str) -> Array:
-    """`values[0]` at step 0, `values[i + 1]` at `boundaries[i]`, the shape between, and the last value after them."""
+    """Interpolates from `values[0]` at step 0 to `values[i + 1]` at step `boundaries[i]`; the last value is kept.
+
+    `shape` names the curve between two points, one of `SHAPES`.
+    """
     result = jnp.full(jnp.shape(count), values[0], jnp.result_type(float))
     before = 0
     for boundary, first, last in zip(boundaries, values[:-1], values[1:], strict=True):

@@ -1,11 +1,11 @@
-"""Which cycle a step falls into, and where: exact for whole numbers up to the largest int32 step.
+"""Finds the cycle that a step falls into and the position in it, exactly for integers up to the largest int32 step.
 
-Cycle i is as long as T_i, where T_0 = period and T_(i+1) = (T_i - fixed) * multiplier + fixed, so it begins at
+The length of cycle i is T_i, where T_0 = period and T_(i+1) = (T_i - fixed) * multiplier + fixed, so it begins at
 
     S_i = (period - fixed) * (multiplier^i - 1) / (multiplier - 1) + fixed * i
 
-No logarithm decides the index: cycles of equal length are counted by a division, growing ones by walking through
-them, and both in integers where the numbers are whole.
+The index is not computed by a logarithm, which could round to the wrong cycle: cycles of equal length are counted
+by a division, growing ones by a loop over them. Both use integers if all numbers are integers.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ __all__ = ["Cycle", "cycle"]
 
 
 class Cycle(NamedTuple):
-    """A step's cycle."""
+    """The cycle of a step, and where the step is in it."""
 
-    index: Array  # from 0; an integer
+    index: Array  # an integer, 0 for the first cycle
     position: Array  # steps since the cycle began
     left: Array  # steps to its end
     length: Array
 
     @property
     def parts(self) -> tuple[Array, Array]:
-        """The index as `clock.power` takes it."""
+        """The index in the form that `clock.power` takes."""
         return apart(self.index)
 
 
 def cycle(count: Any, period: Any, multiplier: Any = 1, fixed: Any = 0, begins: tuple[Any, ...] = ()) -> Cycle:
-    """The cycle of `count`; the first one begins after the sum of `begins`, and steps before that count as its first.
+    """Returns the cycle of `count`.
 
-    It can be differentiated by all numbers, the index being constant. Growing cycles cost a loop, with as many turns
-    as cycles have passed.
+    The first cycle begins at the sum of `begins`; earlier steps count as its first step. The result can be
+    differentiated with respect to all numbers, where the index is constant. Growing cycles cost a loop over the
+    cycles that have passed.
     """
     count = as_count(count)
     numbers = (period, multiplier, fixed, *begins)
@@ -73,19 +74,19 @@ def _elapsed(count: Array, begins: list[Array]) -> Array:
 
 
 def _walk(count: Array, period: Array, multiplier: Array, fixed: Array, *, grows: bool) -> Cycle:
-    """The cycle of `count`, in the dtype that all four have."""
+    """Returns the cycle of `count`, in the common dtype of the four arguments."""
     count, period, multiplier, fixed = jnp.broadcast_arrays(count, period, multiplier, fixed)
     index, rest = jnp.divmod(count, period)
     length = period
     if grows:
         equal = multiplier <= 1
-        length = jnp.where(equal, period, jnp.maximum(period, 1))  # shorter ones might never end
+        length = jnp.where(equal, period, jnp.maximum(period, 1))  # with a shorter length the loop might never end
         start = (jnp.where(equal, index, 0), jnp.where(equal, rest, count), length, multiplier, fixed)
         index, rest, length, *_ = lax.while_loop(_some_end, _pass, start)
     dtype = jnp.result_type(float)
     real, left = length.astype(dtype), (length - rest).astype(dtype)
     if grows and jnp.issubdtype(count.dtype, jnp.integer):
-        # A length that the integers do not hold is the largest of them, as a sign.
+        # A length that overflows the integers was set to the largest integer, which marks it here.
         true = _length(index.astype(dtype), period.astype(dtype), multiplier.astype(dtype), fixed.astype(dtype))
         over = length == jnp.iinfo(length.dtype).max
         real, left = jnp.where(over, true, real), jnp.where(over, true - rest.astype(dtype), left)
@@ -98,7 +99,7 @@ def _some_end(carry: tuple[Array, ...]) -> Array:
 
 
 def _pass(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Each count that is past its cycle's end moves to the next cycle."""
+    """Moves each count that is past the end of its cycle to the next cycle."""
     index, rest, length, multiplier, fixed = carry
     ends = rest >= length
     if jnp.issubdtype(length.dtype, jnp.integer):
@@ -123,15 +124,18 @@ def _length(index: Array, period: Any, multiplier: Any, fixed: Any) -> Array:
 def _start(index: Array, period: Any, multiplier: Any, fixed: Any) -> Array:
     growth = jnp.asarray(multiplier, index.dtype) - 1
     equal = growth == 0
-    some, turns = jnp.where(equal, 1, growth), jnp.where(equal, 0, index)  # unselected, and finite
+    some, turns = (
+        jnp.where(equal, 1, growth),
+        jnp.where(equal, 0, index),
+    )  # the values that `where` does not select must be finite, too
     geometric = jnp.where(
         equal, index + index * (index - 1) / 2 * growth, jnp.expm1(turns * jnp.log1p(some)) / some
-    )  # at multiplier 1 its value and its derivative
+    )  # near multiplier 1 the first branch has the same value and derivative
     return (period - fixed) * geometric + fixed * index
 
 
 def _differentiable(found: Cycle, period: Any, multiplier: Any, fixed: Any, *begins: Any) -> Cycle:
-    """The same numbers with the derivatives of the closed form."""
+    """Returns the same numbers, with the derivatives of the closed form."""
     index = found.index.astype(found.length.dtype)
     start = _start(index, period, multiplier, fixed) + sum(begins)
     length = _length(index, period, multiplier, fixed)

@@ -1,9 +1,10 @@
-"""Cyclic rates: up and down in triangles that may shrink.
+"""Cyclic learning rates: triangles between two values, which may shrink over time.
 
-    eta_t = init + (peak - init) * x(t) * s(t),   x from 0 up to 1 in steps_up steps, and down to 0 in steps_down
+    eta_t = init + (peak - init) * x(t) * s(t)
 
-with s = 1 ("triangular"), 2^(-i) in cycle i ("triangular2") or gamma^t ("exp_range"). Smith, 2017, "Cyclical Learning
-Rates for Training Neural Networks".
+x rises from 0 to 1 in steps_up steps and falls back to 0 in steps_down steps; s is 1 ("triangular"), 2^(-i) in
+cycle i ("triangular2") or gamma^t ("exp_range"). Smith, 2017, "Cyclical Learning Rates for Training Neural
+Networks".
 """
 
 from __future__ import annotations
@@ -24,10 +25,18 @@ __all__ = ["cyclic_schedule"]
 
 
 class cyclic_schedule(Schedule):
-    """From `init_value` at step 0 up to `peak_value` in `steps_up`, down again in `steps_down`, and so on for ever.
+    """Moves the learning rate linearly up and down between two values, in cycles that repeat forever.
 
-    `steps_down` is None for as many as `steps_up`; both are positive. `mode` is "triangular" (default), "triangular2"
-    or "exp_range", for which `gamma` in (0, 1] is the factor of every step.
+    Useful to explore a range of learning rates, or for runs whose length is open.
+
+    Args:
+      init_value: The lowest value, at the beginning of every cycle.
+      peak_value: The highest value of the first cycle.
+      steps_up: Number of steps from `init_value` to the peak. Positive.
+      steps_down: Number of steps back from the peak. Positive; None (default) for as many as `steps_up`.
+      mode: How the height of the triangles changes: "triangular" (default) keeps it, "triangular2" halves it after
+        every cycle, and "exp_range" multiplies it by `gamma` at every step.
+      gamma: Factor per step of "exp_range". In (0, 1]; 1 by default, and only for that mode.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.cyclic_schedule(0.0, 1.0, 2, 4, mode="triangular2")(jnp.arange(13)))
@@ -35,6 +44,9 @@ class cyclic_schedule(Schedule):
 
     Raises:
       ValueError: `gamma` is given with another mode than "exp_range", where it would be ignored.
+
+    References:
+      Smith, 2017, "Cyclical Learning Rates for Training Neural Networks".
     """
 
     init_value: Number = number()

@@ -1,10 +1,10 @@
-"""Exponential decay, by a factor every so many steps or by a rate in continuous time, and after a warm-up.
+"""Exponential decay: by a factor per number of steps, at a continuous rate, or after a warm-up.
 
     exponential_decay      eta_t = eta_0 * rate^((t - begin) / steps)   for t > begin, eta_0 before
     exponential_schedule   eta_t = eta_0 * exp(-rate * t)
 
-With `staircase` the exponent is rounded down to an integer. `end_value` bounds the value: from
-below where the rate is less than 1, from above where it is not.
+With `staircase` the exponent is rounded down to an integer. `end_value` bounds the value: from below if the factor
+is less than 1, else from above.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ __all__ = ["exponential_decay", "exponential_schedule", "warmup_exponential_deca
 
 
 class exponential_schedule(Schedule):
-    """`init_value * exp(-rate * count)`; `rate` is not negative.
+    """Decays the learning rate exponentially with the step count: `init_value * exp(-rate * count)`.
+
+    Args:
+      init_value: The value at step 0.
+      rate: Decay per step; after `1 / rate` steps the value is about 37% of `init_value`. Not negative.
 
     >>> import numpy as np, gradtx as gx
     >>> print(np.round(np.asarray(gx.exponential_schedule(1.0, 0.5)(np.arange(4))), 3))
@@ -50,7 +54,7 @@ def _decayed(schedule: Any, init_value: Any, count: ArrayLike, *begins: Any) -> 
         high, low = jnp.where(high >= 0, high, 0), jnp.where(high >= 0, low, 0)
     if bound is None:
         return init_value * power(rate, (high, low), steps)
-    # What grows must not overflow where it has long passed its bound: the derivative would be NaN.
+    # A growing value must not overflow after it has passed its bound: its derivative would be NaN.
     enough = 40 * steps / jnp.log(jnp.where(rate > 1, rate, jnp.e))
     enough = lax.stop_gradient(jnp.where(rate > 1, enough, jnp.inf))
     value = init_value * power(rate, (jnp.minimum(high, enough), jnp.minimum(low, enough)), steps)
@@ -58,10 +62,18 @@ def _decayed(schedule: Any, init_value: Any, count: ArrayLike, *begins: Any) -> 
 
 
 class exponential_decay(Schedule):
-    """`init_value` times `decay_rate` every `transition_steps` steps.
+    """Multiplies the learning rate by `decay_rate` once per `transition_steps` steps, gradually or in stairs.
 
-    `transition_steps` and `decay_rate` are positive, `transition_begin` (default 0) is not negative;
-    `end_value` is None for no bound.
+        init_value * decay_rate ** ((count - transition_begin) / transition_steps)
+
+    Args:
+      init_value: The value at step 0, and until `transition_begin`.
+      transition_steps: Number of steps in which the value is multiplied by `decay_rate` once. Positive.
+      decay_rate: Factor per `transition_steps` steps. Positive; the value grows if it is greater than 1.
+      transition_begin: Step at which the decay begins. Not negative; 0 by default.
+      staircase: Whether to change the value only every `transition_steps` steps. False (a smooth curve) by default.
+      end_value: Bound that the value does not cross: a lower bound if `decay_rate` is less than 1, else an upper
+        bound. None (default) for no bound.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.exponential_decay(1.0, 2, 0.25)(jnp.arange(4)))
@@ -82,9 +94,18 @@ class exponential_decay(Schedule):
 
 
 class warmup_exponential_decay_schedule(Schedule):
-    """From `init_value` linearly to `peak_value` in `warmup_steps`, then as `exponential_decay` from there.
+    """Raises the learning rate linearly to a peak, then decays it as `exponential_decay` does.
 
-    `warmup_steps` may be 0: then step 0 has the peak. `transition_begin` counts from the end of the warm-up.
+    Args:
+      init_value: The value at step 0, usually 0.
+      peak_value: The value at the end of the warm-up.
+      warmup_steps: Number of steps of the warm-up. Not negative; with 0, step 0 has the peak value.
+      transition_steps: Number of steps in which the value is multiplied by `decay_rate` once. Positive.
+      decay_rate: Factor per `transition_steps` steps. Positive; the value grows if it is greater than 1.
+      transition_begin: Number of steps at the peak value before the decay begins. Not negative; 0 by default.
+      staircase: Whether to change the value only every `transition_steps` steps. False (a smooth curve) by default.
+      end_value: Bound that the decay does not cross: a lower bound if `decay_rate` is less than 1, else an upper
+        bound. None (default) for no bound.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.warmup_exponential_decay_schedule(0.0, 1.0, 2, transition_steps=1, decay_rate=0.5)(jnp.arange(5)))

@@ -1,4 +1,4 @@
-"""A value times factors that a function of the step gives.
+"""Schedules that multiply a value by factors from a function of the step count.
 
 lambda_schedule            eta_t = eta_0 * f(t)
 multiplicative_schedule    eta_t = eta_0 * f(1) * f(2) * ... * f(t)
@@ -23,7 +23,7 @@ __all__ = ["lambda_schedule", "multiplicative_schedule"]
 
 
 def _steps(count: ArrayLike) -> Array:
-    """Integers in JAX's default width, in which a division gives its default float."""
+    """Converts the count to integers of JAX's default width, whose quotients have JAX's default float dtype."""
     count = as_count(count)
     return count.astype(jnp.result_type(int)) if jnp.issubdtype(count.dtype, jnp.integer) else count
 
@@ -33,10 +33,14 @@ def _factor(fn: Callable[[Any], Any], step: Array) -> Array:
 
 
 class lambda_schedule(Schedule):
-    """`init_value` times `factor(count)`; step 0 has `init_value * factor(0)`.
+    """Multiplies a value by a function of the step count: `init_value * factor(count)`.
 
-    `factor` is a function of one step; arrays of steps reach it one by one, by `vmap`. It is a static part, as in
-    `function_schedule`: another function retraces.
+    Use it for a formula of your own. `init_value` stays a number that can be changed without a retrace.
+
+    Args:
+      init_value: The number that every factor multiplies.
+      factor: A function from one step (a traced integer, 0 for the first) to a number, written with `jax.numpy`. It
+        also gets the steps of an array one by one, through `jax.vmap`. It is static: another function retraces.
 
     >>> import numpy as np, gradtx as gx
     >>> print(np.round(np.asarray(gx.lambda_schedule(2.0, lambda step: 1 / (1 + step // 2))(np.arange(6))), 3))
@@ -57,12 +61,16 @@ class lambda_schedule(Schedule):
 
 
 class multiplicative_schedule(Schedule):
-    """`init_value` times `factor(1) * factor(2) * ... * factor(count)`; step 0 has `init_value`.
+    """Multiplies a value by one more factor at every step: `init_value * factor(1) * ... * factor(count)`.
 
-    `factor` is a function of one step, static as in `function_schedule`. As a pure function of the step this is a loop
-    over all steps so far, with one call of `factor` each: `count` calls for step `count`, and no more for a whole curve
-    up to there. Where a closed form is known, `lambda_schedule` costs one call. There are derivatives by `init_value`,
-    and forward ones by what `factor` closes over.
+    Prefer `lambda_schedule` if you know a closed form: this schedule loops over all steps so far and calls `factor`
+    for each of them. A whole curve, for an array of steps, takes only one such loop. It can be differentiated with
+    respect to `init_value`, and in forward mode with respect to values that `factor` closes over.
+
+    Args:
+      init_value: The value at step 0.
+      factor: A function from one step (a traced integer, 1 for the first factor) to a number, written with
+        `jax.numpy`. It is static: another function retraces.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.multiplicative_schedule(1.0, lambda step: jnp.where(step % 2 == 0, 0.5, 1.0))(jnp.arange(6)))

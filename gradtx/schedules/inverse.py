@@ -1,11 +1,11 @@
-"""Decay by a power of the step count: eta_t = eta_0 * (beta * t + 1)^(-alpha), or by its root after a warm-up.
+"""Decay by a power of the step count, or by its square root after a warm-up.
 
-Robbins and Monro, 1951, "A Stochastic Approximation Method", converges for 1/2 < alpha <= 1. PyTorch's Adagrad
-decays its rate by alpha = 1, in its argument `lr_decay`. The root after a linear warm-up of W steps,
+    inverse_power_schedule   eta_t = eta_0 * (beta * t + 1)^(-alpha)
+    inverse_sqrt_schedule    eta_t = peak * min(t / W, sqrt(W / t)),   W the steps of the warm-up
 
-    eta_t = peak * min(t / W, sqrt(W / t))
-
-is the transformer's (Vaswani et al., 2017, "Attention Is All You Need").
+The first converges for 1/2 < alpha <= 1 (Robbins and Monro, 1951, "A Stochastic Approximation Method"). PyTorch's
+Adagrad uses it with alpha = 1, as its argument `lr_decay`. The second is the schedule of the transformer (Vaswani
+et al., 2017, "Attention Is All You Need").
 """
 
 from __future__ import annotations
@@ -21,15 +21,25 @@ __all__ = ["inverse_power_schedule", "inverse_sqrt_schedule"]
 
 
 class inverse_power_schedule(Schedule):
-    """`init_value` divided by the power `alpha` of `beta * count + 1`; `beta` and `alpha` are not negative.
+    """Decays the learning rate by a power of the step count: `init_value * (beta * count + 1) ** -alpha`.
 
-    The decay eta / sqrt(t + c) is `inverse_power_schedule(eta / sqrt(c), beta=1 / c)`.
+    Useful for runs of open length and for stochastic approximation, where 1/2 < alpha <= 1 guarantees convergence.
+    To get eta / sqrt(count + c), write `inverse_power_schedule(eta / sqrt(c), beta=1 / c)`.
+
+    Args:
+      init_value: The value at step 0.
+      beta: How fast the decay begins: at step `1 / beta` the value has fallen by the factor `2 ** -alpha`. Not
+        negative.
+      alpha: Power of the decay. Not negative; 0.5 (an inverse square root) by default.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.inverse_power_schedule(1.0, beta=1.0, alpha=1.0)(jnp.array([0, 1, 3])))
     [1.   0.5  0.25]
     >>> print(gx.inverse_power_schedule(6.0 / 2, beta=1 / 4)(jnp.array([0, 5, 12])))  # 6 / sqrt(t + 4)
     [3.  2.  1.5]
+
+    References:
+      Robbins and Monro, 1951, "A Stochastic Approximation Method".
     """
 
     init_value: Number = number()
@@ -42,14 +52,23 @@ class inverse_power_schedule(Schedule):
 
 
 class inverse_sqrt_schedule(Schedule):
-    """From `init_value` linearly to `peak_value` in `warmup_steps`, then `peak_value * sqrt(warmup_steps / count)`.
+    """Raises the learning rate linearly to a peak, then decays it by `sqrt(warmup_steps / count)`.
 
-    `warmup_steps` is positive. The transformer of width d has init_value 0 and peak_value 1 / sqrt(d * warmup_steps);
-    its paper counts steps from 1, so that its first value is the one at step 1 here.
+    The schedule of the original transformer; useful if the length of the run is open. For a model of width d the
+    paper uses init_value = 0 and peak_value = 1 / sqrt(d * warmup_steps). The paper counts steps from 1, so its
+    first value is the value of step 1 here.
+
+    Args:
+      init_value: The value at step 0, usually 0.
+      peak_value: The value at the end of the warm-up, the largest learning rate of the run.
+      warmup_steps: Number of steps of the warm-up. Positive; a longer warm-up also decays more slowly.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.inverse_sqrt_schedule(0.0, 1.0, warmup_steps=4)(jnp.array([0, 1, 2, 4, 16, 64])))
     [0.   0.25 0.5  1.   0.5  0.25]
+
+    References:
+      Vaswani et al., 2017, "Attention Is All You Need".
     """
 
     init_value: Number = number()

@@ -1,4 +1,8 @@
-"""Schedules one after the other, eta_t = eta_i(t - boundary_i) on [boundary_i, boundary_(i+1)), and multiplied."""
+"""Combines schedules: one after the other, or as a product.
+
+join_schedules        eta_t = eta_i(t - boundary_i)   for boundary_i <= t < boundary_(i+1)
+multiply_schedules    eta_t = eta_0(t) * eta_1(t) * ...
+"""
 
 from __future__ import annotations
 
@@ -24,14 +28,21 @@ def _check_schedules(who: str, name: str, value: Any) -> tuple[Schedule, ...]:
 
 
 class join_schedules(Schedule):
-    """`schedules[0]` up to `boundaries[0]`, then `schedules[1]`, and so on; each sees its own clock, from 0.
+    """Runs schedules one after the other; each of them counts its steps from 0.
 
-    There is one boundary fewer than schedules; boundaries are positive and strictly increasing.
+    Args:
+      schedules: A list of at least one schedule. Functions of the step count are allowed.
+      boundaries: The steps at which the next schedule takes over: one entry fewer than `schedules`, positive and
+        strictly increasing.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> two = gx.join_schedules([gx.linear_schedule(0.0, 1.0, 2), gx.constant_schedule(0.5)], [3])
     >>> print(two(jnp.arange(5)))
     [0.  0.5 1.  0.5 0.5]
+
+    Raises:
+      ValueError: the number of boundaries does not match the number of schedules, or the boundaries do not
+        increase.
     """
 
     schedules: Sequence[Any] = child(check=_check_schedules)
@@ -54,7 +65,12 @@ class join_schedules(Schedule):
 
 
 class multiply_schedules(Schedule):
-    """The product of `schedules`, all on the same clock: one may hold the rate, the others factors.
+    """Multiplies schedules that all see the same step count.
+
+    For example, one schedule gives the learning rate and another a factor for warm-up.
+
+    Args:
+      schedules: A list of at least one schedule. Functions of the step count are allowed.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.multiply_schedules([gx.linear_schedule(0.0, 1.0, 4), gx.step_schedule(8.0, 2, 0.5)])(jnp.arange(6)))

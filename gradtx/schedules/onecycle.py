@@ -1,10 +1,11 @@
-"""One cycle: up to a peak and down again, along lines or half cosines, and on to a much smaller value.
+"""One-cycle schedules: up to a peak, down again, and on to a much smaller value.
 
-Smith and Topin, 2017, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates". With
-init = peak / div_factor and end = init / final_div_factor the points are
+With init = peak / div_factor and end = init / final_div_factor, lines or half cosines connect the points
 
     linear:  (0, init), (pct_start * T, peak), (pct_final * T, init), (T, end)
     cosine:  (0, init), (pct_start * T, peak), (T, end)
+
+Smith and Topin, 2017, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates".
 """
 
 from __future__ import annotations
@@ -34,24 +35,37 @@ def _check_phases(who: str, steps: list[Any]) -> None:
     known = [step for step in steps if leaf.is_number(step)]
     if known != sorted(set(known)):
         raise ValueError(
-            f"{who}: the phases end at the steps {', '.join(map(str, known))}, so one of them has no step. "
-            "Give more transition_steps, or other shares of them."
+            f"{who}: the phases end at the steps {', '.join(map(str, known))}, so one of them is shorter than a step. "
+            "Give more transition_steps, or other fractions of them."
         )
 
 
 class linear_onecycle_schedule(Schedule):
-    """Linearly up to `peak_value` at `pct_start * transition_steps`, down, and from `pct_final` on to the end value.
+    """Raises the learning rate linearly to a peak, lowers it as far again, and then lowers it to a much smaller value.
 
-    Step 0 has `peak_value / div_factor`, and so has the end of the second phase; the end value, which is kept, is
-    `final_div_factor` times smaller. The shares are in [0, 1], and the steps that they give are rounded down: those
-    of traced arguments in the default precision, in which a product may fall on the other side of an integer.
+    The value rises from `peak_value / div_factor` to `peak_value`, falls back to where it began, and then falls
+    further by `final_div_factor`. Take it for short runs of known length with a large peak ("super-convergence").
+
+    Args:
+      transition_steps: Number of steps of the whole schedule; the last value is kept afterwards. Positive.
+      peak_value: The largest value.
+      pct_start: Where the peak is, as a fraction of `transition_steps`. In [0, 1]; 0.3 by default.
+      pct_final: Where the last phase begins, as a fraction of `transition_steps`. In [0, 1]; 0.85 by default.
+      div_factor: Ratio of `peak_value` to the value at step 0. Positive; 25 by default.
+      final_div_factor: Ratio of the value at step 0 to the last value. Positive; 1e4 by default.
+
+    The ends of the phases are rounded down to whole steps. For traced arguments the product is computed in the
+    default precision, so it may fall on the other side of an integer.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.linear_onecycle_schedule(8, 1.0, 0.5, 0.75, div_factor=4.0, final_div_factor=2.0)(jnp.arange(9)))
     [0.25   0.4375 0.625  0.8125 1.     0.625  0.25   0.1875 0.125 ]
 
     Raises:
-      ValueError: a phase has no step.
+      ValueError: a phase is shorter than one step.
+
+    References:
+      Smith and Topin, 2017, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates".
     """
 
     transition_steps: Number = number(gt=0)
@@ -76,10 +90,18 @@ class linear_onecycle_schedule(Schedule):
 
 
 class cosine_onecycle_schedule(Schedule):
-    """Along half a cosine up to `peak_value` at `pct_start * transition_steps`, along another down to the end value.
+    """Raises the learning rate along half a cosine to a peak, then lowers it along another to a much smaller value.
 
-    Step 0 has `peak_value / div_factor`; the end value, which is kept, is `final_div_factor` times smaller. The step
-    of the peak is rounded down, as in `linear_onecycle_schedule`.
+    The value rises from `peak_value / div_factor` to `peak_value` and ends at
+    `peak_value / (div_factor * final_div_factor)`. Take it for short runs of known length with a large peak.
+
+    Args:
+      transition_steps: Number of steps of the whole schedule; the last value is kept afterwards. Positive.
+      peak_value: The largest value.
+      pct_start: Where the peak is, as a fraction of `transition_steps`; rounded down to a whole step. In [0, 1];
+        0.3 by default.
+      div_factor: Ratio of `peak_value` to the value at step 0. Positive; 25 by default.
+      final_div_factor: Ratio of the value at step 0 to the last value. Positive; 1e4 by default.
 
     >>> import numpy as np, gradtx as gx
     >>> schedule = gx.cosine_onecycle_schedule(6, 1.0, 1 / 3, div_factor=5.0, final_div_factor=2.0)
@@ -87,7 +109,10 @@ class cosine_onecycle_schedule(Schedule):
     [0.2  0.6  1.   0.87 0.55 0.23 0.1 ]
 
     Raises:
-      ValueError: a phase has no step.
+      ValueError: a phase is shorter than one step.
+
+    References:
+      Smith and Topin, 2017, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates".
     """
 
     transition_steps: Number = number(gt=0)

@@ -1,4 +1,4 @@
-"""A value that is rescaled at given steps, in jumps or by a line or half a cosine that ends there.
+"""Schedules that rescale a value at given steps, by jumps or along curves between these steps.
 
 eta_t = eta_0 * product of scale_i over boundary_i <= t
 """
@@ -41,26 +41,31 @@ def _check_pairs(who: str, name: str, value: Any) -> tuple[tuple[Any, Any], ...]
         for boundary, scale in pairs
     ]
     if len({boundary for boundary, _ in pairs}) != len(pairs):
-        raise ValueError(f"{who}: {name} names a step twice: {checks.shown(value)}. Multiply its factors.")
+        raise ValueError(
+            f"{who}: {name} names a step twice: {checks.shown(value)}. Name it once, with the product of its factors."
+        )
     return tuple(sorted(pairs, key=lambda pair: pair[0]))
 
 
 def _step(who: str, name: str, boundary: Any) -> Any:
-    """A boundary as a Python number: the pairs are sorted by it."""
+    """Converts a boundary to a Python integer, because the pairs are sorted by it."""
     boundary = as_number(boundary)
     if not (leaf.is_number(boundary) and math.isfinite(boundary) and boundary == int(boundary)):
         raise TypeError(
-            f"{who}: {name} has the boundary {checks.shown(boundary)}; steps are Python integers, or NumPy's. For "
-            "boundaries that are arrays there is gx.join_schedules."
+            f"{who}: {name} has the boundary {checks.shown(boundary)}; the steps must be Python or NumPy "
+            "integers. If the boundaries are arrays, use gx.join_schedules."
         )
     return Limits(ge=0).check(who, f"a boundary of {name}", int(boundary), schedules=False)
 
 
 class piecewise_constant_schedule(Schedule):
-    """`init_value`, multiplied by each factor from its step on.
+    """Multiplies the learning rate by a factor at each of the given steps, and keeps it constant between them.
 
-    `boundaries_and_scales` is a dict from step to non-negative factor; it is kept as pairs in
-    the order of the steps.
+    Args:
+      init_value: The value at step 0.
+      boundaries_and_scales: A dict from steps to factors; from each of these steps on, the value is multiplied by
+        its factor. Steps are Python or NumPy integers, factors are not negative. None or an empty dict keeps
+        `init_value`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.piecewise_constant_schedule(1.0, {2: 0.5, 4: 0.1})(jnp.arange(6)))
@@ -78,10 +83,13 @@ class piecewise_constant_schedule(Schedule):
 
 
 class piecewise_interpolate_schedule(Schedule):
-    """`init_value` at step 0, multiplied by each factor at its step, and on a curve between these points.
+    """Multiplies the learning rate by a factor at each of the given steps, with a smooth curve between these points.
 
-    `interpolate_type` is "linear" or "cosine". `boundaries_and_scales` is a dict from step to non-negative factor;
-    it is kept as pairs in the order of the steps. The last value holds after the last step.
+    Args:
+      interpolate_type: The curve between two points: "linear" or "cosine" (half a cosine).
+      init_value: The value at step 0.
+      boundaries_and_scales: A dict from steps to factors. At each of these steps the value is the previous point's
+        times the factor; the last value is kept. Steps are Python or NumPy integers, factors are not negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.piecewise_interpolate_schedule("linear", 1.0, {2: 2.0, 6: 0.0})(jnp.arange(8)))

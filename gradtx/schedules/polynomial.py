@@ -2,7 +2,7 @@
 
     eta_t = (eta_0 - eta_T) * (1 - s)^power + eta_T,   s = clip((t - begin) / steps, 0, 1)
 
-The value is eta_0 up to and at `transition_begin`, and eta_T from `transition_begin + transition_steps` on.
+The value is eta_0 until `transition_begin`, and eta_T from `transition_begin + transition_steps` on.
 """
 
 from __future__ import annotations
@@ -17,9 +17,16 @@ __all__ = ["linear_schedule", "polynomial_schedule"]
 
 
 class polynomial_schedule(Schedule):
-    """From `init_value` to `end_value` in `transition_steps` steps along (1 - s)^power.
+    """Moves the learning rate from `init_value` to `end_value` along a polynomial, and then keeps it there.
 
-    `power` is at least 0; `transition_steps` is positive, `transition_begin` (default 0) is not negative.
+        (init_value - end_value) * (1 - s) ** power + end_value,   s from 0 to 1 over `transition_steps`
+
+    Args:
+      init_value: The value at step 0, and until `transition_begin`.
+      end_value: The value at the end of the transition, and afterwards.
+      power: Degree of the polynomial: 1 is a line, 2 begins fast and ends slowly. Not negative.
+      transition_steps: Number of steps of the transition. Positive.
+      transition_begin: Step at which the transition begins. Not negative; 0 by default.
 
     >>> import gradtx as gx
     >>> gx.polynomial_schedule(1.0, 0.0, power=2.0, transition_steps=10)(5).round(3)
@@ -38,9 +45,15 @@ class polynomial_schedule(Schedule):
 
 
 class linear_schedule(Schedule):
-    """From `init_value` to `end_value` in `transition_steps` equal steps.
+    """Moves the learning rate linearly from `init_value` to `end_value`, and then keeps it there.
 
-    `transition_steps` is positive, `transition_begin` (default 0) is not negative.
+    Use it for a linear decay or a linear warm-up.
+
+    Args:
+      init_value: The value at step 0, and until `transition_begin`.
+      end_value: The value at the end of the transition, and afterwards.
+      transition_steps: Number of steps of the transition. Positive.
+      transition_begin: Step at which the transition begins. Not negative; 0 by default.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.linear_schedule(1.0, 0.0, 4)(jnp.arange(6)))

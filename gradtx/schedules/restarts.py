@@ -2,8 +2,9 @@
 
     eta_t = end + (peak_i - end) * (1 + cos(pi s)) / 2
 
-s from 0 to 1 over cycle i, or over what its warm-up leaves of it; T_(i+1) = (T_i - warmup) * multiplier + warmup is
-the length of the next cycle. Loshchilov and Hutter, 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts".
+s runs from 0 to 1 over cycle i, or over the part of it after the warm-up. The next cycle has the length
+T_(i+1) = (T_i - warmup) * multiplier + warmup. Loshchilov and Hutter, 2017, "SGDR: Stochastic Gradient Descent with
+Warm Restarts".
 """
 
 from __future__ import annotations
@@ -29,15 +30,25 @@ __all__ = ["cosine_restarts_schedule", "cosine_warmup_restarts_schedule", "sgdr_
 
 
 class cosine_restarts_schedule(Schedule):
-    """Half a cosine from `init_value` towards `end_value`, again and again; each cycle begins with `init_value`.
+    """Decays the learning rate along half a cosine, and restarts at `init_value` again and again.
 
-    The first cycle has `period` steps, every other `multiplier` (default 1) times as many as the one before; both are
-    at least 1 and need not be whole. `end_value` (default 0) is what the next step of a cycle would have, had it one.
-    A multiplier that is not the number 1 costs a loop over the cycles so far: 20 for a million times the period at 2.
+    Useful for runs of open length: every end of a cycle is a good point to stop or to evaluate. If `multiplier` is
+    not the number 1, each call loops over the cycles so far (20 of them after a million times `period` steps with
+    multiplier 2).
+
+    Args:
+      init_value: The value at the beginning of every cycle.
+      period: Number of steps of the first cycle. At least 1; need not be an integer.
+      multiplier: Each cycle is this many times as long as the one before. At least 1; 1 (equal cycles) by default.
+      end_value: The value that a cycle approaches; the cycle restarts at the step that would reach it. 0 by
+        default.
 
     >>> import numpy as np, gradtx as gx
     >>> print(np.round(np.asarray(gx.cosine_restarts_schedule(1.0, period=2, multiplier=2)(np.arange(8))), 2))
     [1.   0.5  1.   0.85 0.5  0.15 1.   0.96]
+
+    References:
+      Loshchilov and Hutter, 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts".
     """
 
     init_value: Number = number()
@@ -52,12 +63,21 @@ class cosine_restarts_schedule(Schedule):
 
 
 class cosine_warmup_restarts_schedule(Schedule):
-    """Cycles of a linear warm-up from `init_value` to a peak, and half a cosine back towards `init_value`.
+    """Repeats cycles of a linear warm-up to a peak and a decay along half a cosine, with peaks that may shrink.
 
-    The first cycle has `period` steps, of which `warmup` (default 0) belong to its warm-up, and every cycle has as
-    long a warm-up; what follows the warm-up is `multiplier` times longer in every cycle. The peak of cycle i is
-    `peak_value * gamma**i` (default 1): nothing keeps it above `init_value`. Without a warm-up a cycle begins with
-    its peak. The loop over the cycles is that of `cosine_restarts_schedule`.
+    In every cycle the value rises from `init_value` to the peak and falls back towards `init_value`. If
+    `multiplier` is not the number 1, each call loops over the cycles so far.
+
+    Args:
+      init_value: The value at the beginning of every cycle. Without a warm-up a cycle begins with its peak.
+      period: Number of steps of the first cycle, including its warm-up. At least 1.
+      multiplier: In each cycle, the part after the warm-up is this many times as long as in the one before. At
+        least 1.
+      peak_value: The peak of the first cycle.
+      warmup: Number of steps of the warm-up, the same in every cycle. Not negative and less than `period`; 0 by
+        default.
+      gamma: The peak of cycle i is `peak_value * gamma ** i`; it may fall below `init_value`. In (0, 1]; 1 by
+        default.
 
     >>> import numpy as np, gradtx as gx
     >>> schedule = gx.cosine_warmup_restarts_schedule(0.0, 4, 2, peak_value=1.0, warmup=2, gamma=0.5)
@@ -65,7 +85,7 @@ class cosine_warmup_restarts_schedule(Schedule):
     [0.   0.5  1.   0.5  0.   0.25 0.5  0.43 0.25 0.07 0.  ]
 
     Raises:
-      ValueError: the warm-up is as long as the first cycle, or longer.
+      ValueError: `warmup` is not less than `period`.
     """
 
     init_value: Number = number()
@@ -92,17 +112,23 @@ class cosine_warmup_restarts_schedule(Schedule):
 
 @constructor
 def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> join_schedules:
-    """One `warmup_cosine_decay_schedule` after another; each dict has the arguments of one of them.
+    """Runs several `warmup_cosine_decay_schedule`s one after the other.
 
-    Each runs for its `decay_steps`; the last keeps its end value.
+    Each of them runs for its own `decay_steps`; the last one keeps its end value.
+
+    Args:
+      cosine_kwargs: A list of at least one dict; each dict has the arguments of one `warmup_cosine_decay_schedule`.
 
     >>> import numpy as np, gradtx as gx
     >>> one = dict(init_value=0.0, peak_value=1.0, warmup_steps=1, decay_steps=3)
     >>> print(np.round(np.asarray(gx.sgdr_schedule([one, {**one, "peak_value": 0.5}])(np.arange(7))), 2))
     [0.   1.   0.5  0.   0.5  0.25 0.  ]
 
+    Returns:
+      A `join_schedules` of the pieces.
+
     Raises:
-      TypeError: not a list of at least one dict, or an argument is missing or unknown.
+      TypeError: `cosine_kwargs` is not a list of at least one dict, or an argument is missing or unknown.
     """
     given = list(cosine_kwargs) if isinstance(cosine_kwargs, Iterable) else []
     if not given or not all(isinstance(kwargs, Mapping) for kwargs in given):

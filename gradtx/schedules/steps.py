@@ -1,4 +1,4 @@
-"""Rates that fall in steps: eta_t = eta_0 * gamma^k, k the number of steps that the clock has passed."""
+"""Schedules that fall in steps: eta_t = eta_0 * gamma^k, where k counts the steps of the staircase so far."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ __all__ = ["multistep_schedule", "step_schedule"]
 
 
 class step_schedule(Schedule):
-    """`init_value`, multiplied by `gamma` (default 0.1) after every `step_size` steps; both are positive.
+    """Multiplies the learning rate by `gamma` after every `step_size` steps.
+
+    Args:
+      init_value: The value at step 0.
+      step_size: Number of steps between two changes. Positive.
+      gamma: Factor of each change. Positive; 0.1 by default.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.step_schedule(1.0, 2, gamma=0.5)(jnp.arange(6)))
@@ -35,16 +40,21 @@ class step_schedule(Schedule):
 
 
 class multistep_schedule(Schedule):
-    """`init_value`, multiplied by `gamma` (default 0.1, positive) at every milestone.
+    """Multiplies the learning rate by `gamma` at every milestone.
 
-    `milestones` is a list of at least one step, positive and strictly increasing.
+    The classic schedule for image classifiers, with milestones at half and three quarters of the run.
+
+    Args:
+      init_value: The value at step 0.
+      milestones: A list of at least one step, positive and strictly increasing.
+      gamma: Factor of each change. Positive; 0.1 by default.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.multistep_schedule(1.0, [1, 4], gamma=0.5)(jnp.arange(6)))
     [1.   0.5  0.5  0.5  0.25 0.25]
 
     Raises:
-      ValueError: there is no milestone, or they are not sorted, or one occurs twice.
+      ValueError: there is no milestone, or the milestones do not strictly increase.
     """
 
     init_value: Number = number()
@@ -54,7 +64,9 @@ class multistep_schedule(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.milestones:
-            raise ValueError("multistep_schedule: milestones must name at least one step; constant_schedule has none.")
+            raise ValueError(
+                "multistep_schedule: milestones must name at least one step. For none, use constant_schedule."
+            )
 
     def __call__(self, count: ArrayLike) -> Array:
         dtype = jnp.result_type(float)

@@ -1,10 +1,10 @@
-"""Linear warm-up, then a constant, or a constant and a decay ("warm-up, stable, decay").
+"""Linear warm-up, followed by a constant value, or by a constant value and a decay ("warm-up, stable, decay").
 
     eta_t = end + (peak - end) * f((t - begin) / decay_steps),   begin = warmup_steps + stable_steps
 
-with f(s) = 1 - s, (1 + cos(pi s)) / 2 or 1 - sqrt(s). Hu et al., 2024, "MiniCPM: Unveiling the Potential of Small
-Language Models with Scalable Training Strategies"; the root is from Haegele et al., 2024, "Scaling Laws and
-Compute-Optimal Training Beyond Fixed Training Durations".
+The shape f(s) is 1 - s, (1 + cos(pi s)) / 2 or 1 - sqrt(s). Hu et al., 2024, "MiniCPM: Unveiling the Potential of
+Small Language Models with Scalable Training Strategies"; the square root is from Haegele et al., 2024, "Scaling
+Laws and Compute-Optimal Training Beyond Fixed Training Durations".
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ __all__ = ["warmup_constant_schedule", "wsd_schedule"]
 
 
 class warmup_constant_schedule(Schedule):
-    """From `init_value` linearly to `peak_value` in `warmup_steps`, then constant.
+    """Raises the learning rate linearly to `peak_value`, and then keeps it there.
 
-    `warmup_steps` may be 0: then step 0 has the peak.
+    Args:
+      init_value: The value at step 0, usually 0.
+      peak_value: The value at the end of the warm-up, and afterwards.
+      warmup_steps: Number of steps of the warm-up. Not negative; with 0, step 0 has the peak value.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.warmup_constant_schedule(0.0, 1.0, warmup_steps=4)(jnp.arange(6)))
@@ -42,16 +45,30 @@ class warmup_constant_schedule(Schedule):
 
 
 class wsd_schedule(Schedule):
-    """Linear warm-up from `init_value` to `peak_value`, a constant, then a decay to `end_value`, which is kept.
+    """Warm-up, stable, decay: a linear rise to a peak, a constant value, and a decay at the end.
 
-    Each part has its own length; those of the warm-up and of the constant may be 0, and `decay_steps` is positive.
-    `end_value` defaults to 0, and `decay` is "linear" (default), "cosine" or "1-sqrt".
+    Useful for long runs that may be continued: a checkpoint from the constant part can be decayed at any time, or
+    trained further.
+
+    Args:
+      init_value: The value at step 0, usually 0.
+      peak_value: The value during the constant part.
+      warmup_steps: Number of steps of the warm-up. Not negative.
+      stable_steps: Number of steps at the peak value. Not negative.
+      decay_steps: Number of steps of the decay alone; often 10% to 20% of the run. Positive.
+      end_value: The value after the decay. 0 by default.
+      decay: Shape of the decay: "linear" (default), "cosine" or "1-sqrt", which falls fastest at first.
 
     >>> import numpy as np, gradtx as gx
     >>> print(gx.wsd_schedule(0.0, 1.0, warmup_steps=2, stable_steps=3, decay_steps=4)(np.arange(11)))
     [0.   0.5  1.   1.   1.   1.   0.75 0.5  0.25 0.   0.  ]
     >>> print(np.round(np.asarray(gx.wsd_schedule(0.0, 1.0, 1, 1, 4, decay="1-sqrt")(np.arange(7))), 3))
     [0.    1.    1.    0.5   0.293 0.134 0.   ]
+
+    References:
+      Hu et al., 2024, "MiniCPM: Unveiling the Potential of Small Language Models with Scalable Training
+        Strategies".
+      Haegele et al., 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations" ("1-sqrt").
     """
 
     init_value: Number = number()

@@ -1,10 +1,10 @@
-"""Holds transformations to gradtx's contract, those of other authors too.
+"""Checks transformations, including those of other authors, against gradtx's contract.
 
     report = gx.testing.check(tx)
     print(report)
     report.raise_if_broken()
 
-Each law is a function with `@law` above it, in the file of its theme; its docstring says what it promises.
+Each law is a function with `@law` above it, in the file of its topic; its docstring says what it promises.
 """
 
 # ruff: noqa: I001  (in the order in which a report lists them)

@@ -1,7 +1,7 @@
-"""Law 11: every tree, state or extra argument that does not fit is refused, with a message that names it.
+"""Law 11: every tree, state or extra argument that does not fit raises an error that names it.
 
-Each call must raise ValueError or TypeError before anything is computed. So the calls are made with abstract values:
-one that comes to computing is traced, and counts as accepted.
+Each call must raise ValueError or TypeError before anything is computed. So the calls are made with abstract
+values: a call that gets as far as computing is traced, and counts as accepted.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ ERRORS = (ValueError, TypeError)
 
 
 def refused(call, named):
-    """What is wrong with how a call fails; None where its error names what it should."""
+    """Returns what is wrong with how a call fails; None if its error names what it should."""
     try:
         call()
     except ERRORS as error:
@@ -32,7 +32,7 @@ def refused(call, named):
 
 
 def bad_uses(tx):
-    """What is wrong, the call, and what the message must contain."""
+    """Yields what is wrong, the call, and what the message must contain."""
     shapes = jax.eval_shape(lambda: draw(0, "float32"))
     others = jax.tree.map(lambda x: jax.ShapeDtypeStruct((3, *x.shape[1:]), x.dtype), shapes)
 
@@ -75,7 +75,7 @@ def same_outline(a, b):
 
 
 def with_one_wrong_array(tx, state, params):
-    """The state with one array of another shape, or a string in its place, and the name of its field."""
+    """Yields the state with one array of another shape, or a string in its place, and the name of its field."""
     places = []
     map_state(lambda place, x: places.append(place) or x, tx, state, params)
     for i, place in enumerate(places):
@@ -91,13 +91,13 @@ def with_one_wrong_array(tx, state, params):
 
 
 def is_declared(state):
-    """Whether it is the state of a transformation that declares it, and holds something."""
+    """Whether it is a state, with something in it, of a transformation that declares its state."""
     slots = getattr(state, "_field_defaults", {})
     return bool(slots) and all(isinstance(slot, Slot) for slot in slots.values())
 
 
 def with_one_wrong_part(state):
-    """The state with another class of the same name, a number, or something incomplete in one place."""
+    """Yields the state with another class of the same name, a number, or something incomplete in one place."""
     if type(state) is tuple:
         yield "a link too many", (*state, ()), "state"
         for i, part in enumerate(state):
@@ -113,7 +113,7 @@ def with_one_wrong_part(state):
 
 
 def wrong_fields(field, slot, value):
-    """What cannot stand in a field that holds `value`."""
+    """Yields values that must not be accepted in a field that holds `value`."""
     if isinstance(slot, child_state) and slot.of is not None:
         yield from with_one_wrong_part(value)
         return

@@ -1,4 +1,4 @@
-"""How the laws call `update`: with every extra argument that the transformation asks for, for a few steps."""
+"""Calls `update` for the laws: with every extra argument that the transformation needs, for a few steps."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
 
 
 def _slope(grads: Any, params: Any, i: Any) -> Any:
-    """A gradient that depends on the parameters, the same for every `i`."""
+    """Returns a gradient that depends on the parameters, the same for every `i`."""
     del i
     return jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, params, grads)
 
 
 def _curvature(g: Any) -> Any:
-    """Something positive, in float32 or wider."""
+    """Returns positive numbers in float32 or wider."""
     return jnp.minimum(jnp.abs(leaf.widen(jnp.asarray(g))), 10) + 0.5
 
 
 def _searches(tx: Any) -> bool:
-    """Says whether a link of a chain needs the function itself; another library's transformation says so itself."""
+    """Whether a link of a chain needs the function itself."""
     if not isinstance(tx, GradientTransformation) or tx.takes_any:
         return getattr(tx, "searches", False)
     if isinstance(tx, chain):
@@ -63,9 +63,9 @@ def _searches(tx: Any) -> bool:
 
 
 def _bowl(grads: Any, params: Any, there: Any) -> Any:
-    """A function of the parameters `there` that is 0 at `params`, with the gradient given.
+    """Returns a function of the parameters `there` that is 0 at `params`, where it has the given gradient.
 
-    Its curvatures differ, so that no step down the gradient ends where the gradient is nothing but rounding.
+    Its curvatures differ, so that no step down the gradient ends where the gradient is only rounding.
     """
 
     def term(g: Any, q: Any, p: Any) -> Any:
@@ -82,7 +82,7 @@ def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
 
 
 def trajectory(tx: Any, params: Any, grads: Any) -> Any:
-    """Updates and states of a few steps at fixed parameters, one for each of the stacked `grads`."""
+    """Returns updates and states of a few steps at fixed parameters, one for each of the stacked `grads`."""
 
     def step(state: Any, g: Any) -> Any:
         updates, state = update(tx, g, state, params)

@@ -1,4 +1,4 @@
-"""`check`: the laws of gradtx over a transformation of the user's own."""
+"""`check`: judges a transformation of your own by the laws of gradtx."""
 
 from __future__ import annotations
 
@@ -50,35 +50,30 @@ def check(
     laws: int | str | Iterable[int | str] | None = None,
     unless: Mapping[str, str] | None = None,
 ) -> Report:
-    """Holds a transformation of your own to the laws that gradtx's transformations keep.
+    """Checks whether a transformation of your own keeps the laws that gradtx's transformations keep.
 
-    Runs the transformation on small trees and judges it law by law: values (law 1), hyperparameters as data (2), stable
-    state (3), float32 inside (4), finite in and out (5), derivatives (6), own buffers (7), jit, vmap and meshes (8),
-    scope (9), odd trees and complex leaves (10), bad calls (11), accounted state (13), stored state (14), no branch,
-    eager steps (15).
-    A transformation that raises an error inside a law breaks that law. A full check takes some seconds to a minute,
-    most of it compilation.
+    Use it in the tests of a transformation that you write. It runs the transformation on small trees and judges it
+    law by law: values (law 1), hyperparameters as data (2), stable state (3), float32 inside (4), finite in and out
+    (5), derivatives (6), own buffers (7), jit, vmap and meshes (8), scope (9), odd trees and complex leaves (10),
+    bad calls (11), accounted state (13), stored state (14), no branch, eager steps (15). A transformation that
+    raises an error inside a law breaks that law. A full check takes some seconds to a minute, most of it
+    compilation.
 
-    The laws run on the CPU in float64, with rank promotion and warnings as errors, whatever your configuration of JAX
-    is; it is restored afterwards. The laws of the mesh need 8 CPU devices: set the environment variable
-    `XLA_FLAGS=--xla_force_host_platform_device_count=8` before JAX starts.
+    The laws run on the CPU in float64, with rank promotion and warnings as errors, whatever your configuration of
+    JAX is; the configuration is restored afterwards. The laws about meshes need 8 CPU devices: set the environment
+    variable `XLA_FLAGS=--xla_force_host_platform_device_count=8` before JAX starts.
 
-    `update` gets `params`, and `value`, `value_fn`, `grad`, `grad_fn`, `hessian_diag` and `tokens` where `tx` asks for
+    `update` gets `params`, and `value`, `value_fn`, `grad`, `grad_fn`, `hessian_diag` and `tokens` if `tx` needs
     them. A mask in `tx` should be a selector or a function, so that it fits the trees of the laws.
 
     Args:
       tx: The transformation, a gradtx value with numbers or schedules as hyperparameters.
-      laws: The laws to judge it by, as numbers or names, such as `[3, "own buffers"]`. All by default.
-      unless: Laws that this method cannot keep, from the name of the exception to the reason, which the report
-        repeats. `gx.testing.EXCEPTIONS` says what each name stands for.
+      laws: The laws to judge it by, as numbers or names, such as `[3, "own buffers"]`. None (default) for all.
+      unless: Laws that this method cannot keep: a dict from the name of an exception to the reason, which the
+        report repeats. `gx.testing.EXCEPTIONS` explains the names. None by default.
 
     Returns:
       A report, which prints as a table. `report.raise_if_broken()` raises an error that explains each broken law.
-
-    Raises:
-      TypeError: `tx` is no gradtx transformation.
-      ValueError: there is no such law or exception, an exception has no reason, `tx` needs an extra argument that the
-        laws do not supply, or it holds a mask for another tree.
 
     >>> import gradtx as gx
     >>> report = gx.testing.check(gx.adam(0.1), laws=[1, 3, 9])
@@ -93,6 +88,11 @@ def check(
     9    treewide      does not apply  the scope is another, or none is stated
     >>> report.passed
     True
+
+    Raises:
+      TypeError: `tx` is not a gradtx transformation.
+      ValueError: there is no such law or exception, an exception has no reason, `tx` needs an extra argument that
+        the laws do not supply, or it holds a mask for another tree.
     """
     _is_transformation(tx)
     _can_be_called(tx)
@@ -112,7 +112,9 @@ def _subject(tx: GradientTransformation, unless: Mapping[str, str]) -> Subject:
 
 
 def _by_paths(tx: GradientTransformation, unless: Mapping[str, str]) -> dict[str, str]:
-    """Why the laws of scope do not apply where a selector in `tx` says which leaves: they take the leaves apart."""
+    """Returns why the laws of scope do not apply to a selector in `tx` that picks leaves: they take the leaves
+    apart.
+    """
     fields = [getattr(part, f.name) for part in parts(tx) for f in dataclasses.fields(part)]  # pyright: ignore[reportArgumentType]
     selects = any(isinstance(x, Selector) for x in fields)
     return {"scope": "a selector says which leaves"} if selects and "scope" not in unless else {}
@@ -120,7 +122,7 @@ def _by_paths(tx: GradientTransformation, unless: Mapping[str, str]) -> dict[str
 
 @contextlib.contextmanager
 def _as_the_tests() -> Iterator[None]:
-    """The configuration in which the laws are judged."""
+    """Sets the configuration in which the laws are judged."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
         stack.enter_context(jax.enable_x64(True))
@@ -150,7 +152,7 @@ def _is_transformation(tx: Any) -> None:
 
 
 def _chosen(laws: Any) -> list[Law]:
-    """The laws of transformations, or those of the given numbers and names."""
+    """Returns the laws of transformations, or those with the given numbers and names."""
     listed = sorted((law for law in LAWS if law.about == "transformation"), key=lambda law: law.number)
     if laws is None:
         return listed
@@ -180,7 +182,9 @@ def _exceptions(unless: Any) -> dict[str, str]:
 
 
 def _can_be_called(tx: GradientTransformation) -> None:
-    """Raises where the laws would fail for what they give to `update`, and not for what `tx` does with it."""
+    """Raises if the laws would fail because of what they give to `update`, and not because of what `tx` does with
+    it.
+    """
     unknown = sorted(needs(tx) - set(SUPPLIED))
     if unknown:
         raise ValueError(
@@ -218,7 +222,7 @@ def _text(tx: Any) -> str:
 
 
 def parts(x: Any) -> Iterator[Value]:
-    """A value and all values in it."""
+    """Yields a value and all values in it."""
     if isinstance(x, Value):
         yield x
         x = [getattr(x, field.name) for field in dataclasses.fields(x)]  # pyright: ignore[reportArgumentType]
@@ -228,7 +232,7 @@ def parts(x: Any) -> Iterator[Value]:
 
 
 def _names(tx: Value) -> Iterator[tuple[str, Any]]:
-    """The user's own classes and functions in a transformation, by the names that its repr shows."""
+    """Returns the user's own classes and functions in a transformation, by the names that its repr shows."""
     for part in parts(tx):
         if not type(part).__module__.startswith("gradtx."):
             yield type(part).__name__, type(part)

@@ -1,4 +1,4 @@
-"""The trees on which the laws run a transformation, and what the laws do with trees."""
+"""The trees on which the laws run a transformation, and helpers for these trees."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def stack(trees: Any) -> Any:
 
 
 def at(tree: Any, i: int) -> Any:
-    """Takes entry `i` of the leading axis of every leaf (in NumPy, which compiles nothing)."""
+    """Returns entry `i` of the leading axis of every leaf (in NumPy, which compiles nothing)."""
     return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[i]), tree)
 
 
 def close(actual: Any, expected: Any, rtol: float = 1e-12, atol: float = 0.0, about: str = "") -> None:
-    """Asserts that two trees have the same structure and close leaves; `about` says what it means if they have not."""
+    """Asserts that two trees have the same structure and close leaves; `about` says what it means if they do not."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected), f"{about or 'trees'}: another structure"
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
         message = " at ".join(filter(None, (about, jax.tree_util.keystr(path))))

@@ -10,7 +10,7 @@ from gradtx.testing.subject import NotApplicableError, law
 
 
 def loss(tx, params, grads):
-    """A number that depends on everything that three steps compute."""
+    """Returns a number that depends on everything that three steps compute."""
 
     def step(carry, scale):
         params, state = carry

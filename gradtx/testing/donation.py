@@ -8,7 +8,7 @@ from gradtx.testing.subject import law
 
 
 def shares_nothing(tx, params):
-    """Asserts that no two leaves of the parameters and a fresh state have one buffer."""
+    """Asserts that no two leaves of the parameters and a fresh state share a buffer."""
     leaves = jax.tree.leaves((params, tx.init(params)))
     arrays = [x for x in leaves if isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
     pointers = [x.unsafe_buffer_pointer() for x in arrays if x.size]
@@ -16,7 +16,7 @@ def shares_nothing(tx, params):
 
 
 def as_its_shapes_say(tx, params):
-    """Asserts that `init` of shapes says what `init` of arrays returns."""
+    """Asserts that `init` of shapes predicts what `init` of arrays returns."""
     expected = jax.eval_shape(lambda: tx.init(params))
     assert jax.eval_shape(tx.init, jax.eval_shape(lambda: params)) == expected
     concrete = tx.init(params)

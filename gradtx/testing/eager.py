@@ -32,7 +32,7 @@ def _register() -> None:
 
 @contextmanager
 def programs() -> Iterator[list[str]]:
-    """The names of the programs that JAX hands to the compiler inside, as they come."""
+    """Yields the names of the programs that JAX compiles inside the context."""
     _register()
     names: list[str] = []
     _counts.append(names)

@@ -26,7 +26,9 @@ def extremes(dtype):
 
 
 def sequences(dtype):
-    """Three gradients each: every extreme as its sign flips, and plain numbers after a first gradient of zeros."""
+    """Yields three gradients each: every extreme with flipping sign, and plain numbers after a first gradient of
+    zeros.
+    """
     late = jnp.asarray([1.0, -0.5], dtype)
     return {k: jnp.stack([x, -x, x]) for k, x in extremes(dtype).items()} | {"late": jnp.stack([0 * late, late, -late])}
 
@@ -55,7 +57,7 @@ def finite_in_finite_out(subject):
 
 
 def _bad_values(subject):
-    """Where the loss is read as `value`, one that is not finite gives a finite update, and later steps go on."""
+    """Checks that a loss (`value`) that is not finite gives a finite update, and that later steps go on."""
     tx = subject.tx
     if "value" not in needs(tx) or "value_fn" in needs(tx):
         return
@@ -73,7 +75,7 @@ def _bad_values(subject):
 
 
 def _guilty(name, x):
-    """The extremes whose entries of `x` are not finite, where all extremes are in one leaf."""
+    """Returns the extremes whose entries of `x` are not finite, if all extremes are in one leaf."""
     names = name.split(", ")
     if np.ndim(x) != 2 or np.shape(x)[1] != 2 * len(names):
         return name
@@ -82,7 +84,9 @@ def _guilty(name, x):
 
 
 def _leaves(subject, dtype):
-    """The gradients of a leaf: all extremes in one for elementwise rules, else each alone, as one may hide another."""
+    """Returns the gradients of a leaf: all extremes in one for elementwise rules, else each alone, as one may hide
+    another.
+    """
     found = sequences(dtype)
     if "scope" not in subject.unless and scope_of(subject) == ELEMENTWISE:
         return [(", ".join(found), jnp.concatenate(list(found.values()), axis=1))]

@@ -14,12 +14,12 @@ from gradtx.testing.subject import NotApplicableError, law
 
 
 def numbers(tx):
-    """The dotted names of the hyperparameters that are numbers, and other values for them."""
+    """Returns the dotted names of the hyperparameters that are numbers, and other values for them."""
     return {name: 0.9 * x if x else 0.05 for name, x in _known(tx).items()}
 
 
 def _known(tx):
-    """The hyperparameters that are finite numbers, by their dotted names."""
+    """Returns the hyperparameters that are finite numbers, by their dotted names."""
     found = hyperparameters(tx).items()
     known = {name: x for name, x in found if not isinstance(x, (Schedule, StatefulSchedule)) and np.isfinite(x)}
     if not known:

@@ -25,7 +25,7 @@ SPECS = {"w": PartitionSpec("x", None), "deep": [PartitionSpec("x")]}
 
 
 def mesh_of(kind: Any) -> Any:
-    """A mesh of 8 devices whose axis is of this kind."""
+    """Returns a mesh of 8 devices whose axis is of this kind."""
     devices = jax.local_devices(backend="cpu")[:8]
     if len(devices) < 8:
         raise NotApplicableError("fewer than 8 devices")
@@ -33,14 +33,14 @@ def mesh_of(kind: Any) -> Any:
 
 
 def placed(tree: Any, mesh: Any, lead: tuple[None, ...] = ()) -> Any:
-    """A tree of the laws on a mesh; `lead` is for axes in front."""
+    """Places a tree of the laws on a mesh; `lead` is for axes in front."""
     return jax.tree.map(
         lambda x, spec: jax.device_put(x, NamedSharding(mesh, PartitionSpec(*lead, *spec))), tree, SPECS
     )
 
 
 def collectives(compiled: Any) -> list[str]:
-    """The kinds of operations by which the devices of a compiled program wait for each other."""
+    """Returns the kinds of operations by which the devices of a compiled program wait for each other."""
     kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
     return re.findall(rf"= .*? ({kinds})(?:-start)?\(", compiled.as_text())
 
@@ -50,7 +50,7 @@ def _types(tree: Any) -> Any:
 
 
 def _split(spec: Any) -> dict[int, Any]:
-    """The axes of an array that are split, each with what splits it."""
+    """Returns the axes of an array that are split, each with what splits it."""
     return {i: name for i, name in enumerate(spec) if name is not None}
 
 
@@ -112,7 +112,7 @@ def a_mesh_equals_one_device(subject):
 
 
 def lies_as_declared(tx: Any, state: Any, params: Any, what: str) -> None:
-    """Asserts that every array of a state is on all devices, split as the axes of the parameter that its own follow."""
+    """Asserts that every array of a state is on all devices, split as the parameter's axes that its own axes follow."""
     leaves = dict(zip(checks.paths(params), jax.tree.leaves(params), strict=True))
 
     def look(place: Any, x: Any) -> None:

@@ -1,4 +1,4 @@
-"""What `check` returns: a verdict for each law, which prints as a table."""
+"""The result of `check`: a verdict for each law, which prints as a table."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ WIDTH = 70
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
-    """The verdicts of the laws about one transformation.
+    """The verdicts of all laws about one transformation, which `check` returns.
 
-    `print(report)` shows a table: the number and the name of each law, whether it is kept or broken or does not apply,
-    and why.
+    `print(report)` shows a table: the number and the name of each law, whether it is kept or broken or does not
+    apply, and why.
+
+    Args:
+      expression: The repr of the transformation.
+      verdicts: A tuple of `Verdict`, one for each law.
 
     >>> import gradtx as gx
     >>> report = gx.testing.check(gx.scale(0.1), laws=["abstract init"])

@@ -23,15 +23,15 @@ WIDTH = {Elementwise: ELEMENTWISE, Layerwise: LAYERWISE, Treewide: TREEWIDE}
 
 
 def scope_of(subject):
-    """The scope that a subject states by its base class or its folder; None if it states none."""
+    """Returns the scope that a subject states by its base class or its folder; None if it states none."""
     return None if subject.stated is None else scope(subject.stated)
 
 
 def scope(tx):
-    """The widest scope of the links: composition adds nothing.
+    """Returns the widest scope of the links: composition adds nothing.
 
-    A class from outside of gradtx states its scope by its base class alone. Where it states none, and where a function
-    is the user's, nothing is known: that counts as `UNKNOWN`, about which there is no law.
+    A class from outside of gradtx only states its scope by its base class. If it states none, and for a user's
+    function, the scope is `UNKNOWN`, about which there is no law.
     """
     if isinstance(tx, chain):
         return max((scope(link) for link in tx.links), default=ELEMENTWISE)

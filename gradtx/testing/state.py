@@ -17,7 +17,9 @@ def avals(tree):
 
 
 def step(tx, params, grads):
-    """Shapes of the fresh state, the updates and the next state, from those of the parameters and the gradients."""
+    """Returns the shapes of the fresh state, the updates and the next state, from the shapes of parameters and
+    gradients.
+    """
     state = jax.eval_shape(tx.init, params)
     return state, *jax.eval_shape(lambda *args: update(tx, *args), grads, state, params)
 
@@ -45,7 +47,7 @@ def shapes(dtype):
 
 
 def of_dtypes(subject, p_dtype, g_dtype):
-    """`step` on the trees of the laws, which two laws look at, and in words what it is of."""
+    """Runs `step` on the trees of the laws, for two laws, and returns the results with a description."""
     dtypes = p_dtype, g_dtype
     if dtypes not in subject.memory:
         subject.memory[dtypes] = step(subject.tx, *map(shapes, dtypes))

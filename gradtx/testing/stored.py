@@ -11,7 +11,7 @@ from gradtx.testing.subject import NotApplicableError, law
 
 
 def storable(tx):
-    """Raises unless the state has an array per parameter that a format may hold."""
+    """Raises unless the state has an array per parameter that a format can hold."""
     state = jax.eval_shape(tx.init, draw(0, "float32"))
     if any(map(is_packed, jax.tree.leaves(state, is_leaf=is_packed))):
         raise NotApplicableError("it is stored already")

@@ -1,4 +1,4 @@
-"""What a law judges, and how: a law is a function of a subject that raises where the subject breaks the law."""
+"""What a law judges, and how: a law is a function of a subject that raises if the subject breaks the law."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["LAWS", "Finding", "Law", "NotApplicableError", "Subject", "Verdict",
 
 
 class NotApplicableError(Exception):
-    """A law has nothing to say about a subject; the text says why."""
+    """Raised if a law does not apply to a subject; the text says why."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
-    """A transformation (or a schedule), with what the laws ask about it and what several laws compute of it."""
+    """A transformation (or a schedule), with the answers and results that the laws need about it."""
 
     make: Callable[[], Any]
     """Makes the transformation."""
@@ -60,12 +60,12 @@ class Subject:
 
     @functools.cached_property
     def run(self) -> Callable[[Any, Any], Any]:
-        """Updates and states of a few steps from the parameters and the gradients of all steps, compiled."""
+        """Returns updates and states of a few compiled steps, from the parameters and the gradients of all steps."""
         return jax.jit(lambda params, grads: trajectory(self.tx, params, grads))
 
     @functools.cached_property
     def expected(self) -> Any:
-        """What `run` gives for `params` and `grads`."""
+        """The result of `run` for `params` and `grads`."""
         return self.run(self.params, self.grads)
 
     @functools.cached_property
@@ -80,7 +80,7 @@ class Subject:
 
     @property
     def reads_no_trees(self) -> str:
-        """Why it reads no tree, so that it refuses none; empty if it reads them."""
+        """Why it reads no tree, and so raises for none; empty if it reads them."""
         if isinstance(self.tx, identity):
             return "it reads no tree"
         return "the function is the user's" if getattr(self.tx, "foreign", False) else ""
@@ -95,7 +95,7 @@ Finding = tuple[str, str | None]
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """A promise. `check` raises where a subject breaks it, or returns the findings of many small questions."""
+    """A promise. `check` raises if a subject breaks it, or returns the findings of many small questions."""
 
     number: int
     name: str
@@ -135,7 +135,15 @@ def law(number: int, name: str, *, into: list[Law] = LAWS, **options: Any) -> Ca
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """How a transformation stands before one law."""
+    """The result of one law for a transformation.
+
+    Args:
+      law: The law.
+      passed: Number of questions that were answered as promised.
+      total: Number of questions that were asked.
+      problem: The first failure, or why the law does not apply; empty if neither.
+      error: The error that a broken law raised; None without one.
+    """
 
     law: Law
     passed: int
@@ -170,7 +178,7 @@ class Verdict:
 
 
 def judge(subject: Subject, laws: Iterable[Law]) -> list[Verdict]:
-    """The verdicts of the laws that are about such a subject."""
+    """Returns the verdicts of the laws about such a subject."""
     return [_verdict(subject, law) for law in laws if subject.is_of(law.about)]
 
 
@@ -197,7 +205,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def explained(verdicts: Iterable[Verdict]) -> str:
-    """The broken laws, what each promises, and the traceback of the failure."""
+    """Describes the broken laws: what each promises, and the traceback of the failure."""
     texts = []
     for verdict in verdicts:
         if verdict.passed < verdict.total:

@@ -9,7 +9,9 @@ from gradtx.testing.subject import law
 
 
 def one_by_one(tx, params, grads):
-    """Updates and states of a step for each of the gradients, at fixed parameters, one call of `update` at a time."""
+    """Returns updates and states of a step for each of the gradients, at fixed parameters, with one call of
+    `update` each.
+    """
     state, seen = tx.init(params), []
     for g in grads:
         updates, state = update(tx, g, state, params)

@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 
 
 def trees():
-    """Trees as users may have them, by what is odd about them."""
+    """Returns trees such as users may have, by what is odd about them."""
     return {
         "empty dict": {},
         "nothing": None,

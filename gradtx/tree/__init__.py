@@ -1,15 +1,16 @@
-"""Arithmetic on trees of arrays, and fields found and set in states: `optax.tree`'s functions, and a few more.
+"""Functions of trees of arrays, and of fields in states: the functions of `optax.tree`, and a few more.
 
     norm  = gx.tree.norm(grads)
     mu    = gx.tree.get(state, "mu")
     state = gx.tree.set(state, learning_rate=1e-4)
 
-What holds for all of them:
+Common to all of them:
 
 - None is a tree without leaves, and stays None.
-- 16-bit floats are computed in float32. One number of a whole tree (`sum`, `norm`, `vdot`) is in float32 or wider. A
-  tree has the dtypes that JAX promotes to; a finite number beyond the range of float16 becomes its largest.
-- Trees that belong together have the same structure; otherwise a ValueError says where they differ.
+- 16-bit floats are computed in float32. A single number for a whole tree (`sum`, `norm`, `vdot`) is in float32 or
+  wider. A resulting tree has the dtypes to which JAX promotes the arguments; a finite number beyond the range of
+  float16 becomes its largest number.
+- Trees that belong together must have the same structure; otherwise a ValueError says where they differ.
 """
 
 from gradtx.lazy import lazily as _lazily

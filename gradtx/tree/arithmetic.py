@@ -1,4 +1,4 @@
-"""Arithmetic leaf by leaf. A 16-bit float is computed in float32, and the result rounded once."""
+"""Arithmetic on trees, leaf by leaf. 16-bit floats are computed in float32, and the result is rounded once."""
 
 from __future__ import annotations
 
@@ -17,55 +17,95 @@ __all__ = ["add", "add_scale", "clip", "conj", "div", "mul", "real", "scale", "s
 
 
 def add(tree_x: Any, tree_y: Any, *other_trees: Any) -> Any:
-    """The sum of two or more trees.
+    """Adds two or more trees.
 
     Args:
-      tree_x: The first tree.
-      tree_y: A tree with the same structure.
+      tree_x: The first tree of arrays.
+      tree_y: The second tree of arrays, with the structure of the first.
       *other_trees: Further trees with the same structure.
+
+    Returns:
+      The sum, a tree like the first.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.add({"a": jnp.ones(2)}, {"a": jnp.ones(2)}, {"a": jnp.array([0.0, 3.0])})["a"])
     [2. 5.]
 
     Raises:
-      ValueError: The trees differ in structure.
+      ValueError: the trees differ in structure.
     """
     return _map("add", lambda *xs: functools.reduce(operator.add, xs), tree_x=tree_x, tree_y=tree_y, other=other_trees)
 
 
 def sub(tree_x: Any, tree_y: Any) -> Any:
-    """The difference `tree_x - tree_y`.
+    """Subtracts one tree from another: `tree_x - tree_y`.
+
+    Args:
+      tree_x: The first tree of arrays.
+      tree_y: The second tree of arrays, with the structure of the first.
+
+    Returns:
+      The difference, a tree like the first.
 
     >>> import gradtx as gx
     >>> gx.tree.sub({"a": 3.0, "b": None}, {"a": 1.0, "b": None})
     {'a': 2.0, 'b': None}
+
+    Raises:
+      ValueError: the trees differ in structure.
     """
     return _map("sub", operator.sub, tree_x=tree_x, tree_y=tree_y)
 
 
 def mul(tree_x: Any, tree_y: Any) -> Any:
-    """The product of two trees, entry by entry.
+    """Multiplies two trees, entry by entry.
+
+    Args:
+      tree_x: The first tree of arrays.
+      tree_y: The second tree of arrays, with the structure of the first.
+
+    Returns:
+      The product, a tree like the first.
 
     >>> import gradtx as gx
     >>> gx.tree.mul({"a": 3.0}, {"a": 2.0})
     {'a': 6.0}
+
+    Raises:
+      ValueError: the trees differ in structure.
     """
     return _map("mul", operator.mul, tree_x=tree_x, tree_y=tree_y)
 
 
 def div(tree_x: Any, tree_y: Any) -> Any:
-    """The quotient `tree_x / tree_y`, entry by entry.
+    """Divides one tree by another, entry by entry: `tree_x / tree_y`.
+
+    Args:
+      tree_x: The first tree of arrays.
+      tree_y: The second tree of arrays, with the structure of the first.
+
+    Returns:
+      The quotient, a tree like the first.
 
     >>> import gradtx as gx
     >>> gx.tree.div({"a": 3.0}, {"a": 2.0})
     {'a': 1.5}
+
+    Raises:
+      ValueError: the trees differ in structure.
     """
     return _map("div", operator.truediv, tree_x=tree_x, tree_y=tree_y)
 
 
 def scale(scalar: ArrayLike, tree: Any) -> Any:
-    """The tree times a number.
+    """Multiplies a tree by a number.
+
+    Args:
+      scalar: The number, or an array of shape ().
+      tree: A tree of arrays, such as parameters or gradients.
+
+    Returns:
+      The product, a tree like `tree`.
 
     >>> import gradtx as gx
     >>> gx.tree.scale(2.0, {"a": 3.0})
@@ -75,7 +115,15 @@ def scale(scalar: ArrayLike, tree: Any) -> Any:
 
 
 def add_scale(tree_x: Any, scalar: ArrayLike, tree_y: Any) -> Any:
-    """The sum `tree_x + scalar * tree_y`. Where `tree_x` has None the result has None, whatever `tree_y` has there.
+    """Adds a multiple of one tree to another: `tree_x + scalar * tree_y`.
+
+    Args:
+      tree_x: The first tree of arrays. Where it has None, the result has None.
+      scalar: The factor of the second tree.
+      tree_y: The second tree of arrays, with the structure of the first.
+
+    Returns:
+      The sum, a tree like the first.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.add_scale({"a": jnp.ones(2)}, -0.5, {"a": jnp.arange(2.0)})["a"])
@@ -90,14 +138,22 @@ def add_scale(tree_x: Any, scalar: ArrayLike, tree_y: Any) -> Any:
 
 
 def clip(tree: Any, min_value: ArrayLike | None = None, max_value: ArrayLike | None = None) -> Any:
-    """The tree with its entries clipped to `[min_value, max_value]`; None leaves that side open.
+    """Clips the entries of a tree to an interval.
+
+    Args:
+      tree: A tree of arrays, such as parameters or gradients. Leaves must be real.
+      min_value: The lower bound. None (default) for no bound.
+      max_value: The upper bound. None (default) for no bound.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.clip({"a": jnp.array([-2.0, 0.5, 2.0])}, -1, 1)["a"])
     [-1.   0.5  1. ]
 
     Raises:
-      ValueError: A leaf is complex: complex numbers have no order.
+      ValueError: a leaf is complex: complex numbers have no order.
     """
     for path, x in jax.tree_util.tree_leaves_with_path(tree):
         if jnp.iscomplexobj(x):
@@ -109,7 +165,15 @@ def clip(tree: Any, min_value: ArrayLike | None = None, max_value: ArrayLike | N
 
 
 def conj(tree: Any) -> Any:
-    """The complex conjugate of the tree.
+    """Takes the complex conjugate of a tree.
+
+    Use it to turn JAX's gradients of complex parameters into directions of ascent.
+
+    Args:
+      tree: A tree of arrays, such as parameters or gradients.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.conj(jnp.array([1 + 2j])))
@@ -119,7 +183,13 @@ def conj(tree: Any) -> Any:
 
 
 def real(tree: Any) -> Any:
-    """The real part of the tree.
+    """Takes the real part of a tree.
+
+    Args:
+      tree: A tree of arrays, such as parameters or gradients.
+
+    Returns:
+      A tree of real arrays.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.real(jnp.array([1 + 2j])))
@@ -129,16 +199,22 @@ def real(tree: Any) -> Any:
 
 
 def where(condition: ArrayLike, tree_x: Any, tree_y: Any) -> Any:
-    """`tree_x` where the condition is true, and `tree_y` elsewhere.
+    """Selects entries from two trees by a condition.
 
     Args:
       condition: A boolean, or an array of booleans that broadcasts with every leaf.
-      tree_x: The tree to take where it is true.
-      tree_y: A tree with the same structure.
+      tree_x: The first tree of arrays, taken where the condition is true.
+      tree_y: The second tree of arrays, with the structure of the first. Taken where the condition is false.
+
+    Returns:
+      A tree like the first.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.where(jnp.array([True, False]), {"a": jnp.ones(2)}, {"a": jnp.zeros(2)})["a"])
     [1. 0.]
+
+    Raises:
+      ValueError: the trees differ in structure.
     """
     _same("where", tree_x=tree_x, tree_y=tree_y)
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), tree_x, tree_y)
@@ -159,7 +235,7 @@ def _same(who: str, **trees: Any) -> None:
 
 
 def _wide(f: Callable[..., Any], *xs: Any) -> Any:
-    """`f` of arrays and numbers; 16-bit floats are computed in float32."""
+    """Calls `f` on arrays and numbers; 16-bit floats are computed in float32."""
     dtype = jnp.result_type(*xs)
     if not jnp.issubdtype(dtype, jnp.floating) or leaf.accumulator_dtype(dtype) == dtype:
         return f(*xs)

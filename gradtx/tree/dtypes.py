@@ -1,4 +1,4 @@
-"""The dtypes of trees."""
+"""Dtypes of trees: finding them and casting."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ __all__ = ["cast", "cast_like", "dtype"]
 
 
 def cast(tree: Any, dtype: DTypeLike | None) -> Any:
-    """The tree with its leaves cast to `dtype`; unchanged where that is None.
+    """Casts the leaves of a tree to a dtype.
 
-    A finite number beyond the range of `dtype` becomes its largest, not infinity. Random keys stay as they are.
+    A finite number beyond the range of `dtype` becomes its largest number, not infinity. Random keys are left
+    alone.
+
+    Args:
+      tree: A tree of arrays, such as parameters or gradients.
+      dtype: The dtype of all leaves; None returns the tree unchanged.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.cast({"a": jnp.array([1.0, 1e6])}, jnp.float16)["a"])
@@ -28,16 +36,22 @@ def cast(tree: Any, dtype: DTypeLike | None) -> Any:
 
 
 def cast_like(tree: Any, other_tree: Any) -> Any:
-    """The tree with each leaf cast to the dtype of the leaf of `other_tree` in its place.
+    """Casts each leaf of a tree to the dtype of the corresponding leaf of another tree.
 
-    A leaf stays as it is where the other one has no dtype, such as a Python number.
+    Args:
+      tree: A tree of arrays, such as parameters or gradients.
+      other_tree: A tree of the same structure. Where its leaf has no dtype, such as a Python number, nothing is
+        cast.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.tree.cast_like({"a": jnp.ones(1)}, {"a": jnp.ones(1, jnp.bfloat16)})
     {'a': Array([1], dtype=bfloat16)}
 
     Raises:
-      ValueError: The trees differ in structure.
+      ValueError: the trees differ in structure.
     """
     if jax.tree.structure(tree) != jax.tree.structure(other_tree):
         raise checks.tree_mismatch("cast_like", "tree", tree, "other_tree", other_tree)
@@ -56,13 +70,13 @@ _HANDLERS = (None, "promote", "highest", "lowest")
 
 
 def dtype(tree: Any, mixed_dtype_handler: str | None = None) -> Any:
-    """The dtype of the leaves of a tree; for a tree without leaves JAX's default.
+    """Returns the dtype of the leaves of a tree; JAX's default dtype if there are no leaves.
 
     Args:
-      tree: The tree.
-      mixed_dtype_handler: What to return where the leaves have several dtypes. None (the default) raises; 'promote'
-        returns the dtype to which JAX promotes them all; 'highest' and 'lowest' return one of them, to which the others
-        are promoted, or which is promoted to the others.
+      tree: A tree of arrays, such as parameters or gradients.
+      mixed_dtype_handler: What to do if the leaves have several dtypes. None (default) raises. "promote" returns
+        the dtype to which JAX promotes them all. "highest" and "lowest" return one of the leaves' dtypes: the one
+        to which the others are promoted, or the one that is promoted to the others.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tree = {"a": jnp.ones(1, "bfloat16"), "b": jnp.ones(1, "float32")}
@@ -70,8 +84,8 @@ def dtype(tree: Any, mixed_dtype_handler: str | None = None) -> Any:
     bfloat16 float32
 
     Raises:
-      ValueError: The leaves have several dtypes and `mixed_dtype_handler` is None, or none of them is the highest or
-        the lowest because JAX promotes two of them to a third; or the handler is another word.
+      ValueError: the leaves have several dtypes and `mixed_dtype_handler` is None, or is another word; or none of
+        them is the highest or the lowest, because JAX promotes two of them to a third.
     """
     checks.choice("dtype", "mixed_dtype_handler", mixed_dtype_handler, _HANDLERS)
     found: dict[Any, str] = {}

@@ -1,4 +1,4 @@
-"""Trees of constants, and trees with axes for a batch."""
+"""Trees that are filled with constants, and trees with further axes for a batch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ __all__ = ["batch_shape", "full_like", "ones_like", "zeros_like"]
 
 
 def zeros_like(tree: Any, dtype: DTypeLike | None = None) -> Any:
-    """The tree with zeros in place of its entries.
+    """Makes a tree of zeros with the shapes of another tree.
 
     Args:
-      tree: The tree; leaves may be shapes (`jax.ShapeDtypeStruct`). Zeros lie where the leaf lies.
-      dtype: The dtype of all leaves; by default each keeps its own.
+      tree: A tree of arrays or shapes (`jax.ShapeDtypeStruct`). On a mesh, zeros are placed like the leaf.
+      dtype: The dtype of all leaves. None (default) keeps the dtype of each leaf.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax, gradtx as gx
     >>> print(gx.tree.zeros_like({"a": jax.ShapeDtypeStruct((2,), "float32")}))
@@ -32,7 +35,7 @@ def zeros_like(tree: Any, dtype: DTypeLike | None = None) -> Any:
 
 
 def _must_be_placed(x: Any) -> bool:
-    """Whether a compiled program of constants would put its zeros elsewhere: whole on each device of a mesh."""
+    """Whether a compiled program of constants would place its zeros wrongly: whole on each device of a mesh."""
     split = isinstance(x, jax.Array) and not isinstance(x, Tracer) and len(x.sharding.device_set) > 1
     return split or isinstance(x, jax.ShapeDtypeStruct)
 
@@ -43,7 +46,14 @@ def _zeros_like(tree: Any, dtype: Any) -> Any:
 
 
 def ones_like(tree: Any, dtype: DTypeLike | None = None) -> Any:
-    """The tree with ones in place of its entries; see `zeros_like`.
+    """Makes a tree of ones with the shapes of another tree.
+
+    Args:
+      tree: A tree of arrays or shapes (`jax.ShapeDtypeStruct`).
+      dtype: The dtype of all leaves. None (default) keeps the dtype of each leaf.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.ones_like({"a": jnp.zeros(2)})["a"])
@@ -53,7 +63,15 @@ def ones_like(tree: Any, dtype: DTypeLike | None = None) -> Any:
 
 
 def full_like(tree: Any, fill_value: ArrayLike, dtype: DTypeLike | None = None) -> Any:
-    """The tree with `fill_value` in place of its entries; see `zeros_like`.
+    """Makes a tree that is filled with a number, with the shapes of another tree.
+
+    Args:
+      tree: A tree of arrays or shapes (`jax.ShapeDtypeStruct`).
+      fill_value: The value of all entries.
+      dtype: The dtype of all leaves. None (default) keeps the dtype of each leaf.
+
+    Returns:
+      A tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.full_like({"a": jnp.zeros(2)}, 7)["a"])
@@ -63,11 +81,16 @@ def full_like(tree: Any, fill_value: ArrayLike, dtype: DTypeLike | None = None) 
 
 
 def batch_shape(tree: Any, shape: tuple[int, ...] = ()) -> Any:
-    """The tree with further axes in front of every leaf, along which it is repeated.
+    """Repeats a tree along new axes in front of every leaf.
+
+    Use it to start a batch of runs under `jax.vmap` from the same parameters.
 
     Args:
-      tree: The tree.
-      shape: The lengths of the new axes.
+      tree: A tree of arrays, such as parameters or gradients.
+      shape: The lengths of the new axes. None are added by default.
+
+    Returns:
+      A tree of the same structure.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.tree.batch_shape({"a": jnp.ones(3)}, (5,))["a"].shape

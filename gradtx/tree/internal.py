@@ -1,4 +1,4 @@
-"""What the engine asks of trees beyond `optax.tree`'s functions."""
+"""Functions of trees that the engine needs beyond those of `optax.tree`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ __all__ = ["leaves_of", "number", "raveled", "real_vdot", "scaled", "shrinking"]
 
 
 def real_vdot(a: Any, b: Any) -> Array:
-    """The real part of the inner product of two trees taken as vectors, in float32 or wider; it saturates.
+    """Computes the real part of the inner product of two trees, treated as vectors.
 
-    This is the inner product for gradients of complex parameters. For real trees it is `vdot`.
+    This is the inner product for gradients of complex parameters. For real trees it equals `vdot`. It saturates at
+    the dtype's largest number instead of overflowing.
+
+    Args:
+      a: A tree of arrays, conjugated in the product.
+      b: A tree of arrays with the same structure and shapes.
+
+    Returns:
+      A real scalar in float32 or wider.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> float(gx.tree.real_vdot({"a": jnp.array([3 + 4j])}, {"a": jnp.array([1 + 1j])}))
@@ -33,15 +41,26 @@ def real_vdot(a: Any, b: Any) -> Array:
 
 
 def number(tree: Any, value: Any) -> Array:
-    """A number that is kept once for a tree: real, and as wide as its widest leaf, float32 at least."""
+    """Returns a number as a real array that is as wide as the widest leaf of a tree, at least float32.
+
+    Args:
+      tree: A tree of arrays, of which only the dtypes matter.
+      value: The number.
+    """
     dtypes = [leaf.compute_dtype(jnp.result_type(x)) for x in jax.tree.leaves(tree)]
     return jnp.asarray(value, functools.reduce(jnp.promote_types, dtypes, np.dtype("float32")))
 
 
 def raveled(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
-    """The entries of all leaves as one vector in float32 or wider, and the function that makes such a tree of one.
+    """Concatenates all leaves of a tree to one vector, and returns a function that undoes it.
 
-    On a mesh with explicit axes each device has the whole vector, and the tree is split as the one given.
+    On a mesh with explicit axes each device gets the whole vector, and the function splits a tree as the original.
+
+    Args:
+      tree: A tree of arrays, such as parameters or gradients.
+
+    Returns:
+      The vector in float32 or wider, and a function from such a vector to a tree like `tree`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> x, restored = gx.tree.raveled({"a": jnp.ones(2), "b": 3.0})
@@ -65,16 +84,17 @@ def raveled(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
 
 
 def scaled(tree: Any, axes: tuple[int, ...] | None = None) -> tuple[Array, Array]:
-    """`(s, n)` with `s * n` the norm, where `n` is finite even if the norm itself is not representable."""
+    """Returns `(s, n)` with `s * n` the norm, where `n` is finite even if the norm itself overflows or underflows."""
     s, n = sums.scaled_norm(leaves_of(tree, axes), axes)
     return (s, n) if axes is None else (jnp.expand_dims(s, axes), jnp.expand_dims(n, axes))
 
 
 def shrinking(tree: Any, radius: Any, axes: tuple[int, ...] | None = None) -> tuple[Array, Array]:
-    """Two factors whose product takes a tree to the nearest that is no longer than `radius`: 1 and 1 where it is short.
+    """Returns two factors whose product shrinks a tree to a norm of at most `radius`; 1 and 1 if it is short enough.
 
-    Two, because the norm of a representable vector need not be representable, nor its inverse. With `axes` the tree is
-    one array, and each part of it that these axes span is shrunk by itself. A NaN in the tree makes the product NaN.
+    There are two because the norm of a vector, or the inverse of the norm, may overflow or underflow. With `axes`
+    the tree is one array, and each part of it along these axes is shrunk by itself. A NaN in the tree makes the
+    product NaN.
     """
     leaves = leaves_of(tree, axes)
     if axes is None:
@@ -84,6 +104,6 @@ def shrinking(tree: Any, radius: Any, axes: tuple[int, ...] | None = None) -> tu
 
 
 def leaves_of(tree: Any, axes: tuple[int, ...] | None) -> list[Array]:
-    """The leaves that a norm is of; the only one where it is taken over some axes."""
+    """Returns the leaves of which to take a norm; with `axes`, the only leaf."""
     leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
     return [x for x in leaves if x.size] if axes is None else leaves

@@ -1,4 +1,4 @@
-"""Random trees."""
+"""Trees of random numbers and of random keys."""
 
 from __future__ import annotations
 
@@ -19,14 +19,21 @@ __all__ = ["random_like", "split_key_like", "unwrap_random_key_data"]
 
 
 def split_key_like(rng_key: Array, target_tree: Any) -> Any:
-    """A tree of random keys, one for each leaf of `target_tree`.
+    """Splits a random key into a tree of keys, one for each leaf of another tree.
+
+    Args:
+      rng_key: A random key from `jax.random.key` or `jax.random.PRNGKey`.
+      target_tree: The tree whose structure the result has.
+
+    Returns:
+      A tree of random keys.
 
     >>> import jax, gradtx as gx
     >>> jax.tree.map(jax.numpy.shape, gx.tree.split_key_like(jax.random.key(0), {"a": 1.0, "b": None}))
     {'a': (), 'b': None}
 
     Raises:
-      TypeError, ValueError: `rng_key` is not one random key.
+      TypeError, ValueError: `rng_key` is not a single random key.
     """
     checks.random_key("split_key_like", "rng_key", rng_key)
     treedef = jax.tree.structure(target_tree)
@@ -39,14 +46,17 @@ def random_like(
     sampler: Callable[..., Any] = jax.random.normal,
     dtype: DTypeLike | None = None,
 ) -> Any:
-    """A tree of random numbers with the shapes of `target_tree`; leaves are independent.
+    """Makes a tree of random numbers with the shapes of another tree. Leaves are independent.
 
     Args:
-      rng_key: A random key.
-      target_tree: The tree; leaves may be shapes (`jax.ShapeDtypeStruct`).
-      sampler: The distribution, a function `sampler(key, shape, dtype)` such as `jax.random.normal` (the default),
-        `uniform` or `rademacher`. The numbers of a leaf lie where the target's leaf lies.
-      dtype: The dtype of all leaves; by default each has the target's. It must be one that the sampler can draw.
+      rng_key: A random key from `jax.random.key` or `jax.random.PRNGKey`.
+      target_tree: A tree of arrays or shapes (`jax.ShapeDtypeStruct`). On a mesh, numbers are placed like the leaf.
+      sampler: The distribution, a function `sampler(key, shape, dtype)` such as `jax.random.normal` (default),
+        `jax.random.uniform` or `jax.random.rademacher`.
+      dtype: The dtype of all leaves; the sampler must support it. None (default) keeps the dtype of each leaf.
+
+    Returns:
+      A tree like `target_tree`.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.random_like(jax.random.key(0), {"a": jnp.ones(3)}, jax.random.rademacher)["a"])
@@ -64,7 +74,13 @@ def random_like(
 
 
 def unwrap_random_key_data(input_tree: Any) -> Any:
-    """The tree with the bits of its random keys in their place, so that it can be compared and saved.
+    """Replaces the random keys in a tree by their bits, so that the tree can be compared and saved.
+
+    Args:
+      input_tree: A tree that may contain typed random keys; other leaves are unchanged.
+
+    Returns:
+      A tree of arrays.
 
     >>> import jax, gradtx as gx
     >>> gx.tree.unwrap_random_key_data({"key": jax.random.key(3)})

@@ -1,4 +1,4 @@
-"""Moving averages of moments. None in place of an update, in place of the whole tree too, gives None."""
+"""Moving averages of moments. Where the updates have None (or are None as a whole), the result has None."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ __all__ = ["bias_correction", "update_infinity_moment", "update_moment", "update
 
 
 def update_moment(updates: Any, moments: Any, decay: ArrayLike, order: ArrayLike) -> Any:
-    """One step of the moving average of a power: decay * m + (1 - decay) * g^order.
+    """Updates the moving average of a power of the gradient: decay * m + (1 - decay) * g^order.
 
     A power beyond the dtype's range counts as its largest number.
 
     Args:
-      updates: The gradients g.
-      moments: The averages m, a tree like the updates.
-      decay: The decay rate of the average; closer to 1 averages over more steps. In [0, 1].
-      order: The power: 1 for a mean, 2 for a second moment.
+      updates: The gradients g, a tree of arrays.
+      moments: The averages m so far, a tree like the updates.
+      decay: Decay rate of the average; closer to 1 averages over more steps. In [0, 1].
+      order: The power: 1 for the first moment, 2 for the second.
+
+    Returns:
+      The new averages, a tree like `moments`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.update_moment(jnp.array([3.0]), jnp.array([1.0]), 0.5, 2))
@@ -34,9 +37,18 @@ def update_moment(updates: Any, moments: Any, decay: ArrayLike, order: ArrayLike
 
 
 def update_moment_per_elem_norm(updates: Any, moments: Any, decay: ArrayLike, order: ArrayLike) -> Any:
-    """One step of the moving average of a power of the modulus: decay * m + (1 - decay) * |g|^order.
+    """Updates the moving average of a power of the modulus: decay * m + (1 - decay) * |g|^order.
 
-    The average is real where the updates are complex. The arguments are those of `update_moment`.
+    For complex gradients the average is real, unlike in `update_moment`.
+
+    Args:
+      updates: The gradients g, a tree of arrays.
+      moments: The averages m so far, a tree like the updates.
+      decay: Decay rate of the average; closer to 1 averages over more steps. In [0, 1].
+      order: The power: 1 for the first moment, 2 for the second.
+
+    Returns:
+      The new averages, a tree like `moments`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.update_moment_per_elem_norm(jnp.array([3 + 4j]), jnp.array([5.0]), 0.5, 2))
@@ -51,13 +63,16 @@ def update_moment_per_elem_norm(updates: Any, moments: Any, decay: ArrayLike, or
 
 
 def update_infinity_moment(updates: Any, moments: Any, decay: ArrayLike, eps: ArrayLike) -> Any:
-    """One step of the decayed maximum of the modulus: max(decay * m, |g| + eps).
+    """Updates the decayed maximum of the modulus, as Adamax does: max(decay * m, |g| + eps).
 
     Args:
-      updates: The gradients g.
-      moments: The maxima m, a tree like the updates.
-      decay: The decay rate of the maximum. In [0, 1].
-      eps: Added to the modulus, so that the result can be divided by.
+      updates: The gradients g, a tree of arrays.
+      moments: The maxima m so far, a tree like the updates.
+      decay: Decay rate of the maximum; closer to 1 remembers large gradients for longer. In [0, 1].
+      eps: Added to the modulus, so that the result is a safe divisor.
+
+    Returns:
+      The new maxima, a tree like `moments`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.update_infinity_moment(jnp.array([-1.0, 0.1]), jnp.array([0.5, 1.0]), 0.5, 0.0))
@@ -74,12 +89,15 @@ def update_infinity_moment(updates: Any, moments: Any, decay: ArrayLike, eps: Ar
 
 
 def bias_correction(moment: Any, decay: ArrayLike, count: ArrayLike) -> Any:
-    """The moving average without the weight of its start at zero: moment / (1 - decay^count).
+    """Corrects a moving average for its start at zero: moment / (1 - decay^count).
 
     Args:
-      moment: The moving average.
-      decay: Its decay rate. In [0, 1].
-      count: The number of steps that are in it. Before the first step, at 0, the result is the moment itself.
+      moment: The moving average, a tree of arrays.
+      decay: Decay rate of the average. In [0, 1].
+      count: Number of steps in the average. At 0, before the first step, the result is the moment itself.
+
+    Returns:
+      A tree like `moment`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.bias_correction({"mu": jnp.array([0.5])}, 0.5, 1)["mu"])
@@ -116,7 +134,7 @@ def _narrow(x: Array, dtype: Any) -> Array:
 
 
 def _power(x: Array, order: Any) -> Array:
-    """x^order, where a finite x has a finite power."""
+    """Returns x^order; finite entries have finite powers."""
     power = x**order
     if not jnp.issubdtype(power.dtype, jnp.floating):
         return power

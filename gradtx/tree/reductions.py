@@ -1,4 +1,4 @@
-"""One number of a whole tree: sums, norms, the largest entry. Floats are summed in float32 or wider."""
+"""Reductions of a whole tree to one number: sums, norms, the largest entry. Floats are summed in float32 or wider."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ __all__ = ["allclose", "finite", "max", "min", "nbytes", "norm", "norm_sq", "siz
 
 
 def size(tree: Any) -> int:
-    """The number of entries of all leaves together (arrays or `jax.ShapeDtypeStruct`).
+    """Returns the number of entries of all leaves together.
+
+    Args:
+      tree: A tree of arrays or shapes (`jax.ShapeDtypeStruct`).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.tree.size({"a": jnp.ones((2, 3)), "b": 1.0, "c": None})
@@ -30,7 +33,10 @@ def size(tree: Any) -> int:
 
 
 def nbytes(tree: Any) -> int:
-    """The bytes that all leaves take together (arrays or `jax.ShapeDtypeStruct`).
+    """Returns the number of bytes of all leaves together.
+
+    Args:
+      tree: A tree of arrays or shapes (`jax.ShapeDtypeStruct`).
 
     >>> import jax, gradtx as gx
     >>> params = {"w": jax.ShapeDtypeStruct((1000,), "float32")}
@@ -48,24 +54,29 @@ def norm(
     *,
     axes: tuple[int, ...] | None = None,
 ) -> Array:
-    """The norm of all leaves taken as one vector: a number in float32 or wider.
+    """Computes the norm of a tree, treated as one vector.
 
-    Right whenever the answer is representable: squares neither overflow nor underflow, 16-bit leaves are summed in
-    float32, the empty tree has norm 0, and so has the derivative at 0.
+    Use it for gradient norms. It is accurate whenever the result can be represented: squares neither overflow nor
+    underflow, and 16-bit leaves are summed in float32. An empty tree has norm 0, and the derivative at 0 is 0.
 
     Args:
-      tree: The tree.
-      ord: None or 2 for the Euclidean norm, 1 for the sum of the moduli, `jnp.inf` (or 'inf') for the largest modulus.
-      squared: Whether to return the square; it is computed without a root, and saturates.
-      axes: None, or the axes to take the norm over. Then the tree is one array, the norm the Euclidean one, and the
-        result keeps these axes with length 1.
+      tree: A tree of arrays, such as parameters or gradients.
+      ord: Which norm: None (default) or 2 for the Euclidean norm, 1 for the sum of absolute values, `jnp.inf` (or
+        'inf') for the largest absolute value.
+      squared: Whether to return the square, which needs no root and saturates at the dtype's largest number. False
+        by default.
+      axes: Take the Euclidean norm over these axes of a single array only, and keep them with length 1. None
+        (default) for the norm of the whole tree.
+
+    Returns:
+      A scalar in float32 or wider; with `axes`, an array.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> float(gx.tree.norm({"a": jnp.float16([300, 400]), "b": None}))
     500.0
 
     Raises:
-      ValueError: `ord` is another one, or `axes` comes with `ord` or `squared`.
+      ValueError: `ord` is unknown, or `axes` is given together with `ord` or `squared`.
     """
     if isinstance(ord, (tuple, list)) or ord not in (None, 1, 2, math.inf, "inf", "infinity"):
         raise ValueError(
@@ -84,7 +95,13 @@ def norm(
 
 
 def norm_sq(tree: Any) -> Array:
-    """The squared norm of all leaves taken as one vector; beyond the dtype's largest number it is that number.
+    """Computes the squared Euclidean norm of a tree, treated as one vector.
+
+    Args:
+      tree: A tree of arrays, such as parameters or gradients.
+
+    Returns:
+      A scalar in float32 or wider; it saturates at the dtype's largest number.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> float(gx.tree.norm_sq({"a": jnp.float16([300, 400])}))
@@ -94,16 +111,22 @@ def norm_sq(tree: Any) -> Array:
 
 
 def vdot(tree_x: Any, tree_y: Any) -> Array:
-    """The inner product of two trees taken as vectors, `tree_x` conjugated: in float32 or wider; it saturates.
+    """Computes the inner product of two trees, treated as vectors.
 
-    It is complex where a leaf is. The inner product of trees of integers is an integer.
+    Args:
+      tree_x: The first tree of arrays. It is conjugated.
+      tree_y: The second tree of arrays, with the structure of the first.
+
+    Returns:
+      A scalar in float32 or wider, which saturates at the dtype's largest number. It is complex if a leaf is
+      complex, and an integer if all leaves are integers.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> float(gx.tree.vdot({"a": jnp.ones(3)}, {"a": jnp.arange(3.0)}))
     3.0
 
     Raises:
-      ValueError: The trees differ in structure, or two leaves in shape.
+      ValueError: the trees differ in structure, or two leaves in shape.
     """
     checks.same_tree("vdot", "tree_y", tree_y, "tree_x", tree_x)
     xs, ys = ([jnp.asarray(x) for x in jax.tree.leaves(tree)] for tree in (tree_x, tree_y))
@@ -117,14 +140,16 @@ def vdot(tree_x: Any, tree_y: Any) -> Array:
 
 
 def sum(tree: Any, associative_reduction: bool = False) -> Array:  # noqa: A001
-    """The sum of all entries of all leaves, in float32 or wider.
+    """Sums all entries of all leaves.
 
-    Right whenever the answer is representable, where partial sums are not, too. The sum of integers and booleans is an
-    integer.
+    It is accurate whenever the result can be represented, even if partial sums overflow.
 
     Args:
-      tree: The tree.
-      associative_reduction: Accepted because optax takes it; the result is the same.
+      tree: A tree of arrays, such as parameters or gradients.
+      associative_reduction: Accepted for compatibility with optax; the result is the same. False by default.
+
+    Returns:
+      A scalar in float32 or wider; for integers and booleans, an integer.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> float(gx.tree.sum({"a": jnp.float16([40_000, 40_000]), "b": None}))
@@ -141,7 +166,13 @@ def sum(tree: Any, associative_reduction: bool = False) -> Array:  # noqa: A001
 
 
 def max(tree: Any) -> Array:  # noqa: A001
-    """The largest entry of all leaves, in the dtype that JAX promotes them to; -inf for a tree without entries.
+    """Returns the largest entry of all leaves.
+
+    Args:
+      tree: A tree of arrays, such as parameters or gradients.
+
+    Returns:
+      A scalar in the dtype to which JAX promotes the leaves; -inf if there are no entries.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.max({"a": jnp.array([1, 16777217]), "b": jnp.zeros(0), "c": None}))
@@ -151,7 +182,13 @@ def max(tree: Any) -> Array:  # noqa: A001
 
 
 def min(tree: Any) -> Array:  # noqa: A001
-    """The smallest entry of all leaves, in the dtype that JAX promotes them to; inf for a tree without entries.
+    """Returns the smallest entry of all leaves.
+
+    Args:
+      tree: A tree of arrays, such as parameters or gradients.
+
+    Returns:
+      A scalar in the dtype to which JAX promotes the leaves; inf if there are no entries.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.tree.min({"a": jnp.array([1.0, 2.0]), "b": -3.0}))
@@ -167,7 +204,13 @@ def _extreme(tree: Any, of_leaf: Any, of_two: Any, of_none: float) -> Array:
 
 @jax.jit
 def finite(tree: Any) -> Array:
-    """Whether every entry of every leaf is finite: a boolean scalar.
+    """Whether every entry of every leaf is finite, that is, neither NaN nor infinite.
+
+    Args:
+      tree: A tree of arrays, such as parameters or gradients.
+
+    Returns:
+      A boolean scalar.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> bool(gx.tree.finite({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])}))
@@ -186,21 +229,24 @@ def _finite(x: Array) -> Array:
 
 
 def allclose(a: Any, b: Any, rtol: ArrayLike = 1e-5, atol: ArrayLike = 1e-8, equal_nan: bool = False) -> Array:
-    """Whether two trees are equal within a tolerance, |a - b| <= atol + rtol |b|: a boolean.
+    """Whether two trees are equal within a tolerance: |a - b| <= atol + rtol |b|.
 
     Args:
-      a: A tree.
-      b: A tree with the same structure.
-      rtol: The tolerance as a share of |b|.
-      atol: The absolute tolerance.
-      equal_nan: Whether NaN counts as equal to NaN.
+      a: A tree of arrays.
+      b: A tree of arrays with the same structure.
+      rtol: Tolerance relative to |b|. 1e-5 by default.
+      atol: Absolute tolerance. 1e-8 by default.
+      equal_nan: Whether NaN counts as equal to NaN. False by default.
+
+    Returns:
+      A boolean scalar.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> bool(gx.tree.allclose({"a": jnp.ones(2)}, {"a": jnp.array([1.0, 1.000001])}))
     True
 
     Raises:
-      ValueError: The trees differ in structure.
+      ValueError: the trees differ in structure.
     """
     if jax.tree.structure(a) != jax.tree.structure(b):
         raise checks.tree_mismatch("allclose", "b", b, "a", a)
@@ -217,7 +263,7 @@ def _is_integer(x: Array) -> bool:
 
 
 def _long(x: Array) -> Array:
-    """An array of integers in JAX's default dtype for them, or wider."""
+    """Casts an array of integers to JAX's default integer dtype, or keeps a wider one."""
     return x.astype(jnp.promote_types(x.dtype, jnp.result_type(int)))
 
 

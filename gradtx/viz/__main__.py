@@ -1,4 +1,4 @@
-"""Pictures from a shell.
+"""Draws pictures from a shell.
 
 python -m gradtx.viz schedule "cosine_decay_schedule(0.1, 1000)" --steps 1000 --out lr.png
 python -m gradtx.viz race --optimizers yogi,adamw,lion,muon --problem rosenbrock --out race.png
@@ -27,7 +27,11 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws the picture that the arguments ask for, and returns the exit status."""
+    """Draws the picture that the arguments ask for, and returns the exit status.
+
+    Args:
+      argv: The arguments of the command line; by default those of this process.
+    """
     parser = argparse.ArgumentParser(prog="python -m gradtx.viz", description="Pictures of gradtx's values.")
     commands = parser.add_subparsers(required=True, metavar="what")
     _add_schedule(commands)
@@ -67,7 +71,7 @@ def _draw_schedule(args: argparse.Namespace, names: Mapping[str, Any]) -> None:
     for text, value in schedules.items():
         if not isinstance(value, Schedule):
             raise ValueError(
-                f"{text} is no schedule, but a {type(value).__name__}. Write one such as "
+                f"{text} is not a schedule, but a {type(value).__name__}. Write one such as "
                 "cosine_decay_schedule(0.1, 1000)."
             )
     plot_schedules(schedules, args.steps).savefig(args.out, dpi=150)
@@ -100,7 +104,7 @@ def _draw_race(args: argparse.Namespace, names: Mapping[str, Any]) -> None:
 
 
 def _progress() -> Any:
-    """A bar in a terminal, if tqdm is installed; nothing otherwise."""
+    """Returns a progress bar for terminals if tqdm is installed, else a function that does nothing."""
     try:
         from tqdm import tqdm
     except ImportError:

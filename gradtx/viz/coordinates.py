@@ -17,18 +17,21 @@ __all__ = ["plot_coordinates"]
 
 
 def plot_coordinates(sizes: Mapping[str, Any], widths: Sequence[int], *, ylabel: str = "mean size") -> Figure:
-    """Draws the sizes of each layer's activations over the width, one line for each step, both axes logarithmic.
+    """Draws the sizes of each layer's activations over the width, one line per step, with logarithmic axes.
 
-    Take it to check `scale_by_width`: train models of several widths for a few steps at one learning rate, and measure
-    the mean size of the entries of each layer's activations, or of their change since the start. If learning rates
-    carry over, the lines are level; lines that rise say that a wide model diverges at the rate of a narrow one.
+    Use it to check `scale_by_width`: train models of several widths for a few steps at one learning rate, and
+    measure the mean size of the entries of each layer's activations, or of their change since the start. If
+    learning rates carry over, the lines are level. If lines rise, a wide model will diverge at the learning rate of
+    a narrow one.
 
     Args:
       sizes: For each layer by name an array of shape (steps, len(widths)).
-      widths: The widths, at least two, positive.
-      ylabel: What the numbers are.
+      widths: The widths, at least two positive numbers.
+      ylabel: The label of the vertical axis, "mean size" by default.
 
-    Each panel's title has the layer's name and its slope after the last step: 0 is level, and 1 grows as the width.
+    Returns:
+      A matplotlib figure. The title of each panel has the layer's name and its slope after the last step: 0 is
+      level, 1 grows like the width.
 
     >>> import numpy as np, gradtx as gx
     >>> widths = np.array([64, 256, 1024])
@@ -37,8 +40,8 @@ def plot_coordinates(sizes: Mapping[str, Any], widths: Sequence[int], *, ylabel:
     'hidden: width^0.50'
 
     Raises:
-      TypeError: An argument is no array of real numbers.
-      ValueError: The shapes disagree, there is no layer, or a width is not positive.
+      TypeError: an argument is not an array of real numbers.
+      ValueError: the shapes disagree, there is no layer, or a width is not positive.
       ImportError: matplotlib is not installed.
     """
     xs = _real("widths", widths)
@@ -64,7 +67,7 @@ def _real(name: str, value: Any) -> np.ndarray:
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    """The exponent of y as a power of x; infinite where y is not finite, and NaN where it is zero."""
+    """Returns the exponent of y as a power of x; infinite if y is not finite, and NaN if y has a zero."""
     if not np.isfinite(y).all():
         return float("inf")
     return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if (y > 0).all() else float("nan")

@@ -1,4 +1,4 @@
-"""Optimizers of a race read from text, such as `yogi,sgd(momentum=0.9),lookahead(adam(), 5, 0.5),dog()`."""
+"""Reads the optimizers of a race from text, such as `yogi,sgd(momentum=0.9),lookahead(adam(), 5, 0.5),dog()`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ __all__ = ["entries"]
 
 
 def entries(text: str, names: Mapping[str, Any]) -> dict[str, GradientTransformation | Callable[[Any], Any]]:
-    """Maps each optimizer in `text` to what `race` takes: a transformation, or a function of the learning rate.
+    """Maps each optimizer in a text to what `race` takes: a transformation, or a function of the learning rate.
 
-    Optimizers stand between commas: a name, or a call that leaves out the learning rate. Each call in it that needs an
-    argument `learning_rate` and is not given one gets the learning rate that the race tries.
+    Optimizers are separated by commas: names, or calls that leave out the learning rate. Each call that needs an
+    argument `learning_rate` and does not get one receives the learning rate that the race tries.
+
+    Args:
+      text: The optimizers, separated by commas.
+      names: Maps each name that may be used to its value.
 
     >>> import gradtx as gx
     >>> from gradtx.viz.entries import entries
@@ -28,13 +32,13 @@ def entries(text: str, names: Mapping[str, Any]) -> dict[str, GradientTransforma
     True
 
     Raises:
-      ValueError: The text is no such list, has a name that is not in `names`, or names an optimizer twice.
-      TypeError: A call lacks another argument, or makes no transformation.
+      ValueError: the text is not such a list, uses a name that is not in `names`, or names an optimizer twice.
+      TypeError: a call lacks another argument, or does not make a transformation.
     """
     found = {}
     for part in _parts(text):
         if part in found:
-            raise ValueError(f"{part} stands twice in {text!r}: name each optimizer once.")
+            raise ValueError(f"{part} occurs twice in {text!r}: name each optimizer once.")
         found[part] = _entry(part if "(" in part else f"{part}()", names)
     return found
 
@@ -46,12 +50,12 @@ def _parts(text: str) -> list[str]:
     except (SyntaxError, ValueError):
         tree = None
     if not isinstance(tree, ast.List) or not tree.elts:
-        raise ValueError(f"{text!r} is no list of optimizers: write some such as yogi,sgd(momentum=0.9),dog.")
+        raise ValueError(f"{text!r} is not a list of optimizers: write some such as yogi,sgd(momentum=0.9),dog.")
     return [ast.get_source_segment(source, node) or "" for node in tree.elts]
 
 
 def _entry(text: str, names: Mapping[str, Any]) -> Any:
-    """A function of the learning rate if some call takes it, else the transformation."""
+    """Returns a function of the learning rate if some call takes it, else the transformation."""
     taken: list[str] = []
 
     def make(rate: Any) -> Any:
@@ -62,7 +66,7 @@ def _entry(text: str, names: Mapping[str, Any]) -> Any:
 
 
 def _given(name: str, item: Any, rate: Any, taken: list[str]) -> Any:
-    """`item`, which is called with the learning rate where it needs one and has none; it is then noted in `taken`."""
+    """Wraps `item` so that it gets the learning rate if it needs one and has none, which is noted in `taken`."""
     if not callable(item):
         return item
 

@@ -1,7 +1,8 @@
-"""Expressions such as `cosine_decay_schedule(0.1, 1000)` read from text, without Python's `eval`.
+"""Reads expressions such as `cosine_decay_schedule(0.1, 1000)` from text, without Python's `eval`.
 
-An expression consists of calls of gradtx's public names and of `dict`, numbers and arithmetic on them, strings, True,
-False, None, lists, tuples and dicts. Everything else raises an error, so a text from an unknown source does no harm.
+An expression consists of calls of gradtx's public names and of `dict`, numbers and arithmetic on them, strings,
+True, False, None, lists, tuples and dicts. Everything else raises an error, so a text from an unknown source does
+no harm.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ _OPERATORS: dict[type[ast.AST], Any] = {
 
 
 def parse(text: str, names: Mapping[str, Any]) -> Any:
-    """Evaluates an expression. `names` maps each name that it may call to its value.
+    """Evaluates an expression.
+
+    Args:
+      text: The expression.
+      names: Maps each name that it may call to its value.
 
     >>> import gradtx as gx
     >>> from gradtx.viz.expression import parse
@@ -33,14 +38,14 @@ def parse(text: str, names: Mapping[str, Any]) -> Any:
     cosine_decay_schedule(init_value=0.1, decay_steps=1000, alpha=0.0, exponent=1.0)
 
     Raises:
-      ValueError: The text is no such expression, or it has a name that is not in `names`.
+      ValueError: the text is not such an expression, or uses a name that is not in `names`.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError) as error:
         why = getattr(error, "msg", error)
         raise ValueError(
-            f"{text!r} is no expression: {why}. Write a call such as cosine_decay_schedule(0.1, 1000)."
+            f"{text!r} is not an expression: {why}. Write a call such as cosine_decay_schedule(0.1, 1000)."
         ) from None
     return _value(tree.body, names)
 
@@ -63,7 +68,7 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             given = {k.arg: _value(k.value, names) for k in keywords if k.arg}
             return _public(name, names)(*(_value(x, names) for x in args), **given)
         case ast.Name(id=name):
-            raise ValueError(f"{name} stands alone: write a call, {name}(...).")
+            raise ValueError(f"{name} is not called: write {name}(...).")
     raise ValueError(
         f"{ast.unparse(node)!r} is not understood here: only calls of gradtx's names, numbers, strings, lists, tuples "
         "and dicts are."
@@ -74,7 +79,7 @@ def _number(node: ast.expr, names: Mapping[str, Any]) -> Any:
     value = _value(node, names)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
-    raise ValueError(f"{ast.unparse(node)!r} is no number: arithmetic is for numbers alone.")
+    raise ValueError(f"{ast.unparse(node)!r} is not a number: arithmetic only works on numbers.")
 
 
 def _public(name: str, names: Mapping[str, Any]) -> Any:

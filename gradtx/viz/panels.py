@@ -1,4 +1,4 @@
-"""A panel of a run: the recorded metrics over the steps, each quantity by itself."""
+"""Draws the recorded metrics of a run over the steps, each quantity in its own panel."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ _GROUPED = ("learning_rate", "update_ratio")  # `with_metrics` writes the group 
 
 
 def plot_metrics(history: Sequence[Mapping[str, Any]], steps: Sequence[int] | None = None) -> Figure:
-    """Draws recorded metrics over the steps, in one panel for each quantity.
+    """Draws recorded metrics over the steps, in one panel per quantity.
 
-    A positive quantity whose largest value is more than ten times its median has a logarithmic scale, on which zeros
-    leave gaps. Groups of a quantity, such as `update_ratio` and `update_ratio/bias`, share a panel. Values that are not
-    finite leave a gap in the curve, and are marked by crosses at the top.
+    Use it after a run to see the loss, norms and learning rates side by side. A positive quantity whose largest
+    value is more than ten times its median gets a logarithmic scale, on which zeros leave gaps. Groups of a
+    quantity, such as `update_ratio` and `update_ratio/bias`, share a panel. Values that are not finite leave a gap
+    in the curve, and are marked by crosses at the top.
 
     Args:
-      history: A dict of scalars for each step, such as `{"loss": value, **gx.metrics(state)}`. A metric may be missing
-        at some steps: its points are joined.
-      steps: The number of each step (default: 1, 2, 3 and so on).
+      history: A dict of scalars for each step, such as `{"loss": value, **gx.metrics(state)}`. If a metric is
+        missing at some steps, its points are connected.
+      steps: The number of each step. None (default) for 1, 2, 3 and so on.
+
+    Returns:
+      A matplotlib figure; save it with its `savefig`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.with_metrics(gx.adam(0.1))
@@ -47,8 +51,8 @@ def plot_metrics(history: Sequence[Mapping[str, Any]], steps: Sequence[int] | No
     ['loss', 'finite', 'grad_norm']
 
     Raises:
-      TypeError: `history` is no sequence of dicts of scalars.
-      ValueError: there is nothing to draw, or `steps` has another length.
+      TypeError: `history` is not a sequence of dicts of scalars.
+      ValueError: there is nothing to draw, or `steps` has a different length.
       ImportError: matplotlib is not installed.
     """
     records = _records(history)
@@ -75,7 +79,7 @@ class _Curve(NamedTuple):
 
 
 def _records(history: Any) -> list[dict[str, Any]]:
-    """The dicts, with NumPy's scalars in them."""
+    """Returns the dicts with NumPy scalars as values."""
     if not isinstance(history, Sequence) or not all(isinstance(record, Mapping) for record in history):
         raise TypeError(
             "plot_metrics: history must be a list of dicts of scalars, one for each step, such as "
@@ -95,7 +99,7 @@ def _records(history: Any) -> list[dict[str, Any]]:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """The quantity that a metric is of, and the group of parameters or the link of the chain it is about, if any."""
+    """Returns the quantity of a metric, and the group of parameters or link of the chain that it is about, if any."""
     head, _, rest = name.partition("/")
     if head in _GROUPED:
         return head, rest
@@ -144,7 +148,9 @@ def _panel(axes: Any, quantity: str, curves: Mapping[str, _Curve]) -> None:
 
 
 def _is_uneven(values: np.ndarray) -> bool:
-    """Whether a logarithmic scale fits: nothing is negative, little is zero, and a few values dwarf the others."""
+    """Whether a logarithmic scale fits: no value is negative, few are zero, and some are much larger than the
+    others.
+    """
     if not len(values) or values.min() < 0 or np.mean(values > 0) < 0.9:
         return False
     return bool(values.max() > _UNEVEN * np.median(values))

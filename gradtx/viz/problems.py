@@ -1,9 +1,9 @@
-"""Functions of two variables on which optimizers race. Each is hard in a way of its own.
+"""Functions of two variables on which optimizers race. Each is difficult in its own way.
 
 - Rosenbrock has a curved valley that is flat along its floor.
 - Beale has a flat plain between steep corners.
-- Himmelblau has four minima, all of value zero.
-- The saddle lies between two minima.
+- Himmelblau has four minima, all with value zero.
+- The saddle is between two minima.
 - The ravine is a narrow valley that runs across both axes.
 """
 
@@ -19,9 +19,15 @@ __all__ = ["PROBLEMS", "Problem"]
 class Problem(NamedTuple):
     """A function of two variables, and how a race on it is run and drawn.
 
-    `f(x, y)` is the function, in operations that work on arrays. `start` is where every optimizer starts. `minima` has
-    the points at which `f` has its lowest value, `lowest`. `window` is the part of the plane that is drawn, as
-    `((left, right), (bottom, top))`. `formula` is `f` in LaTeX, without dollar signs, and `source` is where it stands.
+    Fields:
+      name: The name of the problem.
+      f: The function `f(x, y)`, in operations that work on arrays.
+      start: The point from which every optimizer starts.
+      minima: The points at which `f` has its lowest value.
+      lowest: The lowest value of `f`.
+      window: The part of the plane that is drawn, as `((left, right), (bottom, top))`.
+      formula: `f` in LaTeX, without dollar signs.
+      source: Where the function and the start are from.
     """
 
     name: str

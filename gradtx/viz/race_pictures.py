@@ -1,4 +1,4 @@
-"""Pictures of races: the paths on a map of the function beside the gaps over the steps, still or moving."""
+"""Pictures of races: the paths on a map of the function and the gaps over the steps, still or animated."""
 
 from __future__ import annotations
 
@@ -25,9 +25,15 @@ _LEVELS = 14
 def plot_race(race: Race) -> Figure:
     """Draws a race: the paths on a map of the function, and beside it f - min f over the steps.
 
-    The stars are the minima, and the cross is the start. On the right, a thick line is the largest gap from each step
-    on: an optimizer arrives where its line falls below the goal. The thin line is the gap itself. The legend has each
-    optimizer's learning rate and the step at which it arrived.
+    Stars mark the minima, and the cross marks the start. On the right, a thick line is the largest gap from each
+    step on: an optimizer arrives when its line falls below the goal. The thin line is the gap itself. The legend
+    has each optimizer's learning rate and the step at which it arrived.
+
+    Args:
+      race: The result of `gx.viz.race`.
+
+    Returns:
+      A matplotlib figure; save it with its `savefig`.
 
     >>> import gradtx as gx
     >>> result = gx.viz.race({"sgd": gx.sgd, "newton": gx.newton()}, "ravine", steps=200)
@@ -36,7 +42,7 @@ def plot_race(race: Race) -> Figure:
     ['sgd, rate 0.083: arrives at step 169', 'newton: arrives at step 1']
 
     Raises:
-      TypeError: `race` is not what `gx.viz.race` returns.
+      TypeError: `race` is not a result of `gx.viz.race`.
       ImportError: matplotlib is not installed.
     """
     _check("plot_race", race)
@@ -53,11 +59,12 @@ def animate_race(
     """Writes a race as an animated GIF, and returns the figure of the last frame.
 
     Args:
-      race: What `gx.viz.race` returns.
-      out: Path of the GIF.
-      frames: Number of pictures. Early steps, where paths move fast, get more of them than late ones.
-      fps: Pictures per second. The last picture stays for two seconds.
-      progress: Wraps the frames while they are drawn, such as `tqdm.tqdm`.
+      race: The result of `gx.viz.race`.
+      out: The path of the GIF.
+      frames: Number of pictures, 90 by default. Early steps, in which paths move fast, get more of them than late
+        ones.
+      fps: Pictures per second, 15 by default. The last picture is shown for two seconds.
+      progress: Wraps the frames while they are drawn, such as `tqdm.tqdm`. Nothing by default.
 
     >>> import pathlib, tempfile, gradtx as gx
     >>> result = gx.viz.race({"sgd": gx.sgd}, "ravine", steps=20)
@@ -67,7 +74,7 @@ def animate_race(
     b'GIF89a'
 
     Raises:
-      TypeError: `race` is not what `gx.viz.race` returns, or a number is no integer.
+      TypeError: `race` is not a result of `gx.viz.race`, or a number is not an integer.
       ValueError: `frames` or `fps` is less than 1.
       ImportError: matplotlib is not installed.
     """
@@ -112,7 +119,7 @@ def _animated(race: Race, out: Any, frames: int, fps: int, progress: Any) -> Fig
 
 @style()
 def _drawn(race: Race) -> tuple[Figure, list[Any], Callable[[int], None]]:
-    """The figure, what moves in it, and a function that shows the race up to a step."""
+    """Returns the figure, the artists that move, and a function that shows the race up to a step."""
     labels = [_label(racer, race.decay) for racer in race.racers]
     columns = 2 if max(map(len, labels)) < 66 else 1
     figure = new_figure(8, 3.9 + 0.2 * -(-len(labels) // columns))
@@ -163,7 +170,7 @@ def _map(axes: Any, problem: Problem) -> list[Any]:
 
 
 def _racer(chart: Any, gaps: Any, racer: Racer, i: int, steps: int) -> tuple[Any, Any, Any, Any]:
-    """The lines of a racer: its path, its last point, its largest gaps, its gaps."""
+    """Draws the lines of a racer: its path, its last point, its largest gaps and its gaps."""
     look, every = curve(i), max(1, steps // 10)
     (path,) = chart.plot(*racer.path.T, **look, linewidth=1.5, markersize=3.5, markevery=every)
     (head,) = chart.plot(*racer.path[-1:].T, look["marker"], color=look["color"], mec="black", markersize=5, zorder=6)
@@ -174,7 +181,7 @@ def _racer(chart: Any, gaps: Any, racer: Racer, i: int, steps: int) -> tuple[Any
 
 
 def _largest(racer: Racer) -> np.ndarray:
-    """The largest gap from each step on, which is below the goal from the arrival on."""
+    """Returns the largest gap from each step on, which is below the goal from the arrival on."""
     return np.maximum.accumulate(racer.gaps[::-1])[::-1]
 
 
@@ -187,4 +194,4 @@ def _label(racer: Racer, decay: bool) -> str:
 
 def _check(who: str, race: Any) -> None:
     if not isinstance(race, Race):
-        raise TypeError(f"{who}: race must be what gx.viz.race(...) returns, got {checks.shown(race)}.")
+        raise TypeError(f"{who}: race must be a result of gx.viz.race(...), got {checks.shown(race)}.")

@@ -29,9 +29,13 @@ _RATES = tuple(np.geomspace(1e-4, 10.0, 61).tolist())  # twelve a decade: each i
 class Racer(NamedTuple):
     """One optimizer in a race.
 
-    `rate` is its best learning rate, or None if it ran as it was given. `path` has the points, one row each, from the
-    start on, and `gaps` has f - min f at each of them. `arrival` is the step at which it arrived, or None. `matrix`
-    says whether the optimizer treats the point, a matrix of 2 x 1, in another way than a vector.
+    Fields:
+      label: The name under which it runs.
+      rate: Its best learning rate, or None if it ran as it was given.
+      path: The points from the start on, one per row.
+      gaps: f - min f at each of the points.
+      arrival: The step at which it arrived, or None.
+      matrix: Whether the optimizer treats the point, a 2 x 1 matrix, differently from a vector.
     """
 
     label: str
@@ -43,9 +47,13 @@ class Racer(NamedTuple):
 
 
 class Race(NamedTuple):
-    """The racers in the order in which they were given, the problem, and the gap below which a racer has arrived.
+    """The result of a race, which `plot_race` and `animate_race` draw.
 
-    `decay` says whether the learning rates decayed to zero over the race.
+    Fields:
+      problem: The function of two variables.
+      racers: The optimizers, in the order in which they were given.
+      goal: The gap below which an optimizer has arrived.
+      decay: Whether the learning rates decayed to zero over the race.
     """
 
     problem: Problem
@@ -68,22 +76,23 @@ def race(
     A function of the learning rate, such as `gx.adam` or `lambda rate: gx.sgd(rate, momentum=0.9)`, is run at all
     `rates` at once, and its best run takes part. A transformation, such as `gx.dog()`, runs as it is.
 
-    The best learning rate is the one with which the optimizer *arrives* first: from that step on, and for a tenth of
-    the race at least, f(x_t) - min f stays below `tol` times its value at the start. If an optimizer never arrives, its
-    best learning rate is the one with the smallest mean gap over the last tenth of the steps.
+    The best learning rate is the one with which the optimizer *arrives* first: from that step on, and for at least
+    a tenth of the race, f(x_t) - min f stays below `tol` times its value at the start. If an optimizer never
+    arrives, its best learning rate is the one with the smallest mean gap over the last tenth of the steps.
 
-    The point is a kernel of 2 x 1, because some methods need matrices. Most methods treat its two entries as they would
-    treat a vector. To Muon it is a matrix of rank one, so each update is the momentum divided by its norm: with a
-    constant learning rate Muon circles the minimum at about that distance. Such optimizers have `matrix` set.
+    The point is a 2 x 1 kernel, because some methods need matrices. Most methods treat its two entries like a
+    vector. For Muon it is a matrix of rank one, so each update is the momentum divided by its norm: with a constant
+    learning rate Muon circles the minimum at about that distance. `matrix` is True for such optimizers.
 
     Args:
       optimizers: A dict from a label to a transformation, or to a function of the learning rate.
-      problem: "rosenbrock", "beale", "himmelblau", "saddle", "ravine", or a `gx.viz.Problem`.
-      steps: Number of steps.
-      rates: The learning rates to try (default: 61 from 1e-4 to 10, equally spaced on a logarithmic scale).
-      tol: The part of the gap at the start that is left at arrival. Between 0 and 1.
-      decay: Whether each of `rates` decays to zero over the race, by `gx.cosine_decay_schedule`. It suits methods whose
-        steps do not get shorter near the minimum, such as Lion and Muon. Transformations run as they are.
+      problem: "rosenbrock" (default), "beale", "himmelblau", "saddle", "ravine", or a `gx.viz.Problem`.
+      steps: Number of steps, 300 by default.
+      rates: The learning rates to try; by default 61 from 1e-4 to 10, equally spaced on a logarithmic scale.
+      tol: The fraction of the gap at the start that is left at arrival. Between 0 and 1; 1e-4 by default.
+      decay: Whether each of `rates` decays to zero over the race, by `gx.cosine_decay_schedule`. This suits methods
+        whose steps do not get shorter near the minimum, such as Lion and Muon. Transformations run as they are.
+        False by default.
 
     Returns:
       A `Race`, which `gx.viz.plot_race` and `gx.viz.animate_race` draw.
@@ -96,9 +105,9 @@ def race(
     newton None 1
 
     Raises:
-      TypeError: `optimizers` is no dict of such values; an argument has the wrong type.
-      ValueError: there is no optimizer, or no problem of that name; a number is out of range; an optimizer needs more
-        than a loss function, such as the residuals.
+      TypeError: `optimizers` is not a dict of such values, or an argument has the wrong type.
+      ValueError: there is no optimizer, or no problem with that name; a number is out of range; an optimizer needs
+        more than a loss function, such as the residuals.
     """
     problem = _problem(problem)
     checks.integer("race", "steps", steps, ge=1)
@@ -117,7 +126,7 @@ def race(
 
 
 def _best(label: str, entry: Any, at: Any, problem: Problem, steps: int, rates: np.ndarray, goal: float) -> Racer:
-    """The run at the best learning rate."""
+    """Returns the run at the best learning rate."""
     swept = not isinstance(entry, GradientTransformation)
     tried = rates if swept else rates[:1]
 
@@ -135,14 +144,14 @@ def _best(label: str, entry: Any, at: Any, problem: Problem, steps: int, rates: 
 
 
 def _gaps(problem: Problem, paths: np.ndarray) -> np.ndarray:
-    """The gaps along paths; infinity where it is not finite."""
+    """Returns the gaps along paths; infinity where a gap is not finite."""
     with np.errstate(all="ignore"):
         gaps = problem.f(paths[..., 0], paths[..., 1]) - problem.lowest
     return np.where(np.isfinite(gaps), np.maximum(gaps, 0), np.inf)
 
 
 def _path(tx: GradientTransformation, problem: Problem, steps: int) -> Any:
-    """The points from the start on."""
+    """Returns the points from the start on."""
     start = jnp.asarray(problem.start, jnp.result_type(float)).reshape(2, 1)
     step = value_and_step(lambda point: problem.f(point[0, 0], point[1, 0]), tx)
 
@@ -155,7 +164,9 @@ def _path(tx: GradientTransformation, problem: Problem, steps: int) -> Any:
 
 
 def _arrivals(gaps: np.ndarray, goal: float) -> np.ndarray:
-    """For each row the first step from which on the gap stays at or below the goal; one more than the last if none."""
+    """Returns for each row the first step from which on the gap stays at or below the goal; steps + 1 if there is
+    none.
+    """
     steps = gaps.shape[1] - 1
     outside = gaps > goal
     first = np.where(outside.any(axis=1), steps + 1 - np.argmax(outside[:, ::-1], axis=1), 0)
@@ -184,7 +195,7 @@ def _checked_rates(rates: Any) -> np.ndarray:
 
 
 def _entries(optimizers: Any, rate: Any) -> dict[str, Any]:
-    """The optimizers by label; each function of the learning rate has made a transformation once."""
+    """Returns the optimizers by label, after each function of the learning rate has made a transformation once."""
     if not isinstance(optimizers, Mapping):
         raise TypeError(
             "race: optimizers must be a dict from a label to a transformation or a function of the learning rate, "

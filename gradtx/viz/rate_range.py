@@ -29,11 +29,15 @@ __all__ = ["RangeTest", "plot_range_test", "range_test"]
 
 
 class RangeTest(NamedTuple):
-    """The result of a range test: learning rates and losses of its steps, in order, and the suggested learning rate.
+    """The result of a range test.
 
-    `smooth` has the fitted loss at each step, and `slope` its change per tenfold learning rate. `suggestion` is the
-    learning rate at the steepest descent, or None if the loss falls nowhere. `diverged` says whether the test ended
-    before its last step because the loss diverged.
+    Fields:
+      rates: The learning rates of the steps, in order.
+      losses: The losses of the steps.
+      smooth: The fitted loss at each step.
+      slope: The change of the fitted loss per tenfold learning rate.
+      suggestion: The learning rate at the steepest descent, or None if the loss never falls.
+      diverged: Whether the test ended early because the loss diverged.
     """
 
     rates: np.ndarray
@@ -57,28 +61,31 @@ def range_test(
 ) -> RangeTest:
     """Trains while the learning rate grows, and suggests the learning rate at which the loss falls most steeply.
 
-    Take it before the first long run with a new model, optimizer or batch size (Smith, 2017,
+    Use it before the first long run with a new model, optimizer or batch size (Smith, 2017,
     https://arxiv.org/abs/1506.01186). The suggestion is a first guess: look at the curve, which
     `gx.viz.plot_range_test` draws. At its minimum, training is already close to divergence.
 
-    The suggestion is the learning rate around which a straight line, fitted to the losses of a tenth of the steps over
-    log10 of the learning rate, has the most negative slope. Only learning rates up to the one with the lowest fitted
-    loss count, because later the loss may also fall from a spike.
+    The suggestion is the learning rate around which a straight line, fitted to the losses of a tenth of the steps
+    over log10 of the learning rate, has the most negative slope. Only learning rates up to the one with the lowest
+    fitted loss count, because later the loss may also fall from a spike.
 
-    The test ends early when the loss diverges: when it is not finite, or when its mean over a tenth of the steps has
-    risen above the lowest such mean both by more than the absolute value of the first mean and by more than it had
-    fallen from the first mean.
+    The test ends early when the loss diverges: when it is not finite, or when its mean over a tenth of the steps
+    has risen above the lowest such mean both by more than the absolute value of the first mean and by more than it
+    had fallen from the first mean.
 
     Args:
-      loss_fn: `loss_fn(params, *batch)`, a real scalar, as `gx.value_and_step` takes it.
-      tx: A transformation with one `learning_rate`, which is replaced, or a function of the learning rate, such as
-        `gx.adamw`.
+      loss_fn: A function `(params, *batch)` that returns a real scalar, as for `gx.value_and_step`.
+      tx: A transformation with a single `learning_rate`, which is replaced, or a function of the learning rate,
+        such as `gx.adamw`.
       params: The parameters to start from, as they are before training.
       batches: Tuples of the arguments of `loss_fn` after the parameters. A list is started again when it ends.
-      low: The first learning rate (default 1e-6).
-      high: The last learning rate (default 10).
-      steps: Number of steps from `low` to `high`, at least 10. With noisy losses take more.
-      has_aux: Whether `loss_fn` returns a pair (loss, aux).
+      low: The first learning rate. Positive; 1e-6 by default.
+      high: The last learning rate, greater than `low`; 10 by default.
+      steps: Number of steps from `low` to `high`; take more if losses are noisy. At least 10; 100 by default.
+      has_aux: Whether `loss_fn` returns a pair (loss, aux). False by default.
+
+    Returns:
+      A `RangeTest`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> x = jnp.linspace(-1, 1, 32)
@@ -88,9 +95,9 @@ def range_test(
     0.06
 
     Raises:
-      TypeError: an argument has the wrong type; the loss is no real scalar.
-      ValueError: a number is out of range; `tx` has no learning rate, or several, or its state holds it; `batches` ends
-        before the test does; the first loss is not finite.
+      TypeError: an argument has the wrong type, or the loss is not a real scalar.
+      ValueError: a number is out of range; `tx` has no learning rate, or several, or its state holds the learning
+        rate; `batches` ends before the test does; the first loss is not finite.
     """
     function("range_test", "loss_fn", loss_fn)
     checks.integer("range_test", "steps", steps, ge=10)
@@ -106,7 +113,7 @@ def range_test(
 def _train(
     loss_fn: Any, make: Any, params: Any, rates: np.ndarray, batches: Iterable[Any], has_aux: bool
 ) -> tuple[list[float], bool]:
-    """The losses of the steps up to divergence, and whether it came to that."""
+    """Returns the losses of the steps up to divergence, and whether it diverged."""
 
     @jax.jit
     def step(rate: Any, params: Any, state: Any, *batch: Any) -> Any:
@@ -165,7 +172,7 @@ def _maker(tx: Any) -> Callable[[Any], GradientTransformation]:
 
 
 def _check_read(low: GradientTransformation, high: GradientTransformation, params: Any) -> None:
-    """Raises where the state keeps the learning rate of the first step, as that of `inject_hyperparams` does."""
+    """Raises if the state keeps the learning rate of the first step, as the state of `inject_hyperparams` does."""
 
     def differ(state: Any) -> bool:
         one, other = (hyperparameters(tx, state).values() for tx in (low, high))
@@ -179,7 +186,7 @@ def _check_read(low: GradientTransformation, high: GradientTransformation, param
 
 
 def _repeated(batches: Iterable[Any], steps: int) -> Iterator[tuple[Any, ...]]:
-    """As many batches, from the start again where they end."""
+    """Yields as many batches as there are steps, and starts again when they end."""
     taken = 0
     while True:
         before = taken
@@ -240,6 +247,12 @@ def _drawn(result: RangeTest) -> Figure:
 def plot_range_test(result: RangeTest) -> Figure:
     """Draws the loss over the learning rate of a range test, and marks the suggestion and the divergence.
 
+    Args:
+      result: The result of `gx.viz.range_test`.
+
+    Returns:
+      A matplotlib figure; save it with its `savefig`.
+
     >>> import jax.numpy as jnp, gradtx as gx
     >>> loss = lambda w: jnp.sum((w - 1) ** 2)
     >>> figure = gx.viz.plot_range_test(gx.viz.range_test(loss, gx.sgd, jnp.zeros(2), [()], low=1e-4))
@@ -247,9 +260,9 @@ def plot_range_test(result: RangeTest) -> Figure:
     'learning rate'
 
     Raises:
-      TypeError: `result` is not what `gx.viz.range_test` returns.
+      TypeError: `result` is not a result of `gx.viz.range_test`.
       ImportError: matplotlib is not installed.
     """
     if not isinstance(result, RangeTest):
-        raise TypeError(f"plot_range_test: result must be what range_test returns, got {checks.shown(result)}.")
+        raise TypeError(f"plot_range_test: result must be a result of range_test, got {checks.shown(result)}.")
     return _drawn(result)

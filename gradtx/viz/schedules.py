@@ -1,4 +1,4 @@
-"""Curves of schedules."""
+"""Draws the curves of schedules."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ _POINTS = 4000  # more are not seen
 
 
 def plot_schedules(schedules: Mapping[str, Schedule | Callable[[Any], Any]], steps: int) -> Figure:
-    """The curves of one or several schedules over `steps` steps, as a matplotlib figure.
+    """Draws the curves of one or several schedules.
 
-    `schedules` is a dict from label to schedule, or function of the step count. The starts of cycles are marked: see
-    `cycle_starts`. Save the figure with its `savefig`.
+    Use it to check a schedule before a run. Beginnings of cycles are marked.
+
+    Args:
+      schedules: A dict from label to schedule, or function of the step count.
+      steps: Number of steps to draw.
+
+    Returns:
+      A matplotlib figure; save it with its `savefig`.
 
     >>> import gradtx as gx
     >>> figure = gx.viz.plot_schedules({"rate": gx.cosine_decay_schedule(0.1, 1000)}, steps=1000)
@@ -32,7 +38,7 @@ def plot_schedules(schedules: Mapping[str, Schedule | Callable[[Any], Any]], ste
     'step'
 
     Raises:
-      TypeError: `schedules` is no dict of schedules, or `steps` no integer.
+      TypeError: `schedules` is not a dict of schedules, or `steps` is not an integer.
       ValueError: there is nothing to draw, or a value is not finite.
       ImportError: matplotlib is not installed.
     """
@@ -64,10 +70,10 @@ def _drawn(curves: Mapping[str, np.ndarray], steps: int) -> Figure:
 
 
 def cycle_starts(curve: np.ndarray) -> np.ndarray:
-    """The steps after the first at which a curve starts again.
+    """Returns the steps after the first at which a curve starts a new cycle.
 
-    It does where it jumps up, by more than a twentieth of its range and three times the changes before and after, or
-    where it turns from falling to rising.
+    A cycle starts where the curve jumps up, by more than a twentieth of its range and three times the changes
+    before and after, or where it turns from falling to rising.
     """
     change = np.diff(curve)
     if not len(change):

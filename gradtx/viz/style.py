@@ -1,4 +1,4 @@
-"""How gradtx's pictures look: colours that the colour-blind can tell apart, and lines that also differ in grey."""
+"""The look of gradtx's pictures: colours that the colour-blind can distinguish, and lines that also differ in grey."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GREY = "#666666"
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Figures that are made inside of this context have gradtx's colours, lines and font sizes.
+    """Gives figures that are made inside this context gradtx's colours, lines and font sizes.
 
     >>> import gradtx as gx
     >>> from matplotlib.figure import Figure
@@ -55,16 +55,17 @@ def style() -> Iterator[None]:
 
 
 def curve(i: int) -> dict[str, Any]:
-    """The colour, line style and marker of the i-th curve, as arguments of `axes.plot`; all are used before any again.
+    """Returns the colour, line style and marker of the i-th curve, as arguments of `axes.plot`.
 
-    The line styles move on by one with each round of the colours, so that 49 curves differ.
+    All of them are used before any is repeated. The line styles move on by one with each round of the colours, so
+    that 49 curves differ.
     """
     n = len(COLOURS)
     return {"color": COLOURS[i % n], "linestyle": LINES[(i + i // n) % n], "marker": MARKERS[(i + i // n) % n]}
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, without pyplot, which would look for a display."""
+    """Returns an empty figure of a size in inches, without pyplot, which would look for a display."""
     _imported()
     from matplotlib.figure import Figure
 

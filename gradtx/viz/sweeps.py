@@ -1,4 +1,4 @@
-"""A sweep over two hyperparameters as a heat map."""
+"""Draws a sweep over two hyperparameters as a heat map."""
 
 from __future__ import annotations
 
@@ -33,18 +33,21 @@ def plot_sweep(
 ) -> Figure:
     """Draws a sweep over two hyperparameters as a heat map, with a ring around the best cell.
 
-    The better a cell, the brighter it is; the worst tenth share one colour. Runs that diverged, whose value is not
-    finite, are hatched. Each cell has the same size, whatever the spacing of the hyperparameters. The colours are those
-    of cividis: the colour-blind can tell them apart, and so can readers of a grey print.
+    Brighter cells are better; the worst tenth share one colour. Runs that diverged, whose value is not finite, are
+    hatched. All cells have the same size, whatever the spacing of the hyperparameters. The colours (cividis) can be
+    distinguished by the colour-blind and in a grey print.
 
     Args:
       values: The result of each run, such as its loss: an array of shape (len(y), len(x)), one row for each `y`.
       x: The values of the hyperparameter along the horizontal axis.
       y: The values of the hyperparameter along the vertical axis.
-      xlabel: The name of the hyperparameter `x`.
-      ylabel: The name of the hyperparameter `y`.
-      label: The name of `values`, for the title and the colour bar.
-      best: Which value is best: "lowest", as of a loss, or "highest", as of an accuracy.
+      xlabel: The name of the hyperparameter `x`, "learning rate" by default.
+      ylabel: The name of the hyperparameter `y`, "weight decay" by default.
+      label: The name of `values` for the title and the colour bar, "loss" by default.
+      best: Which value is best: "lowest" (default), as for a loss, or "highest", as for an accuracy.
+
+    Returns:
+      A matplotlib figure; save it with its `savefig`.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> rates, decays = jnp.geomspace(1e-3, 0.1, 3), jnp.array([0.0, 0.01, 0.1])
@@ -58,8 +61,8 @@ def plot_sweep(
     'lowest loss: 1.58 at learning rate 0.1, weight decay 0.1'
 
     Raises:
-      TypeError: an argument is no array of real numbers.
-      ValueError: the shapes disagree, or no value is finite; `best` is neither of the two.
+      TypeError: an argument is not an array of real numbers.
+      ValueError: the shapes disagree, no value is finite, or `best` is neither of the two words.
       ImportError: matplotlib is not installed.
     """
     checks.choice("plot_sweep", "best", best, ("lowest", "highest"))
