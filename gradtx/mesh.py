@@ -11,6 +11,7 @@ Where there is neither, all of these do what `jax.lax` does, and add nothing to 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 __all__ = [
+    "added",
     "along",
     "as_varying_as",
     "as_vector",
@@ -29,6 +31,7 @@ __all__ = [
     "cond",
     "everywhere",
     "explicit",
+    "extreme",
     "follows",
     "fori_loop",
     "kept_whole",
@@ -36,6 +39,8 @@ __all__ = [
     "places_like",
     "put",
     "scan",
+    "summed_over",
+    "together",
     "varying",
     "varying_axes",
     "varying_with",
@@ -255,6 +260,41 @@ def _carried(body: Callable[[Any], Any], init: Any, go_on: Callable[[Any], Any] 
         if found == axes:
             return init, axes
         axes = found
+
+
+# --- the shards of one tree
+
+together = jax.make_user_context(frozenset())
+"""`with together(names):` sums over leaves are sums over their shards, too, where a leaf is split over these axes.
+
+JAX keeps what is traced in it apart from what is traced elsewhere. `gx.sharding.over` is for users.
+"""
+
+
+def summed_over(x: Any) -> tuple[str, ...]:
+    """The axes of the mesh over whose shards a number of this leaf is to be summed; () outside of `together`."""
+    return tuple(sorted(together.value & varying_axes(x))) if together.value else ()
+
+
+def added(terms: Sequence[Sequence[Array]]) -> list[Array]:
+    """For each place in the items the sum over all items, one item for each leaf; over the shards, too, in `together`.
+
+    Items of leaves that are split over the same axes are added up first, so that these axes are summed over once.
+    """
+    groups: dict[tuple[str, ...], list[Sequence[Array]]] = {}
+    for item in terms:
+        groups.setdefault(summed_over(item[0]), []).append(item)
+    sums = []
+    for names, items in groups.items():
+        found = [functools.reduce(lax.add, place) for place in zip(*items, strict=True)]
+        sums.append(lax.psum(found, names) if names else found)
+    return [functools.reduce(jnp.add, place) for place in zip(*sums, strict=True)]
+
+
+def extreme(x: Array, *, largest: bool) -> Array:
+    """The largest, or smallest, of a number over the shards, in `together`; elsewhere the number."""
+    names = summed_over(x)
+    return (lax.pmax if largest else lax.pmin)(x, names) if names else x
 
 
 def _vary(x: Any, axes: frozenset[str]) -> Any:

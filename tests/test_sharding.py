@@ -282,3 +282,140 @@ def test_host_memory_stays_host_memory():
     (kept,) = (x for x in jax.tree.leaves(state) if x.ndim == 2)
     assert kept.sharding.memory_kind == "pinned_host"
     assert kept.sharding == next(x for x in jax.tree.leaves(shardings) if x.spec)
+
+
+# --- inside shard_map
+
+PARTS = {"w": P("data", "model"), "deep": [P("model")]}
+BY_ENTRY_OR_TREE = {
+    "adamw",
+    "dadapt_adamw",
+    "dog",
+    "dowg",
+    "momo",
+    "momo_adam",
+    "polyak_sgd",
+    "prodigy",
+    "cocob",
+    "lion",
+}
+MEASURE = [
+    "chain(clip_by_global_norm(1.0), reduce_on_plateau(), sgd(0.1))",
+    "apply_if_finite(skip_spikes(adam(0.1), warmup=1))",
+    "accumulate(adam(0.1), 2, should_skip_update_fn=skip_not_finite)",
+    "mechanize(adam(0.1))",
+    "with_metrics(dynamic_loss_scale(adam(0.1)))",
+    "sam(sgd(0.1), chain(normalize(), sgd(0.05)))",
+    "nonlinear_cg(0.1, linesearch=None)",
+    "schedule_free_adamw(0.1)",
+]
+
+
+def steps_in_parts(tx, grads, params, axes=("data", "model"), **options):
+    """Updates and state of two steps inside `shard_map`; all extra arguments but functions are given."""
+    mesh, whole = mesh_of(), gx.sharding.over(tx, axes)
+    shardings = gx.sharding.state_shardings(tx, params, homes(mesh, PARTS))
+    state, places = jax.device_put(tx.init(params), shardings), specs(shardings)
+    for g in grads:
+        extra = {name: x for name, x in extra_args(tx, g, params).items() if not callable(x)}
+        trees = {name: PARTS if jax.tree.structure(x) == jax.tree.structure(g) else P() for name, x in extra.items()}
+        ins, outs = (PARTS, places, PARTS, trees), (PARTS, places)
+        step = jax.shard_map(
+            lambda g, state, p, extra: whole.update(g, state, p, **extra),
+            mesh=mesh,
+            in_specs=ins,
+            out_specs=outs,
+            **options,
+        )
+        updates, state = jax.block_until_ready(jax.jit(step)(g, state, params, extra))
+    return updates, state
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [MEASURE[0], *(pytest.param(x, marks=pytest.mark.heavy) for x in [*MEASURE[1:], *sorted(BY_ENTRY_OR_TREE)])],
+)
+def test_parts_are_updated_as_the_whole(expression):
+    tx = eval(expression, {**vars(gx)}) if "(" in expression else default(expression)
+    params, grads = draw(0), [draw(1), draw(2)]
+    state = tx.init(params)
+    for g in grads:
+        extra = {name: x for name, x in extra_args(tx, g, params).items() if not callable(x)}
+        updates, state = jax.jit(tx.update)(g, state, params, **extra)
+    close(steps_in_parts(tx, grads, params), (updates, state), rtol=1e-10, atol=1e-13)
+
+
+def test_sums_over_trees_in_parts():
+    """Each function of trees that gives a number; a leaf that is alike on all devices counts once."""
+    from gradtx.mesh import together
+
+    mesh, tree = mesh_of(), {**draw(0), "same": jnp.arange(3.0)}
+    parts = {**PARTS, "same": P()}
+    for f in (
+        gx.tree.norm,
+        lambda t: gx.tree.norm(t, 1),
+        lambda t: gx.tree.norm(t, "inf"),
+        gx.tree.norm_sq,
+        gx.tree.sum,
+        gx.tree.max,
+        gx.tree.min,
+        lambda t: gx.tree.vdot(t, t),
+        lambda t: gx.tree.sum(jax.tree.map(lambda x: x > 0, t)),
+        lambda t: gx.tree.finite(jax.tree.map(jnp.log, t)),
+        gx.tree.finite,
+        lambda t: jax.jvp(gx.tree.norm, (t,), (t,))[1],
+        lambda t: jax.jvp(lambda t: gx.tree.vdot(t, t), (t,), (t,))[1],
+        lambda t: jax.jvp(gx.tree.sum, (t,), (t,))[1],
+    ):
+
+        def whole(t, f=f):
+            with together(frozenset({"data", "model"})):
+                return f(t)
+
+        found = jax.jit(jax.shard_map(whole, mesh=mesh, in_specs=(parts,), out_specs=P()))(tree)
+        np.testing.assert_allclose(found, f(tree), rtol=1e-12)
+
+
+def test_a_norm_of_parts_is_one_reduction():
+    mesh, tx = mesh_of(), gx.sharding.over(gx.clip_by_global_norm(1.0), ("data", "model"))
+    tree = [jnp.ones((16, 8), "float32")] * 5
+    clip = jax.shard_map(lambda g: tx.update(g, tx.init(g))[0], mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+    assert collectives(jax.jit(clip).lower(tree).compile()) == ["all-reduce"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "options", "message"),
+    [
+        ("muon(0.1)", {}, "scale_by_muon looks at each leaf as a whole, and here it gets a part of w"),
+        ("galore(0.1)", {}, "scale_by_galore looks at each leaf as a whole"),
+        ("add_noise(0.1, 0.5, 1)", {}, "add_noise draws the same numbers"),
+        ("newton_cg(1.0, linesearch=None)", {}, "scale_by_newton_cg is not known to sum over all parts"),
+        ("trust_region_newton()", {}, "trust_region_newton is not known to sum over all parts"),
+        ("chain(optax.adam(0.1))", {}, "is not known to sum over all parts"),
+        ("adam(0.1)", {"check_vma": False}, "check_vma=False, which hides"),
+    ],
+)
+def test_what_cannot_be_right_on_parts_says_so(expression, options, message):
+    tx = eval(expression, {**vars(gx), "optax": optax})
+    with pytest.raises(ValueError, match=message):
+        steps_in_parts(tx, [draw(1)], draw(0), **options)
+
+
+def test_a_value_of_one_part_is_refused():
+    mesh, tx = mesh_of(), gx.sharding.over(gx.reduce_on_plateau(), "data")
+
+    def step(g):
+        return tx.update(g, tx.init(g), value=jnp.sum(g))[0]
+
+    with pytest.raises(ValueError, match="Give jax"):
+        jax.jit(jax.shard_map(step, mesh=mesh, in_specs=P("data"), out_specs=P("data")))(jnp.ones(8))
+
+
+def test_over_is_a_value():
+    tx = gx.sharding.over(gx.adam(0.1), "model")
+
+    assert eval(repr(tx), vars(gx)) == tx
+    g = {"w": jnp.ones(3)}
+    close(tx.update(g, tx.init(g))[0], gx.adam(0.1).update(g, gx.adam(0.1).init(g))[0])
+    with pytest.raises(TypeError, match="axis_name must be the name"):
+        gx.sharding.over(gx.adam(0.1), 3)
