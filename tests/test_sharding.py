@@ -1,6 +1,7 @@
 """`gx.sharding`: where state lies on a mesh, that it stays there, what is sent, and what it costs."""
 
 import math
+import re
 
 import equinox as eqx
 import jax
@@ -13,6 +14,8 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 import gradtx as gx
 from docs.optimizers import default, optimizers
+from docs.scale import PAGE, compiled_step, page, parameters
+from gradtx.sharding.__main__ import main, planned, size_of, transformer
 from gradtx.testing.calls import extra_args, update
 from gradtx.testing.data import close
 from gradtx.testing.mesh import collectives
@@ -249,15 +252,7 @@ def data_of(tree):
 
 def sent(tx, zero, n=3):
     """The collectives of a compiled step on 8 devices, for `n` leaves."""
-    mesh = mesh_of()
-    params = {f"w{i}": shape(512, 256, spec=P(None, "model"), mesh=mesh) for i in range(n)}
-    places = jax.tree.map(lambda x: x.sharding, params)
-    shardings = gx.sharding.state_shardings(tx, params, zero_axis=zero)
-    shapes = jax.tree.map(
-        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), jax.eval_shape(tx.init, params), shardings
-    )
-    step = jax.jit(lambda g, state, p: gx.sharding.update(tx, g, state, p, shardings, places))
-    return collectives(step.lower(params, shapes, params).compile())
+    return collectives(compiled_step(tx, parameters(mesh_of(), n), zero))
 
 
 def test_what_a_step_sends():
@@ -270,6 +265,12 @@ def test_what_a_step_sends():
     stored = gx.stored(gx.adam(0.1), "int8")
     assert sent(stored, None, n=1) == []
     assert sent(stored, "data", n=1) == ["all-gather"]
+
+
+@pytest.mark.heavy
+def test_the_table_of_the_page_is_that_of_the_code():
+    with jax.enable_x64(False):
+        assert page() == PAGE.read_text()
 
 
 def test_host_memory_stays_host_memory():
@@ -419,3 +420,85 @@ def test_over_is_a_value():
     close(tx.update(g, tx.init(g))[0], gx.adam(0.1).update(g, gx.adam(0.1).init(g))[0])
     with pytest.raises(TypeError, match="axis_name must be the name"):
         gx.sharding.over(gx.adam(0.1), 3)
+
+
+# --- planning
+
+
+@pytest.mark.parametrize(
+    ("expression", "zero"),
+    [
+        ("adamw(0.1)", "data"),
+        pytest.param("adamw(0.1)", None, marks=pytest.mark.heavy),
+        pytest.param("chain(clip_by_global_norm(1.0), lion(0.1))", "data", marks=pytest.mark.heavy),
+        pytest.param("adafactor(0.1)", None, marks=pytest.mark.heavy),
+        pytest.param("stored(adamw(0.1), 'int8')", "data", marks=pytest.mark.heavy),
+    ],
+)
+def test_a_plan_is_what_is_compiled(expression, zero):
+    """Within 5%: memory all together, and what travels; parameters, gradients and state to the byte."""
+    tx, mesh, n = eval(expression, vars(gx)), mesh_of(), 8
+    both = {
+        "up": shape(256, 512, spec=P(None, "model"), mesh=mesh),
+        "down": shape(512, 256, spec=P("model"), mesh=mesh),
+    }
+    params = {f"layer_{i}": both for i in range(n)}
+    plan = gx.sharding.plan(tx, params, zero_axis=zero, data_axis="data")
+    compiled = compiled_step(tx, params, zero)
+    memory = compiled.memory_analysis()
+    assert plan.parameters + plan.gradients + plan.state == memory.argument_size_in_bytes
+    assert plan.total == pytest.approx(memory.argument_size_in_bytes + memory.temp_size_in_bytes, rel=0.05)
+    travels = sum(nbytes for name, nbytes in plan.network.items() if name != "gradients")
+    assert travels == pytest.approx(traffic(compiled), rel=0.05, abs=64 * n)
+
+
+def traffic(compiled):
+    """The bytes that a device receives in a compiled program, by ring algorithms."""
+    total = 0.0
+    for line in compiled.as_text().splitlines():
+        found = re.search(r"= (.*?) (all-reduce|all-gather|reduce-scatter)(?:-start)?\((.*)", line)
+        if found:
+            types, kind, rest = found.groups()
+            nbytes = sum(
+                math.prod(map(int, filter(None, lengths.split(",")))) * WIDTHS[dtype]
+                for dtype, lengths in re.findall(r"(\w+)\[([\d,]*)\]", types)
+            )
+            ways = group_size(rest)
+            total += nbytes * (ways - 1) / ways * (2 if kind == "all-reduce" else 1)
+    return total
+
+
+WIDTHS = {"f64": 8, "f32": 4, "s32": 4, "s8": 1, "u8": 1, "pred": 1}
+
+
+def group_size(text):
+    """The number of devices that exchange something, as the text of a compiled program writes it."""
+    names = re.search(r"replica_groups=mesh\[(.*?)\]\s*\{(.*?)\}", text)
+    if names:
+        sizes = dict(part.split("=") for part in names[1].replace("'", "").split(","))
+        return math.prod(int(sizes[name]) for name in names[2].replace("'", "").split(","))
+    iota = re.search(r"replica_groups=\[\d+,(\d+)\]", text)
+    return int(iota[1]) if iota else re.search(r"replica_groups=\{\{([\d,]+)\}", text)[1].count(",") + 1
+
+
+def test_layers_that_are_alike_are_planned_once():
+    tx = gx.chain(gx.clip_by_global_norm(1.0), gx.adafactor(0.1))
+    width, layers = size_of(6e7)
+    count, found = planned(tx, 6e7, ABSTRACT, "float32", "data", "data")
+    tree = transformer(width, layers, ABSTRACT)
+    assert layers > 2
+    assert count == gx.tree.size(tree) == pytest.approx(6e7, rel=0.1)
+    assert repr(found) == repr(gx.sharding.plan(tx, tree, zero_axis="data"))
+
+
+def test_a_plan_from_the_command_line(capsys, tmp_path):
+    options = {"params": "70e9", "mesh": "data=64,model=8", "storage": "int8", "zero": "data"}
+    main(["plan", *(part for name, x in options.items() for part in (f"--{name}", x))])
+    text = capsys.readouterr().out
+    assert "69,925,405,440 parameters on 512 devices" in text
+    assert re.search(r"updates +\d", text)
+    (tmp_path / "shapes.json").write_text('{"w": {"shape": [64, 32], "spec": [null, "model"]}}')
+    main(["plan", "--shapes", str(tmp_path / "shapes.json"), "--mesh", "data=4,model=2", "--optimizer", "sgd(0.1)"])
+    assert re.search(r"parameters +4,096", capsys.readouterr().out)
+    with pytest.raises(SystemExit, match="--mesh must be like data=64"):
+        main(["plan", "--params", "1e9", "--mesh", "8"])

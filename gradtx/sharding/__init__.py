@@ -9,5 +9,7 @@ from gradtx.sharding.over import over as over
 from gradtx.sharding.placed import constrain as constrain
 from gradtx.sharding.placed import init as init
 from gradtx.sharding.placed import update as update
+from gradtx.sharding.plan import Plan as Plan
+from gradtx.sharding.plan import plan as plan
 
-__all__ = ["constrain", "init", "over", "state_shardings", "update"]
+__all__ = ["Plan", "constrain", "init", "over", "plan", "state_shardings", "update"]

@@ -15,7 +15,7 @@ from gradtx.core.describe import Place, map_state
 from gradtx.core.transformation import as_transformation
 from gradtx.sharding.layout import as_typed, homes, names_of, shapes_of, split_by, typed_state
 
-__all__ = ["constrain", "init", "update"]
+__all__ = ["constrain", "init", "update", "workplaces"]
 
 
 def init(tx: Any, params: Any, shardings: Any) -> Any:
@@ -113,7 +113,7 @@ def update(
     _check_like("update", shardings, state)
     like = updates if params is None else params
     home = homes("update", like, param_shardings)
-    work = _workplaces(tx, _with_places(state, shardings), shapes_of(like), home)
+    work = workplaces(tx, _with_places(state, shardings), shapes_of(like), home)
 
     cut = partial(_cut, work, like)
     if AxisType.Explicit in jax.tree.leaves(home)[0].mesh.axis_types:  # types must agree: a row's mean lies as the rows
@@ -175,7 +175,7 @@ def _with_places(state: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), state, shardings)
 
 
-def _workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
+def workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
     """Where each parameter's update is computed: on the devices that have the state for it.
 
     That is its home, and its axes are split over what else splits an axis of the state that follows them.
