@@ -29,6 +29,7 @@ __all__ = [
     "as_vector",
     "automatic",
     "cond",
+    "divided",
     "everywhere",
     "explicit",
     "extreme",
@@ -41,11 +42,13 @@ __all__ = [
     "scan",
     "summed_over",
     "together",
+    "united",
     "varying",
     "varying_axes",
     "varying_with",
     "while_loop",
     "whole",
+    "workers",
 ]
 
 
@@ -176,6 +179,37 @@ def put(x: Array, where: NamedSharding | None) -> Array:
 def full_like(x: Any, value: Any, dtype: Any = None) -> Array:
     """An array of one value that lies where `x` does: from jax 0.12 on, that of `jax.numpy` is whole within `jit`."""
     return put(jnp.full_like(x, value, dtype=dtype), place(x))
+
+
+# --- work on stacks of matrices, shared among devices
+
+workers = jax.make_user_context(None)
+"""`with workers(where):` stacks of matrices are divided among the devices along the first axis of this sharding.
+
+JAX keeps what is traced in it apart from what is traced elsewhere. `gx.sharding.update` is for users.
+"""
+
+
+def divided(tree: Any) -> Any:
+    """The stacks, along their first axis divided among the `workers`: with copies of the first matrix, if need be."""
+    where = workers.value
+    if where is None:
+        return tree
+    here = jax.sharding.get_abstract_mesh()
+    places = NamedSharding(where.mesh if here.empty else here, where.spec)
+    ways = math.prod(where.mesh.shape[name] for name in _names(where.spec[0]))
+
+    def one(x: Array) -> Array:
+        more = -len(x) % ways
+        x = jnp.concatenate([x, jnp.broadcast_to(x[:1], (more, *x.shape[1:]))]) if more else x
+        return lax.with_sharding_constraint(x, places)
+
+    return jax.tree.map(one, tree)
+
+
+def united(tree: Any, n: int) -> Any:
+    """The first `n` matrices of stacks that may have been filled up by `divided`."""
+    return tree if workers.value is None else jax.tree.map(lambda x: x[:n], tree)
 
 
 # --- the shards of a mesh

@@ -31,7 +31,7 @@ class Plan(Frozen):
     state: int
     """Bytes of the state on a device."""
     temporary: int
-    """Bytes that the update needs for a while, for one parameter after the other."""
+    """Bytes that the update needs for a while."""
     whole_state: int
     """Bytes of the state of all devices together, each array counted once."""
     whole: int
@@ -72,10 +72,10 @@ def _table(rows: dict[str, Any]) -> list[str]:
 def plan(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = None, data_axis: Any = None) -> Plan:
     """Says what a training step takes on each device, before there are any devices.
 
-    Memory of the parameters, the gradients and the state is exact. `temporary` assumes that parameters are updated one
-    after the other, as compilers arrange it where memory is short. The network counts the bytes that each device
-    receives with ring algorithms; for methods whose links work on whole matrices (`muon`, `shampoo`, `soap`) it assumes
-    that these are gathered, which compilers may do in other ways.
+    Memory of the parameters, the gradients and the state is exact. `temporary` assumes that elementwise methods update
+    one parameter after the other; a compiler may hold more, above all of stored arrays. The network counts the bytes
+    that each device receives with ring algorithms; for methods whose links work on whole matrices (`muon`, `shampoo`,
+    `soap`) it assumes that these are gathered, which compilers may do in other ways.
 
     Args:
       tx: The transformation.
@@ -147,9 +147,8 @@ def _on_device(shapes: Any, shardings: Any) -> list[int]:
 def _temporary(tx: Any, state: Any, shardings: Any, shapes: Any, here: Any, cut: Any, split: Any) -> int:
     """For the largest parameter: its update before and after it is gathered, and its stored arrays as numbers.
 
-    A link that looks at a parameter as a whole holds its update meanwhile, too.
+    Where a link looks at a parameter, or at the tree, as a whole, the updates of all parameters are held meanwhile.
     """
-    held = any(isinstance(link, Leafwise) and not isinstance(link, Elementwise) for _, link in _flat(tx))
     packed, kept = (jax.tree.leaves(tree, is_leaf=is_packed) for tree in (state, shardings))
     loaded: dict[tuple[int, ...], int] = {}
     for x, at in zip(packed, kept, strict=True):
@@ -160,9 +159,10 @@ def _temporary(tx: Any, state: Any, shardings: Any, shapes: Any, here: Any, cut:
             size = math.prod(codes.shard_shape(x.shape)) * x.dtype.itemsize
             loaded[x.shape] = loaded.get(x.shape, 0) + size
     counts = {x.shape: sum(y.shape == x.shape for y in jax.tree.leaves(shapes)) for x in jax.tree.leaves(shapes)}
-    found = [0]
+    held = any(isinstance(link, Leafwise) and not isinstance(link, Elementwise) for _, link in _flat(tx))
+    found = [sum(cut) if held else 0]
     for x, whole, part, yes in zip(jax.tree.leaves(shapes), here, cut, split, strict=True):
-        found.append((whole + part if yes else 0) + held * part + loaded.get(x.shape, 0) // counts[x.shape])
+        found.append((whole + part if yes else 0) + loaded.get(x.shape, 0) // counts[x.shape])
     return max(found)
 
 
