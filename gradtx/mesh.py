@@ -13,6 +13,7 @@ Without either, all these functions do what `jax.lax` does, and add nothing to t
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,13 +26,16 @@ from jax.experimental.shard_alike import shard_alike
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 __all__ = [
+    "added",
     "along",
     "as_varying_as",
     "as_vector",
     "automatic",
     "cond",
+    "divided",
     "everywhere",
     "explicit",
+    "extreme",
     "follows",
     "fori_loop",
     "kept_whole",
@@ -40,11 +44,15 @@ __all__ = [
     "put",
     "scan",
     "split_like",
+    "summed_over",
+    "together",
+    "united",
     "varying",
     "varying_axes",
     "varying_with",
     "while_loop",
     "whole",
+    "workers",
 ]
 
 
@@ -196,6 +204,37 @@ def full_like(x: Any, value: Any, dtype: Any = None) -> Array:
     return put(jnp.full_like(x, value, dtype=dtype), place(x))
 
 
+# --- work on stacks of matrices, shared among devices
+
+workers = jax.make_user_context(None)
+"""`with workers(where):` stacks of matrices are divided among the devices along the first axis of this sharding.
+
+JAX keeps what is traced in it apart from what is traced elsewhere. `gx.sharding.update` is for users.
+"""
+
+
+def divided(tree: Any) -> Any:
+    """The stacks, along their first axis divided among the `workers`: with copies of the first matrix, if need be."""
+    where = workers.value
+    if where is None:
+        return tree
+    here = jax.sharding.get_abstract_mesh()
+    places = NamedSharding(where.mesh if here.empty else here, where.spec)
+    ways = math.prod(where.mesh.shape[name] for name in _names(where.spec[0]))
+
+    def one(x: Array) -> Array:
+        more = -len(x) % ways
+        x = jnp.concatenate([x, jnp.broadcast_to(x[:1], (more, *x.shape[1:]))]) if more else x
+        return lax.with_sharding_constraint(x, places)
+
+    return jax.tree.map(one, tree)
+
+
+def united(tree: Any, n: int) -> Any:
+    """The first `n` matrices of stacks that may have been filled up by `divided`."""
+    return tree if workers.value is None else jax.tree.map(lambda x: x[:n], tree)
+
+
 # --- the shards of a mesh
 
 
@@ -278,6 +317,41 @@ def _carried(body: Callable[[Any], Any], init: Any, go_on: Callable[[Any], Any] 
         if found == axes:
             return init, axes
         axes = found
+
+
+# --- the shards of one tree
+
+together = jax.make_user_context(frozenset())
+"""`with together(names):` sums over leaves are sums over their shards, too, where a leaf is split over these axes.
+
+JAX keeps what is traced in it apart from what is traced elsewhere. `gx.sharding.over` is for users.
+"""
+
+
+def summed_over(x: Any) -> tuple[str, ...]:
+    """The axes of the mesh over whose shards a number of this leaf is to be summed; () outside of `together`."""
+    return tuple(sorted(together.value & varying_axes(x))) if together.value else ()
+
+
+def added(terms: Sequence[Sequence[Array]]) -> list[Array]:
+    """For each place in the items the sum over all items, one item for each leaf; over the shards, too, in `together`.
+
+    Items of leaves that are split over the same axes are added up first, so that these axes are summed over once.
+    """
+    groups: dict[tuple[str, ...], list[Sequence[Array]]] = {}
+    for item in terms:
+        groups.setdefault(summed_over(item[0]), []).append(item)
+    sums = []
+    for names, items in groups.items():
+        found = [functools.reduce(lax.add, place) for place in zip(*items, strict=True)]
+        sums.append(lax.psum(found, names) if names else found)
+    return [functools.reduce(jnp.add, place) for place in zip(*sums, strict=True)]
+
+
+def extreme(x: Array, *, largest: bool) -> Array:
+    """The largest, or smallest, of a number over the shards, in `together`; elsewhere the number."""
+    names = summed_over(x)
+    return (lax.pmax if largest else lax.pmin)(x, names) if names else x
 
 
 def _vary(x: Any, axes: frozenset[str]) -> Any:

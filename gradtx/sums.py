@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gradtx import leaf
+from gradtx import leaf, mesh
 
 __all__ = ["dot", "exact_total", "norm", "real_parts", "scaled_norm", "shrinking", "total"]
 
@@ -92,10 +92,11 @@ def _scaled_norm_jvp(axes: Axes, primals: Any, tangents: Any) -> Any:
     scale, norm = scaled_norm(leaves, axes)
     some, shrink = norm != 0, lax.stop_gradient(1 / scale)
     per_norm = jnp.where(some, 1 / jnp.where(some, norm, 1), 0)
-    slope = jnp.zeros_like(norm)
+    slopes = [jnp.zeros_like(norm)]
     for x, dx in (pair for both in zip(leaves, moved, strict=True) for pair in real_parts(*both)):
         unit = x * _along(shrink, x, axes) * _along(per_norm, x, axes)
-        slope = slope + _sum(unit * (dx * _along(shrink, x, axes)), axes).astype(norm.dtype)
+        slopes.append(_sum(unit * (dx * _along(shrink, x, axes)), axes).astype(norm.dtype))
+    slope = _added(slopes, axes)
     return (scale, norm), (jnp.zeros_like(scale), slope)
 
 
@@ -156,7 +157,7 @@ def _dot_jvp(primals: Any, tangents: Any) -> Any:
     (pairs,), (moved,) = primals, tangents
     out = dot(pairs)
     slopes = [_sum(dx * y + x * dy) for (x, y), (dx, dy) in zip(pairs, moved, strict=True)]
-    return out, sum((slope.astype(out.dtype) for slope in slopes), jnp.zeros_like(out))
+    return out, _added([jnp.zeros_like(out), *(slope.astype(out.dtype) for slope in slopes)])
 
 
 @jax.custom_jvp
@@ -169,17 +170,17 @@ def total(arrays: list[Array]) -> Array:
         return jnp.zeros(())
     (arrays,), dtype = _promoted([arrays])
     if not _wider(dtype):
-        return functools.reduce(lax.add, map(_sum, arrays))
+        return _added(list(map(_sum, arrays)))
     with jax.enable_x64(True):
         wide = [_sum(lax.convert_element_type(x, np.dtype("float64"))) for x in arrays]
-        return lax.convert_element_type(functools.reduce(lax.add, wide), dtype)
+        return lax.convert_element_type(_added(wide), dtype)
 
 
 @total.defjvp
 def _total_jvp(primals: Any, tangents: Any) -> Any:
     (arrays,), (moved,) = primals, tangents
     out = total(arrays)
-    return out, sum((_sum(dx).astype(out.dtype) for dx in moved), jnp.zeros_like(out))
+    return out, _added([jnp.zeros_like(out), *(_sum(dx).astype(out.dtype) for dx in moved)])
 
 
 def exact_total(arrays: list[Array]) -> Array:
@@ -207,13 +208,13 @@ def _wide_sum(pairs: Any, axes: Axes) -> Array:
         # The barrier keeps the compiler from sharing a float64 copy of an array between several sums.
         x, y = (lax.convert_element_type(x, np.dtype("float64")) for x in lax.optimization_barrier(pair))
         totals.append(_sum(lax.mul(x, y), axes))
-    return functools.reduce(lax.add, totals)
+    return _added(totals, axes)
 
 
 def _sums(pairs: Any, axes: Axes, factors: Sequence[float]) -> list[Array]:
     """Returns for each factor c the sum of (c x) (c y)."""
     found = [_sums_of_leaf(x, y, axes, factors) for x, y in pairs]
-    return list(functools.reduce(_add, found))
+    return list(functools.reduce(_add, found)) if axes is not None else mesh.added(found)
 
 
 def _sums_of_leaf(x: Array, y: Array, axes: Axes, factors: Sequence[float]) -> tuple[Array, ...]:
@@ -248,6 +249,11 @@ def _add(a: Any, b: Any) -> tuple[Array, ...]:
 
 def _sum(x: Array, axes: Axes = None) -> Array:
     return lax.reduce_sum(x, axes=tuple(range(x.ndim)) if axes is None else axes)
+
+
+def _added(numbers: Sequence[Array], axes: Axes = None) -> Array:
+    """The sum of numbers of leaves; with `axes` these are numbers of the parts of one leaf."""
+    return functools.reduce(lax.add, numbers) if axes is not None else mesh.added([(x,) for x in numbers])[0]
 
 
 def _along(number: Array, x: Array, axes: Axes) -> Array:

@@ -1,6 +1,7 @@
 """`gx.sharding`: where state lies on a mesh, that it stays there, what is sent, and what it costs."""
 
 import math
+import re
 
 import equinox as eqx
 import jax
@@ -13,6 +14,8 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 import gradtx as gx
 from docs.optimizers import default, optimizers
+from docs.scale import PAGE, compiled_step, page, parameters
+from gradtx.sharding.__main__ import main, planned, size_of, transformer
 from gradtx.testing.calls import extra_args, update
 from gradtx.testing.data import close
 from gradtx.testing.mesh import collectives
@@ -249,15 +252,7 @@ def data_of(tree):
 
 def sent(tx, zero, n=3):
     """The collectives of a compiled step on 8 devices, for `n` leaves."""
-    mesh = mesh_of()
-    params = {f"w{i}": shape(512, 256, spec=P(None, "model"), mesh=mesh) for i in range(n)}
-    places = jax.tree.map(lambda x: x.sharding, params)
-    shardings = gx.sharding.state_shardings(tx, params, zero_axis=zero)
-    shapes = jax.tree.map(
-        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), jax.eval_shape(tx.init, params), shardings
-    )
-    step = jax.jit(lambda g, state, p: gx.sharding.update(tx, g, state, p, shardings, places))
-    return collectives(step.lower(params, shapes, params).compile())
+    return collectives(compiled_step(tx, parameters(mesh_of(), n), zero))
 
 
 def test_what_a_step_sends():
@@ -272,6 +267,50 @@ def test_what_a_step_sends():
     assert sent(stored, "data", n=1) == ["all-gather"]
 
 
+# Eight matrices, and three that two devices have to share with copies.
+STACKS = {"a": [(16, 8)] * 8, "b": [(8, 8)] * 3}
+
+
+@pytest.mark.parametrize(
+    ("expression", "kind"),
+    [
+        ("scale_by_muon()", AxisType.Auto),
+        pytest.param("scale_by_muon()", AxisType.Explicit, marks=pytest.mark.heavy),
+        pytest.param("scale_by_soap()", AxisType.Auto, marks=pytest.mark.heavy),
+        pytest.param("scale_by_shampoo(epsilon=0.1)", AxisType.Auto, marks=pytest.mark.heavy),
+    ],
+)
+def test_devices_share_the_work_on_stacks(expression, kind):
+    """The numbers are the same, and each device computes an eighth of the products."""
+    tx, mesh = eval(expression, vars(gx)), mesh_of(kind, (8,), ("data",))
+    rng, whole = np.random.default_rng(0), NamedSharding(mesh, P())
+    params = jax.tree.map(lambda n: jnp.asarray(rng.normal(size=n)), STACKS, is_leaf=lambda x: isinstance(x, tuple))
+    on_mesh = jax.device_put(params, whole)
+    shardings = gx.sharding.state_shardings(tx, on_mesh)
+
+    def step(axis):
+        return jax.jit(lambda g, s, p: gx.sharding.update(tx, g, s, p, shardings, whole, work_axis=axis))
+
+    state, expected, flops = gx.sharding.init(tx, on_mesh, shardings), tx.init(params), []
+    for axis in (None, "data"):
+        cost = step(axis).lower(on_mesh, state, on_mesh).compile().cost_analysis()
+        flops.append((cost[0] if isinstance(cost, list) else cost)["flops"])
+    assert flops[1] < flops[0] * (2 / 11 + 0.03)  # one of eight and one of three, of eleven
+    for _ in range(2):
+        updates, state = jax.block_until_ready(step("data")(on_mesh, state, on_mesh))
+        expected_updates, expected = jax.jit(tx.update)(params, expected, params)
+        close((updates, state), (expected_updates, expected), rtol=1e-10, atol=1e-13)
+    assert jax.tree.map(lambda x: x.sharding, state) == shardings
+    with pytest.raises(ValueError, match="work_axis names 'rows'"):
+        step("rows").lower(on_mesh, state, on_mesh)
+
+
+@pytest.mark.heavy
+def test_the_table_of_the_page_is_that_of_the_code():
+    with jax.enable_x64(False):
+        assert page() == PAGE.read_text()
+
+
 def test_host_memory_stays_host_memory():
     mesh = mesh_of()
     params = {"w": jax.device_put(jnp.ones((16, 8)), NamedSharding(mesh, P("model")))}
@@ -282,3 +321,227 @@ def test_host_memory_stays_host_memory():
     (kept,) = (x for x in jax.tree.leaves(state) if x.ndim == 2)
     assert kept.sharding.memory_kind == "pinned_host"
     assert kept.sharding == next(x for x in jax.tree.leaves(shardings) if x.spec)
+
+
+# --- inside shard_map
+
+PARTS = {"w": P("data", "model"), "deep": [P("model")]}
+BY_ENTRY_OR_TREE = {
+    "adamw",
+    "dadapt_adamw",
+    "dog",
+    "dowg",
+    "momo",
+    "momo_adam",
+    "polyak_sgd",
+    "prodigy",
+    "cocob",
+    "lion",
+}
+MEASURE = [
+    "chain(clip_by_global_norm(1.0), reduce_on_plateau(), sgd(0.1))",
+    "apply_if_finite(skip_spikes(adam(0.1), warmup=1))",
+    "accumulate(adam(0.1), 2, should_skip_update_fn=skip_not_finite)",
+    "mechanize(adam(0.1))",
+    "with_metrics(dynamic_loss_scale(adam(0.1)))",
+    "sam(sgd(0.1), chain(normalize(), sgd(0.05)))",
+    "nonlinear_cg(0.1, linesearch=None)",
+    "schedule_free_adamw(0.1)",
+]
+
+
+def steps_in_parts(tx, grads, params, axes=("data", "model"), **options):
+    """Updates and state of two steps inside `shard_map`; all extra arguments but functions are given."""
+    mesh, whole = mesh_of(), gx.sharding.over(tx, axes)
+    shardings = gx.sharding.state_shardings(tx, params, homes(mesh, PARTS))
+    state, places = jax.device_put(tx.init(params), shardings), specs(shardings)
+    for g in grads:
+        extra = {name: x for name, x in extra_args(tx, g, params).items() if not callable(x)}
+        trees = {name: PARTS if jax.tree.structure(x) == jax.tree.structure(g) else P() for name, x in extra.items()}
+        ins, outs = (PARTS, places, PARTS, trees), (PARTS, places)
+        step = jax.shard_map(
+            lambda g, state, p, extra: whole.update(g, state, p, **extra),
+            mesh=mesh,
+            in_specs=ins,
+            out_specs=outs,
+            **options,
+        )
+        updates, state = jax.block_until_ready(jax.jit(step)(g, state, params, extra))
+    return updates, state
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [MEASURE[0], *(pytest.param(x, marks=pytest.mark.heavy) for x in [*MEASURE[1:], *sorted(BY_ENTRY_OR_TREE)])],
+)
+def test_parts_are_updated_as_the_whole(expression):
+    tx = eval(expression, {**vars(gx)}) if "(" in expression else default(expression)
+    params, grads = draw(0), [draw(1), draw(2)]
+    state = tx.init(params)
+    for g in grads:
+        extra = {name: x for name, x in extra_args(tx, g, params).items() if not callable(x)}
+        updates, state = jax.jit(tx.update)(g, state, params, **extra)
+    close(steps_in_parts(tx, grads, params), (updates, state), rtol=1e-10, atol=1e-13)
+
+
+def test_sums_over_trees_in_parts():
+    """Each function of trees that gives a number; a leaf that is alike on all devices counts once."""
+    from gradtx.mesh import together
+
+    mesh, tree = mesh_of(), {**draw(0), "same": jnp.arange(3.0)}
+    parts = {**PARTS, "same": P()}
+    for f in (
+        gx.tree.norm,
+        lambda t: gx.tree.norm(t, 1),
+        lambda t: gx.tree.norm(t, "inf"),
+        gx.tree.norm_sq,
+        gx.tree.sum,
+        gx.tree.max,
+        gx.tree.min,
+        lambda t: gx.tree.vdot(t, t),
+        lambda t: gx.tree.sum(jax.tree.map(lambda x: x > 0, t)),
+        lambda t: gx.tree.finite(jax.tree.map(jnp.log, t)),
+        gx.tree.finite,
+        lambda t: jax.jvp(gx.tree.norm, (t,), (t,))[1],
+        lambda t: jax.jvp(lambda t: gx.tree.vdot(t, t), (t,), (t,))[1],
+        lambda t: jax.jvp(gx.tree.sum, (t,), (t,))[1],
+    ):
+
+        def whole(t, f=f):
+            with together(frozenset({"data", "model"})):
+                return f(t)
+
+        found = jax.jit(jax.shard_map(whole, mesh=mesh, in_specs=(parts,), out_specs=P()))(tree)
+        np.testing.assert_allclose(found, f(tree), rtol=1e-12)
+
+
+def test_a_norm_of_parts_is_one_reduction():
+    mesh, tx = mesh_of(), gx.sharding.over(gx.clip_by_global_norm(1.0), ("data", "model"))
+    tree = [jnp.ones((16, 8), "float32")] * 5
+    clip = jax.shard_map(lambda g: tx.update(g, tx.init(g))[0], mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+    assert collectives(jax.jit(clip).lower(tree).compile()) == ["all-reduce"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "options", "message"),
+    [
+        ("muon(0.1)", {}, "scale_by_muon looks at each leaf as a whole, and here it gets a part of w"),
+        ("galore(0.1)", {}, "scale_by_galore looks at each leaf as a whole"),
+        ("add_noise(0.1, 0.5, 1)", {}, "add_noise draws the same numbers"),
+        ("newton_cg(1.0, linesearch=None)", {}, "scale_by_newton_cg is not known to sum over all parts"),
+        ("trust_region_newton()", {}, "trust_region_newton is not known to sum over all parts"),
+        ("chain(optax.adam(0.1))", {}, "is not known to sum over all parts"),
+        ("adam(0.1)", {"check_vma": False}, "check_vma=False, which hides"),
+    ],
+)
+def test_what_cannot_be_right_on_parts_says_so(expression, options, message):
+    tx = eval(expression, {**vars(gx), "optax": optax})
+    with pytest.raises(ValueError, match=message):
+        steps_in_parts(tx, [draw(1)], draw(0), **options)
+
+
+def test_a_value_of_one_part_is_refused():
+    mesh, tx = mesh_of(), gx.sharding.over(gx.reduce_on_plateau(), "data")
+
+    def step(g):
+        return tx.update(g, tx.init(g), value=jnp.sum(g))[0]
+
+    with pytest.raises(ValueError, match="Give jax"):
+        jax.jit(jax.shard_map(step, mesh=mesh, in_specs=P("data"), out_specs=P("data")))(jnp.ones(8))
+
+
+def test_over_is_a_value():
+    tx = gx.sharding.over(gx.adam(0.1), "model")
+
+    assert eval(repr(tx), vars(gx)) == tx
+    g = {"w": jnp.ones(3)}
+    close(tx.update(g, tx.init(g))[0], gx.adam(0.1).update(g, gx.adam(0.1).init(g))[0])
+    with pytest.raises(TypeError, match="axis_name must be the name"):
+        gx.sharding.over(gx.adam(0.1), 3)
+
+
+# --- planning
+
+
+@pytest.mark.parametrize(
+    ("expression", "zero"),
+    [
+        ("adamw(0.1)", "data"),
+        pytest.param("adamw(0.1)", None, marks=pytest.mark.heavy),
+        pytest.param("chain(clip_by_global_norm(1.0), lion(0.1))", "data", marks=pytest.mark.heavy),
+        pytest.param("adafactor(0.1)", None, marks=pytest.mark.heavy),
+        pytest.param("stored(adamw(0.1), 'int8')", "data", marks=pytest.mark.heavy),
+    ],
+)
+def test_a_plan_is_what_is_compiled(expression, zero):
+    """Within 5%: memory all together, and what travels; parameters, gradients and state to the byte.
+
+    Stored arrays are loaded as the compiler likes: XLA for CPUs loads those of all parameters at once.
+    """
+    tx, mesh, n = eval(expression, vars(gx)), mesh_of(), 8
+    both = {
+        "up": shape(256, 512, spec=P(None, "model"), mesh=mesh),
+        "down": shape(512, 256, spec=P("model"), mesh=mesh),
+    }
+    params = {f"layer_{i}": both for i in range(n)}
+    plan = gx.sharding.plan(tx, params, zero_axis=zero, data_axis="data")
+    compiled = compiled_step(tx, params, zero)
+    memory = compiled.memory_analysis()
+    assert plan.parameters + plan.gradients + plan.state == memory.argument_size_in_bytes
+    assert "stored" in expression or plan.total == pytest.approx(
+        memory.argument_size_in_bytes + memory.temp_size_in_bytes, rel=0.05
+    )
+    travels = sum(nbytes for name, nbytes in plan.network.items() if name != "gradients")
+    assert travels == pytest.approx(traffic(compiled), rel=0.05, abs=64 * n)
+
+
+def traffic(compiled):
+    """The bytes that a device receives in a compiled program, by ring algorithms."""
+    total = 0.0
+    for line in compiled.as_text().splitlines():
+        found = re.search(r"= (.*?) (all-reduce|all-gather|reduce-scatter)(?:-start)?\((.*)", line)
+        if found:
+            types, kind, rest = found.groups()
+            nbytes = sum(
+                math.prod(map(int, filter(None, lengths.split(",")))) * WIDTHS[dtype]
+                for dtype, lengths in re.findall(r"(\w+)\[([\d,]*)\]", types)
+            )
+            ways = group_size(rest)
+            total += nbytes * (ways - 1) / ways * (2 if kind == "all-reduce" else 1)
+    return total
+
+
+WIDTHS = {"f64": 8, "f32": 4, "s32": 4, "s8": 1, "u8": 1, "pred": 1}
+
+
+def group_size(text):
+    """The number of devices that exchange something, as the text of a compiled program writes it."""
+    names = re.search(r"replica_groups=mesh\[(.*?)\]\s*\{(.*?)\}", text)
+    if names:
+        sizes = dict(part.split("=") for part in names[1].replace("'", "").split(","))
+        return math.prod(int(sizes[name]) for name in names[2].replace("'", "").split(","))
+    iota = re.search(r"replica_groups=\[\d+,(\d+)\]", text)
+    return int(iota[1]) if iota else re.search(r"replica_groups=\{\{([\d,]+)\}", text)[1].count(",") + 1
+
+
+def test_layers_that_are_alike_are_planned_once():
+    tx = gx.chain(gx.clip_by_global_norm(1.0), gx.adafactor(0.1))
+    width, layers = size_of(2e8)
+    count, found = planned(tx, 2e8, ABSTRACT, "float32", "data", "data")
+    tree = transformer(width, layers, ABSTRACT)
+    assert layers > 2
+    assert count == gx.tree.size(tree) == pytest.approx(2e8, rel=0.1)
+    assert repr(found) == repr(gx.sharding.plan(tx, tree, zero_axis="data"))
+
+
+def test_a_plan_from_the_command_line(capsys, tmp_path):
+    options = {"params": "70e9", "mesh": "data=64,model=8", "optimizer": "adamw", "zero": "data"}
+    main(["plan", *(part for name, x in options.items() for part in (f"--{name}", x))])
+    text = capsys.readouterr().out
+    assert "69,925,405,440 parameters on 512 devices" in text
+    assert re.search(r"updates +\d", text)
+    (tmp_path / "shapes.json").write_text('{"w": {"shape": [64, 32], "spec": [null, "model"]}}')
+    main(["plan", "--shapes", str(tmp_path / "shapes.json"), "--mesh", "data=4,model=2", "--optimizer", "sgd(0.1)"])
+    assert re.search(r"parameters +4,096", capsys.readouterr().out)
+    with pytest.raises(SystemExit, match="--mesh must be like data=64"):
+        main(["plan", "--params", "1e9", "--mesh", "8"])

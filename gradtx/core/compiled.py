@@ -152,11 +152,12 @@ class _Run:
         def work(x: Array, old: Any) -> tuple[Array, Any]:
             dtype = leaf.compute_dtype(x.dtype)
             rule, here = self._rule(i, _no_wider(hypers, dtype)), _no_wider(shared, dtype)
+            n, (x, old) = len(x), mesh.divided((x, old))
             slots = jax.tree.map(lambda a: leaf.widen(a, dtype), old)
             slots = matrices.renew(rule, "before", x, slots, here, t)
             y, new = _pair(rule, "on_stack", rule.on_stack(x, slots, here), old, "the matrices")
             new = matrices.renew(rule, "after", x, new, here, t)
-            return y, packed.kept(new, old)
+            return mesh.united((y, packed.kept(new, old)), n)
 
         before = [cls(*(getattr(row, name) for name in cls._fields)) for row in rows]
         done, after = matrices.on_stacks(work, views, values, packed.unpacked(before))

@@ -23,7 +23,7 @@ from gradtx.core.slots import per_tree
 from gradtx.core.transformation import as_transformation
 from gradtx.storage.host import host
 
-__all__ = ["as_typed", "homes", "names_of", "shapes_of", "split_by", "state_shardings", "typed_state"]
+__all__ = ["as_typed", "axes_of", "homes", "names_of", "shapes_of", "split_by", "state_shardings", "typed_state"]
 
 WHO = "state_shardings"
 
@@ -67,7 +67,7 @@ def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis
     tx = as_transformation(WHO, tx)
     where = homes(WHO, params, param_shardings)
     mesh = jax.tree.leaves(where)[0].mesh
-    zero = _zero_names(mesh, zero_axis)
+    zero = axes_of(WHO, "zero_axis", mesh, zero_axis)
     shapes = shapes_of(params)
     state = typed_state(tx, shapes, jax.tree.map(lambda x, home: _zeroed(home, x.shape, zero), shapes, where))
 
@@ -210,11 +210,11 @@ def _given(who: str, params: Any, param_shardings: Any) -> Any:
         raise checks.tree_mismatch(who, "param_shardings", param_shardings, "params", params) from None
 
 
-def _zero_names(mesh: Any, zero_axis: Any) -> tuple[str, ...]:
-    """The names of the axes to split the state over, after checking them."""
-    names = names_of(zero_axis)
+def axes_of(who: str, argument: str, mesh: Any, axes: Any) -> tuple[str, ...]:
+    """The names of axes of the mesh, after checking them."""
+    names = names_of(axes)
     for name in names:
         if name not in mesh.axis_names:
             known = ", ".join(map(repr, mesh.axis_names))
-            raise ValueError(f"{WHO}: zero_axis names {name!r}, but the axes of the mesh are {known}.")
+            raise ValueError(f"{who}: {argument} names {name!r}, but the axes of the mesh are {known}.")
     return names

@@ -10,12 +10,12 @@ from jax import lax
 from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gradtx import checks
+from gradtx import checks, mesh
 from gradtx.core.describe import Place, map_state
 from gradtx.core.transformation import as_transformation
-from gradtx.sharding.layout import as_typed, homes, names_of, shapes_of, split_by, typed_state
+from gradtx.sharding.layout import as_typed, axes_of, homes, names_of, shapes_of, split_by, typed_state
 
-__all__ = ["constrain", "init", "update"]
+__all__ = ["constrain", "init", "update", "workplaces"]
 
 
 def init(tx: Any, params: Any, shardings: Any) -> Any:
@@ -71,14 +71,15 @@ def update(
     params: Any = None,
     shardings: Any = None,
     param_shardings: Any = None,
+    *,
+    work_axis: Any = None,
     **extra: Any,
 ) -> tuple[Any, Any]:
     """Like `tx.update`, and keeps the state where `shardings` says, and the updates where the parameters lie.
 
-    With a `zero_axis` each device computes its part of the update: gradients and parameters are cut to the part for
-    which the device has the state, and the updates are gathered at the end. Where the compiled function also sums the
-    gradients over the data, sum and cut become one reduce-scatter on backends that have it. Without a `zero_axis` a
-    plain `tx.update` most often keeps the state in place, too; this function makes sure of it.
+    With a `zero_axis` gradients and parameters are cut to the part for which a device has the state, and the updates
+    are gathered at the end. Where the compiled function also sums the gradients over the data, sum and cut become one
+    reduce-scatter on backends that have it.
 
     Args:
       tx: The transformation.
@@ -88,6 +89,8 @@ def update(
       shardings: The tree that `gx.sharding.state_shardings` returns.
       param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`. Give it inside `jax.jit` on a
         mesh with automatic axes; elsewhere the parameters say so themselves.
+      work_axis: None (default), or the mesh axis, or axes, whose devices share the work on matrices of one shape, as of
+        `muon`, `soap` and `shampoo`: each takes some of them. Otherwise each device does all that it has parts of.
       **extra: What else `tx.update` takes. A tree like the parameters is cut as they are.
 
     Returns:
@@ -113,17 +116,24 @@ def update(
     _check_like("update", shardings, state)
     like = updates if params is None else params
     home = homes("update", like, param_shardings)
-    work = _workplaces(tx, _with_places(state, shardings), shapes_of(like), home)
+    work = workplaces(tx, _with_places(state, shardings), shapes_of(like), home)
 
     cut = partial(_cut, work, like)
     if AxisType.Explicit in jax.tree.leaves(home)[0].mesh.axis_types:  # types must agree: a row's mean lies as the rows
         typed = typed_state(tx, shapes_of(like), work)
         state = constrain(state, jax.tree.map(lambda x, to: as_typed(to.mesh, x), typed, shardings))
     extra = {name: cut(x) for name, x in extra.items()}
-    new, state = tx.update(cut(updates), state, None if params is None else cut(params), **extra)
+    with mesh.workers(_workers(jax.tree.leaves(home)[0].mesh, work_axis)):
+        new, state = tx.update(cut(updates), state, None if params is None else cut(params), **extra)
     if jax.tree.structure(new) == jax.tree.structure(like):
         new = constrain(constrain(new, work), home)  # what is gathered is the update, and nothing before it
     return new, constrain(state, shardings)
+
+
+def _workers(on: Any, work_axis: Any) -> NamedSharding | None:
+    """How stacks of matrices are divided among devices; None where they are not."""
+    names = axes_of("update", "work_axis", on, work_axis)
+    return NamedSharding(on, PartitionSpec(names)) if names else None
 
 
 def _cut(work: Any, like: Any, tree: Any) -> Any:
@@ -175,7 +185,7 @@ def _with_places(state: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), state, shardings)
 
 
-def _workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
+def workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
     """Where each parameter's update is computed: on the devices that have the state for it.
 
     That is its home, and its axes are split over what else splits an axis of the state that follows them.

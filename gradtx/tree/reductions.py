@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from gradtx import checks, leaf, sums
+from gradtx import checks, leaf, mesh, sums
 from gradtx.tree.internal import leaves_of, real_vdot
 
 __all__ = ["allclose", "finite", "max", "min", "nbytes", "norm", "norm_sq", "size", "sum", "vdot"]
@@ -131,7 +131,7 @@ def vdot(tree_x: Any, tree_y: Any) -> Array:
     checks.same_tree("vdot", "tree_y", tree_y, "tree_x", tree_x)
     xs, ys = ([jnp.asarray(x) for x in jax.tree.leaves(tree)] for tree in (tree_x, tree_y))
     if xs and all(_is_integer(x) for x in xs + ys):
-        return functools.reduce(lax.add, [jnp.sum(_long(x) * _long(y)) for x, y in zip(xs, ys, strict=True)])
+        return mesh.added([(jnp.sum(_long(x) * _long(y)),) for x, y in zip(xs, ys, strict=True)])[0]
     found = real_vdot(xs, ys)
     if not any(map(jnp.iscomplexobj, xs + ys)):
         return found
@@ -158,7 +158,7 @@ def sum(tree: Any, associative_reduction: bool = False) -> Array:  # noqa: A001
     checks.flag("sum", "associative_reduction", associative_reduction)
     leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
     if leaves and all(map(_is_integer, leaves)):
-        return functools.reduce(jnp.add, map(jnp.sum, leaves))
+        return _count(list(map(jnp.sum, leaves)))
     leaves = [leaf.widen(_floating(x)) for x in leaves]
     found = sums.exact_total([jnp.real(x) for x in leaves])
     imaginary = [jnp.imag(x) for x in leaves if jnp.iscomplexobj(x)]
@@ -199,6 +199,7 @@ def min(tree: Any) -> Array:  # noqa: A001
 
 def _extreme(tree: Any, of_leaf: Any, of_two: Any, of_none: float) -> Array:
     found = [of_leaf(jnp.asarray(x)) for x in jax.tree.leaves(tree) if np.size(x)]
+    found = [mesh.extreme(x, largest=of_none < 0) for x in found]
     return functools.reduce(of_two, found) if found else jnp.asarray(of_none)
 
 
@@ -216,7 +217,10 @@ def finite(tree: Any) -> Array:
     >>> bool(gx.tree.finite({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])}))
     False
     """
-    return functools.reduce(jnp.logical_and, [_finite(jnp.asarray(x)) for x in jax.tree.leaves(tree)], jnp.array(True))
+    leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
+    if any(map(mesh.summed_over, leaves)):
+        return mesh.added([(jnp.sum(~jnp.isfinite(x), dtype=jnp.int32),) for x in leaves])[0] == 0
+    return functools.reduce(jnp.logical_and, map(_finite, leaves), jnp.array(True))
 
 
 def _finite(x: Array) -> Array:
@@ -256,6 +260,12 @@ def allclose(a: Any, b: Any, rtol: ArrayLike = 1e-5, atol: ArrayLike = 1e-8, equ
         return jnp.allclose(x, y, rtol=rtol, atol=atol, equal_nan=equal_nan)
 
     return functools.reduce(jnp.logical_and, jax.tree.leaves(jax.tree.map(close, a, b)), jnp.array(True))
+
+
+def _count(sums_of_leaves: list[Array]) -> Array:
+    """The sum of integers of leaves, in the dtype to which JAX promotes them."""
+    dtype = functools.reduce(jnp.promote_types, [x.dtype for x in sums_of_leaves])
+    return mesh.added([(x.astype(dtype),) for x in sums_of_leaves])[0]
 
 
 def _is_integer(x: Array) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from gradtx import checks, leaf, tree
+from gradtx import checks, leaf, mesh, tree
 from gradtx.core.branch import alike, branch
 from gradtx.core.composite import Wrapper
 from gradtx.core.engine import run_update
@@ -296,9 +296,8 @@ def skip_not_finite(updates: Any, gradient_step: Any = None, params: Any = None)
       True
     """
     del gradient_step, params
-    count = sum(
-        (jnp.sum(~jnp.isfinite(x), dtype=jnp.int32) for x in jax.tree.leaves(updates)), jnp.zeros((), jnp.int32)
-    )
+    counts = [jnp.sum(~jnp.isfinite(x), dtype=jnp.int32) for x in jax.tree.leaves(updates)]
+    (count,) = mesh.added([(jnp.zeros((), jnp.int32),), *((x,) for x in counts)])
     return count > 0, {"should_skip": count > 0, "num_not_finite": count}
 
 

@@ -1,0 +1,198 @@
+"""What a training step takes on each device of a mesh: bytes, and what goes over the network, from shapes alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
+
+from gradtx.core.chain import chain
+from gradtx.core.leafwise import Elementwise, Leafwise
+from gradtx.core.packed import is_packed
+from gradtx.core.transformation import as_transformation
+from gradtx.frozen import Frozen
+from gradtx.sharding.layout import homes, names_of, shapes_of, state_shardings, typed_state
+from gradtx.sharding.placed import workplaces
+from gradtx.sharding.traffic import gathered, reduced, sent
+
+__all__ = ["Plan", "plan"]
+
+
+class Plan(Frozen):
+    """What each device holds and receives; prints as a table."""
+
+    parameters: int
+    """Bytes of the parameters on a device."""
+    gradients: int
+    """Bytes of the gradients on a device, which lie as the parameters do."""
+    state: int
+    """Bytes of the state on a device."""
+    temporary: int
+    """Bytes that the update needs for a while."""
+    whole_state: int
+    """Bytes of the state of all devices together, each array counted once."""
+    whole: int
+    """Bytes of those arrays of the state, beside numbers, that `zero_axis` does not split."""
+    network: dict[str, float]
+    """Bytes that a device receives in a step: for the gradients, in each link of the chain, for the updates."""
+
+    @property
+    def total(self) -> int:
+        """Bytes on a device, all together."""
+        return self.parameters + self.gradients + self.state + self.temporary
+
+    def repeated(self, more: Plan, times: int) -> Plan:
+        """The plan with what `more` has beyond this one so many times: one layer more, for layers that are alike."""
+
+        def line(a: float, b: float) -> Any:
+            return a + times * (b - a)
+
+        names = ("parameters", "gradients", "state", "whole_state", "whole")
+        network = {name: line(x, more.network[name]) for name, x in self.network.items()}
+        sizes = {name: line(getattr(self, name), getattr(more, name)) for name in names}
+        return Plan(**sizes, temporary=max(self.temporary, more.temporary), network=network)
+
+    def __repr__(self) -> str:
+        memory = {name: getattr(self, name) for name in ("parameters", "gradients", "state", "temporary", "total")}
+        lines = ["bytes on each device", *_table(memory)]
+        lines += ["", "bytes that each device receives in a step", *_table(self.network)]
+        if self.whole:
+            lines += ["", f"{self.whole:,} bytes of the state are not split over the zero axis."]
+        return "\n".join(lines)
+
+
+def _table(rows: dict[str, Any]) -> list[str]:
+    width, size = max(map(len, rows)), max(len(f"{x:,.0f}") for x in rows.values())
+    return [f"  {name:{width}}  {x:{size},.0f}" for name, x in rows.items()]
+
+
+def plan(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = None, data_axis: Any = None) -> Plan:
+    """Says what a training step takes on each device, before there are any devices.
+
+    Memory of the parameters, the gradients and the state is exact. `temporary` assumes that elementwise methods update
+    one parameter after the other; a compiler may hold more, above all of stored arrays. The network counts the bytes
+    that each device receives with ring algorithms; for methods whose links work on whole matrices (`muon`, `shampoo`,
+    `soap`) it assumes that these are gathered, which compilers may do in other ways.
+
+    Args:
+      tx: The transformation.
+      params: The shapes of the parameters (`jax.ShapeDtypeStruct`), or the parameters.
+      param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`; the mesh may be abstract.
+      zero_axis: As for `gx.sharding.state_shardings`.
+      data_axis: The axis, or axes, over which gradients are summed; by default `zero_axis`.
+
+    Returns:
+      A `Plan`, with `parameters`, `gradients`, `state`, `temporary` and `total` in bytes, and `network`.
+
+    >>> import jax, gradtx as gx
+    >>> from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec as P
+    >>> mesh = AbstractMesh((64, 8), ("data", "model"))
+    >>> where = NamedSharding(mesh, P(None, "model"))
+    >>> params = {"w": jax.ShapeDtypeStruct((8192, 8192), "float32", sharding=where)}
+    >>> print(gx.sharding.plan(gx.adamw(1e-3), params, zero_axis="data"))
+    bytes on each device
+      parameters  33,554,432
+      gradients   33,554,432
+      state        1,048,588
+      temporary   34,078,720
+      total      102,236,172
+    <BLANKLINE>
+    bytes that each device receives in a step
+      gradients               33,030,144
+      scale_by_adam                    0
+      add_decayed_weights              0
+      scale_by_learning_rate           0
+      updates                 33,030,144
+    """
+    tx = as_transformation("plan", tx)
+    where, shapes = homes("plan", params, param_shardings), shapes_of(params)
+    shardings, state = state_shardings(tx, shapes, where, zero_axis), jax.eval_shape(tx.init, shapes)
+    placed = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), state, shardings)
+    work = workplaces(tx, placed, shapes, where)
+    mesh, zero = jax.tree.leaves(where)[0].mesh, names_of(zero_axis)
+    data = names_of(zero_axis if data_axis is None else data_axis)
+    here = _on_device(shapes, where)
+    split = [home.spec != at.spec for home, at in zip(*map(jax.tree.leaves, (where, work)), strict=True)]
+    ways, n_data = (math.prod(mesh.shape[name] for name in names) for names in (zero, data))
+    moved = sum(x for x, yes in zip(here, split, strict=True) if yes)
+    rest = sum(here) - moved
+    network = {"gradients": gathered(moved, n_data) + reduced(rest, n_data) if zero else reduced(rest + moved, n_data)}
+    network |= _links(tx, shapes, work)
+    network["updates"] = gathered(moved, ways)
+    uncut = [
+        math.prod(x.shape) * x.dtype.itemsize
+        for x, at in zip(*map(jax.tree.leaves, (state, shardings)), strict=True)
+        if zero and x.ndim and not {*zero} & {name for part in at.spec for name in names_of(part)}
+    ]
+    return Plan(
+        parameters=sum(here),
+        gradients=sum(here),
+        state=sum(_on_device(state, shardings)),
+        temporary=_temporary(tx, state, shardings, shapes, here, _on_device(shapes, work), split),
+        whole_state=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)),
+        whole=sum(uncut),
+        network=network,
+    )
+
+
+def _on_device(shapes: Any, shardings: Any) -> list[int]:
+    """The bytes of each array on one device."""
+    pairs = zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
+    return [math.prod(at.shard_shape(x.shape)) * x.dtype.itemsize for x, at in pairs]
+
+
+def _temporary(tx: Any, state: Any, shardings: Any, shapes: Any, here: Any, cut: Any, split: Any) -> int:
+    """For the largest parameter: its update before and after it is gathered, and its stored arrays as numbers.
+
+    Where a link looks at a parameter, or at the tree, as a whole, the updates of all parameters are held meanwhile.
+    """
+    packed, kept = (jax.tree.leaves(tree, is_leaf=is_packed) for tree in (state, shardings))
+    loaded: dict[tuple[int, ...], int] = {}
+    for x, at in zip(packed, kept, strict=True):
+        if is_packed(x):
+            codes = next(
+                place for part, place in zip(jax.tree.leaves(x), jax.tree.leaves(at), strict=True) if part.ndim
+            )
+            size = math.prod(codes.shard_shape(x.shape)) * x.dtype.itemsize
+            loaded[x.shape] = loaded.get(x.shape, 0) + size
+    counts = {x.shape: sum(y.shape == x.shape for y in jax.tree.leaves(shapes)) for x in jax.tree.leaves(shapes)}
+    held = any(isinstance(link, Leafwise) and not isinstance(link, Elementwise) for _, link in _flat(tx))
+    found = [sum(cut) if held else 0]
+    for x, whole, part, yes in zip(jax.tree.leaves(shapes), here, cut, split, strict=True):
+        found.append((whole + part if yes else 0) + loaded.get(x.shape, 0) // counts[x.shape])
+    return max(found)
+
+
+def _updated(link: Any, g: Any, state: Any, p: Any, extra: dict[str, Any]) -> Any:
+    return link.update(g, state, p, **extra)
+
+
+def _flat(tx: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The links of a chain, and of the chains in it."""
+    if isinstance(tx, chain):
+        for link in tx.links:
+            yield from _flat(link)
+    else:
+        yield name or type(tx).__name__, tx
+
+
+def _links(tx: Any, shapes: Any, work: Any) -> dict[str, float]:
+    """What each link sends; links of one name count together."""
+    mesh = jax.tree.leaves(work)[0].mesh
+    explicit = AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=(AxisType.Explicit,) * len(mesh.axis_names))
+    tree = jax.tree.map(
+        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(explicit, at.spec)), shapes, work
+    )
+    found: dict[str, float] = {}
+    for name, link in _flat(tx):
+        state = typed_state(link, shapes, work)
+        extra = {"value": jax.ShapeDtypeStruct((), "float32")} if link.accepts("value") else {}
+        with jax.sharding.use_abstract_mesh(explicit):
+            nbytes = sent(
+                lambda g, state, p, extra, link=link: link.update(g, state, p, **extra), tree, state, tree, extra
+            )
+        found[name] = found.get(name, 0) + nbytes
+    return found

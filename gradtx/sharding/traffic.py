@@ -1,0 +1,89 @@
+"""What the devices send each other in a function, found from types: an estimate from shapes, without any device.
+
+On a mesh with explicit axes the type of every array says how it is split. A sum over an axis that is split is an
+all-reduce of its result, a product contracted over one too, and an array that loses what splits it is gathered. A ring
+of n devices moves (n - 1) / n of an array through each device to gather it, and twice that to reduce it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from gradtx.sharding.layout import names_of
+
+__all__ = ["gathered", "reduced", "sent"]
+
+_REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_prod", "argmax", "argmin"}
+
+
+def gathered(nbytes: float, ways: int) -> float:
+    """The bytes that a device receives where an array, of which it has one of `ways` parts, is gathered."""
+    return nbytes * (ways - 1) / ways
+
+
+def reduced(nbytes: float, ways: int) -> float:
+    """The bytes that a device receives where arrays of so many bytes are added up and every device gets the sum."""
+    return 2 * gathered(nbytes, ways)
+
+
+def sent(function: Any, *args: Any) -> float:
+    """The bytes that each device receives in a call, for shapes whose types say how they are split."""
+    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _of_jaxpr(jaxpr: Any) -> float:
+    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation: Any) -> float:
+    name, ins, outs = equation.primitive.name, [v.aval for v in equation.invars], [v.aval for v in equation.outvars]
+    if name in _REDUCTIONS:
+        lost = [part for axis in equation.params["axes"] for part in names_of(_spec(ins[0])[axis])]
+        return sum(reduced(_nbytes(x), _ways(x, lost)) for x in outs)
+    if name == "dot_general":
+        (axes, _), _ = equation.params["dimension_numbers"]
+        lost = [part for axis in axes for part in names_of(_spec(ins[0])[axis])]
+        return reduced(_nbytes(outs[0]), _ways(ins[0], lost))
+    if name in ("reshard", "sharding_constraint", "mesh_cast"):
+        kept = {part for parts in _spec(outs[0]) for part in names_of(parts)}
+        lost = [part for parts in _spec(ins[0]) for part in names_of(parts) if part not in kept]
+        return gathered(_nbytes(outs[0]), _ways(ins[0], lost))
+    times = equation.params.get("length", 1) if name == "scan" else 1
+    branches = [_of_jaxpr(inner) for inner in _inner(equation.params.values())]
+    return times * (max(branches, default=0) if name == "cond" else sum(branches))
+
+
+def _inner(params: Any) -> Iterator[Any]:
+    """The functions inside an operation."""
+    for x in params:
+        if isinstance(x, ClosedJaxpr):
+            yield x.jaxpr
+        elif isinstance(x, Jaxpr):
+            yield x
+        elif isinstance(x, (tuple, list)):
+            yield from _inner(x)
+
+
+def _spec(aval: Any) -> list[Any]:
+    """What splits each axis, as far as types say; an axis that the compiler may split counts as whole."""
+    sharding = getattr(aval, "sharding", None)
+    spec = () if sharding is None else tuple(sharding.spec)
+    return [*spec, *[None] * (len(getattr(aval, "shape", ())) - len(spec))]
+
+
+def _nbytes(aval: Any) -> float:
+    """The bytes of an array on one device."""
+    shape: Sequence[int] = getattr(aval, "shape", ())
+    names = [part for parts in _spec(aval) for part in names_of(parts)]
+    itemsize = getattr(getattr(aval, "dtype", None), "itemsize", 0)
+    return math.prod(shape) * itemsize / _ways(aval, names)
+
+
+def _ways(aval: Any, names: Sequence[str]) -> int:
+    sharding = getattr(aval, "sharding", None)
+    return 1 if sharding is None else math.prod(sharding.mesh.shape[name] for name in names)
