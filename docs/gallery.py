@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import inspect
 import os
 import tomllib
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def quick() -> bool:
 
 def drawn(name: str, draw: Callable[[Path], None], *sources: object) -> Path:
     """The path of a picture, which is drawn unless it was drawn from the same sources before."""
-    digest = hashlib.sha256(repr(sources).encode() + code()).hexdigest()[:16]
+    digest = hashlib.sha256(repr((sources, inspect.getsource(draw))).encode() + code()).hexdigest()[:16]
     path = CACHE / digest / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,8 +48,8 @@ def drawn(name: str, draw: Callable[[Path], None], *sources: object) -> Path:
 
 @functools.cache
 def code() -> bytes:
-    """The sources of the package, and of what draws."""
-    files = [*(ROOT / "gradtx").rglob("*.py"), *(ROOT / "examples" / "textbook").glob("*.py"), Path(__file__)]
+    """What the sources of the package and of the textbook are, so that pictures follow them."""
+    files = [*(ROOT / "gradtx").rglob("*.py"), *(ROOT / "examples" / "textbook").glob("*.py")]
     return b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sorted(files))
 
 
@@ -91,7 +92,7 @@ def races() -> tuple[str, dict[str, Path]]:
             found = entries(", ".join(entry["members"]), vars(gx))
             rates = {"rates": (1e-3, 1e-2, 1e-1)} if quick() else {}
             result = gx.viz.race(found, problem, steps, decay=bool(entry.get("decay")), **rates)
-            gx.viz.plot_race(result).savefig(path, dpi=100)
+            gx.viz.plot_race(result).savefig(path, dpi=100, bbox_inches="tight")
 
         site = f"images/races/{family}.png"
         pictures[site] = drawn(f"{family}.png", draw, entry, quick())

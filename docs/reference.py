@@ -24,6 +24,15 @@ SCOPES = {
     "treewide": "Optimizers: treewide",
 }
 
+TITLES = {
+    "Using transformations, and composing them": "Use and compose",
+    "Slow copies of parameters, and numbers that stay in range": "Helpers",
+    "Functions of a batch in parts, and made smooth; assignment problems": "Batches in parts, perturbations, assignment",
+    "The nearest point of a set, and proximal operators": "Projections and proximal operators",
+    "The laws, for transformations of other authors": "Testing your own",
+}
+"""Short titles for groups whose headings are long."""
+
 
 def topics() -> dict[str, list[str]]:
     """Maps each topic to its public names, in the order of `gradtx/__init__.py`."""
@@ -31,7 +40,7 @@ def topics() -> dict[str, list[str]]:
     topic = ""
     for line in Path(gx.__file__).read_text(encoding="utf-8").splitlines():
         if heading := re.fullmatch(r"    # (.+)", line):
-            topic = heading[1]
+            topic = TITLES.get(heading[1], heading[1])
         elif name := re.search(r"\bas ([a-zA-Z]\w*),?$", line):
             scope = getattr(gx, name[1]).__module__.split(".")[2:3] if topic == "Optimizers" else []
             found.setdefault(SCOPES[scope[0]] if scope and scope[0] in SCOPES else topic, []).append(name[1])

@@ -43,6 +43,11 @@ def fenced(text: str) -> str:
     return "".join(f"\n\n```pycon\n{part}\n```\n" if i % 2 else part for i, part in enumerate(blocks)).strip()
 
 
+def shown(value: object) -> str:
+    """A default as its reader would write it."""
+    return getattr(value, "__name__", "...") if " at 0x" in repr(value) else repr(value)
+
+
 def set_constructor(pkg: griffe.Module, name: str, item: type) -> None:
     """Gives a class of the package the parameters that `inspect.signature` finds."""
     try:
@@ -55,6 +60,6 @@ def set_constructor(pkg: griffe.Module, name: str, item: type) -> None:
     parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)]
     for parameter in signature.parameters.values():
         kind = getattr(griffe.ParameterKind, parameter.kind.name.lower())
-        default = None if parameter.default is EMPTY else repr(parameter.default)
+        default = None if parameter.default is EMPTY else shown(parameter.default)
         parameters.append(griffe.Parameter(parameter.name, kind=kind, default=default))
     target.set_member("__init__", griffe.Function("__init__", parameters=griffe.Parameters(*parameters)))
