@@ -27,7 +27,7 @@ SCOPES = {
 TITLES = {
     "Using transformations, and composing them": "Use and compose",
     "Slow copies of parameters, and numbers that stay in range": "Helpers",
-    "Functions of a batch in parts, and made smooth; assignment problems": "Batches in parts, perturbations, assignment",
+    "Functions of a batch in parts, and made smooth; assignment problems": "Microbatching, perturbations, assignment",
     "The nearest point of a set, and proximal operators": "Projections and proximal operators",
     "The laws, for transformations of other authors": "Testing your own",
 }
