@@ -2,13 +2,14 @@
 
     python -m docs.optimizers
 
-What can be computed is computed, from each optimizer as its default settings make it. The paper and the advice are
-typed, in `docs/optimizers.toml`.
+Memory, scope and needs are computed from each optimizer with its default settings. Times come from the last run of
+`python -m benchmarks.sweep`. The paper and the advice are typed, in `docs/optimizers.toml`.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import pathlib
 import sys
 import tomllib
@@ -24,6 +25,7 @@ __all__ = ["LINKS", "default", "methods", "needs", "optimizers", "page", "scope"
 
 HERE = pathlib.Path(__file__).parent
 PAGE = HERE / "optimizers.md"
+SWEEP = HERE.parent / "benchmarks" / "results" / "sweep.json"
 BEGIN, END = "<!-- table: python -m docs.optimizers -->\n", "<!-- end of table -->\n"
 
 LINKS = {"matrices_with_adamw", "reduce_variance"}
@@ -103,6 +105,17 @@ def memory(tx: Any) -> str:
     return f"{ratio:.3f}".rstrip("0").rstrip(".")
 
 
+def times() -> dict[str, str]:
+    """The time of a step in nanoseconds per parameter, where `python -m benchmarks.sweep` has measured it."""
+    rows = json.loads(SWEEP.read_text())["results"]
+    measured = {row["method"]: row for row in rows if row["tree"] == "large"}
+    return {
+        name: f"{row['median']['gradtx']['step'] / row['parameters'] * 1e9:.1f}"
+        for name, row in measured.items()
+        if row["leaves"] == 1
+    }
+
+
 def typed() -> dict[str, dict[str, str]]:
     """The typed columns by method."""
     return tomllib.loads((HERE / "optimizers.toml").read_text())
@@ -111,13 +124,14 @@ def typed() -> dict[str, dict[str, str]]:
 def table() -> str:
     """The table in Markdown."""
     rows = []
-    text = typed()
+    text, time = typed(), times()
     for name in methods():
         tx = default(name)
         file = getattr(gx, name).__module__.replace(".", "/") + ".py"
         asked = ", ".join([*needs(tx), *(f"({extra})" for extra in takes(tx))])
-        rows.append([f"[`{name}`](../{file})", memory(tx), scope(tx), asked, text[name]["paper"], text[name]["pick"]])
-    headers = ["optimizer", "memory", "scope", "needs", "paper", "pick it when"]
+        cells = [memory(tx), time.get(name, ""), scope(tx), asked, text[name]["paper"], text[name]["pick"]]
+        rows.append([f"[`{name}`](../{file})", *cells])
+    headers = ["optimizer", "memory", "time", "scope", "needs", "paper", "pick it when"]
     return tabulate(rows, headers, "github", disable_numparse=True)
 
 

@@ -1,5 +1,6 @@
-"""The documentation: its Python runs, and its table is that of the code."""
+"""The documentation: its snippets run, its links lead somewhere, and its tables and lists agree with the code."""
 
+import importlib.util
 import pathlib
 import re
 import sys
@@ -9,31 +10,78 @@ import jax
 import pytest
 
 import gradtx as gx
+from docs import gallery, reference
 from docs import optimizers as docs
+from examples import textbook
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HEAVY = {
+    "constraints",
+    "contract",
+    "converting",
+    "curvature",
+    "extending",
+    "idea",
+    "losses",
+    "optimizers",
+    "storage",
+    "wrappers",
+}
+"""Pages whose snippets take more than two seconds."""
+
+
+OPTIONAL = ("tensorboardX", "wandb")  # packages that a snippet may show, and that the tests do without
+
+
+def snippets(page):
+    """The Python of a page, block by block."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def runs_here(code):
+    """Whether the packages that a snippet imports are installed."""
+    missing = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
+    return not any(re.search(rf"^import {name}$", code, flags=re.MULTILINE) for name in missing)
 
 
 def run(page):
     """All snippets of a page, from top to bottom, as one program; the names that they leave."""
-    code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL))
     module = types.ModuleType(f"page_{page.stem}")
     sys.modules[module.__name__] = module  # so that what a page defines can be pickled
     as_tests_do = page.name == "contract.md"  # which uses the laws themselves
     with jax.enable_x64(as_tests_do), jax.numpy_rank_promotion("allow"):
-        exec(compile(code, str(page), "exec"), vars(module))
+        for code in snippets(page):
+            program = compile(code, str(page), "exec")
+            if runs_here(code):
+                exec(program, vars(module))
     return vars(module)
 
 
 @pytest.mark.parametrize(
-    "page", [PAGES[0], *(pytest.param(p, marks=pytest.mark.heavy) for p in PAGES[1:])], ids=lambda p: p.name
+    "page",
+    [pytest.param(p, marks=[pytest.mark.heavy] * (p.stem in HEAVY)) for p in PAGES if snippets(p)],
+    ids=lambda p: p.name,
 )
 def test_the_snippets_run(page, capsys):
     names = run(page)
     assert capsys.readouterr().out.strip()
     if page.name == "README.md":
         assert names["losses"].shape == (3,)
+
+
+def test_the_readme_is_short_and_has_the_two_commands():
+    text = PAGES[0].read_text()
+    assert len(text.splitlines()) <= 120
+    assert len(re.findall(r"^python3 -m venv .*pytest.*$", text, flags=re.MULTILINE)) == 1  # .ci/run takes it from here
+    assert len(re.findall(r"^python3 -m venv .*train_digits.*$", text, flags=re.MULTILINE)) == 1
+
+
+def test_the_tests_that_the_readme_names_exist():
+    found = re.findall(r"\[`(\w+)`\]\(([^)]+\.py)\)", PAGES[0].read_text())
+    assert len(found) >= 9
+    for name, path in found:
+        assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), flags=re.MULTILINE), f"{path}: {name}"
 
 
 def test_what_is_extended_is_short_and_uses_public_names():
@@ -43,17 +91,58 @@ def test_what_is_extended_is_short_and_uses_public_names():
         assert not re.search(r"gradtx\.core|\._(?!replace)|import _", code), code
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+def anchors(page):
+    """The anchors of a page: its headings as Markdown names them, and those that are set by hand."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), flags=re.MULTILINE)
+    named = {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+    typed = gallery.typed()
+    made = {
+        "schedules.md": set(typed["schedules"]),
+        "gallery.md": {re.sub(r"\s+", "-", family["title"].lower()) for family in typed["families"].values()},
+        "textbook.md": set(textbook.scripts()),
+    }
+    return named | made.get(page.name, set())
 
 
-def test_the_readme_names_every_link_and_schedule():
-    text = PAGES[0].read_text()
+LINKED = sorted({*PAGES, *ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md")})
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", text):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+def test_the_reference_has_every_public_name():
+    topics = reference.topics()
+    assert sorted(name for names in topics.values() for name in names) == sorted(gx.__all__)
+    pages = "\n".join(reference.pages().values())
     for name in gx.__all__:
-        if getattr(getattr(gx, name), "__module__", "").startswith(("gradtx.transforms.", "gradtx.schedules.")):
-            assert name.endswith("State") or f"`{name}`" in text, name
+        assert f"::: gradtx.{name}\n" in pages or f"## `gx.{name}`" in pages, name
+    for name in ("tree.norm", "losses.huber_loss", "rules.Elementwise", "rules.hyper", "select.path", "viz.race"):
+        assert f"::: gradtx.{name}\n" in pages, name
+
+
+def test_every_schedule_is_in_the_gallery():
+    found = gallery.typed()["schedules"]
+    own = [name for name, module in gx._names.items() if module.startswith("gradtx.schedules.")]
+    assert set(found) == {*own, "function_schedule"}
+    for name, entry in found.items():
+        assert callable(gallery.evaluated(entry["call"])), name
+
+
+def test_families_of_the_gallery_are_optimizers():
+    for family in gallery.typed()["families"].values():
+        assert {member.split("(")[0] for member in family["members"]} <= set(docs.methods())
+
+
+def test_every_page_is_in_the_navigation():
+    config = (ROOT / "mkdocs.yml").read_text()
+    for page in PAGES[1:]:
+        assert f": {page.name}\n" in config, page.name
 
 
 def test_every_optimizer_has_a_row():

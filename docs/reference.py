@@ -1,0 +1,113 @@
+"""The API reference: a page for each topic, with every public name.
+
+The topics are the groups of `gradtx/__init__.py`. `docs/hooks.py` makes the pages when the site is built; each entry
+is an instruction for mkdocstrings, which reads signatures and docstrings.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import gradtx as gx
+
+__all__ = ["index", "names", "pages", "summary", "topics"]
+
+FOLDER = "reference"
+SCOPES = {
+    "elementwise": "Optimizers: elementwise",
+    "layerwise": "Optimizers: layerwise",
+    "treewide": "Optimizers: treewide",
+}
+
+TITLES = {
+    "Using transformations, and composing them": "Use and compose",
+    "Slow copies of parameters, and numbers that stay in range": "Helpers",
+    "Functions of a batch in parts, and made smooth; assignment problems": "Microbatching, perturbations, assignment",
+    "The nearest point of a set, and proximal operators": "Projections and proximal operators",
+    "The laws, for transformations of other authors": "Testing your own",
+}
+"""Short titles for groups whose headings are long."""
+
+
+def topics() -> dict[str, list[str]]:
+    """Maps each topic to its public names, in the order of `gradtx/__init__.py`."""
+    found: dict[str, list[str]] = {}
+    topic = ""
+    for line in Path(gx.__file__).read_text(encoding="utf-8").splitlines():
+        if heading := re.fullmatch(r"    # (.+)", line):
+            topic = TITLES.get(heading[1], heading[1])
+        elif name := re.search(r"\bas ([a-zA-Z]\w*),?$", line):
+            scope = getattr(gx, name[1]).__module__.split(".")[2:3] if topic == "Optimizers" else []
+            found.setdefault(SCOPES[scope[0]] if scope and scope[0] in SCOPES else topic, []).append(name[1])
+    return found
+
+
+def names(module: ModuleType) -> list[str]:
+    """The public names of a module such as `gx.tree`, without the modules in it."""
+    listed = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+    return [name for name in listed if documented(getattr(module, name))]
+
+
+def documented(item: object) -> bool:
+    """Whether an item is a function or a class with a docstring, so that it has an entry of its own."""
+    return (inspect.isfunction(item) or inspect.isclass(item)) and bool(inspect.getdoc(item))
+
+
+def entries(name: str) -> Iterator[tuple[str, object]]:
+    """The full names below one public name, each with its object: itself, or what its module has."""
+    item = getattr(gx, name)
+    if not hasattr(item, "__path__") and not isinstance(item, ModuleType):
+        yield f"gradtx.{name}", item
+        return
+    module = importlib.import_module(f"gradtx.{name}")
+    yield from ((f"gradtx.{name}.{part}", getattr(module, part)) for part in names(module))
+
+
+def slug(topic: str) -> str:
+    """The file name of a topic's page."""
+    return re.sub(r"[^a-z0-9]+", "-", topic.lower()).strip("-") + ".md"
+
+
+def summary(item: object) -> str:
+    """The first sentence of a docstring, on one line that is safe in a table."""
+    first = (inspect.getdoc(item) or "").split("\n\n")[0]
+    return re.split(r"(?<=\.)\s", " ".join(first.split()), maxsplit=1)[0].replace("|", "\\|")
+
+
+def pages() -> dict[str, str]:
+    """The page of each topic, by its path in the site."""
+    return {f"{FOLDER}/{slug(topic)}": page(topic, found) for topic, found in topics().items()}
+
+
+def page(topic: str, found: list[str]) -> str:
+    """One page: an overview, then an entry for each name."""
+    lines = [f"# {topic}", ""]
+    for name in found:
+        item = getattr(gx, name)
+        if isinstance(item, ModuleType) or hasattr(item, "__path__"):
+            lines += [f"## `gx.{name}` {{ #gradtx.{name} }}", "", " ".join(summary(item).split()), ""]
+    lines += ["| name | what it does |", "| --- | --- |"]
+    found_entries = [entry for name in found for entry in entries(name)]
+    lines += [f"| [`{short(full)}`][{full}] | {summary(item)} |" for full, item in found_entries]
+    for full, _ in found_entries:
+        lines += ["", f"::: {full}"]
+    return "\n".join(lines) + "\n"
+
+
+def short(full: str) -> str:
+    """A full name as users write it."""
+    return full.replace("gradtx.", "gx.", 1)
+
+
+def index() -> str:
+    """The page of all topics, each with its names."""
+    lines = ["# API reference", "", "Every public name, by topic. The search box above finds names, too.", ""]
+    for topic, found in topics().items():
+        links = ", ".join(f"[`{name}`][gradtx.{name}]" for name in found)
+        lines += [f"## [{topic}]({slug(topic)})", "", links, ""]
+    return "\n".join(lines)

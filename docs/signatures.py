@@ -1,0 +1,65 @@
+"""An extension of griffe, which reads the sources for the API reference.
+
+- The constructors of transformations are made from their fields when the classes are, so that no source shows them:
+  their signatures are taken from the imported classes.
+- Examples (`>>>`) that stand in the text of a docstring become blocks of code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import griffe
+
+import gradtx as gx
+
+__all__ = ["Docstrings"]
+
+EMPTY = inspect.Parameter.empty
+
+
+class Docstrings(griffe.Extension):
+    """Shows gradtx's classes and examples as users know them."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = fenced(obj.docstring.value)
+
+    def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
+        if pkg.path != "gradtx":
+            return
+        public = {name: getattr(gx, name) for name in gx.__all__}
+        public |= {f"rules.{name}": item for name, item in vars(gx.rules).items()}
+        for name, item in public.items():
+            if inspect.isclass(item):
+                set_constructor(pkg, name, item)
+
+
+def fenced(text: str) -> str:
+    """A docstring in which the examples that are not indented are blocks of code."""
+    blocks = re.split(r"(?:^|\n)\n?(>>> .*?)(?=\n\n|\Z)", inspect.cleandoc(text), flags=re.DOTALL)
+    return "".join(f"\n\n```pycon\n{part}\n```\n" if i % 2 else part for i, part in enumerate(blocks)).strip()
+
+
+def shown(value: object) -> str:
+    """A default as its reader would write it."""
+    return getattr(value, "__name__", "...") if " at 0x" in repr(value) else repr(value)
+
+
+def set_constructor(pkg: griffe.Module, name: str, item: type) -> None:
+    """Gives a class of the package the parameters that `inspect.signature` finds."""
+    try:
+        signature = inspect.signature(item)
+        target: Any = pkg[name].final_target
+    except (KeyError, ValueError, griffe.AliasResolutionError):
+        return
+    if not isinstance(target, griffe.Class):
+        return
+    parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)]
+    for parameter in signature.parameters.values():
+        kind = getattr(griffe.ParameterKind, parameter.kind.name.lower())
+        default = None if parameter.default is EMPTY else shown(parameter.default)
+        parameters.append(griffe.Parameter(parameter.name, kind=kind, default=default))
+    target.set_member("__init__", griffe.Function("__init__", parameters=griffe.Parameters(*parameters)))
