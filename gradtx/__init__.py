@@ -22,6 +22,8 @@ with _lazily(__name__) as _names:
     from gradtx.core.state import EmptyState as EmptyState
     from gradtx.core.describe import describe as describe
     from gradtx.core.describe import map_state as map_state
+    from gradtx.core.explain import explain as explain
+    from gradtx.core.diff import diff as diff
     from gradtx.core.chain import chain as chain
     from gradtx.core.chain import named_chain as named_chain
     from gradtx.core.mask import lookup_by_path as lookup_by_path

@@ -8,8 +8,8 @@ which transformations it has (`children`), and how each sees the tree (`views`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
@@ -96,6 +96,12 @@ class Composite(Stateful):
     def movers(self) -> dict[str, GradientTransformation]:
         """The inner transformations whose updates move the parameters: they decide to what set these are kept."""
         return self.children()
+
+    def with_parts_replaced(self, f: Callable[[str, GradientTransformation], GradientTransformation]) -> Self:
+        """A copy with `f(name, tx)` in place of every transformation inside; its state is of the same structure."""
+        found = self._parts()
+        new = {name: f(name, tx) for name, tx in found.items() if isinstance(tx, GradientTransformation)}
+        return self._with_parts(found | new)
 
     # --- the states inside a state
 
