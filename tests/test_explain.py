@@ -187,3 +187,39 @@ def test_each_difference_is_one_change():
     assert changes(gx.sgd(0.1), gx.accumulate(gx.sgd(0.1), 2)).keys() == {"(the transformation itself)"}
     with pytest.raises(TypeError, match="diff: expected gradient transformations"):
         gx.diff(gx.sgd(0.1), 0.1)
+
+
+# --- the links of a description
+
+
+def test_a_description_says_which_link_reaches_which_parameters():
+    tx = gx.chain(
+        gx.clip_by_global_norm(1.0),
+        gx.partition(
+            {"train": gx.adamw(RATE, mask=select.maybe(select.path("c"))), "keep": gx.identity()},
+            {"w": "train", "b": "keep"},
+        ),
+    )
+    found = gx.describe(tx, PARAMS)
+    reaches = {link.name: link.reaches for link in found.links}
+    assert reaches == {
+        "clip_by_global_norm": ("b", "w"),
+        "partition": ("b", "w"),
+        "partition.train.scale_by_adam": ("w",),
+        "partition.train.add_decayed_weights": (),
+        "partition.train.scale_by_learning_rate": ("w",),
+        "partition.keep.identity": ("b",),
+    }
+    assert found.links[2].arguments["b1"] == 0.9
+    lines = str(found).splitlines()
+    assert next(x for x in lines if "add_decayed" in x).endswith("none")
+    assert next(x for x in lines if "train.scale_by_adam" in x).endswith("w (1 of 2)")
+    assert gx.describe(gx.flatten(gx.sgd(0.1)), PARAMS).links[-1].reaches is None
+
+
+def test_a_description_names_the_parameters_that_no_link_reaches():
+    found = gx.describe(gx.masked(gx.sgd(0.1), select.path("w")), PARAMS)
+    assert found.unreached == ("b",)
+    assert "No link reaches b (1 parameters)." in str(found)
+    assert gx.describe(gx.sgd(0.1), PARAMS).unreached == ()
+    assert "clip" in gx.describe(gx.clip(1.0), PARAMS)._repr_html_()

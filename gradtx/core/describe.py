@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gradtx import checks, leaf, tree
+from gradtx.core import links
 from gradtx.core.composite import Composite
 from gradtx.core.fits import Owner, check_class
 from gradtx.core.packed import is_packed
 from gradtx.core.slots import Slot, child_state, per_tree
 from gradtx.core.state import declared
 from gradtx.core.stateful import Stateful
-from gradtx.core.transformation import as_transformation
+from gradtx.core.table import Shown, Table
+from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import function
 
 __all__ = ["Description", "Place", "Row", "describe", "map_state"]
@@ -130,14 +133,25 @@ class Row(NamedTuple):
     """The bytes without `gx.stored`; 0 for all parts of a stored array but the first."""
 
 
-class Description:
-    """The arrays of a state: `rows`, one for each, and `nbytes`, of all. Prints as a table by field.
+class Description(Shown):
+    """The links of a transformation, and the arrays of its state. Prints as two tables, the second by field.
 
-    With `gx.stored`, the table has a column `plain`: the bytes without it.
+    With `gx.stored`, the second table has a column `plain`: the bytes without it.
     """
 
-    def __init__(self, rows: tuple[Row, ...]) -> None:
+    def __init__(self, rows: tuple[Row, ...], tx: GradientTransformation, shapes: Any) -> None:
         self.rows = rows
+        self._tx, self._shapes = tx, shapes
+
+    @cached_property
+    def links(self) -> tuple[links.Link, ...]:
+        """The links, each with its `name`, its `arguments` and the paths of the parameters that it `reaches`."""
+        return tuple(links.links(self._tx, self._shapes))
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """The paths of the parameters whose gradient every link leaves as it is."""
+        return links.unreached(self.links, self._shapes)
 
     @property
     def nbytes(self) -> int:
@@ -149,39 +163,43 @@ class Description:
         """The bytes of all arrays together without `gx.stored`."""
         return sum(row.plain_nbytes for row in self.rows)
 
-    def __repr__(self) -> str:
+    def _parts_shown(self) -> Sequence[Table | str]:
+        left = self.unreached
+        said = [f"No link reaches {links.listed(left)} ({len(left)} parameters)."] if left else []
+        return [links.table(self.links, self._shapes), *said, self._state_table()]
+
+    def _state_table(self) -> Table:
         groups: dict[tuple[str, ...], list[Row]] = {}
         for row in self.rows:
             groups.setdefault((row.link, row.field.partition("/")[0], row.kind), []).append(row)
-        lines, above = [("link", "field", "kind", "arrays", "dtype", "bytes", "plain")], ""
+        lines, above = [], ""
         for (link, field, kind), rows in groups.items():
             dtypes = ", ".join(dict.fromkeys(row.dtype for row in rows))
             nbytes, plain = (f"{sum(getattr(row, n) for row in rows):,}" for n in ("nbytes", "plain_nbytes"))
             lines.append((link if link != above else "", field, kind, str(len(rows)), dtypes, nbytes, plain))
             above = link
         lines.append(("total", "", "", str(len(self.rows)), "", f"{self.nbytes:,}", f"{self.plain_nbytes:,}"))
+        columns = ("state of", "field", "kind", "arrays", "dtype", "bytes", "plain")
         if self.plain_nbytes == self.nbytes:  # nothing is stored
-            lines = [line[:-1] for line in lines]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        sides = (str.ljust, str.ljust, str.ljust, str.rjust, str.ljust, str.rjust, str.rjust)
-        return "\n".join(
-            "  ".join(side(x, width) for side, x, width in zip(sides, line, widths, strict=False)).rstrip()
-            for line in lines
-        )
+            columns, lines = columns[:-1], [line[:-1] for line in lines]
+        return Table(columns, lines, frozenset({"arrays", "bytes", "plain"}))
 
 
 def describe(tx: Any, params: Any) -> Description:
-    """Lists every array that the state of `tx` holds: what it is, its shape, its dtype, its bytes.
+    """Lists the links of `tx`, which parameters each reaches, and every array of its state with shape, dtype, bytes.
 
-    Nothing is allocated, so it answers whether a state fits before it is made.
+    Nothing is allocated, so it answers whether a state fits before it is made. `show()` prints it in color where rich
+    is installed; a notebook shows it as HTML.
 
     Args:
       tx: The transformation.
       params: The parameters, or their shapes (`jax.ShapeDtypeStruct`).
 
     Returns:
-      A description with `nbytes` and `rows`. Each row has `link` (the transformation whose state it is), `field`,
-      `kind` ('per parameter', 'reduced', 'factor', 'per matrix', 'stack' or 'per tree'; 'foreign' for another
+      A description with `links`, `unreached`, `nbytes` and `rows`. Each link has `name`, `arguments` and `reaches`, the
+      paths of the parameters that it acts on: a mask or a group may leave some out. `unreached` has the paths of the
+      parameters whose gradient every link leaves as it is. Each row has `link` (the transformation whose state it is),
+      `field`, `kind` ('per parameter', 'reduced', 'factor', 'per matrix', 'stack' or 'per tree'; 'foreign' for another
       library's), `path` (of the parameter that it belongs to), `shape`, `dtype`, `nbytes`, and `axes`: for each axis of
       the array the axis of the parameter that it follows, or None. `plain_nbytes` are
       the bytes without `gx.stored`.
@@ -190,7 +208,12 @@ def describe(tx: Any, params: Any) -> Description:
     >>> shape = jax.ShapeDtypeStruct
     >>> params = {"kernel": shape((1000, 500), "float32"), "bias": shape((500,), "float32")}
     >>> print(gx.describe(gx.adamw(1e-3), params))
-    link                    field  kind           arrays  dtype        bytes
+    link                    arguments                                  parameters
+    scale_by_adam           b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0  all 2
+    add_decayed_weights     weight_decay=0.0001                        all 2
+    scale_by_learning_rate  learning_rate=0.001                        all 2
+    <BLANKLINE>
+    state of                field  kind           arrays  dtype        bytes
     scale_by_adam           count  per tree            1  int32            4
                             mu     per parameter       2  float32  2,002,000
                             nu     per parameter       2  float32  2,002,000
@@ -201,7 +224,11 @@ def describe(tx: Any, params: Any) -> Description:
     Where `gx.stored` is in `tx`, the last column says what the arrays would take without it:
 
     >>> print(gx.describe(gx.stored(gx.trace(0.9), "int8"), params))
-    link          field  kind           arrays  dtype            bytes      plain
+    link          arguments                  parameters
+    stored        formats='int8'             all 2
+    stored.trace  decay=0.9, dampening=0.0   all 2
+    <BLANKLINE>
+    state of      field  kind           arrays  dtype            bytes      plain
     stored.trace  trace  per parameter       3  float32, int8  522,000  2,002,000
                   count  per tree            1  int32                4          4
     total                                    4                 522,004  2,002,004
@@ -225,7 +252,8 @@ def describe(tx: Any, params: Any) -> Description:
         return item
 
     map_state(note, tx, jax.eval_shape(tx.init, params), params)
-    return Description(tuple(rows))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), params)
+    return Description(tuple(rows), tx, shapes)
 
 
 def _check_shapes(params: Any) -> None:

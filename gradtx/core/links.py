@@ -11,10 +11,11 @@ from gradtx import checks
 from gradtx.core.chain import chain
 from gradtx.core.composite import Composite, View
 from gradtx.core.leafwise import Leafwise
+from gradtx.core.table import Table
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import show
 
-__all__ = ["Link", "Part", "applies", "arguments", "full_name", "links", "parts", "shown_arguments"]
+__all__ = ["Link", "Part", "applies", "arguments", "full_name", "links", "listed", "parts", "table", "unreached"]
 
 
 class Link(NamedTuple):
@@ -26,6 +27,8 @@ class Link(NamedTuple):
     """The arguments with which it was made, without the transformations in it and the defaults of its options."""
     reaches: tuple[str, ...] | None
     """The paths of the parameters that it acts on; None if it does not see them as they are."""
+    wraps: bool = False
+    """Whether it has others inside, which follow it in a list of links."""
 
 
 class Part(NamedTuple):
@@ -87,14 +90,43 @@ def links(tx: GradientTransformation, params: Any) -> list[Link]:
         inside = list(parts(tx, name, params, positions)) if isinstance(tx, Composite) else []
         if not isinstance(tx, chain) and (not inside or arguments(tx)):
             where = None if positions is None else zip(jax.tree.leaves(positions), applies(tx, params), strict=True)
-            yield Link(name, arguments(tx), None if where is None else tuple(paths[i] for i, yes in where if yes))
+            yield Link(
+                name, arguments(tx), None if where is None else tuple(paths[i] for i, yes in where if yes), bool(inside)
+            )
         for part in inside:
             yield from walk(part.tx, part.name, part.params, part.positions)
 
     return list(walk(tx, "", params, positions))
 
 
-def shown_arguments(given: dict[str, Any]) -> str:
+def unreached(found: Sequence[Link], params: Any) -> tuple[str, ...]:
+    """The paths of the parameters whose gradient every link leaves as it is."""
+    acting = [link.reaches for link in found if not link.wraps and link.name.rpartition(".")[2] != "identity"]
+    reached = {path for reaches in acting for path in (checks.paths(params) if reaches is None else reaches)}
+    return tuple(path for path in checks.paths(params) if path not in reached)
+
+
+def table(found: Sequence[Link], params: Any) -> Table:
+    """The links with their arguments and the parameters that they act on."""
+    total = len(checks.paths(params))
+    rows = [(link.name, _arguments_shown(link.arguments), _paths_shown(link.reaches, total)) for link in found]
+    return Table(("link", "arguments", "parameters"), rows)
+
+
+def _arguments_shown(given: dict[str, Any]) -> str:
     """Arguments as they are typed, long ones cut."""
-    texts = (f"{key}={show(x)}".replace("\n", " ") for key, x in given.items())
+    texts = (" ".join(f"{key}={show(x)}".split()) for key, x in given.items())
     return ", ".join(text if len(text) <= 60 else f"{text[:57]}..." for text in texts)
+
+
+def _paths_shown(reaches: Sequence[str] | None, total: int) -> str:
+    if reaches is None:
+        return "all, in another shape"
+    if len(reaches) == total:
+        return f"all {total}" if total != 1 else "all"
+    return f"{listed(reaches)} ({len(reaches)} of {total})" if reaches else "none"
+
+
+def listed(paths: Sequence[str]) -> str:
+    """Up to three paths; then dots."""
+    return ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
