@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from gradtx import checks
 from gradtx.core.chain import chain
@@ -54,10 +55,18 @@ def parts(tx: Composite, name: str, params: Any, positions: Any) -> Iterator[Par
     views = tx.views(params)
     for key, inner in tx.children().items() if tx.movers() else ():  # else they only measure
         view = views[key]
-        same = (view.selects or type(view) is View) and positions is not None
-        seen = view.seen(params) if same else jax.eval_shape(view.seen, params)
         inside = name if key in ("inner", "transformation") else f"{name}.{key}"
-        yield Part(str(key), inside, inner, seen, view.seen(positions) if same else None)
+        if view.selects or type(view) is View:
+            yield Part(str(key), inside, inner, view.seen(params), None if positions is None else view.seen(positions))
+        else:
+            seen = jax.eval_shape(view.seen, params)  # most often in another dtype, or as one vector
+            yield Part(str(key), inside, inner, seen, positions if _alike(seen, params) else None)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two trees have the same leaves, but for their dtypes."""
+    same = jax.tree.structure(a) == jax.tree.structure(b)
+    return same and all(map(lambda x, y: np.shape(x) == np.shape(y), jax.tree.leaves(a), jax.tree.leaves(b)))
 
 
 def full_name(tx: GradientTransformation, name: str) -> str:
