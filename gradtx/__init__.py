@@ -30,6 +30,7 @@ with _lazily(__name__) as _names:
     from gradtx.core.partition import partition as partition
     from gradtx.core.metrics import metrics as metrics
     from gradtx import select as select
+    from gradtx import types as types
 
     # Writing new ones
     from gradtx import rules as rules

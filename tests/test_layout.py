@@ -18,7 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Each row imports only from rows above it, and siblings by public names.
 ROWS = [
-    {"lazy", "frozen", "flags", "leaf", "checks", "mesh", "sums"},
+    {"lazy", "frozen", "flags", "types", "leaf", "checks", "mesh", "sums"},
     {"tree", "select", "linalg", "assignment", "numerics", "slow_copies"},
     {"core", "schedules", "losses", "projections"},
     {"precision", "sharding", "storage", "transforms", "perturbations", "microbatching"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import jax
 import numpy as np
@@ -21,8 +21,9 @@ from gradtx.core.state import child_slots, declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
 from gradtx.core.value import child
+from gradtx.types import Transformation
 
-__all__ = ["Composite", "View", "Wrapper", "inner"]
+__all__ = ["Composite", "Inner", "View", "Wrapper", "inner"]
 
 
 class View:
@@ -237,6 +238,18 @@ def _transformation(who: str, name: str, value: Any) -> GradientTransformation:
     return as_transformation(who, value)
 
 
+if TYPE_CHECKING:
+
+    class Inner:
+        """A field that is given a transformation of any library, and holds one of this one."""
+
+        def __get__(self, instance: Any, owner: Any) -> GradientTransformation: ...
+        def __set__(self, instance: Any, value: Transformation) -> None: ...
+
+else:
+    Inner = Any
+
+
 def inner(default: Any = dataclasses.MISSING) -> Any:
     """A field that holds a transformation, this library's or another's."""
     return child(default, check=_transformation)
@@ -249,7 +262,7 @@ class Wrapper(Composite):
     inner transformation. A state that you declare must have a field `inner_state: Any = child_state()`.
     """
 
-    inner: Any = child(check=_transformation)
+    inner: Inner = child(check=_transformation)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

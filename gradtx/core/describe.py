@@ -21,6 +21,7 @@ from gradtx.core.stateful import Stateful
 from gradtx.core.table import Shown, Table
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import function
+from gradtx.types import Params, Transformation
 
 __all__ = ["Description", "Place", "Row", "describe", "map_state"]
 
@@ -185,7 +186,7 @@ class Description(Shown):
         return Table(columns, lines, frozenset({"arrays", "bytes", "plain"}))
 
 
-def describe(tx: Any, params: Any) -> Description:
+def describe(tx: Transformation, params: Params) -> Description:
     """Lists the links of `tx`, which parameters each reaches, and every array of its state with shape, dtype, bytes.
 
     Nothing is allocated, so it answers whether a state fits before it is made. `show()` prints it in color where rich

@@ -16,6 +16,7 @@ from gradtx.core.table import Shown, Table
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import Value, show
 from gradtx.frozen import fields
+from gradtx.types import Transformation
 
 __all__ = ["MISSING", "Change", "Differences", "diff"]
 
@@ -58,7 +59,7 @@ def _line(x: Any) -> str:
     return text if len(text) <= 70 else f"{text[:67]}..."
 
 
-def diff(tx_a: Any, tx_b: Any) -> Differences:
+def diff(tx_a: Transformation, tx_b: Transformation) -> Differences:
     """Compares two transformations: which links and which hyperparameters differ.
 
     Use it to see what separates two runs, or an optimizer that works from one that does not. Links of chains are

@@ -19,6 +19,7 @@ from gradtx.core.recording import Call, Spec, picked, watched
 from gradtx.core.stages import Stage, norm, stages
 from gradtx.core.table import Shown, Table, number
 from gradtx.core.transformation import as_transformation
+from gradtx.types import Params, State, Transformation, Updates
 
 __all__ = ["Explanation", "explain"]
 
@@ -84,7 +85,13 @@ def _listed(stage: Stage) -> str:
 
 
 def explain(
-    tx: Any, params: Any, grads: Any, state: Any = None, *, leaf: str | select.Selector | None = None, **extra: Any
+    tx: Transformation,
+    params: Params,
+    grads: Updates,
+    state: State = None,
+    *,
+    leaf: str | select.Selector | None = None,
+    **extra: Any,
 ) -> Explanation:
     """Shows what each link of `tx` does to the gradient in one step: why an update is as small, or as large, as it is.
 
