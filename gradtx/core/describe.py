@@ -21,7 +21,7 @@ from gradtx.core.stateful import Stateful
 from gradtx.core.table import Shown, Table
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import function
-from gradtx.types import Params, Transformation
+from gradtx.types import Params, State, Transformation
 
 __all__ = ["Description", "Place", "Row", "describe", "map_state"]
 
@@ -58,7 +58,7 @@ def map_state(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any) 
     return _mapped(function("map_state", "f", f), as_transformation("map_state", tx), state, params, ())
 
 
-def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any, above: tuple[str, ...]) -> Any:
+def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: State, params: Params, above: tuple[str, ...]) -> Any:
     link = ".".join((*above, type(tx).__name__))
     if not isinstance(tx, Stateful):
         return jax.tree_util.tree_map_with_path(
@@ -88,7 +88,7 @@ def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any, ab
     return state
 
 
-def _field(f: Callable[[Place, Any], Any], tx: Any, slot: Any, value: Any, params: Any, place: Place) -> Any:
+def _field(f: Callable[[Place, Any], Any], tx: Any, slot: Any, value: Any, params: Params, place: Place) -> Any:
     if isinstance(slot, per_tree):
 
         def one(path: Any, x: Any) -> Any:
@@ -237,8 +237,15 @@ def describe(tx: Transformation, params: Params) -> Description:
     Raises:
       TypeError: `tx` is no transformation, or a leaf of `params` has no shape or dtype.
     """
-    tx, rows = as_transformation("describe", tx), []
+    tx = as_transformation("describe", tx)
     _check_shapes(params)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), params)
+    return Description(_rows(tx, params), tx, shapes)
+
+
+def _rows(tx: GradientTransformation, params: Params) -> tuple[Row, ...]:
+    """One row for each array of the state."""
+    rows: list[Row] = []
 
     def note(place: Place, item: Any) -> Any:
         plain = math.prod(item.shape) * item.dtype.itemsize if is_packed(item) else None
@@ -253,11 +260,10 @@ def describe(tx: Transformation, params: Params) -> Description:
         return item
 
     map_state(note, tx, jax.eval_shape(tx.init, params), params)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), params)
-    return Description(tuple(rows), tx, shapes)
+    return tuple(rows)
 
 
-def _check_shapes(params: Any) -> None:
+def _check_shapes(params: Params) -> None:
     for path, x in jax.tree_util.tree_leaves_with_path(params):
         if not (hasattr(x, "shape") and hasattr(x, "dtype")) and not leaf.is_number(x):
             raise TypeError(

@@ -110,11 +110,8 @@ def explain(
     Returns:
       An explanation, which prints as a table (`show()` prints it in color where rich is installed). Each of its
       `stages` has `link`, `before` and `after` (norms), `factor`, `scaled_by`, `numbers` (hyperparameters as this step
-      used them, clip factors) and `note`. `effective_rate`, `update_ratio`, `smallest`, `grad_norm`, `update_norm`
-      and `param_norm` sum it up.
-
-      The input and output of a wrapper appear only where it changes something: as '(in)' and '(out)'. A link that
-      cannot be looked into, such as another library's chain, is one stage; a note says where that is so.
+      used them, clip factors) and `note`. `effective_rate`, `update_ratio`, `smallest` and the three norms sum it up.
+      What a wrapper changes is a stage '(in)' or '(out)'. A link that cannot be looked into is one stage, with a note.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"w": jnp.array([3.0, 4.0]), "b": jnp.array([1.0])}
@@ -134,12 +131,15 @@ def explain(
       TypeError: `tx` is not a transformation, or `leaf` is neither a path nor a selector.
       ValueError: `leaf` matches no parameter, or the arrays are known only inside a compiled function.
     """
-    tx, paths = as_transformation("explain", tx), checks.paths(params)
+    tx = as_transformation("explain", tx)
     if is_traced((tx, params, grads, state, extra)):
         raise ValueError("explain: call it outside of jax.jit, grad and vmap: it reads the numbers of a step.")
-    chosen = _chosen(leaf, params)
-    fresh = state is None
-    state = tx.init(params) if fresh else state
+    chosen, fresh = _chosen(leaf, params), state is None
+    return _explained(tx, params, grads, tx.init(params) if fresh else state, chosen, extra, fresh)
+
+
+def _explained(tx: Any, params: Any, grads: Any, state: Any, chosen: list[int], extra: Any, fresh: bool) -> Explanation:
+    paths = checks.paths(params)
     updates, _ = tx.update(grads, state, params, **extra)  # raises, in its own words, if the call is wrong
     positions = jax.tree.unflatten(jax.tree.structure(params), range(len(paths)))
     root = Call(Spec("", tx, (), (), (), ()), grads)
@@ -149,7 +149,7 @@ def explain(
     return Explanation([paths[i] for i in chosen], list(stages(root.calls[0])), norms, fresh)
 
 
-def _chosen(leaf: Any, params: Any) -> list[int]:
+def _chosen(leaf: Any, params: Params) -> list[int]:
     if isinstance(leaf, str):
         leaf = select.path(leaf)
     if leaf is None:
