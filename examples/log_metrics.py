@@ -20,8 +20,14 @@ import gradtx as gx
 
 
 def json_lines(folder):
-    file = (folder / "metrics.jsonl").open("w")
-    return lambda step, numbers: print(json.dumps({"step": step, **numbers}), file=file, flush=True)
+    path = folder / "metrics.jsonl"
+    path.write_text("")
+
+    def log(step, numbers):
+        with path.open("a") as file:
+            print(json.dumps({"step": step, **numbers}), file=file)
+
+    return log
 
 
 def tensorboard(folder):

@@ -91,7 +91,7 @@ def test_accumulation_says_where_nothing_happens():
         (gx.inject_hyperparams(gx.sgd)(RATE), ["inject_hyperparams.scale_by_learning_rate"]),
         (gx.apply_if_finite(gx.with_metrics(gx.sgd(0.1))), ["apply_if_finite.with_metrics.scale_by_learning_rate"]),
         (gx.named_chain(("a", gx.scale(0.1)), ("b", gx.scale(-1.0))), ["a.scale", "b.scale"]),
-        (gx.master_weights(gx.sgd(0.1)), ["chain.master_weights.scale_by_learning_rate"]),
+        (gx.master_weights(gx.sgd(0.1)), ["master_weights.scale_by_learning_rate"]),
         (gx.chain(gx.scale(0.5), gx.chain(gx.scale(0.2), gx.identity())), ["scale[0]", "scale[1]", "identity"]),
     ],
 )

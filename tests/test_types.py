@@ -35,4 +35,4 @@ def test_mistakes_are_errors_and_a_right_program_has_none():
 
 
 def test_the_right_program_runs():
-    assert user_program.main() < 10
+    assert user_program.main() < 2  # of about 3 at the start

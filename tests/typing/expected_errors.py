@@ -18,6 +18,7 @@ gx.adamx(0.1)  # error: reportAttributeAccessIssue
 gx.scale_by_adam("0.9")  # error: reportArgumentType
 gx.clip_by_global_norm([1.0])  # error: reportArgumentType
 gx.chain(gx.clip(1.0), 0.1)  # error: reportArgumentType
+gx.chain(gx.clip(1.0), gx.adam)  # error: reportArgumentType
 gx.chain([gx.clip(1.0), gx.sgd(0.1)])  # error: reportArgumentType
 gx.named_chain(gx.clip(1.0))  # error: reportArgumentType
 gx.partition({"a": 0.1}, "a")  # error: reportArgumentType

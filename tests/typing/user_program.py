@@ -30,7 +30,7 @@ def train_step(
     return gx.apply_updates(params, updates), state, loss
 
 
-def main(steps: int = 4) -> float:
+def main(steps: int = 10) -> float:
     x, loss = jnp.linspace(0.0, 1.0, 24).reshape(8, 3), jnp.asarray(0.0)
     params: Params = {"w": jnp.zeros(3), "b": jnp.zeros(())}
     tx = gx.with_metrics(gx.apply_if_finite(make_optimizer(steps)), groups={"w": gx.select.path("w")})
