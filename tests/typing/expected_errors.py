@@ -3,7 +3,7 @@
 `tests/test_types.py` runs basedpyright on this file, which is never imported.
 """
 
-# ruff: noqa: B018, F821
+# ruff: noqa: B018
 
 import gradtx as gx
 
