@@ -1,4 +1,4 @@
-"""What a state consists of, array by array, from the declarations of its slots."""
+"""Lists what a state consists of, array by array, from the declarations of its slots."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Description", "Place", "Row", "describe", "map_state"]
 
 
 class Place(NamedTuple):
-    """Where something stands in a state: what `map_state` tells its function."""
+    """Where an array is in a state; `map_state` passes it to its function."""
 
     link: str
     """The names of the transformations down to the one whose state it is, joined by dots."""
@@ -44,10 +44,21 @@ class Place(NamedTuple):
 
 
 def map_state(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any) -> Any:
-    """The state of `tx` with `f(place, x)` in place of every array `x` in it.
+    """Applies a function to every array in a state, together with where the array is.
 
-    `params` are the parameters, or their shapes. Arrays of the states of inner transformations are among those that
-    `f` gets, each in the place where its own transformation has declared it.
+    Use it to convert states, for example to reset one moment or to load a checkpoint from elsewhere. Arrays in the
+    states of inner transformations are included, each with its place in its own transformation's state.
+
+    Args:
+      f: A function `(place, x) -> array`. `place` has the fields `link` (names of the transformations, joined by
+        dots), `field` (of that transformation's state), `path` (of the parameter, such as `dense/kernel`), `slot`,
+        `shape` and `axes`.
+      tx: The transformation.
+      state: A state of `tx`.
+      params: The parameters, or their shapes.
+
+    Returns:
+      A state like `state`, with the results of `f` as its arrays.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx, params = gx.adam(0.1), {"w": jnp.ones(2)}
@@ -115,12 +126,12 @@ def _at(place: Place, path: str, layout: Any) -> Place:
 
 
 def _own(x: Any) -> tuple[tuple[int, ...], tuple[None, ...]]:
-    """The shape of an array all of whose axes are its own."""
+    """Returns the shape of an array and its axes, none of which follows an axis of a parameter."""
     return jnp.shape(x), (None,) * jnp.ndim(x)
 
 
 class Row(NamedTuple):
-    """One array of a state."""
+    """One array of a state, with the fields that `describe` explains."""
 
     link: str
     field: str
@@ -156,12 +167,12 @@ class Description(Shown):
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all arrays together."""
+        """The total size of all arrays in bytes."""
         return sum(row.nbytes for row in self.rows)
 
     @property
     def plain_nbytes(self) -> int:
-        """The bytes of all arrays together without `gx.stored`."""
+        """The total size of all arrays in bytes without `gx.stored`."""
         return sum(row.plain_nbytes for row in self.rows)
 
     def _parts_shown(self) -> Sequence[Table | str]:
@@ -187,23 +198,22 @@ class Description(Shown):
 
 
 def describe(tx: Transformation, params: Params) -> Description:
-    """Lists the links of `tx`, which parameters each reaches, and every array of its state with shape, dtype, bytes.
+    """Lists the links of a transformation, which parameters each reaches, and every array in its state.
 
-    Nothing is allocated, so it answers whether a state fits before it is made. `show()` prints it in color where rich
-    is installed; a notebook shows it as HTML.
+    Use it to see what you have built, and whether its state fits into memory before you make it: nothing is allocated.
+    `show()` prints it in color where rich is installed, and a notebook shows it as HTML.
 
     Args:
       tx: The transformation.
       params: The parameters, or their shapes (`jax.ShapeDtypeStruct`).
 
     Returns:
-      A description with `links`, `unreached`, `nbytes` and `rows`. Each link has `name`, `arguments` and `reaches`, the
-      paths of the parameters that it acts on: a mask or a group may leave some out. `unreached` has the paths of the
-      parameters whose gradient every link leaves as it is. Each row has `link` (the transformation whose state it is),
-      `field`, `kind` ('per parameter', 'reduced', 'factor', 'per matrix', 'stack' or 'per tree'; 'foreign' for another
-      library's), `path` (of the parameter that it belongs to), `shape`, `dtype`, `nbytes`, and `axes`: for each axis of
-      the array the axis of the parameter that it follows, or None. `plain_nbytes` are
-      the bytes without `gx.stored`.
+      A description that prints as tables. `links` has for each link `name`, `arguments` and `reaches`, the paths of the
+      parameters that it acts on; `unreached` has the paths of those that no link changes. `nbytes` is the total size;
+      `rows` has for each array `link` (the transformation whose state it is in), `field`, `kind` ('per parameter',
+      'reduced', 'factor', 'per matrix', 'stack' or 'per tree'; 'foreign' for another library's), `path` (of the
+      parameter that it belongs to), `shape`, `dtype`, `nbytes`, `axes` (for each axis of the array the axis of the
+      parameter that it follows, or None), and `plain_nbytes` (the bytes without `gx.stored`).
 
     >>> import jax, gradtx as gx
     >>> shape = jax.ShapeDtypeStruct
@@ -222,7 +232,7 @@ def describe(tx: Transformation, params: Params) -> Description:
     scale_by_learning_rate  count  per tree            1  int32            4
     total                                              7           4,004,012
 
-    Where `gx.stored` is in `tx`, the last column says what the arrays would take without it:
+    If `gx.stored` is in `tx`, the last column says how many bytes the arrays would take without it:
 
     >>> print(gx.describe(gx.stored(gx.trace(0.9), "int8"), params))
     link          arguments                  parameters
@@ -235,7 +245,7 @@ def describe(tx: Transformation, params: Params) -> Description:
     total                                    4                 522,004  2,002,004
 
     Raises:
-      TypeError: `tx` is no transformation, or a leaf of `params` has no shape or dtype.
+      TypeError: `tx` is not a transformation, or a leaf of `params` has no shape or dtype.
     """
     tx = as_transformation("describe", tx)
     _check_shapes(params)

@@ -1,4 +1,4 @@
-"""What a step did, as numbers: norms, ratios, the rate, whether all was finite."""
+"""Reports what a step did as numbers: norms, ratios, the learning rate, and whether everything was finite."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["MetricsState", "with_metrics"]
 
 @reports("values")
 class MetricsState(NamedTuple):
-    """The steps taken, the numbers of the last one by name, and the inner state."""
+    """The number of steps, the metrics of the last step by name, and the inner state."""
 
     count: Array = counter()
     values: dict[str, Array] = per_tree(start="first_values")
@@ -46,35 +46,44 @@ def _check_groups(who: str, name: str, value: Any) -> Any:
 
 
 class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
-    """`inner`, and numbers about its last step, which `metrics(state)` returns:
+    """Adds metrics of the last step to `inner`; read them with `gx.metrics(state)`.
 
-        grad_norm       the norm of the updates that came in, before any clipping
-        update_norm     the norm of the updates that went out
-        param_norm      the norm of the parameters before the step
+        grad_norm       norm of the incoming updates, before any clipping
+        update_norm     norm of the outgoing updates
+        param_norm      norm of the parameters before the step
         update_ratio    update_norm / param_norm, and `update_ratio/<group>` for the leaves of each group
-        learning_rate   the learning rate of the last step that `inner` took, the factor of a `reduce_on_plateau` in the
-                        same chain included; of several each by its name, as in
-                        `learning_rate/a.scale_by_learning_rate`. While gradients are accumulated, and in a step that is
-                        skipped, it stays as it was
-        finite          whether all updates that came in and went out were finite
+        learning_rate   the learning rate of the last step of `inner`, times the factor of a `reduce_on_plateau` in the
+                        same chain; several rates each by name, as in `learning_rate/a.scale_by_learning_rate`.
+                        While gradients are accumulated, and in a skipped step, it stays as it was
+        finite          whether all incoming and outgoing updates were finite
 
-    with what the links inside report of themselves: `clip_factor`, `lr_scale` of `reduce_on_plateau`, `skipped` steps,
-    `loss_scale`, measurements.
+    `gx.metrics(state)` also has what the links inside report: `clip_factor`, the `lr_scale` of `reduce_on_plateau`,
+    `skipped` steps, `loss_scale`, measurements. All metrics are zero before the first step. Put it outermost.
 
-    `groups` is a dict from a name to a mask. `update` needs params. All are zeros before the first step.
+    Args:
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
+      groups: A dict from a name to a mask, such as `{"bias": gx.select.path("**/bias")}`: for each group there is an
+        `update_ratio` of its own. No groups by default.
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> tx = gx.with_metrics(gx.sgd(0.1), groups={"bias": gx.select.path("b")})
-    >>> params = {"w": jnp.array([3.0]), "b": jnp.array([1.0])}
-    >>> updates, state = tx.update(params, tx.init(params), params)
-    >>> print(round(float(gx.metrics(state)["update_ratio/bias"]), 3))
-    0.1
+    Returns:
+      A transformation whose `update` needs `params`. State: a few numbers, beside the inner state.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> tx = gx.with_metrics(gx.sgd(0.1), groups={"bias": gx.select.path("b")})
+      >>> params = {"w": jnp.array([3.0]), "b": jnp.array([1.0])}
+      >>> updates, state = tx.update(params, tx.init(params), params)
+      >>> print(round(float(gx.metrics(state)["update_ratio/bias"]), 3))
+      0.1
+
+    Raises:
+      TypeError: `groups` is not a dict from names to masks.
     """
 
     groups: Any = static(default=(), check=_check_groups)
 
     def first_values(self, params: Any) -> dict[str, Array]:
-        """A zero for each number."""
+        """Returns a zero for each metric."""
         values = jax.eval_shape(lambda p: self._values(p, p, p, *[self.inner.init(p)] * 2, {}), params)
         return {name: jnp.zeros(x.shape, x.dtype) for name, x in values.items()}
 
