@@ -25,12 +25,15 @@ with _lazily(__name__) as _names:
     from gradtx.core.state import EmptyState as EmptyState
     from gradtx.core.describe import describe as describe
     from gradtx.core.describe import map_state as map_state
+    from gradtx.core.explain import explain as explain
+    from gradtx.core.diff import diff as diff
     from gradtx.core.chain import chain as chain
     from gradtx.core.chain import named_chain as named_chain
     from gradtx.core.mask import lookup_by_path as lookup_by_path
     from gradtx.core.partition import partition as partition
     from gradtx.core.metrics import metrics as metrics
     from gradtx import select as select
+    from gradtx import types as types
 
     # Writing new ones
     from gradtx import rules as rules

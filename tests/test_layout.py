@@ -18,7 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Each row imports only from rows above it, and siblings by public names.
 ROWS = [
-    {"lazy", "frozen", "flags", "leaf", "checks", "mesh", "sums"},
+    {"lazy", "frozen", "flags", "types", "leaf", "checks", "mesh", "sums"},
     {"tree", "select", "linalg", "assignment", "numerics", "slow_copies"},
     {"core", "schedules", "losses", "projections"},
     {"precision", "sharding", "storage", "transforms", "perturbations", "microbatching"},
@@ -130,7 +130,7 @@ def test_names_for_authors_are_documented_and_in_one_place(name):
 
 
 def test_importing_is_light():
-    heavy = ["matplotlib", "optax", "chex", "sklearn", "tqdm"]
+    heavy = ["matplotlib", "optax", "chex", "sklearn", "tqdm", "rich"]
     code = f"import sys; from gradtx import *; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 

@@ -101,9 +101,39 @@ def test_the_learning_rate_is_what_was_used():
             "learning_rate/slow.scale_by_learning_rate": 0.01,
         }
     )
-    # A step of accumulation uses the schedule's number of steps, not of micro-batches.
+    # Between two steps it is the learning rate of the last one; before the first there is none.
     found = rates(gx.with_metrics(gx.accumulate(gx.sgd(schedule), 2)), 4)
-    assert [pytest.approx(x["learning_rate"]) for x in found] == [0.4, 0.4, 0.3, 0.3]
+    assert [pytest.approx(x["learning_rate"]) for x in found] == [0.0, 0.4, 0.4, 0.3]
+
+
+def test_the_learning_rate_of_joined_schedules():
+    joined = gx.join_schedules(
+        [gx.linear_schedule(0.0, 0.4, 2), gx.constant_schedule(0.4), gx.constant_schedule(0.1)], [2, 3]
+    )
+    expected = [0.0, 0.2, 0.4, 0.1]
+    for tx, every in ((gx.sgd(joined), 1), (gx.accumulate(gx.adam(joined), 2), 2)):
+        found = [x["learning_rate"] for x in rates(gx.with_metrics(tx), 4 * every)]
+        assert found[every - 1 :: every] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_learning_rate_of_each_group_is_that_of_its_own_last_step(jit):
+    """One group accumulates, one skips what is not finite, one steps every time."""
+    schedule = gx.linear_schedule(0.4, 0.0, 4)
+    groups = {
+        "every": gx.sgd(schedule),
+        "second": gx.accumulate(gx.chain(gx.sgd(schedule), plateau()), 2),
+        "finite": gx.apply_if_finite(gx.sgd(schedule), 10),
+    }
+    tx = gx.with_metrics(gx.partition(groups, {"a": "every", "b": "second", "c": "finite"}))
+    params = {name: jnp.ones(2) for name in "abc"}
+    step, state, found = jax.jit(tx.update) if jit else tx.update, tx.init(params), []
+    for c in (1.0, jnp.nan, jnp.inf, 1.0):
+        _, state = step(params | {"c": jnp.full(2, c)}, state, params, value=1.0)
+        values = gx.metrics(state)
+        names = ("every", "second.inner", "finite.inner")
+        found.append([float(values[f"learning_rate/{name}.scale_by_learning_rate"]) for name in names])
+    np.testing.assert_allclose(found, [[0.4, 0, 0.4], [0.3, 0.4, 0.4], [0.2, 0.4, 0.4], [0.1, 0.15, 0.3]], rtol=1e-6)
 
 
 def test_the_learning_rate_of_a_plain_function():

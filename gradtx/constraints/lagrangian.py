@@ -18,7 +18,7 @@ from jax import Array
 
 from gradtx import checks, leaf
 from gradtx.constraints.problem import Problem, complementary_slackness, violation
-from gradtx.core.composite import View, Wrapper, inner
+from gradtx.core.composite import Inner, View, Wrapper, inner
 from gradtx.core.hyper import HyperArg
 from gradtx.core.metrics import reports
 from gradtx.core.slots import child_state, counter, per_tree
@@ -124,7 +124,7 @@ class primal_dual(Wrapper, state=PrimalDualState):
       TypeError: The updates or the params are not a `LagrangianPoint`.
     """
 
-    dual: Any = inner()
+    dual: Inner = inner()
 
     def views(self, tree: Any) -> dict[str, View]:
         _as_point("primal_dual", "params", tree)

@@ -22,6 +22,7 @@ from gradtx.core.fits import UNKNOWN, Owner
 from gradtx.core.leafwise import Leafwise
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child
+from gradtx.types import Transformation
 
 __all__ = ["chain", "named_chain", "needs"]
 
@@ -52,7 +53,7 @@ class chain(Composite):
 
     links: tuple[Any, ...] = child()
 
-    def __init__(self, *links: Any) -> None:
+    def __init__(self, *links: Transformation) -> None:
         who = type(self).__name__
         object.__setattr__(self, "links", tuple(as_transformation(who, link) for link in links))
 
@@ -169,7 +170,7 @@ class named_chain(chain):
 
     names: tuple[str, ...] = ()
 
-    def __init__(self, *links: tuple[str, Any]) -> None:
+    def __init__(self, *links: tuple[str, Transformation]) -> None:
         for pair in links:
             if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
                 raise TypeError(f"named_chain: expected pairs (name, transformation), got {checks.shown(pair)}.")

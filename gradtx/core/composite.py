@@ -8,8 +8,8 @@ transformations it contains (`children`), and how each of them sees the tree (`v
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import jax
 import numpy as np
@@ -21,8 +21,9 @@ from gradtx.core.state import child_slots, declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
 from gradtx.core.value import child
+from gradtx.types import Transformation
 
-__all__ = ["Composite", "View", "Wrapper", "inner"]
+__all__ = ["Composite", "Inner", "View", "Wrapper", "inner"]
 
 
 class View:
@@ -97,6 +98,12 @@ class Composite(Stateful):
     def movers(self) -> dict[str, GradientTransformation]:
         """Returns the inner transformations whose updates move the parameters; their constraint sets apply."""
         return self.children()
+
+    def with_parts_replaced(self, f: Callable[[str, GradientTransformation], GradientTransformation]) -> Self:
+        """A copy with `f(name, tx)` in place of every transformation inside; its state is of the same structure."""
+        found = self._parts()
+        new = {name: f(name, tx) for name, tx in found.items() if isinstance(tx, GradientTransformation)}
+        return self._with_parts(found | new)
 
     # --- the states inside a state
 
@@ -238,6 +245,18 @@ def _transformation(who: str, name: str, value: Any) -> GradientTransformation:
     return as_transformation(who, value)
 
 
+if TYPE_CHECKING:
+
+    class Inner:
+        """A field that is given a transformation of any library, and holds one of this one."""
+
+        def __get__(self, instance: Any, owner: Any) -> GradientTransformation: ...
+        def __set__(self, instance: Any, value: Transformation) -> None: ...
+
+else:
+    Inner = Any
+
+
 def inner(default: Any = dataclasses.MISSING) -> Any:
     """Declares a field that holds a transformation, this library's or another's.
 
@@ -257,7 +276,7 @@ class Wrapper(Composite):
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
     """
 
-    inner: Any = child(check=_transformation)
+    inner: Inner = child(check=_transformation)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

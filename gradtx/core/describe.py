@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gradtx import checks, leaf, tree
+from gradtx.core import links
 from gradtx.core.composite import Composite
 from gradtx.core.fits import Owner, check_class
 from gradtx.core.packed import is_packed
 from gradtx.core.slots import Slot, child_state, per_tree
 from gradtx.core.state import declared
 from gradtx.core.stateful import Stateful
-from gradtx.core.transformation import as_transformation
+from gradtx.core.table import Shown, Table
+from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import function
+from gradtx.types import Params, State, Transformation
 
 __all__ = ["Description", "Place", "Row", "describe", "map_state"]
 
@@ -65,7 +69,7 @@ def map_state(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any) 
     return _mapped(function("map_state", "f", f), as_transformation("map_state", tx), state, params, ())
 
 
-def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any, above: tuple[str, ...]) -> Any:
+def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: State, params: Params, above: tuple[str, ...]) -> Any:
     link = ".".join((*above, type(tx).__name__))
     if not isinstance(tx, Stateful):
         return jax.tree_util.tree_map_with_path(
@@ -95,7 +99,7 @@ def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any, ab
     return state
 
 
-def _field(f: Callable[[Place, Any], Any], tx: Any, slot: Any, value: Any, params: Any, place: Place) -> Any:
+def _field(f: Callable[[Place, Any], Any], tx: Any, slot: Any, value: Any, params: Params, place: Place) -> Any:
     if isinstance(slot, per_tree):
 
         def one(path: Any, x: Any) -> Any:
@@ -141,14 +145,25 @@ class Row(NamedTuple):
     """The bytes without `gx.stored`; 0 for all parts of a stored array but the first."""
 
 
-class Description:
-    """The arrays of a state: `rows` has one entry per array, and `nbytes` is their total size. Prints as a table.
+class Description(Shown):
+    """The links of a transformation, and the arrays of its state. Prints as two tables, the second by field.
 
-    With `gx.stored` in the transformation, the table has a column `plain`: the bytes without it.
+    With `gx.stored`, the second table has a column `plain`: the bytes without it.
     """
 
-    def __init__(self, rows: tuple[Row, ...]) -> None:
+    def __init__(self, rows: tuple[Row, ...], tx: GradientTransformation, shapes: Any) -> None:
         self.rows = rows
+        self._tx, self._shapes = tx, shapes
+
+    @cached_property
+    def links(self) -> tuple[links.Link, ...]:
+        """The links, each with its `name`, its `arguments` and the paths of the parameters that it `reaches`."""
+        return tuple(links.links(self._tx, self._shapes))
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """The paths of the parameters whose gradient every link leaves as it is."""
+        return links.unreached(self.links, self._shapes)
 
     @property
     def nbytes(self) -> int:
@@ -160,48 +175,56 @@ class Description:
         """The total size of all arrays in bytes without `gx.stored`."""
         return sum(row.plain_nbytes for row in self.rows)
 
-    def __repr__(self) -> str:
+    def _parts_shown(self) -> Sequence[Table | str]:
+        left = self.unreached
+        said = [f"No link reaches {links.listed(left)} ({len(left)} parameters)."] if left else []
+        return [links.table(self.links, self._shapes), *said, self._state_table()]
+
+    def _state_table(self) -> Table:
         groups: dict[tuple[str, ...], list[Row]] = {}
         for row in self.rows:
             groups.setdefault((row.link, row.field.partition("/")[0], row.kind), []).append(row)
-        lines, above = [("link", "field", "kind", "arrays", "dtype", "bytes", "plain")], ""
+        lines, above = [], ""
         for (link, field, kind), rows in groups.items():
             dtypes = ", ".join(dict.fromkeys(row.dtype for row in rows))
             nbytes, plain = (f"{sum(getattr(row, n) for row in rows):,}" for n in ("nbytes", "plain_nbytes"))
             lines.append((link if link != above else "", field, kind, str(len(rows)), dtypes, nbytes, plain))
             above = link
         lines.append(("total", "", "", str(len(self.rows)), "", f"{self.nbytes:,}", f"{self.plain_nbytes:,}"))
+        columns = ("state of", "field", "kind", "arrays", "dtype", "bytes", "plain")
         if self.plain_nbytes == self.nbytes:  # nothing is stored
-            lines = [line[:-1] for line in lines]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        sides = (str.ljust, str.ljust, str.ljust, str.rjust, str.ljust, str.rjust, str.rjust)
-        return "\n".join(
-            "  ".join(side(x, width) for side, x, width in zip(sides, line, widths, strict=False)).rstrip()
-            for line in lines
-        )
+            columns, lines = columns[:-1], [line[:-1] for line in lines]
+        return Table(columns, lines, frozenset({"arrays", "bytes", "plain"}))
 
 
-def describe(tx: Any, params: Any) -> Description:
-    """Lists every array in the state of a transformation: what it is, its shape, its dtype and its size.
+def describe(tx: Transformation, params: Params) -> Description:
+    """Lists the links of a transformation, which parameters each reaches, and every array in its state.
 
-    Use it to see whether an optimizer's state fits into memory before you make it: nothing is allocated.
+    Use it to see what you have built, and whether its state fits into memory before you make it: nothing is allocated.
+    `show()` prints it in color where rich is installed, and a notebook shows it as HTML.
 
     Args:
       tx: The transformation.
       params: The parameters, or their shapes (`jax.ShapeDtypeStruct`).
 
     Returns:
-      A description that prints as a table. `nbytes` is the total size; `rows` has for each array `link` (the
-      transformation whose state it is in), `field`, `kind` ('per parameter', 'reduced', 'factor', 'per matrix',
-      'stack' or 'per tree'; 'foreign' for another library's), `path` (of the parameter that it belongs to),
-      `shape`, `dtype`, `nbytes`, `axes` (for each axis of the array the axis of the parameter that it follows, or
-      None), and `plain_nbytes` (the bytes without `gx.stored`).
+      A description that prints as tables. `links` has for each link `name`, `arguments` and `reaches`, the paths of the
+      parameters that it acts on; `unreached` has the paths of those that no link changes. `nbytes` is the total size;
+      `rows` has for each array `link` (the transformation whose state it is in), `field`, `kind` ('per parameter',
+      'reduced', 'factor', 'per matrix', 'stack' or 'per tree'; 'foreign' for another library's), `path` (of the
+      parameter that it belongs to), `shape`, `dtype`, `nbytes`, `axes` (for each axis of the array the axis of the
+      parameter that it follows, or None), and `plain_nbytes` (the bytes without `gx.stored`).
 
     >>> import jax, gradtx as gx
     >>> shape = jax.ShapeDtypeStruct
     >>> params = {"kernel": shape((1000, 500), "float32"), "bias": shape((500,), "float32")}
     >>> print(gx.describe(gx.adamw(1e-3), params))
-    link                    field  kind           arrays  dtype        bytes
+    link                    arguments                                  parameters
+    scale_by_adam           b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0  all 2
+    add_decayed_weights     weight_decay=0.0001                        all 2
+    scale_by_learning_rate  learning_rate=0.001                        all 2
+    <BLANKLINE>
+    state of                field  kind           arrays  dtype        bytes
     scale_by_adam           count  per tree            1  int32            4
                             mu     per parameter       2  float32  2,002,000
                             nu     per parameter       2  float32  2,002,000
@@ -212,7 +235,11 @@ def describe(tx: Any, params: Any) -> Description:
     If `gx.stored` is in `tx`, the last column says how many bytes the arrays would take without it:
 
     >>> print(gx.describe(gx.stored(gx.trace(0.9), "int8"), params))
-    link          field  kind           arrays  dtype            bytes      plain
+    link          arguments                  parameters
+    stored        formats='int8'             all 2
+    stored.trace  decay=0.9, dampening=0.0   all 2
+    <BLANKLINE>
+    state of      field  kind           arrays  dtype            bytes      plain
     stored.trace  trace  per parameter       3  float32, int8  522,000  2,002,000
                   count  per tree            1  int32                4          4
     total                                    4                 522,004  2,002,004
@@ -220,8 +247,15 @@ def describe(tx: Any, params: Any) -> Description:
     Raises:
       TypeError: `tx` is not a transformation, or a leaf of `params` has no shape or dtype.
     """
-    tx, rows = as_transformation("describe", tx), []
+    tx = as_transformation("describe", tx)
     _check_shapes(params)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), params)
+    return Description(_rows(tx, params), tx, shapes)
+
+
+def _rows(tx: GradientTransformation, params: Params) -> tuple[Row, ...]:
+    """One row for each array of the state."""
+    rows: list[Row] = []
 
     def note(place: Place, item: Any) -> Any:
         plain = math.prod(item.shape) * item.dtype.itemsize if is_packed(item) else None
@@ -236,10 +270,10 @@ def describe(tx: Any, params: Any) -> Description:
         return item
 
     map_state(note, tx, jax.eval_shape(tx.init, params), params)
-    return Description(tuple(rows))
+    return tuple(rows)
 
 
-def _check_shapes(params: Any) -> None:
+def _check_shapes(params: Params) -> None:
     for path, x in jax.tree_util.tree_leaves_with_path(params):
         if not (hasattr(x, "shape") and hasattr(x, "dtype")) and not leaf.is_number(x):
             raise TypeError(

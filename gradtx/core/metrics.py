@@ -21,7 +21,7 @@ from jax import Array
 from gradtx import checks
 from gradtx.core.slots import PerLeaf
 
-__all__ = ["find", "metrics", "only", "reports"]
+__all__ = ["find", "metrics", "only", "own_metrics", "reports"]
 
 _REPORTS: dict[type[Any], dict[str, str]] = {}
 
@@ -102,11 +102,21 @@ def metrics(state: Any) -> dict[str, Array]:
     found = [
         (name, checks.slashed(path), value)
         for path, part in find(state, *_REPORTS)
-        for field, name in _fields(type(part))
-        for name, value in _scalars(name, getattr(part, field), getattr(type(part), "_field_defaults", {}).get(field))
+        for name, value in own_metrics(part).items()
     ]
     counts = Counter(name for name, _, _ in found)
     return {name if counts[name] == 1 or not path else f"{path}/{name}": value for name, path, value in found}
+
+
+def own_metrics(state: Any) -> dict[str, Array]:
+    """The scalars that a state reports of itself, without those of the states inside of it."""
+    slots = getattr(type(state), "_field_defaults", {})
+    named = _fields(type(state)) if type(state) in _REPORTS else []
+    return {
+        name: value
+        for field, reported in named
+        for name, value in _scalars(reported, getattr(state, field), slots.get(field))
+    }
 
 
 def _fields(state: type[Any]) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from gradtx.core.prefix import ByPath, spread
 from gradtx.core.slots import child_state
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child, static
+from gradtx.types import Transformation
 
 __all__ = ["PartitionState", "partition"]
 
@@ -83,7 +84,7 @@ class partition(Composite, state=PartitionState):
     labels: tuple[Any, ...] = static()
     param_labels: Any = static()
 
-    def __init__(self, transforms: Mapping[Any, Any], param_labels: Any) -> None:
+    def __init__(self, transforms: Mapping[Any, Transformation], param_labels: Any) -> None:
         if not isinstance(transforms, Mapping):
             raise TypeError(
                 f"partition: transforms must be a dict from label to transformation, got {checks.shown(transforms)}."

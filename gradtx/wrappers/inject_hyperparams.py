@@ -288,6 +288,13 @@ class _Injected(Composite, state=InjectHyperparamsState):
         kept = self.names, tuple(values), self.others, self.hyperparam_dtype
         return type(self)(self.factory, *kept, FrozenTree(stateful))
 
+    def with_parts_replaced(self, f: Callable[[str, GradientTransformation], GradientTransformation]) -> Self:
+        def factory(**arguments: Any) -> GradientTransformation:
+            return f("transformation", as_transformation("inject_hyperparams", self.factory(**arguments)))
+
+        kept = self.names, self.values, self.others, self.hyperparam_dtype, self.stateful
+        return type(self)(factory, *kept)
+
     def __repr__(self) -> str:
         inner = ", ".join(f"{name}={show(x)}" for name, x in (self._parts() | self.others.tree).items())
         option = "" if self.hyperparam_dtype is None else f", hyperparam_dtype={show(self.hyperparam_dtype)}"

@@ -18,7 +18,7 @@ from jax import Array, lax
 
 from gradtx import checks, leaf
 from gradtx.core.branch import alike, branch
-from gradtx.core.composite import Wrapper, inner
+from gradtx.core.composite import Inner, Wrapper, inner
 from gradtx.core.packed import repacked
 from gradtx.core.slots import PARAM, child_state, counter, per_param
 from gradtx.core.transformation import GradientTransformation, apply_updates
@@ -86,7 +86,7 @@ class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
       [-0.21]
     """
 
-    adv_optimizer: Any = inner()
+    adv_optimizer: Inner = inner()
     sync_period: int = integer(default=2, ge=1)
     reset_state: bool = flag(default=True)
     opaque_mode: bool = flag(default=False)

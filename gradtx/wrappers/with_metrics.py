@@ -52,8 +52,9 @@ class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
         update_norm     norm of the outgoing updates
         param_norm      norm of the parameters before the step
         update_ratio    update_norm / param_norm, and `update_ratio/<group>` for the leaves of each group
-        learning_rate   the learning rate that was used, times the factor of a `reduce_on_plateau` in the same chain;
-                        several rates each by name, as in `learning_rate/a.scale_by_learning_rate`
+        learning_rate   the learning rate of the last step of `inner`, times the factor of a `reduce_on_plateau` in the
+                        same chain; several rates each by name, as in `learning_rate/a.scale_by_learning_rate`.
+                        While gradients are accumulated, and in a skipped step, it stays as it was
         finite          whether all incoming and outgoing updates were finite
 
     `gx.metrics(state)` also has what the links inside report: `clip_factor`, the `lr_scale` of `reduce_on_plateau`,
@@ -83,22 +84,25 @@ class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
 
     def first_values(self, params: Any) -> dict[str, Array]:
         """Returns a zero for each metric."""
-        values = jax.eval_shape(lambda p: self._values(p, p, p, *[self.inner.init(p)] * 2), params)
+        values = jax.eval_shape(lambda p: self._values(p, p, p, *[self.inner.init(p)] * 2, {}), params)
         return {name: jnp.zeros(x.shape, x.dtype) for name, x in values.items()}
 
     def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MetricsState]:
         new, inner_state = self.inner_update(updates, state.inner_state, params, extra)
-        values = self._values(updates, new, params, state.inner_state, inner_state)
+        values = self._values(updates, new, params, state.inner_state, inner_state, state.values)
         values = alike("with_metrics", values, state.values)
         return new, MetricsState(count=counted(state.count), values=values, inner_state=inner_state)
 
-    def _values(self, updates: Any, new: Any, params: Any, before: Any, after: Any) -> dict[str, Array]:
+    def _values(
+        self, updates: Any, new: Any, params: Any, before: Any, after: Any, last: dict[str, Array]
+    ) -> dict[str, Array]:
         parts = tuple((name, tuple(masks.each("with_metrics", mask, params))) for name, mask in self.groups)
         values = _measured(updates, new, params, parts)
         rates = _rates(self.inner, before, after, _scale(self.inner, after))
-        for name, rate in rates.items():
+        for name, (rate, stepped) in rates.items():
             short = "learning_rate" if len(rates) == 1 else f"learning_rate/{name.rpartition('.')[0]}"
-            values[short] = rate.astype(leaf.accumulator_dtype(jnp.promote_types(rate.dtype, jnp.float16)))
+            rate = rate.astype(leaf.accumulator_dtype(jnp.promote_types(rate.dtype, jnp.float16)))
+            values[short] = jnp.where(stepped, rate, last.get(short, 0))
         return dict(sorted(values.items()))
 
     def _arguments(self) -> Any:
@@ -107,10 +111,15 @@ class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
             yield "groups", dict(self.groups)
 
 
-def _rates(tx: Any, before: Any, after: Any, scale: Any) -> dict[str, Array]:
-    """Returns the learning rates of a step times `scale`, by name, from the states before and after it."""
+def _rates(tx: Any, before: Any, after: Any, scale: Any) -> dict[str, tuple[Array, Any]]:
+    """Returns the learning rates of a step times `scale`, by name, and whether the part that has each took the step.
+
+    `before` and `after` are the states. In a step that is skipped or only accumulated the counter stays as it is.
+    """
+    counts = isinstance(getattr(before, "count", None), Array)  # the method of a tuple has this name, too
+    stepped = after.count != before.count if counts else True
     found = {
-        name: jnp.asarray(x) * scale
+        name: (jnp.asarray(x) * scale, stepped)
         for name, x in hyperparameters(tx, before).items()
         if name.rpartition(".")[2] == "learning_rate"
     }

@@ -27,6 +27,7 @@ from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype, flag
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import OptionalDType
 
 __all__ = ["ScaleByAdamState", "adam", "scale_by_adam"]
 
@@ -114,7 +115,7 @@ def adam(
     b2: HyperArg = 0.999,
     eps: HyperArg = 1e-8,
     eps_root: HyperArg = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: OptionalDType = None,
     *,
     nesterov: bool = False,
 ) -> chain:

@@ -8,13 +8,12 @@ scaled by the learning rate (as optax and PyTorch do).
 
 from __future__ import annotations
 
-from typing import Any
-
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, OptionalDType
 
 __all__ = ["adamw"]
 
@@ -26,9 +25,9 @@ def adamw(
     b2: HyperArg = 0.999,
     eps: HyperArg = 1e-8,
     eps_root: HyperArg = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: OptionalDType = None,
     weight_decay: HyperArg = 1e-4,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     nesterov: bool = False,
     decouple_lr: bool = False,

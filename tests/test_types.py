@@ -1,0 +1,38 @@
+"""What a type checker says to users: their mistakes are errors, and a right program has none."""
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.typing import user_program
+
+FOLDER = pathlib.Path(__file__).parent / "typing"
+MISTAKES = FOLDER / "expected_errors.py"
+
+
+@pytest.mark.heavy
+def test_mistakes_are_errors_and_a_right_program_has_none():
+    program = shutil.which("basedpyright")
+    assert program, "install the extra `dev`, which has basedpyright"
+    files = [MISTAKES, FOLDER / "user_program.py"]
+    said = subprocess.run([program, "--outputjson", *map(str, files)], capture_output=True, text=True, check=False)
+    found = {
+        (pathlib.Path(x["file"]).name, x["range"]["start"]["line"] + 1, x["rule"])
+        for x in json.loads(said.stdout)["generalDiagnostics"]
+        if x["severity"] == "error"
+    }
+    expected = {
+        (MISTAKES.name, number, rule)
+        for number, line in enumerate(MISTAKES.read_text().splitlines(), 1)
+        for rule in re.findall(r"# error: (\w+)$", line)
+    }
+    assert len(expected) > 20
+    assert found == expected
+
+
+def test_the_right_program_runs():
+    assert user_program.main() < 2  # of about 3 at the start
