@@ -108,6 +108,24 @@ def test_equal_shapes_are_one_stack():
     assert products == 5 * 3  # three products a step, of one stack
 
 
+def test_many_matrices_share_the_kernels_that_divide_their_stack():
+    """Slices at places that are known are kernels of their own; runs under `vmap` slice at the same places."""
+    rng = np.random.default_rng(0)
+    sizes = [1, 3, 1, 2, 1, 1, 1, 1, 1]
+    grads = [jnp.asarray(rng.normal(size=(2, n, 3, 2))) for n in sizes]
+    tx = gx.scale_by_muon(ns_steps=1, weight_dimension_numbers=gx.WeightDimensionNumbers(-2, -1))
+    one = [g[0] for g in grads]
+    jaxpr = str(jax.make_jaxpr(tx.update)(one, tx.init(one)))
+    assert jaxpr.count(" dynamic_slice[") == len(sizes)
+    assert " split[" not in jaxpr
+    state = jax.vmap(tx.init)(grads)  # with a count for each run
+    updates = jax.jit(jax.vmap(tx.update))(grads, state)[0]
+    alone = gx.scale_by_muon(ns_steps=1)
+    for u, g in zip(updates, grads, strict=True):
+        u, g = u.reshape(-1, 3, 2), g.reshape(-1, 3, 2)
+        close(u, jnp.stack([alone.update(x, alone.init(x))[0] for x in g]), rtol=1e-12, atol=1e-15)
+
+
 def test_a_stack_may_be_sharded():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 4, 6)))

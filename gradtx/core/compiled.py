@@ -149,7 +149,7 @@ class _Run:
     ) -> tuple[list[Array], list[Any]]:
         cls = stack_slots(self.rules[i].State)
 
-        def work(x: Array, old: Any) -> tuple[Array, Any]:
+        def work(x: Array, old: Any, t: Array) -> tuple[Array, Any]:
             dtype = leaf.compute_dtype(x.dtype)
             rule, here = self._rule(i, _no_wider(hypers, dtype)), _no_wider(shared, dtype)
             n, (x, old) = len(x), mesh.divided((x, old))
@@ -160,7 +160,7 @@ class _Run:
             return mesh.united((y, packed.kept(new, old)), n)
 
         before = [cls(*(getattr(row, name) for name in cls._fields)) for row in rows]
-        done, after = matrices.on_stacks(work, views, values, packed.unpacked(before))
+        done, after = matrices.on_stacks(work, views, values, packed.unpacked(before), t)
         restored = [x if view is None else view.restored(x) for x, view in zip(done, views, strict=True)]
         after = map(packed.kept, after, before)
         return restored, [row._replace(**new._asdict()) for row, new in zip(rows, after, strict=True)]

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.core import Tracer
 
 from gradtx import checks, mesh
@@ -94,23 +94,28 @@ def on_stacks(
     views: Sequence[MatrixView | None],
     leaves: Sequence[Array],
     kept: Sequence[Any],
-    *shared: Any,
+    count: Array,
+    *,
     like: Any = None,
 ) -> tuple[list[Array], list[Any]]:
-    """Calls `work(stack, kept, *shared)` for all matrices of one shape and dtype at once; returns `(results, kept)` by
-    leaf.
+    """Calls `work(stack, kept, count)` for all matrices of one shape and dtype at once; returns `(results, kept)`.
 
     A stack has the shape (matrices, inputs, outputs). `kept` has for each leaf a tree of arrays whose leading axis
     counts its matrices, such as the factors of a preconditioner; `work` gets those of the stack and returns their
-    next values. Leaves without a view are returned unchanged. On a mesh with explicit axes, the results are placed
-    like the arrays in `like`, one for each leaf.
+    next values. `count` counts the steps. The results come by leaf, each as the stack of the leaf's matrices. Leaves
+    without a view are returned unchanged. On a mesh with explicit axes, the results are placed like the arrays in
+    `like`, one for each leaf.
     """
     work_on = partial(_on_stacks, work, views)
-    return mesh.automatic(work_on, list(leaves), list(kept), *shared, like=(leaves if like is None else like, kept))
+    return mesh.automatic(work_on, list(leaves), list(kept), count, like=(leaves if like is None else like, kept))
 
 
 def _on_stacks(
-    work: Callable[..., Any], views: Sequence[MatrixView | None], leaves: list[Array], kept: list[Any], *shared: Any
+    work: Callable[..., Any],
+    views: Sequence[MatrixView | None],
+    leaves: list[Array],
+    kept: list[Any],
+    count: Array,
 ) -> tuple[list[Array], list[Any]]:
     results, kept = list(leaves), list(kept)
     groups: dict[Any, list[int]] = {}
@@ -121,9 +126,8 @@ def _on_stacks(
             groups.setdefault((results[i].shape[1:], x.dtype, str(like)), []).append(i)
     for places in groups.values():
         stack, old = _joined([results[i] for i in places]), jax.tree.map(_join, *(kept[i] for i in places))
-        done, new = work(stack, old, *shared)
-        ends = np.cumsum([len(results[i]) for i in places])[:-1].tolist()
-        parts = jax.tree.map(lambda a, ends=ends: jnp.split(a, ends), (done, new))
+        done, new = work(stack, old, count)
+        parts = jax.tree.map(_divider([len(results[i]) for i in places], count), (done, new))
         for n, i in enumerate(places):
             results[i], kept[i] = jax.tree.map(
                 lambda part, n=n: part[n], parts, is_leaf=lambda part: isinstance(part, list)
@@ -137,6 +141,47 @@ def _join(*arrays: Array) -> Array:
 
 def _joined(arrays: Sequence[Array]) -> Array:
     return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays)
+
+
+def _divider(sizes: Sequence[int], count: Array) -> Callable[[Array], list[Array]]:
+    """The function that divides a stack into parts of these sizes.
+
+    XLA compiles kernels that are alike once, but a slice from a place that is known is like no other, and nor is what
+    it is fused with: a hundred leaves would be a hundred kernels for each slot. So the places of many are found while
+    the program runs, each from the one before, by a remainder, which is never computed twice instead of being kept.
+    Elsewhere than on the CPU one small operation after the other would take longer than it saves.
+    """
+    if len(sizes) < _MANY or not isinstance(count, Tracer) or jax.default_backend() != "cpu":
+        ends = np.cumsum(sizes)[:-1].tolist()
+        return lambda x: jnp.split(x, ends)
+    count = _of_one(count)
+    beyond, starts = jnp.maximum(count, 2**30), [jnp.minimum(count, 0)]
+    for n in sizes[:-1]:
+        starts.append(lax.rem(starts[-1] + n, beyond))
+
+    def divided(x: Array) -> list[Array]:
+        rest = [jnp.zeros_like(count)] * (x.ndim - 1)
+        return [
+            lax.dynamic_slice(x, (start, *rest), (n, *x.shape[1:]), allow_negative_indices=False)
+            for start, n in zip(starts, sizes, strict=True)
+        ]
+
+    return divided
+
+
+_MANY = 8
+"""The least number of leaves that share the kernels which divide their stack."""
+
+
+@jax.custom_batching.custom_vmap
+def _of_one(count: Array) -> Array:
+    """The count itself; under `vmap` that of one of the runs, so that all slice at the same places."""
+    return count
+
+
+@_of_one.def_vmap
+def _(size: int, batched: list[bool], count: Array) -> tuple[Array, bool]:
+    return (count[0] if batched[0] and size else count), False
 
 
 def renew(rule: Any, place: str, x: Array, slots: Any, shared: Any, t: Array) -> Any:
