@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.core import Tracer
-from jax.experimental.shard_alike import shard_alike
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 __all__ = [
@@ -186,8 +185,11 @@ def split_like(x: Any, like: Any) -> Any:
     """
 
     def one(x: Array, like: Array) -> Array:
-        axes = set(jax.typeof(like).sharding.mesh.axis_types)
-        return shard_alike(x, like)[0] if isinstance(like, Tracer) and axes == {AxisType.Auto} else x
+        if not isinstance(like, Tracer) or set(jax.typeof(like).sharding.mesh.axis_types) != {AxisType.Auto}:
+            return x
+        from jax.experimental.shard_alike import shard_alike  # its import takes time, which few programs need to spend
+
+        return shard_alike(x, like)[0]
 
     return jax.tree.map(one, x, like)
 
