@@ -108,14 +108,14 @@ class Workers:
 
 
 def kill_in_a_save(workers: Workers, folder: Path, log: Path, lasting: float, seed: random.Random) -> Kill:
-    """Kills a run at a random moment of one of its next saves."""
+    """Kills a run at a random moment of one of its next saves, of which each takes about `lasting` seconds."""
     target = max(complete(folder), default=0) + EVERY * seed.randint(1, 3)
     workers.until(lambda: any(step >= target - 1 for step, _ in losses(log)))  # before, there may be an older file
     workers.until(lambda: target in in_flight(folder) | complete(folder))
-    began = time.monotonic()
-    time.sleep(seed.uniform(0, lasting))
-    workers.kill()
+    began, wait = time.monotonic(), seed.uniform(0, lasting)
+    workers.until(lambda: time.monotonic() > began + wait or target in complete(folder))
     after = time.monotonic() - began
+    workers.kill()
     last = max(complete(folder), default=0)
     return Kill(after, max((step for step in in_flight(folder) if step > last), default=None), last)
 
@@ -147,6 +147,7 @@ def attempts(kills: int, steps: int, width: int, seed: random.Random) -> Iterato
             # A save begins before its step is logged, and only when the save before it is complete.
             assert reached // EVERY * EVERY - EVERY <= found.complete <= reached + 1, f"step {reached}: {found}"
             unfinished, begin = unfinished + (found.unfinished is not None), found.complete
+            lasting = min(lasting, found.after) if found.unfinished is None else lasting
             met = "between two saves" if found.unfinished is None else f"in the save of step {found.unfinished}"
             yield f"killed {found.after:.3f} s after a save began, {met}; goes on from step {found.complete}"
         last = Workers(arguments, root).to_the_end()
@@ -174,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args(argv)
     begin = time.monotonic()
-    multiprocessing.set_forkserver_preload(["benchmarks.kills"])
+    multiprocessing.set_forkserver_preload(["examples.distributed.train"])
     for line in attempts(args.kills, args.steps, args.width, random.Random(args.seed)):
         print(line, flush=True)
     print(f"{time.monotonic() - begin:.0f} s")

@@ -14,7 +14,7 @@ import gradtx as gx
 from examples import train_digits
 from gradtx.checkpoint.written import check_same
 from gradtx.checkpoint.written import written as to_json
-from tests.cases import TRANSFORMATIONS, draw
+from tests.cases import TRANSFORMATIONS, draw, slower
 
 PARAMS = {"w": jnp.linspace(-1, 1, 8).reshape(4, 2), "b": jnp.ones(2), "none": None, "empty": jnp.zeros((0, 3))}
 QUICK = [
@@ -187,6 +187,16 @@ def negate(updates, params):
     return jax.tree.map(lambda g: -g, updates)
 
 
+def test_a_field_that_is_younger_than_the_checkpoint_must_have_its_default():
+    """A method that gets a new argument does not lose its checkpoints."""
+    saved = to_json(gx.scale_by_adam())
+    del saved["of"]["nesterov"], saved["of"]["eps_root"]
+    check_same("restore", saved, gx.scale_by_adam(), ())
+    for tx, name in ((gx.scale_by_adam(nesterov=True), "nesterov"), (gx.scale_by_adam(eps_root=1e-8), "eps_root")):
+        with pytest.raises(ValueError, match=f"{name} is not a field in the checkpoint"):
+            check_same("restore", saved, tx, ())
+
+
 @pytest.mark.parametrize(
     ("message", "call"),
     [
@@ -266,7 +276,7 @@ def steps(tx, state, n, params):
         lambda rate: gx.adam(rate),
         lambda rate: gx.stored(gx.accumulate(gx.adam(rate), 1), "int8"),
         lambda rate: gx.partition({"a": gx.adam(rate)}, lambda params: jax.tree.map(lambda p: "a", params)),
-        lambda rate: gx.inject_hyperparams(gx.adam)(rate),
+        lambda rate: gx.named_chain(("adam", gx.inject_hyperparams(gx.adam)(rate))),
         lambda rate: gx.chain(gx.scale_by_adam(), optax.scale_by_schedule(rate)),
         lambda rate: gx.chain(gx.scale_by_adam(), gx.add_decayed_weights(0.0), gx.scale_by_schedule(rate)),
     ],
@@ -283,8 +293,19 @@ def test_schedules_begin_again_and_moments_stay(make):
         np.testing.assert_array_equal(found["w"], expected["w"])
 
 
+def test_a_schedule_with_a_state_begins_again():
+    tx, params = gx.inject_hyperparams(gx.adam)(slower()), {"w": jnp.ones(2)}
+    first = tx.init(params)
+    _, state = steps(tx, first, 3, params)
+    new = gx.restart_schedules(tx, state)
+    assert float(state.hyperparams_states["learning_rate"]["number"]) < 0.1
+    assert bits(new.hyperparams_states) == bits(first.hyperparams_states)
+    assert bits(new.inner_state) == bits(state.inner_state)
+
+
 def test_what_cannot_begin_again_alone_is_refused():
     for tx, message in (
+        (gx.inject_hyperparams(gx.adam)(0.1), "no hyperparameter of this transformation follows a schedule"),
         (gx.adam(0.1, b1=RATE), r"scale_by_adam has one count, for its schedule \(b1\) .* \(mu, nu, weights\)"),
         (gx.adam(0.1), "no hyperparameter of this transformation follows a schedule"),
     ):

@@ -130,7 +130,7 @@ def test_names_for_authors_are_documented_and_in_one_place(name):
 
 
 def test_importing_is_light():
-    heavy = ["matplotlib", "optax", "chex", "sklearn", "tqdm", "rich"]
+    heavy = ["matplotlib", "optax", "orbax", "chex", "sklearn", "tqdm", "rich"]
     code = f"import sys; from gradtx import *; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 

@@ -4,10 +4,11 @@ The mesh has two axes: each batch is split over "data", and the hidden layers ov
 split over "data" too (ZeRO-1), so that each device has its part of it alone. With `--checkpoint` the run is saved while
 it goes on, and a run that was killed resumes from its last complete checkpoint, bit for bit.
 
+    pip install '.[checkpoint]'
     python -m examples.distributed.train
     python -m examples.distributed.launch --processes 2 --devices 2 -- --checkpoint /tmp/run
 
-The second line starts two processes on this machine. On a cluster the same program is started by Slurm or Kubernetes;
+The last line starts two processes on this machine. On a cluster the same program is started by Slurm or Kubernetes;
 `docs/distributed.md` says how.
 """
 

@@ -71,9 +71,7 @@ def _restarted(tx: Any, state: Any) -> tuple[Any, bool]:
         state = tx.with_child_states(state, {name: new for name, (new, _) in pairs.items()})
         restarted = any(found for _, found in pairs.values())
     if isinstance(state, InjectHyperparamsState):
-        new = tx.first_schedule_states()  # pyright: ignore[reportAttributeAccessIssue]
-        count = jnp.zeros_like(state.count) if any(map(_is_schedule, tx.values)) else state.count  # pyright: ignore
-        return state._replace(count=count, hyperparams_states=_like(new, state.hyperparams_states)), True
+        return _restarted_injected(tx, state, restarted)
     scheduled = [name for name in tx._own() if _has_schedule(getattr(tx, name))]
     if not scheduled:
         return state, restarted
@@ -87,6 +85,14 @@ def _restarted(tx: Any, state: Any) -> tuple[Any, bool]:
             "gx.scale_by_learning_rate(schedule)."
         )
     return state._replace(count=jnp.zeros_like(state.count)), True
+
+
+def _restarted_injected(tx: Any, state: Any, restarted: bool) -> tuple[Any, bool]:
+    """The same for hyperparameters in the state: some schedules go by the count, others have states of their own."""
+    first = tx.first_schedule_states()
+    if any(map(_is_schedule, tx.values)):
+        state, restarted = state._replace(count=jnp.zeros_like(state.count)), True
+    return state._replace(hyperparams_states=_like(first, state.hyperparams_states)), restarted or bool(first)
 
 
 def _restarted_foreign(state: Any) -> tuple[Any, bool]:
