@@ -91,6 +91,17 @@ def test_stored_slots_lie_as_their_parameter():
     assert {part.spec for part in jax.tree.leaves(packed.parts)} == {P("data", "model")}
 
 
+def test_zero_cuts_no_blocks_of_what_is_stored():
+    """The longest axis has blocks of scales, of which each device would have a part."""
+    params = {"w": shape(256, 512, spec=P(None, "model"))}
+    for tx, spec in (
+        (gx.trace(0.9), P(None, ("model", "data"))),
+        (gx.stored(gx.trace(0.9), "int8"), P("data", "model")),
+    ):
+        state = gx.sharding.state_shardings(tx, params, zero_axis="data")
+        assert {x.spec for x in jax.tree.leaves(state) if x.spec} == {spec}
+
+
 def test_groups_views_and_other_libraries():
     params = {"w": shape(64, 32, spec=P(None, "model")), "b": shape(32, spec=P("model"))}
     tx = gx.partition(
@@ -267,8 +278,8 @@ def test_what_a_step_sends():
     assert sent(stored, "data", n=1) == ["all-gather"]
 
 
-# Eight matrices, and three that two devices have to share with copies.
-STACKS = {"a": [(16, 8)] * 8, "b": [(8, 8)] * 3}
+# Eight matrices, and three for which five of the eight devices get copies.
+STACKS = {"a": [(24, 24)] * 8, "b": [(8, 8)] * 3}
 
 
 @pytest.mark.parametrize(
@@ -277,7 +288,7 @@ STACKS = {"a": [(16, 8)] * 8, "b": [(8, 8)] * 3}
         ("scale_by_muon()", AxisType.Auto),
         pytest.param("scale_by_muon()", AxisType.Explicit, marks=pytest.mark.heavy),
         pytest.param("scale_by_soap()", AxisType.Auto, marks=pytest.mark.heavy),
-        pytest.param("scale_by_shampoo(epsilon=0.1)", AxisType.Auto, marks=pytest.mark.heavy),
+        pytest.param("scale_by_shampoo(eps=0.1)", AxisType.Auto, marks=pytest.mark.heavy),
     ],
 )
 def test_devices_share_the_work_on_stacks(expression, kind):
@@ -295,10 +306,12 @@ def test_devices_share_the_work_on_stacks(expression, kind):
     for axis in (None, "data"):
         cost = step(axis).lower(on_mesh, state, on_mesh).compile().cost_analysis()
         flops.append((cost[0] if isinstance(cost, list) else cost)["flops"])
-    assert flops[1] < flops[0] * (2 / 11 + 0.03)  # one of eight and one of three, of eleven
+    # Beside the products of an eighth there are the entries of all; in Shampoo roots, which XLA does not count, too.
+    assert flops[1] < flops[0] * (0.25 if "shampoo" in expression else 1 / 8 + 0.04)
     for _ in range(2):
-        updates, state = jax.block_until_ready(step("data")(on_mesh, state, on_mesh))
-        expected_updates, expected = jax.jit(tx.update)(params, expected, params)
+        grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), params)
+        updates, state = jax.block_until_ready(step("data")(jax.device_put(grads, whole), state, on_mesh))
+        expected_updates, expected = jax.jit(tx.update)(grads, expected, params)
         close((updates, state), (expected_updates, expected), rtol=1e-10, atol=1e-13)
     assert jax.tree.map(lambda x: x.sharding, state) == shardings
     with pytest.raises(ValueError, match="work_axis names 'rows'"):
@@ -516,7 +529,7 @@ WIDTHS = {"f64": 8, "f32": 4, "s32": 4, "s8": 1, "u8": 1, "pred": 1}
 
 def group_size(text):
     """The number of devices that exchange something, as the text of a compiled program writes it."""
-    names = re.search(r"replica_groups=mesh\[(.*?)\]\s*\{(.*?)\}", text)
+    names = re.search(r"replica_groups=mesh\[(.*?)\].*?\{(.*?)\}", text)
     if names:
         sizes = dict(part.split("=") for part in names[1].replace("'", "").split(","))
         return math.prod(int(sizes[name]) for name in names[2].replace("'", "").split(","))

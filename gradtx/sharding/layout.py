@@ -43,7 +43,7 @@ def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis
         default each parameter says itself where it lies.
       zero_axis: None (default), or the name of the mesh axis, or names, over which the parameters are replicated and
         the state is to be split, as in ZeRO-1: usually the axis of the data. Each array is also split over it along its
-        longest axis that can be divided so; arrays with the parameter's axes along that of the parameter. An array
+        longest axis that can be divided so (for `gx.stored`: without cutting blocks, if there is one). An array
         without such an axis, or split over `zero_axis` already, stays as it is without `zero_axis`. Numbers stay whole.
 
     Returns:
@@ -69,7 +69,10 @@ def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis
     mesh = jax.tree.leaves(where)[0].mesh
     zero = axes_of(WHO, "zero_axis", mesh, zero_axis)
     shapes = shapes_of(params)
-    state = typed_state(tx, shapes, jax.tree.map(lambda x, home: _zeroed(home, x.shape, zero), shapes, where))
+    parts = _stored_parts(tx, shapes) if zero else {}
+    paths = jax.tree.unflatten(jax.tree.structure(shapes), checks.paths(shapes))
+    cut = jax.tree.map(lambda x, home, path: _zeroed(home, x.shape, zero, parts.get(path, ())), shapes, where, paths)
+    state = typed_state(tx, shapes, cut)
 
     def one(place: Place, x: Any) -> Any:
         whole = next(part for part in jax.tree.leaves(x) if part.shape == x.shape)  # of a stored array, its codes
@@ -112,10 +115,28 @@ def split_by(spec: Sequence[Any], axis: int, names: tuple[str, ...]) -> Partitio
     return PartitionSpec(*parts)
 
 
-def _zeroed(home: NamedSharding, shape: tuple[int, ...], zero: tuple[str, ...]) -> NamedSharding:
-    """Where the state of a parameter lies: as the parameter, and split over `zero` too, if that is possible."""
+def _stored_parts(tx: Any, shapes: Any) -> dict[str, list[tuple[int, ...]]]:
+    """For each parameter the shapes of what is kept of its stored arrays, such as of the scales of their blocks."""
+    found: dict[str, list[tuple[int, ...]]] = {}
+
+    def note(place: Place, x: Any) -> Any:
+        if is_packed(x):
+            found.setdefault(place.path, []).extend(p.shape for p in jax.tree.leaves(x) if p.ndim == x.ndim)
+        return x
+
+    map_state(note, tx, jax.eval_shape(tx.init, shapes), shapes)
+    return found
+
+
+def _zeroed(home: NamedSharding, shape: tuple[int, ...], zero: tuple[str, ...], parts: Any) -> NamedSharding:
+    """Where the state of a parameter lies: as the parameter, and split over `zero` too, if that is possible.
+
+    It is split along an axis that cuts no block of what is stored, if there is one: else devices would have to exchange
+    the scales of blocks.
+    """
     spec = [*home.spec, *[None] * (len(shape) - len(home.spec))]
-    axis = _axis_for(zero, home.mesh, spec, shape)
+    axis = _axis_for(zero, home.mesh, spec, shape, parts)
+    axis = _axis_for(zero, home.mesh, spec, shape) if axis is None else axis
     return home if axis is None else NamedSharding(home.mesh, split_by(spec, axis, zero))
 
 
@@ -130,11 +151,14 @@ def _ways(mesh: Any, *parts: Any) -> int:
     return math.prod(mesh.shape[name] for part in parts for name in names_of(part))
 
 
-def _axis_for(zero: tuple[str, ...], mesh: Any, spec: Sequence[Any], shape: tuple[int, ...]) -> int | None:
-    """The longest axis that can be split over `zero` too; None if none can be, or is split over it already."""
+def _axis_for(
+    zero: tuple[str, ...], mesh: Any, spec: Sequence[Any], shape: tuple[int, ...], parts: Sequence[Any] = ()
+) -> int | None:
+    """The longest axis that can be split over `zero` too, in `parts` as well; None if none can be, or one is."""
     if not zero or any(name in zero for part in spec for name in names_of(part)):
         return None
-    fit = [i for i, n in enumerate(shape) if n and n % _ways(mesh, spec[i], zero) == 0]
+    like = [part for part in [shape, *parts] if len(part) == len(shape)]
+    fit = [i for i in range(len(shape)) if all(x[i] and x[i] % _ways(mesh, spec[i], zero) == 0 for x in like)]
     return max(fit, key=lambda i: shape[i], default=None)
 
 

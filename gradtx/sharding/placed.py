@@ -10,9 +10,10 @@ from jax import lax
 from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gradtx import checks, mesh
+from gradtx import checks
 from gradtx.core.describe import Place, map_state
 from gradtx.core.transformation import as_transformation
+from gradtx.mesh import workers
 from gradtx.sharding.layout import as_typed, axes_of, homes, names_of, shapes_of, split_by, typed_state
 
 __all__ = ["constrain", "init", "update", "workplaces"]
@@ -78,8 +79,7 @@ def update(
     """Like `tx.update`, and keeps the state where `shardings` says, and the updates where the parameters lie.
 
     With a `zero_axis` gradients and parameters are cut to the part for which a device has the state, and the updates
-    are gathered at the end. Where the compiled function also sums the gradients over the data, sum and cut become one
-    reduce-scatter on backends that have it.
+    are gathered at the end.
 
     Args:
       tx: The transformation.
@@ -89,16 +89,14 @@ def update(
       shardings: The tree that `gx.sharding.state_shardings` returns.
       param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`. Give it inside `jax.jit` on a
         mesh with automatic axes; elsewhere the parameters say so themselves.
-      work_axis: None (default), or the mesh axis, or axes, whose devices share the work on matrices of one shape, as of
-        `muon`, `soap` and `shampoo`: each takes some of them. Otherwise each device does all that it has parts of.
+      work_axis: None, or the mesh axes whose devices share the work on matrices of one shape (`muon`, `soap`, `shampoo`).
       **extra: What else `tx.update` takes. A tree like the parameters is cut as they are.
 
     Returns:
       The updates and the next state.
 
     Raises:
-      ValueError: `shardings` is missing, or belongs to another transformation; the parameters do not say where they
-        lie.
+      ValueError: `shardings` is missing or another tree; the parameters do not say where they lie.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
@@ -111,19 +109,17 @@ def update(
     True
     """
     tx = as_transformation("update", tx)
-    if shardings is None:
-        raise ValueError("update: shardings is missing. Give the tree that gx.sharding.state_shardings returns.")
     _check_like("update", shardings, state)
     like = updates if params is None else params
     home = homes("update", like, param_shardings)
     work = workplaces(tx, _with_places(state, shardings), shapes_of(like), home)
 
     cut = partial(_cut, work, like)
-    if AxisType.Explicit in jax.tree.leaves(home)[0].mesh.axis_types:  # types must agree: a row's mean lies as the rows
-        typed = typed_state(tx, shapes_of(like), work)
-        state = constrain(state, jax.tree.map(lambda x, to: as_typed(to.mesh, x), typed, shardings))
+    mesh = jax.tree.leaves(home)[0].mesh
+    if AxisType.Explicit in mesh.axis_types:  # types must agree: the mean of a row lies as the rows do
+        state = constrain(state, jax.tree.map(partial(as_typed, mesh), typed_state(tx, shapes_of(like), work)))
     extra = {name: cut(x) for name, x in extra.items()}
-    with mesh.workers(_workers(jax.tree.leaves(home)[0].mesh, work_axis)):
+    with workers(_workers(mesh, work_axis)):
         new, state = tx.update(cut(updates), state, None if params is None else cut(params), **extra)
     if jax.tree.structure(new) == jax.tree.structure(like):
         new = constrain(constrain(new, work), home)  # what is gathered is the update, and nothing before it
@@ -229,5 +225,7 @@ def _shapes(tree: Any) -> list[tuple[int, ...]]:
 
 def _check_like(who: str, shardings: Any, state: Any) -> None:
     """Raises unless the tree of shardings is one for this state."""
+    if shardings is None:
+        raise ValueError(f"{who}: shardings is missing. Give the tree that gx.sharding.state_shardings returns.")
     if jax.tree.structure(shardings) != jax.tree.structure(state):
         raise checks.tree_mismatch(who, "shardings", shardings, "the state", state)

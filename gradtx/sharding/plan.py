@@ -17,6 +17,7 @@ from gradtx.frozen import Frozen
 from gradtx.sharding.layout import homes, names_of, shapes_of, state_shardings, typed_state
 from gradtx.sharding.placed import workplaces
 from gradtx.sharding.traffic import gathered, reduced, sent
+from gradtx.storage.stored import stored
 
 __all__ = ["Plan", "plan"]
 
@@ -92,20 +93,9 @@ def plan(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = Non
     >>> mesh = AbstractMesh((64, 8), ("data", "model"))
     >>> where = NamedSharding(mesh, P(None, "model"))
     >>> params = {"w": jax.ShapeDtypeStruct((8192, 8192), "float32", sharding=where)}
-    >>> print(gx.sharding.plan(gx.adamw(1e-3), params, zero_axis="data"))
-    bytes on each device
-      parameters  33,554,432
-      gradients   33,554,432
-      state        1,048,588
-      temporary   34,078,720
-      total      102,236,172
-    <BLANKLINE>
-    bytes that each device receives in a step
-      gradients               33,030,144
-      scale_by_adam                    0
-      add_decayed_weights              0
-      scale_by_learning_rate           0
-      updates                 33,030,144
+    >>> plan = gx.sharding.plan(gx.adamw(1e-3), params, zero_axis="data")
+    >>> plan.state, plan.network["updates"]
+    (1048588, 33030144.0)
     """
     tx = as_transformation("plan", tx)
     where, shapes = homes("plan", params, param_shardings), shapes_of(params)
@@ -116,25 +106,27 @@ def plan(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = Non
     data = names_of(zero_axis if data_axis is None else data_axis)
     here = _on_device(shapes, where)
     split = [home.spec != at.spec for home, at in zip(*map(jax.tree.leaves, (where, work)), strict=True)]
-    ways, n_data = (math.prod(mesh.shape[name] for name in names) for names in (zero, data))
     moved = sum(x for x, yes in zip(here, split, strict=True) if yes)
-    rest = sum(here) - moved
-    network = {"gradients": gathered(moved, n_data) + reduced(rest, n_data) if zero else reduced(rest + moved, n_data)}
-    network |= _links(tx, shapes, work)
-    network["updates"] = gathered(moved, ways)
-    uncut = [
-        math.prod(x.shape) * x.dtype.itemsize
-        for x, at in zip(*map(jax.tree.leaves, (state, shardings)), strict=True)
-        if zero and x.ndim and not {*zero} & {name for part in at.spec for name in names_of(part)}
-    ]
+    ways, n_data = (math.prod(mesh.shape[name] for name in names) for names in (zero, data))
+    network = {"gradients": gathered(moved, n_data) + reduced(sum(here) - moved, n_data)}
+    network |= {**_links(tx, shapes, work), "updates": gathered(moved, ways)}
     return Plan(
         parameters=sum(here),
         gradients=sum(here),
         state=sum(_on_device(state, shardings)),
         temporary=_temporary(tx, state, shardings, shapes, here, _on_device(shapes, work), split),
         whole_state=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)),
-        whole=sum(uncut),
+        whole=_uncut(state, shardings, zero),
         network=network,
+    )
+
+
+def _uncut(state: Any, shardings: Any, zero: tuple[str, ...]) -> int:
+    """The bytes of those arrays, beside numbers, that are not split over the zero axis."""
+    return sum(
+        math.prod(x.shape) * x.dtype.itemsize
+        for x, at in zip(*map(jax.tree.leaves, (state, shardings)), strict=True)
+        if zero and x.ndim and not {*zero} & {name for part in at.spec for name in names_of(part)}
     )
 
 
@@ -170,13 +162,15 @@ def _updated(link: Any, g: Any, state: Any, p: Any, extra: dict[str, Any]) -> An
     return link.update(g, state, p, **extra)
 
 
-def _flat(tx: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The links of a chain, and of the chains in it."""
-    if isinstance(tx, chain):
+def _flat(tx: Any) -> Iterator[tuple[str, Any]]:
+    """The links of a chain, and of the chains in it; storing sends nothing, so that what is stored counts as it is."""
+    if isinstance(tx, stored):
+        yield from _flat(tx.inner)
+    elif isinstance(tx, chain):
         for link in tx.links:
             yield from _flat(link)
     else:
-        yield name or type(tx).__name__, tx
+        yield type(tx).__name__, tx
 
 
 def _links(tx: Any, shapes: Any, work: Any) -> dict[str, float]:
