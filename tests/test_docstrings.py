@@ -1,8 +1,12 @@
 """Docstrings of public functions and classes say what every argument means, in step with `docs/glossary.toml`."""
 
+import inspect
+import re
+
 import pytest
 
-from docs import glossary
+import gradtx as gx
+from docs import glossary, optimizers
 
 
 def test_shared_arguments_are_in_step_with_the_glossary_and_limits_and_defaults_with_the_code():
@@ -12,6 +16,17 @@ def test_shared_arguments_are_in_step_with_the_glossary_and_limits_and_defaults_
 def test_callables_with_undocumented_arguments_are_listed():
     """The list is to shrink: a function that has been documented is taken off, and no new one is added."""
     assert glossary.undocumented() == glossary.UNDOCUMENTED.read_text().split(), "run `python -m docs.glossary --list`"
+
+
+def test_the_bytes_of_a_state_are_those_that_its_docstring_says():
+    simple = re.compile(r"State: \w+ arrays? per parameter \((\d+) bytes in float32\)(?=\.|, and one number)")
+    said = {
+        name: simple.search(" ".join((inspect.getdoc(getattr(gx, name)) or "").split()))
+        for name in optimizers.methods()
+    }
+    said = {name: int(match[1]) for name, match in said.items() if match}
+    assert len(said) > 40
+    assert said == {name: round(4 * float(optimizers.memory(optimizers.default(name)))) for name in said}
 
 
 def f(learning_rate, b2=0.5):

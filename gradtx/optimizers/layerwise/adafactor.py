@@ -178,8 +178,9 @@ def adafactor(
     """Runs Adafactor, an Adam-like method that stores almost nothing for matrices.
 
     Take it when there is no memory for Adam's second moment: a matrix of n x m needs n + m numbers. By default steps
-    are relative to the size of the parameters, so that no learning rate is needed (Shazeer and Stern, 2018, "Adafactor:
-    Adaptive Learning Rates with Sublinear Memory Cost", algorithm 4):
+    are relative to the size of the parameters: with a learning rate of 1e-2 a step changes a parameter by about one
+    percent of its root mean square (Shazeer and Stern, 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory
+    Cost", algorithm 4):
 
         u  = g / sqrt(r c / mean(r)),    divided by max(1, rms(u) / clipping_threshold)
         p <- p - learning_rate * (rms(p) * u + weight_decay * p)
@@ -187,8 +188,9 @@ def adafactor(
     where r and c are moving averages of the mean of |g|^2 over columns and rows.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. None, the default, stands for 1, which suits
-        steps relative to the size of the parameters. Not negative.
+      learning_rate: Step size, a number or a schedule of the step count. The paper uses min(1e-2, 1 / sqrt(t)) in step
+        t. None, the default, stands for 1, as in optax: a step may then be as large as the parameters themselves. Not
+        negative.
       min_dim_size_to_factor: Smallest length that both factored axes must have; smaller matrices are not factored. At
         least 1; default 128.
       decay_rate: Exponent of the averaging: in step t the decay rate is 1 - t^(-decay_rate), so that the averages get
