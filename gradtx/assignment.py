@@ -133,7 +133,7 @@ def _shortest_path(c: Array, row: Any, u: Array, v: Array, row_of: Array) -> tup
         first = jnp.where(visited, jnp.inf, least[0])
         second = jnp.where(first == jnp.min(first), least[1], jnp.inf)
         nearest = second == jnp.min(second)
-        # Of equally near columns a free one ends the search.
+        # Among equally near columns, prefer a free one, which ends the search.
         column = jnp.argmax(nearest * (1 + (row_of < 0)))
         return row_of[column], column, least[:, column], least, visited | (columns == column), via
 

@@ -91,7 +91,7 @@ def _initializer(cls: Any) -> Callable[..., None]:
     def __init__(self: Any, /, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         """Sets the fields, whose names and order the signature of the class has."""
         given = dict(zip(positional, args, strict=False), **kwargs)
-        # A name that is given twice, and arguments beyond the last position, make `given` the shorter.
+        # `given` is shorter if a name is given twice, or if there are too many positional arguments.
         if len(given) < len(args) + len(kwargs) or not required <= given.keys() <= defaults.keys():
             raise _wrong_call(cls, args, kwargs)
         self.__dict__.update(defaults)

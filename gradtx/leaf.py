@@ -287,7 +287,7 @@ def moment(old: Array, new: Array, decay: float | Array) -> Array:
       decay: Decay rate of the average; closer to 1 averages over more steps. In [0, 1].
     """
     if is_number(decay) and old.dtype == new.dtype:
-        # The same without promotion, which is what most of the time of tracing these operators goes to.
+        # The same without dtype promotion, which takes most of the time of tracing these operators.
         number = old.dtype.type
         return lax.add(lax.mul(old, number(decay)), lax.mul(new, number(1 - decay)))
     return decay * old + (1 - decay) * new
@@ -342,7 +342,7 @@ def one_minus_power(base: float | Array, t: ArrayLike) -> Array:
     """
     t = jnp.asarray(t, jnp.result_type(float))
     if is_number(base):
-        # The logarithm is taken in double precision, whatever dtype the arrays have.
+        # The logarithm is computed in double precision for all dtypes of the arrays.
         log = math.log(base) if base > 0 else -math.inf
         return -lax.expm1(t * log)
     base = jnp.asarray(base)
@@ -356,7 +356,7 @@ def _one_minus_power(base: Array, t: Array) -> Array:
 
 @_one_minus_power.defjvp
 def _one_minus_power_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
-    (base, t), (d_base, _) = primals, tangents  # t counts steps: nobody differentiates by it
+    (base, t), (d_base, _) = primals, tangents  # t counts steps, so it needs no derivative
     return _one_minus_power(base, t), -t * base ** (t - 1) * d_base
 
 
@@ -384,5 +384,5 @@ def sum_sq(x: Array) -> Array:
     """
     if jnp.iscomplexobj(x):
         return lax.add(sum_sq(x.real), sum_sq(x.imag))
-    # Not `lax.square`: the 2 in its derivative makes the largest numbers infinite.
+    # Not `lax.square`: the factor 2 in its derivative would make the largest numbers infinite.
     return lax.reduce_sum(lax.mul(x, x), axes=tuple(range(x.ndim)))

@@ -69,7 +69,7 @@ def along(x: Array, p: Any, axes: Sequence[int | None]) -> Array:
     split: dict[int | None, Any] = dict(enumerate(sharding.spec))
     spec = [split.get(axis) for axis in axes]
     while spec and spec[-1] is None and AxisType.Explicit not in sharding.mesh.axis_types:
-        spec.pop()  # as compiled programs write the places of their results: else a step is compiled again for these
+        spec.pop()  # compiled programs write placements this way; otherwise a step would be compiled again
     there = NamedSharding(sharding.mesh, PartitionSpec(*spec))
     return jax.sharding.reshard(x, there) if traced else jax.device_put(x, there)
 
@@ -305,7 +305,7 @@ def scan(body: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, *, rev
 def _carried(body: Callable[[Any], Any], init: Any, go_on: Callable[[Any], Any] | None = None) -> tuple[Any, Any]:
     """Returns the first carry of a loop, and the axes over which each leaf varies; [] outside of `shard_map`."""
     mesh = explicit(init)
-    if mesh is not None:  # numbers from elsewhere too: vmap may split them
+    if mesh is not None:  # also numbers from elsewhere, which vmap may split
         replicated = NamedSharding(mesh, PartitionSpec())
         init = jax.tree.map(lambda x: x if explicit(x) else put(x, replicated), init)
     if not jax.sharding.get_abstract_mesh().manual_axes:

@@ -97,7 +97,7 @@ def safe_root_mean_squares(x: Any, min_rms: Any) -> Array:
     x = jnp.asarray(x)
     scale, size = tree.scaled(x)
     finite, rms = jnp.isfinite(size), scale * (size / max(x.size, 1) ** 0.5)
-    rms = jnp.where(finite, leaf.saturated(rms), rms)  # it is no larger than the largest entry, but for rounding
+    rms = jnp.where(finite, leaf.saturated(rms), rms)  # up to rounding it is at most the largest entry
     return leaf.narrow(_floored(rms, min_rms), jnp.finfo(x.dtype).dtype)
 
 
@@ -161,5 +161,5 @@ def _scaled(x: Array, scale: Any) -> Array:
 @_scaled.defjvp
 def _scaled_jvp(primals: tuple[Array, Any], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
     (x, scale), (moved, _) = primals, tangents
-    wide = leaf.widen(moved)  # what follows is linear in it, as the reverse derivative asks
+    wide = leaf.widen(moved)  # the result is linear in it, which the reverse derivative needs
     return _scaled(x, scale), (wide * jnp.asarray(scale, jnp.finfo(wide.dtype).dtype)).astype(moved.dtype)

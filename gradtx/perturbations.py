@@ -119,7 +119,7 @@ class multi_normal(Value):
         """Returns the logarithm of the density at samples, in float32 or wider."""
         axes = len(jnp.broadcast_shapes(*map(np.shape, self.params)))
         loc, log_scale = self._like(np.shape(x)[: np.ndim(x) - axes])
-        half = jnp.exp(-log_scale / 2)  # its square may be out of range
+        half = jnp.exp(-log_scale / 2)  # its square could overflow or underflow
         z = (jnp.asarray(x, loc.dtype) - loc) * half * half
         each = -0.5 * z**2 - log_scale - 0.5 * math.log(2 * math.pi)
         return jnp.sum(each, axis=tuple(range(-axes, 0)))
@@ -210,7 +210,7 @@ def _estimate(fun: Callable[[Any], Any], key: Any, x: Any, sigma: Any, noise: An
     near = [p + (z * sigma).astype(p.dtype) for p, z in zip(wide, drawn, strict=True)]
     near = treedef.unflatten([leaf.narrow(y, p.dtype) for y, p in zip(near, leaves, strict=True)])
     values = fun(lax.stop_gradient(near))
-    # As functions of x and sigma these are (y - x) / sigma, with the values that were drawn.
+    # These have the drawn values, but as functions of x and sigma they are (y - x) / sigma.
     fixed = lax.stop_gradient(sigma)
     z = [(z * fixed - (p - lax.stop_gradient(p))) / sigma for z, p in zip(drawn, wide, strict=True)]
     size = tree.size(x)

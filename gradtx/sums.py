@@ -28,7 +28,7 @@ from gradtx import leaf, mesh
 __all__ = ["dot", "exact_total", "norm", "real_parts", "scaled_norm", "shrinking", "total"]
 
 Axes = tuple[int, ...] | None
-"""The axes to sum over; None for all. Where it is not None there is one array, or one pair."""
+"""The axes to sum over; None for all. If it is not None, there is a single array or pair."""
 
 
 def real_parts(x: Array, y: Array) -> list[tuple[Array, Array]]:
@@ -147,7 +147,7 @@ def dot(pairs: list[tuple[Array, Array]]) -> Array:
             return lax.convert_element_type(lax.clamp(np.float64(-limit), total, np.float64(limit)), dtype)
     factor = 2.0 ** (-jnp.finfo(dtype).maxexp // 2 - 8)
     plain, small = _sums(pairs, None, (1.0, factor))
-    # A sum that overflows on the way is taken of smaller terms, so that what cancels may cancel.
+    # If a partial sum overflows, smaller terms are summed instead, so that large terms may cancel.
     exact = _pick(lax.is_finite(plain), plain, small / factor / factor)
     return lax.clamp(dtype.type(-limit), exact, dtype.type(limit))
 
@@ -188,7 +188,7 @@ def exact_total(arrays: list[Array]) -> Array:
     plain = total(arrays)
     if not arrays or _wider(plain.dtype):
         return plain
-    far = 2.0**-64  # there are fewer entries, so that no sum of terms that much smaller overflows
+    far = 2.0**-64  # there are fewer entries, so a sum of terms that are smaller by this factor cannot overflow
     return jnp.where(lax.is_finite(plain), plain, total([_scaled(x, far) for x in arrays]) / far)
 
 

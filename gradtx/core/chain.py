@@ -87,7 +87,7 @@ class chain(Composite):
                 updates = _between(updates, original, first)
             if params is None and any(link.reshapes for link in links[: span.start]):
                 for link, link_state in zip(links[span], states[span], strict=True):
-                    link._check_state(updates, link_state, None)  # of which the shapes were not known before
+                    link._check_state(updates, link_state, None)  # its shapes were not known before
             if isinstance(first, Leafwise):
                 updates, new = run_update(links[span], updates, states[span], params, extra)
                 new_states += new

@@ -28,9 +28,9 @@ from gradtx.core.state import counted, stack_slots
 __all__ = ["Plan", "compiled"]
 
 Plan = tuple[int, tuple[tuple[int, str, tuple[tuple[str, Any], ...]], ...]]
-"""Where a pass begins among the rules, and for each rule that acts its place in the pass, its hook, and its facts."""
+"""Where a pass begins among the rules, and for each rule that acts its position in the pass, its hook and its facts."""
 
-# A run's key: the treedef of its rules, and their Python numbers, with None where an array stands.
+# The key of a run: the treedef of its rules, and their Python numbers, with None in place of arrays.
 _Spec = tuple[Any, tuple[Any, ...]]
 
 
@@ -111,7 +111,7 @@ class _Run:
         `taken` is None if no step is skipped; otherwise slots are unchanged unless it is true.
         """
         g = jnp.asarray(g)
-        # All that meets the gradient is as wide as it is, and float32 at least.
+        # Everything that is combined with the gradient has its width, at least float32.
         dtype = leaf.compute_dtype(g.dtype)
         u, p = leaf.widen(g, dtype), None if p is None else leaf.widen(jnp.asarray(p), dtype)
         slots, (start, acting) = list(slots), plan
@@ -249,7 +249,7 @@ class _Places:
         self.static: list[set[Any]] = [set() for _ in range(size)]
         self.last: tuple[Any, ...] = (None,) * size
         self.steps = 0
-        """For how many steps the numbers have been the last ones."""
+        """Number of steps since the numbers last changed."""
 
     def kept(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
         """Returns the numbers of a new key that stay static, with None in place of the others."""

@@ -33,7 +33,7 @@ class View:
     """
 
     selects: ClassVar[bool] = False
-    """Whether what it sees are leaves of the tree as they are, so that nothing is computed to see them."""
+    """Whether it sees unchanged leaves of the tree, so that nothing is computed to show them."""
 
     def seen(self, tree: Any) -> Any:
         """Returns what the inner transformation sees of the tree."""

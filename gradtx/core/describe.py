@@ -30,15 +30,15 @@ class Place(NamedTuple):
     """Where an array is in a state; `map_state` passes it to its function."""
 
     link: str
-    """The names of the transformations down to the one whose state it is, joined by dots."""
+    """The names of the transformations, from the outermost to the one whose state it is, joined by dots."""
     field: str
     """The field of that transformation's state."""
     slot: Slot | None
     """How the field is declared; None in the state of another library's transformation."""
     path: str
-    """The path of the parameter that it belongs to, as in `dense/kernel`; empty if it belongs to the whole tree."""
+    """The path of its parameter, such as `dense/kernel`; empty if it belongs to the whole tree."""
     shape: tuple[int, ...]
-    """The shape that the field is declared to have there."""
+    """The shape that the declaration of the field gives it."""
     axes: tuple[int | None, ...]
     """For each axis of the array the axis of the parameter that it follows, or None if it is an axis of its own."""
 
@@ -142,7 +142,7 @@ class Row(NamedTuple):
     nbytes: int
     axes: tuple[int | None, ...]
     plain_nbytes: int
-    """The bytes without `gx.stored`; 0 for all parts of a stored array but the first."""
+    """The bytes without `gx.stored`; 0 for all parts of a stored array except the first."""
 
 
 class Description(Shown):

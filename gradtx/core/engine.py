@@ -39,9 +39,9 @@ class _Known(NamedTuple):
     """What one rule knows about each leaf, beside its slots."""
 
     where: Sequence[bool] | None
-    """Whether it applies to the leaf; None where it applies to all."""
+    """Whether it applies to each leaf; None if it applies to all."""
     facts: dict[str, list[Any]]
-    """By name, one item per leaf: of each `per_leaf` field, and of each extra argument that is given by leaf."""
+    """By name, one item per leaf, for each `per_leaf` field and each extra argument that is given by leaf."""
     views: Sequence[Any]
     """How a rule on stacks sees each leaf as matrices."""
 
@@ -78,7 +78,7 @@ def _passes(rules: Sequence[Any]) -> Iterator[tuple[int, int]]:
     """Returns where passes begin and end: a rule that measures begins one; a rule on stacks ends one and begins the
     next.
     """
-    # A rule on stacks that is the first ends a pass in which nothing but its `to_stack` runs.
+    # If the first rule works on stacks, it ends a pass in which only its `to_stack` runs.
     starts = [i for i, rule in enumerate(rules) if rule._stack_field is not None or (i and rule._measures)]
     return itertools.pairwise([0, *starts, len(rules)])
 
@@ -95,14 +95,14 @@ class _Step:
     ) -> None:
         self.values, self.treedef = jax.tree.flatten(updates)
         if params is None and not self.values:
-            params = updates  # an empty tree: params may be left out, and `updates`, as empty, stands in for them
+            params = updates  # for an empty tree params may be left out, and `updates`, which is empty, replaces them
         self.rules, self.states, self.params, self.extra = rules, states, params, extra
         self.p_leaves = _checked_params(rules, updates, self.values, self.treedef, params, extra)
         self.known = [_knows(rule, updates, updates if params is None else params, extra) for rule in rules]
         self.slots = [_rows(rule, state, self.treedef) for rule, state in zip(rules, states, strict=True)]
         self.dtypes = [jnp.result_type(g) for g in self.values]
         self.stack_inputs: Sequence[Any] | None = None
-        """By leaf what the last rule on stacks was given, until `update_leaf` has seen it beside the result."""
+        """By leaf, the input of the last rule on stacks, until `update_leaf` has seen it beside the result."""
 
         self.skippable = skipping.current()
         self.compiled, arrays = compiled(tuple(rules), updates)
@@ -114,7 +114,7 @@ class _Step:
 
     def measure(self, i: int) -> None:
         """Lets rule `i` look at the whole tree, if it measures."""
-        if i == len(self.rules) or not self.rules[i]._measures:  # without any rules 0 is their number
+        if i == len(self.rules) or not self.rules[i]._measures:  # with no rules, their number is 0
             return
         rule = self.rules[i]
         slots = leaf_slots(rule.State)(*_fields(leaf_slots, self.states[i]))
@@ -131,7 +131,7 @@ class _Step:
         part = range(start, stop + to_stack)
         known, slots = self.known[start : part.stop], self.slots[start : part.stop]
         hypers, shared = self.hypers[start : part.stop], self.shared[start : part.stop]
-        # Most often all leaves are treated alike: then one plan serves them all.
+        # Usually all leaves are treated the same: then one plan is used for all.
         alike = all(each.where is None and not each.facts for each in known)
         plan, arrays = self._plan(part, 0, to_stack) if alike else None, [_NOTHING] * len(part)
         some_by_leaf = is_by_leaf(shared)
@@ -154,7 +154,7 @@ class _Step:
                     before,
                     self.skippable and self.skippable.taken,
                 )
-            except Exception as error:  # a rule sees its leaf alone, so it cannot say which one it is
+            except Exception as error:  # a rule only sees its leaf, so its error cannot name the leaf
                 error.add_note(f"This is {_names([self.rules[k] for k in part])} {self._place(i)}.")
                 raise
             values.append(u)
@@ -162,7 +162,7 @@ class _Step:
                 if self.skippable:
                     both = zip(jax.tree.leaves(row), jax.tree.leaves(rows[i]), strict=True)
                     self.skippable.done.update((id(x), (x, old)) for x, old in both)
-                rows[i] = row  # the slice of `self.slots` shares its lists, so that this writes there
+                rows[i] = row  # the slice of `self.slots` shares its lists, so this changes them
         self.values, self.stack_inputs = values, None
 
     def _place(self, i: int) -> str:
@@ -272,7 +272,9 @@ def _extra_by_leaf(who: str, names: Sequence[str], updates: Any, extra: dict[str
     found: dict[str, list[Any]] = {}
     for name in names:
         value = extra.get(name)
-        if name == "index":  # the place of each leaf; as an array it is traced, so that leaves share one compilation
+        if (
+            name == "index"
+        ):  # the position of each leaf, as an array: it is traced, so that leaves share one compilation
             found[name] = [np.asarray(i, np.int32) for i in range(len(jax.tree.leaves(updates)))]
         elif value is None:
             found[name] = [None] * len(jax.tree.leaves(updates))

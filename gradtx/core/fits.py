@@ -22,7 +22,7 @@ from gradtx.core.state import declared
 __all__ = ["UNKNOWN", "Owner", "check_class", "check_fields", "check_made_by"]
 
 UNKNOWN: Any = object()
-"""In place of the tree that a state belongs to, where nobody knows its shapes."""
+"""Replaces the tree to which a state belongs if its shapes are unknown."""
 
 _FROM = "Pass the state that tx.init(params) or the last tx.update returned."
 _FROM_THESE = "Pass the state that tx.init made for these parameters, or that the last tx.update returned."
@@ -34,11 +34,11 @@ class Owner(NamedTuple):
     who: str
     """The transformation whose `update` was called."""
     like: Any
-    """The tree that the state belongs to: the parameters, or the updates where there are no parameters."""
+    """The tree to which the state belongs: the parameters, or the updates if there are no parameters."""
     name: str
     """What `like` is: 'params' or 'updates'."""
     above: tuple[str, ...] = ()
-    """What is written before the name of the transformation that the state is of."""
+    """The names of the transformations around the one whose state it is."""
     link: str = ""
     """The name of that transformation; empty for the one whose `update` was called."""
 
@@ -124,7 +124,7 @@ def _kinds(tx: Any, slot: Any, owner: Owner) -> tuple[str, ...] | None:
     kind = "real" if dtype is None else checks.kind(jnp.dtype(dtype))
     if kind not in ("real", "complex"):
         return (kind,)
-    if owner.name != "params":  # a gradient may be real where its parameter is complex
+    if owner.name != "params":  # a gradient may be real although its parameter is complex
         return ("real", "complex")
     return ("real",) if slot.real else None
 
@@ -230,7 +230,7 @@ def _check_tree(owner: Owner, field: str, value: Any, expected: Any) -> None:
         found = checks.dtype(x)
         if found is None:
             raise owner.differs(field, f"has {checks.shown(x)}{at}, where an array of shape {like.shape} belongs")
-        if checks.kind(found) == "key":  # a typed key may stand for the two integers of an old one
+        if checks.kind(found) == "key":  # a typed key may replace the two integers of an old key
             continue
         if checks.shape(x) != like.shape:
             raise owner.differs(field, f"has shape {checks.shape(x)}{at}, where shape {like.shape} belongs")

@@ -158,7 +158,7 @@ def with_extra(fn: Callable[..., Any], state: Any, extra: dict[str, Any]) -> Any
 
 
 HyperArg = ArrayLike | Schedule | Callable[[Any], Any]
-"""What a function that builds a transformation takes for a hyperparameter."""
+"""The type of a hyperparameter as an argument of functions that build transformations."""
 
 if TYPE_CHECKING:
 
@@ -214,7 +214,7 @@ class Limits(Frozen):
             return float(value) if abs(value) >= _LONG else value
         if isinstance(value, (jax.Array, np.ndarray)) and getattr(value.dtype, "kind", "") in tuple(
             "fiuV"
-        ):  # V: bfloat16 and the like
+        ):  # V: bfloat16 and similar dtypes
             return jnp.asarray(value) if isinstance(value, np.ndarray) else value
         if schedules and callable(value) and not isinstance(value, type):
             return function_schedule(value)
@@ -226,7 +226,7 @@ class Limits(Frozen):
 
 
 _LONG = 2**30
-"""Integers from here on are kept as floats: JAX's are of 32 bits, and a sum of two that are kept must be one."""
+"""Integers from here on are kept as floats, so that sums of two kept integers fit into JAX's 32 bits."""
 
 _ADVICE = {
     True: "Give a number in that range, a jax array, or a schedule (a function of the step count).",
@@ -260,7 +260,7 @@ def number(default: Any = dataclasses.MISSING, *, optional: bool = False, **limi
 
 
 LARGEST_RATE = 1e15
-"""What a learning rate or another factor is taken to be at most, where its number is known only at the step."""
+"""Assumed upper bound on a learning rate or another factor whose number is only known at the step."""
 
 
 def largest_factor(value: Any) -> float:

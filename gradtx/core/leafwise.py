@@ -92,9 +92,9 @@ class Leafwise(Stateful, state=CountState):
     _renews: ClassVar[str] = "before"
     _loops: ClassVar[bool] = False
     _measures: ClassVar[bool] = False
-    """Whether the rule has a `measure`, for which the whole tree must be there."""
+    """Whether the rule has a `measure`, which needs the whole tree."""
     _stack_field: ClassVar[str | None] = None
-    """The name of the field that says how leaves are matrices, of a rule that works on stacks of them."""
+    """The name of the field that says how leaves are matrices, for a rule that works on stacks of matrices."""
 
     def __init_subclass__(
         cls,
@@ -238,7 +238,7 @@ class Leafwise(Stateful, state=CountState):
 
     def init(self, params: Any) -> Any:
         state = super().init(params)
-        self._where(params)  # a mask that does not fit the tree, or that selects nothing, is refused here already
+        self._where(params)  # raises already here for a mask that does not fit the tree, or that selects nothing
         self._facts(params)
         return state
 

@@ -86,7 +86,7 @@ class Packed:
         """Stores the array `x` in a format; `name` distinguishes it from other arrays with stochastic rounding."""
         like = jax.ShapeDtypeStruct(x.shape, leaf.accumulator_dtype(x.dtype))
         x, clock = _narrow(x), _clock(form, name) if form.draws else None
-        x = lax.optimization_barrier(x) if is_traced(x) else x  # else XLA would encode zeros while it compiles
+        x = lax.optimization_barrier(x) if is_traced(x) else x  # otherwise XLA would encode zeros while it compiles
         clock = None if clock is None else mesh.along(jnp.asarray(clock, jnp.uint32), x, ())
         shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (x, clock))
         places = mesh.places_like(jax.eval_shape(partial(_encode, form), *shapes), x)
@@ -202,7 +202,7 @@ _BY_ENTRY, _BY_STEP = 0x1D66B9A7, 0x2D914A6F
 """The fractions 1 / (8 + 1 / sqrt(2)) and 1 / (5 + 2 / (1 + sqrt(5))), times 2^32.
 
 Multiples of such numbers are spread over the circle almost as evenly as can be. The mean error of n roundings of one
-entry is then of the order of 1 / n, where that of random bits is 1 / sqrt(n); and the same for n entries of one step.
+entry is then of the order of 1 / n, instead of 1 / sqrt(n) for random bits; and the same for n entries of one step.
 """
 
 
@@ -231,7 +231,7 @@ def _bits(shape: tuple[int, ...], clock: Array) -> Array:
 
 def _encode(form: Format, x: Array, clock: Any) -> Any:
     encode: Any = form.encode
-    x = lax.stop_gradient(x)  # through the cast to a narrow dtype a derivative may overflow; codes have none
+    x = lax.stop_gradient(x)  # a derivative may overflow in the cast to a narrow dtype, and codes have no derivative
     return encode(x) if clock is None else encode(x, _bits(x.shape, clock))
 
 

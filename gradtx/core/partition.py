@@ -113,7 +113,9 @@ class partition(Composite, state=PartitionState):
         treedef = jax.tree.structure(updates)
         if params is not None and jax.tree.structure(params) != treedef:
             raise checks.tree_mismatch("partition", "updates", updates, "params", params)
-        missing = params is None and treedef.num_leaves > 0  # without leaves None is a tree
+        missing = (
+            params is None and treedef.num_leaves > 0
+        )  # if there are no leaves, None is a valid tree of parameters
         like = updates if params is None else params
         new, states = updates, {}
         for (name, view), tx in zip(self._groups("updates", like).items(), self.transforms, strict=True):

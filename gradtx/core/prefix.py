@@ -33,7 +33,7 @@ def spread(
     Raises:
       ValueError: a leaf of `tree` has no item, or an item has no leaf.
     """
-    try:  # of the same structure: what stands at a leaf is its item, whatever it is
+    try:  # with the same structure, the node at a leaf is its item, whatever it is
         if is_item is not None:
             return jax.tree.structure(tree).flatten_up_to(prefix)
     except ValueError:

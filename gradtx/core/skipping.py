@@ -46,7 +46,7 @@ class Skippable(NamedTuple):
     taken: Array
     """Whether it is taken; known only while the program runs."""
     done: dict[int, tuple[Array, Array]]
-    """The slots that are selected already, by `id`, each with the old one."""
+    """The slots that are already selected, by `id`, each with the old one."""
 
 
 _CURRENT: ContextVar[Skippable | None] = ContextVar("current", default=None)
@@ -126,7 +126,7 @@ def select_as_computed(rule: Callable[[Any, Any], Any], u: Any, slots: Any, take
     """
     closed, shape = jax.make_jaxpr(rule, return_shape=True)(u, slots)
     if not (isinstance(shape, tuple) and jax.tree.structure(shape[1:]) == jax.tree.structure((slots,))):
-        return rule(u, slots)  # what is wrong with the result is said by the engine
+        return rule(u, slots)  # the engine raises for a wrong result
     jaxpr, old = closed.jaxpr, jax.tree.leaves(slots)
     updates, new = jaxpr.outvars[: len(jaxpr.outvars) - len(old)], jaxpr.outvars[len(jaxpr.outvars) - len(old) :]
     known = dict(zip(jaxpr.constvars, closed.consts, strict=True))

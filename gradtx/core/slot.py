@@ -18,7 +18,7 @@ PARAM = "the parameter itself"
 """The start of a slot that begins as a copy of the parameter."""
 
 Layout = tuple[tuple[int, int | None], ...]
-"""For each axis of an array its length, and the axis of the parameter that it follows, or None if it is its own."""
+"""For each axis of an array its length, and the axis of the parameter that it follows, or None if it follows none."""
 
 
 class _Declaration(type):
@@ -37,7 +37,7 @@ class Slot(Frozen, kw_only=True, metaclass=_Declaration):
     may_copy: ClassVar[bool] = False
     """Whether the slot may begin as a copy of the parameter."""
     naming: ClassVar[tuple[str, ...]] = ("start", "dtype", "when")
-    """The arguments that may be the name of something that the transformation has."""
+    """The arguments that may be the name of a hyperparameter, field or method of the transformation."""
     start: Any = 0.0
     real: bool = False
     signed: bool = True

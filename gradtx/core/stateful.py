@@ -117,7 +117,7 @@ class Stateful(GradientTransformation):
 
     def _begin(self, params: Any) -> Any:
         """Returns the state before the first step."""
-        # Inner states first: an inner transformation that refuses the parameters says so in its own words.
+        # Inner states first, so that an inner transformation raises its own errors for unsuitable parameters.
         state = {name: self._inner_begin(slot, params) for name, slot in child_slots(self.State).items()}
         leaves, treedef = jax.tree.flatten(params)
         arrays, views = list(map(jnp.asarray, leaves)), self._matrix_views(params)

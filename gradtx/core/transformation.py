@@ -21,10 +21,10 @@ from gradtx.core.value import Value, function, static
 __all__ = ["STANDARD_EXTRA_ARGS", "GradientTransformation", "apply_updates", "identity", "stateless", "takes"]
 
 STANDARD_EXTRA_ARGS = frozenset({"value", "grad", "value_fn", "key"})
-"""What every transformation accepts beyond `params`, and ignores unless it has a use for it."""
+"""Extra arguments that every transformation accepts, and ignores unless it uses them."""
 
 _SINGLE = {"value": checks.scalar, "key": checks.random_key}
-"""The checks of those that are one number, or one key."""
+"""The checks of the standard extra arguments that are a single number or key."""
 
 
 class GradientTransformation(Value):
@@ -59,10 +59,10 @@ class GradientTransformation(Value):
     """The names of the extra arguments of `update` that this class uses, beyond the standard ones."""
 
     foreign: ClassVar[bool] = False
-    """Whether it is made of functions that are not ours, which get updates in the gradients' own dtypes."""
+    """Whether it consists of functions from elsewhere, which get updates in the gradients' own dtypes."""
 
     takes_any: ClassVar[bool] = False
-    """Whether `update` takes every extra argument, and ignores those that nobody inside reads."""
+    """Whether `update` takes every extra argument, and ignores the ones that no inner transformation reads."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -164,7 +164,7 @@ class GradientTransformation(Value):
     def _check_fits(self, state: Any, owner: Owner) -> None:
         """Raises unless the state is one that `init` makes for `owner.like`; a user's functions cannot be checked."""
 
-    # --- what solvers ask of a transformation that keeps the parameters to a set
+    # --- what solvers need from a transformation that keeps the parameters in a set
 
     def nearest(self, params: Any) -> Any:
         """Returns the nearest parameters in the set that this transformation keeps to; `params` itself if there is
@@ -223,11 +223,11 @@ class _Functions(GradientTransformation):
 
     def _names_taken(self, name: str) -> bool:
         """Whether the function itself takes an extra argument of this name."""
-        # What takes any name may pass it on to a function of the user's, which does not.
+        # A function with `**kwargs` may pass them on to a user's function that does not take `grad_fn`.
         return takes(self.update_fn, name, any_name=name != "grad_fn")
 
 
-_Functions.__name__ = "GradientTransformation"  # in reprs and errors; pickle goes by the qualified name
+_Functions.__name__ = "GradientTransformation"  # for reprs and errors; pickle uses the qualified name
 
 
 def as_transformation(who: str, tx: Any) -> GradientTransformation:

@@ -160,7 +160,7 @@ class Value(Frozen):
 
     _dynamic: ClassVar[tuple[str, ...]] = ()
     _checks: ClassVar[dict[str, Callable[[str, str, Any], Any]]] = {}
-    """The checks by field, of those fields that have one."""
+    """The checks of the fields that have one, by field."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -178,7 +178,7 @@ class Value(Frozen):
             return tuple(zip(map(jax.tree_util.GetAttrKey, dynamic), children, strict=True)), aux
 
         def unflatten(aux: tuple[Any, ...], children: Any) -> Value:
-            value = object.__new__(cls)  # past the checks: JAX puts any object where a leaf was
+            value = object.__new__(cls)  # without checks, because JAX puts arbitrary objects in place of leaves
             value.__dict__.update(zip(dynamic, children, strict=True))
             value.__dict__.update(zip(fixed, aux, strict=True))
             return value

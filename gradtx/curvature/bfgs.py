@@ -35,7 +35,7 @@ from gradtx.curvature.zoom import STRONG_WOLFE
 
 __all__ = ["BFGSState", "bfgs", "scale_by_bfgs", "scale_by_sr1", "sr1"]
 
-_LEAST = 0.2
+_LEAST = 0.2  # of <y, H y>, for damped pairs
 
 
 class BFGSState(NamedTuple):

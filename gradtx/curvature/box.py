@@ -29,7 +29,7 @@ class Box(NamedTuple):
     upper: Any
 
     def nearest(self, params: Any) -> Any:
-        """Moves every entry of the parameters into the box; the derivative is that of the identity."""
+        """Moves every entry of the parameters into the box; the derivative is the identity's."""
         return jax.tree.map(lambda p, low, high: _put(jnp.asarray(p), low, high), params, *self)
 
     def reduced(self, params: Any, grad: Any) -> Any:

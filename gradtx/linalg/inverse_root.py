@@ -31,7 +31,7 @@ METHODS = ("eigh", "newton")
 _NEWTON_STEPS = 100
 _LARGEST_ERROR = 0.1
 _NEAR = 0.1
-"""Below this norm of M - I the iteration converges quadratically: what does not fall by half then is rounding."""
+"""Below this norm of M - I convergence is quadratic, so an error that does not fall by half is rounding."""
 
 
 def inverse_root(a: Array, p: int, eps: Any, method: str = "eigh", dtype: Any = None) -> tuple[Array, Array]:

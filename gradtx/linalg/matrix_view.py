@@ -44,13 +44,13 @@ class MatrixView(NamedTuple):
 
     shape: tuple[int, ...]
     count: int
-    """How many matrices there are."""
+    """Number of matrices."""
     fan_in: int
-    """The rows of each."""
+    """Number of rows of each matrix."""
     fan_out: int
-    """The columns of each."""
+    """Number of columns of each matrix."""
     order: tuple[int, ...]
-    """The array's axes, those of the count first, then those of the rows, then those of the columns."""
+    """The axes of the array in the order: axes that count matrices, axes of the rows, axes of the columns."""
     rows: tuple[int, ...]
     """The axes of the rows."""
     columns: tuple[int, ...]
@@ -100,7 +100,7 @@ class BlockView(NamedTuple):
 
     view: MatrixView
     grid: tuple[int, ...]
-    """How many blocks there are of the rows, and of the columns."""
+    """Number of blocks along the rows, and along the columns."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -23,8 +23,8 @@ from gradtx import leaf, sums
 __all__ = ["PRECONDITIONINGS", "as_long_as_orthogonal", "coefficients", "orthogonalize", "triples"]
 
 PRECONDITIONINGS = ("frobenius", "spectral", "aol", "schatten")
-"""What brings the singular values below about 1 first: the norm, the largest singular value, the sums of the rows of
-|A| (almost orthogonal layers), the root of the norm of A."""
+"""Divisors that first bring the singular values below about 1: the norm, the largest singular value, the sums of the
+rows of |A| (almost orthogonal layers), the root of the norm of A."""
 
 _MOST_EPS = 1e-6
 
@@ -62,7 +62,7 @@ _PRESETS = {
 }
 
 _ENDLESS = ("polar_express", "cans")
-"""The presets of any number of steps: the last triple is repeated."""
+"""The presets for any number of steps: their last triple is repeated."""
 
 
 def coefficients(who: str, name: str, value: Any) -> str | tuple[Any, ...]:

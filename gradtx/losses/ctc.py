@@ -194,7 +194,7 @@ def _check_shapes(who: str, x: Array, off: Any, labels: Any, missing: Any) -> No
 
 def _labels(who: str, labels: Array, missing: Array, classes: int, blank: int) -> tuple[Array, Array | None]:
     """Returns labels that are safe to look up, and which sequences have a forbidden label, unless that raises."""
-    advice = f"logits has {classes} classes. Mark what is no label by label_paddings."
+    advice = f"logits has {classes} classes. Mark padding by label_paddings."
     there, outside = in_range(who, "labels", labels, range(classes), counted=~missing, advice=advice)
     wrong = ((there == blank) | (jnp.zeros_like(missing) if outside is None else outside)) & ~missing
     unsorted = missing[:, :-1] & ~missing[:, 1:]

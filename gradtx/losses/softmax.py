@@ -3,7 +3,7 @@
     hard(x, k) = log sum_j exp(x_j) - x_k
     soft(x, y) = sum_j y_j (log sum_i exp(x_i) - x_j),    0 log 0 = 0
 
-A logit of -inf stands for a class that is masked: its probability is 0. A row of nothing but -inf has loss 0. The
+A logit of -inf stands for a class that is masked: its probability is 0. A row that is all -inf has loss 0. The
 derivatives are defined here, because JAX's own are NaN at -inf; they can be differentiated again.
 """
 
@@ -34,14 +34,14 @@ def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def probabilities(x: Array) -> Array:
-    """The softmax of rows; zeros for a row of nothing but -inf."""
+    """Returns the softmax of rows; zeros for a row that is all -inf."""
     _, terms, total, _ = _exponentials(x)
     return terms / total
 
 
 @jax.custom_jvp
 def log_normalizer(x: Array) -> Array:
-    """The logarithm of the sum of exp over rows; -inf for a row of nothing but -inf, with zeros for its derivative."""
+    """Returns the logarithm of the sum of exp over rows; -inf, with derivative 0, for a row that is all -inf."""
     top, _, total, some = _exponentials(x)
     return jnp.squeeze(jnp.where(some, top + jnp.log(total), -jnp.inf), -1)
 

@@ -52,9 +52,9 @@ class AccumulationType(enum.Enum):
     """The usual ways to combine the results of the parts of a batch: MEAN, SUM, RUNNING_MEAN and CONCAT."""
 
     MEAN = enum.auto()
-    """The sum over the number of parts, whether or not all of them were evaluated."""
+    """The sum divided by the number of all parts, even if not all of them were evaluated."""
     SUM = enum.auto()
-    """The sum; booleans are counted."""
+    """The sum; for booleans, the number of True."""
     RUNNING_MEAN = enum.auto()
     """The mean over the parts that were evaluated."""
     CONCAT = enum.auto()

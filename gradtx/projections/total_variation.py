@@ -122,7 +122,7 @@ def _steps(x: Array, r: Array) -> Array:
         j, last = _cut_right(knots, _Line(one, -x[k] + outer), r, i)
         start = (-r - first.intercept) / first.slope
         end = (r - last.intercept) / last.slope
-        # Outside of the cuts the derivative is constant, -r and r; inside it is what it was.
+        # Outside the cuts the derivative is constant, -r and r; inside it is unchanged.
         left, right = i - 1, j + 1
         place = knots.place.at[left].set(start).at[right].set(end)
         slope = knots.slope.at[left].set(first.slope).at[right].set(-last.slope)

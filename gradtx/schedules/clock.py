@@ -84,7 +84,7 @@ def fraction_left(count: Any, *lengths: Any) -> Array:
     """Returns 1 before the last of `lengths` begins, 0 from its end on, and a line between; it begins after the
     others.
     """
-    # The distance to the end, not to the beginning, so that the fraction is exact where it is small.
+    # Computed from the distance to the end rather than to the beginning, so that small fractions are exact.
     return share(-since(count, *lengths), lengths[-1])
 
 

@@ -69,7 +69,7 @@ class cyclic_schedule(Schedule):
     def __call__(self, count: ArrayLike) -> Array:
         down = self.steps_up if self.steps_down is None else self.steps_down
         now = cycle(count, self.steps_up + down)
-        # Each side from its own end, so that it is exact where it is small.
+        # Each side is computed from its own end, so that small heights are exact.
         height = jnp.clip(jnp.minimum(now.position / self.steps_up, now.left / down), 0, 1)
         if self.mode == "triangular2":
             height = height * power(0.5, now.parts)

@@ -104,7 +104,9 @@ def check(
 def _subject(tx: GradientTransformation, unless: Mapping[str, str]) -> Subject:
     return Subject(
         make=lambda: tx,
-        expression=re.sub(r"jnp\.asarray\([^()]*\)", "array", _text(tx)),  # its dtype is no dtype that was asked for
+        expression=re.sub(
+            r"jnp\.asarray\([^()]*\)", "array", _text(tx)
+        ),  # the dtype of an array was not asked for as a dtype
         name=type(tx).__name__,
         unless=dict(unless) | _by_paths(tx, unless),
         names=dict(_names(tx)),

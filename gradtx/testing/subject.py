@@ -35,11 +35,11 @@ class Subject:
     unless: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The exceptions: the laws that this method cannot keep, each with the reason."""
     names: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The names, beside those of gradtx, in which its repr evaluates."""
+    """The names, in addition to gradtx's, that its repr needs to evaluate."""
     is_value: bool = True
     """Whether it is a value whose hyperparameters are data, as every transformation of gradtx is."""
     own_trees: str = ""
-    """Why the trees of the laws are not for it; empty if they are."""
+    """Why the trees of the laws do not suit it; empty if they do."""
     accepted: Collection[str] = ()
     """The bad calls of law 11 that it may accept."""
 
@@ -90,7 +90,7 @@ class Subject:
 
 
 Finding = tuple[str, str | None]
-"""What was looked at, and what is wrong with it, or None."""
+"""What was checked, and what is wrong with it, or None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Law:
     unless: str = ""
     """The name of the exception by which a method says that it cannot keep this law (`Subject.unless`)."""
     quick: bool = False
-    """Whether it compiles next to nothing."""
+    """Whether it compiles almost nothing."""
 
     def __str__(self) -> str:
         return f"{self.number} {self.name}"
@@ -147,9 +147,9 @@ class Verdict:
 
     law: Law
     passed: int
-    """How many of the `total` questions were answered right."""
+    """Number of the `total` questions that were answered as promised."""
     total: int
-    """How many questions the law asked: 0 where it does not apply."""
+    """Number of questions that the law asked: 0 if it does not apply."""
     problem: str = ""
     """The first failure, or why the law does not apply."""
     error: BaseException | None = None
@@ -193,7 +193,7 @@ def _verdict(subject: Subject, law: Law) -> Verdict:
         findings = list(law.check(subject) or [("", None)])
     except NotApplicableError as reason:
         return Verdict(law, 0, 0, str(reason))
-    except Exception as error:  # whatever a broken promise looks like: the verdict has it
+    except Exception as error:  # any error breaks the promise, and is kept in the verdict
         return Verdict(law, 0, 1, _first_line(error), error)
     wrong = [f"{what}: {problem}" for what, problem in findings if problem is not None]
     return Verdict(law, len(findings) - len(wrong), len(findings), wrong[0] if wrong else "")

@@ -135,7 +135,7 @@ def vdot(tree_x: Any, tree_y: Any) -> Array:
     found = real_vdot(xs, ys)
     if not any(map(jnp.iscomplexobj, xs + ys)):
         return found
-    # <x, y> = sum of conj(x) y, the imaginary part of which is the real part of conj(i x) y.
+    # <x, y> = sum of conj(x) y. Its imaginary part is the real part of the sum of conj(i x) y.
     return lax.complex(found, real_vdot([1j * x for x in xs], ys).astype(found.dtype))
 
 

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 __all__ = ["COLOURS", "GREY", "LINES", "MARKERS", "curve", "new_figure", "style"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""The colours of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/, which the colour-blind can tell apart."""
+"""The colours of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/, which the colour-blind can distinguish."""
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
-"""A line style for each colour, so that curves differ without colours, too."""
+"""A line style for each colour, so that curves also differ without colours."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """A marker for each colour."""
 
 GREY = "#666666"
-"""What is there for comparison: goals, starts, notes."""
+"""The colour of things for comparison: goals, starts, notes."""
 
 
 @contextlib.contextmanager

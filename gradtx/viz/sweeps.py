@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["plot_sweep"]
 
 _DECADES = 0.5
-"""Positive values that span more than this have colours equally spaced in their logarithms."""
+"""Positive values that span more decades than this are coloured on a logarithmic scale."""
 _LABELS = 12
-"""No axis has more numbers than this."""
+"""Largest number of labels on an axis."""
 
 
 def plot_sweep(
