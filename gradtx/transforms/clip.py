@@ -95,8 +95,8 @@ class clip_by_global_norm(Treewide, state=ClipByGlobalNormState):
 
     The usual protection against exploding gradients. Put it first in a chain:
     `chain(clip_by_global_norm(1.0), adamw(1e-3))`. All leaves are scaled by the same factor, so that the direction of
-    the gradient is unchanged. `gx.metrics(state)` reports the factor of the last step as `clip_factor`; a factor that
-    is far below 1 at most steps means that `max_norm` acts as a learning rate.
+    the gradient is unchanged. `gx.metrics(state)` reports the factor of the last step as `clip_factor`; if it is below
+    1 at most steps, the bound is small for this model.
 
         u = g * min(1, max_norm / |g|),      |g| over all leaves
 

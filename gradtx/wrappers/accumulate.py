@@ -102,7 +102,7 @@ def _check_skip(who: str, name: str, value: Any) -> Any:
 
 
 class accumulate(Wrapper, state=MultiStepsState):
-    """Accumulates gradients: steps `inner` once for every `every` micro-batches, with their mean gradient.
+    """Accumulates gradients: takes one step of `inner` for `every` micro-batches, with their mean gradient.
 
     Use it to train with a batch that does not fit in memory. Between two steps the update is zero, and the inner state
     does not change. With weights, `every` micro-batches whose weights are all 0 make no step either; so to step with

@@ -1,10 +1,10 @@
-"""Prints what in a code base needs a look when it moves from optax to gradtx.
+"""Lists the places of a code base that need attention when it moves from optax to gradtx.
 
     python -m gradtx.compat.optax path/ [path ...] [--native]
 
-It reads Python files and notebooks, and changes nothing. Each line of the output is a place, file:line:column, what is
-different there and what to do. The exit status is 0 if there is nothing to look at, 1 if there is, and 2 for a call
-that makes no sense, such as a path that does not exist.
+It reads Python files and notebooks, and changes nothing. Each line of the output names a place (file:line:column), what
+is different there and what to do. The exit status is 0 if no place needs attention, 1 if some do, and 2 for a wrong
+call, such as a path that does not exist.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gradtx.compat.optax.codemod import find
 __all__ = ["main", "python_files"]
 
 SKIPPED = ("__pycache__", "site-packages", "node_modules")
-"""Folders that are not looked into, beside hidden ones."""
+"""Folders that are left out, besides hidden ones."""
 
 
 def python_files(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The Python files and notebooks under a path, without hidden folders and installed packages."""
+    """Yields the Python files and notebooks under a path, except those in hidden folders and installed packages."""
     if path.is_file():
         yield path
         return
@@ -35,7 +35,7 @@ def python_files(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; returns its exit status."""
+    """Runs the program and returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m gradtx.compat.optax",
         description="Prints what needs a look when code moves from optax to gradtx. Changes nothing.",

@@ -1,8 +1,8 @@
-"""Finds what needs a look when code moves from optax to gradtx. It reads source, and changes nothing.
+"""Finds the places that need attention when code moves from optax to gradtx. It reads source code and changes nothing.
 
 Names are followed from their imports (`import optax as ox`, `from optax.contrib import muon`, ...) through chains of
-attributes. What a name is here is asked of the drop-in itself: whether it exists, and which arguments it takes. What
-only people know is in `differences`.
+attributes. Whether a name exists here, and which arguments it takes, is looked up in the drop-in itself. Other
+differences, which cannot be looked up, are listed in `differences`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MODULES += ("second_order", "transforms", "tree", "tree_utils")
 
 
 class Finding(NamedTuple):
-    """A place that needs a look."""
+    """A place that needs attention."""
 
     path: str
     line: int
@@ -40,7 +40,12 @@ class Finding(NamedTuple):
 
 
 def find(path: pathlib.Path, *, native: bool = False) -> list[Finding]:
-    """What needs a look in a file; with `native` also what gradtx's own names are. A file that is no code is one."""
+    """Finds the places in a file that need attention; a file that cannot be read counts as one.
+
+    Args:
+      path: A Python file or a notebook.
+      native: Whether to include the differences of gradtx's own names. Default False: only those of the drop-in.
+    """
     shown = str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -64,7 +69,7 @@ def find(path: pathlib.Path, *, native: bool = False) -> list[Finding]:
 
 
 def _cells(text: str) -> dict[str, str]:
-    """The code cells of a notebook, with lines of IPython left empty."""
+    """Returns the code cells of a notebook, with empty lines in place of IPython commands."""
     found = {}
     for i, cell in enumerate(json.loads(text)["cells"]):
         if cell["cell_type"] == "code":
@@ -75,7 +80,7 @@ def _cells(text: str) -> dict[str, str]:
 
 
 class _Imports:
-    """What the names of a file are in optax: for each the path behind `optax.`, empty for the package itself."""
+    """Maps the names in a file to their paths in optax, after `optax.`; the path is empty for the package itself."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
@@ -83,7 +88,7 @@ class _Imports:
         self.stars: list[ast.AST] = []
 
     def read(self, tree: ast.AST) -> None:
-        """Notes the imports of a file, or of the next cell of a notebook."""
+        """Records the imports of a file, or of the next cell of a notebook."""
         self.private, self.stars = [], []
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
@@ -127,7 +132,7 @@ def _behind_root(module: str) -> str | None:
 
 
 class _Looker:
-    """Looks through one piece of source."""
+    """Goes through one piece of source code."""
 
     def __init__(self, path: str, imports: _Imports, native: bool) -> None:
         self.path, self.imports, self.native = path, imports, native
@@ -138,7 +143,7 @@ class _Looker:
         self.found.append(Finding(self.path, node.lineno, node.col_offset + 1, text))
 
     def look(self, tree: ast.AST) -> None:
-        """Looks at every use of a name of optax, and at what is done with states."""
+        """Checks every use of a name of optax, and how states are read."""
         for node, inside in self.imports.private:
             self.note(node, f"optax.{inside}: {_PRIVATE}")
         for node in self.imports.stars:
@@ -166,7 +171,7 @@ class _Looker:
                 self.note(alias, _unknown(path))
 
     def _use(self, node: ast.Name | ast.Attribute, parents: dict[ast.AST, ast.AST]) -> None:
-        """A name, or the longest chain of attributes that begins with one."""
+        """Checks a name, or the longest chain of attributes that begins with one."""
         chain = _chain(node)
         if not chain or chain[0][0] not in self.imports.names:
             return
@@ -189,7 +194,7 @@ class _Looker:
         self._known(here, path, calls, _is_asked(here, parents))
 
     def _known(self, node: Any, path: str, calls: list[ast.Call], asked: bool) -> None:
-        """A name that exists, its call, and the call of what that returns."""
+        """Checks a name that exists, its call, and the call of its result."""
         target = _lookup(path)
         for call in calls[:1]:
             for text in _refused(path, target, call):
@@ -234,7 +239,7 @@ def _is_private(path: str) -> bool:
 
 
 def _chain(node: ast.AST) -> list[tuple[str, Any]]:
-    """The names of `a.b.c` with their nodes; nothing for other expressions."""
+    """Returns the names of `a.b.c` with their nodes; an empty list for other expressions."""
     if isinstance(node, ast.Name):
         return [(node.id, node)]
     if isinstance(node, ast.Attribute):
@@ -245,7 +250,7 @@ def _chain(node: ast.AST) -> list[tuple[str, Any]]:
 
 @functools.cache
 def _lookup(path: str) -> Any:
-    """What a path is in the drop-in; None if there is nothing."""
+    """Returns the object at a path in the drop-in; None if there is none."""
     found: Any = importlib.import_module(PACKAGE)
     for name in path.split("."):
         try:
@@ -269,12 +274,12 @@ def _unknown(path: str) -> str:
 
 
 def _spellings(one: Difference) -> set[str]:
-    """The paths under which optax has a name: at the top, and in a module."""
+    """Returns the paths under which optax has a name: at the top level, and in a module."""
     return {*one.names, *(f"{module}.{name}" for module in ("losses", "schedules", "transforms") for name in one.names)}
 
 
 def _is_asked(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
-    """Whether a class is asked for by `isinstance`."""
+    """Whether a class is an argument of `isinstance`."""
     parent = parents.get(node)
     if isinstance(parent, ast.Tuple):
         parent = parents.get(parent)
@@ -288,7 +293,7 @@ def _applies(one: Difference, given: set[str], asked: bool) -> bool:
 
 
 def _given(target: Any, calls: list[ast.Call]) -> set[str]:
-    """The names of the arguments that calls give, with those of `**kwargs` that cannot be seen left out."""
+    """Returns the names of the arguments that calls give, except those in `**kwargs`, which cannot be seen."""
     names = {keyword.arg for call in calls for keyword in call.keywords if keyword.arg}
     parameters = _parameters(target)
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -303,7 +308,7 @@ def _parameters(target: Any) -> list[inspect.Parameter]:
 
 
 def _refused(path: str, target: Any, call: ast.Call) -> Iterator[str]:
-    """The arguments of a call that the drop-in does not take."""
+    """Yields a text for each argument of a call that the drop-in does not take."""
     parameters = _parameters(target)
     if not parameters and not inspect.isfunction(target):
         return
@@ -321,7 +326,7 @@ def _refused(path: str, target: Any, call: ast.Call) -> Iterator[str]:
 
 
 def _native_name(path: str) -> str:
-    """The name in gradtx itself, as in gx.losses.l2_loss; empty if there is none, or more to say about it."""
+    """Returns the name in gradtx itself, such as gx.losses.l2_loss; empty if there is none or it needs more words."""
     gx = importlib.import_module("gradtx")
     name = path.rpartition(".")[2]
     if name in gx.__all__:

@@ -1,9 +1,9 @@
-"""Converts states in the middle of a run: from optax to gradtx, and back.
+"""Converts states in the middle of a run, from optax to gradtx and back.
 
     state = from_optax(optax_state, tx, params)
     optax_state = to_optax(state, tx, params, optax_tx)
 
-A run that switches goes on as one that did not, wherever both libraries compute the same.
+A run that switches continues exactly like a run that did not, wherever both libraries compute the same.
 """
 
 from __future__ import annotations
@@ -37,34 +37,35 @@ __all__ = ["from_optax", "to_optax"]
 def from_optax(optax_state: Any, tx: Any, params: Any, *, count: int | None = None) -> Any:
     """Makes the state of a gradtx transformation from the state of the same optax transformation.
 
-    Use it to go on with a run, or from a checkpoint, that optax began. The links are matched in order and their fields
-    by name, for everything that both libraries have. optax is not imported. It reads step counts, so call it outside of
-    `jax.jit`.
+    Use it to continue a run that was begun with optax, or to start from its checkpoint. The links are matched in order
+    and their fields by name, for everything that both libraries have. optax is not imported. The function reads step
+    counts, so call it outside of `jax.jit`.
 
     Args:
-      optax_state: What optax's `init` or `update` returned; or a checkpoint of it, where tuples may have become lists
-        or dicts, and states dicts by field. Arrays may be NumPy's.
+      optax_state: The state that optax's `init` or `update` returned; or a checkpoint of it, in which tuples may have
+        become lists or dicts, and states may have become dicts by field. Arrays may be NumPy arrays.
       tx: The gradtx transformation with the same links and settings.
-      params: The parameters at this step. For `lookahead` optax's `LookaheadParams`, which hold the slow weights.
-      count: The number of steps taken. Every link of gradtx counts them; give it if no link of optax does, as in
-        `sgd` with a constant learning rate. Otherwise leave it out.
+      params: The parameters at this step. For `lookahead` optax's `LookaheadParams`, which contain the slow weights.
+      count: The number of steps taken. gradtx counts them in every link; give it only if no link of optax counts them,
+        as in `sgd` with a constant learning rate.
 
     Returns:
       A state for `tx.update`, in the shapes, dtypes and places of `tx.init(params)`. It shares no array with
-      `optax_state`.
+        `optax_state`.
+
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> from gradtx.compat.optax import from_optax
+      >>> params = {"w": jnp.ones(2)}
+      >>> restored = [{"count": 7, "mu": {"w": jnp.ones(2)}, "nu": {"w": jnp.ones(2)}}, None]
+      >>> state = from_optax(restored, gx.adam(0.1), params)
+      >>> print(state[0].count, state[0].mu["w"])
+      7 [1. 1.]
 
     Raises:
-      ValueError: The states do not fit: another transformation, a field without partner, another shape, or a dtype of
+      ValueError: The states do not fit: another transformation, a field without a partner, another shape, or a dtype of
         another kind. The error names the link and the field. Or the number of steps is not known.
-      TypeError: `tx` is no transformation.
-
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> from gradtx.compat.optax import from_optax
-    >>> params = {"w": jnp.ones(2)}
-    >>> restored = [{"count": 7, "mu": {"w": jnp.ones(2)}, "nu": {"w": jnp.ones(2)}}, None]
-    >>> state = from_optax(restored, gx.adam(0.1), params)
-    >>> print(state[0].count, state[0].mu["w"])
-    7 [1. 1.]
+      TypeError: `tx` is not a transformation.
     """
     notes = Notes("from_optax", into_ours=True)
     tx, (fast, slow) = as_transformation("from_optax", tx), _fast_and_slow(params)
@@ -76,30 +77,31 @@ def from_optax(optax_state: Any, tx: Any, params: Any, *, count: int | None = No
 def to_optax(state: Any, tx: Any, params: Any, optax_tx: Any, *, count: int | None = None) -> Any:
     """Makes the state of an optax transformation from the state of the same gradtx transformation.
 
-    The inverse of `from_optax`. The slow weights of `lookahead` belong into optax's parameters:
+    It is the inverse of `from_optax`. The slow weights of `lookahead` belong into optax's parameters:
     `optax.LookaheadParams(params, slow)`, where `slow` is the field of gradtx's `LookaheadState`.
 
     Args:
-      state: What `tx.init` or `tx.update` returned.
+      state: The state that `tx.init` or `tx.update` returned.
       tx: The gradtx transformation.
       params: The parameters at this step.
-      optax_tx: The optax transformation, which is asked for its `init(params)`; or a state that it returned for these
-        parameters.
-      count: The number of steps taken, where the links of `state` disagree about it.
+      optax_tx: The optax transformation, whose `init(params)` gives the form of the state; or a state that it returned
+        for these parameters.
+      count: The number of steps taken; needed only if the links of `state` disagree about it.
 
     Returns:
       A state for optax's `update`.
 
-    Raises:
-      ValueError: As `from_optax`.
-      TypeError: `tx` is no transformation.
+    Example:
+      >>> import jax.numpy as jnp, gradtx as gx
+      >>> from gradtx.compat.optax import to_optax
+      >>> params, tx = {"w": jnp.ones(2)}, gx.adam(0.1)
+      >>> like = [{"count": 0, "mu": {"w": jnp.zeros(2)}, "nu": {"w": jnp.zeros(2)}}, None]
+      >>> to_optax(tx.init(params), tx, params, like)[0]["mu"]
+      {'w': Array([0., 0.], dtype=float32)}
 
-    >>> import jax.numpy as jnp, gradtx as gx
-    >>> from gradtx.compat.optax import to_optax
-    >>> params, tx = {"w": jnp.ones(2)}, gx.adam(0.1)
-    >>> like = [{"count": 0, "mu": {"w": jnp.zeros(2)}, "nu": {"w": jnp.zeros(2)}}, None]
-    >>> to_optax(tx.init(params), tx, params, like)[0]["mu"]
-    {'w': Array([0., 0.], dtype=float32)}
+    Raises:
+      ValueError: The states do not fit, as in `from_optax`.
+      TypeError: `tx` is not a transformation.
     """
     notes = Notes("to_optax", into_ours=False)
     tx, (fast, slow) = as_transformation("to_optax", tx), _fast_and_slow(params)
@@ -114,7 +116,7 @@ def _count(who: str, count: Any) -> int | None:
 
 
 def _fast_and_slow(params: Any) -> tuple[Any, Any]:
-    """The parameters and the slow weights, which optax's lookahead keeps beside them."""
+    """Returns the parameters and the slow weights, which optax's lookahead keeps beside them."""
     if getattr(params, "_fields", None) == ("fast", "slow"):
         return params
     return params, None
@@ -132,7 +134,7 @@ def _filled(notes: Notes, state: Any) -> Any:
 
 
 class _Walk:
-    """Goes through both states."""
+    """Goes through both states at the same time."""
 
     def __init__(self, notes: Notes, slow: Any) -> None:
         self.notes, self.slow = notes, slow
@@ -182,7 +184,7 @@ class _Walk:
             self._children(link, other)
 
     def _foreign(self, link: OurLink, other: TheirLink) -> None:
-        """Matches the state of a user's own functions, which is the same on both sides."""
+        """Matches the state of a user's own functions, which has the same form on both sides."""
         mine, its = (_flat(part.fields) for part in (link.state, other))
         if set(mine) != set(its):
             raise self.notes.error(
@@ -207,7 +209,7 @@ def _flat(tree: Any) -> dict[str, Any]:
 
 _INNER = {"inner": ("inner_state", "inner_opt_state", "opt_state"), "transformation": ("inner_state",)}
 _INNER |= {"adv_optimizer": ("adv_state",), "base_optimizer": ("base_optimizer_state",)}
-"""For inner transformations of gradtx the fields in which optax keeps their states."""
+"""Maps inner transformations of gradtx to the fields in which optax keeps their states."""
 
 
 def _their_children(link: OurLink, other: TheirLink, names: list[Any], notes: Notes) -> dict[Any, Any]:
@@ -236,7 +238,7 @@ def _in_order(states: Any) -> list[Any]:
 
 
 def _clock_of_child(link: OurLink, other: TheirLink, key: Any, notes: Notes) -> Clock:
-    """The clock of an inner transformation: that of the link, or one of its own if it does not take every step."""
+    """Returns the clock of an inner transformation: the link's, or its own if it does not take every step."""
     tx, outer = link.tx, link.clock
     fields = other.fields if notes.into_ours else {name: getattr(link.state, name) for name in link.state._fields}
 
@@ -263,7 +265,7 @@ def _clock_of_child(link: OurLink, other: TheirLink, key: Any, notes: Notes) -> 
 
 
 def _alike(link: OurLink, other: TheirLink) -> bool:
-    """Whether both are states of the same rule, as far as their classes say."""
+    """Whether both are states of the same rule, as far as their classes tell."""
     if not isinstance(link.tx, Stateful) or not other.kind:
         return True
     kind = _kind(link)

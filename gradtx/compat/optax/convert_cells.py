@@ -1,7 +1,7 @@
-"""The places of two states that are being matched: what stands in each, and what it will hold.
+"""The places of two states that are being matched: the value in each place, and the value that it will get.
 
-Both states are walked together once. The walk notes which place of the one belongs to which place of the other, and
-only then values are written, into the state that is being made. So both directions share one walk.
+Both states are walked through once, together. The walk records which places belong together. Only then are values
+written, into the state that is being made. So both directions share one walk.
 """
 
 from __future__ import annotations
@@ -29,42 +29,42 @@ class Cell:
         self.value, self.is_set = value, False
 
     def put(self, where: str, x: Any) -> None:
-        """Replaces the value by `x`, in the shape and dtype of what was there."""
+        """Replaces the value by `x`, in the shape and dtype of the old value."""
         self.value, self.is_set = fitted(where, x, self.value, ADVICE), True
 
     def keep(self) -> None:
-        """Leaves the value as it is."""
+        """Leaves the value unchanged."""
         self.is_set = True
 
 
 def cells_of(state: Any) -> Any:
-    """The state with a cell in place of each array."""
+    """Returns the state with a cell in place of each array."""
     return jax.tree.map(Cell, state)
 
 
 def values_of(tree: Any) -> Any:
-    """The tree with the values of its cells."""
+    """Returns the tree with the values of its cells."""
     return jax.tree.map(lambda cell: cell.value, tree)
 
 
 def number(cell: Cell) -> int:
-    """The value of a cell that counts something."""
+    """Returns the value of a cell that counts something."""
     return int(np.asarray(cell.value))
 
 
 def keep(tree: Any) -> None:
-    """Leaves the cells of a tree as they are."""
+    """Leaves the cells of a tree unchanged."""
     for cell in jax.tree.leaves(tree):
         cell.keep()
 
 
 def flat(tree: Any) -> list[tuple[str, Cell]]:
-    """The cells of a tree, each with its path."""
+    """Returns the cells of a tree, each with its path."""
     return [(checks.slashed(path), cell) for path, cell in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def fields_of(x: Any) -> dict[str, Any]:
-    """The fields of a NamedTuple by name, or the items of a dict."""
+    """Returns the fields of a NamedTuple by name, or the items of a dict."""
     if isinstance(x, dict):
         return {str(name): value for name, value in x.items()}
     return {name: getattr(x, name) for name in getattr(x, "_fields", ())}
@@ -73,18 +73,19 @@ def fields_of(x: Any) -> dict[str, Any]:
 class Clock:
     """The step count that the links of one chain share.
 
-    gradtx counts the steps in every link, optax in some. A link without a count on the other side gets the one that
-    all others agree on. If there is none, it gets what the user said, or else what the state around it implies.
+    gradtx counts the steps in every link, optax in some. A link without a count on the other side gets the count on
+    which all others agree. If there is none, it gets the count that the user gave, or else the one that the state
+    around it implies.
     """
 
     def __init__(self, link: str, told: int | None, implied: Callable[[], int | None]) -> None:
         self.link, self.told, self.implied = link, told, implied
         self.read: list[int] = []
         self.unset: list[tuple[str, Cell, int]] = []
-        """The cells that get the count, each with what is added to it there."""
+        """The cells that get the count, each with an offset to add."""
 
     def count(self, who: str) -> int:
-        """The steps taken."""
+        """Returns the number of steps taken."""
         found = set(self.read)
         if len(found) == 1:
             (only,) = found
@@ -104,7 +105,7 @@ class Clock:
 
 
 class Notes:
-    """What a walk through both states has found."""
+    """The record of a walk through both states."""
 
     def __init__(self, who: str, into_ours: bool) -> None:
         self.who, self.into_ours = who, into_ours
@@ -113,20 +114,20 @@ class Notes:
         self.clocks: list[Clock] = []
 
     def clock(self, link: str, told: int | None = None, implied: Callable[[], int | None] = lambda: None) -> Clock:
-        """A new clock."""
+        """Returns a new clock."""
         self.clocks.append(Clock(link, told, implied))
         return self.clocks[-1]
 
     def pair(self, where: str, ours: Cell, theirs: Cell, change: Callable[[Any], Any] = lambda x: x) -> None:
-        """Notes two places that hold the same, or after `change` of the value that is read."""
+        """Records two places that hold the same value, up to `change`, which is applied to the value that is read."""
         self.pairs.append((where, ours, theirs, change))
 
     def error(self, text: str) -> ValueError:
-        """An error of the public function."""
+        """Returns an error that names the public function."""
         return ValueError(f"{self.who}: {text}")
 
     def write(self) -> None:
-        """Fills the state that is being made."""
+        """Fills in the state that is being made."""
         for where, ours, theirs, change in self.pairs:
             source, target = (theirs, ours) if self.into_ours else (ours, theirs)
             target.put(f"{self.who}: {where}", change(source.value))

@@ -1,6 +1,6 @@
-"""Matches the fields of one link's state: by name, by the few names that differ, and by what follows from the others.
+"""Matches the fields of one link's state by name, by a table of names that differ, and by rules for derived fields.
 
-The tables here and in `convert_special` have all that optax's states and gradtx's do not have alike. Whatever is in no
+The tables here and in `convert_special` have all differences between the states of optax and gradtx. A field in no
 table must have the same name on both sides.
 """
 
@@ -31,13 +31,13 @@ CLASSES = {
     "ScaleByYogiState": {"ScaleByAdamState"},
     "WithHessianDiagState": {"HutchinsonState"},
 }
-"""For classes of states in gradtx those of optax, where the name is not the same."""
+"""Maps classes of states in gradtx to optax's classes, where the names differ."""
 
 RENAMED = {("WithHessianDiagState", "rng_key"): "key"}
-"""For fields of gradtx the name of the field in optax."""
+"""Maps fields of gradtx to the name of the field in optax."""
 
 OFFSETS = {"step_count": 1}
-"""What optax's count is ahead of the number of steps taken."""
+"""By how much optax's count is ahead of the number of steps taken."""
 
 
 class Match:
@@ -49,18 +49,18 @@ class Match:
         self.ours = own_fields(ours.tx, ours.state)
         self.theirs = dict(theirs.fields)
         self.changes: dict[str, Callable[[Any], Any]] = {}
-        """What must be done to a field, where both libraries keep it in other units."""
+        """Conversions of fields that the two libraries keep in different units."""
 
     def count(self) -> int:
-        """The steps taken."""
+        """Returns the number of steps taken."""
         return self.link.clock.count(self.notes.who)
 
     def where(self, field: str, path: str = "") -> str:
-        """The name of a place in an error."""
+        """Returns the name of a place for an error."""
         return f"{self.link.name}.{field}" + (f" of {path}" if path else "")
 
     def later(self, tree: Any, make: Callable[[], Any], where: str = "") -> None:
-        """Fills the cells of a tree at the end, with what `make` returns then."""
+        """Fills in the cells of a tree at the end, with the values that `make` returns then."""
 
         def fill() -> None:
             cells, values = jax.tree.leaves(tree), jax.tree.leaves(make())
@@ -71,7 +71,7 @@ class Match:
             self.notes.later.append(fill)
 
     def run(self) -> None:
-        """Notes what belongs together, field by field; raises where a field has no partner."""
+        """Records which fields belong together; raises if a field has no partner."""
         special = SPECIAL.get(self.kind)
         if special is not None:
             special(self)
@@ -112,7 +112,7 @@ class Match:
     # --- one field
 
     def match_leaves(self, name: str, ours: Any, theirs: Any) -> None:
-        """Matches a field with something for every parameter."""
+        """Matches a field with a value for every parameter."""
         seen = self.link.seen
         items = jax.tree.structure(seen.ours).flatten_up_to(ours)
         others = self._their_items(name, theirs, items)
@@ -132,7 +132,7 @@ class Match:
                 self.notes.pair(where, a, b, self.changes.get(name, lambda x: x))
 
     def _their_items(self, name: str, theirs: Any, items: list[Any]) -> list[Any]:
-        """What optax's field has for each of gradtx's leaves."""
+        """Returns the value of optax's field for each of gradtx's leaves."""
         seen = self.link.seen
         treedef = jax.tree.structure(seen.theirs)
         try:
@@ -150,7 +150,7 @@ class Match:
         )
 
     def match_named(self, name: str, ours: Any, theirs: Any) -> None:
-        """Matches a field with one array, or with several by name."""
+        """Matches a field with one array, or with several arrays by name."""
         if isinstance(ours, Cell) and isinstance(theirs, Cell):
             self.notes.pair(self.where(name), ours, theirs)
             return
@@ -200,7 +200,7 @@ class Match:
 
 CHILDREN = {"inner_state", "inner_opt_state", "inner_states", "opt_state", "adv_state", "base_optimizer_state"}
 CHILDREN |= {"measure_states"}
-"""Fields of optax with inner states, which are matched as chains of their own."""
+"""Fields of optax with inner states, which are matched as separate chains."""
 
 
 def _shown(item: Any) -> str:

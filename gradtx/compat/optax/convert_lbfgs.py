@@ -1,7 +1,7 @@
-"""The memory of L-BFGS. optax keeps a pair for every step; gradtx only those with positive curvature.
+"""Converts the memory of L-BFGS. optax keeps a pair for every step, gradtx only the pairs with positive curvature.
 
-Both write round and round: optax the pair of step k, from 0, at k - 1; gradtx its i-th pair at i. The weight of a pair
-is 1 / <s, y>. A pair of weight 0 changes nothing, so pairs that are left out get that.
+Both write into a circular buffer: optax writes the pair of step k, counted from 0, at k - 1, and gradtx its i-th pair
+at i. The weight of a pair is 1 / <s, y>. A pair of weight 0 changes nothing, so that left-out pairs get this weight.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ def match_memory(match: Any) -> None:
 
 
 def _in_their_order(match: Any, tree: Any) -> list[Any]:
-    """The cells of gradtx's tree as optax orders the parameters."""
+    """Returns the cells of gradtx's tree in the order of optax's parameters."""
     cells, order = jax.tree.leaves(tree), match.link.seen.order
     return [cells[i] for i in np.argsort(order, kind="stable")] if len(cells) == len(order) else cells
 
 
 def _moved(memory: Any, taken: dict[int, int]) -> Any:
-    """The memory with what stands at `taken[i]` at i, and zeros elsewhere."""
+    """Returns the memory with the entry `taken[i]` moved to i, and zeros elsewhere."""
     memory = jnp.asarray(memory)
     new = jnp.zeros_like(memory)
     goals, sources = np.asarray(list(taken), int), np.asarray(list(taken.values()), int)
@@ -69,7 +69,7 @@ def _moved(memory: Any, taken: dict[int, int]) -> Any:
 
 
 def _scale(theirs: dict[str, Any], newest: list[int]) -> Any:
-    """<s, y> / <y, y> of the newest pair; 1 if there is none."""
+    """Returns <s, y> / <y, y> of the newest pair; 1 if there is none."""
     if not newest:
         return np.asarray(1.0)
     (i,) = newest

@@ -1,8 +1,8 @@
-"""The links of two states, in order, with nested chains opened and what remembers nothing left out.
+"""Lists the links of two states in order, with nested chains opened and links without memory left out.
 
-gradtx and optax put the same rules into chains of other shapes. gradtx has fewer links that do nothing, keeps a step
-count in each, and nests less: `schedule_free` is a chain there and a wrapper in optax. What both have alike is the
-order of the links that remember something. These are compared, one by one.
+gradtx and optax put the same rules into chains of different shapes. gradtx has fewer links that do nothing, keeps a
+step count in each link, and nests less: `schedule_free` is a chain in gradtx and a wrapper in optax. The order of the
+links with memory is the same in both. These links are compared, one by one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gradtx.wrappers.lookahead import reset_state_every
 __all__ = ["OurLink", "Seen", "TheirLink", "children", "is_spliced", "our_links", "their_links"]
 
 OWN = {"clip_factor", "skipped", "values", "bad_weights", "weights", "count"}
-"""Fields of gradtx's states that optax has nothing for, and without which a link remembers nothing."""
+"""Fields of gradtx's states that optax does not have; a link with no other fields counts as one without memory."""
 
 COUNTS = {"count", "t", "step_count", "count_m2"}
 """The names under which states of optax hold the number of steps taken."""
@@ -36,7 +36,7 @@ SPLICED = (
     ("fast_state", {"steps_since_sync"}),
     ("hessian_fn_state", {"nu"}),
 )
-"""Inner states that stand before the state around them: the field, and a field that is then beside it."""
+"""Inner states that come before the state around them: the field, and a field that then stands beside it."""
 
 
 class Seen(NamedTuple):
@@ -44,12 +44,12 @@ class Seen(NamedTuple):
 
     ours: Any
     theirs: Any
-    """The tree on which optax's inner transformation works: the whole one, with holes, where gradtx's sees a part."""
+    """The tree that optax's inner transformation sees: the whole tree with holes, where gradtx's sees a part."""
     order: list[int]
-    """For each leaf of `ours` the leaf of `theirs` that it is."""
+    """For each leaf of `ours` the index of the same leaf in `theirs`."""
 
     def through(self, view: View, notes: Notes, link: str) -> Seen:
-        """What an inner transformation sees."""
+        """Returns what an inner transformation sees."""
         if type(view) is View:
             return self
         if view.selects:
@@ -67,7 +67,7 @@ class Seen(NamedTuple):
 
 
 class OurLink(NamedTuple):
-    """A link of gradtx that remembers something."""
+    """A link of gradtx with memory."""
 
     name: str
     tx: Any
@@ -77,7 +77,7 @@ class OurLink(NamedTuple):
 
 
 class TheirLink(NamedTuple):
-    """A state of optax that remembers something, without the inner state that stands before it."""
+    """A state of optax with memory, without the inner state that stands before it."""
 
     kind: str
     """The name of its class; empty for a state that was restored as a dict."""
@@ -100,13 +100,13 @@ def _is_count(name: str, x: Any) -> bool:
 
 
 def own_fields(tx: Any, state: Any) -> dict[str, Any]:
-    """The fields of a link, without inner states."""
+    """Returns the fields of a link, without inner states."""
     slots = declared(tx.State) if isinstance(tx, Stateful) and tx.State is not None else {}
     return {name: getattr(state, name) for name, slot in slots.items() if not isinstance(slot, child_state)}
 
 
 def children(tx: Composite, state: Any, seen: Seen, notes: Notes, name: str) -> dict[Any, tuple[Any, Any, Seen]]:
-    """The inner transformations, their states, and what they see."""
+    """Returns the inner transformations, their states, and the parameters that each one sees."""
     views, states = tx.views(seen.ours), tx.child_states(state)
     return {key: (inner, states[key], seen.through(views[key], notes, name)) for key, inner in tx.children().items()}
 
@@ -124,7 +124,7 @@ def _inner_remember(tx: Composite, state: Any) -> Iterator[bool]:
 
 
 def our_links(tx: Any, state: Any, seen: Seen, clock: Clock, notes: Notes, above: str = "") -> Iterator[OurLink]:
-    """The links that remember something; the others are noted with the clock."""
+    """Yields the links with memory, and registers the others with the clock."""
     name = f"{above}{type(tx).__name__}"
     link = OurLink(name, tx, state, seen, clock)
     if isinstance(tx, Composite) and not _stands_alone(tx, state):
@@ -144,17 +144,17 @@ def our_links(tx: Any, state: Any, seen: Seen, clock: Clock, notes: Notes, above
 
 
 def is_spliced(tx: Any) -> bool:
-    """Whether its own state and that of its inner transformation are compared as two links of a chain."""
+    """Whether its own state and the state of its inner transformation are compared as two links of a chain."""
     return isinstance(tx, with_hessian_diag) or _is_pair(tx)
 
 
 def _is_pair(tx: Any) -> bool:
-    """Whether it is a `lookahead` of pairs of parameters, as in optax: its state has that of the fast optimizer."""
+    """Whether it is a `lookahead` of pairs of parameters, as in optax, whose state contains the fast optimizer's."""
     return isinstance(tx, Composite) and "fast_state" in getattr(tx.State, "_fields", ())
 
 
 def _clock_of_fast(link: OurLink, notes: Notes) -> Clock:
-    """The clock of the fast optimizer, which may begin anew at the end of a period."""
+    """Returns the clock of the fast optimizer, which may begin anew at the end of a period."""
     if not link.tx.reset_state:
         return link.clock
     return notes.clock(link.name, implied=lambda: number(link.state.steps_since_sync))
@@ -179,7 +179,7 @@ def _spliced(link: OurLink, notes: Notes, above: str) -> Iterator[OurLink]:
 
 
 def keep(link: OurLink, notes: Notes) -> None:
-    """Notes the count of a link, and leaves what else is gradtx's own as it begins."""
+    """Records the count of a link, and leaves its other fields, which only gradtx has, at their initial values."""
     for name, x in own_fields(link.tx, link.state).items():
         if name == "count" and isinstance(x, Cell):
             if notes.into_ours:
@@ -192,7 +192,10 @@ def keep(link: OurLink, notes: Notes) -> None:
 
 
 def _foreign(link: OurLink, notes: Notes) -> Iterator[OurLink]:
-    """The links of a transformation made of functions, such as one of optax, whose state is the same on both sides."""
+    """Yields the links of a transformation made of functions, whose state has the same form on both sides.
+
+    A transformation of optax is one.
+    """
     for part in their_links(link.state, link.tx, notes):
         if part.remembers:
             yield link._replace(state=part)
@@ -205,7 +208,7 @@ def _foreign(link: OurLink, notes: Notes) -> Iterator[OurLink]:
 
 
 def _fast_clock(link: OurLink, notes: Notes) -> Clock:
-    """The clock of an optimizer whose state begins anew after every period."""
+    """Returns the clock of an optimizer whose state begins anew after every period."""
 
     def since() -> int:
         return link.clock.count(notes.who) % link.tx.period
@@ -214,7 +217,7 @@ def _fast_clock(link: OurLink, notes: Notes) -> Clock:
 
 
 def _reset_if_due(link: OurLink, notes: Notes) -> Any:
-    """The state; at the end of a period one with a new inner state, which gradtx makes at the next step only."""
+    """Returns the state; at the end of a period with a new inner state, which gradtx makes at the next step."""
     count = 0 if notes.into_ours else number(link.state.count)
     if count == 0 or count % link.tx.period:
         return link.state
@@ -225,7 +228,7 @@ def _reset_if_due(link: OurLink, notes: Notes) -> Any:
 
 
 def their_links(state: Any, tx: Any, notes: Notes, is_fast: bool = False) -> Iterator[TheirLink]:
-    """The states of optax in order, those that only count included; `tx` tells the names in restored states."""
+    """Yields the states of optax in order, including those that only count; `tx` tells the names in restored states."""
     return _their_links(state, _chains_of_names(tx), _known_fields(tx), notes, is_fast)
 
 
@@ -253,7 +256,7 @@ def _their_links(state: Any, chains: Any, known: set[str], notes: Notes, is_fast
 
 
 def _parts_of_chain(state: Any, chains: Any, known: set[str], notes: Notes) -> Sequence[Any] | None:
-    """The states of the links of a chain, in order; None for the state of one transformation."""
+    """Returns the states of the links of a chain, in order; None for the state of one transformation."""
     if isinstance(state, list) or (isinstance(state, tuple) and not hasattr(state, "_fields")):
         return state
     if hasattr(state, "_fields"):
@@ -287,7 +290,7 @@ def _inside(tx: Any) -> Iterator[Any]:
 
 
 def _chains_of_names(tx: Any) -> dict[frozenset[str], tuple[str, ...]]:
-    """The names of the links of named chains, in order."""
+    """Returns the names of the links of named chains, in order."""
     return {frozenset(one.names): one.names for one in _inside(tx) if isinstance(one, named_chain)}
 
 
@@ -297,6 +300,6 @@ _FIELDS |= {"is_initial_step", *COUNTS}
 
 
 def _known_fields(tx: Any) -> set[str]:
-    """The names of fields that states of optax may have for this transformation."""
+    """Returns the names of fields that states of optax may have for this transformation."""
     own = (one.State._fields for one in _inside(tx) if isinstance(one, Stateful) and one.State is not None)
     return _FIELDS.union(*own)

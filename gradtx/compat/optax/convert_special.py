@@ -1,7 +1,7 @@
-"""What the states of optax and gradtx do not have alike, beyond names: fields that follow from others, other units.
+"""Differences between the states of optax and gradtx beyond names: fields that follow from others, and other units.
 
-Every function here gets a `Match`, takes the fields that it deals with out of `match.ours` and `match.theirs`, and says
-what belongs together.
+Every function here gets a `Match`, removes the fields that it handles from `match.ours` and `match.theirs`, and records
+which of them belong together.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ OURS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("MultiStepsState", "bad_weights"): lambda match: np.asarray(0),
     **{(kind, "skipped"): lambda match: np.asarray(0) for kind in ("MomoState", "MomoAdamState")},
 }
-"""Fields that gradtx alone has, by the class of the state and the name, from optax's."""
+"""Computes fields that only gradtx has, by class of the state and name, from optax's fields."""
 
 THEIRS: dict[str, Callable[[Any], Any]] = {
     "count_m2": lambda match: np.asarray(match.count()),
     "is_init_step": lambda match: np.asarray(match.count() == 0),
     "is_initial_step": lambda match: np.asarray(match.count() == 0),
 }
-"""Fields that optax alone has, from gradtx's."""
+"""Computes fields that only optax has, from gradtx's fields."""
 
 KEPT = {"ns_coeffs"}
 """Fields of optax that are constants of its optimizer."""
@@ -96,7 +96,10 @@ def _hyperparams(match: Any) -> None:
 
 
 def _schedule_states(match: Any) -> None:
-    """Matches the states of schedules. That of a plain schedule is its step count, which gradtx's link has itself."""
+    """Matches the states of schedules.
+
+    The state of a plain schedule is its step count, which gradtx's link has itself.
+    """
     ours = dict(match.ours.pop("hyperparams_states", ()))
     for name, state in dict(match.theirs.pop("hyperparams_states", ())).items():
         where, cells = f"hyperparams_states/{name}", flat(state)
@@ -115,7 +118,7 @@ def _schedule_states(match: Any) -> None:
 
 
 def _as_number(like: Any, x: Any) -> Any:
-    """A hyperparameter in the dtype that it has on the other side: it may have been given as an integer."""
+    """Returns a hyperparameter in the dtype of the other side; it may have been given as an integer."""
     return jnp.asarray(x, jnp.result_type(like))
 
 
@@ -139,7 +142,7 @@ def _lookahead(match: Any) -> None:
 
 
 def _check_place(match: Any, place: Cell, period: int, name: str) -> None:
-    """Raises, at the end, if the place in a period is not the count's."""
+    """Raises, at the end, if the place in a period does not agree with the count."""
 
     def check() -> None:
         count = match.count()
@@ -153,7 +156,7 @@ def _check_place(match: Any, place: Cell, period: int, name: str) -> None:
 
 
 def _cyclic(period: str) -> Callable[[Any], None]:
-    """For states whose count begins anew after every period in optax."""
+    """Returns a function for states whose count begins anew after every period in optax."""
 
     def special(match: Any) -> None:
         place, length = match.theirs.pop("count", None), getattr(match.link.tx, period)
@@ -168,7 +171,7 @@ def _cyclic(period: str) -> Callable[[Any], None]:
 
 
 def _linesearch(match: Any) -> None:
-    """What optax does not report of a search stays as it begins."""
+    """Matches the report of a search; the parts that optax does not have keep their initial values."""
     theirs = dict(flat(match.theirs.pop("info", ())))
     for key, cell in flat(match.ours.pop("info")):
         if key in theirs:
@@ -178,7 +181,7 @@ def _linesearch(match: Any) -> None:
 
 
 def _monitor(match: Any) -> None:
-    """Before its first step optax has no measurements, and no places for them."""
+    """Matches measurements; before its first step optax has none, and no places for them."""
     if jax.tree.leaves(match.theirs["measurements"]):
         return
     ours, theirs = match.ours.pop("measurements"), match.theirs.pop("measurements")
@@ -188,7 +191,7 @@ def _monitor(match: Any) -> None:
 
 
 def _belief(match: Any) -> None:
-    """Converts ACProp's second moment, which in optax has eps_root * (1 + b2 + b2^2 + ...) added to it."""
+    """Converts ACProp's second moment, to which optax adds eps_root * (1 + b2 + b2^2 + ...)."""
     if not isinstance(match.link.tx, scale_by_acprop):
         return
 
@@ -219,10 +222,10 @@ SPECIAL: dict[str, Callable[[Any], None]] = {
 
 
 def rate_before_average(tx: Any, theirs: Any) -> Any:
-    """The learning rate by which optax's adafactor scales the steps before it averages them; None for other chains.
+    """Returns the learning rate by which optax's adafactor scales the steps before it averages them.
 
-    gradtx scales the average, so that its state is that of optax divided by the rate. With a schedule that is exact
-    only while the rate stands still.
+    None for other chains. gradtx scales the average, so that its state is optax's state divided by the learning rate.
+    With a schedule this is exact only while the learning rate is constant.
     """
     links = list(_links(tx))
     where = [i for kind in (scale_by_factored_rms, ema, scale_by_learning_rate) for i in _places(links, kind)]
@@ -240,7 +243,7 @@ def rate_before_average(tx: Any, theirs: Any) -> Any:
 
 
 def scale_average(match: Any, rate: Any) -> None:
-    """Notes that optax's average is that of steps scaled by the learning rate."""
+    """Records that optax averages steps that are scaled by the learning rate."""
 
     def factor() -> Any:
         now = rate(jnp.asarray(max(match.count() - 1, 0))) if isinstance(rate, Schedule) else rate

@@ -1,7 +1,7 @@
-"""Where code written for optax meets something else in gradtx: one list, for the codemod and for the documentation.
+"""The differences that code written for optax meets in gradtx: one list, for the codemod and for the documentation.
 
-`DROP_IN` is about `gradtx.compat.optax`, where names, arguments and defaults are optax's: what is left are decisions.
-`NATIVE` is about gradtx's own names.
+`DROP_IN` is about `gradtx.compat.optax`, where names, arguments and defaults are optax's, so that only deliberate
+differences are left. `NATIVE` is about gradtx's own names.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ __all__ = ["DROP_IN", "FIELDS", "NATIVE", "Difference", "markdown"]
 
 
 class Difference(NamedTuple):
-    """Something that needs a look when code moves."""
+    """A difference that needs attention when code moves."""
 
     name: str
-    """The name in optax, without `optax.`; several names with spaces in between."""
+    """The name in optax, without `optax.`; several names are separated by spaces."""
     what: str
     """What is different."""
     todo: str
-    """What to do about it."""
+    """What to do in the code."""
     argument: str = ""
-    """The argument that must be given for it to matter, or one of several; empty if every use matters."""
+    """The argument, or several, one of which must be given for it to matter; empty if every use matters."""
     without: str = ""
-    """The argument that makes up for the difference."""
+    """The argument with which the difference does not matter."""
 
     @property
     def names(self) -> list[str]:
-        """The names in optax."""
+        """The names in optax, as a list."""
         return self.name.split()
 
 
@@ -113,7 +113,7 @@ DROP_IN = (
         "Pad at the end, and leave the blank out of the labels.",
     ),
 )
-"""What differs although the call is the same."""
+"""Differences although the call is the same."""
 
 FIELDS = {
     "inner_opt_state": ("MultiStepsState", "inner_state"),
@@ -124,7 +124,7 @@ FIELDS = {
     "hyperparams_states": ("InjectStatefulHyperparamsState", "count"),
     "hessian_fn_state": ("SophiaState", "rng_key of the state around it"),
 }
-"""Fields of optax's states that may be missing: the class, and what holds the same."""
+"""Fields of optax's states that may be missing: the class, and where the same value is found."""
 
 NATIVE = (
     Difference(
@@ -189,11 +189,11 @@ NATIVE = (
         "Write gx.tree.norm(tree).",
     ),
 )
-"""What differs beside that in gradtx's own names."""
+"""Further differences of gradtx's own names."""
 
 
 def markdown(differences: tuple[Difference, ...]) -> str:
-    """The list as a table for the documentation."""
+    """Returns the list as a table for the documentation."""
     rows = ["| optax | here it | what to do |", "| --- | --- | --- |"]
     for one in differences:
         names = ", ".join(f"`{name}`" for name in one.names)

@@ -99,7 +99,7 @@ def skip_large_updates(updates: Any, gradient_step: Any, params: Any, max_square
 
 
 class MultiSteps(GradientTransformationExtraArgs):
-    """Accumulates gradients: steps `opt` once for every `every_k_schedule` micro-batches, with their mean gradient.
+    """Accumulates gradients: takes one step of `opt` for `every_k_schedule` micro-batches, with their mean gradient.
 
     It is a transformation itself, so that `gradient_transformation()` is not needed.
 
