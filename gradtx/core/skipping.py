@@ -27,6 +27,7 @@ from jax.core import Tracer
 from gradtx import tree
 from gradtx.core.branch import alike, branch
 from gradtx.core.state import counted
+from gradtx.types import State, Updates
 
 __all__ = [
     "Skippable",
@@ -68,7 +69,7 @@ def _tracing(step: Skippable) -> Iterator[None]:
 
 
 def unless_skipped(
-    who: str, taken: Any, updates: Any, state: Any, attempt: Callable[[Any], tuple[Any, Any]]
+    who: str, taken: Any, updates: Updates, state: State, attempt: Callable[[Any], tuple[Any, Any]]
 ) -> tuple[Any, Any]:
     """`attempt(updates)`, new updates and a state, if `taken`; else zeros, and the state as it was.
 

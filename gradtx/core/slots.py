@@ -32,6 +32,7 @@ from jax import Array
 from gradtx import checks, leaf, mesh, tree
 from gradtx.core.hyper import Schedule
 from gradtx.core.slot import PARAM, Layout, PerLeaf, Slot
+from gradtx.types import Params
 
 __all__ = [
     "PARAM",
@@ -263,7 +264,7 @@ class average_weights(per_tree):
     the state is made. For a constant decay b the weight is 1 - b^t, which needs no place in the state.
     """
 
-    def first(self, owner: Any, params: Any) -> Any:
+    def first(self, owner: Any, params: Params) -> Any:
         scheduled = [name for name in owner.corrected if isinstance(getattr(owner, name), Schedule)]
         return {name: tree.number(params, 0.0) for name in scheduled}
 

@@ -18,6 +18,7 @@ from gradtx.curvature.lbfgs import lbfgs
 from gradtx.curvature.line import value_and_grad
 from gradtx.curvature.linesearch import LinesearchState, where
 from gradtx.curvature.result import Result, Status
+from gradtx.types import Params, Updates
 
 __all__ = ["minimize", "solve"]
 
@@ -113,7 +114,7 @@ def solve(
 ) -> Result:
     """`minimize` of checked arguments, for a function that may hold traced values."""
 
-    def value_fn(params: Any) -> Any:
+    def value_fn(params: Params) -> Any:
         out = fun(params, *args)
         return out[0] if has_aux else out
 
@@ -168,7 +169,7 @@ def _looking(value_fn: Callable[[Any], Any], dtype: Any) -> Callable[[Any], tupl
     """A function from parameters to the value, in a dtype that all values are compared in, and the gradient."""
     both = value_and_grad(value_fn)
 
-    def look(params: Any) -> tuple[Array, Any]:
+    def look(params: Params) -> tuple[Array, Any]:
         value, grad = both(params)
         return jnp.asarray(value).astype(dtype), grad
 
@@ -226,7 +227,7 @@ def _seen(state: Any, params: Any, look: Any) -> tuple[Array, Any, Any, Any]:
     return *look(params), tried + 1, failed
 
 
-def _zero(updates: Any) -> Array:
+def _zero(updates: Updates) -> Array:
     return functools.reduce(jnp.logical_and, [jnp.all(u == 0) for u in jax.tree.leaves(updates)], jnp.array(True))
 
 

@@ -32,6 +32,7 @@ from jax import Array, lax
 
 from gradtx import checks, leaf, mesh, tree
 from gradtx.core.branch import fold
+from gradtx.types import Params
 
 __all__ = [
     "fisher_diag",
@@ -161,7 +162,7 @@ def fisher_diag(f: Callable[[Any], Any], params: Any) -> Any:
 
 
 def hutchinson_diag(
-    f: Callable[[Any], Any], params: Any, key: Any, samples: int = 1, distribution: str = "rademacher"
+    f: Callable[[Any], Any], params: Params, key: Any, samples: int = 1, distribution: str = "rademacher"
 ) -> Any:
     """An unbiased estimate of the diagonal of the Hessian of `f` at `params`: a tree like `params`.
 

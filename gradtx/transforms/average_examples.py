@@ -19,6 +19,7 @@ from gradtx.core.fits import UNKNOWN, Owner, check_class
 from gradtx.core.state import EmptyState
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import static
+from gradtx.types import Params, State, Updates
 
 __all__ = ["average_per_element_updates"]
 
@@ -75,11 +76,11 @@ class average_per_element_updates(GradientTransformation):
     def reshapes(self) -> bool:
         return True  # the updates lose the axes of the examples
 
-    def init(self, params: Any) -> EmptyState:
+    def init(self, params: Params) -> EmptyState:
         del params
         return EmptyState()
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Any, Any]:
         del params
         self._check_extra(extra)
         self._check_fits(state, Owner(type(self).__name__, UNKNOWN, ""))
@@ -87,5 +88,5 @@ class average_per_element_updates(GradientTransformation):
 
         return jax.tree.map(lambda g: leaf.narrow(mean_of(g, self.per_elt_axis), jnp.result_type(g)), updates), state
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         check_class(owner, state, EmptyState)

@@ -26,7 +26,6 @@ from gradtx.core.metrics import only
 from gradtx.core.packed import unpacked
 from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import choice, flag, integer
-from gradtx.types import Transformation
 
 __all__ = [
     "AverageState",
@@ -120,7 +119,7 @@ class average_of_params(_Average):
 
 
 @constructor
-def ema_params(inner: Transformation, decay: HyperArg = 0.999, debias: bool = True) -> chain:
+def ema_params(inner: Any, decay: HyperArg = 0.999, debias: bool = True) -> chain:
     """`inner`, and an exponential moving average of the parameters after each step.
 
     With `debias` the average is that of the steps so far; without, it begins at the initial parameters. `update`
@@ -140,7 +139,7 @@ def ema_params(inner: Transformation, decay: HyperArg = 0.999, debias: bool = Tr
 
 
 @constructor
-def polyak_average(inner: Transformation, weights: HyperArg | None = None, start: int = 0) -> chain:
+def polyak_average(inner: Any, weights: HyperArg | None = None, start: int = 0) -> chain:
     """`inner`, and the average of the parameters at which the gradients were taken, from step `start` on.
 
     `weights` is None for equal ones, or a schedule, often that of the learning rate. Before `start` the average is the
@@ -160,7 +159,7 @@ def polyak_average(inner: Transformation, weights: HyperArg | None = None, start
 
 
 @constructor
-def swa(inner: Transformation, start: int, every: int = 1) -> chain:
+def swa(inner: Any, start: int, every: int = 1) -> chain:
     """`inner`, and the mean of the parameters after the steps `start`, `start + every`, ..., counted from 0.
 
     With `every` the length of a cycle of the learning rate, give the last step of a cycle as `start`.

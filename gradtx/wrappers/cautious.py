@@ -12,7 +12,6 @@ from gradtx.core.chain import chain
 from gradtx.core.composite import Wrapper
 from gradtx.core.constructor import constructor
 from gradtx.core.leafwise import Layerwise
-from gradtx.types import Transformation
 
 __all__ = ["cautious", "mask_misaligned", "with_grad_arg"]
 
@@ -60,7 +59,7 @@ def _opposed(u: Array, g: Array) -> Array:
 
 
 @constructor
-def cautious(inner: Transformation) -> with_grad_arg:
+def cautious(inner: Any) -> with_grad_arg:
     """`inner`, without the entries of its update that go up the gradient.
 
     In each leaf the others are scaled by the inverse of the share that they are, at most by 1000 (Liang et al., 2024,

@@ -22,7 +22,6 @@ from gradtx.core.prefix import spread
 from gradtx.core.transformation import GradientTransformation, as_transformation, identity
 from gradtx.core.value import Value, per_leaf, static
 from gradtx.transforms.scale import set_to_zero
-from gradtx.types import Transformation
 
 __all__ = [
     "freeze",
@@ -58,7 +57,7 @@ class mask_labels(Value):
 
 
 @constructor
-def masked(inner: Transformation, mask: Any, rest: Any = "keep") -> partition:
+def masked(inner: Any, mask: Any, rest: Any = "keep") -> partition:
     """`inner` on the leaves that `mask` selects; the updates of the others are kept, zero, or go through `rest`.
 
     `mask` is a selector, a tree of booleans with the structure of the parameters or a prefix of it, or a function
@@ -147,7 +146,7 @@ class scale_by_depth(Elementwise):
 
 
 @constructor
-def layerwise_lr_decay(inner: Transformation, depth_of: Any, decay: HyperArg) -> chain:
+def layerwise_lr_decay(inner: Any, depth_of: Any, decay: HyperArg) -> chain:
     """`inner` with rates that shrink with depth: the update of a leaf of depth d is multiplied by decay^d.
 
     `depth_of` is a function from a leaf's path, such as `encoder/layer_3/kernel`, to its depth, a whole number from 0
