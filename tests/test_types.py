@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -19,7 +20,8 @@ def test_mistakes_are_errors_and_a_right_program_has_none():
     program = shutil.which("basedpyright")
     assert program, "install the extra `dev`, which has basedpyright"
     files = [MISTAKES, FOLDER / "user_program.py"]
-    said = subprocess.run([program, "--outputjson", *map(str, files)], capture_output=True, text=True, check=False)
+    command = [program, "--outputjson", "--pythonpath", sys.executable, *map(str, files)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
     found = {
         (pathlib.Path(x["file"]).name, x["range"]["start"]["line"] + 1, x["rule"])
         for x in json.loads(said.stdout)["generalDiagnostics"]

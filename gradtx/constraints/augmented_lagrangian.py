@@ -36,6 +36,7 @@ from gradtx.curvature.line import value_and_grad
 from gradtx.curvature.linesearch import where
 from gradtx.curvature.minimize import solve
 from gradtx.curvature.result import Status
+from gradtx.types import Params
 
 __all__ = ["augmented_lagrangian"]
 
@@ -63,11 +64,11 @@ class _Scaled(NamedTuple):
     loss_scale: Array
     scales: Any
 
-    def loss(self, params: Any) -> Array:
+    def loss(self, params: Params) -> Array:
         value = self.problem.value(params)
         return value * self.loss_scale.astype(value.dtype)
 
-    def constraints(self, params: Any) -> Any:
+    def constraints(self, params: Params) -> Any:
         return jax.tree.map(jnp.multiply, _widened(self.problem.constraints(params)), self.scales)
 
     def original(self, multipliers: Any) -> Any:
@@ -142,7 +143,7 @@ def augmented_lagrangian(
 class _Named(Problem):
     """A problem whose error messages name the function that the user called."""
 
-    def value(self, params: Any) -> Array:
+    def value(self, params: Params) -> Array:
         out = self._with_loss(params, (), {}, ())
         return out[0] if self.has_aux else out
 
@@ -201,7 +202,7 @@ def _begin(scaled: _Scaled, x0: Any, tol: Any) -> _Loop:
 def _round(loop: _Loop, scaled: _Scaled, inner: Any, tol: Any, inner_maxiter: Any) -> _Loop:
     """Takes one round: an inner minimization, then new multipliers, penalty and tolerances."""
 
-    def augmented(params: Any) -> Array:
+    def augmented(params: Params) -> Array:
         terms = _augmentation(scaled.constraints(params), loop.multipliers, loop.penalty)
         return functools.reduce(jnp.add, terms, scaled.loss(params))
 

@@ -20,6 +20,7 @@ from gradtx.core.partial import Partial, WithFunction
 from gradtx.core.value import child, static
 from gradtx.schedules.inverse import inverse_power_schedule
 from gradtx.transforms.project import check_axis
+from gradtx.types import Slots
 
 __all__ = ["frank_wolfe"]
 
@@ -71,7 +72,7 @@ class frank_wolfe(WithFunction, Layerwise, needs=("params",)):
     def __init__(self, oracle: Any, *data: Any, step_size: HyperArg = _STEPS, axis: int | None = None) -> None:
         self._set(oracle, data, step_size=step_size, axis=axis)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:
             return g, slots
         corner = jnp.where(jnp.isfinite(g), self.oracle(g, self.axis), jnp.nan)  # the oracle would hide a NaN

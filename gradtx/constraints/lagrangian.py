@@ -25,6 +25,7 @@ from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation
 from gradtx.optimizers.elementwise.sgd import sgd
+from gradtx.types import Params, State, Updates
 
 __all__ = ["LagrangianPoint", "PrimalDualState", "lagrangian", "primal_dual"]
 
@@ -140,16 +141,18 @@ class primal_dual(Wrapper, state=PrimalDualState):
         """
         return {"inner": self.inner}
 
-    def init(self, params: Any) -> PrimalDualState:
+    def init(self, params: Params) -> PrimalDualState:
         return super().init(_as_point("primal_dual.init", "params", params))
 
-    def _check_trees(self, updates: Any, params: Any) -> None:
+    def _check_trees(self, updates: Updates, params: Params) -> None:
         _as_point("primal_dual.update", "updates", updates)
         if params is None:
             raise ValueError("primal_dual.update needs `params`, a point: call tx.update(updates, state, point).")
         _as_point("primal_dual.update", "params", params)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, PrimalDualState]:
+    def step(
+        self, updates: Updates, state: State, params: Params, extra: dict[str, Any]
+    ) -> tuple[Any, PrimalDualState]:
         def moved(name: str, tx: Any, grad: Any, inner_state: Any) -> tuple[Any, Any]:
             view = self.views(params)[name]
             return tx.update(grad, inner_state, view.seen(params), **self.given(name, view, extra, params))
@@ -255,7 +258,8 @@ class lagrangian(Problem):
             derivative. Or an optimizer, such as `gx.adam(0.01)`, which sees the negative gradient and so ascends.
         """
         made = hasattr(multiplier_rate, "init") and hasattr(multiplier_rate, "update")
-        return primal_dual(tx, multiplier_rate if made else sgd(multiplier_rate))
+        dual: Any = multiplier_rate if made else sgd(multiplier_rate)
+        return primal_dual(tx, dual)
 
     def metrics(self, point: LagrangianPoint) -> dict[str, Array]:
         """Returns the `violation` and the `complementary_slackness` at a point, as a dict.

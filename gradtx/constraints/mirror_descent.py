@@ -24,6 +24,7 @@ from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.value import choice, static
 from gradtx.transforms.project import check_axis
+from gradtx.types import Slots
 
 __all__ = ["mirror_descent"]
 
@@ -70,7 +71,7 @@ class mirror_descent(Layerwise, needs=("params",), real=True):
     scale: Hyper = hyper(default=1.0, gt=0, kw_only=True)
     axis: int | None = static(default=None, check=check_axis, kw_only=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:
             return g, slots
         bound = 0.8 * float(np.log(float(jnp.finfo(g.dtype).max)))

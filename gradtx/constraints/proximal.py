@@ -35,6 +35,7 @@ from gradtx.core.partial import Partial, WithFunction
 from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import child, flag, static
 from gradtx.transforms.project import check_axis
+from gradtx.types import Params, Slots, Updates
 
 __all__ = ["AcceleratedProximalState", "accelerated_proximal_gradient", "proximal", "proximal_gradient"]
 
@@ -88,7 +89,7 @@ class proximal_gradient(_Proximal, Layerwise, needs=("params",)):
     def __init__(self, prox: Any, learning_rate: HyperArg, *data: Any, axis: int | None = None) -> None:
         self._set(prox, data, learning_rate=learning_rate, axis=axis)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         there = lax.optimization_barrier(p - self.learning_rate * g)
         return _prox(self.prox, there, self.axis, self.learning_rate) - p, slots
 
@@ -146,7 +147,9 @@ class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProxim
     ) -> None:
         self._set(prox, data, learning_rate=learning_rate, restart=restart, axis=axis)
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, **extra: Any
+    ) -> tuple[Any, Any]:
         theta = numbers.theta
         rate = self.learning_rate / theta
 
@@ -160,7 +163,7 @@ class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProxim
         following = jnp.where(anew, 1, 2 / (1 + jnp.sqrt(1 + 4 / theta**2))).astype(theta.dtype)
         return Shared(x=ByLeaf(x), z=ByLeaf(z), anew=anew, theta=following), numbers._replace(theta=following)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         z = jnp.where(shared.anew, shared.x, shared.z)
         y = _mix(shared.x, z, shared.theta)
         return y - p, slots._replace(x=shared.x, z=z)

@@ -22,6 +22,7 @@ from gradtx.core.mask import applies_to
 from gradtx.core.value import choice, static
 from gradtx.projections.matrices import projection_stiefel
 from gradtx.transforms.project import check_axis
+from gradtx.types import Mask, Slots
 
 __all__ = ["riemannian"]
 
@@ -69,9 +70,9 @@ class riemannian(Layerwise, needs=("params",), real=True):
     scale: Hyper = hyper(default=1.0, gt=0, kw_only=True)
     retraction: str = choice(default="polar", options=("polar", "qr"), kw_only=True)
     axis: int | None = static(default=None, check=check_axis, kw_only=True)
-    mask: Any = applies_to(kw_only=True)
+    mask: Mask = applies_to(kw_only=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:
             return g, slots
         # Everything in units of the scale, or of the update if it is larger: only the direction of the sum counts.

@@ -22,7 +22,7 @@ from gradtx.core.fits import UNKNOWN, Owner
 from gradtx.core.leafwise import Leafwise
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child
-from gradtx.types import Transformation
+from gradtx.types import Params, State, Transformation, Updates
 
 __all__ = ["chain", "named_chain", "needs"]
 
@@ -60,12 +60,12 @@ class chain(Composite):
     def children(self) -> dict[str, GradientTransformation]:
         return {str(i): link for i, link in enumerate(self.links)}
 
-    def child_states(self, state: Any) -> dict[str, Any]:
+    def child_states(self, state: State) -> dict[str, Any]:
         if not self._is_state(state):
             raise Owner(type(self).__name__, UNKNOWN, "").is_not(self._expected_state(), state)
         return dict(zip(self.children(), state, strict=True))
 
-    def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
+    def with_child_states(self, state: State, states: Mapping[str, Any]) -> Any:
         del state  # nothing else is in it: the state of a chain is the states of its links
         return tuple(states.values())
 
@@ -74,10 +74,10 @@ class chain(Composite):
             incoming = link.largest(incoming, most)
         return incoming
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> Any:
         return self.with_child_states(None, {name: link.init(params) for name, link in self.children().items()})
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         opened = list(_opened(self, state))
         links, states = [link for link, _ in opened], [link_state for _, link_state in opened]
         original, spans, new_states = updates, list(_spans(links)), []
@@ -98,7 +98,7 @@ class chain(Composite):
             updates = _narrowed(updates, original)
         return updates, _closed(self, iter(new_states), lambda tx, parts: tx.with_child_states(None, parts))
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         if not self._is_state(state):
             raise owner.is_not(self._expected_state(), state)
         for (name, link), inner in zip(self.children().items(), self.child_states(state).values(), strict=True):
@@ -111,7 +111,7 @@ class chain(Composite):
         alike = [key for key, link in self.children().items() if type(link) is type(tx)]
         return found if len(alike) == 1 else found._replace(link=f"{found.link}[{alike.index(name)}]")
 
-    def _is_state(self, state: Any) -> bool:
+    def _is_state(self, state: State) -> bool:
         return isinstance(state, tuple) and not hasattr(state, "_fields") and len(state) == len(self.links)
 
     def _expected_state(self) -> str:
@@ -183,25 +183,25 @@ class named_chain(chain):
     def children(self) -> dict[str, GradientTransformation]:
         return dict(zip(self.names, self.links, strict=True))
 
-    def child_states(self, state: Any) -> dict[str, Any]:
+    def child_states(self, state: State) -> dict[str, Any]:
         if not self._is_state(state):
             raise Owner(type(self).__name__, UNKNOWN, "").is_not(self._expected_state(), state)
         return {name: state[name] for name in self.names}
 
-    def _is_state(self, state: Any) -> bool:
+    def _is_state(self, state: State) -> bool:
         return isinstance(state, dict) and set(state) == set(self.names)
 
     def _expected_state(self) -> str:
         return f"a dict with the keys {', '.join(self.names)}"
 
-    def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
+    def with_child_states(self, state: State, states: Mapping[str, Any]) -> Any:
         del state
         return dict(states)
 
     def path_to(self, name: str) -> tuple[str, ...]:
         return (name,)
 
-    def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
+    def _members(self, state: State = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
         return Composite._members(self, state)
 
     def _with_parts(self, parts: dict[str, Any]) -> Self:

@@ -24,6 +24,7 @@ from gradtx.core.branch import inlined, is_traced
 from gradtx.core.hyper import Resolvable, resolve
 from gradtx.core.skipping import select_as_computed
 from gradtx.core.state import counted, stack_slots
+from gradtx.types import Params, Slots, Updates
 
 __all__ = ["Plan", "compiled"]
 
@@ -79,10 +80,10 @@ class _Run:
         self,
         i: int,
         hypers: Any,
-        updates: Any,
-        slots: Any,
+        updates: Updates,
+        slots: Slots,
         numbers: Any,
-        params: Any,
+        params: Params,
         t: Array,
         extra: dict[str, Any],
     ) -> tuple[Any, Any]:
@@ -99,7 +100,7 @@ class _Run:
         out: Any,
         hypers: Any,
         g: Any,
-        slots: Any,
+        slots: Slots,
         p: Any,
         shared: Any,
         here: Any,
@@ -166,7 +167,7 @@ class _Run:
         return restored, [row._replace(**new._asdict()) for row, new in zip(rows, after, strict=True)]
 
 
-def _act(hook: Any, p: Any, shared: Any, known: dict[str, Any], u: Any, slots: Any) -> Any:
+def _act(hook: Any, p: Any, shared: Any, known: dict[str, Any], u: Any, slots: Slots) -> Any:
     return hook(u, slots, p, shared, **known)
 
 

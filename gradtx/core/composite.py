@@ -21,7 +21,7 @@ from gradtx.core.state import child_slots, declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
 from gradtx.core.value import child
-from gradtx.types import Transformation
+from gradtx.types import Params, State, Transformation
 
 __all__ = ["Composite", "Inner", "View", "Wrapper", "inner"]
 
@@ -128,7 +128,7 @@ class Composite(Stateful):
         }
         return state._replace(**parts)
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> Any:
         if self.State is None:
             ((name, tx),) = self.children().items()
             return tx.init(self.views(params)[name].seen(params))
@@ -136,7 +136,7 @@ class Composite(Stateful):
             return super().init(params)
         return self._begin(params)
 
-    def _inner_begin(self, slot: child_state, params: Any) -> Any:
+    def _inner_begin(self, slot: child_state, params: Params) -> Any:
         views = self.views(params)
         if slot.of not in (None, *self.children()):
             raise TypeError(
@@ -155,7 +155,7 @@ class Composite(Stateful):
         if "params" in self.needs or self._has_leaf_slots():
             super()._check_trees(updates, params)
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         super()._check_fits(state, owner)
         if self.State is not None:
             self._check_child_slots(state, owner)
@@ -202,14 +202,14 @@ class Composite(Stateful):
 
     # --- sets
 
-    def nearest(self, params: Any) -> Any:
+    def nearest(self, params: Params) -> Any:
         views = self.views(params)
         for name, tx in self.movers().items():
             view = views[name]
             params = view.restored(tx.nearest(view.seen(params)), params)
         return params
 
-    def reduced_gradient(self, params: Any, grad: Any) -> Any:
+    def reduced_gradient(self, params: Params, grad: Any) -> Any:
         views = self.views(params)
         for name, tx in self.movers().items():
             view = views[name]
@@ -233,7 +233,7 @@ class Composite(Stateful):
         states = {} if state is None else self.child_states(state)
         return ((name, tx, states.get(name)) for name, tx in self.children().items())
 
-    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+    def _hyperparameters(self, state: State) -> Iterator[tuple[str, Any]]:
         own = self._own()
         yield from ((name, value) for name, value in super()._hyperparameters(state) if name in own)
         for name, tx, inner_state in self._members(state):

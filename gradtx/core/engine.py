@@ -28,6 +28,7 @@ from gradtx.core import skipping
 from gradtx.core.compiled import Plan, compiled
 from gradtx.core.shared import at_leaf, is_by_leaf
 from gradtx.core.state import declared, leaf_slots, tree_slots
+from gradtx.types import Params, Updates
 
 __all__ = ["run_update"]
 
@@ -59,7 +60,7 @@ def _is_traced(x: Any) -> bool:
 
 
 def run_update(
-    rules: Sequence[Any], updates: Any, states: Sequence[Any], params: Any, extra: dict[str, Any]
+    rules: Sequence[Any], updates: Updates, states: Sequence[Any], params: Params, extra: dict[str, Any]
 ) -> tuple[Any, list[Any]]:
     """Returns the updates and new states of rules that follow each other.
 
@@ -91,7 +92,7 @@ class _Step:
     """
 
     def __init__(
-        self, rules: Sequence[Any], updates: Any, states: Sequence[Any], params: Any, extra: dict[str, Any]
+        self, rules: Sequence[Any], updates: Updates, states: Sequence[Any], params: Params, extra: dict[str, Any]
     ) -> None:
         self.values, self.treedef = jax.tree.flatten(updates)
         if params is None and not self.values:
@@ -220,10 +221,10 @@ def _fields(kind: Any, state: Any) -> tuple[Any, ...]:
 
 def _checked_params(
     rules: Sequence[Any],
-    updates: Any,
+    updates: Updates,
     leaves: Sequence[Any],
     treedef: Any,
-    params: Any,
+    params: Params,
     extra: dict[str, Any],
 ) -> Sequence[Any]:
     """Returns the parameters' leaves, or None for each if no rule needs them; raises unless the arguments fit
@@ -261,7 +262,7 @@ def _rows(rule: Any, state: Any, treedef: Any) -> list[Any]:
     return list(map(cls, *columns)) if columns else [cls()] * treedef.num_leaves
 
 
-def _knows(rule: Any, updates: Any, params: Any, extra: dict[str, Any]) -> _Known:
+def _knows(rule: Any, updates: Updates, params: Params, extra: dict[str, Any]) -> _Known:
     by_field = {**rule._facts(params), **_extra_by_leaf(type(rule).__name__, rule._by_leaf, updates, extra)}
     views = by_field.pop(rule._stack_field, [None] * len(jax.tree.leaves(updates)))  # its field, if it has stacks
     return _Known(rule._where(params), by_field, views)

@@ -6,7 +6,6 @@ notes what goes in and what comes out; the state keeps its structure.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -138,7 +137,9 @@ def explain(
     return _explained(tx, params, grads, tx.init(params) if fresh else state, chosen, extra, fresh)
 
 
-def _explained(tx: Any, params: Any, grads: Any, state: Any, chosen: list[int], extra: Any, fresh: bool) -> Explanation:
+def _explained(
+    tx: Any, params: Params, grads: Updates, state: State, chosen: list[int], extra: Any, fresh: bool
+) -> Explanation:
     paths = checks.paths(params)
     updates, _ = tx.update(grads, state, params, **extra)  # raises, in its own words, if the call is wrong
     positions = jax.tree.unflatten(jax.tree.structure(params), range(len(paths)))
@@ -163,8 +164,9 @@ def _chosen(leaf: Any, params: Params) -> list[int]:
 
 def _rate(stages: Sequence[Stage]) -> float | None:
     """What the last direction is multiplied by, with the sign flipped; None if nothing comes after it."""
-    last = [stage for stage in reversed(stages) if stage.scaled_by != 1 or stage.opaque]
-    scales = list(itertools.takewhile(lambda stage: stage.scaled_by is not None, last))
-    if not scales or (len(scales) < len(last) and last[len(scales)].opaque):
-        return None
-    return 0.0 - math.prod(stage.scaled_by for stage in scales)
+    rate, scales = -1.0, False
+    for stage in reversed(stages):
+        if stage.scaled_by is None:
+            return rate + 0.0 if scales and not stage.opaque else None  # a sum, for -0.0 is printed as such
+        rate, scales = rate * stage.scaled_by, scales or stage.scaled_by != 1
+    return rate + 0.0 if scales else None

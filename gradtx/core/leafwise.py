@@ -35,6 +35,7 @@ from gradtx.core.shared import ByLeaf, Shared
 from gradtx.core.slots import average_weights, counter
 from gradtx.core.state import CountState, declared, is_of_matrices
 from gradtx.core.stateful import Stateful
+from gradtx.types import Params, State, Updates
 
 __all__ = ["ByLeaf", "Elementwise", "Layerwise", "Leafwise", "Shared", "Treewide"]
 
@@ -236,13 +237,13 @@ class Leafwise(Stateful, state=CountState):
         found = matrices.views(type(self).__name__, getattr(self, self._stack_field), tree)
         return list(map(self.matrix_view, found))
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> Any:
         state = super().init(params)
         self._where(params)  # raises already here for a mask that does not fit the tree, or that selects nothing
         self._facts(params)
         return state
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
         self._check_state(updates, state, params)
         updates, states = run_update((self,), updates, (state,), params, extra)

@@ -15,6 +15,7 @@ from gradtx.core.leafwise import Leafwise
 from gradtx.core.table import Table
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import show
+from gradtx.types import Params
 
 __all__ = ["Link", "Part", "applies", "arguments", "full_name", "links", "listed", "parts", "table", "unreached"]
 
@@ -94,7 +95,7 @@ def links(tx: GradientTransformation, params: Any) -> list[Link]:
     paths = checks.paths(params)
     positions = jax.tree.unflatten(jax.tree.structure(params), range(len(paths)))
 
-    def walk(tx: GradientTransformation, name: str, params: Any, positions: Any) -> Iterator[Link]:
+    def walk(tx: GradientTransformation, name: str, params: Params, positions: Any) -> Iterator[Link]:
         name = full_name(tx, name)
         inside = list(parts(tx, name, params, positions)) if isinstance(tx, Composite) else []
         if not isinstance(tx, chain) and (not inside or arguments(tx)):

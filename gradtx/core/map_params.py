@@ -18,6 +18,7 @@ from gradtx.core.state import declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import GradientTransformation
 from gradtx.frozen import Frozen
+from gradtx.types import State
 
 __all__ = ["map_params"]
 
@@ -25,7 +26,7 @@ __all__ = ["map_params"]
 def map_params(
     tx: Any,
     f: Callable[..., Any],
-    state: Any,
+    state: State,
     /,
     *rest: Any,
     transform_non_params: Callable[[Any], Any] | None = None,

@@ -21,6 +21,7 @@ from gradtx import checks, select
 from gradtx.core.frozen_tree import FrozenTree
 from gradtx.core.prefix import spread
 from gradtx.core.value import EACH, Value, field, per_leaf, static
+from gradtx.types import Params
 
 __all__ = [
     "applies_to",
@@ -65,7 +66,7 @@ class lookup_by_path(Value):
             table = FrozenTree(dict(zip(checks.paths(tree, _is_item), items, strict=True)))
         object.__setattr__(self, "table", table)
 
-    def __call__(self, params: Any) -> Any:
+    def __call__(self, params: Params) -> Any:
         return jax.tree.unflatten(jax.tree.structure(params), [self._item(path) for path in checks.paths(params)])
 
     def _item(self, path: str) -> Any:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx import checks
+from gradtx.types import Params
 
 __all__ = ["takes_shapes"]
 
@@ -22,7 +23,7 @@ def takes_shapes(init: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """
 
     @functools.wraps(init)
-    def wrapped(self: Any, params: Any) -> Any:
+    def wrapped(self: Any, params: Params) -> Any:
         leaves = jax.tree.leaves(params)
         if not any(isinstance(x, jax.ShapeDtypeStruct) for x in leaves):
             return init(self, params)
@@ -32,7 +33,7 @@ def takes_shapes(init: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return wrapped
 
 
-def _made(init: Callable[[Any], Any], params: Any) -> Any:
+def _made(init: Callable[[Any], Any], params: Params) -> Any:
     closed, shapes = jax.make_jaxpr(init, return_shape=True)(params)
     known = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     given = zip(closed.jaxpr.invars, jax.tree.leaves(params), strict=True)

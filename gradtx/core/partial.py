@@ -24,6 +24,7 @@ from gradtx import checks, leaf
 from gradtx.core.constructor import called
 from gradtx.core.hyper import Limits, Resolvable, Schedule
 from gradtx.core.value import Value, child, function, static
+from gradtx.types import State
 
 __all__ = ["Partial", "WithFunction"]
 
@@ -129,7 +130,7 @@ class WithFunction(Value):
 
     # --- The hooks of `Value`: the function and its data count as arguments of their own.
 
-    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+    def _hyperparameters(self, state: State) -> Iterator[tuple[str, Any]]:
         own = super()._hyperparameters(state)  # pyright: ignore[reportAttributeAccessIssue]
         yield from ((name, value) for name, value in own if name != self._function)
         for name, value in zip(self._bound().names(), self._bound().data, strict=True):

@@ -20,7 +20,7 @@ from gradtx.core.prefix import ByPath, spread
 from gradtx.core.slots import child_state
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child, static
-from gradtx.types import Transformation
+from gradtx.types import Params, State, Transformation, Updates
 
 __all__ = ["PartitionState", "partition"]
 
@@ -109,7 +109,7 @@ class partition(Composite, state=PartitionState):
         del name
         return tuple(map(ByPath, trees))
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, PartitionState]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, PartitionState]:
         treedef = jax.tree.structure(updates)
         if params is not None and jax.tree.structure(params) != treedef:
             raise checks.tree_mismatch("partition", "updates", updates, "params", params)

@@ -15,6 +15,7 @@ from gradtx.core.links import applies, full_name, parts
 from gradtx.core.metrics import own_metrics
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import static
+from gradtx.types import Params, State, Updates
 
 __all__ = ["Call", "Spec", "picked", "watched"]
 
@@ -31,7 +32,7 @@ class Spec:
 class Call:
     """One call of a transformation, and those that it made."""
 
-    def __init__(self, spec: Spec, updates: Any) -> None:
+    def __init__(self, spec: Spec, updates: Updates) -> None:
         self.spec, self.calls = spec, list[Call]()
         self.traced = is_traced(updates)
         self.before = None if self.traced else picked(updates, spec.at)
@@ -60,7 +61,7 @@ class recorder(Wrapper):
     def largest(self, incoming: float, most: float) -> float:
         return self.inner.largest(incoming, most)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         stack = self.spec.stack
         call = Call(self.spec, updates)
         stack[-1].calls.append(call)
@@ -74,7 +75,7 @@ class recorder(Wrapper):
 
 
 def watched(
-    tx: GradientTransformation, name: str, params: Any, positions: Any, chosen: dict[int, str], stack: list[Any]
+    tx: GradientTransformation, name: str, params: Params, positions: Any, chosen: dict[int, str], stack: list[Any]
 ) -> GradientTransformation:
     """`tx` with a recorder around it, and around everything inside it that sees the parameters as they are."""
     name = full_name(tx, name)

@@ -26,6 +26,7 @@ from jax.core import Tracer
 from gradtx import tree
 from gradtx.core.branch import alike, branch
 from gradtx.core.state import counted
+from gradtx.types import State, Updates
 
 __all__ = [
     "Skippable",
@@ -67,7 +68,7 @@ def _tracing(step: Skippable) -> Iterator[None]:
 
 
 def unless_skipped(
-    who: str, taken: Any, updates: Any, state: Any, attempt: Callable[[Any], tuple[Any, Any]]
+    who: str, taken: Any, updates: Updates, state: State, attempt: Callable[[Any], tuple[Any, Any]]
 ) -> tuple[Any, Any]:
     """Runs a step if `taken` is true; otherwise returns zero updates and the state unchanged.
 

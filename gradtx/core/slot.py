@@ -11,6 +11,7 @@ from jax import Array
 from gradtx import checks, leaf, mesh
 from gradtx.core.hyper import resolve
 from gradtx.frozen import Frozen
+from gradtx.types import Params
 
 __all__ = ["PARAM", "Layout", "PerLeaf", "Slot"]
 
@@ -67,7 +68,7 @@ class Slot(Frozen, kw_only=True, metaclass=_Declaration):
         named = isinstance(self.dtype, str) and not _is_dtype(self.dtype)
         return getattr(owner, self.dtype) if named else self.dtype
 
-    def _start(self, owner: Any, params: Any) -> Any:
+    def _start(self, owner: Any, params: Params) -> Any:
         if not isinstance(self.start, str):
             return self.start
         if self.start in owner._dynamic:

@@ -33,6 +33,7 @@ from jax import Array
 from gradtx import checks, leaf, mesh, tree
 from gradtx.core.hyper import Schedule
 from gradtx.core.slot import PARAM, Layout, PerLeaf, Slot
+from gradtx.types import Params
 
 __all__ = [
     "PARAM",
@@ -297,7 +298,7 @@ class average_weights(per_tree):
       start, real, signed, dtype, when: As for `per_tree`.
     """
 
-    def first(self, owner: Any, params: Any) -> Any:
+    def first(self, owner: Any, params: Params) -> Any:
         scheduled = [name for name in owner.corrected if isinstance(getattr(owner, name), Schedule)]
         return {name: tree.number(params, 0.0) for name in scheduled}
 

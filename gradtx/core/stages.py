@@ -76,7 +76,7 @@ def _around(call: Call, inner: Call) -> Iterator[Stage]:
     if len(inner.spec.at) < len(call.spec.at):  # the wrapper leaves other parameters alone
         yield from stages(inner)
         return
-    if inner.before is not None and not _same(call.before, inner.before):
+    if inner.before is not None and not _same(call.before or [], inner.before):
         yield _stage(call, f"{name} (in)", call.before, inner.before, numbers, _note(call))
         numbers = {}
     yield from stages(inner)

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 from gradtx.core.slots import PerLeaf, Slot, average_weights, child_state, counter, factor, per_matrix, per_tree
+from gradtx.types import State
 
 __all__ = [
     "CountState",
@@ -81,7 +82,7 @@ def child_slots(state: Any) -> dict[str, child_state]:
     return {name: slot for name, slot in declared(state).items() if isinstance(slot, child_state)}
 
 
-def _named(state: Any, suffix: str, kind: type[Slot]) -> Any:
+def _named(state: State, suffix: str, kind: type[Slot]) -> Any:
     names = [name for name, slot in declared(state).items() if isinstance(slot, kind) and name != "count"]
     return namedtuple(state.__name__ + suffix, names)
 

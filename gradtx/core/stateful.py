@@ -16,6 +16,7 @@ from gradtx.core.packed import is_packed, kept, unpacked
 from gradtx.core.slots import PerLeaf, child_state, per_tree
 from gradtx.core.state import child_slots, declared
 from gradtx.core.transformation import GradientTransformation
+from gradtx.types import Params, State, Updates
 
 __all__ = ["Stateful"]
 
@@ -68,14 +69,14 @@ class Stateful(GradientTransformation):
 
     # --- what follows from the declaration
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> Any:
         who, leaves = type(self).__name__, jax.tree.leaves(params)
         checks.floating(who, "params", params, leaves)
         if self.real:
             checks.real(who, "params", params, leaves)
         return self._begin(params)
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Any, Any]:
         self._check_call(updates, params, extra)
         self._check_trees(updates, params)
         self._check_state(updates, state, params)
@@ -144,7 +145,7 @@ class Stateful(GradientTransformation):
                     "gx.split_real_and_imaginary."
                 )
 
-    def _inner_begin(self, slot: child_state, params: Any) -> Any:
+    def _inner_begin(self, slot: child_state, params: Params) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no inner transformation for {slot}.")
 
     def _check_call(self, updates: Any, params: Any, extra: Mapping[str, Any]) -> None:
@@ -163,7 +164,7 @@ class Stateful(GradientTransformation):
         if params is not None:
             checks.same_tree(who, "updates", updates, "params", params)
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         if self.State is not None:
             check_class(owner, state, self.State)
             check_fields(owner, self, state)

@@ -17,6 +17,7 @@ from gradtx.core.hyper import Schedule
 from gradtx.core.of_shapes import takes_shapes
 from gradtx.core.state import EmptyState
 from gradtx.core.value import Value, function, static
+from gradtx.types import Params, State, Updates
 
 __all__ = ["STANDARD_EXTRA_ARGS", "GradientTransformation", "apply_updates", "identity", "stateless", "takes"]
 
@@ -198,10 +199,10 @@ class _Functions(GradientTransformation):
     init_fn: Any = static(check=function)
     update_fn: Any = static(check=function)
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> Any:
         return self.init_fn(params)
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
         taken = {name: value for name, value in extra.items() if self._names_taken(name)}
         given = (updates, state) if params is None and not self._takes_params() else (updates, state, params)
@@ -253,16 +254,16 @@ class identity(GradientTransformation):
     (3.0, EmptyState())
     """
 
-    def init(self, params: Any) -> EmptyState:
+    def init(self, params: Params) -> EmptyState:
         del params
         return EmptyState()
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
         self._check_fits(state, Owner(type(self).__name__, UNKNOWN, ""))
         return updates, state
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         check_class(owner, state, EmptyState)
 
     def largest(self, incoming: float, most: float) -> float:
@@ -288,16 +289,16 @@ class stateless(GradientTransformation):
 
     f: Any = static(check=function)
 
-    def init(self, params: Any) -> EmptyState:
+    def init(self, params: Params) -> EmptyState:
         del params
         return EmptyState()
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
         self._check_state(updates, state, params)
         return self.f(updates, params), state
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         check_class(owner, state, EmptyState)
 
 

@@ -15,7 +15,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -150,10 +150,33 @@ def _check_dtype(who: str, name: str, value: Any) -> np.dtype | None:
     return found
 
 
+if TYPE_CHECKING:  # for type checkers, which ask whether a field has a default
+    from gradtx.core.composite import inner
+    from gradtx.core.hyper import hyper, number
+    from gradtx.core.mask import applies_to, selection
+else:
+    applies_to = hyper = inner = number = selection = field
+
+
 @dataclass_transform(
     frozen_default=True,
     eq_default=False,
-    field_specifiers=(field, child, static, flag, integer, seed, choice, dtype, per_leaf),
+    field_specifiers=(
+        field,
+        child,
+        static,
+        flag,
+        integer,
+        seed,
+        choice,
+        dtype,
+        per_leaf,
+        applies_to,
+        hyper,
+        inner,
+        number,
+        selection,
+    ),
 )
 class Value(Frozen):
     """A frozen dataclass that is a pytree; see the module's docstring."""

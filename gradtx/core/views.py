@@ -15,6 +15,7 @@ from jax import Array
 from gradtx import checks, leaf, mesh
 from gradtx.core.composite import View, Wrapper
 from gradtx.core.prefix import ByPath
+from gradtx.types import Params, State, Updates
 
 __all__ = ["SplitRealAndImaginaryArrays", "flatten", "split_real_and_imaginary"]
 
@@ -30,14 +31,14 @@ class _OnView(Wrapper):
         del tree
         return {"inner": self.view}
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> Any:
         checks.floating(type(self).__name__, "params", params, jax.tree.leaves(params))
         return super().init(params)
 
-    def _check_trees(self, updates: Any, params: Any) -> None:
+    def _check_trees(self, updates: Updates, params: Params) -> None:
         checks.trees(type(self).__name__, updates, params)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         given = self.given("inner", self.view, extra, updates)
         seen = None if params is None and jax.tree.leaves(updates) else self.view.seen(params)
         new, state = self.inner.update(self.view.seen(updates), state, seen, **given)

@@ -32,6 +32,7 @@ from gradtx.core.value import flag
 from gradtx.core.views import flatten
 from gradtx.curvature.linesearch import descending
 from gradtx.curvature.zoom import STRONG_WOLFE
+from gradtx.types import Slots
 
 __all__ = ["BFGSState", "bfgs", "scale_by_bfgs", "scale_by_sr1", "sr1"]
 
@@ -56,7 +57,7 @@ class _Dense(Layerwise, state=BFGSState, needs=("params",), real=True):
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         return t, numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         if g.size == 0:
             return g, slots
         s, y = (mesh.kept_whole(x).ravel() for x in (p - slots.params, g - slots.updates))
@@ -147,7 +148,7 @@ class scale_by_sr1(_Dense):
         kept = jnp.abs(vy) > self.skip_rtol * tree.norm(v) * tree.norm(y)
         return jnp.where(kept, inverse + jnp.outer(v, v) / jnp.where(kept, vy, 1), inverse)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         direction, slots = super().update_leaf(g, slots, p, shared)
         return jnp.where(jnp.sum(direction * g) > 0, direction, g), slots
 

@@ -28,6 +28,7 @@ from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["ScaleByAdaHessianState", "adahessian", "scale_by_adahessian", "scale_by_hessian_diag"]
 
@@ -59,7 +60,7 @@ class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",), by_leaf=("hess
     floor: Hyper = hyper(default=1e-6, gt=0)
     absolute: bool = flag(default=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, hessian_diag: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, hessian_diag: Array) -> tuple[Array, Any]:
         divisor = jnp.maximum(jnp.abs(hessian_diag.real), self.floor)
         if not self.absolute:
             divisor = jnp.where(hessian_diag.real < 0, -divisor, divisor)
@@ -122,7 +123,7 @@ class scale_by_adahessian(
         left_mu, left_nu = self.weight("b1", t, numbers), self.weight("b2", t, numbers)
         return Shared(left_mu=left_mu, left_nu=left_nu), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, hessian_diag: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, hessian_diag: Array) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, leaf.bounded(g), self.b1)
         nu = leaf.moment(slots.nu, leaf.abs_sq(hessian_diag.real), self.b2)
         root = leaf.root(nu / shared.left_nu) ** self.hessian_power
@@ -137,7 +138,7 @@ def adahessian(
     eps: HyperArg = 1e-4,
     hessian_power: HyperArg = 1.0,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """AdaHessian: Adam with the Hessian's diagonal in place of the gradient in the second moment.
 

@@ -34,6 +34,7 @@ from gradtx.core.stateful import Stateful
 from gradtx.core.value import flag, integer
 from gradtx.curvature.linesearch import descending
 from gradtx.curvature.zoom import STRONG_WOLFE
+from gradtx.types import Params, State, Updates
 
 __all__ = ["ScaleByLBFGSState", "lbfgs", "remembered", "scale_by_lbfgs"]
 
@@ -87,7 +88,9 @@ class scale_by_lbfgs(Stateful, state=ScaleByLBFGSState, needs=("params",)):
         """Returns a zero for each pair."""
         return jnp.zeros(self.memory_size, tree.number(params, 0.0).dtype)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, ScaleByLBFGSState]:
+    def step(
+        self, updates: Updates, state: State, params: Params, extra: dict[str, Any]
+    ) -> tuple[Any, ScaleByLBFGSState]:
         return _step(updates, state, params, self.scale_init_precond)
 
 
@@ -162,7 +165,7 @@ def remembered(state: ScaleByLBFGSState, x: Any, g: Any) -> ScaleByLBFGSState:
 
 
 @functools.partial(inlined, static_argnums=3)
-def _step(updates: Any, state: ScaleByLBFGSState, params: Any, scaled: bool) -> tuple[Any, ScaleByLBFGSState]:
+def _step(updates: Updates, state: ScaleByLBFGSState, params: Params, scaled: bool) -> tuple[Any, ScaleByLBFGSState]:
     g = _wide(updates, state.updates)
     state = remembered(state, _wide(params, state.params), g)
     size = state.weights_memory.shape[0]

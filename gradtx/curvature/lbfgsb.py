@@ -39,6 +39,7 @@ from gradtx.curvature.box import Box, bound, box, inside
 from gradtx.curvature.lbfgs import ScaleByLBFGSState, remembered, scale_by_lbfgs
 from gradtx.curvature.products import check_like
 from gradtx.curvature.zoom import STRONG_WOLFE
+from gradtx.types import Params, State, Updates
 
 __all__ = ["LBFGSBState", "lbfgsb", "scale_by_lbfgsb"]
 
@@ -93,14 +94,14 @@ class scale_by_lbfgsb(Wrapper, state=LBFGSBState, needs=("params",), real=True):
     def children(self) -> dict[str, GradientTransformation]:
         return {"memory": scale_by_lbfgs(self.memory_size), "inner": self.inner}
 
-    def init(self, params: Any) -> LBFGSBState:
+    def init(self, params: Params) -> LBFGSBState:
         who = type(self).__name__
         checks.floating(who, "params", params, jax.tree.leaves(params))
         checks.real(who, "params", params, jax.tree.leaves(params))
         box(who, self.lower, self.upper, params)
         return super().init(params)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, LBFGSBState]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, LBFGSBState]:
         who, count = type(self).__name__, counted(state.count)
         if not tree.size(updates):
             return updates, state._replace(count=count)
@@ -126,10 +127,10 @@ class scale_by_lbfgsb(Wrapper, state=LBFGSBState, needs=("params",), real=True):
             return self.inner
         return self.inner._filled(("max_learning_rate",), (jnp.minimum(own, jnp.maximum(longest, 1)),))
 
-    def nearest(self, params: Any) -> Any:
+    def nearest(self, params: Params) -> Any:
         return box(type(self).__name__, self.lower, self.upper, params).nearest(params)
 
-    def reduced_gradient(self, params: Any, grad: Any) -> Any:
+    def reduced_gradient(self, params: Params, grad: Any) -> Any:
         return box(type(self).__name__, self.lower, self.upper, params).reduced(params, grad)
 
 

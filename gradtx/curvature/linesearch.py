@@ -29,6 +29,7 @@ from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import GradientTransformation
 from gradtx.curvature.line import Line, Point, value_and_grad
 from gradtx.transforms.scale import scale, scale_by_learning_rate
+from gradtx.types import Params, State, Updates
 
 __all__ = [
     "Best",
@@ -122,7 +123,9 @@ class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "gra
         inf = tree.number(params, math.inf)
         return LinesearchInfo(jnp.zeros((), jnp.int32), inf, inf + 0, jnp.array(False))
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, LinesearchState]:
+    def step(
+        self, updates: Updates, state: State, params: Params, extra: dict[str, Any]
+    ) -> tuple[Any, LinesearchState]:
         if not jax.tree.leaves(updates):
             return updates, state._replace(count=counted(state.count))
         checks.same_tree(type(self).__name__, "grad", extra["grad"], "params", params)
@@ -198,7 +201,7 @@ def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., Any
         several.
     """
 
-    def from_state(params: Any, *args: Any, state: Any, **kwargs: Any) -> tuple[Any, Any]:
+    def from_state(params: Params, *args: Any, state: State, **kwargs: Any) -> tuple[Any, Any]:
         kept = [part for _, part in find(state, LinesearchState) if jax.tree.leaves(part.grad)]
         if len(kept) != 1:
             raise ValueError(

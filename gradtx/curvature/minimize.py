@@ -18,6 +18,7 @@ from gradtx.curvature.lbfgs import lbfgs
 from gradtx.curvature.line import value_and_grad
 from gradtx.curvature.linesearch import LinesearchState, where
 from gradtx.curvature.result import Result, Status
+from gradtx.types import Params, Updates
 
 __all__ = ["minimize", "solve"]
 
@@ -125,7 +126,7 @@ def solve(
     values.
     """
 
-    def value_fn(params: Any) -> Any:
+    def value_fn(params: Params) -> Any:
         out = fun(params, *args)
         return out[0] if has_aux else out
 
@@ -182,7 +183,7 @@ def _looking(value_fn: Callable[[Any], Any], dtype: Any) -> Callable[[Any], tupl
     """
     both = value_and_grad(value_fn)
 
-    def look(params: Any) -> tuple[Array, Any]:
+    def look(params: Params) -> tuple[Array, Any]:
         value, grad = both(params)
         return jnp.asarray(value).astype(dtype), grad
 
@@ -244,7 +245,7 @@ def _seen(state: Any, params: Any, look: Any) -> tuple[Array, Any, Any, Any]:
     return *look(params), tried + 1, failed
 
 
-def _zero(updates: Any) -> Array:
+def _zero(updates: Updates) -> Array:
     return functools.reduce(jnp.logical_and, [jnp.all(u == 0) for u in jax.tree.leaves(updates)], jnp.array(True))
 
 

@@ -43,6 +43,7 @@ from gradtx.core.value import choice, flag
 from gradtx.curvature.linesearch import descending
 from gradtx.curvature.products import check_like
 from gradtx.curvature.products import hessian as dense_hessian
+from gradtx.types import Params, State, Updates
 
 __all__ = ["ScaleByNewtonState", "newton", "scale_by_newton"]
 
@@ -101,7 +102,9 @@ class scale_by_newton(Stateful, state=ScaleByNewtonState, needs=("params",), tak
     hessian: str = choice(default="exact", options=("exact", "absolute", "gauss_newton"))
     adaptive: bool = flag(default=False)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, ScaleByNewtonState]:
+    def step(
+        self, updates: Updates, state: State, params: Params, extra: dict[str, Any]
+    ) -> tuple[Any, ScaleByNewtonState]:
         count = counted(state.count)
         if not tree.size(updates):
             return updates, state._replace(count=count)
@@ -196,7 +199,7 @@ def _squared_jacobian(fn: Callable[[Any], Any], params: Any) -> Array:
     return jacobian.T @ jacobian
 
 
-def _residuals(fn: Callable[[Any], Any], params: Any) -> Array:
+def _residuals(fn: Callable[[Any], Any], params: Params) -> Array:
     residuals = fn(params)
     # Compared with themselves: checks that all leaves are real arrays.
     check_like("scale_by_newton", "the residuals", residuals, "the residuals", residuals)
@@ -204,7 +207,7 @@ def _residuals(fn: Callable[[Any], Any], params: Any) -> Array:
 
 
 def _values(
-    fn: Callable[[Any], Any], params: Any, trial: Any, extra: Mapping[str, Any], gauss_newton: bool
+    fn: Callable[[Any], Any], params: Params, trial: Any, extra: Mapping[str, Any], gauss_newton: bool
 ) -> tuple[Any, Any]:
     """Returns the loss at the parameters and at a trial point."""
     if gauss_newton:

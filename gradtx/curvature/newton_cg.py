@@ -30,6 +30,7 @@ from gradtx.curvature import cg
 from gradtx.curvature.linesearch import descending
 from gradtx.curvature.newton import required_function
 from gradtx.curvature.zoom import STRONG_WOLFE
+from gradtx.types import Params, State, Updates
 
 __all__ = ["ScaleByNewtonCGState", "newton_cg", "scale_by_newton_cg"]
 
@@ -72,7 +73,9 @@ class scale_by_newton_cg(Stateful, state=ScaleByNewtonCGState, needs=("params", 
     forcing: Hyper = hyper(default=0.5, gt=0, lt=1)
     max_cg_steps: Any = static(default=None, check=cg.check_steps)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, ScaleByNewtonCGState]:
+    def step(
+        self, updates: Updates, state: State, params: Params, extra: dict[str, Any]
+    ) -> tuple[Any, ScaleByNewtonCGState]:
         if not tree.size(updates):
             return updates, state._replace(count=counted(state.count))
         value_fn = required_function(type(self).__name__, "value_fn", updates, params, extra)

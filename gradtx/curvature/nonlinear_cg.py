@@ -31,6 +31,7 @@ from gradtx.core.slots import counter, per_param
 from gradtx.core.value import choice
 from gradtx.curvature.hager_zhang import HAGER_ZHANG
 from gradtx.curvature.linesearch import descending
+from gradtx.types import Params, Slots, Updates
 
 __all__ = ["NonlinearCGState", "nonlinear_cg", "scale_by_nonlinear_cg"]
 
@@ -70,7 +71,7 @@ class scale_by_nonlinear_cg(Treewide, state=NonlinearCGState):
     method: str = choice(default="hager_zhang", options=_METHODS)
     restart_rtol: Hyper = hyper(default=0.1, gt=0, infinite=True)
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array) -> tuple[Array, Any]:
+    def measure(self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array) -> tuple[Array, Any]:
         last, direction = slots.updates, slots.direction
         lengths = tree.norm(updates), tree.norm(last), tree.norm(direction)
         # Scaled to a length of at most 1, so that squares do not overflow.
@@ -90,7 +91,7 @@ class scale_by_nonlinear_cg(Treewide, state=NonlinearCGState):
         kept = (gg + beta * ug > 0) & (jnp.abs(gl) < self.restart_rtol * gg)
         return jnp.where(kept & (t > 1), beta, 0), numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         u = leaf.clip(g + shared * slots.direction, float(jnp.finfo(g.dtype).max))
         return u, slots._replace(updates=g, direction=u)
 

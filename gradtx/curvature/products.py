@@ -33,6 +33,7 @@ from jax import Array, lax
 
 from gradtx import checks, leaf, mesh, tree
 from gradtx.core.branch import fold
+from gradtx.types import Params
 
 __all__ = [
     "fisher_diag",
@@ -194,7 +195,7 @@ def fisher_diag(f: Callable[[Any], Any], params: Any) -> Any:
 
 
 def hutchinson_diag(
-    f: Callable[[Any], Any], params: Any, key: Any, samples: int = 1, distribution: str = "rademacher"
+    f: Callable[[Any], Any], params: Params, key: Any, samples: int = 1, distribution: str = "rademacher"
 ) -> Any:
     """Estimates the diagonal of the Hessian of `f` without bias, from products with random vectors.
 

@@ -25,6 +25,7 @@ from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype, integer
 from gradtx.curvature.with_hessian_diag import with_hessian_diag
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["SophiaState", "scale_by_sophia", "sophia"]
 
@@ -90,7 +91,7 @@ class scale_by_sophia(
         shared = Shared(left=self.weight("b1", t, numbers), now=(t - 1) % self.update_interval == 0)
         return shared, self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, hessian_diag: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, hessian_diag: Any) -> tuple[Array, Any]:
         mu, nu = leaf.moment(slots.mu, g, self.b1), slots.nu
         u = leaf.clip(mu / (jnp.maximum(nu * self.gamma, self.eps) * shared.left), self.clip_threshold)
         if hessian_diag is not None:
@@ -105,7 +106,7 @@ def sophia(
     b2: HyperArg = 0.99,
     eps: HyperArg = 1e-8,
     weight_decay: HyperArg = 1e-4,
-    mask: Any = None,
+    mask: Mask = None,
     gamma: HyperArg = 0.01,
     clip_threshold: HyperArg = 1.0,
     update_interval: int = 10,

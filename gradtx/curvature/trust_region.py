@@ -36,6 +36,7 @@ from gradtx.core.value import choice, static
 from gradtx.curvature import cg
 from gradtx.curvature.newton import gain_ratio, required_function
 from gradtx.curvature.products import hessian
+from gradtx.types import Params, State, Updates
 
 __all__ = ["TrustRegionState", "trust_region_newton"]
 
@@ -97,7 +98,9 @@ class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "va
     max_cg_steps: Any = static(default=None, check=cg.check_steps)
     subproblem: str = choice(default="steihaug", options=("steihaug", "exact"))
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, TrustRegionState]:
+    def step(
+        self, updates: Updates, state: State, params: Params, extra: dict[str, Any]
+    ) -> tuple[Any, TrustRegionState]:
         count = counted(state.count)
         if not tree.size(updates):
             return updates, state._replace(count=count)

@@ -15,6 +15,7 @@ from gradtx.core.state import counted
 from gradtx.core.value import choice, integer, seed
 from gradtx.curvature.newton import required_function
 from gradtx.curvature.products import gauss_newton_bartlett_diag, hutchinson_diag
+from gradtx.types import Params, State, Updates
 
 __all__ = ["HESSIAN_DIAG_ESTIMATORS", "WithHessianDiagState", "with_hessian_diag"]
 
@@ -75,13 +76,15 @@ class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn"
         del params
         return jax.random.PRNGKey(self.key)
 
-    def init(self, params: Any) -> WithHessianDiagState:
+    def init(self, params: Params) -> WithHessianDiagState:
         who, leaves = type(self).__name__, jax.tree.leaves(params)
         checks.floating(who, "params", params, leaves)
         checks.real(who, "params", params, leaves)
         return super().init(params)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, WithHessianDiagState]:
+    def step(
+        self, updates: Updates, state: State, params: Params, extra: dict[str, Any]
+    ) -> tuple[Any, WithHessianDiagState]:
         who, rng_key, given = type(self).__name__, state.rng_key, extra.get("key")
         diagonal = params
         if jax.tree.leaves(updates):

@@ -25,6 +25,7 @@ from gradtx.core.slots import PerLeaf, per_param
 from gradtx.core.state import declared
 from gradtx.core.value import integer, static
 from gradtx.storage.names import format_of, typed
+from gradtx.types import Params, State, Updates
 
 __all__ = ["stored"]
 
@@ -67,7 +68,7 @@ class stored(Wrapper):
     formats: Any = static(check=typed)
     min_size: int = integer(default=4096)
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> Any:
         self._check_fields(params)
         chosen = self._chooser(params)
 
@@ -77,10 +78,10 @@ class stored(Wrapper):
 
         return map_state(pack, self.inner, super().init(params), params)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         return self.inner_update(updates, state, params, extra)
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         super()._check_fits(state, owner)
         if not self.reshapes and owner.like is not UNKNOWN:  # a user's function may return a state of another form
             check_made_by(owner, self, state)

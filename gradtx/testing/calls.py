@@ -12,6 +12,7 @@ from gradtx import leaf
 from gradtx.core.chain import chain, needs
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.transformation import GradientTransformation
+from gradtx.types import State
 
 __all__ = ["SUPPLIED", "extra_args", "trajectory", "update"]
 
@@ -84,7 +85,7 @@ def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
 def trajectory(tx: Any, params: Any, grads: Any) -> Any:
     """Returns updates and states of a few steps at fixed parameters, one for each of the stacked `grads`."""
 
-    def step(state: Any, g: Any) -> Any:
+    def step(state: State, g: Any) -> Any:
         updates, state = update(tx, g, state, params)
         return state, (updates, state)
 

@@ -21,6 +21,7 @@ from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.slots import counter, reduced
 from gradtx.core.value import integer
+from gradtx.types import Params, Slots, Updates
 
 __all__ = ["AdaGCState", "clip_by_past_norm"]
 
@@ -65,11 +66,11 @@ class clip_by_past_norm(Treewide, state=AdaGCState):
     decay: Hyper = hyper(default=0.98, ge=0, lt=1)
     warmup_steps: int = integer(default=100, ge=2)
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array) -> tuple[Any, Any]:
+    def measure(self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array) -> tuple[Any, Any]:
         first, second = tree.shrinking(updates, self.max_norm)
         return Shared(warming=t < self.warmup_steps, first=first, second=second), numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         old = slots.norm
         bound = jnp.where(old > 0, leaf.saturated(old * self.ratio), jnp.finfo(old.dtype).max)
         first, second = tree.shrinking(g, bound.astype(g.real.dtype))

@@ -21,6 +21,7 @@ from gradtx import checks, leaf, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.value import per_leaf
+from gradtx.types import Slots
 
 __all__ = ["adaptive_grad_clip", "unitwise_clip", "unitwise_norm"]
 
@@ -91,7 +92,7 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
     eps: Hyper = hyper(default=1e-3, ge=0)
     axis: Any = per_leaf(_axes, default=None, check=_check_axis)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, axis: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, axis: Any) -> tuple[Array, Any]:
         if g.size == 0:
             return g, slots
         bound = jnp.maximum(tree.norm(p, axes=axis), self.eps) * self.clipping

@@ -10,6 +10,7 @@ from jax import Array
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.slots import counter, per_param
 from gradtx.core.value import integer
+from gradtx.types import Slots
 
 __all__ = ["ApplyEveryState", "apply_every"]
 
@@ -52,6 +53,6 @@ class apply_every(Elementwise, state=ApplyEveryState):
         place = (t - 1) % self.k
         return Shared(first=place == 0, last=place == self.k - 1), numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         total = g + jnp.where(shared.first, 0, slots.grad_acc)
         return jnp.where(shared.last, total, 0), slots._replace(grad_acc=total)

@@ -16,6 +16,7 @@ from gradtx.core.fits import UNKNOWN, Owner, check_class
 from gradtx.core.state import EmptyState
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import static
+from gradtx.types import Params, State, Updates
 
 __all__ = ["average_per_element_updates"]
 
@@ -83,11 +84,11 @@ class average_per_element_updates(GradientTransformation):
     def reshapes(self) -> bool:
         return True  # the outgoing updates lack the axes of the examples
 
-    def init(self, params: Any) -> EmptyState:
+    def init(self, params: Params) -> EmptyState:
         del params
         return EmptyState()
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Any, Any]:
         del params
         self._check_extra(extra)
         self._check_fits(state, Owner(type(self).__name__, UNKNOWN, ""))
@@ -95,5 +96,5 @@ class average_per_element_updates(GradientTransformation):
 
         return jax.tree.map(lambda g: leaf.narrow(mean_of(g, self.per_elt_axis), jnp.result_type(g)), updates), state
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         check_class(owner, state, EmptyState)

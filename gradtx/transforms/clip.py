@@ -19,6 +19,7 @@ from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise, Layerwise, Shared, Treewide
 from gradtx.core.metrics import reports
 from gradtx.core.slots import counter, per_tree
+from gradtx.types import Params, Slots, Updates
 
 __all__ = ["ClipByGlobalNormState", "clip", "clip_by_block_rms", "clip_by_global_norm"]
 
@@ -44,7 +45,7 @@ class clip(Elementwise):
 
     max_delta: Hyper = hyper(ge=0, infinite=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return leaf.clip(g, self.max_delta), slots
 
     def largest(self, incoming: float, most: float) -> float:
@@ -77,7 +78,7 @@ class clip_by_block_rms(Layerwise):
 
     threshold: Hyper = hyper(ge=0, infinite=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         unscale, shrink = tree.shrinking(g, self.threshold * math.sqrt(g.size))
         return g * unscale * shrink, slots
 
@@ -124,11 +125,13 @@ class clip_by_global_norm(Treewide, state=ClipByGlobalNormState):
 
     max_norm: Hyper = hyper(ge=0, infinite=True)
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, **extra: Any
+    ) -> tuple[Any, Any]:
         unscale, shrink = tree.shrinking(updates, self.max_norm)
         return Shared(unscale=unscale, shrink=shrink), numbers._replace(clip_factor=unscale * shrink)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * shared.unscale * shared.shrink, slots
 
     def largest(self, incoming: float, most: float) -> float:

@@ -20,6 +20,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper, largest_factor
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.mask import applies_to
 from gradtx.transforms.scale import scale, scale_by_learning_rate
+from gradtx.types import Mask, Slots
 
 __all__ = ["add_decayed_weights", "decoupled_weight_decay"]
 
@@ -57,9 +58,9 @@ class add_decayed_weights(Elementwise, needs=("params",)):
     """
 
     weight_decay: Hyper = hyper(default=0.0, ge=0)
-    mask: Any = applies_to()
+    mask: Mask = applies_to()
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return leaf.decayed(g, p, self.weight_decay), slots
 
     def largest(self, incoming: float, most: float) -> float:
@@ -68,7 +69,7 @@ class add_decayed_weights(Elementwise, needs=("params",)):
 
 @constructor
 def decoupled_weight_decay(
-    learning_rate: HyperArg, weight_decay: HyperArg = 0.0, mask: Any = None, *, decouple_lr: bool = False
+    learning_rate: HyperArg, weight_decay: HyperArg = 0.0, mask: Mask = None, *, decouple_lr: bool = False
 ) -> tuple[Any, ...]:
     """Returns the last links of an optimizer with decoupled weight decay: the decay and the learning rate.
 

@@ -18,6 +18,7 @@ from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import counter, per_param
 from gradtx.core.value import dtype
+from gradtx.types import Slots
 
 __all__ = ["GrokfastState", "grokfast"]
 
@@ -70,6 +71,6 @@ class grokfast(Elementwise, state=GrokfastState):
         """Returns the weight of the new gradient, which is 1 at the first step."""
         return jnp.where(t == 1, 1.0, 1.0 - self.decay), numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         ema = slots.ema * (1 - shared) + g * shared
         return g + ema * self.gain, slots._replace(ema=ema)

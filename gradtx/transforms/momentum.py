@@ -20,6 +20,7 @@ from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype, flag
+from gradtx.types import Slots
 
 __all__ = ["EmaState", "TraceState", "ema", "trace"]
 
@@ -74,7 +75,7 @@ class trace(Elementwise, state=TraceState):
         undamped = leaf.is_number(self.dampening) and self.dampening == 0
         return None if undamped else jnp.where(t == 1, 1.0, 1.0 - self.dampening), numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         m = slots.trace * self.decay + (g if shared is None else g * shared)
         return (g + m * self.decay if self.nesterov else m), slots._replace(trace=m)
 
@@ -122,6 +123,6 @@ class ema(Elementwise, state=EmaState, corrected=("decay",)):
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         return (self.weight("decay", t, numbers), self.weighed(numbers)) if self.debias else (1, numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         m = leaf.moment(slots.ema, g, self.decay)
         return m / shared, slots._replace(ema=m)

@@ -19,6 +19,7 @@ from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child, dtype, flag, function, static
 from gradtx.transforms.momentum import ema
+from gradtx.types import Params, State, Updates
 
 __all__ = ["MonitorState", "SnapshotState", "measure_with_ema", "monitor", "snapshot"]
 
@@ -79,7 +80,7 @@ class snapshot(Stateful, state=SnapshotState):
         """Returns the measurement before the first step: zeros."""
         return {self.measure_name: _zeros(self.measure, params)}
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, SnapshotState]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, SnapshotState]:
         found = {self.measure_name: self.measure(updates)}
         return updates, SnapshotState(measurement=alike("snapshot", found, state.measurement))
 
@@ -96,7 +97,7 @@ class _measured(Stateful, state=EmptyState):
 
     fn: Any = static(check=function)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         return self.fn(updates), state
 
 
@@ -144,7 +145,7 @@ class monitor(_Looking, state=MonitorState):
             for name, tx in self.children().items()
         }
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MonitorState]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, MonitorState]:
         found, states = {}, {}
         for name, tx in self.children().items():
             old, given = state.measure_states[name], tx.accepted(extra)
@@ -207,10 +208,10 @@ class measure_with_ema(_Looking):
         del tree
         return {"inner": _Measurement(self.measure)}
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> Any:
         return self.children()["inner"].init(_zeros(self.measure, params))
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         return self.children()["inner"].update(self.measure(updates), state)
 
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:

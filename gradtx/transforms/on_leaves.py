@@ -8,6 +8,7 @@ import jax
 
 from gradtx import checks
 from gradtx.core.transformation import stateless
+from gradtx.types import Params, State, Updates
 
 __all__ = ["stateless_with_tree_map"]
 
@@ -35,7 +36,7 @@ class stateless_with_tree_map(stateless):
       ValueError: The trees of updates and `params` differ in structure.
     """
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Any, Any]:
         self._check_extra(extra)
         self._check_state(updates, state, params)
         if params is None:

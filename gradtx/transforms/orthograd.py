@@ -17,6 +17,7 @@ from jax import Array
 
 from gradtx import tree
 from gradtx.core.leafwise import Layerwise
+from gradtx.types import Slots
 
 __all__ = ["orthograd"]
 
@@ -44,7 +45,7 @@ class orthograd(Layerwise, needs=("params",)):
       [0. 5.]
     """
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         (w, *_), (direction, unit, size) = _direction(p), _direction(g)
         rest = direction - w * jnp.sum(w.conj() * direction)
         square = jnp.sum((rest * rest.conj()).real)

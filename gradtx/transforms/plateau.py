@@ -24,6 +24,7 @@ from gradtx.core.leafwise import Treewide
 from gradtx.core.metrics import reports
 from gradtx.core.slots import counter, per_tree
 from gradtx.core.value import choice, integer
+from gradtx.types import Slots
 
 __all__ = ["ReduceLROnPlateauState", "reduce_on_plateau"]
 
@@ -124,5 +125,5 @@ class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)
             avg_value=jnp.zeros_like(mean),
         )
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * shared, slots

@@ -24,6 +24,7 @@ from gradtx.core.slots import counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.stateful import Stateful
 from gradtx.core.value import seed
+from gradtx.types import Params, State, Updates
 
 __all__ = [
     "DifferentiallyPrivateAggregateState",
@@ -171,7 +172,7 @@ class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggr
         """Checks only the axis of examples, which neither the parameters nor later updates have."""
         _examples(type(self).__name__, updates)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         n, now = _examples(type(self).__name__, updates), self.at(state.count)
         bound, deviation = now.l2_norm_clip, now.l2_norm_clip * now.noise_multiplier
         sums, treedef = jax.tree.flatten(per_example_global_norm_clip(updates, bound)[0])

@@ -22,6 +22,7 @@ from gradtx.core import mask
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import ByLeaf, Shared, Treewide
 from gradtx.core.value import static
+from gradtx.types import Params, Slots, Updates
 
 __all__ = ["qk_clip"]
 
@@ -78,7 +79,9 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
     balance: Hyper = hyper(default=0.5, ge=0, le=1)
     head_axis: Any = static(default=-2, check=_check_axis)
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, **extra: Any
+    ) -> tuple[Any, Any]:
         paths, leaves = checks.paths(updates), jax.tree.leaves(updates)
         factors = []
         pairs = zip(paths, leaves, self._selected("queries", params), self._selected("keys", params), strict=True)
@@ -98,7 +101,7 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
             factors.append(self._along(path, x, gamma))
         return Shared(factor=ByLeaf(factors)), numbers
 
-    def _selected(self, name: str, params: Any) -> list[bool]:
+    def _selected(self, name: str, params: Params) -> list[bool]:
         if getattr(self, name) is None:
             return [False] * len(jax.tree.leaves(params))
         return mask.each("qk_clip", getattr(self, name), params)
@@ -118,7 +121,7 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
         each = jnp.repeat(gamma, n // heads, -1) if n >= heads else gamma.reshape(*layers, n, -1).min(-1)
         return each.reshape(*layers, *(n if i == axis else 1 for i in range(len(layers), x.ndim))).astype(x.real.dtype)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * shared.factor + p * (shared.factor - 1), slots
 
 

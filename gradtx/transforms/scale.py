@@ -11,6 +11,7 @@ from gradtx.core.constructor import constructor
 from gradtx.core.hyper import Hyper, hyper, largest_factor
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.value import flag
+from gradtx.types import Slots
 
 __all__ = ["scale", "scale_by_learning_rate", "scale_by_schedule", "set_to_zero"]
 
@@ -38,7 +39,7 @@ class scale(Elementwise):
 
     step_size: Hyper = hyper()
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * self.step_size, slots
 
     def largest(self, incoming: float, most: float) -> float:
@@ -95,7 +96,7 @@ class scale_by_learning_rate(Elementwise):
     learning_rate: Hyper = hyper(ge=0)
     flip_sign: bool = flag(default=True, kw_only=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         rate = -self.learning_rate if self.flip_sign else self.learning_rate
         return g * rate, slots
 
@@ -118,7 +119,7 @@ class set_to_zero(Elementwise):
       Array(0., dtype=float32)
     """
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return mesh.full_like(g, 0), slots
 
     def largest(self, incoming: float, most: float) -> float:

@@ -17,6 +17,7 @@ from gradtx.core.leafwise import Layerwise
 from gradtx.core.matrices import matrix_axes
 from gradtx.core.value import static
 from gradtx.linalg.matrix_view import MatrixView
+from gradtx.types import Slots
 
 __all__ = ["scale_by_shape"]
 
@@ -62,7 +63,7 @@ class scale_by_shape(Layerwise):
     consistent_rms: float | None = static(default=None, check=_check_rms)
 
     def update_leaf(
-        self, g: Array, slots: Any, p: Any, shared: Any, *, weight_dimension_numbers: MatrixView
+        self, g: Array, slots: Slots, p: Any, shared: Any, *, weight_dimension_numbers: MatrixView
     ) -> tuple[Array, Any]:
         return g * self._factor(weight_dimension_numbers), slots
 

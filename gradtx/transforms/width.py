@@ -28,6 +28,7 @@ from gradtx.core.leafwise import Layerwise
 from gradtx.core.matrices import matrix_axes
 from gradtx.core.value import choice, per_leaf
 from gradtx.linalg.matrix_view import MatrixView
+from gradtx.types import Params, Slots
 
 __all__ = ["scale_by_width"]
 
@@ -57,7 +58,7 @@ def _check_shapes(who: str, name: str, value: Any) -> Any:
     return FrozenTree(dict(zip(checks.paths(value, _is_shape), shapes, strict=True)))
 
 
-def _base_shapes(who: str, table: Any, params: Any) -> list[tuple[int, ...]]:
+def _base_shapes(who: str, table: Any, params: Params) -> list[tuple[int, ...]]:
     found = []
     for path, p in zip(checks.paths(params), jax.tree.leaves(params), strict=True):
         base = table.tree.get(path)
@@ -121,7 +122,7 @@ class scale_by_width(Layerwise):
     def update_leaf(
         self,
         g: Array,
-        slots: Any,
+        slots: Slots,
         p: Any,
         shared: Any,
         *,

@@ -9,6 +9,7 @@ from jax import Array
 
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import counter, reduced
+from gradtx.types import Slots
 
 __all__ = ["ZeroNansState", "zero_nans"]
 
@@ -37,6 +38,6 @@ class zero_nans(Elementwise, state=ZeroNansState):
       [1. 0.] True
     """
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         bad = jnp.isnan(g)
         return jnp.where(bad, 0, g), slots._replace(found_nan=jnp.any(bad))

@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gradtx import leaf
+from gradtx.types import Updates
 
 __all__ = ["bias_correction", "update_infinity_moment", "update_moment", "update_moment_per_elem_norm"]
 
@@ -115,11 +116,11 @@ def bias_correction(moment: Any, decay: ArrayLike, count: ArrayLike) -> Any:
     return jax.tree.map(one, moment)
 
 
-def _some(one: Callable[[Any, Any], Any], updates: Any, moments: Any) -> Any:
+def _some(one: Callable[[Any, Any], Any], updates: Updates, moments: Any) -> Any:
     return jax.tree.map(lambda g, m: None if g is None else one(g, m), updates, moments, is_leaf=lambda x: x is None)
 
 
-def _averaged(updates: Any, moments: Any, decay: Any, power: Callable[[Array], Array]) -> Any:
+def _averaged(updates: Updates, moments: Any, decay: Any, power: Callable[[Array], Array]) -> Any:
     def one(g: Any, m: Any) -> Array:
         g, m = jnp.asarray(g), jnp.asarray(m)
         new = power(leaf.widen(g))

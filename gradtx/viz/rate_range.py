@@ -19,6 +19,7 @@ import numpy as np
 from gradtx import checks, leaf
 from gradtx.core.transformation import GradientTransformation, as_transformation, hyperparameters
 from gradtx.core.value import function
+from gradtx.types import Params, State
 from gradtx.viz.style import COLOURS, GREY, new_figure, style
 from gradtx.wrappers.value_and_step import value_and_step
 
@@ -51,7 +52,7 @@ class RangeTest(NamedTuple):
 def range_test(
     loss_fn: Callable[..., Any],
     tx: GradientTransformation | Callable[[Any], Any],
-    params: Any,
+    params: Params,
     batches: Iterable[Any],
     *,
     low: float = 1e-6,
@@ -111,12 +112,12 @@ def range_test(
 
 
 def _train(
-    loss_fn: Any, make: Any, params: Any, rates: np.ndarray, batches: Iterable[Any], has_aux: bool
+    loss_fn: Any, make: Any, params: Params, rates: np.ndarray, batches: Iterable[Any], has_aux: bool
 ) -> tuple[list[float], bool]:
     """Returns the losses of the steps up to divergence, and whether it diverged."""
 
     @jax.jit
-    def step(rate: Any, params: Any, state: Any, *batch: Any) -> Any:
+    def step(rate: Any, params: Params, state: State, *batch: Any) -> Any:
         return value_and_step(loss_fn, make(rate), has_aux)(params, state, *batch)[:3]
 
     state, losses = make(float(rates[0])).init(params), []
@@ -174,7 +175,7 @@ def _maker(tx: Any) -> Callable[[Any], GradientTransformation]:
 def _check_read(low: GradientTransformation, high: GradientTransformation, params: Any) -> None:
     """Raises if the state keeps the learning rate of the first step, as the state of `inject_hyperparams` does."""
 
-    def differ(state: Any) -> bool:
+    def differ(state: State) -> bool:
         one, other = (hyperparameters(tx, state).values() for tx in (low, high))
         return not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 

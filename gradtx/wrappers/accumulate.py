@@ -30,6 +30,7 @@ from gradtx.core.metrics import reports
 from gradtx.core.slots import child_state, counter, per_param, per_tree
 from gradtx.core.state import counted
 from gradtx.core.value import dtype, flag, function, static
+from gradtx.types import Params, Slots, State, Updates
 
 __all__ = ["MultiStepsState", "accumulate", "skip_large_updates", "skip_not_finite"]
 
@@ -57,7 +58,7 @@ class _mean(Elementwise, state=_MeanState, takes=("weight",)):
         old = jnp.where(numbers.weight > 0, 1 - new if self.use_grad_mean else 1.0, 0.0)
         return Shared(old=old, new=new), numbers._replace(weight=total)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         new = g * shared.new if self.all_count else jnp.where(shared.new > 0, g * shared.new, 0)
         return g, slots._replace(mean=jnp.where(shared.old > 0, slots.mean * shared.old, 0) + new)
 
@@ -169,7 +170,9 @@ class accumulate(Wrapper, state=MultiStepsState):
         info = jax.eval_shape(lambda p: self._skip(p, jnp.zeros((), jnp.int32), p)[1], params)
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MultiStepsState]:
+    def step(
+        self, updates: Updates, state: State, params: Params, extra: dict[str, Any]
+    ) -> tuple[Any, MultiStepsState]:
         skip, info = self._skip(updates, state.gradient_step, params)
         weight, is_bad = self._weight(extra)
         filled = jnp.where(skip, state.mini_step, counted(state.mini_step))
@@ -200,7 +203,7 @@ class accumulate(Wrapper, state=MultiStepsState):
         return after.mean, after.weight
 
     def _step_if(
-        self, emit: Any, updates: Any, mean: Any, inner_state: Any, params: Any, extra: dict[str, Any]
+        self, emit: Any, updates: Updates, mean: Any, inner_state: Any, params: Params, extra: dict[str, Any]
     ) -> tuple[Any, Any, Any]:
         """Steps `inner` with the mean if `emit`; returns the update, the next `acc_grads` and the next inner state."""
         # `grad` is the gradient that `inner` steps with: the mean, not the gradient of the last micro-batch.
@@ -302,7 +305,7 @@ def skip_not_finite(updates: Any, gradient_step: Any = None, params: Any = None)
 
 
 def skip_large_updates(
-    updates: Any, gradient_step: Any = None, params: Any = None, *, max_squared_norm: Any
+    updates: Updates, gradient_step: Any = None, params: Params = None, *, max_squared_norm: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Skips micro-batches whose gradient is too long: a skip function for `accumulate`.
 

@@ -27,7 +27,6 @@ from gradtx.core.metrics import only
 from gradtx.core.packed import unpacked
 from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import choice, flag, integer
-from gradtx.types import Transformation
 
 __all__ = [
     "AverageState",
@@ -147,7 +146,7 @@ class average_of_params(_Average):
 
 
 @constructor
-def ema_params(inner: Transformation, decay: HyperArg = 0.999, debias: bool = True) -> chain:
+def ema_params(inner: Any, decay: HyperArg = 0.999, debias: bool = True) -> chain:
     """Adds to `inner` an exponential moving average of the parameters after each step.
 
     Evaluate at `averaged_params(state)`: the average is often better than the last parameters, without a decaying
@@ -181,7 +180,7 @@ def ema_params(inner: Transformation, decay: HyperArg = 0.999, debias: bool = Tr
 
 
 @constructor
-def polyak_average(inner: Transformation, weights: HyperArg | None = None, start: int = 0) -> chain:
+def polyak_average(inner: Any, weights: HyperArg | None = None, start: int = 0) -> chain:
     """Adds to `inner` the average of the parameters at which gradients were taken, from step `start` on.
 
     Evaluate at `averaged_params(state)`. With a constant learning rate the average converges where the parameters only
@@ -218,7 +217,7 @@ def polyak_average(inner: Transformation, weights: HyperArg | None = None, start
 
 
 @constructor
-def swa(inner: Transformation, start: int, every: int = 1) -> chain:
+def swa(inner: Any, start: int, every: int = 1) -> chain:
     """Adds to `inner` stochastic weight averaging: the mean of the parameters from step `start` on.
 
     The mean is taken over the parameters after the steps `start`, `start + every`, `start + 2 * every` and so on,

@@ -12,7 +12,6 @@ from gradtx.core.chain import chain
 from gradtx.core.composite import Wrapper
 from gradtx.core.constructor import constructor
 from gradtx.core.leafwise import Layerwise
-from gradtx.types import Transformation
 
 __all__ = ["cautious", "mask_misaligned", "with_grad_arg"]
 
@@ -76,7 +75,7 @@ def _opposed(u: Array, g: Array) -> Array:
 
 
 @constructor
-def cautious(inner: Transformation) -> with_grad_arg:
+def cautious(inner: Any) -> with_grad_arg:
     """Drops the entries of an optimizer's update that point up the current gradient.
 
     Take it with an optimizer with momentum, whose update may still follow old gradients. In each leaf the remaining

@@ -14,6 +14,7 @@ from gradtx.core.slots import child_state, counter
 from gradtx.core.state import counted
 from gradtx.core.transformation import takes
 from gradtx.core.value import flag, function, static
+from gradtx.types import Params, State, Updates
 
 __all__ = ["ConditionallyMaskState", "ConditionallyTransformState", "conditionally_mask", "conditionally_transform"]
 
@@ -36,7 +37,7 @@ class _Conditional(Wrapper):
     should_transform_fn: Any = static(check=function)
     forward_extra_args: bool = flag(default=False)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         given = extra if self.forward_extra_args else {}
         updates, inner_state = branch(
             type(self).__name__,
@@ -81,7 +82,7 @@ class conditionally_transform(_Conditional, state=ConditionallyTransformState):
       [1.]
     """
 
-    def _left_out(self, updates: Any) -> Any:
+    def _left_out(self, updates: Updates) -> Any:
         return updates
 
 
@@ -113,5 +114,5 @@ class conditionally_mask(_Conditional, state=ConditionallyMaskState):
       [-3.]
     """
 
-    def _left_out(self, updates: Any) -> Any:
+    def _left_out(self, updates: Updates) -> Any:
         return tree.zeros_like(updates)

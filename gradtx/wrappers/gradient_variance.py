@@ -27,6 +27,7 @@ from gradtx.core.slots import child_state, counter, per_param, per_tree
 from gradtx.core.state import counted
 from gradtx.core.value import integer, static
 from gradtx.transforms.average_examples import check_axes, examples, mean_of
+from gradtx.types import Params, State, Updates
 
 __all__ = ["GradientVarianceState", "add_mean_variance_to_opt", "get_unbiased_mean_and_variance_ema"]
 
@@ -101,10 +102,10 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
                 f"{self.per_elt_axis}, and a variance needs two. Give a larger batch, or more accumulation_steps."
             )
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         super()._check_fits(state, owner._replace(like=UNKNOWN) if owner.name == "updates" else owner)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         n = examples(type(self).__name__, updates, self.per_elt_axis)
         mean = jax.tree.map(lambda g: mean_of(g, self.per_elt_axis), updates)
         squares = jax.tree.map(self._squares, updates)
@@ -135,7 +136,7 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
         return leaf.saturated(jnp.sum(leaf.abs_sq(apart), axis=self.per_elt_axis))
 
     def _taken(
-        self, gradient: Any, mean: Any, squares: Any, n: int, state: Any, params: Any, extra: dict[str, Any]
+        self, gradient: Any, mean: Any, squares: Any, n: int, state: State, params: Params, extra: dict[str, Any]
     ) -> tuple[Any, Any]:
         """Takes the inner step, and returns its updates and the state with the new averages."""
         decay = self.at(state.count).ema_decay

@@ -22,7 +22,6 @@ from gradtx.core.prefix import spread
 from gradtx.core.transformation import GradientTransformation, as_transformation, identity
 from gradtx.core.value import Value, per_leaf, static
 from gradtx.transforms.scale import set_to_zero
-from gradtx.types import Transformation
 
 __all__ = [
     "freeze",
@@ -75,7 +74,7 @@ class mask_labels(Value):
 
 
 @constructor
-def masked(inner: Transformation, mask: Any, rest: Any = "keep") -> partition:
+def masked(inner: Any, mask: Any, rest: Any = "keep") -> partition:
     """Applies `inner` to the leaves that `mask` selects.
 
     The other leaves keep their updates by default. The state of `inner` holds nothing for them. Take
@@ -207,7 +206,7 @@ class scale_by_depth(Elementwise):
 
 
 @constructor
-def layerwise_lr_decay(inner: Transformation, depth_of: Any, decay: HyperArg) -> chain:
+def layerwise_lr_decay(inner: Any, depth_of: Any, decay: HyperArg) -> chain:
     """Gives deeper layers smaller learning rates: multiplies the update of a leaf of depth d by decay^d.
 
     Take it to fine-tune a pretrained model. Count the depth from the output, so that the layers near the input move

@@ -21,6 +21,7 @@ from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation, hyperparameters
 from gradtx.core.value import choice, integer
+from gradtx.types import Params, State, Updates
 
 __all__ = ["ApplyIfFiniteState", "apply_if_finite"]
 
@@ -45,9 +46,9 @@ Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 def if_finite(
     who: str,
     inner: GradientTransformation,
-    updates: Any,
+    updates: Updates,
     inner_state: Any,
-    params: Any,
+    params: Params,
     step: Step,
     accepted: Any = False,
 ) -> tuple[Any, Any, Array]:
@@ -121,7 +122,7 @@ class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
     max_consecutive_errors: int = integer(default=5)
     policy: str = choice(default="skip", options=("skip", "raise", "accept"))
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         streak = counted(state.notfinite_count)
         accepted = (streak > self.max_consecutive_errors) & (self.policy == "accept")
         new, inner_state, finite = if_finite(

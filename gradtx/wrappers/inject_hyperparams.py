@@ -25,6 +25,7 @@ from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.transformation import GradientTransformation, as_transformation
 from gradtx.core.value import child, dtype, function, show, static
+from gradtx.types import Params, State, Updates
 
 __all__ = ["InjectHyperparamsState", "inject_hyperparams"]
 
@@ -231,13 +232,13 @@ class _Injected(Composite, state=InjectHyperparamsState):
     def accepts(self, name: str) -> bool:
         return super().accepts(name) or any(x.reads(name) for x in self.stateful.tree.values())
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         if isinstance(state, InjectHyperparamsState) and isinstance(state.hyperparams, dict):
             # A user may write an integer, as in state.hyperparams["learning_rate"] = 0: the step casts it.
             state = state._replace(hyperparams={name: _as_real(x) for name, x in state.hyperparams.items()})
         super()._check_fits(state, owner)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         states = state.hyperparams_states
         numbers = self._numbers(state.count, state.hyperparams, states, extra)
         inner = self._build(numbers)

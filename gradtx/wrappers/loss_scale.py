@@ -24,6 +24,7 @@ from gradtx.core.metrics import only, reports
 from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.value import integer
+from gradtx.types import Params, State, Updates
 from gradtx.wrappers.if_finite import if_finite
 
 __all__ = ["DynamicLossScaleState", "dynamic_loss_scale", "loss_scale"]
@@ -92,7 +93,7 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
         super().__post_init__()
         checks.ordered("dynamic_loss_scale", min_scale=self.min_scale, max_scale=self.max_scale)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         now = self.at(state.count)
         true = _divided(updates, state.loss_scale)
         given = {name: self._true(name, x, state.loss_scale) for name, x in extra.items()}
@@ -128,7 +129,7 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
 
 
 @jax.jit
-def _divided(grads: Any, scale: Array) -> Any:
+def _divided(grads: Updates, scale: Array) -> Any:
     return jax.tree.map(lambda g: leaf.widen(jnp.asarray(g)) * (1 / scale), grads)
 
 

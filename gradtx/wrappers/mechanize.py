@@ -34,6 +34,7 @@ from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.metrics import reports
 from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import integer
+from gradtx.types import Params, Slots, Updates
 from gradtx.wrappers.cautious import with_grad_arg
 
 __all__ = ["MechanicState", "mechanize", "scale_by_mechanic"]
@@ -97,7 +98,9 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
         """Returns the sum of the first scales."""
         return jnp.sum(self.first_scales(params))
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, grad: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, *, grad: Any
+    ) -> tuple[Any, Any]:
         total, s = numbers.total, numbers.s
         betas = jnp.asarray(1 - 0.1 ** np.arange(1, self.num_betas + 1), s.dtype)
         back = jax.tree.map(lambda start, p: (start - leaf.widen(p)) / (total + self.eps), slots.x0, params)
@@ -112,7 +115,7 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
         new = numbers._replace(r=r, m=m, v=v, s=s, total=jnp.sum(s))
         return Shared(before=total, after=new.total.astype(total.dtype)), new
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         before, after = shared.before, shared.after
         # x_1 + s' (Delta + u) - x with Delta = (x - x_1) / (s + eps), rearranged so that nothing is added to the
         # parameters, whose rounding would swallow small steps.

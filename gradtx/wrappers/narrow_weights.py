@@ -30,6 +30,7 @@ from gradtx.core.state import counted
 from gradtx.core.value import choice, seed
 from gradtx.storage.remainder import remainder, with_remainder
 from gradtx.storage.rounded import stochastic
+from gradtx.types import Params, State, Updates
 
 __all__ = [
     "CorrectedWeightsState",
@@ -57,7 +58,7 @@ _IN_FLOAT32 = _InFloat32()
 class _Wide(Wrapper, needs=("params",)):
     """A wrapper whose inner transformation sees 16-bit leaves in float32."""
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> Any:
         checks.floating(type(self).__name__, "params", params, jax.tree.leaves(params))
         return super().init(params)
 
@@ -92,7 +93,7 @@ class _NarrowWeights(_Wide, needs=("params",)):
         """Returns the parameter nearest to the weight `x`, in its dtype, and what is kept beside it."""
         raise NotImplementedError
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         leaves, treedef = jax.tree.flatten(params)
         kept = treedef.flatten_up_to(getattr(state, self.kept))
         weights = [self._weight(jnp.asarray(p), k) for p, k in zip(leaves, kept, strict=True)]
@@ -254,7 +255,7 @@ class stochastic_weights(_Wide, state=StochasticWeightsState):
 
     seed: int = seed(default=0)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         steps, inner_state = self.wide_update(updates, state, params, _IN_FLOAT32.seen(params), extra)
         leaves, treedef = jax.tree.flatten(params)
         trios = zip(checks.paths(params), leaves, treedef.flatten_up_to(steps), strict=True)

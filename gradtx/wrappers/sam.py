@@ -23,6 +23,7 @@ from gradtx.core.packed import repacked
 from gradtx.core.slots import PARAM, child_state, counter, per_param
 from gradtx.core.transformation import GradientTransformation, apply_updates
 from gradtx.core.value import flag, integer, static
+from gradtx.types import Params, State, Updates
 
 __all__ = ["SAMState", "sam"]
 
@@ -101,7 +102,7 @@ class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
         """Returns the optimizer alone, because the adversary's steps are undone."""
         return {"inner": self.inner}
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, SAMState]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, SAMState]:
         grad_fn = extra.pop("grad_fn", None)
         if self.transparent:
             return self._one_step(updates, state, params, extra)
@@ -109,12 +110,12 @@ class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
             checks.needed("sam", grad_fn=grad_fn)
         return self._round(updates, state, params, grad_fn, extra)
 
-    def _climb(self, updates: Any, adv_state: Any, params: Any, extra: Any) -> tuple[Any, Any]:
+    def _climb(self, updates: Updates, adv_state: Any, params: Params, extra: Any) -> tuple[Any, Any]:
         given = self.adv_optimizer.accepted(extra)
         updates, adv_state = self.adv_optimizer.update(updates, adv_state, params, **given)
         return _negated(updates), adv_state
 
-    def _one_step(self, updates: Any, state: SAMState, params: Any, extra: Any) -> tuple[Any, SAMState]:
+    def _one_step(self, updates: Updates, state: SAMState, params: Params, extra: Any) -> tuple[Any, SAMState]:
         first = state.steps_since_sync == 0
         last = state.steps_since_sync == self.sync_period - 1
         cache = _where(first, params, state.cache)
@@ -135,7 +136,9 @@ class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
         steps = (state.steps_since_sync + 1) % self.sync_period
         return out, SAMState(steps_since_sync=steps, cache=cache, adv_state=adv_state, inner_state=inner_state)
 
-    def _round(self, updates: Any, state: SAMState, params: Any, grad_fn: Any, extra: Any) -> tuple[Any, SAMState]:
+    def _round(
+        self, updates: Updates, state: SAMState, params: Params, grad_fn: Any, extra: Any
+    ) -> tuple[Any, SAMState]:
         there, adv_state, g = params, state.adv_state, updates
         for i in range(self.sync_period - 1):
             up, adv_state = self._climb(g, adv_state, there, extra)
@@ -151,7 +154,7 @@ class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
 
 
 @jax.jit
-def _negated(updates: Any) -> Any:
+def _negated(updates: Updates) -> Any:
     return jax.tree.map(jnp.negative, updates)
 
 

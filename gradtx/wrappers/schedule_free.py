@@ -32,6 +32,7 @@ from gradtx.optimizers.elementwise.rmsprop import scale_by_rms
 from gradtx.schedules.warmup import warmup_constant_schedule
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Mask, Slots
 
 __all__ = [
     "ScheduleFreeState",
@@ -95,7 +96,7 @@ class scale_by_schedule_free(Elementwise, state=ScheduleFreeState, needs=("param
         shared = Shared(share=leaf.ratio(weight, total), b1=numbers.b1)
         return shared, numbers._replace(b1=jnp.asarray(self.b1), weight_sum=total, max_lr=max_lr)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         c, b1, z = shared.share, shared.b1, slots.z + g
         # y_(t+1) - y_t is computed from the steps of x and z, so that a small step is not lost in the parameters'
         # rounding. Since z - y = b1 (z - x), both terms are multiplied before they are added, which avoids overflow.
@@ -195,7 +196,7 @@ def schedule_free_sgd(
     weight_decay: HyperArg = 0.0,
     weight_lr_power: HyperArg = 2.0,
     state_dtype: Any = None,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Schedule-free gradient descent.
 
@@ -241,7 +242,7 @@ def schedule_free_adamw(
     weight_decay: HyperArg = 0.0,
     weight_lr_power: HyperArg = 2.0,
     state_dtype: Any = None,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Schedule-free AdamW: Adam's scaling and decoupled weight decay, with averaging instead of momentum.
 

@@ -25,6 +25,7 @@ from gradtx.core.skipping import unless_skipped
 from gradtx.core.slots import child_state, counter, per_tree
 from gradtx.core.state import counted
 from gradtx.core.value import integer
+from gradtx.types import Params, State, Updates
 
 __all__ = ["SkipSpikesState", "skip_spikes"]
 
@@ -84,11 +85,11 @@ class skip_spikes(Wrapper, state=SkipSpikesState):
     decay: Hyper = hyper(default=0.99, ge=0, lt=1)
     warmup: int = integer(default=20, ge=1)
 
-    def init(self, params: Any) -> SkipSpikesState:
+    def init(self, params: Params) -> SkipSpikesState:
         checks.floating("skip_spikes", "params", params, jax.tree.leaves(params))
         return super().init(params)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         checks.floating("skip_spikes", "updates", updates, jax.tree.leaves(updates))
         now = self.at(state.count)
         dtype = state.norm_mean.dtype

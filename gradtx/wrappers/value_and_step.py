@@ -13,6 +13,7 @@ from gradtx import checks
 from gradtx.core.metrics import find
 from gradtx.core.transformation import apply_updates, as_transformation
 from gradtx.core.value import function
+from gradtx.types import Params, State
 from gradtx.wrappers.loss_scale import DynamicLossScaleState
 
 __all__ = ["value_and_step"]
@@ -54,10 +55,10 @@ def value_and_step(loss_fn: Callable[..., Any], tx: Any, has_aux: bool = False) 
     function("value_and_step", "loss_fn", loss_fn)
     tx = as_transformation("value_and_step", tx)
 
-    def step(params: Any, state: Any, *batch: Any, **extra: Any) -> tuple[Any, ...]:
+    def step(params: Params, state: State, *batch: Any, **extra: Any) -> tuple[Any, ...]:
         scales = [part.loss_scale for _, part in find(state, DynamicLossScaleState)]
 
-        def value_and_aux(params: Any) -> tuple[Any, Any]:
+        def value_and_aux(params: Params) -> tuple[Any, Any]:
             out = loss_fn(params, *batch)
             if has_aux and not (isinstance(out, tuple) and len(out) == 2):
                 raise TypeError(
@@ -67,11 +68,11 @@ def value_and_step(loss_fn: Callable[..., Any], tx: Any, has_aux: bool = False) 
             value, aux = out if has_aux else (out, None)
             return _real_scalar(value), aux
 
-        def scaled(params: Any) -> tuple[Any, tuple[Any, Any]]:
+        def scaled(params: Params) -> tuple[Any, tuple[Any, Any]]:
             value, aux = value_and_aux(params)
             return functools.reduce(jnp.multiply, scales, value), (value, aux)
 
-        def gradient(params: Any) -> tuple[Any, Any]:
+        def gradient(params: Params) -> tuple[Any, Any]:
             grads, out = jax.grad(scaled, has_aux=True)(params)
             return jax.tree.map(jnp.conj, grads), out
 

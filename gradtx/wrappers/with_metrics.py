@@ -21,6 +21,7 @@ from gradtx.core.state import counted
 from gradtx.core.transformation import hyperparameters
 from gradtx.core.value import static
 from gradtx.transforms.plateau import reduce_on_plateau
+from gradtx.types import Params, State, Updates
 
 __all__ = ["MetricsState", "with_metrics"]
 
@@ -84,17 +85,22 @@ class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
 
     def first_values(self, params: Any) -> dict[str, Array]:
         """Returns a zero for each metric."""
-        values = jax.eval_shape(lambda p: self._values(p, p, p, *[self.inner.init(p)] * 2, {}), params)
+
+        def first(p: Params) -> dict[str, Array]:
+            state = self.inner.init(p)
+            return self._values(p, p, p, state, state, {})
+
+        values = jax.eval_shape(first, params)
         return {name: jnp.zeros(x.shape, x.dtype) for name, x in values.items()}
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, MetricsState]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, MetricsState]:
         new, inner_state = self.inner_update(updates, state.inner_state, params, extra)
         values = self._values(updates, new, params, state.inner_state, inner_state, state.values)
         values = alike("with_metrics", values, state.values)
         return new, MetricsState(count=counted(state.count), values=values, inner_state=inner_state)
 
     def _values(
-        self, updates: Any, new: Any, params: Any, before: Any, after: Any, last: dict[str, Array]
+        self, updates: Updates, new: Any, params: Params, before: Any, after: Any, last: dict[str, Array]
     ) -> dict[str, Array]:
         parts = tuple((name, tuple(masks.each("with_metrics", mask, params))) for name, mask in self.groups)
         values = _measured(updates, new, params, parts)
@@ -144,7 +150,7 @@ def _is_serial(tx: Composite) -> bool:
     return isinstance(tx, chain) or len(tx.children()) == 1
 
 
-def _measured(updates: Any, new: Any, params: Any, parts: Any) -> dict[str, Array]:
+def _measured(updates: Updates, new: Any, params: Params, parts: Any) -> dict[str, Array]:
     values = {
         "grad_norm": _norm(updates),
         "update_norm": _norm(new),

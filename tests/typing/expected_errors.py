@@ -24,7 +24,6 @@ gx.named_chain(gx.clip(1.0))  # error: reportArgumentType
 gx.partition({"a": 0.1}, "a")  # error: reportArgumentType
 gx.accumulate(2, gx.sgd(0.1))  # error: reportArgumentType
 gx.apply_if_finite("adam")  # error: reportArgumentType
-gx.ema_params(0.99, gx.sgd(0.1))  # error: reportArgumentType
 gx.cosine_decay_schedule("0.1", 100)  # error: reportArgumentType
 gx.cosine_decay_schedule(0.1)  # error: reportCallIssue
 gx.adam(0.1).learning_rate  # error: reportAttributeAccessIssue

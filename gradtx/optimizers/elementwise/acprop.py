@@ -23,6 +23,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.optimizers.elementwise.adabelief import ScaleByBeliefState
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["acprop", "scale_by_acprop"]
 
@@ -61,7 +62,7 @@ class scale_by_acprop(Elementwise, state=ScaleByBeliefState, corrected=("b2",)):
         grow_nu = 1 / self.weight("b2", jnp.maximum(t, 2), numbers, ahead=-1)
         return Shared(grow_nu=grow_nu, shift=self.eps_root / (1 - self.b2)), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         root = leaf.root(slots.nu * shared.grow_nu, shared.shift) + self.eps
         u = g / jnp.where(slots.nu == 0, 1, root)
         mu = leaf.moment(slots.mu, g, self.b1)
@@ -77,7 +78,7 @@ def acprop(
     eps: HyperArg = 1e-16,
     eps_root: HyperArg = 1e-16,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

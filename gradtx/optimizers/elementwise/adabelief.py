@@ -21,6 +21,7 @@ from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Slots
 
 __all__ = ["ScaleByBeliefState", "adabelief", "scale_by_belief"]
 
@@ -77,7 +78,7 @@ class scale_by_belief(Elementwise, state=ScaleByBeliefState, corrected=("b1", "b
         corrections = self.debias("b1", t, numbers, self.nesterov)
         return Shared(corrections=corrections, grow_nu=1 / self.weight("b2", t, numbers)), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)
         # The last sum has two arrays, so that it is computed once: see `leaf.at_most`.
         nu = self.b2 * slots.nu + ((1 - self.b2) * leaf.abs_sq(g - mu) + self.eps_root)

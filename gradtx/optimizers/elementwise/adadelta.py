@@ -21,6 +21,7 @@ from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import counter, per_param
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Mask, Slots
 
 __all__ = ["ScaleByAdaDeltaState", "adadelta", "scale_by_adadelta"]
 
@@ -61,7 +62,7 @@ class scale_by_adadelta(Elementwise, state=ScaleByAdaDeltaState):
     rho: Hyper = hyper(default=0.9, ge=0, lt=1)
     eps: Hyper = hyper(default=1e-6, ge=0)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         e_g = leaf.moment(slots.e_g, leaf.abs_sq(g), self.rho)
         u = g * (leaf.root(slots.e_x, self.eps) / leaf.root(e_g, self.eps))
         e_x = leaf.moment(slots.e_x, leaf.abs_sq(u), self.rho)
@@ -74,7 +75,7 @@ def adadelta(
     rho: HyperArg = 0.9,
     eps: HyperArg = 1e-6,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs AdaDelta, which needs no tuned learning rate.
 

@@ -22,6 +22,7 @@ from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Slots
 
 __all__ = ["ScaleByRssState", "adagrad", "scale_by_rss"]
 
@@ -66,7 +67,7 @@ class scale_by_rss(Elementwise, state=ScaleByRssState):
     eps: Hyper = hyper(default=1e-7, ge=0)
     eps_in_sqrt: bool = flag(default=True, kw_only=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         s = leaf.finite_sum(slots.sum_of_squares, leaf.abs_sq(g))
         root = leaf.root(s, self.eps) if self.eps_in_sqrt else leaf.root(s) + self.eps
         return g / root, slots._replace(sum_of_squares=s)

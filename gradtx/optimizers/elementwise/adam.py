@@ -27,7 +27,7 @@ from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype, flag
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.types import OptionalDType
+from gradtx.types import OptionalDType, Slots
 
 __all__ = ["ScaleByAdamState", "adam", "scale_by_adam"]
 
@@ -90,7 +90,7 @@ class scale_by_adam(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2"))
         corrections = self.debias("b1", t, numbers, self.nesterov)
         return Shared(corrections=corrections, grow_nu=1 / self.weight("b2", t, numbers)), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
         root = leaf.root(nu * shared.grow_nu, self.eps_root) + self.eps

@@ -26,6 +26,7 @@ from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["adam_atan2", "scale_by_adam_atan2"]
 
@@ -88,7 +89,7 @@ class scale_by_adam_atan2(Elementwise, state=ScaleByAdamState, corrected=("b1", 
         left, grow_nu = self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
         return Shared(left=left, grow_nu=grow_nu), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
         square = nu * shared.grow_nu
@@ -109,7 +110,7 @@ def adam_atan2(
     b: HyperArg = 1.0,
     mu_dtype: Any = None,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

@@ -22,6 +22,7 @@ from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.decay import decoupled_weight_decay
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Mask, Slots
 
 __all__ = ["adamax", "adamaxw", "scale_by_adamax"]
 
@@ -61,7 +62,7 @@ class scale_by_adamax(Elementwise, state=ScaleByAdamState, corrected=("b1",)):
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         return Shared(corrections=self.debias("b1", t, numbers)), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)
         nu = jnp.maximum(slots.nu * self.b2, jnp.abs(g) + self.eps)
         # Keeps the product with the bias correction from becoming subnormal or zero.
@@ -104,7 +105,7 @@ def adamaxw(
     b2: HyperArg = 0.999,
     eps: HyperArg = 1e-8,
     weight_decay: HyperArg = 1e-4,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

@@ -25,6 +25,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["ScaleByAdanState", "adan", "scale_by_adan"]
 
@@ -87,7 +88,7 @@ class scale_by_adan(Elementwise, state=ScaleByAdanState, corrected=("b1", "b2", 
         grow_m, grow_v, grow_n = (1 / self.weight(decay, t, numbers) for decay in self.corrected)
         return Shared(first=t == 1, grow_m=grow_m, grow_v=grow_v, grow_n=grow_n), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         now = leaf.bounded(g)  # so that the difference of two gradients is finite
         d = jnp.where(shared.first, 0, now - leaf.bounded(slots.g))
         m = leaf.moment(slots.m, now, self.b1)
@@ -107,7 +108,7 @@ def adan(
     eps: HyperArg = 1e-8,
     eps_root: HyperArg = 1e-8,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

@@ -25,6 +25,7 @@ from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import dtype, flag, function, static
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Slots
 
 __all__ = ["adopt", "scale_by_adopt"]
 
@@ -83,7 +84,7 @@ class scale_by_adopt(Elementwise, state=ScaleByAdamState):
         b1, b2 = jnp.where(first, 1, self.b1), jnp.where(first, 0, self.b2)
         return Shared(first=first, b1=b1, b2=b2, bound=of_step(self.clip_value_fn, t - 1)), numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         n = g / jnp.where(shared.first, 1, jnp.maximum(leaf.root(slots.nu), self.eps))
         if self.use_clipping:
             n = leaf.clip(n, shared.bound)

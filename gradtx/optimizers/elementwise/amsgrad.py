@@ -24,6 +24,7 @@ from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import dtype, flag
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Slots
 
 __all__ = ["ScaleByAmsgradState", "amsgrad", "scale_by_amsgrad"]
 
@@ -93,7 +94,7 @@ class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState, corrected=("b1", 
         grow_nu = 1 / self.weight("b2", t, numbers) if self.bias_correction_nu else 1
         return Shared(corrections=corrections, grow_nu=grow_nu), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         before, after = (1, shared.grow_nu) if self.correct_after_max else (shared.grow_nu, 1)
         mu = leaf.moment(slots.mu, g, self.b1)
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)

@@ -24,6 +24,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.slots import counter, per_param, per_tree
 from gradtx.transforms.decay import add_decayed_weights
+from gradtx.types import Mask, Slots
 
 __all__ = ["ScaleByAsgdState", "asgd", "scale_by_asgd"]
 
@@ -81,7 +82,7 @@ class scale_by_asgd(Elementwise, state=ScaleByAsgdState, needs=("params",)):
         mu = jnp.where(t == 1, 1, 1 / jnp.maximum(steps - 1 - self.t0, 1))
         return Shared(eta=eta, decay=eta * self.lambd, mu=mu), numbers._replace(eta=next_eta)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         u = -(g * shared.eta + p * shared.decay)
         return u, slots._replace(ax=slots.ax * (1 - shared.mu) + (p + u) * shared.mu)
 
@@ -93,7 +94,7 @@ def asgd(
     alpha: HyperArg = 0.75,
     t0: HyperArg = 1e6,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs gradient descent with a decaying step size and averages the parameters.
 

@@ -25,6 +25,7 @@ from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import PARAM, counter, per_param
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Mask, Slots
 
 __all__ = ["COCOBState", "cocob", "scale_by_cocob"]
 
@@ -68,7 +69,7 @@ class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True
     alpha: Hyper = hyper(default=100.0, gt=0)
     eps: Hyper = hyper(default=1e-8, gt=0)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         g, start = leaf.bounded(g), slots.init_particles
         largest = jnp.maximum(slots.scale, jnp.abs(g))
         total = leaf.finite_sum(slots.subgradients, jnp.abs(g))
@@ -87,7 +88,7 @@ def cocob(
     alpha: HyperArg = 100.0,
     eps: HyperArg = 1e-8,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs COCOB, which needs no learning rate.
 

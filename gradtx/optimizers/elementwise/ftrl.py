@@ -32,6 +32,7 @@ from gradtx import leaf
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import counter, per_param
+from gradtx.types import Slots
 
 __all__ = ["FtrlState", "ftrl"]
 
@@ -97,7 +98,7 @@ class ftrl(Elementwise, state=FtrlState, needs=("params",)):
     l2_regularization_strength: Hyper = hyper(default=0.0, ge=0)
     beta: Hyper = hyper(default=0.0, ge=0)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         rate, l1 = self.learning_rate, self.l1_regularization_strength
         n = leaf.finite_sum(slots.n, leaf.abs_sq(g))
         tiny = float(jnp.finfo(n.dtype).tiny)

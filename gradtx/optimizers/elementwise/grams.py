@@ -18,6 +18,7 @@ from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState, scale_by_adam
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["grams", "scale_by_grams"]
 
@@ -58,7 +59,7 @@ class scale_by_grams(scale_by_adam, state=ScaleByAdamState):
     [-0.593]
     """
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         u, slots = super().update_leaf(g, slots, p, shared)
         return leaf.sign(g) * jnp.abs(u), slots
 
@@ -72,7 +73,7 @@ def grams(
     eps_root: HyperArg = 0.0,
     mu_dtype: Any = None,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

@@ -24,6 +24,7 @@ from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["laprop", "scale_by_laprop"]
 
@@ -64,7 +65,7 @@ class scale_by_laprop(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2"
         grow_mu, grow_nu = 1 / self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
         return Shared(grow_mu=grow_mu, grow_nu=grow_nu), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
         mu = leaf.moment(slots.mu, g / (leaf.root(nu * shared.grow_nu) + self.eps), self.b1)
         return mu * shared.grow_mu, slots._replace(mu=mu, nu=nu)
@@ -78,7 +79,7 @@ def laprop(
     eps: HyperArg = 1e-15,
     mu_dtype: Any = None,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

@@ -24,6 +24,7 @@ from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import counter, per_param
 from gradtx.core.value import choice, dtype
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["ScaleByLionState", "lion", "scale_by_lion"]
 
@@ -69,7 +70,7 @@ class scale_by_lion(Elementwise, state=ScaleByLionState):
     mode: str = choice(default="hard", options=("hard", "smooth", "refined"), kw_only=True)
     smooth_beta: Hyper = hyper(default=1.0, gt=0, kw_only=True)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b2)
         return self._soft_sign(self._average(slots.mu, mu, g)), slots._replace(mu=mu)
 
@@ -101,7 +102,7 @@ def lion(
     b2: HyperArg = 0.99,
     mu_dtype: Any = None,
     weight_decay: HyperArg = 1e-3,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

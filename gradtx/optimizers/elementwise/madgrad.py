@@ -24,6 +24,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import PARAM, counter, per_param
 from gradtx.transforms.decay import add_decayed_weights
+from gradtx.types import Mask, Slots
 
 __all__ = ["MadgradState", "madgrad", "scale_by_madgrad"]
 
@@ -75,7 +76,7 @@ class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
         """Returns the weight of the gradient, w_t."""
         return (self.learning_rate + self.eps) * jnp.sqrt(t.astype(float)), numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         squares = leaf.finite_sum(slots.grad_sum_sq, leaf.abs_sq(g) * shared)
         s = slots.s + leaf.bounded(g) * shared
         cube_root = jnp.cbrt(jnp.maximum(squares, jnp.finfo(squares.dtype).tiny))
@@ -89,7 +90,7 @@ def madgrad(
     momentum: HyperArg = 0.9,
     weight_decay: HyperArg = 0.0,
     eps: HyperArg = 1e-6,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs MADGRAD, which adapts its step sizes like AdaGrad and aims at the generalization of SGD.
 

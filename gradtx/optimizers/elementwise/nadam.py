@@ -26,6 +26,7 @@ from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import adam, scale_by_adam
 from gradtx.transforms.decay import decoupled_weight_decay
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Mask
 
 __all__ = ["ScaleByNadamState", "nadam", "nadamw", "scale_by_nadam"]
 
@@ -167,7 +168,7 @@ def nadamw(
     eps_root: HyperArg = 0.0,
     mu_dtype: Any = None,
     weight_decay: HyperArg = 1e-4,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     nesterov: bool = True,
     momentum_decay: HyperArg | None = None,

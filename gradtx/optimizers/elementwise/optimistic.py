@@ -21,6 +21,7 @@ from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import counter, per_param
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Slots
 
 __all__ = [
     "ScaleByOptimisticGradientState",
@@ -68,7 +69,7 @@ class scale_by_optimistic_gradient(Elementwise, state=ScaleByOptimisticGradientS
         """Returns whether this is the first step."""
         return t == 1, numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         last = jnp.where(shared, g, slots.previous_gradient)
         return g * (self.alpha + self.beta) - last * self.beta, slots._replace(previous_gradient=g)
 

@@ -24,6 +24,7 @@ from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.value import flag
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Slots
 
 __all__ = ["radam", "scale_by_radam"]
 
@@ -79,7 +80,7 @@ class scale_by_radam(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2")
         corrections = self.debias("b1", t, numbers, self.nesterov)
         return Shared(corrections=corrections, left=left, rectified=rectified, r=r), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
         if self.eps_before_correction:

@@ -24,6 +24,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.slots import counter, per_param
 from gradtx.transforms.scale import scale
+from gradtx.types import Slots
 
 __all__ = ["ScaleByRpropState", "rprop", "scale_by_rprop"]
 
@@ -75,7 +76,7 @@ class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):
         super().__post_init__()
         checks.ordered("scale_by_rprop", min_step_size=self.min_step_size, max_step_size=self.max_step_size)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         s = leaf.sign(g) * leaf.sign(slots.prev_updates)
         changed = slots.step_sizes * jnp.where(s > 0, self.eta_plus, self.eta_minus)
         step = jnp.where(s == 0, slots.step_sizes, jnp.clip(changed, self.min_step_size, self.max_step_size))

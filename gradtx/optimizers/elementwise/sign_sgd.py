@@ -20,6 +20,7 @@ from gradtx.core.hyper import HyperArg
 from gradtx.core.leafwise import Elementwise
 from gradtx.transforms.momentum import ema
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Slots
 
 __all__ = ["scale_by_sign", "sign_sgd", "signum"]
 
@@ -37,7 +38,7 @@ class scale_by_sign(Elementwise):
     [ 1. -1.  0.]
     """
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return leaf.sign(g), slots
 
     def largest(self, incoming: float, most: float) -> float:

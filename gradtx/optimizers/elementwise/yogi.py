@@ -22,6 +22,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Elementwise, Shared
 from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Slots
 
 __all__ = ["ScaleByYogiState", "scale_by_yogi", "yogi"]
 
@@ -85,7 +86,7 @@ class scale_by_yogi(Elementwise, state=ScaleByYogiState, corrected=("b1", "b2"))
         left, grow_nu = self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
         return Shared(left=left, grow_nu=grow_nu), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         square = leaf.abs_sq(g)
         mu = leaf.moment(slots.mu, g, self.b1)
         nu = slots.nu - leaf.sign(slots.nu - square) * ((1 - self.b2) * square)

@@ -32,6 +32,7 @@ from gradtx.transforms.clip import clip_by_block_rms
 from gradtx.transforms.decay import decoupled_weight_decay
 from gradtx.transforms.momentum import ema
 from gradtx.transforms.norms import scale_by_param_block_rms
+from gradtx.types import Mask, Slots
 
 __all__ = ["FactoredState", "adafactor", "scale_by_factored_rms"]
 
@@ -134,7 +135,7 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         steps = jnp.maximum((t - self.step_offset).astype(float), 1)
         return of_step(self.decay_rate_fn, steps, self.decay_rate), numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         square = leaf.abs_sq(g) + self.epsilon
         floor = float(jnp.finfo(g.dtype).eps) if self.dtype_floor else self.floor
         dims = self._dims(g.shape)
@@ -171,7 +172,7 @@ def adafactor(
     weight_decay: HyperArg = 0.0,
     eps: HyperArg = 1e-30,
     factored: bool = True,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

@@ -28,6 +28,7 @@ from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw
 from gradtx.optimizers.layerwise.muon import scale_by_muon
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
 from gradtx.transforms.shape import scale_by_shape
+from gradtx.types import Mask, Slots
 
 __all__ = ["AdaMuonState", "adamuon", "scale_by_adamuon"]
 
@@ -100,7 +101,7 @@ class scale_by_adamuon(scale_by_muon, state=AdaMuonState):
     nu_eps: Hyper = hyper(default=1e-8, ge=0, kw_only=True)
     sign_momentum: bool = flag(default=True, kw_only=True)
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         o, slots = super().on_stack(leaf.sign(x) if self.sign_momentum else x, slots, shared)
         nu = leaf.moment(slots.nu, leaf.abs_sq(o), self.b2)
         return as_long_as_orthogonal(o / (leaf.root(nu) + self.nu_eps)), slots._replace(nu=nu)
@@ -114,7 +115,7 @@ def adamuon(
     beta: HyperArg = 0.95,
     b2: HyperArg = 0.95,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     mu_dtype: Any = None,
     *,
     nesterov: bool = False,

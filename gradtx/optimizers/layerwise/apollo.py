@@ -32,6 +32,7 @@ from gradtx.core.value import choice, dtype, integer
 from gradtx.linalg.low_rank import limited_growth, wide
 from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
+from gradtx.types import Mask, Slots
 
 __all__ = ["ApolloState", "apollo", "apollo_mini", "scale_by_apollo"]
 
@@ -114,7 +115,7 @@ class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
         draw = (t - 1) // self.update_proj_gap
         return Shared(corrections=corrections, grow_nu=grow_nu, draw=draw), self.weighed(numbers)
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         if not x.size:
             return x, slots
         g, rank = wide(x), slots.mu.shape[-1]
@@ -135,7 +136,7 @@ class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
         u = u if x.shape[-2] < x.shape[-1] else jnp.swapaxes(u, -1, -2)
         return u * self.scale, slots._replace(mu=mu, nu=nu, norm=norm)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
         return g, slots
 
 
@@ -147,7 +148,7 @@ def apollo(
     scale: HyperArg = 1.0,
     scale_type: str = "channel",
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     growth: HyperArg = 1.01,
     seed: int = 0,
@@ -220,7 +221,7 @@ def apollo_mini(
     scale: HyperArg = 128**0.5,
     update_proj_gap: int = 200,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     growth: HyperArg = 1.01,
     seed: int = 0,

@@ -25,6 +25,7 @@ from gradtx.core.leafwise import Layerwise
 from gradtx.core.slots import counter, per_param, reduced
 from gradtx.core.value import dtype
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["CameState", "came", "scale_by_came"]
 
@@ -111,7 +112,7 @@ class scale_by_came(Layerwise, state=CameState):
         """Returns no axes for a leaf that is not factored, and None for one that is."""
         return None if len(shape) > 1 else ()
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:
             return g, slots
         square = leaf.abs_sq(g) + self.eps
@@ -144,7 +145,7 @@ def came(
     clipping_threshold: HyperArg = 1.0,
     mu_dtype: Any = None,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

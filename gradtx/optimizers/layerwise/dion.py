@@ -32,6 +32,7 @@ from gradtx.core.value import dtype, integer
 from gradtx.linalg.spectral import adjoint
 from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
+from gradtx.types import Mask, Slots
 
 __all__ = ["DionState", "dion", "scale_by_dion"]
 
@@ -97,7 +98,7 @@ class scale_by_dion(Layerwise, state=DionState):
         """Returns Q_0."""
         return jax.random.normal(jax.random.key(self.seed), zeros.shape, zeros.real.dtype).astype(zeros.dtype)
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         if not x.size:
             return x, slots
         momentum = slots.mu + x / _SCALE
@@ -114,7 +115,7 @@ class scale_by_dion(Layerwise, state=DionState):
         u = _dot(jnp.where(some, q, 0), adjoint(p)) * math.sqrt(x.shape[-1] / x.shape[-2])
         return u, slots._replace(mu=mu, basis=jnp.where(some, q, slots.basis))
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
         return g, slots
 
 
@@ -124,7 +125,7 @@ def dion(
     rank: int = 128,
     beta: HyperArg = 0.95,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     mu_dtype: Any = None,
     *,
     seed: int = 0,

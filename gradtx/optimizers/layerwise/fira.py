@@ -29,6 +29,7 @@ from gradtx.core.value import dtype, integer
 from gradtx.linalg.low_rank import limited_growth, wide
 from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
+from gradtx.types import Mask, Slots
 
 __all__ = ["FiraState", "fira", "scale_by_fira"]
 
@@ -110,7 +111,7 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
         grow_nu = 1 / self.weight("b2", t, numbers)
         return Shared(corrections=self.debias("b1", t, numbers), grow_nu=grow_nu), self.weighed(numbers)
 
-    def renew_stack(self, x: Array, slots: Any, shared: Any) -> Any:
+    def renew_stack(self, x: Array, slots: Slots, shared: Any) -> Any:
         if not x.size:
             return slots
         g = lax.stop_gradient(wide(x))
@@ -119,7 +120,7 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
         old = slots.projector
         return slots._replace(projector=leaf.narrow(vectors[..., : old.shape[-1]], old.dtype))
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         if not x.size:
             return x, slots
         g, p = wide(x), slots.projector
@@ -136,7 +137,7 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
         u = u if x.shape[-2] < x.shape[-1] else jnp.swapaxes(u, -1, -2)
         return u, slots._replace(mu=mu, nu=nu, norm=norm)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
         return g, slots
 
 
@@ -151,7 +152,7 @@ def fira(
     update_proj_gap: int = 200,
     scale: HyperArg = 1.0,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     growth: HyperArg = 1.01,
     b1: HyperArg = 0.9,

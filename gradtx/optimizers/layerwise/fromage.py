@@ -15,6 +15,7 @@ from jax import Array
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise, Shared
 from gradtx.optimizers.layerwise.lars import scale_by_trust_ratio
+from gradtx.types import Slots
 
 __all__ = ["fromage"]
 
@@ -51,6 +52,6 @@ class fromage(Layerwise, needs=("params",)):
         shrink = -(rate**2) / (grown * (1 + grown))  # 1 / grown - 1, without cancellation
         return Shared(step=rate / grown, shrink=shrink), numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         direction, _ = scale_by_trust_ratio(self.min_norm).update_leaf(g, slots, p, None)
         return p * shared.shrink - direction * shared.step, slots

@@ -32,6 +32,7 @@ from gradtx.core.value import child, integer, static
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
 from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Params, State, Updates
 
 __all__ = ["GaLoreState", "galore", "scale_by_galore"]
 
@@ -121,7 +122,7 @@ class scale_by_galore(Composite, state=GaLoreState):
         """Returns no inner transformations: the base gets no params, so it cannot keep them in a constraint set."""
         return {}
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, GaLoreState]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, GaLoreState]:
         leaves, treedef = jax.tree.flatten(updates)
         matrix_views = self._matrix_views(updates)
         extra = self._base_extra(extra, treedef, matrix_views)
@@ -196,7 +197,7 @@ def galore(
     scale: HyperArg = 1.0,
     base_optimizer: Any = None,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     weight_dimension_numbers: Any = None,
     *,
     decouple_lr: bool = False,

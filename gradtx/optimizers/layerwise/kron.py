@@ -31,6 +31,7 @@ from gradtx.linalg.matrix_view import factored_sides
 from gradtx.linalg.whitening import fitted, preconditioned
 from gradtx.schedules.exponential import exponential_decay
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["KronState", "kron", "scale_by_kron"]
 
@@ -143,12 +144,12 @@ class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",
         shared = Shared(weight=self.weight("b1", t, numbers), fits=fits, probe=probe, noise=noise)
         return shared, self.weighed(numbers)._replace(rng_key=following)
 
-    def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def to_stack(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         g, failed = leaf.finite_or_zeros(g)
         mu = leaf.moment(slots.mu, g, self.b1)
         return mu / shared.weight, slots._replace(mu=mu, failures=slots.failures + failed)
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         constant = lax.stop_gradient((x, slots))
         if leaf.is_number(self.update_probability) and self.update_probability == 1:
             slots = self._fitted(*constant, shared)
@@ -156,7 +157,7 @@ class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",
             slots = mesh.cond(shared.fits, lambda: self._fitted(*constant, shared), lambda: slots)
         return preconditioned(x, slots.rows, slots.columns), slots
 
-    def _fitted(self, x: Array, slots: Any, shared: Any) -> Any:
+    def _fitted(self, x: Array, slots: Slots, shared: Any) -> Any:
         v, noise = (jax.random.normal(key, x.shape[1:], x.dtype)[None] for key in (shared.probe, shared.noise))
         largest = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True, initial=0)
         rms = jnp.sqrt(jnp.mean(jnp.abs(x / jnp.where(largest > 0, largest, 1)) ** 2, axis=(1, 2), keepdims=True))
@@ -170,7 +171,7 @@ class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",
         rows, columns = jax.tree.map(lambda q, q0: jnp.where(jnp.expand_dims(kept, range(1, q.ndim)), q, q0), new, old)
         return slots._replace(rows=rows, columns=columns, failures=slots.failures + ~fine)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
         first, second = tree.shrinking(g, self.clip_rms * math.sqrt(max(g.size, 1)))
         return g * first * second, slots
 
@@ -180,7 +181,7 @@ def kron(
     learning_rate: HyperArg,
     b1: HyperArg = 0.9,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     update_probability: HyperArg = _LESS_AND_LESS,
     precond_lr: HyperArg = 0.1,
     clip_rms: HyperArg = 1.1,

@@ -8,8 +8,6 @@ You et al., 2020, "Large Batch Optimization for Deep Learning: Training BERT in 
 
 from __future__ import annotations
 
-from typing import Any
-
 from gradtx.core.chain import chain
 from gradtx.core.constructor import constructor
 from gradtx.core.hyper import HyperArg
@@ -17,6 +15,7 @@ from gradtx.optimizers.elementwise.adam import scale_by_adam
 from gradtx.optimizers.layerwise.lars import scale_by_trust_ratio
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Mask
 
 __all__ = ["lamb"]
 
@@ -29,7 +28,7 @@ def lamb(
     eps: HyperArg = 1e-6,
     eps_root: HyperArg = 0.0,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs LAMB: Adam with steps proportional to the norm of each layer's weights, for very large batches.
 

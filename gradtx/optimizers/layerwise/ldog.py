@@ -19,6 +19,7 @@ from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.slots import PARAM, counter, per_param, reduced
 from gradtx.core.value import dtype
+from gradtx.types import Slots
 
 __all__ = ["ScaleByDistanceOverGradientsState", "scale_by_distance_over_gradients"]
 
@@ -74,7 +75,7 @@ class scale_by_distance_over_gradients(Layerwise, state=ScaleByDistanceOverGradi
     def first_distance(self, p: Array) -> Array:
         return self.reps_rel * (1 + tree.norm(p))
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         farthest = jnp.maximum(slots.max_dist, tree.norm(p - slots.init_params))
         total = leaf.finite_sum(slots.grad_sum_of_squares, tree.norm_sq(g))
         u = g * (farthest / leaf.root(total, self.eps) * self.global_scale)

@@ -22,6 +22,7 @@ from gradtx.optimizers.elementwise.adamw import adamw
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
 from gradtx.transforms.decay import add_decayed_weights, decoupled_weight_decay
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Mask
 
 __all__ = ["matrices_with_adamw"]
 
@@ -36,7 +37,7 @@ def matrices_with_adamw(
     rule: Any,
     learning_rate: HyperArg,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     weight_dimension_numbers: Any = None,
     adam_learning_rate: HyperArg | None = None,

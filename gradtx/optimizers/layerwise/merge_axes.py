@@ -13,6 +13,7 @@ import numpy as np
 
 from gradtx.core.value import Value, integer
 from gradtx.linalg.matrix_view import WeightDimensionNumbers
+from gradtx.types import Params
 
 __all__ = ["merge_axes"]
 
@@ -39,7 +40,7 @@ class merge_axes(Value):
 
     most: int = integer(default=1024, ge=1)
 
-    def __call__(self, params: Any) -> Any:
+    def __call__(self, params: Params) -> Any:
         return jax.tree.map(lambda p: self._numbers(np.shape(p)), params)
 
     def _numbers(self, shape: tuple[int, ...]) -> WeightDimensionNumbers:

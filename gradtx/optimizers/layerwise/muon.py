@@ -33,6 +33,7 @@ from gradtx.linalg.newton_schulz import PRECONDITIONINGS, coefficients, orthogon
 from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
 from gradtx.transforms.shape import scale_by_shape
+from gradtx.types import Mask, Slots
 
 __all__ = ["MuonState", "muon", "scale_by_muon"]
 
@@ -131,12 +132,12 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
         mu = leaf.moment(slots.mu, g, self.beta)
         return leaf.debiased_ratio(mu, g, jnp.full((), _SCALE, g.real.dtype), shared), slots._replace(mu=mu)
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         steps = triples(called(self), self.ns_coeffs, self.ns_steps)
         settings = {"preconditioning": self.preconditioning, "dtype": self.iteration_dtype}
         return orthogonalize(x, steps, eps=self.eps / _SCALE, eps_is_floor=self.eps_is_floor, **settings), slots
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
         # `g` is O(c) here, not the gradient; `before` is c / _SCALE.
         return (g * jnp.sum(before.conj() * g) * _SCALE if self.adaptive else g), slots
 
@@ -149,7 +150,7 @@ def muon(
     beta: HyperArg = 0.95,
     eps: HyperArg | None = None,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     mu_dtype: Any = None,
     *,
     nesterov: bool = True,

@@ -17,6 +17,7 @@ from gradtx.core import mask as masks
 from gradtx.core import matrices
 from gradtx.core.value import Value, static
 from gradtx.linalg.matrix_view import WeightDimensionNumbers
+from gradtx.types import Mask, Params
 
 __all__ = ["hidden_matrices", "muon_labels"]
 
@@ -84,11 +85,11 @@ class muon_labels(Value):
     """
 
     numbers: Any = static(default=hidden_matrices, check=_check_numbers)
-    mask: Any = static(default=None, check=masks.check)
+    mask: Mask = static(default=None, check=masks.check)
     adam_mask: Any = static(default=None, check=masks.check)
     names: tuple[str, str] = static(default=("muon", "adam"), check=_check_names)
 
-    def __call__(self, params: Any) -> Any:
+    def __call__(self, params: Params) -> Any:
         for mask in (self.mask, self.adam_mask):
             masks.selected("muon", mask, params)  # raises if it does not fit the tree or selects nothing
         found = matrices.numbers_of(self.numbers, params)

@@ -29,6 +29,7 @@ from gradtx.optimizers.layerwise.matrices_with_adamw import matrices_with_adamw
 from gradtx.optimizers.layerwise.muon import scale_by_muon
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
 from gradtx.transforms.shape import scale_by_shape
+from gradtx.types import Mask, Slots
 
 __all__ = ["NorMuonState", "normuon", "scale_by_normuon"]
 
@@ -99,7 +100,7 @@ class scale_by_normuon(scale_by_muon, state=NorMuonState):
     b2: Hyper = hyper(default=0.95, ge=0, lt=1, kw_only=True)
     nu_eps: Hyper = hyper(default=1e-8, ge=0, kw_only=True)
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         o, slots = super().on_stack(x, slots, shared)
         if not o.size:
             return o, slots
@@ -116,7 +117,7 @@ def normuon(
     beta: HyperArg = 0.95,
     b2: HyperArg = 0.95,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     mu_dtype: Any = None,
     *,
     nesterov: bool = False,

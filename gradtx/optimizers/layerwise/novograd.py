@@ -24,6 +24,7 @@ from gradtx.core.mask import selection
 from gradtx.core.slots import counter, per_param, reduced
 from gradtx.core.value import dtype
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Mask, Slots
 
 __all__ = ["ScaleByNovogradState", "novograd", "scale_by_novograd"]
 
@@ -86,7 +87,7 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
         """Returns whether this is the first step."""
         return t == 1, numbers
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         decay = self.weight_decay if decay_mask else 0
         square = tree.norm_sq(g)
         nu = jnp.where(shared, square, leaf.moment(slots.nu, square, self.b2))
@@ -103,7 +104,7 @@ def novograd(
     eps: HyperArg = 1e-6,
     eps_root: HyperArg = 0.0,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs NovoGrad: momentum of gradients that are divided by each layer's recent norm, with weight decay.
 

@@ -36,6 +36,7 @@ from gradtx.linalg.newton_schulz import coefficients, orthogonalize, triples
 from gradtx.optimizers.layerwise.muon_labels import muon_labels
 from gradtx.transforms.decay import decoupled_weight_decay
 from gradtx.transforms.scale import scale
+from gradtx.types import Slots
 
 __all__ = ["ScionState", "scale_by_lmo", "scion"]
 
@@ -100,11 +101,11 @@ class scale_by_lmo(Layerwise, state=ScionState):
         super().__post_init__()
         triples(called(self), self.ns_coeffs, self.ns_steps)
 
-    def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def to_stack(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.beta)
         return mu, slots._replace(mu=mu)
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         inputs, outputs = (max(n, 1) for n in x.shape[-2:])
         if self.norm == "spectral":
             steps = triples(called(self), self.ns_coeffs, self.ns_steps)
@@ -115,7 +116,7 @@ class scale_by_lmo(Layerwise, state=ScionState):
             return _unit(x, -1) * math.sqrt(outputs), slots
         return _unit(x, -2) / math.sqrt(inputs), slots
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
         return g, slots
 
 

@@ -25,6 +25,7 @@ from gradtx.core.leafwise import Layerwise
 from gradtx.core.slots import counter, reduced
 from gradtx.transforms.decay import decoupled_weight_decay
 from gradtx.transforms.momentum import ema
+from gradtx.types import Mask, Slots
 
 __all__ = ["GsnrState", "scale_by_gsnr", "sgd_sai"]
 
@@ -63,7 +64,7 @@ class scale_by_gsnr(Layerwise, state=GsnrState):
 
     eps: Hyper = hyper(default=1e-8, ge=0)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         if not g.size:
             return g, slots
         unit, size = tree.scaled(g)
@@ -83,7 +84,7 @@ def sgd_sai(
     momentum: HyperArg = 0.9,
     eps: HyperArg = 1e-8,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

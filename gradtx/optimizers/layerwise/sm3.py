@@ -24,6 +24,7 @@ from gradtx.core.hyper import Hyper, HyperArg, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.slots import counter, per_param, reduced
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Slots
 
 __all__ = ["ScaleBySM3State", "scale_by_sm3", "sm3"]
 
@@ -75,7 +76,7 @@ class scale_by_sm3(Layerwise, state=ScaleBySM3State):
         axes = range(len(shape))
         return [tuple(j for j in axes if j != i) for i in axes] or [()]
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         others = self.all_but_one(g.shape)
         new = jnp.where(jnp.asarray(self.b2) == 1, 1, 1 - self.b2)
         along = [jnp.expand_dims(v, axes) for v, axes in zip(slots.mu, others, strict=True)]

@@ -37,6 +37,7 @@ from gradtx.linalg.eigenbasis import into_basis, out_of_basis, renewed_basis
 from gradtx.linalg.gram import gram_of_columns, gram_of_rows, kept_if_finite
 from gradtx.linalg.matrix_view import factored_sides
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Mask, Slots
 
 __all__ = ["SoapState", "scale_by_soap", "soap"]
 
@@ -139,11 +140,11 @@ class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="i
         )
         return shared, moved._replace(weights=kept)
 
-    def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def to_stack(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         g, failed = leaf.finite_or_zeros(g)
         return g, slots._replace(failures=slots.failures + failed)
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         bases = slots.basis_rows, slots.basis_columns
         g = into_basis(x, *bases)
         (rate1, rate2), (weight1, weight2) = shared.rates, shared.weights
@@ -158,7 +159,7 @@ class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="i
             columns = kept_if_finite(leaf.moment(columns, gram_of_columns(constant), self.shampoo_beta), columns)
         return u, slots._replace(mu=mu, nu=nu, gram_rows=rows, gram_columns=columns)
 
-    def renew_stack(self, x: Array, slots: Any, shared: Any) -> Any:
+    def renew_stack(self, x: Array, slots: Slots, shared: Any) -> Any:
         old, nu, new = (slots.basis_rows, slots.basis_columns), slots.nu, []
         for axis, gram, basis in (1, slots.gram_rows, old[0]), (2, slots.gram_columns, old[1]):
             if basis is None:
@@ -174,7 +175,7 @@ class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="i
         kept = jax.tree.map(lambda x, y: jnp.where(jnp.expand_dims(fine, range(1, x.ndim)), x, y), found, slots)
         return kept._replace(failures=slots.failures + ~fine)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
         return g, slots
 
 
@@ -186,7 +187,7 @@ def soap(
     shampoo_beta: HyperArg = 0.95,
     eps: HyperArg = 1e-8,
     weight_decay: HyperArg = 0.01,
-    mask: Any = None,
+    mask: Mask = None,
     interval: int = 10,
     *,
     max_precond_dim: int = 10000,

@@ -37,6 +37,7 @@ from gradtx.optimizers.layerwise.muon_labels import muon_labels
 from gradtx.transforms.decay import decoupled_weight_decay
 from gradtx.transforms.momentum import ema
 from gradtx.transforms.scale import scale
+from gradtx.types import Mask, Slots
 
 __all__ = ["SPlusState", "scale_by_splus", "splus"]
 
@@ -136,7 +137,7 @@ class scale_by_splus(Layerwise, state=SPlusState):
         """Returns the steps since the eigenvectors were due: 0 at the second step, too, because L and R start at 0."""
         return jnp.where(t == 2, 0, t - 1), numbers
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         if not x.size:
             return x, slots
         old = slots.left_basis, slots.right_basis
@@ -152,7 +153,7 @@ class scale_by_splus(Layerwise, state=SPlusState):
         )
         return u, slots._replace(mu=mu, left_basis=left, right_basis=right)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, before: Array) -> tuple[Array, Any]:
         return g, slots
 
 
@@ -163,7 +164,7 @@ def splus(
     b2: HyperArg = 0.999,
     interval: int = 100,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     mu_dtype: Any = None,
     *,
     nonstandard_constant: HyperArg = 0.001,

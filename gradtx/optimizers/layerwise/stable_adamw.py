@@ -27,6 +27,7 @@ from gradtx.core.mask import selection
 from gradtx.core.value import dtype
 from gradtx.optimizers.elementwise.adam import ScaleByAdamState
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Mask, Slots
 
 __all__ = ["scale_by_stable_adamw", "stable_adamw"]
 
@@ -73,14 +74,14 @@ class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",)
     b2: Hyper = hyper(default=0.99, ge=0, lt=1)
     eps: Hyper = hyper(default=1e-6, ge=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
-    mask: Any = selection()
+    mask: Mask = selection()
     mu_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         left, grow_nu = self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
         return Shared(left=left, grow_nu=grow_nu), self.weighed(numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, mask: bool) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, mask: bool) -> tuple[Array, Any]:
         decay = self.weight_decay if mask else 0
         mu = leaf.moment(slots.mu, g, self.b1)
         nu = leaf.moment(slots.nu, leaf.abs_sq(g), self.b2)
@@ -98,7 +99,7 @@ def stable_adamw(
     eps: HyperArg = 1e-6,
     mu_dtype: Any = None,
     weight_decay: HyperArg = 0.2,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs StableAdamW: AdamW that slows down a tensor whose gradients suddenly grow.
 

@@ -28,6 +28,7 @@ from gradtx.core.leafwise import ByLeaf, Shared, Treewide
 from gradtx.core.mask import selection
 from gradtx.core.slots import average_weights, counter, per_param, per_tree
 from gradtx.core.value import flag
+from gradtx.types import Mask, Params, Slots, Updates
 
 __all__ = ["DAdaptAdamWState", "dadapt_adamw", "scale_by_dadapt_adamw"]
 
@@ -94,7 +95,9 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
     decay_mask: Any = selection()
     decouple_lr: bool = flag(default=False, kw_only=True)
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, **extra: Any
+    ) -> tuple[Any, Any]:
         d, s = numbers.estim_lr, slots.grad_sum
         c = jnp.sqrt(self.b2)
         rate = d * self.learning_rate * jnp.sqrt(self.weight("b2", t, numbers)) / self.weight("b1", t, numbers)
@@ -111,7 +114,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
         eps, zero = leaf.apart(v, self.eps, 0.0)
         return s / (leaf.root(v, zero) + eps)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         rate, decay = shared.rate, shared.decay if decay_mask else 0
         m = self.b1 * slots.exp_avg + (1 - self.b1) * rate * g  # in this order it cannot overflow
         v = leaf.moment(slots.exp_avg_sq, leaf.abs_sq(g), self.b2)
@@ -125,7 +128,7 @@ def dadapt_adamw(
     eps: HyperArg = 1e-8,
     estim_lr0: HyperArg = 1e-6,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:

@@ -32,6 +32,7 @@ from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import choice
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Mask, Params, Slots, Updates
 
 __all__ = ["DoGState", "DoWGState", "dog", "dowg", "scale_by_dog", "scale_by_dowg"]
 
@@ -82,13 +83,15 @@ class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
     init_step_value: Hyper = hyper(default=1e-6, ge=0)
     eps: Hyper = hyper(default=1e-8, ge=0)
 
-    def first_distance(self, params: Any) -> Array:
+    def first_distance(self, params: Params) -> Array:
         first = 0.0 if self.init_step == "learning_rate" else self.init_step_value
         if self.init_step == "heuristic":
             first = first * (1 + tree.norm(params))
         return tree.number(params, first)
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, **extra: Any
+    ) -> tuple[Any, Any]:
         travelled = tree.norm(jax.tree.map(jnp.subtract, params, slots.init_params))
         farthest = jnp.maximum(numbers.max_dist, travelled)
         total = leaf.finite_sum(numbers.sum_sq_norm_grads, tree.norm_sq(updates))
@@ -97,7 +100,7 @@ class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
             rate = jnp.where(t == 1, self.init_step_value, rate)
         return rate, numbers._replace(max_dist=farthest, sum_sq_norm_grads=total)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * shared, slots
 
 
@@ -107,7 +110,7 @@ def dog(
     init_step: tuple[str, HyperArg] = ("heuristic", 1e-6),
     eps: HyperArg = 1e-8,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs DoG: gradient descent that finds its own step size from the distance travelled.
 
@@ -185,14 +188,16 @@ class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):
     init_estim_sq_dist: Hyper = hyper(default=1e-4, ge=0)
     eps: Hyper = hyper(default=1e-4, ge=0)
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, **extra: Any
+    ) -> tuple[Any, Any]:
         travelled = tree.norm_sq(jax.tree.map(jnp.subtract, params, slots.init_params))
         farthest = jnp.maximum(numbers.estim_sq_dist, travelled)
         weighted = leaf.finite_sum(numbers.weighted_sq_norm_grads, farthest * tree.norm_sq(updates))
         rate = farthest / (leaf.root(weighted) + self.eps)
         return rate, numbers._replace(weighted_sq_norm_grads=weighted, estim_sq_dist=farthest)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return g * shared, slots
 
 
@@ -202,7 +207,7 @@ def dowg(
     init_estim_sq_dist: HyperArg | None = None,
     eps: HyperArg = 1e-4,
     weight_decay: HyperArg = 0.0,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs DoWG: DoG with more weight on later gradients, which were computed farther from the start.
 

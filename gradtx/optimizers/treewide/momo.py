@@ -29,6 +29,7 @@ from gradtx.core.metrics import reports
 from gradtx.core.skipping import or_one_more_skipped
 from gradtx.core.slots import counter, per_param, per_tree
 from gradtx.core.value import flag
+from gradtx.types import Mask, Params, Slots, Updates
 
 __all__ = ["MomoState", "momo", "scale_by_momo"]
 
@@ -88,7 +89,9 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
     adapt_lower_bound: bool = flag(default=False)
     decay_mask: Any = selection()
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, value: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, *, value: Any
+    ) -> tuple[Any, Any]:
         value = jnp.asarray(value, numbers.barf.dtype)
         lb, beta = numbers.lb, jnp.where(t - numbers.skipped == 1, 0, self.beta)
         d = jax.tree.map(lambda d, g: leaf.moment(d, g, beta), slots.exp_avg, updates)
@@ -109,7 +112,7 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
         shared = Shared(good=good, beta=beta, step=jnp.where(good, step, 0), shrink=jnp.where(good, shrink, 0))
         return shared, or_one_more_skipped(good, new, numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         shrink = shared.shrink if decay_mask else 0
         d = jnp.where(shared.good, leaf.moment(slots.exp_avg, g, shared.beta), slots.exp_avg)
         return -p * shrink - d * shared.step, slots._replace(exp_avg=d)
@@ -122,7 +125,7 @@ def momo(
     lower_bound: HyperArg = 0.0,
     weight_decay: HyperArg = 0.0,
     adapt_lower_bound: bool = False,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs MoMo: momentum that chooses its step size from the loss and its lower bound.
 

@@ -29,6 +29,7 @@ from gradtx.core.metrics import reports
 from gradtx.core.skipping import or_one_more_skipped
 from gradtx.core.slots import average_weights, counter, per_param, per_tree
 from gradtx.core.value import flag
+from gradtx.types import Mask, Params, Slots, Updates
 
 __all__ = ["MomoAdamState", "momo_adam", "scale_by_momo_adam"]
 
@@ -103,7 +104,9 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
         """Returns the first moment divided by D."""
         return m / (leaf.root(v / left) + self.eps)
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, value: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, *, value: Any
+    ) -> tuple[Any, Any]:
         value, taken = jnp.asarray(value, numbers.barf.dtype), t - numbers.skipped
         lb, c, left = numbers.lb, self.weight("b1", taken, numbers), self.weight("b2", taken, numbers)
         m = jax.tree.map(lambda m, g: leaf.moment(m, g, self.b1), slots.exp_avg, updates)
@@ -128,7 +131,7 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
         shared = Shared(good=good, left=left, step=jnp.where(good, step, 0), shrink=jnp.where(good, shrink, 0))
         return shared, or_one_more_skipped(good, new, numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         shrink = shared.shrink if decay_mask else 0
         old = slots.exp_avg, slots.exp_avg_sq
         m, v = (jnp.where(shared.good, new, x) for new, x in zip(self._moments(g, *old), old, strict=True))
@@ -145,7 +148,7 @@ def momo_adam(
     lower_bound: HyperArg = 0.0,
     weight_decay: HyperArg = 0.0,
     adapt_lower_bound: bool = False,
-    mask: Any = None,
+    mask: Mask = None,
 ) -> chain:
     """Runs MoMo-Adam: Adam that chooses its step size from the loss and its lower bound.
 

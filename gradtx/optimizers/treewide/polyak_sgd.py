@@ -26,6 +26,7 @@ from gradtx.core.slots import counter
 from gradtx.core.value import choice
 from gradtx.optimizers.elementwise.sgd import sgd
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Params, Slots, Updates
 
 __all__ = ["ScaleByPolyakState", "polyak_sgd", "scale_by_polyak"]
 
@@ -71,7 +72,9 @@ class scale_by_polyak(Treewide, state=ScaleByPolyakState, needs=("value",)):
     eps: Hyper = hyper(default=0.0, ge=0)
     variant: str = choice(default="sps", options=("sps", "sps+"))
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, *, value: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, *, value: Any
+    ) -> tuple[Any, Any]:
         square = tree.norm_sq(updates)
         value = jnp.asarray(value, square.dtype)
         gap, good = value - self.f_min, jnp.isfinite(value)
@@ -81,7 +84,7 @@ class scale_by_polyak(Treewide, state=ScaleByPolyakState, needs=("value",)):
         shared = Shared(step=jnp.where(square > 0, step, 0), good=good)
         return shared, or_one_more_skipped(good, numbers, numbers)
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return jnp.where(shared.good, g * shared.step, 0), slots
 
 

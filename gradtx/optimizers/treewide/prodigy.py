@@ -28,6 +28,7 @@ from gradtx.core.leafwise import Shared, Treewide
 from gradtx.core.mask import selection
 from gradtx.core.slots import PARAM, average_weights, counter, per_param, per_tree
 from gradtx.core.value import flag
+from gradtx.types import Mask, Params, Slots, Updates
 
 __all__ = ["ProdigyState", "prodigy", "scale_by_prodigy"]
 
@@ -105,7 +106,9 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), correcte
     decay_mask: Any = selection()
     decouple_lr: bool = flag(default=False, kw_only=True)
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, **extra: Any
+    ) -> tuple[Any, Any]:
         d = numbers.estim_lr
         rate = d * self.learning_rate * jnp.sqrt(self.weight("b2", t, numbers)) / self.weight("b1", t, numbers)
         weight = (d if self.safeguard_warmup else rate) * d / self.estim_lr0
@@ -122,7 +125,7 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), correcte
     def _grad_sum(self, s: Array, g: Array, weight: Any) -> Array:
         return s * self.beta3 + leaf.bounded(g) * weight
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         d, decay = shared.d, shared.decay if decay_mask else 0
         m = leaf.moment(slots.exp_avg, g * d, self.b1)
         v = leaf.moment(slots.exp_avg_sq, leaf.abs_sq(g * d), self.b2)
@@ -141,7 +144,7 @@ def prodigy(
     estim_lr_coef: HyperArg = 1.0,
     weight_decay: HyperArg = 0.0,
     safeguard_warmup: bool = False,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decouple_lr: bool = False,
 ) -> chain:
