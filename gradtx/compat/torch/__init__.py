@@ -3,21 +3,23 @@
     from gradtx.compat import torch
     tx = torch.AdamW(lr=1e-3, weight_decay=0.1)
 
-Each is a function that takes the arguments of the class in `torch.optim` of that name, except `params`, and returns
-an ordinary gradtx transformation, a chain of the library's rules. `lr` may be a number, an array or a schedule;
-so may every other number, unless its docstring says otherwise. `foreach`, `fused`, `capturable` and `differentiable`
-choose among implementations there; here they are accepted and change nothing. `lr_scheduler` has PyTorch's schedules,
-and `load_state` takes over the state of an optimizer in the middle of a run.
+Each is a function that takes the arguments of the class of that name in `torch.optim`, except `params`, and returns
+an ordinary gradtx transformation, a chain of the library's rules. `lr` may be a number, an array or a schedule; so
+may every other number, unless its docstring says otherwise. `foreach`, `fused`, `capturable` and `differentiable`
+choose among implementations in PyTorch; here they are accepted and have no effect. `lr_scheduler` has PyTorch's
+schedules, and `load_state` converts the state of an optimizer in the middle of a run.
 
-What all have in common:
+Common to all of them:
 
-- `weight_decay` is added to the gradient, before the rule, unless the method decouples it. The number 0 leaves that
-  link out; with any other, `update` needs params.
-- `maximize` turns the gradient's sign before anything else.
-- Arguments that PyTorch takes although they lead nowhere (`alpha` above 1 in RMSprop, `rho` of 1 in Adadelta) are
-  refused where the rule refuses them.
-- PyTorch computes with a complex gradient as with two real ones. Here the second moment is that of the modulus, and
-  a rule that has no meaning for complex numbers refuses them.
+- `weight_decay` is added to the gradient before the rule, unless the method decouples it. With the number 0 there
+is no
+  such link; with any other value, `update` needs params.
+- `maximize` changes the sign of the gradient before anything else. - Arguments that PyTorch accepts although they
+make no sense (`alpha` above 1 in RMSprop, `rho` of 1 in Adadelta) raise
+  an error if the rule's limits exclude them.
+- PyTorch treats a complex gradient as two real ones. Here the second moment is the moment of the modulus, and a
+rule
+  without a meaning for complex numbers raises an error.
 """
 
 from gradtx.compat.torch import lr_scheduler as lr_scheduler

@@ -20,7 +20,11 @@ __all__ = ["Adafactor", "scale_by_relative_step"]
 
 
 class scale_by_relative_step(Elementwise, needs=("params",)):
-    """The end of Adafactor: the step, its rate at most 1 / sqrt(t), and the decoupled decay, at the full rate.
+    """Takes the last step of Adafactor: a learning rate of at most 1 / sqrt(t), and decoupled decay at the full rate.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      weight_decay: Strength of the decoupled weight decay. Not negative; 0 by default.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch.adafactor import scale_by_relative_step
@@ -50,12 +54,26 @@ def Adafactor(
     foreach: bool | None = None,
     maximize: bool = False,
 ) -> chain:
-    """`torch.optim.Adafactor`: the rate is relative to the parameter's size and at most 1 / sqrt(t); no momentum.
+    """`torch.optim.Adafactor`: Adafactor as PyTorch computes it, with little memory and no momentum.
 
     optax's `adafactor` adds its epsilon to the squared gradient, factors the two largest axes if they are large
-    enough, and scales the decay otherwise. Here the last two axes are always factored, and the estimates are kept
-    above `eps[0]` (None for the `eps` of the dtype, of float32 for the narrower ones). `beta2_decay` is a number or
-    an array.
+    enough, and scales the decay differently. Here the last two axes are always factored.
+
+    Args:
+      lr: Step size relative to the parameter's root mean square, a number or a schedule; it is at most 1 / sqrt(t)
+        at step t. Not negative; 0.01 by default.
+      beta2_decay: The decay rate of the second moment at step t is 1 - t^beta2_decay; a number or an array. Not
+        positive; -0.8 by default.
+      eps: Lower bounds: of the estimates (None for the dtype's machine epsilon), and of the parameter's root mean
+        square. (None, 1e-3) by default.
+      d: Largest root mean square of an update before the learning rate. At least 1; 1 by default.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `lr * weight_decay` of its value. Not negative; 0 by default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: for a matrix a number per row and per column; for a vector one array.
 
     >>> from gradtx.compat import torch
     >>> torch.Adafactor().links[-1]

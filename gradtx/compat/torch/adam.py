@@ -1,5 +1,5 @@
 # ruff: noqa: N802  (PyTorch's names)
-"""Adam and its kin: Adam, AdamW, Adamax, NAdam, RAdam."""
+"""Adam and its relatives: Adam, AdamW, Adamax, NAdam, RAdam."""
 
 from __future__ import annotations
 
@@ -38,9 +38,29 @@ def Adam(
     fused: bool | None = None,
     decoupled_weight_decay: bool = False,
 ) -> chain:
-    """`torch.optim.Adam`: optax's rule; `amsgrad` keeps the maximum of the second moment before its correction.
+    """`torch.optim.Adam`: Adam as PyTorch computes it.
 
-    optax's `amsgrad` keeps that of the corrected moment. The decay is a penalty unless decoupled.
+    The rule equals optax's.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 1e-3 by default.
+      betas: Decay rates (b1, b2) of the first and second moment; closer to 1 averages over more steps. In [0, 1);
+        (0.9, 0.999) by default.
+      eps: Added to the denominator for numerical stability. 1e-8 by default.
+      weight_decay: Strength of the L2 penalty, or of the decoupled weight decay with `decoupled_weight_decay`. Not
+        negative; 0 by default.
+      amsgrad: Whether to divide by the maximum of all second moments so far, taken before bias correction (optax
+        takes it after). False by default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      decoupled_weight_decay: Whether to decouple the weight decay, as AdamW does, instead of adding a penalty to
+        the gradient. False by default.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      capturable: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+      fused: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32); three with `amsgrad`.
 
     >>> from gradtx.compat import torch
     >>> torch.Adam(lr=1e-3)
@@ -62,7 +82,27 @@ def AdamW(
     differentiable: bool = False,
     fused: bool | None = None,
 ) -> chain:
-    """`torch.optim.AdamW`: optax's but for the default decay, which is 1e-4 there, and for `amsgrad` as in `Adam`.
+    """`torch.optim.AdamW`: Adam with decoupled weight decay as PyTorch computes it.
+
+    The rule equals optax's, except for the default weight decay, which is 1e-4 there.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 1e-3 by default.
+      betas: Decay rates (b1, b2) of the first and second moment; closer to 1 averages over more steps. In [0, 1);
+        (0.9, 0.999) by default.
+      eps: Added to the denominator for numerical stability. 1e-8 by default.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `lr * weight_decay` of its value. Not negative; 0.01 by default.
+      amsgrad: Whether to divide by the maximum of all second moments so far, taken before bias correction (optax
+        takes it after). False by default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      capturable: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+      fused: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32); three with `amsgrad`.
 
     >>> from gradtx.compat import torch
     >>> torch.AdamW(lr=1e-3)
@@ -96,7 +136,24 @@ def Adamax(
     differentiable: bool = False,
     capturable: bool = False,
 ) -> chain:
-    """`torch.optim.Adamax`: optax's rule, with the decay as a penalty.
+    """`torch.optim.Adamax`: Adam with the maximum of past gradients, as PyTorch computes it.
+
+    The rule equals optax's.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 2e-3 by default.
+      betas: Decay rates (b1, b2) of the first moment and of the decayed maximum. In [0, 1); (0.9, 0.999) by
+        default.
+      eps: Added to the denominator for numerical stability. 1e-8 by default.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient. Not negative; 0 by
+        default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+      capturable: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> from gradtx.compat import torch
     >>> torch.Adamax()
@@ -119,7 +176,28 @@ def NAdam(
     capturable: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.NAdam`: the momentum grows from half of `betas[0]` towards it; optax's is constant.
+    """`torch.optim.NAdam`: Adam with Nesterov momentum, as PyTorch computes it.
+
+    Unlike optax's, the decay rate of the momentum grows during training.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 2e-3 by default.
+      betas: Decay rates (b1, b2) of the first and second moment; closer to 1 averages over more steps. In [0, 1);
+        (0.9, 0.999) by default.
+      eps: Added to the denominator for numerical stability. 1e-8 by default.
+      weight_decay: Strength of the L2 penalty, or of the decoupled weight decay with `decoupled_weight_decay`. Not
+        negative; 0 by default.
+      momentum_decay: How fast the decay rate of the momentum grows from half of `betas[0]` to `betas[0]`. 4e-3 by
+        default.
+      decoupled_weight_decay: Whether to decouple the weight decay, as AdamW does, instead of adding a penalty to
+        the gradient. False by default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      capturable: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> from gradtx.compat import torch
     >>> torch.NAdam().links[0]
@@ -143,7 +221,24 @@ def RAdam(
     capturable: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.RAdam`: `eps` is added to the root of the raw second moment; optax adds it to the corrected one's.
+    """`torch.optim.RAdam`: rectified Adam, as PyTorch computes it.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 1e-3 by default.
+      betas: Decay rates (b1, b2) of the first and second moment; closer to 1 averages over more steps. In [0, 1);
+        (0.9, 0.999) by default.
+      eps: Added to the root of the second moment before bias correction; optax adds it afterwards. 1e-8 by default.
+      weight_decay: Strength of the L2 penalty, or of the decoupled weight decay with `decoupled_weight_decay`. Not
+        negative; 0 by default.
+      decoupled_weight_decay: Whether to decouple the weight decay, as AdamW does, instead of adding a penalty to
+        the gradient. False by default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      capturable: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> from gradtx.compat import torch
     >>> torch.RAdam().links[0].eps_before_correction

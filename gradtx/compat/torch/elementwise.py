@@ -35,16 +35,30 @@ def SGD(
     differentiable: bool = False,
     fused: bool | None = None,
 ) -> chain:
-    """`torch.optim.SGD`: optax's `sgd`, with dampening (not of the first gradient) and with the decay as a penalty.
+    """`torch.optim.SGD`: gradient descent, with momentum if you ask for it, as PyTorch computes it.
 
-    `momentum` and `dampening` lie in [0, 1].
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 1e-3 by default.
+      momentum: Decay rate of the momentum, a decaying sum of past gradients. In [0, 1]; 0 (no momentum) by default.
+      dampening: The momentum adds `1 - dampening` times the gradient; the first gradient is added as a whole. In
+        [0, 1]; 0 by default.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient. Not negative; 0 by
+        default.
+      nesterov: Whether to use Nesterov momentum, which needs a momentum and no dampening. False by default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+      fused: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: one array per parameter with momentum (4 bytes in float32), else a counter.
 
     >>> from gradtx.compat import torch
     >>> torch.SGD(lr=0.1, momentum=0.9)
     chain(trace(decay=0.9, dampening=0), scale_by_learning_rate(learning_rate=0.1))
 
     Raises:
-      ValueError: Nesterov momentum without momentum, or with dampening.
+      ValueError: `nesterov` without momentum, or with dampening.
     """
     rule = made("SGD", trace, decay=("momentum", momentum), dampening=("dampening", dampening))
     if flagged("SGD", "nesterov", nesterov):
@@ -69,9 +83,25 @@ def ASGD(
     differentiable: bool = False,
     capturable: bool = False,
 ) -> chain:
-    """`torch.optim.ASGD`, which optax does not have. The averaged parameters are `state[-1].ax`.
+    """`torch.optim.ASGD`: averaged gradient descent, as PyTorch computes it.
 
-    `lambd` and `alpha` are not negative. A schedule in `lr` acts one step late, as it does in PyTorch.
+    optax has no such method. The averaged parameters are `state[-1].ax`. A schedule in `lr` acts one step late, as
+    it does in PyTorch.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 1e-2 by default.
+      lambd: Strength of the decay of the parameters. Not negative; 1e-4 by default.
+      alpha: Power by which the step size falls. Not negative; 0.75 by default.
+      t0: Step at which the averaging begins. 1e6 by default.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient. Not negative; 0 by
+        default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+      capturable: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: one array per parameter, the averaged parameters (4 bytes in float32).
 
     >>> from gradtx.compat import torch
     >>> torch.ASGD()
@@ -91,9 +121,23 @@ def Rprop(
     maximize: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.Rprop`: optax's rule, whose first step size PyTorch brings within `step_sizes`.
+    """`torch.optim.Rprop`: resilient backpropagation, as PyTorch computes it. For full-batch gradients.
 
-    `lr` is that first step size: of a schedule only its first value is used. For real parameters.
+    Parameters must be real.
+
+    Args:
+      lr: The first step size of every entry, clipped to `step_sizes`; only the first value of a schedule is used.
+        1e-2 by default.
+      etas: Factors (smaller, larger) of an entry's step size after a change of the gradient's sign, and without
+        one. (0.5, 1.2) by default.
+      step_sizes: Smallest and largest step size. (1e-6, 50) by default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      capturable: Accepted for compatibility with PyTorch; has no effect.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> from gradtx.compat import torch
     >>> torch.Rprop(lr=0.1).links[0].learning_rate
@@ -125,9 +169,23 @@ def Adagrad(
     differentiable: bool = False,
     fused: bool | None = None,
 ) -> chain:
-    """`torch.optim.Adagrad`: `eps` is added to the root, and the sum starts at 0; optax adds it under the root.
+    """`torch.optim.Adagrad`: divides by the root of the sum of squared gradients, as PyTorch computes it.
 
-    `lr_decay` is a number or an array: the step at count t is divided by 1 + t * lr_decay.
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 1e-2 by default.
+      lr_decay: The step at count t is divided by 1 + t * lr_decay; a number or an array. Not negative; 0 by
+        default.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient. Not negative; 0 by
+        default.
+      initial_accumulator_value: Value at which the sums start. 0 by default.
+      eps: Added to the root for numerical stability; optax adds it under the root. 1e-10 by default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+      fused: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32).
 
     >>> from gradtx.compat import torch
     >>> torch.Adagrad(lr=0.1).links[0]
@@ -152,10 +210,26 @@ def RMSprop(
     maximize: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.RMSprop`: `eps` is added to the root, by default under it in optax, where `alpha` is `decay`.
+    """`torch.optim.RMSprop`: divides by the root mean square of recent gradients, as PyTorch computes it.
 
-    Momentum is that of the scaled gradients, before the learning rate; in optax it is behind it. `alpha` lies in
-    [0, 1), `momentum` in [0, 1].
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 1e-2 by default.
+      alpha: Decay rate of the second moment (`decay` in optax); closer to 1 averages over more steps. In [0, 1);
+        0.99 by default.
+      eps: Added to the root for numerical stability; optax adds it under the root by default. 1e-8 by default.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient. Not negative; 0 by
+        default.
+      momentum: Decay rate of the momentum of the scaled gradients, before the learning rate (optax: after it). In
+        [0, 1]; 0 by default.
+      centered: Whether to divide by the standard deviation instead of the root mean square. False by default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      capturable: Accepted for compatibility with PyTorch; has no effect.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32), and one more each for `momentum` and
+      `centered`.
 
     >>> from gradtx.compat import torch
     >>> torch.RMSprop(momentum=0.9)
@@ -184,9 +258,23 @@ def Adadelta(
     maximize: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.Adadelta`: optax's `adadelta`, which descends here without being given a learning rate.
+    """`torch.optim.Adadelta`: Adadelta as PyTorch computes it.
 
-    `rho` lies in [0, 1).
+    The rule equals optax's.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 1 by default.
+      rho: Decay rate of both moving averages; closer to 1 averages over more steps. In [0, 1); 0.9 by default.
+      eps: Added to the denominator for numerical stability. 1e-6 by default.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient. Not negative; 0 by
+        default.
+      maximize: Whether to maximize the objective: the sign of the gradient is changed first. False by default.
+      foreach: Accepted for compatibility with PyTorch; has no effect.
+      capturable: Accepted for compatibility with PyTorch; has no effect.
+      differentiable: Accepted for compatibility with PyTorch; has no effect.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
 
     >>> from gradtx.compat import torch
     >>> torch.Adadelta()

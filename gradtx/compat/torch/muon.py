@@ -22,10 +22,10 @@ _ADJUSTMENTS = {None: None, "original": None, "match_rms_adamw": 0.2}
 
 
 def rows_are_outputs(params: Any) -> Any:
-    """The dimension numbers of PyTorch's weights (output, input), for matrices alone.
+    """Returns the dimension numbers of PyTorch's weights (output, input), which must be matrices.
 
     Raises:
-      ValueError: a parameter is no matrix.
+      ValueError: a parameter is not a matrix.
     """
 
     def numbers(path: Any, p: Any) -> WeightDimensionNumbers:
@@ -51,18 +51,34 @@ def Muon(
     *,
     iteration_dtype: Any = None,
 ) -> chain:
-    """`torch.optim.Muon`, for matrices whose rows are the outputs, as in PyTorch.
+    """`torch.optim.Muon`: Muon as PyTorch computes it, for matrices whose rows are the outputs.
 
-    The momentum is not corrected for its start at zero as it is in optax, and `eps` is the least norm to divide by
-    instead of being added to it. PyTorch iterates in bfloat16, off by some percent of a step; here the iteration
-    is in float32 or wider unless `iteration_dtype` is given, which PyTorch does not have.
+    Unlike in optax, the momentum is not corrected for its start at zero, and `eps` is a lower bound on the norm
+    instead of being added to it. PyTorch iterates in bfloat16, which differs by some percent of a step.
+
+    Args:
+      lr: Step size, a number or a schedule of the step count. Not negative; 1e-3 by default.
+      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
+        `lr * weight_decay` of its value. Not negative; 0.1 by default.
+      momentum: Decay rate of the momentum; closer to 1 averages over more steps. 0.95 by default.
+      nesterov: Whether to use Nesterov momentum. True by default.
+      ns_coefficients: Three coefficients of the Newton-Schulz iteration. (3.4445, -4.775, 2.0315) by default.
+      eps: Lower bound on the norm by which the momentum is divided. 1e-7 by default.
+      ns_steps: Number of Newton-Schulz steps. 5 by default.
+      adjust_lr_fn: How the step size depends on the shape: None or 'original' (default), or 'match_rms_adamw' for
+        updates as large as AdamW's.
+      iteration_dtype: Dtype of the products of the iteration, which PyTorch does not have. None (default) for
+        float32 or wider.
+
+    Returns:
+      A transformation. State: one array per parameter (4 bytes in float32).
 
     >>> from gradtx.compat import torch
     >>> torch.Muon(lr=0.02).links[2:]
     (add_decayed_weights(weight_decay=0.1), scale_by_learning_rate(learning_rate=0.02))
 
     Raises:
-      ValueError: `init` finds a parameter that is no matrix.
+      ValueError: `init` finds a parameter that is not a matrix.
     """
     checks.choice("torch.Muon", "adjust_lr_fn", adjust_lr_fn, tuple(_ADJUSTMENTS))
     rule = made(

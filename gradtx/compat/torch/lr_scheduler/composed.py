@@ -59,15 +59,21 @@ def _check_milestones(who: str, name: str, value: Any) -> tuple[Any, ...]:
 class SequentialLR(Scheduler):
     """`torch.optim.lr_scheduler.SequentialLR`: switches to the next scheduler at every milestone.
 
-    Each scheduler counts its steps from its milestone, and has its own base rate. There is one milestone fewer than
-    schedulers. PyTorch finds the scheduler of a step by bisection, and this does the same: of two equal milestones the
-    second counts, and milestones that are not sorted give whichever scheduler the search ends at. `MultiplicativeLR`
-    continues from the learning rate of the step before its milestone.
+    Each scheduler counts its steps from its milestone, and has its own base rate. PyTorch finds the scheduler of a
+    step by bisection, and this does the same: of two equal milestones the second counts, and milestones that are
+    not sorted give whichever scheduler the search ends at. `MultiplicativeLR` continues from the learning rate of
+    the step before its milestone.
 
     If the first scheduler is itself a `SequentialLR` or `ChainedScheduler`, PyTorch runs its step 0 again, as an
-    ordinary step; this does the same. `ExponentialLR`, `PolynomialLR`, `MultiplicativeLR` and `CosineAnnealingLR` in it
-    then multiply the learning rate at step 0 already, and its milestones come one step early. For a `SequentialLR` or
-    `ChainedScheduler` at a later place PyTorch raises an error; here it starts as it would by itself.
+    ordinary step; this does the same. `ExponentialLR`, `PolynomialLR`, `MultiplicativeLR` and `CosineAnnealingLR`
+    in it then already multiply the learning rate at step 0, and its milestones come one step early. For a
+    `SequentialLR` or `ChainedScheduler` at a later place PyTorch raises an error; here it starts as it would by
+    itself.
+
+    Args:
+      schedulers: A list of at least one scheduler of this module.
+      milestones: The steps at which the next scheduler takes over, one fewer than schedulers.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch.lr_scheduler import ExponentialLR, LinearLR, SequentialLR
@@ -76,9 +82,9 @@ class SequentialLR(Scheduler):
     [0.5  0.75 1.   1.   0.5  0.25]
 
     Raises:
-      ValueError: the milestones are not one fewer than the schedulers; PyTorch's search would enter a scheduler without
-        resetting the learning rate; a milestone is 0 where it must not be; the first scheduler is a composition that
-        cannot be replayed.
+      ValueError: the number of milestones does not match; PyTorch's search would enter a scheduler without
+        resetting the learning rate; a milestone is 0 where it must not be; the first scheduler is a composition
+        that cannot be replayed.
     """
 
     schedulers: tuple[Any, ...] = child(check=_check_schedulers)
@@ -206,16 +212,19 @@ class SequentialLR(Scheduler):
 class ChainedScheduler(Scheduler):
     """`torch.optim.lr_scheduler.ChainedScheduler`: multiplies one base rate by the factors of all schedulers.
 
-    All schedulers have the same base rate. Use it with `StepLR`, `MultiStepLR`, `ConstantLR`, `LinearLR`,
+    All schedulers must have the same base rate. Use it with `StepLR`, `MultiStepLR`, `ConstantLR`, `LinearLR`,
     `ExponentialLR`, `PolynomialLR` and `MultiplicativeLR`, which multiply the learning rate. Schedulers that set it
     behave as in PyTorch:
 
-    - `CosineAnnealingLR` starts again from the base rate after each of its zeros, and so do the factors of the others.
-    - `SequentialLR` sets the learning rate at step 0 and at its milestones. Earlier factors are lost there.
+    - `CosineAnnealingLR` starts again from the base rate after each of its zeros, and so do the factors of the
+    others. - `SequentialLR` sets the learning rate at step 0 and at its milestones. Earlier factors are lost there.
     - `LambdaLR`, `CosineAnnealingWarmRestarts`, `CyclicLR` and `OneCycleLR` set the learning rate at every step.
       Schedulers before them have no effect. Schedulers after them contribute only the factor of the current step.
 
     `gx.multiply_schedules` multiplies the values of any schedules.
+
+    Args:
+      schedulers: A list of at least one scheduler of this module.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch.lr_scheduler import ChainedScheduler, ConstantLR, ExponentialLR

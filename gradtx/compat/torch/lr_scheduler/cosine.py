@@ -30,10 +30,16 @@ def cosine(left: Array) -> Array:
 
 
 class CosineAnnealingLR(Rated):
-    """`torch.optim.lr_scheduler.CosineAnnealingLR`: half a cosine down to `eta_min`, at step `T_max`, and up again.
+    """`torch.optim.lr_scheduler.CosineAnnealingLR`: follows a cosine from `lr` down to `eta_min`, and up again.
 
-    Past `T_max` the rate goes on along the cosine, back at `lr` after as many steps, and so on for ever.
-    `gx.cosine_decay_schedule` stays where it is.
+    After `T_max` steps the learning rate follows the cosine back to `lr`, and so on forever.
+    `gx.cosine_decay_schedule` stays at its lowest value.
+
+    Args:
+      lr: The base learning rate, which PyTorch takes from the optimizer. Not negative.
+      T_max: Number of steps from `lr` to `eta_min`. At least 1.
+      eta_min: The lowest value. Not negative; 0 by default.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import numpy as np
     >>> from gradtx.compat.torch import lr_scheduler
@@ -93,10 +99,16 @@ class CosineAnnealingLR(Rated):
 
 
 class CosineAnnealingWarmRestarts(Setter):
-    """`torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`: a cosine that begins again and again.
+    """`torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`: decays along a cosine that restarts again and again.
 
-    It is `gx.cosine_restarts_schedule` with PyTorch's names. Each cycle is `T_mult` times as long as the one before;
-    both are whole numbers.
+    It is `gx.cosine_restarts_schedule` with PyTorch's names.
+
+    Args:
+      lr: The base learning rate, which PyTorch takes from the optimizer. Not negative.
+      T_0: Number of steps of the first cycle. At least 1.
+      T_mult: Each cycle is this many times as long as the one before, a whole number. 1 by default.
+      eta_min: The value that a cycle approaches. Not negative; 0 by default.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import numpy as np
     >>> from gradtx.compat.torch import lr_scheduler

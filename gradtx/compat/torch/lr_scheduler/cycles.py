@@ -28,9 +28,12 @@ _MODES = ("triangular", "triangular2", "exp_range")
 
 
 class CycledMomentum(Schedule):
-    """The momentum of a `CyclicLR` or `OneCycleLR`, a schedule like any other; the scheduler's `momentum` gives it.
+    """The momentum of a `CyclicLR` or `OneCycleLR` as a schedule; the property `momentum` of the scheduler returns it.
 
-    It is largest where the rate is smallest, and in between on a curve of the same shape.
+    It is largest where the learning rate is smallest, and follows a curve of the same shape in between.
+
+    Args:
+      scheduler: The `CyclicLR` or `OneCycleLR`.
 
     >>> import numpy as np
     >>> from gradtx.compat import torch
@@ -71,14 +74,24 @@ def _check_scale_fn(who: str, name: str, value: Any) -> Any:
 
 
 class CyclicLR(_Cycled):
-    """`torch.optim.lr_scheduler.CyclicLR`: from `base_lr` up to `max_lr` and down again, in triangles.
+    """`torch.optim.lr_scheduler.CyclicLR`: moves the learning rate from `base_lr` up to `max_lr` and down again, in
+    triangles.
 
-    eta_t = base_lr + (max_lr - base_lr) * x(t) * s(t), with x from 0 to 1 in `step_size_up` steps and back in
-    `step_size_down` (None for as many), and s = 1 ("triangular"), 2^(1-i) in cycle i ("triangular2"), gamma^t
-    ("exp_range"), or `scale_fn` of the cycle, from 1, or of the step ("iterations"). With a `scale_fn`, `mode` and
-    `gamma` say nothing; without one, `scale_mode` does not. `gamma` is in (0, 1].
-
-    PyTorch overwrites the optimizer's rate with `base_lr`, so `lr` may be left out, or stand for `base_lr`.
+    Args:
+      lr: Stands for `base_lr` if that is missing: PyTorch overwrites the optimizer's learning rate by it.
+      base_lr: The lowest learning rate. Not negative.
+      max_lr: The highest learning rate of the first cycle. Not negative.
+      step_size_up: Number of steps up. 2000 by default.
+      step_size_down: Number of steps down. None (default) for as many as up.
+      mode: How the height of cycle i (from 1) changes: 'triangular' (default) keeps it, 'triangular2' multiplies it
+        by 2^(1-i), and 'exp_range' by `gamma` at every step. Unused with `scale_fn`.
+      gamma: Factor per step of 'exp_range'. In (0, 1]; 1 by default.
+      scale_fn: A function that returns the factor of the height. None (default) to use `mode`.
+      scale_mode: What `scale_fn` gets: the number of the 'cycle' (default), from 1, or the step ('iterations').
+      cycle_momentum: Whether the property `momentum` gives a schedule of the momentum. True by default.
+      base_momentum: The lowest momentum, at the highest learning rate. 0.8 by default.
+      max_momentum: The highest momentum, at the lowest learning rate. 0.9 by default.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch import lr_scheduler
@@ -135,18 +148,32 @@ class CyclicLR(_Cycled):
 
 
 class OneCycleLR(_Cycled):
-    """`torch.optim.lr_scheduler.OneCycleLR`: up to `max_lr`, and down to much less than at the start.
+    """`torch.optim.lr_scheduler.OneCycleLR`: raises the learning rate to `max_lr`, then lowers it to much less than at
+    the start.
 
     The phases end at the steps
 
         p N - 1                N - 1            max_lr / div_factor, max_lr, max_lr / div_factor / final_div_factor
-        p N - 1,  2 p N - 2,   N - 1            with `three_phase`: the first rate again before the last
+        p N - 1,  2 p N - 2,   N - 1            with `three_phase`: the first learning rate again before the last
 
-    with p = `pct_start` and N = `total_steps`, or `epochs * steps_per_epoch`; between them is half a cosine or a line.
-    `total_steps` steps are 0 to N - 1. PyTorch takes one more, past the end of its last phase, and raises after
-    it; here the rate of step N holds, but at least 0, which a line would pass.
+    The N steps are 0 to N - 1. PyTorch takes one more, past the end of its last phase, and raises after it. Here
+    the value of step N is kept, but is at least 0, which a line would cross.
 
-    PyTorch overwrites the optimizer's rate, so `lr` may be left out, or stand for `max_lr`.
+    Args:
+      lr: Stands for `max_lr` if that is missing: PyTorch overwrites the optimizer's learning rate.
+      max_lr: The highest learning rate. Not negative.
+      total_steps: Number of steps N. None (default) for `epochs * steps_per_epoch`.
+      epochs: Number of epochs, if `total_steps` is missing.
+      steps_per_epoch: Number of steps per epoch, if `total_steps` is missing.
+      pct_start: Fraction p of the steps in which the learning rate rises. In [0, 1]; 0.3 by default.
+      anneal_strategy: The curve between two points: 'cos' (half a cosine, the default) or 'linear'.
+      cycle_momentum: Whether the property `momentum` gives a schedule of the momentum. True by default.
+      base_momentum: The lowest momentum, at the highest learning rate. 0.85 by default.
+      max_momentum: The highest momentum. 0.95 by default.
+      div_factor: Ratio of `max_lr` to the first learning rate. Positive; 25 by default.
+      final_div_factor: Ratio of the first learning rate to the last. Positive; 1e4 by default.
+      three_phase: Whether to return to the first learning rate before the last phase. False by default.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import numpy as np
     >>> from gradtx.compat.torch import lr_scheduler

@@ -43,9 +43,14 @@ __all__ = [
 
 
 class LambdaLR(Setter):
-    """`torch.optim.lr_scheduler.LambdaLR`: `lr * lr_lambda(t)`; `gx.lambda_schedule` with PyTorch's names.
+    """`torch.optim.lr_scheduler.LambdaLR`: `lr * lr_lambda(t)`.
 
-    `lr_lambda` is one function of the step, made of what JAX can trace: `jnp.minimum`, not `min`.
+    It is `gx.lambda_schedule` with PyTorch's names.
+
+    Args:
+      lr: The base learning rate, which PyTorch takes from the optimizer. Not negative.
+      lr_lambda: A function of the step, written with `jax.numpy`: `jnp.minimum`, not `min`.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch import lr_scheduler
@@ -61,10 +66,15 @@ class LambdaLR(Setter):
 
 
 class MultiplicativeLR(Factor):
-    """`torch.optim.lr_scheduler.MultiplicativeLR`: the rate times `lr_lambda(t)` at every step t > 0.
+    """`torch.optim.lr_scheduler.MultiplicativeLR`: multiplies the learning rate by `lr_lambda(t)` at every step t > 0.
 
-    It is `gx.multiplicative_schedule` with PyTorch's names, and costs as many calls of the function as steps have
-    passed. In `SequentialLR` it goes on with the rate that it finds, and calls the function for its step 0 too.
+    It is `gx.multiplicative_schedule` with PyTorch's names, and calls the function once for each step so far. In
+    `SequentialLR` it continues from the current learning rate, and calls the function for its own step 0, too.
+
+    Args:
+      lr: The base learning rate, which PyTorch takes from the optimizer. Not negative.
+      lr_lambda: A function of the step, written with `jax.numpy`, that returns the factor.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch import lr_scheduler
@@ -93,7 +103,13 @@ class MultiplicativeLR(Factor):
 
 
 class StepLR(Factor):
-    """`torch.optim.lr_scheduler.StepLR`: the rate times `gamma` after every `step_size` steps.
+    """`torch.optim.lr_scheduler.StepLR`: multiplies the learning rate by `gamma` after every `step_size` steps.
+
+    Args:
+      lr: The base learning rate, which PyTorch takes from the optimizer. Not negative.
+      step_size: Number of steps between two changes. At least 1.
+      gamma: Factor of each change. Not negative; 0.1 by default.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch import lr_scheduler
@@ -124,10 +140,14 @@ def _milestones() -> Any:
 
 
 class MultiStepLR(Factor):
-    """`torch.optim.lr_scheduler.MultiStepLR`: the rate times `gamma` at every milestone.
+    """`torch.optim.lr_scheduler.MultiStepLR`: multiplies the learning rate by `gamma` at every milestone.
 
-    As in PyTorch the order of the milestones means nothing, one that occurs twice counts twice, and there may be none;
-    `gx.multistep_schedule` takes sorted ones only.
+    Args:
+      lr: The base learning rate, which PyTorch takes from the optimizer. Not negative.
+      milestones: A list of steps. As in PyTorch their order does not matter, a step that occurs twice counts twice,
+        and the list may be empty; `gx.multistep_schedule` only takes sorted steps.
+      gamma: Factor of each change. Not negative; 0.1 by default.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch import lr_scheduler
@@ -152,9 +172,14 @@ class MultiStepLR(Factor):
 
 
 class ConstantLR(Factor):
-    """`torch.optim.lr_scheduler.ConstantLR`: the rate times `factor` for `total_iters` steps.
+    """`torch.optim.lr_scheduler.ConstantLR`: multiplies the learning rate by `factor` for the first `total_iters`
+    steps.
 
-    `factor` is in [0, 1]. PyTorch divides by it when the time has come; here it may be 0.
+    Args:
+      lr: The base learning rate, which PyTorch takes from the optimizer. Not negative.
+      factor: The factor. PyTorch later divides by it; here it may be 0. In [0, 1]; 1/3 by default.
+      total_iters: Number of steps with the factor. 5 by default.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch import lr_scheduler
@@ -172,9 +197,14 @@ class ConstantLR(Factor):
 
 
 class LinearLR(Factor):
-    """`torch.optim.lr_scheduler.LinearLR`: a factor on the line from `start_factor` to `end_factor`, then the last.
+    """`torch.optim.lr_scheduler.LinearLR`: multiplies the learning rate by a factor that changes linearly.
 
-    `start_factor` is in (0, 1] and `end_factor` in [0, 1].
+    Args:
+      lr: The base learning rate, which PyTorch takes from the optimizer. Not negative.
+      start_factor: The factor at step 0. In (0, 1]; 1/3 by default.
+      end_factor: The factor from step `total_iters` on. In [0, 1]; 1 by default.
+      total_iters: Number of steps of the change. 5 by default.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch import lr_scheduler
@@ -195,7 +225,12 @@ class LinearLR(Factor):
 
 
 class ExponentialLR(Factor):
-    """`torch.optim.lr_scheduler.ExponentialLR`: the rate times `gamma` at every step.
+    """`torch.optim.lr_scheduler.ExponentialLR`: multiplies the learning rate by `gamma` at every step.
+
+    Args:
+      lr: The base learning rate, which PyTorch takes from the optimizer. Not negative.
+      gamma: Factor of every step. Not negative.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch import lr_scheduler
@@ -217,7 +252,13 @@ class ExponentialLR(Factor):
 
 
 class PolynomialLR(Factor):
-    """`torch.optim.lr_scheduler.PolynomialLR`: along (1 - t / total_iters)^power to 0; `power` is not negative.
+    """`torch.optim.lr_scheduler.PolynomialLR`: decays the learning rate to 0 along (1 - t / total_iters)^power.
+
+    Args:
+      lr: The base learning rate, which PyTorch takes from the optimizer. Not negative.
+      total_iters: Number of steps until 0 is reached. 5 by default.
+      power: Degree of the polynomial. Not negative; 1 by default.
+      last_epoch: Must be -1 (default); accepted for compatibility: a schedule has no state to resume.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.compat.torch import lr_scheduler
