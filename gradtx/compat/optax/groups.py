@@ -1,8 +1,8 @@
 """Groups of leaves with the states that optax gives them.
 
-In gradtx a group's transformation sees a dict from path to leaf. In optax it sees the whole tree with a `MaskedNode`,
-an empty tuple, in place of the leaves that are not its own, and its state is in a `MaskedState`. Here it is as in
-optax: the states have its structure, and a mask for the whole tree can be used inside of a group.
+In gradtx, a group's transformation sees a dict from path to leaf. In optax it sees the whole tree, with a
+`MaskedNode`, an empty tuple, in place of other leaves, and its state is in a `MaskedState`. Here it is as in optax:
+the states have its structure, and a mask for the whole tree can be used inside a group.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MaskedNode(NamedTuple):
 
 
 class MaskedState(NamedTuple):
-    """The state of the transformation that is masked."""
+    """State of `masked`: the state of the inner transformation."""
 
     inner_state: Any = child_state()
 
@@ -123,17 +123,20 @@ _Partition.__name__ = "partition"
 
 
 def in_optax_form(tx: Any) -> _Partition:
-    """A `partition` of gradtx with the states of optax."""
+    """Converts a `partition` of gradtx to one with the states of optax."""
     return _Partition(dict(zip(tx.labels, tx.transforms, strict=True)), tx.param_labels)
 
 
 @spelled
 def masked(inner: Any, mask: Any, *, mask_compatible_extra_args: bool = False) -> Any:
-    """`inner` on the leaves that `mask` selects; the updates of the others are kept.
+    """Applies a transformation to the leaves that `mask` selects; the updates of other leaves are unchanged.
 
-    `mask` is a tree of booleans with the structure of the parameters or a prefix of it, a selector of gradtx, or a
-    function from the parameters to such a tree. A transformation of gradtx gets extra arguments like the updates
-    masked, too; one made of functions only with `mask_compatible_extra_args`.
+    Args:
+      inner: The transformation to wrap.
+      mask: A tree of booleans with the structure of the parameters or a prefix of it, a selector of gradtx, or a
+        function from the parameters to such a tree.
+      mask_compatible_extra_args: Whether extra arguments like the updates are masked for a transformation that
+        consists of functions. Transformations of gradtx always get them masked. False by default.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> tx = optax.masked(optax.trace(0.9), {"w": True, "b": False})
@@ -145,11 +148,14 @@ def masked(inner: Any, mask: Any, *, mask_compatible_extra_args: bool = False) -
 
 @spelled
 def partition(transforms: Any, param_labels: Any, *, mask_compatible_extra_args: bool = False) -> Any:
-    """Applies to each leaf the transformation of its label.
+    """Applies a different transformation to each group of parameters.
 
-    Labels are hashable. `param_labels` is a tree of them with the structure of the parameters or a prefix of it, a
-    function from the parameters to such a tree, or a list of gradtx's rules `(selector, label)`. Extra arguments like
-    the updates are parted, too, whatever `mask_compatible_extra_args` is.
+    Args:
+      transforms: A dict from label to transformation. Labels are hashable.
+      param_labels: Which leaf has which label: a tree of labels with the structure of the parameters or a prefix of
+        it, a function from the parameters to such a tree, or a list of gradtx's rules `(selector, label)`.
+      mask_compatible_extra_args: Accepted for compatibility: extra arguments like the updates are always split
+        among the groups, too. False by default.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> tx = optax.partition({"fast": optax.sgd(1.0), "still": optax.set_to_zero()}, {"w": "fast", "b": "still"})
@@ -163,7 +169,11 @@ def partition(transforms: Any, param_labels: Any, *, mask_compatible_extra_args:
 
 @spelled
 def freeze(mask: Any) -> Any:
-    """Zero updates for the leaves that `mask` selects; those of the others are kept.
+    """Sets the updates of the leaves that `mask` selects to zero; other updates are unchanged.
+
+    Args:
+      mask: A tree of booleans with the structure of the parameters or a prefix of it, a selector of gradtx, or a
+        function from the parameters to such a tree.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> tx = optax.freeze({"w": False, "b": True})
@@ -176,7 +186,12 @@ def freeze(mask: Any) -> Any:
 
 @spelled
 def selective_transform(optimizer: Any, *, freeze_mask: Any) -> Any:
-    """`optimizer` on the leaves that `freeze_mask` does not select; the others are frozen and have no state.
+    """Applies a transformation to the leaves that `freeze_mask` does not select; the others are frozen and have no
+    state.
+
+    Args:
+      optimizer: The transformation of the leaves that are not frozen.
+      freeze_mask: Which leaves to freeze, in the forms that `masked` takes.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> tx = optax.selective_transform(optax.sgd(1.0), freeze_mask={"w": False, "b": True})
@@ -195,7 +210,7 @@ def _zeros(updates: Any, params: Any) -> Any:
 
 @spelled
 def set_to_zero() -> Any:
-    """Zeros in place of the updates.
+    """Replaces the updates by zeros.
 
     >>> import gradtx.compat.optax as optax
     >>> optax.set_to_zero().init(1.0)

@@ -1,4 +1,4 @@
-"""Rprop one step late, as optax has it: the update is the step that the gradient before called for."""
+"""Rprop as in optax, one step late: each update is the step that the gradient before called for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,15 @@ def scale_by_rprop(
     *,
     late: bool = True,
 ) -> Any:
-    """The rule of Rprop. Every update is one step late, and the first is zero, unless `late` is False.
+    """Takes the steps of Rprop as in optax: every update is one step late, and the first is zero.
+
+    Args:
+      learning_rate: The first step size of every entry.
+      eta_minus: Factor of an entry's step size after a change of the gradient's sign. 0.5 by default.
+      eta_plus: Factor of an entry's step size without a change of sign. 1.2 by default.
+      min_step_size: The smallest step size. 1e-6 by default.
+      max_step_size: The largest step size. 50 by default.
+      late: Whether updates are one step late. True by default; False for the method as published.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> tx, g = optax.scale_by_rprop(0.1), jnp.ones(1)
@@ -57,7 +65,15 @@ def rprop(
     *,
     late: bool = True,
 ) -> Any:
-    """Rprop. Every step is one update late, and the first is zero, unless `late` is False.
+    """Rprop as in optax: every update is one step late, and the first is zero.
+
+    Args:
+      learning_rate: The first step size of every entry.
+      eta_minus: Factor of an entry's step size after a change of the gradient's sign. 0.5 by default.
+      eta_plus: Factor of an entry's step size without a change of sign. 1.2 by default.
+      min_step_size: The smallest step size. 1e-6 by default.
+      max_step_size: The largest step size. 50 by default.
+      late: Whether updates are one step late. True by default; False for the method as published.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> tx, g = optax.rprop(0.1), jnp.ones(1)

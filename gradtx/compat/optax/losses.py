@@ -13,6 +13,12 @@ from gradtx.losses import __all__ as __all__
 def convex_kl_divergence(log_predictions: Any, targets: Any, axis: Any = -1, where: Any = None) -> Any:
     """The older name of `generalized_kl_divergence`.
 
+    Args:
+      log_predictions: Logarithms of the predicted amounts, (..., n). May be -inf.
+      targets: The target's amounts, with the same shape. Not negative.
+      axis: The axis of the amounts: an integer, several integers, or None for all axes.
+      where: Which entries to include, booleans with the shape of `log_predictions`. All by default.
+
     >>> import warnings, gradtx.compat.optax as optax, jax.numpy as jnp
     >>> warnings.simplefilter("ignore", DeprecationWarning)
     >>> print(optax.losses.convex_kl_divergence(jnp.log(jnp.array([0.5, 0.5])), jnp.array([0.5, 0.5])))

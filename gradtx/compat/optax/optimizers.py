@@ -76,7 +76,18 @@ def adadelta(
     weight_decay: HyperArg = 0.0,
     weight_decay_mask: Any = None,
 ) -> Any:
-    """AdaDelta. As in optax, without a learning rate the sign is not flipped, and the loss rises.
+    """AdaDelta: scales steps by the root mean square of past updates over that of past gradients.
+
+    As in optax, the sign is not flipped without a learning rate, so the loss would rise. Give a learning rate.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. None (default) leaves the updates unscaled
+        and their sign unchanged.
+      rho: Decay rate of both moving averages; closer to 1 averages over more steps. In [0, 1); 0.9 by default.
+      eps: Added to the squared averages for numerical stability. 1e-6 by default.
+      weight_decay: Strength of the weight decay. Not negative; 0 by default.
+      weight_decay_mask: Which parameters to decay: a selector, a tree of booleans or a function of the parameters.
+        All by default.
 
     >>> import gradtx.compat.optax as optax
     >>> optax.adadelta().inner.links[-1]
@@ -98,7 +109,14 @@ adafactor = spelled(
 def noisy_sgd(
     learning_rate: HyperArg, eta: HyperArg = 0.01, gamma: HyperArg = 0.55, key: Any = None, *, seed: int | None = None
 ) -> Any:
-    """Gradient descent with fading noise. `key` is a random key or a seed; `seed` is its older name.
+    """Gradient descent with noise that fades: its variance at step t, counted from 1, is `eta / t ** gamma`.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      eta: Variance of the noise at the first step. Not negative; 0.01 by default.
+      gamma: Power by which the variance falls. Not negative; 0.55 by default.
+      key: A random key, or a seed for one.
+      seed: The older name of `key`.
 
     >>> import gradtx.compat.optax as optax
     >>> optax.noisy_sgd(0.1, key=1).inner.links[0]
@@ -119,7 +137,21 @@ def optimistic_adam(
     *,
     nesterov: bool = True,
 ) -> Any:
-    """The older form of `optimistic_adam_v2`: `optimism` is given as it multiplies the gradient's last change.
+    """The older form of `optimistic_adam_v2`, with one number for the strength of the optimism.
+
+    Args:
+      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      optimism: Factor of the last change of the gradient, including the learning rate. None (default) for the
+        learning rate.
+      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
+        In [0, 1); 0.9 by default.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over
+        more steps. In [0, 1); 0.999 by default.
+      eps: Added to the denominator for numerical stability. 1e-8 by default.
+      eps_root: Added to the second moment under the square root. 0 by default.
+      mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
+        parameter's dtype, but at least float32.
+      nesterov: Whether to use Nesterov momentum. True by default.
 
     >>> import warnings, gradtx.compat.optax as optax
     >>> warnings.simplefilter("ignore", DeprecationWarning)

@@ -59,7 +59,13 @@ zero_nans = spelled(gx.zero_nans)
 
 @spelled
 def add_noise(eta: HyperArg, gamma: HyperArg, key: Any = None, *, seed: int | None = None) -> Any:
-    """Adds noise that fades. `key` is a random key or a seed; `seed` is its older name.
+    """Adds noise that fades: its variance at step t, counted from 1, is `eta / t ** gamma`.
+
+    Args:
+      eta: Variance of the noise at the first step. Not negative.
+      gamma: Power by which the variance falls. Not negative.
+      key: A random key, or a seed for one.
+      seed: The older name of `key`.
 
     >>> import gradtx.compat.optax as optax
     >>> optax.add_noise(0.01, 0.55, key=1)
@@ -71,6 +77,15 @@ def add_noise(eta: HyperArg, gamma: HyperArg, key: Any = None, *, seed: int | No
 def skip_large_updates(updates: Any, gradient_step: Any, params: Any, max_squared_norm: Any) -> Any:
     """Skips micro-batches whose gradient has a squared norm of at least `max_squared_norm`, for `MultiSteps`.
 
+    Args:
+      updates: The gradient of the micro-batch.
+      gradient_step: Number of steps taken so far; not used.
+      params: The parameters; not used.
+      max_squared_norm: Squared norms from here on are skipped.
+
+    Returns:
+      Whether to skip, and a dict with the details.
+
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> print(optax.skip_large_updates(jnp.array([3.0, 4.0]), 0, None, 20.0)[0])
     True
@@ -79,10 +94,19 @@ def skip_large_updates(updates: Any, gradient_step: Any, params: Any, max_square
 
 
 class MultiSteps(GradientTransformationExtraArgs):
-    """Accumulates gradients: steps `opt` once for every `every_k_schedule` micro-batches, with their mean gradient.
+    """Accumulates gradients: runs a step of `opt` once every `every_k_schedule` micro-batches, with their mean
+    gradient.
 
-    It is a transformation itself. `accumulator_dtype` is the dtype of the mean, float32 as in optax; None is gradtx's
-    choice, the dtype of the parameters, float32 at least.
+    It is a transformation itself.
+
+    Args:
+      opt: The transformation to wrap.
+      every_k_schedule: Number of micro-batches per step, an integer or a function of the number of steps.
+      use_grad_mean: Whether to average gradients (True, the default) or to sum them.
+      should_skip_update_fn: A function that says which micro-batches to leave out, such as `skip_not_finite`. None
+        (default) to use all.
+      accumulator_dtype: Dtype of the accumulated gradient, float32 by default as in optax. None for the dtype of
+        the parameters, at least float32.
 
     >>> import gradtx.compat.optax as optax
     >>> optax.MultiSteps(optax.sgd(0.1), every_k_schedule=4).inner.inner.every

@@ -48,7 +48,7 @@ MaskOrFn = Any | Callable[[Params], Any] | None
 
 
 class TransformInitFn(Protocol):
-    """The `init` of a transformation."""
+    """The type of a transformation's `init`."""
 
     def __call__(self, params: Params) -> OptState:
         """The state before the first step."""
@@ -56,7 +56,7 @@ class TransformInitFn(Protocol):
 
 
 class TransformUpdateFn(Protocol):
-    """The `update` of a transformation."""
+    """The type of a transformation's `update`."""
 
     def __call__(self, updates: Updates, state: OptState, params: Params | None = None) -> tuple[Updates, OptState]:
         """The transformed updates, and the next state."""
@@ -64,7 +64,7 @@ class TransformUpdateFn(Protocol):
 
 
 class TransformUpdateExtraArgsFn(Protocol):
-    """The `update` of a transformation that takes any extra argument."""
+    """The type of the `update` of a transformation that takes any extra argument."""
 
     def __call__(
         self, updates: Updates, state: OptState, params: Params | None = None, **extra_args: Any
@@ -74,7 +74,7 @@ class TransformUpdateExtraArgsFn(Protocol):
 
 
 class ConditionFn(Protocol):
-    """What `conditionally_transform` asks at each step."""
+    """The type of the function that `conditionally_transform` calls at each step."""
 
     def __call__(self, step: Any, **extra_args: Any) -> Any:
         """Whether the inner transformation is applied."""
@@ -82,7 +82,7 @@ class ConditionFn(Protocol):
 
 
 class ShouldSkipUpdateFunction(Protocol):
-    """What `MultiSteps` asks of each micro-batch."""
+    """The type of the function that `MultiSteps` calls for each micro-batch."""
 
     def __call__(self, updates: Updates, gradient_step: Any, params: Params | None) -> tuple[Any, Any]:
         """Whether to skip the micro-batch, and arrays to keep in the state."""
@@ -90,7 +90,10 @@ class ShouldSkipUpdateFunction(Protocol):
 
 
 class WrappedSchedule(StatefulSchedule):
-    """A schedule as a `StatefulSchedule`, whose state is the step count.
+    """Makes a stateful schedule of a plain one, with the step count as its state.
+
+    Args:
+      schedule_fn: A function of the step count, or a schedule.
 
     >>> import gradtx.compat.optax as optax
     >>> schedule = optax.WrappedSchedule(lambda count: 0.5**count)
@@ -116,7 +119,10 @@ class WrappedSchedule(StatefulSchedule):
 
 
 def init_empty_state(params: Params) -> EmptyState:
-    """The state of a transformation without memory.
+    """Returns the state of a transformation that keeps nothing between steps.
+
+    Args:
+      params: The parameters; not used.
 
     >>> import gradtx.compat.optax as optax
     >>> optax.init_empty_state({"w": 1.0})

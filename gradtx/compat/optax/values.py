@@ -1,4 +1,4 @@
-"""Functions at the top level of optax that have another home, or name, in gradtx."""
+"""Functions at the top level of optax that have another place or name in gradtx."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ tree_map_params = gx.tree.map_params
 
 
 def safe_increment(count: Any) -> Array:
-    """The count plus one; the largest number of its dtype stays as it is.
+    """Adds 1 to a counter, which stays at its dtype's largest number instead of overflowing.
+
+    Args:
+      count: The counter, an array of integers or floats.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> print(optax.safe_increment(jnp.int8(127)))
     127
-
-    Raises:
-      ValueError: As in optax, the count holds neither integers nor floats; gradtx's own raises a TypeError.
     """
     try:
         return gx.safe_increment(count)
@@ -32,7 +32,10 @@ safe_int32_increment = safe_increment
 
 
 def global_norm(updates: Any) -> Array:
-    """The Euclidean norm of the whole tree.
+    """Computes the Euclidean norm of a tree, treated as one vector.
+
+    Args:
+      updates: A tree of arrays, such as gradients.
 
     >>> import gradtx.compat.optax as optax
     >>> print(optax.global_norm({"w": 3.0, "b": 4.0}))
@@ -47,7 +50,11 @@ def _without_leaves_of_none(tree: Any, like: Any) -> Any:
 
 
 def apply_updates(params: Any, updates: Any) -> Any:
-    """`params + updates` in the parameters' dtypes; where a parameter is None, None, whatever the update is.
+    """Adds updates to parameters in the parameters' dtypes; where a parameter is None, the result is None.
+
+    Args:
+      params: The parameters, a tree of arrays.
+      updates: The updates, a tree of the same structure.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> print(optax.apply_updates({"w": jnp.ones(1), "f": None}, {"w": jnp.ones(1), "f": jnp.ones(1)}))
@@ -57,7 +64,12 @@ def apply_updates(params: Any, updates: Any) -> Any:
 
 
 def incremental_update(new_tensors: Any, old_tensors: Any, step_size: Any) -> Any:
-    """`old_tensors`, moved towards `new_tensors`; where a new one is None, None.
+    """Moves `old_tensors` towards `new_tensors`; where a new one is None, the result is None.
+
+    Args:
+      new_tensors: The parameters, a tree of arrays.
+      old_tensors: The average so far, a tree like them.
+      step_size: The weight of the parameters. In [0, 1].
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> print(optax.incremental_update(jnp.ones(1), jnp.zeros(1), 0.25))

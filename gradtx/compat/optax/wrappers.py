@@ -45,14 +45,14 @@ __all__ = [
 
 
 class LookaheadState(NamedTuple):
-    """The state of the fast optimizer, and the steps since the slow parameters followed."""
+    """State of `lookahead`: the state of the fast optimizer, and the steps since the slow parameters were updated."""
 
     fast_state: Any = child_state()
     steps_since_sync: Array = counter()
 
 
 class LookaheadParams(NamedTuple):
-    """The fast parameters, where gradients are taken, and the slow ones, which are the result.
+    """The parameters of `lookahead`: `fast`, where gradients are computed, and `slow`, the result.
 
     >>> import gradtx.compat.optax as optax
     >>> optax.LookaheadParams.init_synced(1.0)
@@ -107,9 +107,15 @@ _Lookahead.__name__ = "lookahead"
 
 @spelled
 def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, reset_state: bool = False) -> Any:
-    """Lookahead on a pair of parameters, `LookaheadParams`: the slow ones follow every `sync_period` steps.
+    """Lookahead on a pair of parameters: the slow ones follow the fast ones every `sync_period` steps.
 
     gradtx's own `lookahead` has plain parameters, and keeps the slow ones in the state.
+
+    Args:
+      fast_optimizer: The optimizer of the fast parameters.
+      sync_period: Number of steps between two updates of the slow parameters.
+      slow_step_size: How far the slow parameters move towards the fast ones. In [0, 1].
+      reset_state: Whether to reset the fast optimizer's state after each of these updates. False by default.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> tx = optax.lookahead(optax.sgd(1.0), sync_period=1, slow_step_size=0.5)
@@ -132,6 +138,9 @@ MULTI_STEPS = Form(MultiStepsState, native_accumulate.MultiStepsState, (("inner_
 @spelled
 def monitor(measures: Any) -> Any:
     """Keeps several measurements of the updates in the state, where `optax.tree.get(state, name)` finds them.
+
+    Args:
+      measures: A dict from name to a function of the updates.
 
     >>> import gradtx.compat.optax as optax, jax.numpy as jnp
     >>> tx = optax.monitor({"norm": optax.tree.norm})
