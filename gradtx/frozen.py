@@ -89,7 +89,7 @@ def _initializer(cls: Any) -> Callable[..., None]:
     positional = [f.name for f in fields(cls) if not f.kw_only]
 
     def __init__(self: Any, /, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        """Sets the fields, whose names and order the signature of the class has."""
+        """Sets the fields; the signature of the class has their names and order."""
         given = dict(zip(positional, args, strict=False), **kwargs)
         # `given` is shorter if a name is given twice, or if there are too many positional arguments.
         if len(given) < len(args) + len(kwargs) or not required <= given.keys() <= defaults.keys():
