@@ -1,4 +1,4 @@
-"""Arrays of other libraries' states as those of gradtx: shape, dtype, place."""
+"""Converts arrays of other libraries' states to arrays of gradtx: shape, dtype, place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = ["fitted", "held_weights"]
 
 
 def held_weights(tx: Any, names: Iterable[str], count: int) -> dict[str, Any]:
-    """What a rule's averages with scheduled decays weigh after `count` steps: 1 - the product of the decays."""
+    """Returns the weights of a rule's averages with scheduled decays after `count` steps: 1 - the product of the
+    decays.
+    """
     steps, found = jnp.arange(count), {}
     for name in names:
         b = getattr(tx, name)
@@ -29,7 +31,7 @@ def _is_key(x: Any) -> bool:
 
 
 def fitted(where: str, x: Any, old: Any, advice: str) -> Any:
-    """A copy of `x` as what was there, `old`, is: shape, dtype, typed or raw random key, place on a mesh."""
+    """Returns a copy of `x` in the shape, dtype, kind of random key and place on a mesh that `old` has."""
     if _is_key(x):
         x = jax.random.key_data(x)
     if _is_key(old):

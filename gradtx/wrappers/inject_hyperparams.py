@@ -135,8 +135,8 @@ def _name_of(factory: Callable[..., Any]) -> str:
 def _as_hyperparameter(x: Any, built: GradientTransformation) -> Any:
     """Returns a number, an array or a schedule; None for everything else.
 
-    A callable counts as a schedule only if the built transformation wrapped it in `function_schedule`. A mask, for
-    instance, is callable too.
+    A callable counts as a schedule only if the built transformation wrapped it in `function_schedule`, because a mask,
+    for instance, is callable too.
     """
     if leaf.is_number(x) or isinstance(x, (Schedule, jax.Array)):
         return x
@@ -210,7 +210,7 @@ class _Injected(Composite, state=InjectHyperparamsState):
     """All other arguments by name."""
     hyperparam_dtype: Any = dtype(default=None)
     stateful: FrozenTree = static(default=FrozenTree({}))
-    """The schedules that have a state, by the names of their arguments, whose `values` are those of the first step."""
+    """The schedules that have a state, by argument name; their `values` are the numbers of the first step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

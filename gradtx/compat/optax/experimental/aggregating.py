@@ -1,7 +1,7 @@
 """The module `optax.experimental.aggregating`: transformations of per-example gradients.
 
 gradtx's own `average_per_element_updates` and `add_mean_variance_to_opt` do the work of most programs in one
-transformation. The parts here are those of optax, to be put together by `process`.
+transformation. The parts here are the parts of optax, to be put together with `process`.
 """
 
 from __future__ import annotations
@@ -47,24 +47,30 @@ AggregatedUpdates = Any
 """A tree like the parameters."""
 
 MaybeAxis = int | Sequence[int] | None
-"""The axes of the examples; None for none."""
+"""The axes of the examples; None if there are none."""
 
 
 class AggregatorUpdateFn(Protocol):
     """The `update` of an aggregator."""
 
     def __call__(self, per_elt_updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        """The aggregated updates, and the next state."""
+        """Returns the aggregated updates and the next state."""
         ...
 
 
 class Aggregator(GradientTransformationExtraArgs):
     """A transformation from per-example gradients to updates like the parameters.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.experimental.aggregating.average_per_element_updates()
-    >>> print(tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))[0])
-    [2.]
+    Args:
+      init: Function of the parameters that returns the state before the first step.
+      update: Function `update(per_elt_updates, state, params=None)` that returns the aggregated updates and the next
+        state.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.experimental.aggregating.average_per_element_updates()
+      >>> print(tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))[0])
+      [2.]
     """
 
     def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
@@ -72,17 +78,27 @@ class Aggregator(GradientTransformationExtraArgs):
 
 
 def process(preprocessor: Any, aggregator: Any, postprocessor: Any, aggregator_has_aux: bool = False) -> Any:
-    """Applies a transformation to per-example gradients, an aggregator to the result, and an optimizer to that.
+    """Applies a transformation to per-example gradients, then an aggregator, then an optimizer.
 
     While the aggregator's state says that it is not `ready`, the update is zero and the optimizer's state does not
-    change. With `aggregator_has_aux` the aggregator returns a pair, whose second part, a dict, holds extra arguments
-    for the optimizer.
+    change.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> agg = optax.experimental.aggregating
-    >>> tx = agg.process(optax.identity(), agg.average_per_element_updates(), optax.sgd(1.0))
-    >>> print(tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))[0])
-    [-2.]
+    Args:
+      preprocessor: Transformation of the per-example gradients, such as a clip.
+      aggregator: Transformation from per-example gradients to updates like the parameters.
+      postprocessor: The optimizer.
+      aggregator_has_aux: Whether the aggregator returns a pair of the updates and a dict of extra arguments for the
+        optimizer. Default False.
+
+    Returns:
+      A transformation. State: a tuple of the three states.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> agg = optax.experimental.aggregating
+      >>> tx = agg.process(optax.identity(), agg.average_per_element_updates(), optax.sgd(1.0))
+      >>> print(tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))[0])
+      [-2.]
     """
     before, middle, after = (
         lenient(as_transformation("process", tx)) for tx in (preprocessor, aggregator, postprocessor)
@@ -112,18 +128,25 @@ def process(preprocessor: Any, aggregator: Any, postprocessor: Any, aggregator_h
 
 
 def average_per_element_updates(per_elt_axis: Any = 0) -> Aggregator:
-    """The mean over the axes of the examples.
+    """Averages per-example gradients over the axes of the examples.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.experimental.aggregating.average_per_element_updates()
-    >>> print(tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))[0])
-    [2.]
+    Args:
+      per_elt_axis: Axis of the examples in every leaf, or a sequence of several axes (default 0).
+
+    Returns:
+      A transformation without state.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.experimental.aggregating.average_per_element_updates()
+      >>> print(tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))[0])
+      [2.]
     """
     return Aggregator._around(gx.average_per_element_updates(per_elt_axis))
 
 
 class AccumulateAvgUpdatesState(NamedTuple):
-    """The micro-batches so far, whether the last one was the last of its step, and their mean."""
+    """The micro-batches so far, whether the last one completed a step, and their mean."""
 
     micro_step: Any
     ready: Any
@@ -131,12 +154,15 @@ class AccumulateAvgUpdatesState(NamedTuple):
 
 
 def _running_mean(mean: Any, new: Any, count: Any) -> Any:
-    """The mean of `count` trees, of which `new` is the last and `mean` the mean of the others."""
+    """Returns the mean of `count` trees, of which `new` is the last and `mean` the mean of the others."""
     return jax.tree.map(lambda m, x: m + (x - m) / count, mean, new)
 
 
 def _emitted(done: Any, result: Any, kept: Any) -> tuple[Any, Any]:
-    """The result if `done`, else zeros, and what is kept for the next micro-batch: zeros if `done`."""
+    """Returns the result and the values to keep for the next micro-batch.
+
+    If `done`, the kept values are zeros; otherwise the result is zeros.
+    """
     return jax.tree.map(lambda x: jnp.where(done, x, jnp.zeros_like(x)), result), jax.tree.map(
         lambda x: jnp.where(done, jnp.zeros_like(x), x), kept
     )
@@ -148,13 +174,20 @@ def _check_steps(who: str, steps: int) -> None:
 
 
 def accumulate_avg_updates(accumulation_steps: int) -> Any:
-    """The mean of `accumulation_steps` updates, given with the last of them; zeros with the others.
+    """Averages `accumulation_steps` updates: returns their mean with the last of them, and zeros with the others.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.experimental.aggregating.accumulate_avg_updates(2)
-    >>> _, state = tx.update(jnp.array(1.0), tx.init(jnp.zeros(())))
-    >>> print(tx.update(jnp.array(3.0), state)[0])
-    2.0
+    Args:
+      accumulation_steps: Number of updates to average. At least 1.
+
+    Returns:
+      A transformation. State: one array per parameter and two numbers; none for one step.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.experimental.aggregating.accumulate_avg_updates(2)
+      >>> _, state = tx.update(jnp.array(1.0), tx.init(jnp.zeros(())))
+      >>> print(tx.update(jnp.array(3.0), state)[0])
+      2.0
     """
     _check_steps("accumulate_avg_updates", accumulation_steps)
     if accumulation_steps == 1:
@@ -174,12 +207,20 @@ def accumulate_avg_updates(accumulation_steps: int) -> Any:
 
 
 def average_incrementally_updates(per_elt_axis: Any, accumulation_steps: int) -> Any:
-    """The mean over the axes of the examples, None for none, and over `accumulation_steps` micro-batches.
+    """Averages per-example gradients over the axes of the examples and over `accumulation_steps` micro-batches.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.experimental.aggregating.average_incrementally_updates(0, 1)
-    >>> print(tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))[0])
-    [2.]
+    Args:
+      per_elt_axis: Axis of the examples in every leaf, or a sequence of several axes; None if there is no such axis.
+      accumulation_steps: Number of micro-batches to average. At least 1.
+
+    Returns:
+      A transformation. State: one array per parameter and two numbers; none for one step.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.experimental.aggregating.average_incrementally_updates(0, 1)
+      >>> print(tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))[0])
+      [2.]
     """
     accumulated = accumulate_avg_updates(accumulation_steps)
     if per_elt_axis is None:
@@ -188,11 +229,19 @@ def average_incrementally_updates(per_elt_axis: Any, accumulation_steps: int) ->
 
 
 def get_batch_size_from_per_elt_updates(per_elt_updates: Any, per_elt_axis: int | Sequence[int]) -> int:
-    """How many examples there are along the axes of every leaf.
+    """Returns the number of examples along the axes of every leaf.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> optax.experimental.aggregating.get_batch_size_from_per_elt_updates(jnp.zeros((4, 2)), 0)
-    4
+    Args:
+      per_elt_updates: Tree of per-example gradients.
+      per_elt_axis: Axis of the examples in every leaf, or a sequence of several axes.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> optax.experimental.aggregating.get_batch_size_from_per_elt_updates(jnp.zeros((4, 2)), 0)
+      4
+
+    Raises:
+      ValueError: The leaves have different numbers of examples.
     """
     axes = (per_elt_axis,) if isinstance(per_elt_axis, int) else per_elt_axis
     sizes = {math.prod(x.shape[i] for i in axes) for x in jax.tree.leaves(per_elt_updates)}
@@ -205,7 +254,7 @@ def get_batch_size_from_per_elt_updates(per_elt_updates: Any, per_elt_axis: int 
 
 
 class PerElementMeanAndSumSqDiffGradsState(NamedTuple):
-    """As `AccumulateAvgUpdatesState`, with the sum of squared distances from the mean."""
+    """The fields of `AccumulateAvgUpdatesState`, and the sum of squared distances from the mean."""
 
     micro_step: Any
     ready: Any
@@ -216,13 +265,23 @@ class PerElementMeanAndSumSqDiffGradsState(NamedTuple):
 def get_per_element_mean_and_sum_sq_diff_grads(
     per_elt_axis: int | Sequence[int] = 0, accumulation_steps: int = 1
 ) -> Aggregator:
-    """The mean over examples and micro-batches; and, beside it, the sum of squared distances and the sample's size.
+    """Averages over examples and micro-batches, and returns the sum of squared distances and the sample size as well.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.experimental.aggregating.get_per_element_mean_and_sum_sq_diff_grads()
-    >>> (mean, more), _ = tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))
-    >>> print(mean, more["sum_sq_diff_grads"], more["sample_size"])
-    [2.] [2.] 2
+    The updates are a pair: the mean, and a dict with `sum_sq_diff_grads` and `sample_size`.
+
+    Args:
+      per_elt_axis: Axis of the examples in every leaf, or a sequence of several axes (default 0).
+      accumulation_steps: Number of micro-batches in a step (default 1). At least 1.
+
+    Returns:
+      An aggregator. State: two arrays per parameter and two numbers; none for one step.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.experimental.aggregating.get_per_element_mean_and_sum_sq_diff_grads()
+      >>> (mean, more), _ = tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))
+      >>> print(mean, more["sum_sq_diff_grads"], more["sample_size"])
+      [2.] [2.] 2
     """
     _check_steps("get_per_element_mean_and_sum_sq_diff_grads", accumulation_steps)
 
@@ -259,7 +318,7 @@ def get_per_element_mean_and_sum_sq_diff_grads(
 
 
 class PerElementMeanAndVarianceEMAState(NamedTuple):
-    """The steps taken, the decay, and the moving averages of the mean and of the variance."""
+    """The number of steps, the decay, and the moving averages of the mean and of the variance."""
 
     count: Any
     ema_decay: Any
@@ -268,13 +327,24 @@ class PerElementMeanAndVarianceEMAState(NamedTuple):
 
 
 def track_per_element_mean_and_variance_with_ema(ema_decay: Any = 0.9) -> GradientTransformationExtraArgs:
-    """Keeps moving averages of the updates and of their variance, from what the aggregator before it gives.
+    """Keeps moving averages of the updates and of their variance, and leaves the updates unchanged.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.experimental.aggregating.track_per_element_mean_and_variance_with_ema(0.0)
-    >>> g = jnp.array([2.0])
-    >>> print(tx.update(g, tx.init(g), sum_sq_diff_grads=g, sample_size=3)[1].variance_grads_ema)
-    [1.]
+    `update` needs the extra arguments `sum_sq_diff_grads` and `sample_size`, which `process` passes on from the
+    aggregator.
+
+    Args:
+      ema_decay: Decay rate of the moving averages; closer to 1 averages over more steps. Default 0.9 (about the last 10
+        steps).
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32).
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.experimental.aggregating.track_per_element_mean_and_variance_with_ema(0.0)
+      >>> g = jnp.array([2.0])
+      >>> print(tx.update(g, tx.init(g), sum_sq_diff_grads=g, sample_size=3)[1].variance_grads_ema)
+      [1.]
     """
 
     def init(params: Any) -> PerElementMeanAndVarianceEMAState:
@@ -295,20 +365,30 @@ def track_per_element_mean_and_variance_with_ema(ema_decay: Any = 0.9) -> Gradie
 
 
 def get_unbiased_mean_and_variance_ema(state: Any) -> tuple[Any, Any]:
-    """The moving averages in a state, corrected for their start at zero.
+    """Returns the moving averages in a state, corrected for their start at zero.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> agg = optax.experimental.aggregating
-    >>> tx = agg.add_mean_variance_to_opt(optax.sgd(1.0))
-    >>> _, state = tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))
-    >>> print(agg.get_unbiased_mean_and_variance_ema(state)[1])
-    [2.]
+    Args:
+      state: A state that contains a `PerElementMeanAndVarianceEMAState` at any depth.
+
+    Returns:
+      The average mean and the average variance, each a tree like the parameters.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> agg = optax.experimental.aggregating
+      >>> tx = agg.add_mean_variance_to_opt(optax.sgd(1.0))
+      >>> _, state = tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))
+      >>> print(agg.get_unbiased_mean_and_variance_ema(state)[1])
+      [2.]
+
+    Raises:
+      ValueError: The state has no such part.
     """
     found = gx.tree.get(state, "PerElementMeanAndVarianceEMAState")
     if found is None:
         raise ValueError(
             "get_unbiased_mean_and_variance_ema: the state has no PerElementMeanAndVarianceEMAState. Make the "
-            "transformation by add_mean_variance_to_opt."
+            "transformation with add_mean_variance_to_opt."
         )
     left = 1 - found.ema_decay**found.count
     return jax.tree.map(lambda x: x / left, (found.mean_grads_ema, found.variance_grads_ema))
@@ -317,12 +397,24 @@ def get_unbiased_mean_and_variance_ema(state: Any) -> tuple[Any, Any]:
 def add_mean_variance_to_opt(
     opt: Any, ema_decay: Any = 0.9, per_elt_axis: int | Sequence[int] = 0, accumulation_steps: int = 1
 ) -> Any:
-    """`opt` on the mean of per-example gradients, with moving averages of their mean and variance.
+    """Steps `opt` with the mean of per-example gradients, and keeps moving averages of their mean and variance.
 
-    >>> import gradtx.compat.optax as optax, jax.numpy as jnp
-    >>> tx = optax.experimental.aggregating.add_mean_variance_to_opt(optax.sgd(1.0))
-    >>> print(tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))[0])
-    [-2.]
+    Args:
+      opt: The optimizer, such as `optax.adamw(1e-3)`.
+      ema_decay: Decay rate of the moving averages; closer to 1 averages over more steps. Default 0.9 (about the last 10
+        steps).
+      per_elt_axis: Axis of the examples in every leaf, or a sequence of several axes (default 0).
+      accumulation_steps: Number of micro-batches in a step (default 1). At least 1.
+
+    Returns:
+      A transformation. State: two arrays per parameter (8 bytes in float32), beside the state of `opt`; four with
+        several accumulation steps.
+
+    Example:
+      >>> import gradtx.compat.optax as optax, jax.numpy as jnp
+      >>> tx = optax.experimental.aggregating.add_mean_variance_to_opt(optax.sgd(1.0))
+      >>> print(tx.update(jnp.array([[1.0], [3.0]]), tx.init(jnp.zeros(1)))[0])
+      [-2.]
     """
     return process(
         gx.identity(),

@@ -122,7 +122,7 @@ class SequentialLR(Scheduler):
         after = self._select(t, milestones, value, middle + 1, high)
         return jnp.where(since(t, milestones[middle]) < 0, before, after)
 
-    # --- The hooks, for a composition that holds this one.
+    # --- The hooks, for a composition that contains this one.
 
     def _base_rate(self) -> Any:
         return self.schedulers[0]._base_rate()
