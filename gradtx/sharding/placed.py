@@ -89,7 +89,7 @@ def update(
       shardings: The tree that `gx.sharding.state_shardings` returns.
       param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`. Give it inside `jax.jit` on a
         mesh with automatic axes; elsewhere the parameters say so themselves.
-      work_axis: None, or the mesh axes whose devices share the work on matrices of one shape (`muon`, `soap`, `shampoo`).
+      work_axis: None, or the mesh axes whose devices share the work on matrices of one shape (`muon`, `soap`).
       **extra: What else `tx.update` takes. A tree like the parameters is cut as they are.
 
     Returns:
@@ -114,7 +114,7 @@ def update(
     home = homes("update", like, param_shardings)
     work = workplaces(tx, _with_places(state, shardings), shapes_of(like), home)
 
-    cut = partial(_cut, work, like)
+    cut = partial(_cut, work, home, like)
     mesh = jax.tree.leaves(home)[0].mesh
     if AxisType.Explicit in mesh.axis_types:  # types must agree: the mean of a row lies as the rows do
         state = constrain(state, jax.tree.map(partial(as_typed, mesh), typed_state(tx, shapes_of(like), work)))
@@ -122,7 +122,7 @@ def update(
     with workers(_workers(mesh, work_axis)):
         new, state = tx.update(cut(updates), state, None if params is None else cut(params), **extra)
     if jax.tree.structure(new) == jax.tree.structure(like):
-        new = constrain(constrain(new, work), home)  # what is gathered is the update, and nothing before it
+        new = constrain(_moved(new, work, home), home)  # what is gathered is the update, and nothing before it
     return new, constrain(state, shardings)
 
 
@@ -132,10 +132,20 @@ def _workers(on: Any, work_axis: Any) -> NamedSharding | None:
     return NamedSharding(on, PartitionSpec(names)) if names else None
 
 
-def _cut(work: Any, like: Any, tree: Any) -> Any:
+def _cut(work: Any, home: Any, like: Any, tree: Any) -> Any:
     """A tree like the parameters at the places of work; anything else as it is."""
     same = jax.tree.structure(tree) == jax.tree.structure(like) and _shapes(tree) == _shapes(like)
-    return constrain(tree, work) if same else tree
+    return _moved(tree, work, home) if same else tree
+
+
+def _moved(tree: Any, work: Any, home: Any) -> Any:
+    """The tree with those arrays at the place of work that have one elsewhere than at home."""
+    leaves, treedef = jax.tree.flatten(tree)
+    there, here = jax.tree.leaves(work), jax.tree.leaves(home)
+    moved = [i for i in range(len(leaves)) if there[i] is not here[i]]
+    for i, x in zip(moved, _put_all([leaves[i] for i in moved], [there[i] for i in moved]), strict=True):
+        leaves[i] = x
+    return treedef.unflatten(leaves)
 
 
 def constrain(tree: Any, shardings: Any) -> Any:
@@ -153,7 +163,15 @@ def constrain(tree: Any, shardings: Any) -> Any:
     >>> gx.sharding.constrain({"w": jnp.ones(8)}, {"w": where})["w"].sharding.spec
     P('data',)
     """
-    return jax.tree.map(_put, tree, shardings)
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef.unflatten(_put_all(leaves, treedef.flatten_up_to(shardings)))
+
+
+def _put_all(leaves: list[Any], places: list[NamedSharding]) -> list[Any]:
+    kinds = {kind for mesh in {at.mesh for at in places} for kind in mesh.axis_types}
+    if kinds == {AxisType.Auto} and all(isinstance(x, Tracer) for x in leaves):
+        return lax.with_sharding_constraint(leaves, places)  # of all at once: that is quicker to trace
+    return list(map(_put, leaves, places))
 
 
 def _put(x: Any, where: NamedSharding) -> Any:
