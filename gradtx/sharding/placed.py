@@ -14,7 +14,7 @@ from gradtx import checks
 from gradtx.core.describe import Place, map_state
 from gradtx.core.transformation import as_transformation
 from gradtx.mesh import workers
-from gradtx.sharding.layout import as_typed, axes_of, homes, names_of, shapes_of, split_by, typed_state
+from gradtx.sharding.layout import as_typed, axes_of, homes, names_of, shapes_of, split_by, typed_state, ways_of
 
 __all__ = ["constrain", "init", "update", "workplaces"]
 
@@ -209,32 +209,24 @@ def workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
     known = set()
 
     def note(place: Place, x: Any) -> Any:
-        where, path, axes = jax.tree.leaves(x)[0].sharding, place.path, place.axes
+        spec, path, axes = jax.tree.leaves(x)[0].sharding.spec, place.path, place.axes
         if place.slot is None:  # another library's state, in which a parameter's path is the end of the array's own
-            path = next((p for p in leaves if place.field == p or place.field.endswith("/" + p)), None)
-            axes = range(len(where.spec))
-        for part, axis in zip(where.spec, axes, strict=False):
-            at = found.get(path)
-            if at is None or path in known or axis is None or len(leaves[path].shape) <= axis:
-                continue
-            taken = [name for own in at.spec for name in names_of(own)]
+            path = next((p for p in leaves if place.field == p or place.field.endswith("/" + p)), "")
+            axes = tuple(range(len(place.shape)))
+        if path not in found or path in known:
+            return x
+        at, shape = found[path], leaves[path].shape
+        taken = {name for part in at.spec for name in names_of(part)}
+        for part, n, axis in zip(spec, place.shape, axes, strict=False):
             more = tuple(name for name in names_of(part) if name not in taken)
-            spec = split_by(at.spec, axis, more) if more else at.spec
-            if more and _divides(at.mesh, spec, leaves[path].shape):
-                found[path] = NamedSharding(at.mesh, spec)
+            if more and axis is not None and shape[axis : axis + 1] == (n,) and n % ways_of(at, axis, more) == 0:
+                found[path] = NamedSharding(at.mesh, split_by(at.spec, axis, more))
                 known.add(path)
+                break
         return x
 
     map_state(note, tx, state, shapes)
     return jax.tree.unflatten(jax.tree.structure(shapes), list(found.values()))
-
-
-def _divides(mesh: Any, spec: PartitionSpec, shape: tuple[int, ...]) -> bool:
-    try:
-        NamedSharding(mesh, spec).shard_shape(shape)
-    except ValueError:
-        return False
-    return True
 
 
 def _shapes(tree: Any) -> list[tuple[int, ...]]:
