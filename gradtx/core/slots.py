@@ -265,7 +265,7 @@ class average_weights(per_tree):
 
     def first(self, owner: Any, params: Any) -> Any:
         scheduled = [name for name in owner.corrected if isinstance(getattr(owner, name), Schedule)]
-        return {name: tree.number(params, 0.0) for name in scheduled}
+        return mesh.everywhere({name: tree.number(params, 0.0) for name in scheduled}, params)
 
 
 class child_state(Slot):

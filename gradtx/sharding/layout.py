@@ -85,9 +85,9 @@ def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis
     state = typed_state(tx, shapes, cut)
 
     def one(place: Place, x: Any) -> Any:
-        whole = next(part for part in jax.tree.leaves(x) if part.shape == x.shape)  # of a stored array, its codes
-        spec = _spec(whole)
-        axis = None if isinstance(place.slot, per_tree) else _axis_for(zero, mesh, spec, x.shape)
+        spec = _spec(max(jax.tree.leaves(x), key=lambda part: part.size))  # of a stored array, its codes
+        own = isinstance(place.slot, per_tree) or len(spec) != x.ndim
+        axis = None if own else _axis_for(zero, mesh, spec, x.shape)
         kind = "pinned_host" if is_packed(x) and isinstance(x.format, host) else None
         return jax.tree.map(lambda part: _lies(mesh, part, axis, zero, kind), x)
 
