@@ -91,6 +91,22 @@ def test_stored_slots_lie_as_their_parameter():
     assert {part.spec for part in jax.tree.leaves(packed.parts)} == {P("data", "model")}
 
 
+def test_halves_of_bytes_lie_as_their_parameter():
+    """Two numbers of four bits share a byte, so that codes have another shape than the parameter."""
+    params = {"w": shape(512, 512, spec=P("data", "model"))}
+    for form in ("int4", "uint4"):
+        tx = gx.stored(gx.scale_by_adam(), {"nu" if form == "uint4" else "mu": form})
+        state = gx.sharding.state_shardings(tx, params)
+        assert {x.spec for x in jax.tree.leaves(state) if x.spec} == {P("data", "model")}
+
+
+def test_the_weights_of_scheduled_decays_are_on_all_devices():
+    mesh = mesh_of()
+    params = {"w": jax.device_put(jnp.ones((16, 8)), NamedSharding(mesh, P("model")))}
+    state = gx.ema(gx.linear_schedule(0.5, 0.9, 10)).init(params)
+    assert all(len(x.sharding.device_set) == 8 for x in jax.tree.leaves(state))
+
+
 def test_zero_cuts_no_blocks_of_what_is_stored():
     """The longest axis has blocks of scales, of which each device would have a part."""
     params = {"w": shape(256, 512, spec=P(None, "model"))}

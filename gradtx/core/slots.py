@@ -300,7 +300,7 @@ class average_weights(per_tree):
 
     def first(self, owner: Any, params: Params) -> Any:
         scheduled = [name for name in owner.corrected if isinstance(getattr(owner, name), Schedule)]
-        return {name: tree.number(params, 0.0) for name in scheduled}
+        return mesh.everywhere({name: tree.number(params, 0.0) for name in scheduled}, params)
 
 
 class child_state(Slot):

@@ -81,7 +81,7 @@ def _shapes(path: str, mesh: AbstractMesh, dtype: str) -> dict[str, Any]:
 
 def _optimizer(text: str, storage: str | None) -> Any:
     """An expression in the names of gradtx, or the name of an optimizer, with 1e-3 for what has no default."""
-    made = eval(text, vars(gx))
+    made = eval(text, dict(vars(gx)))
     if not isinstance(made, gx.GradientTransformation):
         required = [p.name for p in inspect.signature(made).parameters.values() if p.default is p.empty]
         made = made(**dict.fromkeys(required, 1e-3))

@@ -23,7 +23,17 @@ from gradtx.core.slots import per_tree
 from gradtx.core.transformation import as_transformation
 from gradtx.storage.host import host
 
-__all__ = ["as_typed", "axes_of", "homes", "names_of", "shapes_of", "split_by", "state_shardings", "typed_state"]
+__all__ = [
+    "as_typed",
+    "axes_of",
+    "homes",
+    "names_of",
+    "shapes_of",
+    "split_by",
+    "state_shardings",
+    "typed_state",
+    "ways_of",
+]
 
 WHO = "state_shardings"
 
@@ -75,9 +85,9 @@ def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis
     state = typed_state(tx, shapes, cut)
 
     def one(place: Place, x: Any) -> Any:
-        whole = next(part for part in jax.tree.leaves(x) if part.shape == x.shape)  # of a stored array, its codes
-        spec = _spec(whole)
-        axis = None if isinstance(place.slot, per_tree) else _axis_for(zero, mesh, spec, x.shape)
+        spec = _spec(max(jax.tree.leaves(x), key=lambda part: part.size))  # of a stored array, its codes
+        own = isinstance(place.slot, per_tree) or len(spec) != x.ndim
+        axis = None if own else _axis_for(zero, mesh, spec, x.shape)
         kind = "pinned_host" if is_packed(x) and isinstance(x.format, host) else None
         return jax.tree.map(lambda part: _lies(mesh, part, axis, zero, kind), x)
 
@@ -110,9 +120,14 @@ def names_of(part: Any) -> tuple[str, ...]:
 def split_by(spec: Sequence[Any], axis: int, names: tuple[str, ...]) -> PartitionSpec:
     """The spec with one axis of the array split over further axes of the mesh."""
     parts = [*spec, *[None] * (axis + 1 - len(spec))]
-    all_ = (*names_of(parts[axis]), *names)
-    parts[axis] = all_ if len(all_) > 1 else all_[0]
+    together = [*names_of(parts[axis]), *names]
+    parts[axis] = tuple(together) if len(together) > 1 else together[0]
     return PartitionSpec(*parts)
+
+
+def ways_of(home: NamedSharding, axis: int, names: tuple[str, ...]) -> int:
+    """Into how many pieces one axis of an array is split that is split over further axes of the mesh."""
+    return _ways(home.mesh, *home.spec[axis : axis + 1], names)
 
 
 def _stored_parts(tx: Any, shapes: Any) -> dict[str, list[tuple[int, ...]]]:
@@ -164,10 +179,9 @@ def _axis_for(
 
 def _lies(mesh: Any, part: Any, axis: int | None, zero: tuple[str, ...], kind: str | None) -> NamedSharding:
     """Where one array lies: as its type says, and its `axis` split over `zero` too, if that is possible."""
-    spec: Sequence[Any] = _spec(part)
+    spec = _spec(part)
     if axis is not None and axis < part.ndim and part.shape[axis] % _ways(mesh, spec[axis], zero) == 0:
-        spec = split_by(spec, axis, zero)
-    spec = list(spec)
+        spec = list(split_by(spec, axis, zero))
     while spec and spec[-1] is None and AxisType.Explicit not in mesh.axis_types:
         spec.pop()  # as compiled programs write the places of their results: else a step is compiled again for these
     return NamedSharding(mesh, PartitionSpec(*spec), memory_kind=kind if part.ndim else None)

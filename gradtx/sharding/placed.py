@@ -14,7 +14,7 @@ from gradtx import checks
 from gradtx.core.describe import Place, map_state
 from gradtx.core.transformation import as_transformation
 from gradtx.mesh import workers
-from gradtx.sharding.layout import as_typed, axes_of, homes, names_of, shapes_of, split_by, typed_state
+from gradtx.sharding.layout import as_typed, axes_of, homes, names_of, shapes_of, split_by, typed_state, ways_of
 
 __all__ = ["constrain", "init", "update", "workplaces"]
 
@@ -89,7 +89,7 @@ def update(
       shardings: The tree that `gx.sharding.state_shardings` returns.
       param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`. Give it inside `jax.jit` on a
         mesh with automatic axes; elsewhere the parameters say so themselves.
-      work_axis: None, or the mesh axes whose devices share the work on matrices of one shape (`muon`, `soap`, `shampoo`).
+      work_axis: None, or the mesh axes whose devices share the work on matrices of one shape (`muon`, `soap`).
       **extra: What else `tx.update` takes. A tree like the parameters is cut as they are.
 
     Returns:
@@ -114,7 +114,7 @@ def update(
     home = homes("update", like, param_shardings)
     work = workplaces(tx, _with_places(state, shardings), shapes_of(like), home)
 
-    cut = partial(_cut, work, like)
+    cut = partial(_cut, work, home, like)
     mesh = jax.tree.leaves(home)[0].mesh
     if AxisType.Explicit in mesh.axis_types:  # types must agree: the mean of a row lies as the rows do
         state = constrain(state, jax.tree.map(partial(as_typed, mesh), typed_state(tx, shapes_of(like), work)))
@@ -122,7 +122,7 @@ def update(
     with workers(_workers(mesh, work_axis)):
         new, state = tx.update(cut(updates), state, None if params is None else cut(params), **extra)
     if jax.tree.structure(new) == jax.tree.structure(like):
-        new = constrain(constrain(new, work), home)  # what is gathered is the update, and nothing before it
+        new = constrain(_moved(new, work, home), home)  # what is gathered is the update, and nothing before it
     return new, constrain(state, shardings)
 
 
@@ -132,10 +132,20 @@ def _workers(on: Any, work_axis: Any) -> NamedSharding | None:
     return NamedSharding(on, PartitionSpec(names)) if names else None
 
 
-def _cut(work: Any, like: Any, tree: Any) -> Any:
+def _cut(work: Any, home: Any, like: Any, tree: Any) -> Any:
     """A tree like the parameters at the places of work; anything else as it is."""
     same = jax.tree.structure(tree) == jax.tree.structure(like) and _shapes(tree) == _shapes(like)
-    return constrain(tree, work) if same else tree
+    return _moved(tree, work, home) if same else tree
+
+
+def _moved(tree: Any, work: Any, home: Any) -> Any:
+    """The tree with those arrays at the place of work that have one elsewhere than at home."""
+    leaves, treedef = jax.tree.flatten(tree)
+    there, here = jax.tree.leaves(work), jax.tree.leaves(home)
+    moved = [i for i in range(len(leaves)) if there[i] is not here[i]]
+    for i, x in zip(moved, _put_all([leaves[i] for i in moved], [there[i] for i in moved]), strict=True):
+        leaves[i] = x
+    return treedef.unflatten(leaves)
 
 
 def constrain(tree: Any, shardings: Any) -> Any:
@@ -153,7 +163,15 @@ def constrain(tree: Any, shardings: Any) -> Any:
     >>> gx.sharding.constrain({"w": jnp.ones(8)}, {"w": where})["w"].sharding.spec
     P('data',)
     """
-    return jax.tree.map(_put, tree, shardings)
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef.unflatten(_put_all(leaves, treedef.flatten_up_to(shardings)))
+
+
+def _put_all(leaves: list[Any], places: list[NamedSharding]) -> list[Any]:
+    kinds = {kind for mesh in {at.mesh for at in places} for kind in mesh.axis_types}
+    if kinds == {AxisType.Auto} and all(isinstance(x, Tracer) for x in leaves):
+        return lax.with_sharding_constraint(leaves, places)  # of all at once: that is quicker to trace
+    return list(map(_put, leaves, places))
 
 
 def _put(x: Any, where: NamedSharding) -> Any:
@@ -191,32 +209,24 @@ def workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
     known = set()
 
     def note(place: Place, x: Any) -> Any:
-        where, path, axes = jax.tree.leaves(x)[0].sharding, place.path, place.axes
+        spec, path, axes = jax.tree.leaves(x)[0].sharding.spec, place.path, place.axes
         if place.slot is None:  # another library's state, in which a parameter's path is the end of the array's own
-            path = next((p for p in leaves if place.field == p or place.field.endswith("/" + p)), None)
-            axes = range(len(where.spec))
-        for part, axis in zip(where.spec, axes, strict=False):
-            at = found.get(path)
-            if at is None or path in known or axis is None or len(leaves[path].shape) <= axis:
-                continue
-            taken = [name for own in at.spec for name in names_of(own)]
+            path = next((p for p in leaves if place.field == p or place.field.endswith("/" + p)), "")
+            axes = tuple(range(len(place.shape)))
+        if path not in found or path in known:
+            return x
+        at, shape = found[path], leaves[path].shape
+        taken = {name for part in at.spec for name in names_of(part)}
+        for part, n, axis in zip(spec, place.shape, axes, strict=False):
             more = tuple(name for name in names_of(part) if name not in taken)
-            spec = split_by(at.spec, axis, more) if more else at.spec
-            if more and _divides(at.mesh, spec, leaves[path].shape):
-                found[path] = NamedSharding(at.mesh, spec)
+            if more and axis is not None and shape[axis : axis + 1] == (n,) and n % ways_of(at, axis, more) == 0:
+                found[path] = NamedSharding(at.mesh, split_by(at.spec, axis, more))
                 known.add(path)
+                break
         return x
 
     map_state(note, tx, state, shapes)
     return jax.tree.unflatten(jax.tree.structure(shapes), list(found.values()))
-
-
-def _divides(mesh: Any, spec: PartitionSpec, shape: tuple[int, ...]) -> bool:
-    try:
-        NamedSharding(mesh, spec).shard_shape(shape)
-    except ValueError:
-        return False
-    return True
 
 
 def _shapes(tree: Any) -> list[tuple[int, ...]]:

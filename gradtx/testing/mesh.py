@@ -14,6 +14,7 @@ from gradtx.core.leafwise import Elementwise
 from gradtx.core.packed import is_packed
 from gradtx.core.slots import reduced
 from gradtx.core.state import declared
+from gradtx.sharding.layout import state_shardings
 from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import at, close, stack
 from gradtx.testing.subject import NotApplicableError, law
@@ -101,6 +102,7 @@ def a_mesh_equals_one_device(subject):
             state = subject.tx.init(params)
             step = jax.jit(lambda g, state, p: update(subject.tx, g, state, p)).lower(grads[0], state, params).compile()
         lies_as_declared(subject.tx, state, params, what)
+        lies_as_planned(subject.tx, state, params, what)
         if isinstance(subject.tx, Elementwise) and not any(isinstance(x, reduced) for x in slots.values()):
             assert not collectives(step), f"an elementwise step sends something {what}"
         seen = []
@@ -109,6 +111,14 @@ def a_mesh_equals_one_device(subject):
             updates, state = jax.block_until_ready(step(g, state, params))
             seen.append((updates, state))
         close(stack(seen), subject.expected, rtol=1e-12, atol=1e-15, about=f"other results on 8 devices {what}")
+
+
+def lies_as_planned(tx: Any, state: Any, params: Any, what: str) -> None:
+    """Asserts that `gx.sharding.state_shardings` knows from shapes where every array of a state lies."""
+    arrays, places = jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(state_shardings(tx, params))
+    for (path, x), expected in zip(arrays, places, strict=True):
+        where = f"{checks.keystr(path)} lies on {x.sharding}, and {expected} was expected, {what}"
+        assert x.sharding.is_equivalent_to(expected, x.ndim), where
 
 
 def lies_as_declared(tx: Any, state: Any, params: Any, what: str) -> None:
