@@ -113,7 +113,7 @@ def test_a_run_goes_on_with_other_devices_and_another_zero_axis(tx, tmp_path):
         [(8, (4, 2), "data"), (4, (4, 1), None), (2, (1, 2), "model"), (1, (1, 1), None)]
     ):
         where = NamedSharding(mesh(count, shape), PartitionSpec(None if zero == "model" else "model"))
-        wanted = jax.eval_shape(lambda x: x, jax.device_put(params, where))
+        wanted = jax.tree.map(lambda x, at=where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), params)
         shardings = gx.sharding.state_shardings(tx, wanted, zero_axis=zero)
         if before is None:
             placed, state = jax.device_put(params, where), jax.device_put(state, shardings)

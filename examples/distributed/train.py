@@ -114,13 +114,16 @@ class Run(NamedTuple):
 
 def start(tx: gx.GradientTransformation, places: Any, width: int, manager: Any) -> tuple[Run, Any]:
     """The last complete checkpoint, or the beginning; and where the state lies."""
-    params = jax.jit(partial(init_params, width=width), out_shardings=places)(jax.random.key(0))
-    shardings = gx.sharding.state_shardings(tx, params, zero_axis="data")
-    state = gx.sharding.init(tx, params, shardings)
-    if manager is None or manager.latest_step() is None:
-        return Run(0, params, state), shardings
-    found = gx.checkpoint.restore(manager, tx, params, state)
-    return Run(found.step, found.params, found.state), shardings
+    make, key = partial(init_params, width=width), jax.random.key(0)
+    shapes = jax.tree.map(
+        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), jax.eval_shape(make, key), places
+    )
+    shardings = gx.sharding.state_shardings(tx, shapes, zero_axis="data")
+    if manager is not None and manager.latest_step() is not None:
+        found = gx.checkpoint.restore(manager, tx, shapes, shardings=shardings)
+        return Run(found.step, found.params, found.state), shardings
+    params = jax.jit(make, out_shardings=places)(key)
+    return Run(0, params, gx.sharding.init(tx, params, shardings)), shardings
 
 
 def train(
