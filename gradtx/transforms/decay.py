@@ -58,7 +58,7 @@ class add_decayed_weights(Elementwise, needs=("params",)):
     """
 
     weight_decay: Hyper = hyper(default=0.0, ge=0)
-    mask: Mask = applies_to()
+    mask: Mask = applies_to(default=None)
 
     def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return leaf.decayed(g, p, self.weight_decay), slots

@@ -97,7 +97,7 @@ class project(WithFunction, _KeepsToSet, Layerwise, needs=("params",)):
 
     projection: Partial = child()
     axis: int | None = static(default=None, check=check_axis)
-    mask: Any = applies_to()
+    mask: Any = applies_to(default=None)
 
     _function = "projection"
 
@@ -147,7 +147,7 @@ class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
 
     lower: Hyper = hyper(default=-math.inf, infinite=True)
     upper: Hyper = hyper(default=math.inf, infinite=True)
-    mask: Any = applies_to()
+    mask: Any = applies_to(default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -54,7 +54,7 @@ class scale_by_trust_ratio(Layerwise, needs=("params",)):
     min_norm: Hyper = hyper(default=0.0, ge=0)
     trust_coefficient: Hyper = hyper(default=1.0, ge=0)
     eps: Hyper = hyper(default=0.0, ge=0)
-    mask: Any = applies_to()
+    mask: Any = applies_to(default=None)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
         scale, norm = tree.scaled(g)  # |g| = scale * norm, which may overflow

@@ -81,7 +81,7 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
     eps_root: Hyper = hyper(default=0.0, ge=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
     mu_dtype: Any = dtype(default=None)
-    decay_mask: Any = selection()
+    decay_mask: Any = selection(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         """Returns whether this is the first step."""

@@ -74,7 +74,7 @@ class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",)
     b2: Hyper = hyper(default=0.99, ge=0, lt=1)
     eps: Hyper = hyper(default=1e-6, ge=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
-    mask: Mask = selection()
+    mask: Mask = selection(default=None)
     mu_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:

@@ -92,7 +92,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
     eps: Hyper = hyper(default=1e-8, ge=0)
     estim_lr0: Hyper = hyper(default=1e-6, gt=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
-    decay_mask: Any = selection()
+    decay_mask: Any = selection(default=None)
     decouple_lr: bool = flag(default=False, kw_only=True)
 
     def measure(

@@ -87,7 +87,7 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
     lower_bound: Hyper = hyper(default=0.0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
     adapt_lower_bound: bool = flag(default=False)
-    decay_mask: Any = selection()
+    decay_mask: Any = selection(default=None)
 
     def measure(
         self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, *, value: Any

@@ -95,7 +95,7 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
     lower_bound: Hyper = hyper(default=0.0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
     adapt_lower_bound: bool = flag(default=False)
-    decay_mask: Any = selection()
+    decay_mask: Any = selection(default=None)
 
     def _moments(self, g: Array, m: Array, v: Array) -> tuple[Array, Array]:
         return leaf.moment(m, g, self.b1), leaf.moment(v, leaf.abs_sq(g), self.b2)

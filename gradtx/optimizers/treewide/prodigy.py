@@ -103,7 +103,7 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), correcte
     estim_lr_coef: Hyper = hyper(default=1.0, ge=0)
     weight_decay: Hyper = hyper(default=0.0, ge=0)
     safeguard_warmup: bool = flag(default=False)
-    decay_mask: Any = selection()
+    decay_mask: Any = selection(default=None)
     decouple_lr: bool = flag(default=False, kw_only=True)
 
     def measure(
