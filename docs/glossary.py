@@ -380,6 +380,7 @@ def main() -> int:
     parser.add_argument(
         "--only", default="gradtx", metavar="MODULE", help="write, and list, in this part of the package"
     )
+    parser.add_argument("--list", action="store_true", help=f"write {UNDOCUMENTED.name} anew")
     parser.add_argument("--missing", action="store_true", help="list the arguments without documentation")
     options = parser.parse_args()
     if options.write:

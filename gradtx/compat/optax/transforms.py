@@ -137,9 +137,14 @@ class MultiSteps(GradientTransformationExtraArgs):
         object.__setattr__(self, "inner", InForm(made, MULTI_STEPS))
 
     @property
+    def _accumulate(self) -> Any:
+        """The transformation of gradtx that has the state in its own form."""
+        return self.inner.inner
+
+    @property
     def inner_opt(self) -> GradientTransformationExtraArgs:
         """The transformation that steps with the mean."""
-        return lenient(self.inner.inner.inner)
+        return lenient(self._accumulate.inner)
 
     def has_updated(self, state: Any) -> Any:
         """Returns whether the last micro-batch made a step.
@@ -147,7 +152,7 @@ class MultiSteps(GradientTransformationExtraArgs):
         Args:
           state: The state that the last `update` returned.
         """
-        return self.inner.inner.has_updated(MULTI_STEPS.back(state))
+        return self._accumulate.has_updated(MULTI_STEPS.back(state))
 
     def gradient_transformation(self) -> MultiSteps:
         """Returns the transformation itself."""
