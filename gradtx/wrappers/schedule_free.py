@@ -257,8 +257,8 @@ def schedule_free_adamw(
         1].
       b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
         steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (use a larger one, such as 1e-6,
-        if the gradients are tiny or noisy).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
+        shortens the steps of entries whose gradients are tiny).
       weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
         `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
       weight_lr_power: Exponent of the learning rate in the weights of the average (default 2), so that steps of a
