@@ -85,7 +85,7 @@ from types import FunctionType, ModuleType
 assert type(gx.adam) is FunctionType and isinstance(gx.chain, type)
 assert {{name for name in gx.__all__ if isinstance(getattr(gx, name), ModuleType)}} == {{
     "assignment", "checkpoint", "losses", "microbatching", "perturbations", "rules", "select", "sharding", "storage",
-    "testing", "tree", "viz"
+    "testing", "tree", "types", "viz"
 }}
 assert vars(gx)["adam"] is gx.adam
 """

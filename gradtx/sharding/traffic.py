@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from gradtx.sharding.layout import names_of
 
@@ -60,6 +59,8 @@ def _of_equation(equation: Any) -> float:
 
 def _inner(params: Any) -> Iterator[Any]:
     """The functions inside an operation."""
+    from jax.extend.core import ClosedJaxpr, Jaxpr  # with it come JAX's kernel languages, which take time to import
+
     for x in params:
         if isinstance(x, ClosedJaxpr):
             yield x.jaxpr
