@@ -22,7 +22,9 @@ HEAVY = {
     "converting",
     "curvature",
     "extending",
+    "from_torch",
     "idea",
+    "logging",
     "losses",
     "optimizers",
     "storage",
@@ -122,7 +124,8 @@ def test_the_reference_has_every_public_name():
     pages = "\n".join(reference.pages().values())
     for name in gx.__all__:
         assert f"::: gradtx.{name}\n" in pages or f"## `gx.{name}`" in pages, name
-    for name in ("tree.norm", "losses.huber_loss", "rules.Elementwise", "rules.hyper", "select.path", "viz.race"):
+    inside = ("tree.norm", "losses.huber_loss", "rules.hyper", "select.path", "viz.race")
+    for name in (*inside, "compat.torch.AdamW", "compat.torch.lr_scheduler.StepLR", "compat.optax.convert.from_optax"):
         assert f"::: gradtx.{name}\n" in pages, name
 
 
