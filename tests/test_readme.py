@@ -86,6 +86,12 @@ def test_the_tests_that_the_readme_names_exist():
         assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), flags=re.MULTILINE), f"{path}: {name}"
 
 
+def test_the_scores_of_the_readme_are_those_of_the_contract():
+    row = re.search(r"\| the cases and laws that both have +\|(.*)", (ROOT / "docs" / "contract.md").read_text())
+    (a, b), (c, d) = re.findall(r"(\d+) / (\d+)", row[1])
+    assert f"gradtx keeps {a} of {b}, optax {c} of {d} |" in PAGES[0].read_text(), "write the new scores into README.md"
+
+
 def test_what_is_extended_is_short_and_uses_public_names():
     text = (ROOT / "docs" / "extending.md").read_text()
     for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
