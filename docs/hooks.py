@@ -42,7 +42,9 @@ def on_config(config: Any, **kwargs: Any) -> Any:
     """Lists the pages of the reference."""
     for section in config["nav"]:
         if "Reference" in section:
-            section["Reference"] += [{topic: f"reference/{reference.slug(topic)}"} for topic in reference.topics()]
+            section["Reference"] += [
+                {topic: f"reference/{reference.slug(topic)}"} for topic in (*reference.topics(), *reference.COMPAT)
+            ]
     return config
 
 

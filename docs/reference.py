@@ -33,6 +33,15 @@ TITLES = {
 }
 """Short titles for groups whose headings are long."""
 
+COMPAT: dict[str, dict[str, tuple[str, ...]]] = {
+    "PyTorch's names": {"gradtx.compat.torch": (), "gradtx.compat.torch.lr_scheduler": ()},
+    "Converting states": {
+        "gradtx.compat.optax.convert": ("from_optax", "to_optax"),
+        "gradtx.compat.torch": ("load_state", "group_labels"),
+    },
+}
+"""Topics outside of `gx`: their modules, each with the names to show; all of them if none is named."""
+
 
 def topics() -> dict[str, list[str]]:
     """Maps each topic to its public names, in the order of `gradtx/__init__.py`."""
@@ -81,27 +90,38 @@ def summary(item: object) -> str:
 
 def pages() -> dict[str, str]:
     """The page of each topic, by its path in the site."""
-    return {f"{FOLDER}/{slug(topic)}": page(topic, found) for topic, found in topics().items()}
+    made = {topic: page(topic, found) for topic, found in topics().items()}
+    made |= {topic: listed(topic, list(others(modules))) for topic, modules in COMPAT.items()}
+    return {f"{FOLDER}/{slug(topic)}": text for topic, text in made.items()}
 
 
 def page(topic: str, found: list[str]) -> str:
-    """One page: an overview, then an entry for each name."""
-    lines = [f"# {topic}", ""]
+    """One page: what its modules are for, an overview, and an entry for each name."""
+    lines = []
     for name in found:
         item = getattr(gx, name)
         if isinstance(item, ModuleType) or hasattr(item, "__path__"):
-            lines += [f"## `gx.{name}` {{ #gradtx.{name} }}", "", " ".join(summary(item).split()), ""]
-    lines += ["| name | what it does |", "| --- | --- |"]
-    found_entries = [entry for name in found for entry in entries(name)]
-    lines += [f"| [`{short(full)}`][{full}] | {summary(item)} |" for full, item in found_entries]
-    for full, _ in found_entries:
-        lines += ["", f"::: {full}"]
-    return "\n".join(lines) + "\n"
+            lines += [f"## `gx.{name}` {{ #gradtx.{name} }}", "", summary(item), ""]
+    return listed(topic, [entry for name in found for entry in entries(name)], *lines)
+
+
+def listed(topic: str, found: list[tuple[str, object]], *lines: str) -> str:
+    """A page with a title, some lines, an overview of full names, and an entry for each."""
+    rows = [f"| [`{short(full)}`][{full}] | {summary(item)} |" for full, item in found]
+    table = ["| name | what it does |", "| --- | --- |", *rows]
+    return "\n".join([f"# {topic}", "", *lines, *table, *(f"\n::: {full}" for full, _ in found)]) + "\n"
+
+
+def others(modules: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, object]]:
+    """The full names in modules outside of the namespace, each with its object."""
+    for path, chosen in modules.items():
+        module = importlib.import_module(path)
+        yield from ((f"{path}.{name}", getattr(module, name)) for name in chosen or names(module))
 
 
 def short(full: str) -> str:
     """A full name as users write it."""
-    return full.replace("gradtx.", "gx.", 1)
+    return full if full.startswith("gradtx.compat.") else full.replace("gradtx.", "gx.", 1)
 
 
 def index() -> str:
@@ -109,5 +129,8 @@ def index() -> str:
     lines = ["# API reference", "", "Every public name, by topic. The search box above finds names, too.", ""]
     for topic, found in topics().items():
         links = ", ".join(f"[`{name}`][gradtx.{name}]" for name in found)
+        lines += [f"## [{topic}]({slug(topic)})", "", links, ""]
+    for topic, modules in COMPAT.items():
+        links = ", ".join(f"[`{full.split('.')[-1]}`][{full}]" for full, _ in others(modules))
         lines += [f"## [{topic}]({slug(topic)})", "", links, ""]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from typing import Any
 import griffe
 
 import gradtx as gx
+from gradtx.compat.torch import lr_scheduler
 
 __all__ = ["Docstrings"]
 
@@ -32,6 +33,7 @@ class Docstrings(griffe.Extension):
             return
         public = {name: getattr(gx, name) for name in gx.__all__}
         public |= {f"rules.{name}": item for name, item in vars(gx.rules).items()}
+        public |= {f"compat.torch.lr_scheduler.{name}": getattr(lr_scheduler, name) for name in lr_scheduler.__all__}
         for name, item in public.items():
             if inspect.isclass(item):
                 set_constructor(pkg, name, item)

@@ -22,7 +22,9 @@ HEAVY = {
     "converting",
     "curvature",
     "extending",
+    "from_torch",
     "idea",
+    "logging",
     "losses",
     "optimizers",
     "storage",
@@ -84,6 +86,12 @@ def test_the_tests_that_the_readme_names_exist():
         assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), flags=re.MULTILINE), f"{path}: {name}"
 
 
+def test_the_scores_of_the_readme_are_those_of_the_contract():
+    row = re.search(r"\| the cases and laws that both have +\|(.*)", (ROOT / "docs" / "contract.md").read_text())
+    (a, b), (c, d) = re.findall(r"(\d+) / (\d+)", row[1])
+    assert f"gradtx keeps {a} of {b}, optax {c} of {d} |" in PAGES[0].read_text(), "write the new scores into README.md"
+
+
 def test_what_is_extended_is_short_and_uses_public_names():
     text = (ROOT / "docs" / "extending.md").read_text()
     for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
@@ -122,7 +130,8 @@ def test_the_reference_has_every_public_name():
     pages = "\n".join(reference.pages().values())
     for name in gx.__all__:
         assert f"::: gradtx.{name}\n" in pages or f"## `gx.{name}`" in pages, name
-    for name in ("tree.norm", "losses.huber_loss", "rules.Elementwise", "rules.hyper", "select.path", "viz.race"):
+    inside = ("tree.norm", "losses.huber_loss", "rules.hyper", "select.path", "viz.race")
+    for name in (*inside, "compat.torch.AdamW", "compat.torch.lr_scheduler.StepLR", "compat.optax.convert.from_optax"):
         assert f"::: gradtx.{name}\n" in pages, name
 
 
