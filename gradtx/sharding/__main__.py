@@ -28,7 +28,8 @@ VOCABULARY = 32_768
 
 def size_of(count: float) -> tuple[int, int]:
     """The width and the number of layers of a decoder of about `count` parameters, a hundred times wider than deep."""
-    width = max(256, round((count * 102 / 12) ** (1 / 3) / 256) * 256)
+    width, step = (count * 102 / 12) ** (1 / 3), 256 if count < 1e10 else 1024  # widths that many devices divide
+    width = max(step, round(width / step) * step)
     return width, max(1, round((count - 2 * VOCABULARY * width) / (12 * width**2)))
 
 
