@@ -130,8 +130,7 @@ class InForm(Wrapper):
         return ()
 
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        made: Any = self.inner  # a composite
-        return made._members(None if state is None else self.form.back(state))
+        return self.inner._members(None if state is None else self.form.back(state))
 
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
         return self.inner._hyperparameters(None if state is None else self.form.back(state))

@@ -109,13 +109,11 @@ class MultiSteps(GradientTransformationExtraArgs):
     @property
     def inner_opt(self) -> GradientTransformationExtraArgs:
         """The transformation that is stepped with the mean."""
-        form: Any = self.inner
-        return lenient(form.inner.inner)
+        return lenient(self.inner.inner.inner)
 
     def has_updated(self, state: Any) -> Any:
         """Whether the last micro-batch made a step."""
-        form: Any = self.inner
-        return form.inner.has_updated(MULTI_STEPS.back(state))
+        return self.inner.inner.has_updated(MULTI_STEPS.back(state))
 
     def gradient_transformation(self) -> MultiSteps:
         """The transformation itself."""
