@@ -153,9 +153,8 @@ def _check_dtype(who: str, name: str, value: Any) -> np.dtype | None:
 if TYPE_CHECKING:  # for type checkers, which ask whether a field has a default
     from gradtx.core.composite import inner
     from gradtx.core.hyper import hyper, number
-    from gradtx.core.mask import applies_to, selection
 else:
-    applies_to = hyper = inner = number = selection = field
+    hyper = inner = number = field
 
 
 @dataclass_transform(
@@ -171,11 +170,9 @@ else:
         choice,
         dtype,
         per_leaf,
-        applies_to,
         hyper,
         inner,
         number,
-        selection,
     ),
 )
 class Value(Frozen):
