@@ -33,17 +33,17 @@ from benchmarks.storage_runs import TASKS, Task, first, loss
 SEEDS = 3
 FRACTIONS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 METHODS: dict[str, tuple[Callable[[Any], Any], float]] = {
-    "adamw": (lambda rate: gx.adamw(rate, weight_decay=0.01), 2e-3),
-    "soap": (lambda rate: gx.soap(rate, weight_decay=0.01), 4e-3),
-    "shampoo": (lambda rate: gx.shampoo(rate, weight_decay=0.01), 2e-3),
-    "kron": (lambda rate: gx.kron(rate, weight_decay=0.01), 1e-3),
+    "adamw": (lambda rate: gx.adamw(rate, weight_decay=0.01), 8e-3),
+    "soap": (lambda rate: gx.soap(rate, weight_decay=0.01), 8e-3),
+    "shampoo": (lambda rate: gx.shampoo(rate, weight_decay=0.01), 8e-3),
+    "kron": (lambda rate: gx.kron(rate, weight_decay=0.01), 4e-3),
     "splus": (lambda rate: gx.splus(rate, weight_decay=0.01), 1e-1),
-    "muon": (lambda rate: gx.muon(rate, weight_decay=0.01, adam_learning_rate=0.2 * rate), 1e-2),
-    "normuon": (lambda rate: gx.normuon(rate, weight_decay=0.01), 2e-3),
-    "adamuon": (lambda rate: gx.adamuon(rate, weight_decay=0.01), 2e-3),
+    "muon": (lambda rate: gx.muon(rate, weight_decay=0.01, adam_learning_rate=0.2 * rate), 4e-2),
+    "normuon": (lambda rate: gx.normuon(rate, weight_decay=0.01), 8e-3),
+    "adamuon": (lambda rate: gx.adamuon(rate, weight_decay=0.01), 8e-3),
 }
 """Each method of a learning rate, and the middle of its grid."""
-GRID = (0.25, 0.5, 1.0, 2.0, 4.0)
+GRID = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def run(task: Task, make: Callable[[Any], Any], batch: int, rate: Any, seed: Any, steps: Any) -> Any:
