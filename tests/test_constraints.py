@@ -176,7 +176,7 @@ def test_constructors_refuse_what_they_cannot_use():
         (lambda: gx.project(3.0), "projection must be a function"),
         (lambda: gx.project(gx.projection_l2_ball, "2"), "project: scale must be a number"),
         (lambda: gx.project(gx.projection_l2_ball, axis=0.5), "axis must be an integer"),
-        (lambda: gx.clip_params(2.0, 1.0), "no number between lower = 2.0 and upper = 1.0"),
+        (lambda: gx.clip_params(2.0, 1.0), "lower = 2.0 is greater than upper = 1.0"),
         (lambda: gx.proximal(gx.prox_l1, -1.0), "learning_rate must be in"),
         (lambda: gx.mirror_descent(0.1, "hyperbolic"), "mirror must be one of"),
         (lambda: gx.frank_wolfe(gx.oracle_simplex, step_size=2.0), "step_size must be in"),

@@ -63,7 +63,7 @@ def _base_shapes(who: str, table: Any, params: Params) -> list[tuple[int, ...]]:
     for path, p in zip(checks.paths(params), jax.tree.leaves(params), strict=True):
         base = table.tree.get(path)
         if base is None or len(base) != np.ndim(p):
-            has = "has no leaf there" if base is None else f"has the shape {base} there"
+            has = "has no such leaf" if base is None else f"has the shape {base} there"
             raise ValueError(
                 f"{who}: params has the shape {np.shape(p)} at {path}, and base_shapes {has}. Give the shapes of the "
                 "same model with smaller widths."
