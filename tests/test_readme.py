@@ -151,7 +151,7 @@ def test_families_of_the_gallery_are_optimizers():
 def test_every_page_is_in_the_navigation():
     config = (ROOT / "mkdocs.yml").read_text()
     for page in PAGES[1:]:
-        assert f": {page.name}\n" in config, page.name
+        assert f": {page.name}\n" in config, f"list {page.name} under nav in mkdocs.yml"
 
 
 def test_every_optimizer_has_a_row():
