@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from gradtx.sharding.layout import names_of
 
@@ -61,9 +60,7 @@ def _of_equation(equation: Any) -> float:
 def _inner(params: Any) -> Iterator[Any]:
     """The functions inside an operation."""
     for x in params:
-        if isinstance(x, ClosedJaxpr):
-            yield x.jaxpr
-        elif isinstance(x, Jaxpr):
+        if hasattr(x, "eqns"):
             yield x
         elif isinstance(x, (tuple, list)):
             yield from _inner(x)
