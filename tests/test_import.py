@@ -83,7 +83,8 @@ def test_the_order_in_which_names_are_asked_for_does_not_matter(lines):
 from types import FunctionType, ModuleType
 assert type(gx.adam) is FunctionType and isinstance(gx.chain, type)
 assert {{name for name in gx.__all__ if isinstance(getattr(gx, name), ModuleType)}} == {{
-    "assignment", "losses", "microbatching", "perturbations", "rules", "select", "storage", "testing", "tree", "viz"
+    "assignment", "losses", "microbatching", "perturbations", "rules", "select", "sharding", "storage", "testing",
+    "tree", "viz"
 }}
 assert vars(gx)["adam"] is gx.adam
 """
