@@ -62,9 +62,7 @@ def _inner(params: Any) -> Iterator[Any]:
     from jax.extend.core import ClosedJaxpr, Jaxpr  # with it come JAX's kernel languages, which take time to import
 
     for x in params:
-        if isinstance(x, ClosedJaxpr):
-            yield x.jaxpr
-        elif isinstance(x, Jaxpr):
+        if hasattr(x, "eqns"):
             yield x
         elif isinstance(x, (tuple, list)):
             yield from _inner(x)
