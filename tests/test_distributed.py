@@ -45,5 +45,5 @@ def test_a_run_of_two_processes_goes_on_in_one_process(tmp_path, monkeypatch):
 @pytest.mark.heavy
 def test_two_processes_killed_in_a_save_go_on_bit_for_bit():
     """`python -m benchmarks.kills --kills 20` does it 20 times."""
-    lines = list(kills.attempts(1, steps=24, width=128, seed=random.Random(0)))
+    lines = list(kills.attempts(1, steps=60, width=64, seed=random.Random(0)))
     assert "1 kills in the middle of a save" in lines[-1]

@@ -120,16 +120,14 @@ def restore(
       convert: A function for states of an older layout, `convert(arrays) -> arrays`. It gets the saved state as a dict
         from name to array, such as `arrays["0/mu/dense/kernel"]`, and returns one with the names that `tx` has now.
 
-    Returns:
-      A `Checkpoint`, with `step`, `params`, `state` and `more`.
+    Returns a `Checkpoint`, with `step`, `params`, `state` and `more`.
 
     >>> import tempfile, jax.numpy as jnp, gradtx as gx
     >>> tx, params, folder = gx.adam(0.1), {"w": jnp.ones(3)}, tempfile.mkdtemp()
     >>> saved = gx.checkpoint.save(folder, 100, tx, params, tx.init(params))
-    >>> start = {"w": jnp.zeros(3)}
-    >>> gx.checkpoint.restore(folder, tx, start, tx.init(start)).params
+    >>> gx.checkpoint.restore(folder, tx, {"w": jnp.zeros(3)}).params
     {'w': Array([1., 1., 1.], dtype=float32)}
-    >>> gx.checkpoint.restore(folder, gx.adam(0.1, b1=0.8), start)  # doctest: +ELLIPSIS
+    >>> gx.checkpoint.restore(folder, gx.adam(0.1, b1=0.8), params)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
     ValueError: checkpoint.restore: the checkpoint belongs to another transformation: scale_by_adam.b1 is 0.9 ...
