@@ -59,8 +59,6 @@ def _of_equation(equation: Any) -> float:
 
 def _inner(params: Any) -> Iterator[Any]:
     """The functions inside an operation."""
-    from jax.extend.core import ClosedJaxpr, Jaxpr  # with it come JAX's kernel languages, which take time to import
-
     for x in params:
         if hasattr(x, "eqns"):
             yield x
