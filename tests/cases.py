@@ -152,7 +152,7 @@ _NO_OPTAX = "optax does not have it"
 _PRODUCT = "optax corrects an average by the power of its last decay, not by the product of all of them"
 _DECAYS = "b1=linear_schedule(0.9, 0.5, 10), b2=linear_schedule(0.9, 0.99, 10)"
 _NAME = "optax has it under another name"
-_TORCH = "optax does not have it; tests/test_torch.py compares with PyTorch"
+_TORCH = "optax does not have it; tests/compat/test_torch.py compares with PyTorch"
 _MASK = "{'deep': False, 'w': True}"
 _W = "select.maybe(select.path('w'))"
 _BY_PATH = {"scope": "paths say which leaves"}
@@ -353,7 +353,7 @@ TRANSFORMATIONS = [
         unless=_CORNER,
     ),
     Case("adafactor(0.1, weight_decay=0.1)", optax=None, why="optax's decay ignores the learning rate", unless=_CORNER),
-    Case("scale_by_muon()", optax=None, why="optax refuses vectors: see muon, and tests/test_muon.py"),
+    Case("scale_by_muon()", optax=None, why="optax refuses vectors: see muon, and tests/optimizers/test_muon.py"),
     Case("scale_by_muon(ns_coeffs='dion', preconditioning='aol', nesterov=False)", optax=None, why="see above"),
     Case("scale_by_muon(preconditioning='schatten', adaptive=True)", optax=None, why="see above", unless=_LINEAR),
     Case("scale_by_muon(bias_correction=False, eps_is_floor=True)", optax=None, why="PyTorch's form"),
@@ -426,7 +426,12 @@ TRANSFORMATIONS = [
         why=_NO_OPTAX,
         unless={"scope": "a selector says which leaves"},
     ),
-    Case("scale_by_galore(rank=1)", optax=None, why="optax decomposes in float32: see tests/test_muon.py", unless=_SVD),
+    Case(
+        "scale_by_galore(rank=1)",
+        optax=None,
+        why="optax decomposes in float32: see tests/optimizers/test_muon.py",
+        unless=_SVD,
+    ),
     Case(
         "scale_by_galore(rank=1, update_proj_gap=2, base_optimizer=trace(0.9))",
         optax=None,
@@ -582,20 +587,24 @@ WRAPPERS = [
     Case("ema_params({}, 0.9, debias=False)", optax="{}", why="the updates stay as they are"),
     Case("polyak_average({}, linear_schedule(1.0, 0.1, 10), start=1)", optax="{}", why="the updates stay as they are"),
     Case("swa({}, 1, 2)", optax="{}", why="the updates stay as they are"),
-    Case("lookahead({}, 2, 0.5)", optax=None, why="optax's parameters are pairs; see tests/test_around_gradient.py"),
+    Case(
+        "lookahead({}, 2, 0.5)",
+        optax=None,
+        why="optax's parameters are pairs; see tests/wrappers/test_around_gradient.py",
+    ),
     Case("lookahead({}, 2, 0.5, reset_state=True)", optax=None, why="as above", unless=_RESET),
     Case("reset_state_every({}, 2)", optax=None, why=_NO_OPTAX, unless=_RESET),
     Case("schedule_free({}, 0.1)"),
     Case(
         "sam({}, chain(normalize(), sgd(0.05)))",
         optax=None,
-        why="optax's takes no value; see tests/test_around_gradient.py",
+        why="optax's takes no value; see tests/wrappers/test_around_gradient.py",
         unless=_OWN,
     ),
     Case(
         "sam({}, sgd(0.05), 2, opaque_mode=True)",
         optax=None,
-        why="it needs a gradient function; see tests/test_around_gradient.py",
+        why="it needs a gradient function; see tests/wrappers/test_around_gradient.py",
         unless={**_AT_PARAMS, **_OWN},
     ),
     Case("mechanize({}, s_init=1.0)"),  # with a smaller one optax's parameters round its first steps off
@@ -730,7 +739,7 @@ _SEARCH = {
     "rounding": "values are those at parameters in their own dtype",
     "finite": "what is known of a search is infinite before it has seen a point",
 }
-_POSITIVE = "optax keeps pairs without positive curvature, too; see tests/test_quasi_newton.py"
+_POSITIVE = "optax keeps pairs without positive curvature, too; see tests/curvature/test_quasi_newton.py"
 _PAIRS = {"rounding": "differences of rounded parameters", "derivatives": "whether a pair is kept is a corner"}
 TRANSFORMATIONS += [
     Case("scale_by_lbfgs()", optax=None, why=_POSITIVE, unless={**_PAIRS, "scope": "it sees the whole tree"}),
@@ -810,7 +819,7 @@ TRANSFORMATIONS += [
     Case(
         "scale_by_sophia(update_interval=2)",
         optax=None,
-        why="optax's estimates the diagonal itself: compared in tests/test_sophia.py",
+        why="optax's estimates the diagonal itself: compared in tests/curvature/test_sophia.py",
     ),
     Case("sophia(0.1, update_interval=2)", optax=None, why="optax's keys are others", unless=_WHOLE),
     Case("with_hessian_diag(adahessian(0.1))", optax=None, why=_NO_OPTAX, unless=_WHOLE),

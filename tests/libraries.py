@@ -105,7 +105,7 @@ NOT_ALIKE = {
     "lookahead": "optax's parameters are pairs",
     "monitor": "the structure of optax's state is another after the first step, as it says",
     "inject_stateful_hyperparams": "another name of inject_hyperparams",
-    "sophia": "optax's wants its own function of the loss; tests/test_sophia.py compares them",
+    "sophia": "optax's wants its own function of the loss; tests/curvature/test_sophia.py compares them",
 }
 """Constructors of optax that cannot be called as gradtx's are, with the reason."""
 

@@ -11,7 +11,7 @@ import gradtx as gx
 from tests.cases import close, trajectory
 from tests.record_pytorch_optimizer import ROWS, SHAPES, SLOPE, SQUARE, parts
 
-RECORDED = dict(np.load(pathlib.Path(__file__).parent / "recordings" / "pytorch_optimizer.npz"))
+RECORDED = dict(np.load(pathlib.Path(__file__).parent.parent / "recordings" / "pytorch_optimizer.npz"))
 TORCH = gx.WeightDimensionNumbers(1, 0)  # PyTorch's weights are (outputs, inputs)
 NUMBERS = {"w": TORCH, "b": None}
 

@@ -9,9 +9,9 @@ import pytest
 
 import gradtx as gx
 from gradtx.linalg.whitening import fitted, preconditioned
-from tests.test_soap import updates_of
+from tests.optimizers.test_soap import updates_of
 
-RECORDED = json.loads((pathlib.Path(__file__).parent / "recordings" / "matrix_optimizers.json").read_text())
+RECORDED = json.loads((pathlib.Path(__file__).parent.parent / "recordings" / "matrix_optimizers.json").read_text())
 
 OURS = {
     "SOAP": gx.scale_by_soap(0.8, 0.9, 0.7, eps=0.0, interval=3),

@@ -1,4 +1,4 @@
-"""Proximal operators: Moreau's identity, groups, long signals. tests/test_projections.py runs the registry's tests."""
+"""Proximal operators: Moreau's identity, groups, long signals; test_projections.py runs the registry's tests."""
 
 import jax
 import jax.numpy as jnp

@@ -77,7 +77,7 @@ def check_nearest(case, count):
     """The distance (or the function's value) is the solver's within 1e-8, relative where it is larger than 1.
 
     Now and then the solver comes less far, and then ours, which is in the set, may be less by more. A value that is a
-    square is not resolved by the solver for points that are far away; tests/test_prox.py has those.
+    square is not resolved by the solver for points that are far away; tests/projections/test_prox.py has those.
     """
     xs, ps = (part[:: len(part) // count] for part in projected(case))
     v, x, cost, problem = stated(case)

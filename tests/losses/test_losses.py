@@ -1,8 +1,8 @@
 """Losses: optax's in float64, derivatives, the ends of every dtype, corners, labels, shapes.
 
 Where optax 0.2.8 decides otherwise, or is wrong, the difference is named below (`DIFFERENCES`). On the same cases
-`python -m tests.losses` finds optax finite at 27 of 54 ends of dtypes, and right in 14 of 38 corners; gradtx has to be
-in all.
+`python -m tests.losses.contest` finds optax finite at 27 of 54 ends of dtypes, and right in 14 of 38 corners; gradtx
+has to be right in all of them.
 """
 
 import inspect
@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import gradtx as gx
-from tests.losses import CASES, CENTER, CORNERS, finite_at_the_ends, first_of_each, outcome, summed, with_ends
+from tests.losses.contest import CASES, CENTER, CORNERS, finite_at_the_ends, first_of_each, outcome, summed, with_ends
 
 L = gx.losses
 

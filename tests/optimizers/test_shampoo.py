@@ -8,7 +8,7 @@ import pytest
 import gradtx as gx
 from gradtx.linalg.inverse_root import inverse_root
 from gradtx.linalg.matrix_view import MatrixView
-from tests.test_soap import SHAPES, extremes, grads_of, updates_of
+from tests.optimizers.test_soap import SHAPES, extremes, grads_of, updates_of
 
 
 def root_of(a, p, eps):

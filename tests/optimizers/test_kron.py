@@ -7,7 +7,7 @@ import pytest
 
 import gradtx as gx
 from gradtx.linalg.whitening import spectral_bound
-from tests.test_soap import SHAPES, extremes, grads_of, updates_of
+from tests.optimizers.test_soap import SHAPES, extremes, grads_of, updates_of
 
 
 def noises(key, steps, shape):
