@@ -115,7 +115,7 @@ CONSTRUCTIONS = [
     ("warmup_cosine_decay_schedule(0.0, 1.0, 10, 10)", r"decay_steps must be in \(10, inf\), got 10"),
     ("piecewise_constant_schedule(1.0, {10: -0.1})", "the factor of boundaries_and_scales at step 10 must be in"),
     ("piecewise_constant_schedule(1.0, {-10: 0.1})", "a boundary of boundaries_and_scales must be in"),
-    ("piecewise_constant_schedule(1.0, {1.5: 0.1})", "steps are Python integers"),
+    ("piecewise_constant_schedule(1.0, {1.5: 0.1})", "steps must be Python or NumPy integers"),
     ("piecewise_constant_schedule(1.0, [1, 2])", "boundaries_and_scales must be a dict"),
     ("piecewise_constant_schedule(1.0, ((1, 0.1), (1, 0.2)))", "names a step twice"),
     ("piecewise_interpolate_schedule('cubic', 1.0)", "interpolate_type must be one of 'linear', 'cosine', got 'cubic'"),

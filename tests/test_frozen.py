@@ -82,7 +82,7 @@ def test_the_tools_for_dataclasses_work():
 
 def test_signatures():
     assert str(inspect.signature(Point3)) == "(x: float, y: float = 0.0, z: float = 5.0, *, name: str = '') -> None"
-    assert str(inspect.signature(gx.chain)) == "(*links: 'Any') -> 'None'"
+    assert str(inspect.signature(gx.chain)) == "(*links: 'Transformation') -> 'None'"
     assert list(inspect.signature(gx.constant_schedule(1.0)).parameters) == ["count"]  # an instance that is called
 
 

@@ -193,10 +193,11 @@ def test_a_step_is_compiled_once(tx, kind):
     else:
         params = on(mesh_of(kind), TREE, SPECS)
     step, state, grads = jax.jit(tx.update), tx.init(params), params
+    _, state = step(grads, state, params)
     with programs() as compiled:
-        for _ in range(3):
+        for _ in range(2):
             _, state = step(grads, state, params)
-    assert len(compiled) == 1
+    assert compiled == []
     if kind is None:
         assert all(x.sharding == SingleDeviceSharding(jax.devices()[3]) for x in jax.tree.leaves(state))
 

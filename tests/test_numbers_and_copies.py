@@ -235,7 +235,7 @@ def test_bad_arguments():
         (lambda: gx.periodic_update(w, w, 1.5, 2), TypeError, "steps must be"),
         (lambda: gx.periodic_update(w, w, jnp.ones(()), 2), TypeError, "steps must be"),
         (lambda: gx.perturbations.multi_normal(jnp.ones(2), jnp.ones(3)), ValueError, "Incompatible shapes"),
-        (lambda: gx.unitwise_norm(jnp.ones(2), 1), ValueError, "no axis"),
+        (lambda: gx.unitwise_norm(jnp.ones(2), 1), ValueError, "axis=1 does not exist"),
         (lambda: gx.unitwise_norm(jnp.arange(2)), TypeError, "unitwise_norm"),
         (lambda: gx.unitwise_norm(jnp.ones(2), "all"), TypeError, "axis must be"),
         (lambda: gx.unitwise_clip(jnp.ones(2), jnp.ones(3), jnp.ones(2)), ValueError, "max_norm has shape"),

@@ -1,6 +1,5 @@
 """Law 15: outside of jit, too, a step is compiled once."""
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,15 +24,20 @@ def _listen(event: str, duration_secs: float, **about: str | int) -> None:
             names.append(str(about.get("fun_name", "a program")))
 
 
-@functools.cache
-def _register() -> None:
-    jax.monitoring.register_event_duration_secs_listener(_listen)
+def _is_heard() -> bool:
+    """Whether a program that is compiled now is counted: others may have cleared JAX's listeners."""
+    names: list[str] = []
+    _counts.append(names)
+    jax.jit(lambda: 0)()
+    _counts.pop()
+    return bool(names)
 
 
 @contextmanager
 def programs() -> Iterator[list[str]]:
     """Yields the names of the programs that JAX compiles inside the context."""
-    _register()
+    if not _is_heard():
+        jax.monitoring.register_event_duration_secs_listener(_listen)
     names: list[str] = []
     _counts.append(names)
     try:

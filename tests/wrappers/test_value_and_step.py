@@ -156,12 +156,13 @@ def test_donated_in_place():
     step = jax.jit(gx.value_and_step(loss, tx), donate_argnums=(0, 1))
     params = jax.tree.map(jnp.copy, START)
     state = tx.init(params)
+    params, state, _ = step(params, state, X, Y)
     with programs() as compiled:
-        for _ in range(4):
+        for _ in range(3):
             before = params, state
             params, state, _ = step(params, state, X, Y)
             assert all(x.is_deleted() for x in jax.tree.leaves(before[0]))
-    assert len(compiled) == 1
+    assert compiled == []
     assert loss(params) < loss(START)
 
 
