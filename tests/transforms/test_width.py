@@ -80,7 +80,7 @@ def test_a_decay_after_the_link_is_the_same_at_every_width():
         (
             lambda: gx.scale_by_width(BASE).init({"other": jnp.ones((2, 2))}),
             ValueError,
-            "other, and base_shapes has no leaf there",
+            "other, and base_shapes has no such leaf",
         ),
         (
             lambda: gx.scale_by_width(BASE).init({"bias": jnp.ones((2, 2))}),
