@@ -44,15 +44,17 @@ class Place(NamedTuple):
 
 
 def map_state(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any) -> Any:
-    """Applies a function to every array in a state, together with where the array is.
+    """Calls `f(place, x)` on every array `x` of a state, where `place` says which array it is.
 
     Use it to convert states, for example to reset one moment or to load a checkpoint from elsewhere. Arrays in the
     states of inner transformations are included, each with its place in its own transformation's state.
 
     Args:
-      f: A function `(place, x) -> array`. `place` has the fields `link` (names of the transformations, joined by
-        dots), `field` (of that transformation's state), `path` (of the parameter, such as `dense/kernel`), `slot`,
-        `shape` and `axes`.
+      f: A function `(place, x) -> array`. `place.link` names the transformations from the outermost to the one that
+        owns the array, joined by dots; `place.field` is the name of the state's field; `place.path` is the path of the
+        parameter, such as `dense/kernel`, and empty for an array of the whole tree. `place.shape` is the shape that the
+        field's declaration gives the array, `place.axes` has for each axis of the array the parameter's axis that it
+        follows, or None, and `place.slot` is the declaration (None in another library's state).
       tx: The transformation.
       state: A state of `tx`.
       params: The parameters, or their shapes.

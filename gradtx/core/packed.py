@@ -53,8 +53,9 @@ class Format(Value):
         raise TypeError(f"{type(self).__name__} must define decode(self, parts, shape).")
 
     def unsigned(self) -> Format:
-        """Returns the format for arrays that are never negative, such as second moments; by default the format
-        itself.
+        """Returns the variant of this format for arrays that are never negative, such as second moments.
+
+        By default it is the same format. Define it if yours can use that there is no sign.
         """
         return self
 

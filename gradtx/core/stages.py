@@ -48,7 +48,11 @@ class Stage(NamedTuple):
 
 
 def stages(call: Call) -> Iterator[Stage]:
-    """The stages of a call, those of the calls inside it in their places."""
+    """Yields a `Stage` for each link that ran in a recorded call, in order.
+
+    The links inside a chain or a group take its place. The effect of a wrapper itself is listed before, after or around
+    the links inside it.
+    """
     calls = _last_of_each(call.calls)
     if not call.spec.at:
         return  # the chosen parameters are in another group

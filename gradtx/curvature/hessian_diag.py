@@ -71,7 +71,8 @@ class ScaleByAdaHessianState(NamedTuple):
     """State of AdaHessian: the first moment of the gradient (`mu`) and the second moment of the Hessian's diagonal
     (`nu`).
 
-    `count` is the number of steps. `weights` holds the bias corrections of decay rates that are schedules.
+    `count` is the number of steps. `weights`: for each decay rate that is a schedule, the number by which bias
+    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

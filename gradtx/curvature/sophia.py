@@ -33,7 +33,8 @@ __all__ = ["SophiaState", "scale_by_sophia", "sophia"]
 class SophiaState(NamedTuple):
     """State of Sophia: the first moment (`mu`) and the average Hessian diagonal (`nu`).
 
-    `count` is the number of steps. `weights` holds the bias corrections of decay rates that are schedules.
+    `count` is the number of steps. `weights`: for each decay rate that is a schedule, the number by which bias
+    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -48,8 +49,9 @@ class scale_by_sophia(
     """Divides the first moment by the average Hessian diagonal and clips every entry, as Sophia does.
 
     The rule of `sophia` without the learning rate. `update(..., hessian_diag=h)` takes a tree like the gradients.
-    The average of the diagonal is only updated if it is given, and at every `update_interval`-th step. Entries
-    whose average curvature is not positive move by `clip_threshold`, unless their first moment is nearly zero.
+    The average of the diagonal is updated at every `update_interval`-th step, and only if that call passes
+    `hessian_diag`; at all other steps it stays as it is. Entries whose average curvature is not positive move by
+    `clip_threshold`, unless their first moment is nearly zero.
 
     Args:
       b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.

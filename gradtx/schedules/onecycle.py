@@ -31,12 +31,12 @@ def _rounded_down(share: Any, steps: Any) -> Any:
     return jnp.floor(share * jnp.asarray(steps, jnp.result_type(float)))
 
 
-def _check_phases(who: str, steps: list[Any]) -> None:
+def _check_phases(who: str, steps: list[Any], fractions: str) -> None:
     known = [step for step in steps if leaf.is_number(step)]
     if known != sorted(set(known)):
         raise ValueError(
-            f"{who}: the phases end at the steps {', '.join(map(str, known))}, so one of them is shorter than a step. "
-            "Give more transition_steps, or other fractions of them."
+            f"{who}: the phases end at steps {', '.join(map(str, known))}, so one phase has no steps. Increase "
+            f"transition_steps, or change {fractions}."
         )
 
 
@@ -77,7 +77,7 @@ class linear_onecycle_schedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_phases("linear_onecycle_schedule", self._boundaries())
+        _check_phases("linear_onecycle_schedule", self._boundaries(), "pct_start or pct_final")
 
     def _boundaries(self) -> list[Any]:
         steps = self.transition_steps
@@ -123,7 +123,7 @@ class cosine_onecycle_schedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_phases("cosine_onecycle_schedule", self._boundaries())
+        _check_phases("cosine_onecycle_schedule", self._boundaries(), "pct_start")
 
     def _boundaries(self) -> list[Any]:
         return [_rounded_down(self.pct_start, self.transition_steps), self.transition_steps]

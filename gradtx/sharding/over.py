@@ -70,8 +70,8 @@ class over(Wrapper):
             _check(self.inner, updates, names)
             if mesh.varying_axes(jnp.asarray(extra.get("value", 0))) & names:
                 raise ValueError(
-                    f"over: value differs between the devices along {', '.join(sorted(names))}, and the whole tree has "
-                    f"one. Give jax.lax.pmean(value, {tuple(sorted(names))})."
+                    f"over: value differs between the devices along {', '.join(sorted(names))}, but update needs one "
+                    f"value, the loss of the whole batch. Pass value=jax.lax.pmean(value, {tuple(sorted(names))})."
                 )
         with mesh.together(names):
             return super().update(updates, state, params, **extra)

@@ -192,7 +192,7 @@ def test_galore_hands_extra_arguments_to_its_base():
     state = tx.init(params)
     tx.update(params, state, value=2.0, grad=params, hessian_diag=0.5)
     assert seen == {"value": 2.0, "grad": None, "hessian_diag": 0.5}
-    with pytest.raises(TypeError, match="hessian_diag belongs to the full parameters"):
+    with pytest.raises(TypeError, match="hessian_diag has the shapes of the full parameters"):
         tx.update(params, state, value=2.0, hessian_diag=params)
     plateau = gx.scale_by_galore(rank=1, base_optimizer=gx.reduce_on_plateau(0.5, patience=1))
     with pytest.raises(ValueError, match="needs `value`"):

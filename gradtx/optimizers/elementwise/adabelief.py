@@ -30,8 +30,8 @@ class ScaleByBeliefState(NamedTuple):
     """The state of `scale_by_belief`.
 
     `count`: the number of steps taken. `mu`: the first moment. `nu`: the moving average of the squared distance between
-    the gradient and the first moment. `weights`: for each scheduled decay rate, the total weight of the gradients in
-    its average.
+    the gradient and the first moment. `weights`: for each decay rate that is a schedule, the number by which bias
+    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

@@ -34,8 +34,9 @@ class ScaleByAdanState(NamedTuple):
     """The state of `scale_by_adan`.
 
     `m`, `v`, `n`: the moving averages of the gradient, of its differences, and of the square of the extrapolated
-    gradient. `g`: the last gradient. `count`: the number of steps taken. `weights`: for each scheduled decay rate, the
-    total weight of the gradients in its average.
+    gradient. `g`: the last gradient. `count`: the number of steps taken. `weights`: for each decay rate that is a
+    schedule, the number by which bias correction divides: 1 minus the product of the decay rates so far. Empty if no
+    decay rate is a schedule.
     """
 
     m: Array = per_param()

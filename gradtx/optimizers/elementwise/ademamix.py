@@ -43,7 +43,8 @@ class ScaleByAdemamixState(NamedTuple):
     """The state of `scale_by_ademamix`.
 
     `count`: the number of steps taken. `m1`, `m2`: the fast and the slow first moment. `nu`: the second moment.
-    `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
+    `weights`: for each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product
+    of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -172,7 +173,8 @@ class ScaleBySimplifiedAdEMAMixState(NamedTuple):
     """The state of `scale_by_simplified_ademamix`.
 
     `count`: the number of steps taken. `m`: the decaying sum of gradients. `n`: the second moment. `weights`: for each
-    scheduled decay rate, the total weight of the gradients in its average.
+    decay rate that is a schedule, the number by which bias correction divides: 1 minus the product of the decay rates
+    so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

@@ -53,7 +53,8 @@ class scale_by_asgd(Elementwise, state=ScaleByAsgdState, needs=("params",)):
       lambd: Decay of the step size, and strength of a weight decay: each step also shrinks the parameters by `lambd *
         step size`. Not negative; default 1e-4.
       alpha: Power with which the step size decays; 3/4 suits averaging. Not negative; default 0.75.
-      t0: Step from which on the parameters are averaged. Default 1000000.0.
+      t0: Step at which averaging starts; until then `ax` equals the parameters. Default 1e6, as in PyTorch: set it
+        lower for a shorter run.
 
     State: one array per parameter (4 bytes in float32). `update` needs `params`.
 
@@ -98,13 +99,15 @@ def asgd(
 ) -> chain:
     """Runs gradient descent with a decaying step size and averages the parameters.
 
-    Take it for convex problems and linear models, where the average of the parameters is a better result than the last
-    ones. The average is `state[-1].ax` (Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by
+    Take it for convex problems and linear models, where the average of the parameters is a better result than the final
+    parameters. The average is `state[-1].ax` (Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by
     Averaging", with the step size of Bottou, 2012, as in PyTorch):
 
         eta = learning_rate / (1 + lambd * learning_rate * steps)^alpha
         p  <- (1 - lambd * eta) * p - eta * g
         ax <- ax + (p - ax) / max(1, steps - t0)
+
+    where `steps` is the number of steps taken before this one.
 
     Args:
       learning_rate: Step size of the first step, a number or a schedule. The step size of a step is computed at the end

@@ -35,8 +35,8 @@ class ScaleByNadamState(NamedTuple):
     """The state of `scale_by_nadam`.
 
     `count`: the number of steps taken. `mu`, `nu`: the first and second moment, before bias correction. `mu_product`:
-    the product of the momenta of all steps. `weights`: for each scheduled decay rate, the total weight of the gradients
-    in its average.
+    the product of the momenta of all steps. `weights`: for each decay rate that is a schedule, the number by which bias
+    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

@@ -31,7 +31,8 @@ class ScaleByYogiState(NamedTuple):
     """The state of `scale_by_yogi`.
 
     `count`: the number of steps taken. `mu`, `nu`: the first and second moment, before bias correction. `weights`: for
-    each scheduled decay rate, the total weight of the gradients in its average.
+    each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product of the decay
+    rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

@@ -36,7 +36,8 @@ class AdamMiniState(NamedTuple):
     """The state of `scale_by_adam_mini`.
 
     `count`: the number of steps taken. `mu`: the first moment. `nu`: the second moment, one number per block.
-    `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
+    `weights`: for each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product
+    of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

@@ -37,7 +37,8 @@ class AdaMuonState(NamedTuple):
     """The state of `scale_by_adamuon`.
 
     `count`: the number of steps taken. `mu`: the momentum. `nu`: the second moment of the orthogonal update, matrix by
-    matrix. `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
+    matrix. `weights`: for each decay rate that is a schedule, the number by which bias correction divides: 1 minus the
+    product of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

@@ -41,8 +41,8 @@ class ApolloState(NamedTuple):
     """The state of `scale_by_apollo`.
 
     `count`: the number of steps taken. `mu`, `nu`: Adam's moments of the projected gradient R. `norm`: the norm of each
-    matrix's last update, 0 before the first. `weights`: for each scheduled decay rate, the total weight of the
-    gradients in its average.
+    matrix's last update, 0 before the first. `weights`: for each decay rate that is a schedule, the number by which
+    bias correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

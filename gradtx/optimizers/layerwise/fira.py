@@ -38,8 +38,8 @@ class FiraState(NamedTuple):
     """The state of `scale_by_fira`.
 
     `count`: the number of steps taken. `projector`: P of each matrix. `mu`, `nu`: Adam's moments of R. `norm`: the norm
-    of the last S, 0 before the first. `weights`: for each scheduled decay rate, the total weight of the gradients in
-    its average.
+    of the last S, 0 before the first. `weights`: for each decay rate that is a schedule, the number by which bias
+    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

@@ -41,7 +41,8 @@ class GaLoreState(NamedTuple):
     """The state of `scale_by_galore`.
 
     `count`: the number of steps taken. `base_optimizer_state`: the base optimizer's state, in the projected shapes.
-    `projector`: P of each leaf, None for a leaf that is not projected.
+    `projector`: for each leaf, the matrix of the `rank` leading singular vectors onto which its gradient is projected;
+    None for a leaf that is not projected.
     """
 
     count: Array = counter()
@@ -153,8 +154,9 @@ class scale_by_galore(Composite, state=GaLoreState):
                 given[name] = x
             elif name not in STANDARD_EXTRA_ARGS:  # these are only left out, because other links may read them
                 raise TypeError(
-                    f"scale_by_galore.update: {name} belongs to the full parameters, but base_optimizer sees projected "
-                    "gradients. Leave it out, or choose a base_optimizer that does not read it."
+                    f"scale_by_galore.update: {name} has the shapes of the full parameters, but base_optimizer gets "
+                    f"projected gradients, which are smaller. Leave {name} out, or choose a base_optimizer that does "
+                    "not read it."
                 )
         return given
 

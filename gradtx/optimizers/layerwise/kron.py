@@ -44,7 +44,8 @@ class KronState(NamedTuple):
 
     `count`: the number of steps taken. `mu`: the momentum. `rows`, `columns`: the factors of both sides of each matrix.
     `failures`: how often a gradient or new factors of a matrix were not finite. `rng_key`: the next random key.
-    `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
+    `weights`: for each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product
+    of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

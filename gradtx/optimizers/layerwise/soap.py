@@ -48,7 +48,8 @@ class SoapState(NamedTuple):
 
     `count`: the number of steps taken. `mu`, `nu`: both moments in the eigenbasis. `gram_rows`, `gram_columns`: L and R
     of each matrix. `basis_rows`, `basis_columns`: their eigenvectors. `failures`: how often a gradient or a basis of a
-    matrix was not finite. `weights`: for each scheduled decay rate, the total weight of the gradients in its average.
+    matrix was not finite. `weights`: for each decay rate that is a schedule, the number by which bias correction
+    divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()

@@ -134,7 +134,10 @@ class scale_by_splus(Layerwise, state=SPlusState):
     weight_dimension_numbers: Any = matrix_axes(kw_only=True)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """Returns the steps since the eigenvectors were due: 0 at the second step, too, because L and R start at 0."""
+        """Returns the count at whose multiples of `interval` the eigenvectors are computed.
+
+        It is t - 1, and 0 at the second step, too, because L and R are still zero at the first.
+        """
         return jnp.where(t == 2, 0, t - 1), numbers
 
     def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:

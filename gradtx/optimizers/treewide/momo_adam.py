@@ -40,7 +40,8 @@ class MomoAdamState(NamedTuple):
 
     `exp_avg`, `exp_avg_sq`: Adam's moments. `barf`, `gamma`: the averages of the loss and of <g, x>. `lb`: the lower
     bound. `count`: the number of steps. `skipped`: the number of steps whose value was infinite or NaN. `weights`: for
-    each scheduled decay rate, the total weight of the gradients in its average.
+    each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product of the decay
+    rates so far. Empty if no decay rate is a schedule.
     """
 
     exp_avg: Array = per_param()

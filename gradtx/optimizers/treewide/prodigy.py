@@ -37,8 +37,9 @@ class ProdigyState(NamedTuple):
     """The state of `scale_by_prodigy`.
 
     `exp_avg`, `exp_avg_sq`, `grad_sum`: m, v and s. `params0`: the first parameters. `estim_lr`: the estimate d.
-    `numerator_weighted`: n. `count`: the number of steps taken. `weights`: for each scheduled decay rate, the total
-    weight of the gradients in its average.
+    `numerator_weighted`: n. `count`: the number of steps taken. `weights`: for each decay rate that is a schedule, the
+    number by which bias correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a
+    schedule.
     """
 
     exp_avg: Array = per_param()
