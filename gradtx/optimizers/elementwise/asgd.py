@@ -55,6 +55,67 @@ class scale_by_asgd(Elementwise, state=ScaleByAsgdState, needs=("params",)):
       alpha: Power with which the step size decays; 3/4 suits averaging. Not negative; default 0.75.
       t0: Step at which averaging starts; until then `ax` equals the parameters. The default of 1e6 is PyTorch's: set it
         lower for a shorter run.
+
+    State: one array per parameter (4 bytes in float32). `update` needs `params`.
+
+    Reference: Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging".
+
+    >>> import jax.numpy as jnp, gradtx as gx
+    >>> tx = gx.scale_by_asgd(learning_rate=0.5, lambd=0.0, t0=0.0)
+    >>> x = jnp.zeros(1)
+    >>> state = tx.init(x)
+    >>> for _ in range(3):
+    ...     updates, state = tx.update(jnp.ones(1), state, x)
+    ...     x = gx.apply_updates(x, updates)
+    >>> print(x, state.ax)  # the mean of -1 and -1.5
+    [-1.5] [-1.25]
+    """
+
+    learning_rate: Hyper = hyper(default=0.01, ge=0)
+    lambd: Hyper = hyper(default=1e-4, ge=0)
+    alpha: Hyper = hyper(default=0.75, ge=0)
+    t0: Hyper = hyper(default=1e6)
+
+    def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
+        eta = numbers.eta
+        steps = jnp.asarray(t, eta.dtype)
+        next_eta = self.learning_rate / (1 + self.lambd * self.learning_rate * steps) ** self.alpha
+        mu = jnp.where(t == 1, 1, 1 / jnp.maximum(steps - 1 - self.t0, 1))
+        return Shared(eta=eta, decay=eta * self.lambd, mu=mu), numbers._replace(eta=next_eta)
+
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
+        u = -(g * shared.eta + p * shared.decay)
+        return u, slots._replace(ax=slots.ax * (1 - shared.mu) + (p + u) * shared.mu)
+
+
+@constructor
+def asgd(
+    learning_rate: HyperArg = 0.01,
+    lambd: HyperArg = 1e-4,
+    alpha: HyperArg = 0.75,
+    t0: HyperArg = 1e6,
+    weight_decay: HyperArg = 0.0,
+    mask: Mask = None,
+) -> chain:
+    """Runs gradient descent with a decaying step size and averages the parameters.
+
+    Take it for convex problems and linear models, where the average of the parameters is a better result than the final
+    parameters. The average is `state[-1].ax` (Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by
+    Averaging", with the step size of Bottou, 2012, as in PyTorch):
+
+        eta = learning_rate / (1 + lambd * learning_rate * steps)^alpha
+        p  <- (1 - lambd * eta) * p - eta * g
+        ax <- ax + (p - ax) / max(1, steps - t0)
+
+    where `steps` is the number of steps taken before this one.
+
+    Args:
+      learning_rate: Step size of the first step, a number or a schedule. The step size of a step is computed at the end
+        of the step before, so a schedule acts one step late, as in PyTorch. Not negative; default 0.01.
+      lambd: Decay of the step size, and strength of a weight decay: each step also shrinks the parameters by `lambd *
+        step size`. Not negative; default 1e-4.
+      alpha: Power with which the step size decays; 3/4 suits averaging. Not negative; default 0.75.
+      t0: Step from which on the parameters are averaged. Default 1000000.0.
       weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
         Not negative; default 0 (no penalty).
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
