@@ -115,7 +115,8 @@ def asgd(
       lambd: Decay of the step size, and strength of a weight decay: each step also shrinks the parameters by `lambd *
         step size`. Not negative; default 1e-4.
       alpha: Power with which the step size decays; 3/4 suits averaging. Not negative; default 0.75.
-      t0: Step from which on the parameters are averaged. Default 1000000.0.
+      t0: Step at which averaging starts; until then `ax` equals the parameters. The default of 1e6 is PyTorch's: set it
+        lower for a shorter run.
       weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
         Not negative; default 0 (no penalty).
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
