@@ -1,5 +1,7 @@
 """JAX as the tests need it, examples of docstrings as users see them, and samples of tests with many parameters."""
 
+import itertools
+
 import jax
 import pytest
 
@@ -31,7 +33,11 @@ def _doctest_defaults(request: pytest.FixtureRequest):
         yield
 
 
+_tests = itertools.count(1)
+
+
 @pytest.fixture(autouse=True)
 def _room_for_programs():
     yield
-    environment.make_room()
+    if next(_tests) % 20 == 0:  # to count the maps takes as long as a small test
+        environment.make_room()

@@ -61,6 +61,7 @@ def by_trial(c):
     return min(found)
 
 
+@pytest.mark.heavy
 def test_without_a_feasible_assignment_as_few_pairs_as_possible_are_forbidden():
     rng = np.random.default_rng(3)
     costs = np.where(rng.random((60, 4, 5)) < 0.75, np.inf, rng.integers(-4, 9, size=(60, 4, 5)))

@@ -104,6 +104,7 @@ def standard(node, params):
         assert isinstance(node, jax.Array), type(node)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("make", [nnx_params, linen_params, equinox_params], ids=lambda make: make.__name__)
 def test_states_hold_only_standard_containers(make):
     """Before the first step and, by shapes and dtypes, after it."""
@@ -140,6 +141,7 @@ QUICK = [
 ]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(x, marks=() if x in QUICK else pytest.mark.heavy) for x in WRAPPERS if x != "weighted"],

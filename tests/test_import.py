@@ -92,12 +92,14 @@ assert vars(gx)["adam"] is gx.adam
     assert python(code) == ""
 
 
+@pytest.mark.heavy
 def test_reprs_evaluate_in_the_variables_of_the_package():
     for names in ("vars(gx)", "{**vars(gx)}", "gx.__dict__"):
         code = f"import gradtx as gx; tx = gx.adamw(0.1, mask=gx.select.ndim(2)); print(eval(repr(tx), {names}) == tx)"
         assert python(code) == "True"
 
 
+@pytest.mark.heavy
 def test_threads_get_the_same_objects():
     code = """if True:
         import concurrent.futures, random

@@ -42,7 +42,7 @@ def rows_apart(f, x, mesh):
 # --- both kinds of axes
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 def test_norms_of_leaves_that_are_split_in_several_ways(kind):
     tree = on(mesh_of(kind), TREE, SPECS)
@@ -52,7 +52,7 @@ def test_norms_of_leaves_that_are_split_in_several_ways(kind):
     same(jax.jit(jax.grad(gx.tree.norm))(tree), jax.grad(gx.tree.norm)(jax.tree.map(jnp.asarray, TREE)))
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 def test_functions_of_trees(kind):
     """Their values are those of one device; what has the shape of a leaf lies where the leaf does."""
@@ -275,6 +275,7 @@ def test_projections_on_shards(name):
     same(rows_apart(slopes, ROWS, mesh), jnp.stack([slopes(x) for x in ROWS]))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "f", [gx.projection_transport, gx.sinkhorn, gx.projection_nuclear_ball, gx.oracle_nuclear_ball]
 )
@@ -313,6 +314,7 @@ def test_solvers_on_shards(name):
     np.testing.assert_array_equal(found.steps, expected.steps)
 
 
+@pytest.mark.heavy
 def test_products_with_vectors_that_are_alike_on_all_shards():
     """Random vectors are drawn alike on each shard, where the parameters differ."""
 

@@ -74,7 +74,7 @@ def test_the_largest_of_gumbel_perturbed_logits_is_the_softmax():
     assert_unbiased(lambda key: jax.jacfwd(smooth, 1)(key, x), np.asarray(jax.jacobian(softmax)(x)))
 
 
-@pytest.mark.one_in(8)
+@pytest.mark.heavy
 @pytest.mark.parametrize("baseline", [True, False])
 @pytest.mark.parametrize("kind", NOISE)
 def test_the_same_key_gives_optax_its_values_and_derivatives(kind, baseline):
@@ -91,6 +91,7 @@ def test_the_same_key_gives_optax_its_values_and_derivatives(kind, baseline):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-13), found, expected)
 
 
+@pytest.mark.heavy
 def test_optax_forgets_what_sigma_does_to_the_density():
     """The density of x + sigma z has a factor 1 / sigma; without it the derivative by sigma is biased."""
 
@@ -115,7 +116,7 @@ def test_the_function_itself_is_never_differentiated():
     jax.grad(P.make_perturbed_fun(f, 10), argnums=1)(KEYS[0], 0.0)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_16_bits_are_averaged_in_32(dtype):
     smooth = P.make_perturbed_fun(lambda x: {"y": x * 1000, "n": jnp.argmax(x)}, 4096, 0.5, P.Normal())

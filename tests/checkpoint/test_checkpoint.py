@@ -101,6 +101,7 @@ def mesh(count, shape, names=("data", "model")):
     return Mesh(np.array(jax.devices()[:count]).reshape(shape), names)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "tx", [gx.adam(0.1), gx.stored(gx.chain(gx.adafactor(0.1, min_dim_size_to_factor=2)), "int8", min_size=1)]
 )

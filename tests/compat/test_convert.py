@@ -110,6 +110,7 @@ def sampled(cases):
     return [pytest.param(x, id=str(x), marks=[] if i % SAMPLE == 0 else pytest.mark.heavy) for i, x in enumerate(cases)]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("case", sampled(SHARED))
 def test_registry(case):
     check(case.make(), case.reference(), case.expression)
@@ -273,6 +274,7 @@ def test_line_searches(expression):
     assert kept is None or np.isfinite(kept[0])
 
 
+@pytest.mark.heavy
 def test_pairs_without_positive_curvature_are_left_out():
     """optax keeps them, gradtx does not: the others move together, from the oldest to the newest."""
     tx, its = gx.scale_by_lbfgs(3), optax.scale_by_lbfgs(3)
@@ -406,6 +408,7 @@ def test_checkpoints_of_flax_and_orbax(expression, tmp_path):
     close(from_optax(checkpoints.restore(tmp_path / "state"), tx, params), expected)
 
 
+@pytest.mark.heavy
 def test_groups_are_found_in_any_order():
     """A group is a dict here, sorted by paths as texts: deep/10 comes before deep/2."""
     params = {"deep": [jnp.full((i + 1,), float(i)) for i in range(12)], "w": jnp.ones(2)}

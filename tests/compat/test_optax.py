@@ -220,6 +220,7 @@ def test_multi_steps():
     assert bool(drop_in.skip_large_updates({"w": x}, 0, None, 1.0)[0])
 
 
+@pytest.mark.heavy
 def test_a_line_search_hands_data_to_the_function():
     tx = drop_in.chain(drop_in.sgd(1.0), drop_in.scale_by_backtracking_linesearch(20))
 

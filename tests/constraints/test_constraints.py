@@ -234,6 +234,7 @@ def test_lasso_and_elastic_net(acceleration):
         np.testing.assert_array_equal(jnp.abs(found) > 1e-9, model.coef_ != 0)
 
 
+@pytest.mark.heavy
 def test_acceleration_takes_fewer_steps():
     """On the ill-conditioned quadratic of the second differences, in a box."""
     n = 60
@@ -292,6 +293,7 @@ def test_the_dual_of_a_support_vector_machine():
     assert abs(objective(found) - objective(theirs)) < 1e-6 * abs(objective(theirs))
 
 
+@pytest.mark.heavy
 def test_a_portfolio():
     rng = np.random.default_rng(0)
     cvxpy = pytest.importorskip("cvxpy")
@@ -346,6 +348,7 @@ def test_optimal_transport():
 # --- manifolds, oracles
 
 
+@pytest.mark.heavy
 def test_the_leading_eigenvector_and_subspace():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(8, 8))

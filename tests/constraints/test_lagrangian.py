@@ -171,6 +171,7 @@ def test_a_growing_quadratic_penalty_approaches_the_solution():
     assert found[2] < 1e-3 < found[1] < 0.1 < found[0]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("number", [n if n in (7, 71) else pytest.param(n, marks=pytest.mark.heavy) for n in PROBLEMS])
 def test_problems_of_hock_and_schittkowski(number):
     loss, inequality, equality, start, value = PROBLEMS[number]
@@ -193,6 +194,7 @@ def test_the_multipliers_are_those_of_the_problem_as_given():
     np.testing.assert_allclose(result.multipliers["inequality"], [20.0, 0, 0], atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_starts_in_a_batch():
     def solve(x, level):
         return gx.augmented_lagrangian(

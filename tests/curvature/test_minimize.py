@@ -31,6 +31,7 @@ METHODS = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("tx", METHODS.values(), ids=METHODS)
 def test_a_function_without_a_minimum_ends_at_a_finite_lower_point(tx):
     start = jnp.asarray([0.5, 0.1], F32)
@@ -97,6 +98,7 @@ def quadratic(x, matrix, slope):
     return x @ matrix @ x / 2 - slope @ x
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("start", [START, 0 * START, 1e4 * START], ids=["start", "zero", "far"])
 @pytest.mark.parametrize("name", ["lbfgs", "bfgs", "sr1", "newton_cg", "trust region", "lbfgsb", "nonlinear_cg"])
 def test_the_units_of_the_function_do_not_matter(name, start):
@@ -211,6 +213,7 @@ def test_a_tree_without_leaves_has_no_line():
 # --- from anywhere
 
 
+@pytest.mark.heavy
 def test_newton_cg_converges_from_anywhere_on_a_convex_problem():
     for seed in range(6):
         rng = np.random.default_rng(seed)

@@ -27,6 +27,7 @@ def quartic(params):
     return jnp.sum(params["w"] ** 4) + jnp.sum(params["w"]) ** 2 * jnp.sum(jnp.cosh(params["b"]))
 
 
+@pytest.mark.heavy
 def test_the_bartlett_estimate_is_unbiased():
     """Its mean is the diagonal of the Gauss-Newton matrix of the mean loss, summed here over all labels."""
     probabilities = jax.nn.softmax(logits(PARAMS))

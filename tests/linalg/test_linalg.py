@@ -95,6 +95,7 @@ def test_inverse_roots_are_those_of_the_eigenvalues(p):
     assert (root == root.T).all()
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("p", [1, 2, 4, 8])
 def test_inverse_roots_are_optax_s_where_p_is_a_power_of_2(p):
     a = jnp.asarray(symmetric(6, low=0.1))
@@ -102,6 +103,7 @@ def test_inverse_roots_are_optax_s_where_p_is_a_power_of_2(p):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_optax_takes_another_power_for_the_third_root():
     a = jnp.diag(jnp.array([8.0, 27.0]))
     np.testing.assert_allclose(gx.matrix_inverse_pth_root(a, 3)[0], np.diag([1 / 2, 1 / 3]), rtol=1e-5, atol=1e-9)
@@ -109,6 +111,7 @@ def test_optax_takes_another_power_for_the_third_root():
     assert not np.allclose(theirs, np.diag([1 / 2, 1 / 3]), rtol=1e-3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("p", [2, 3, 4])
 def test_in_float32_the_root_is_as_right_as_the_condition_allows(p):
     """Eigenvalues from 1e-3 to 20, of which rounding leaves those of A eps * 20: 1e-3 has a relative error of 2e-3."""
@@ -119,6 +122,7 @@ def test_in_float32_the_root_is_as_right_as_the_condition_allows(p):
     assert np.abs(root - wanted).max() < 5e-3 / p * np.abs(wanted).max()
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("p", [1, 2, 3, 4])
 @pytest.mark.parametrize("times", [-25, 20])
 def test_a_multiple_of_the_matrix_has_the_multiple_of_the_root(p, times):
@@ -181,6 +185,7 @@ def test_the_units_of_both_sides_do_not_matter_in_float32(powers):
     assert (scaled == jnp.ldexp(x, powers[1] - powers[0])).all()
 
 
+@pytest.mark.heavy
 def test_nnls_has_derivatives_and_corners():
     a, b = jnp.asarray(RNG.normal(size=(6, 3))), jnp.asarray(RNG.normal(size=6))
 

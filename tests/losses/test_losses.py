@@ -51,7 +51,7 @@ def test_docstrings_say_what_to_give_what_comes_and_what_raises(name):
         assert f"  {argument}: " in text, argument
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.filterwarnings("ignore:.*convex_kl_divergence is deprecated")
 @pytest.mark.parametrize("case", picked(CASES, 1))
 def test_parity_with_optax(case):
@@ -63,6 +63,7 @@ def test_parity_with_optax(case):
         np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.heavy
 def test_forward_probabilities_are_optaxs():
     case = next(case for case in CASES if case.name == "ctc_loss_with_forward_probs")
     for ours, theirs in zip(case.loss()(*case.args), case.loss("optax")(*case.args), strict=True):
@@ -95,7 +96,7 @@ def test_derivatives_of_first_and_second_order(case):
     np.testing.assert_allclose(second, bend / (2 * h), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("case", first_of_each(), ids=str)
 def test_losses_at_the_ends_of_the_dtype(case, dtype):
@@ -109,7 +110,7 @@ def test_losses_at_the_ends_of_the_dtype(case, dtype):
     np.testing.assert_allclose(loss.astype(jnp.float64), exact, rtol=4 * float(info.eps), atol=4 * float(info.eps))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("corner", CORNERS)
 def test_corners(corner):
     assert outcome(corner, "gradtx") == (True, True, True)
@@ -174,7 +175,7 @@ LABELLED = {
 }
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("wrong", [-2, 3])
 @pytest.mark.parametrize("name", LABELLED)
 def test_labels_out_of_range_raise_or_give_nan(name, wrong):
@@ -200,6 +201,7 @@ def test_labels_of_all_integer_dtypes():
         L.softmax_cross_entropy_with_integer_labels(x, jnp.array([1.0]))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("ignore", [-100, 1, 255])
 def test_ignored_labels(ignore):
     """They have loss 0 and derivative 0, whatever is in their rows, and need not be in range."""
@@ -222,6 +224,7 @@ def _by_hand(x, labels, weights, part):
     return -(1 - part) * own - part * (log_p * weights).mean(-1)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("part", [0.0, 0.1, 1.0, "traced"])
 def test_weights_and_smoothing(part):
     rng = np.random.default_rng(3)
@@ -237,6 +240,7 @@ def test_weights_and_smoothing(part):
     np.testing.assert_allclose(L.softmax_cross_entropy(x, smooth * weights[None, None]), expected, rtol=1e-12)
 
 
+@pytest.mark.heavy
 def test_smoothing_leaves_masked_classes_out():
     x, labels = jnp.array([[1.0, -jnp.inf, 0.0]]), jnp.array([0])
     for mask in (None, jnp.array([[True, False, True]])):

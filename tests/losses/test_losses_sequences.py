@@ -34,7 +34,7 @@ def by_hand(logits, labels, blank):
     return total, ends
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(("labels", "blank"), [([1, 2], 0), ([1, 1], 0), ([2, 2, 0], 1), ([], 0), ([2], 0)])
 def test_ctc_is_the_sum_over_alignments(labels, blank):
     rng = np.random.default_rng(5)
@@ -62,6 +62,7 @@ def test_ctc_is_the_sum_over_alignments(labels, blank):
     np.testing.assert_allclose(np.vdot(grad[0, :-1], step[0, :-1]), (rise[0] - rise[1]) / (2 * h), rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_labels_that_do_not_fit_have_a_large_loss_and_a_derivative():
     value, grad = jax.value_and_grad(
         lambda x: L.ctc_loss(x, jnp.zeros((1, 2)), jnp.array([[1, 1]]), jnp.zeros((1, 2)))[0]
@@ -137,6 +138,7 @@ def test_chunks_are_the_plain_loss(setting, chunk_size):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.heavy
 def test_chunks_in_forward_mode_vmap_and_twice():
     x, w, labels = head()
     fns = [lambda x, w: CHUNKED(x, w, labels, chunk_size=10).mean(), lambda x, w: PLAIN(x @ w.T, labels).mean()]
@@ -151,6 +153,7 @@ def test_chunks_in_forward_mode_vmap_and_twice():
     np.testing.assert_allclose(mapped, PLAIN(x @ w.T, labels), rtol=1e-12)
 
 
+@pytest.mark.heavy
 def test_chunks_in_sixteen_bits_sum_in_float32():
     x, w, labels = head(dtype=jnp.bfloat16)
     value, grads = jax.value_and_grad(

@@ -100,6 +100,7 @@ def test_the_bound_is_below_the_norm_and_near():
     assert (ratio > 0.75).all()
 
 
+@pytest.mark.heavy
 def test_kron_draws_from_its_seed_from_a_key_and_by_its_schedule():
     grads = grads_of((4, 3))
     runs = [updates_of(gx.scale_by_kron(key=key), grads) for key in (0, 0, 1)]
@@ -115,6 +116,7 @@ def test_kron_draws_from_its_seed_from_a_key_and_by_its_schedule():
     np.testing.assert_allclose(probabilities, [1, 1, np.exp(-1), 0.03], rtol=1e-6)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["rank 1", "zeros first", "tiny", "huge", "infinite"])
 def test_odd_gradients_leave_kron_whole(name, dtype):

@@ -29,6 +29,7 @@ def test_weights_are_those_recorded(name):
     )
 
 
+@pytest.mark.heavy
 def test_krons_factors_are_those_recorded():
     """With the random matrices of the recording; the clip adds 1e-6 to the root mean square there."""
     grads, noises, weights = (jnp.asarray(RECORDED["Kron"][key]) for key in ("grads", "noises", "weights"))

@@ -156,7 +156,7 @@ def test_adafactor_of_a_kernel_of_one_by_one_is_that_of_its_matrix():
         np.testing.assert_allclose(state.v_col[0, 0], flat.v_col, rtol=1e-12)
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("eps", [1e-30, 0.0])
 @pytest.mark.parametrize("shape", [(4, 3), (3, 4), (2, 3, 4), (1, 4, 3)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -249,6 +249,7 @@ def test_corners(name, dtype):
 # --- what each promises besides
 
 
+@pytest.mark.heavy
 def test_adam_mini_by_heads_tokens_and_wholes():
     g = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 3)))
     for axes, mean in (((-2,), (0, 2)), (0, (1, 2)), ((), (0, 1, 2)), ((0, 1), (2,))):
@@ -383,6 +384,7 @@ def test_qk_clip_refuses_what_does_not_fit(tx, logits, match):
         tx.update(params, tx.init(params), params, max_logits=logits)
 
 
+@pytest.mark.heavy
 def test_splus_moves_in_no_direction_of_rounding_errors():
     """Of gradients of rank one the step in the eigenbasis has one entry, and that of zero eigenvalues is the same."""
     rng = np.random.default_rng(0)

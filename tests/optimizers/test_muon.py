@@ -239,7 +239,7 @@ def test_the_update_does_not_depend_on_the_unit_of_the_gradient(preconditioning,
             np.testing.assert_allclose(found, unit, rtol=tolerance, atol=tolerance * float(jnp.abs(unit).max()))
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("preconditioning", PRECONDITIONINGS)
 @pytest.mark.parametrize("eps", [0.0, 1e-8])
 @pytest.mark.parametrize("floor", [False, True])

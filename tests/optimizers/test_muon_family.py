@@ -119,7 +119,7 @@ def test_the_update_does_not_depend_on_the_scale_of_gradients(name):
         np.testing.assert_allclose(step(grads * scale), unit, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_corners(name, dtype):

@@ -116,6 +116,7 @@ def test_a_rotated_problem_has_rotated_steps():
     np.testing.assert_allclose(updates_of(tx, u @ grads @ v), u @ updates_of(tx, grads) @ v, atol=1e-8)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("p", [1, 2, 3, 4, 8])
 def test_roots_by_both_methods_are_roots(p):
     x = np.random.default_rng(p).normal(size=(3, 5, 7)) * np.array([1, 1e-8, 1e6])[:, None, None]

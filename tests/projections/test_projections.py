@@ -261,6 +261,7 @@ def test_the_names_of_optax(name):
         np.testing.assert_allclose(new, old, rtol=1e-14, atol=1e-14)
 
 
+@pytest.mark.heavy
 def test_where_optax_is_wrong():
     """Zeros onto a sphere, norms that overflow, 16-bit leaves, and derivatives at zero."""
     optax_, zeros = optax.projections, jnp.zeros(4)

@@ -46,6 +46,7 @@ def test_regularization_by_leaf_and_by_entry():
     assert not p["b"].any()
 
 
+@pytest.mark.heavy
 def test_extremes():
     largest = float(jnp.finfo(jnp.float64).max)
     x = jnp.array([largest, -largest, 0.0, 1e-308])

@@ -129,6 +129,7 @@ def test_unknown_scripts_are_refused(capsys):
     assert "there is no script nothing" in capsys.readouterr().err
 
 
+@pytest.mark.heavy
 def test_one_script_alone(monkeypatch, tmp_path, capsys):
     known = computed("risk")
     monkeypatch.setattr(script("risk"), "compute", lambda: known)

@@ -33,6 +33,7 @@ def test_the_start_is_past_the_edge_and_warm_up_leads_along_it(result):
     assert result.sharpness[f"rate {warmup.SAFE:g}"][-1] > 2 * edge
 
 
+@pytest.mark.heavy
 def test_the_sharpness_is_the_largest_eigenvalue():
     batch = warmup.data()
     params = jax.tree.map(lambda x: x[:6, :6] if x.ndim > 1 else x[:6], warmup.init(0)[1:2] * 2)

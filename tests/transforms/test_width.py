@@ -123,6 +123,7 @@ def test_activations_move_alike_at_every_width(rule, method):
     assert -0.5 < found["last"] < 0.25, found  # at the start its inputs are random: their part falls as width^-1/2
 
 
+@pytest.mark.heavy
 def test_without_it_wide_networks_move_more():
     found = slopes(gx.adam(0.003))
     assert found["hidden"] > 0.6, found

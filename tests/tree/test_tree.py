@@ -419,6 +419,7 @@ def test_map_params_with_complex_parts_and_points():
         gx.tree.map_params(tx, lambda x, spec: x, state, {"other": 1})
 
 
+@pytest.mark.heavy
 def test_every_method_of_the_library():
     """For all cases: no parameter is taken for a field, and what is mapped is what `describe` calls per parameter."""
     shapes = {"mu": jax.ShapeDtypeStruct((4, 4), "float64"), "count": jax.ShapeDtypeStruct((4,), "float64")}

@@ -69,6 +69,7 @@ def optimizers():
     ]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("found", optimizers(), ids=lambda found: f"{len(found)}with{next(iter(found))}")
 def test_accumulation_is_the_large_batch(found):
     """To rounding, with equal weights and with those of micro-batches of several sizes."""
