@@ -74,6 +74,7 @@ OVERFLOW = {
     "reduce_on_plateau": "in a wrapper that leaves its first step out, the best value stays infinite",
     "scale_by_stddev": "with decay 0 the variance is zero, and the update g / eps",
     "rmsprop": "as above, where it is centered",
+    "orthograd": "an entry may become as large as the norm of all",
     **dict.fromkeys(("trace", "sgd"), "a sum: finite of gradients whose sign flips, and not of another such sum"),
     **dict.fromkeys(("scale_by_belief", "adabelief"), "with b1 = 0 no gradient differs from its average: as above"),
 }

@@ -4,6 +4,7 @@ import json
 import sys
 import types
 
+import jax
 import pytest
 
 from examples import log_metrics
@@ -24,7 +25,8 @@ def test_the_same_numbers_reach_every_logger(tmp_path, monkeypatch):
 
 @pytest.mark.heavy
 def test_a_run_is_logged(tmp_path):
-    log_metrics.main(["--steps", "5", "--every", "2", "--out", str(tmp_path)])
+    with jax.numpy_rank_promotion("allow"):  # as users run it
+        log_metrics.main(["--steps", "5", "--every", "2", "--out", str(tmp_path)])
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 5]
     assert lines[0].keys() >= {"loss", "grad_norm", "clip_factor", "learning_rate", "skipped", "update_ratio/matrices"}

@@ -114,7 +114,8 @@ def _axpy_leaf(a: Array, x: Array, y: Array) -> Array:
 
 @jax.jit
 def _put(memory: Array, new: Array, slot: Array, kept: Array) -> Array:
-    new = jnp.where(kept, new, _taken(memory, slot)).astype(memory.dtype)
+    old = _taken(memory, slot)
+    new = jnp.where(kept, mesh.put(new, mesh.place(old)), old).astype(memory.dtype)
     return lax.dynamic_update_index_in_dim(memory, new, slot, 0)
 
 

@@ -42,7 +42,7 @@ def init_is_abstract(subject):
 
 def takes_shapes(tx, params):
     """Asserts that `init` of shapes makes the arrays that do not depend on the parameters."""
-    state, others = tx.init(params), tx.init(draw(1, "float32"))
+    state, others = tx.init(params), tx.init(draw(1, "float32", scale=1000.0))
     found = tx.init(jax.eval_shape(lambda: params))
     assert jax.tree.structure(found) == jax.tree.structure(state), "another structure"
     for x, one, other in zip(*map(jax.tree.leaves, (found, state, others)), strict=True):

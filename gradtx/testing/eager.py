@@ -48,13 +48,13 @@ def programs() -> Iterator[list[str]]:
 
 @law(15, "eager steps", unless="eager")
 def the_third_eager_step_compiles_nothing(subject):
-    """Outside of jit the third step compiles nothing, and with other numbers at every step the fourth compiles nothing.
+    """Outside of jit the third step compiles nothing, and with other numbers at every step the fifth compiles nothing.
 
     A closure that is made anew at every step is a new function for `lax.cond`, `lax.while_loop` and `lax.scan`, and so
     a new program. The functions of the parameters that a step gets, such as `value_fn`, are the same here at all steps.
 
-    A number is traced from its second value on. A wrapper may leave out the first step of its inner transformation,
-    which sees its second value at the third step then.
+    A number is traced from its second value on. The inner transformation of a wrapper may step at every second step
+    alone, and sees its second value at the fourth step then.
     """
     for dtype in ("float32", "float64"):
         with jax.enable_x64(dtype == "float64"):
@@ -64,9 +64,9 @@ def the_third_eager_step_compiles_nothing(subject):
                     known = numbers(subject.tx)
                 except NotApplicableError:
                     continue
-                factors = [1 - 0.01 * t for t in range(1, 6)]
+                factors = [1 - 0.01 * t for t in range(1, 7)]
                 txs = [subject.tx.replace(**{name: x * factor for name, x in known.items()}) for factor in factors]
-                _asked(txs.__getitem__, dtype, steps=5, quiet=3, about="a further step with new numbers")
+                _asked(txs.__getitem__, dtype, steps=6, quiet=4, about="a further step with new numbers")
 
 
 def _asked(tx_of, dtype, steps, quiet, about):

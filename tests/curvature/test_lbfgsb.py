@@ -185,7 +185,7 @@ def test_bounds_are_trees_that_fit():
         (lambda x: gx.lbfgsb("no", 1.0), TypeError, "lbfgsb: lower must be a number"),
         (lambda x: gx.lbfgsb(float("nan"), 1.0), ValueError, "lower is NaN"),
         (lambda x: gx.lbfgsb(0.0, {"a": lambda t: t}), TypeError, r"upper\['a'\] must be a number"),
-        (lambda x: gx.lbfgsb(1.0, 0.0), ValueError, "lower is 1.0 and upper 0.0"),
+        (lambda x: gx.lbfgsb(1.0, 0.0), ValueError, "lower is 1.0 and upper is 0.0"),
         (lambda x: gx.lbfgsb(0.0, 1.0, 0), ValueError, "memory_size must be"),
         (
             lambda x: gx.lbfgsb(0.0, jnp.ones(3)).init(x),

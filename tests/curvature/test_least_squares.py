@@ -232,7 +232,7 @@ def test_bad_calls():
         gx.least_squares(rosenbrock, x, tol=-1.0)
     with pytest.raises(TypeError, match="maxiter must be an integer"):
         gx.least_squares(rosenbrock, x, maxiter=1.5)
-    with pytest.raises(ValueError, match="no entry"):
+    with pytest.raises(ValueError, match="no entries"):
         gx.least_squares(rosenbrock, {"a": None})
-    with pytest.raises(ValueError, match="returns no entry"):
+    with pytest.raises(ValueError, match="returns no entries"):
         gx.least_squares(lambda x: None, x)
