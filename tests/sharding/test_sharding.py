@@ -475,7 +475,7 @@ def test_a_value_of_one_part_is_refused():
     def step(g):
         return tx.update(g, tx.init(g), value=jnp.sum(g))[0]
 
-    with pytest.raises(ValueError, match="Give jax"):
+    with pytest.raises(ValueError, match="Pass value=jax"):
         jax.jit(jax.shard_map(step, mesh=mesh, in_specs=P("data"), out_specs=P("data")))(jnp.ones(8))
 
 
