@@ -11,6 +11,7 @@ import numpy as np
 
 __all__ = [
     "choice",
+    "cut",
     "difference",
     "dtype",
     "flag",
@@ -54,8 +55,12 @@ def shown(x: Any) -> str:
         return f"{x.dtype}[{','.join(map(str, x.shape))}]"
     if isinstance(x, tuple):
         return f"a {type(x).__name__}" + ("" if hasattr(x, "_fields") else f" of {len(x)}")
-    text = repr(x)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return cut(repr(x), 80)
+
+
+def cut(text: str, most: int) -> str:
+    """Returns a text of at most `most` characters: a longer one ends in dots."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def keystr(path: Sequence[Any]) -> str:

@@ -1,11 +1,9 @@
 """Arrays on a mesh of devices, where the placement of an array may be a part of its type.
 
-- An axis of a mesh may be *explicit*. Then types say along which axes of the mesh an array is split, and an
-operation
+- An axis of a mesh may be *explicit*. Then types say along which axes of the mesh an array is split, and an operation
   whose result could be placed in several ways raises. `automatic` leaves the choice to the compiler, as for other
   axes, and says where to place the results. `whole` gives each device the whole array.
-- Inside `shard_map`, types say over which axes of the mesh an array *varies* from shard to shard, and a loop must
-not
+- Inside `shard_map`, types say over which axes of the mesh an array *varies* from shard to shard, and a loop must not
   change that for its carry. The loops here find out what varies before they begin.
 
 Without either, all these functions do what `jax.lax` does, and add nothing to the program.
@@ -38,6 +36,7 @@ __all__ = [
     "follows",
     "fori_loop",
     "kept_whole",
+    "names_of",
     "place",
     "places_like",
     "put",
@@ -89,7 +88,7 @@ def follows(part: Any, x: Any) -> list[int | None]:
     there = place(x) if isinstance(x, Tracer) else getattr(x, "sharding", None)
     if part.ndim != x.ndim or not isinstance(there, NamedSharding):
         return [None] * part.ndim
-    ways = [math.prod(there.mesh.shape[name] for name in _names(names)) for names in there.spec]
+    ways = [math.prod(there.mesh.shape[name] for name in names_of(names)) for names in there.spec]
     ways += [1] * (x.ndim - len(ways))
     return [axis if n % ways[axis] == 0 else None for axis, n in enumerate(part.shape)]
 
@@ -134,13 +133,13 @@ def as_vector(leaves: Sequence[Array]) -> NamedSharding | None:
     mesh = explicit(leaves)
     if mesh is None:
         return None
-    names = {name for x in leaves for part in jax.typeof(x).sharding.spec for name in _names(part)}
+    names = {name for x in leaves for part in jax.typeof(x).sharding.spec for name in names_of(part)}
     axes = tuple(name for name in mesh.axis_names if name in names)
     ways, size = math.prod(mesh.shape[name] for name in axes), sum(x.size for x in leaves)
     return NamedSharding(mesh, PartitionSpec(axes) if axes and size % ways == 0 else PartitionSpec())
 
 
-def _names(part: Any) -> tuple[str, ...]:
+def names_of(part: Any) -> tuple[str, ...]:
     """Returns the axes of a mesh that split one axis of an array, as `PartitionSpec` writes them."""
     return () if part is None else (part,) if isinstance(part, str) else tuple(part)
 
@@ -222,7 +221,7 @@ def divided(tree: Any) -> Any:
         return tree
     here = jax.sharding.get_abstract_mesh()
     places = NamedSharding(where.mesh if here.empty else here, where.spec)
-    ways = math.prod(where.mesh.shape[name] for name in _names(where.spec[0]))
+    ways = math.prod(where.mesh.shape[name] for name in names_of(where.spec[0]))
 
     def one(x: Array) -> Array:
         more = -len(x) % ways

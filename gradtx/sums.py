@@ -2,8 +2,8 @@
 
 The square of a float32 may overflow or underflow although the norm does not.
 
-- On the CPU, float32 is summed in float64, which can represent every such square. - Elsewhere, and for float64
-itself, three sums are computed in one pass: of x^2, (s x)^2 and (x / s)^2 for a power of
+- On the CPU, float32 is summed in float64, which can represent every such square.
+- Elsewhere, and for float64 itself, three sums are computed in one pass: of x^2, (s x)^2 and (x / s)^2 for a power of
   two s. The result is the one whose terms are in range.
 
 The second follows the idea of Blue's accumulators (Anderson, 2017, "Algorithm 978: Safe Scaling in the Level 1

@@ -17,7 +17,7 @@ import numpy as np
 from gradtx import checks, leaf
 from gradtx.core.chain import chain
 from gradtx.core.frozen_tree import FrozenTree
-from gradtx.core.value import Value, show
+from gradtx.core.value import Value, entries, show
 from gradtx.frozen import fields
 
 __all__ = ["check_same", "written"]
@@ -61,8 +61,7 @@ def _parts(x: Any) -> dict[str, Any] | None:
     if isinstance(x, FrozenTree):
         return {"tree": x.tree}
     if isinstance(x, Value):
-        static = {f.name: getattr(x, f.name) for f in fields(x) if f.name not in x._dynamic}
-        return {**static, **x._parts()}
+        return entries(x)
     if isinstance(x, dict):
         return {str(key): item for key, item in x.items()}
     return {str(i): item for i, item in enumerate(x)} if isinstance(x, (tuple, list)) else None
@@ -115,7 +114,7 @@ def _listed(names: Iterable[str]) -> str:
 def _brief(node: Any) -> str:
     """A written value as an error shows it."""
     if isinstance(node, str):
-        return node if len(node) <= 80 else node[:77] + "..."
+        return checks.cut(node, 80)
     inner = ", ".join(f"{name}={_brief(part)}" for name, part in node["of"].items())
     return f"{node['is']}({inner})" if len(inner) <= 80 else f"{node['is']}(...)"
 

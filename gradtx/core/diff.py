@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from gradtx import checks
 from gradtx.core.branch import is_traced
 from gradtx.core.chain import chain
 from gradtx.core.links import full_name
 from gradtx.core.table import Shown, Table
 from gradtx.core.transformation import GradientTransformation, as_transformation
-from gradtx.core.value import Value, show
-from gradtx.frozen import fields
+from gradtx.core.value import Value, entries, show
 from gradtx.types import Transformation
 
 __all__ = ["MISSING", "Change", "Differences", "diff"]
@@ -55,8 +55,7 @@ class Differences(Shown):
 
 
 def _line(x: Any) -> str:
-    text = " ".join(show(x).split())
-    return text if len(text) <= 70 else f"{text[:67]}..."
+    return checks.cut(" ".join(show(x).split()), 70)
 
 
 def diff(tx_a: Transformation, tx_b: Transformation) -> Differences:
@@ -98,7 +97,7 @@ def _changes(name: str, a: Any, b: Any) -> Iterator[Change]:
     if isinstance(a, chain) and isinstance(b, chain):
         yield from _of_chains(name, a, b)
     elif isinstance(a, Value) and type(a) is type(b):
-        mine, other = _entries(a), _entries(b)
+        mine, other = entries(a), entries(b)
         for key in dict.fromkeys([*mine, *other]):
             yield from _changes(f"{name}.{key}", mine.get(key, MISSING), other.get(key, MISSING))
     elif not _equal(a, b):
@@ -120,11 +119,6 @@ def _of_chains(name: str, a: chain, b: chain) -> Iterator[Change]:
 
 def _kinds(links: Sequence[tuple[str, Any]]) -> list[type[Any]]:
     return [type(link) for _, link in links]
-
-
-def _entries(x: Value) -> dict[str, Any]:
-    """What a value was made of by name: its parts, and its static fields."""
-    return {f.name: getattr(x, f.name) for f in fields(x) if f.name not in x._dynamic} | x._parts()
 
 
 def _equal(a: Any, b: Any) -> bool:

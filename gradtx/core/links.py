@@ -126,7 +126,7 @@ def table(found: Sequence[Link], params: Any) -> Table:
 def _arguments_shown(given: dict[str, Any]) -> str:
     """Arguments as they are typed, long ones cut."""
     texts = (" ".join(f"{key}={show(x)}".split()) for key, x in given.items())
-    return ", ".join(text if len(text) <= 60 else f"{text[:57]}..." for text in texts)
+    return ", ".join(checks.cut(text, 60) for text in texts)
 
 
 def _paths_shown(reaches: Sequence[str] | None, total: int) -> str:

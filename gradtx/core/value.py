@@ -26,7 +26,7 @@ from gradtx import checks, leaf
 from gradtx.core.constructor import called
 from gradtx.frozen import Frozen, fields
 
-__all__ = ["Value", "child", "choice", "dtype", "flag", "function", "integer", "per_leaf", "seed", "static"]
+__all__ = ["Value", "child", "choice", "dtype", "entries", "flag", "function", "integer", "per_leaf", "seed", "static"]
 
 _DYNAMIC = "gradtx.dynamic"
 _CHECK = "gradtx.check"
@@ -316,6 +316,11 @@ def _as_leaf(x: Any) -> Any:
     if type(x) is tuple:
         return tuple(map(_as_leaf, x))
     return x
+
+
+def entries(x: Value) -> dict[str, Any]:
+    """Returns what a value was made of, by name: its static fields and its parts."""
+    return {f.name: getattr(x, f.name) for f in fields(x) if f.name not in x._dynamic} | x._parts()
 
 
 def show(x: Any) -> str:

@@ -21,14 +21,15 @@ from gradtx.core.describe import Place, map_state
 from gradtx.core.packed import is_packed
 from gradtx.core.slots import per_tree
 from gradtx.core.transformation import as_transformation
+from gradtx.mesh import names_of
 from gradtx.storage.host import host
 
 __all__ = [
     "as_typed",
     "axes_of",
     "homes",
-    "names_of",
     "shapes_of",
+    "spec_of",
     "split_by",
     "state_shardings",
     "typed_state",
@@ -85,7 +86,7 @@ def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis
     state = typed_state(tx, shapes, cut)
 
     def one(place: Place, x: Any) -> Any:
-        spec = _spec(max(jax.tree.leaves(x), key=lambda part: part.size))  # of a stored array, its codes
+        spec = spec_of(max(jax.tree.leaves(x), key=lambda part: part.size))  # of a stored array, its codes
         own = isinstance(place.slot, per_tree) or len(spec) != x.ndim
         axis = None if own else _axis_for(zero, mesh, spec, x.shape)
         kind = "pinned_host" if is_packed(x) and isinstance(x.format, host) else None
@@ -110,11 +111,6 @@ def typed_state(tx: Any, shapes: Any, where: Any) -> Any:
 def as_typed(mesh: Any, x: Any) -> NamedSharding:
     """Where an array of `typed_state` lies on a mesh."""
     return _lies(mesh, x, None, (), None)
-
-
-def names_of(part: Any) -> tuple[str, ...]:
-    """The axes of a mesh that split one axis of an array."""
-    return () if part is None else (part,) if isinstance(part, str) else tuple(part)
 
 
 def split_by(spec: Sequence[Any], axis: int, names: tuple[str, ...]) -> PartitionSpec:
@@ -155,10 +151,11 @@ def _zeroed(home: NamedSharding, shape: tuple[int, ...], zero: tuple[str, ...], 
     return home if axis is None else NamedSharding(home.mesh, split_by(spec, axis, zero))
 
 
-def _spec(x: Any) -> list[Any]:
-    """What splits each axis of an array, as its type says."""
-    spec = () if x.sharding is None else tuple(x.sharding.spec)
-    return [*spec, *[None] * (x.ndim - len(spec))]
+def spec_of(x: Any) -> list[Any]:
+    """What splits each axis, as far as types say; an axis that the compiler may split counts as whole."""
+    sharding = getattr(x, "sharding", None)
+    spec = () if sharding is None else tuple(sharding.spec)
+    return [*spec, *[None] * (len(getattr(x, "shape", ())) - len(spec))]
 
 
 def _ways(mesh: Any, *parts: Any) -> int:
@@ -179,7 +176,7 @@ def _axis_for(
 
 def _lies(mesh: Any, part: Any, axis: int | None, zero: tuple[str, ...], kind: str | None) -> NamedSharding:
     """Where one array lies: as its type says, and its `axis` split over `zero` too, if that is possible."""
-    spec = _spec(part)
+    spec = spec_of(part)
     if axis is not None and axis < part.ndim and part.shape[axis] % _ways(mesh, spec[axis], zero) == 0:
         spec = list(split_by(spec, axis, zero))
     while spec and spec[-1] is None and AxisType.Explicit not in mesh.axis_types:

@@ -13,8 +13,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from gradtx import checks
 from gradtx.core.describe import Place, map_state
 from gradtx.core.transformation import as_transformation
-from gradtx.mesh import workers
-from gradtx.sharding.layout import as_typed, axes_of, homes, names_of, shapes_of, split_by, typed_state, ways_of
+from gradtx.mesh import names_of, workers
+from gradtx.sharding.layout import as_typed, axes_of, homes, shapes_of, split_by, typed_state, ways_of
 
 __all__ = ["constrain", "init", "update", "workplaces"]
 

@@ -14,7 +14,8 @@ from gradtx.core.leafwise import Elementwise, Leafwise
 from gradtx.core.packed import is_packed
 from gradtx.core.transformation import as_transformation
 from gradtx.frozen import Frozen
-from gradtx.sharding.layout import homes, names_of, shapes_of, state_shardings, typed_state
+from gradtx.mesh import names_of
+from gradtx.sharding.layout import homes, shapes_of, state_shardings, typed_state
 from gradtx.sharding.placed import workplaces
 from gradtx.sharding.traffic import gathered, reduced, sent
 from gradtx.storage.stored import stored

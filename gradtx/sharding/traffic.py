@@ -13,7 +13,8 @@ from typing import Any
 
 import jax
 
-from gradtx.sharding.layout import names_of
+from gradtx.mesh import names_of
+from gradtx.sharding.layout import spec_of
 
 __all__ = ["gathered", "reduced", "sent"]
 
@@ -42,15 +43,15 @@ def _of_jaxpr(jaxpr: Any) -> float:
 def _of_equation(equation: Any) -> float:
     name, ins, outs = equation.primitive.name, [v.aval for v in equation.invars], [v.aval for v in equation.outvars]
     if name in _REDUCTIONS:
-        lost = [part for axis in equation.params["axes"] for part in names_of(_spec(ins[0])[axis])]
+        lost = [part for axis in equation.params["axes"] for part in names_of(spec_of(ins[0])[axis])]
         return sum(reduced(_nbytes(x), _ways(x, lost)) for x in outs)
     if name == "dot_general":
         (axes, _), _ = equation.params["dimension_numbers"]
-        lost = [part for axis in axes for part in names_of(_spec(ins[0])[axis])]
+        lost = [part for axis in axes for part in names_of(spec_of(ins[0])[axis])]
         return reduced(_nbytes(outs[0]), _ways(ins[0], lost))
     if name in ("reshard", "sharding_constraint", "mesh_cast"):
-        kept = {part for parts in _spec(outs[0]) for part in names_of(parts)}
-        lost = [part for parts in _spec(ins[0]) for part in names_of(parts) if part not in kept]
+        kept = {part for parts in spec_of(outs[0]) for part in names_of(parts)}
+        lost = [part for parts in spec_of(ins[0]) for part in names_of(parts) if part not in kept]
         return gathered(_nbytes(outs[0]), _ways(ins[0], lost))
     times = equation.params.get("length", 1) if name == "scan" else 1
     branches = [_of_jaxpr(inner) for inner in _inner(equation.params.values())]
@@ -66,17 +67,10 @@ def _inner(params: Any) -> Iterator[Any]:
             yield from _inner(x)
 
 
-def _spec(aval: Any) -> list[Any]:
-    """What splits each axis, as far as types say; an axis that the compiler may split counts as whole."""
-    sharding = getattr(aval, "sharding", None)
-    spec = () if sharding is None else tuple(sharding.spec)
-    return [*spec, *[None] * (len(getattr(aval, "shape", ())) - len(spec))]
-
-
 def _nbytes(aval: Any) -> float:
     """The bytes of an array on one device."""
     shape: Sequence[int] = getattr(aval, "shape", ())
-    names = [part for parts in _spec(aval) for part in names_of(parts)]
+    names = [part for parts in spec_of(aval) for part in names_of(parts)]
     itemsize = getattr(getattr(aval, "dtype", None), "itemsize", 0)
     return math.prod(shape) * itemsize / _ways(aval, names)
 
