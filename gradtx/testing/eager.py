@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import jax
 
@@ -46,35 +47,57 @@ def programs() -> Iterator[list[str]]:
         _counts[:] = [other for other in _counts if other is not names]
 
 
+_ROW = 4
+"""So many steps in a row are to compile nothing, which holds the second window of an accumulation of two."""
+_STEPS = 16
+
+
 @law(15, "eager steps", unless="eager")
 def the_third_eager_step_compiles_nothing(subject):
-    """Outside of jit the third step compiles nothing, and with other numbers at every step the fifth compiles nothing.
+    """Outside of jit the third step compiles nothing, and steps with other numbers stop compiling.
 
     A closure that is made anew at every step is a new function for `lax.cond`, `lax.while_loop` and `lax.scan`, and so
     a new program. The functions of the parameters that a step gets, such as `value_fn`, are the same here at all steps.
 
-    A number is traced from its second value on. The inner transformation of a wrapper may step at every second step
-    alone, and sees its second value at the fourth step then.
+    A number is traced from its second value on, and what lies inside of an accumulation, or of two, sees its second
+    value late. So four steps in a row are to compile nothing among the first sixteen.
     """
     for dtype in ("float32", "float64"):
         with jax.enable_x64(dtype == "float64"):
-            _asked(lambda t: subject.tx, dtype, steps=3, quiet=2, about="a further step")
+            for t, names in zip(range(3), _compiled(lambda t: subject.tx, dtype), strict=False):
+                assert t < 2 or not names, f"a further step in {dtype} compiles {_first(names)}"
             if subject.is_value:
                 try:
                     known = numbers(subject.tx)
                 except NotApplicableError:
                     continue
-                factors = [1 - 0.01 * t for t in range(1, 7)]
-                txs = [subject.tx.replace(**{name: x * factor for name, x in known.items()}) for factor in factors]
-                _asked(txs.__getitem__, dtype, steps=6, quiet=4, about="a further step with new numbers")
+                _comes_to_rest(lambda t, known=known: _scaled(subject.tx, known, 1 - 0.004 * t), dtype)
 
 
-def _asked(tx_of, dtype, steps, quiet, about):
-    """Asserts that from step `quiet` on nothing is compiled, with `tx_of(t)` at step `t`."""
+def _comes_to_rest(tx_of, dtype):
+    """Asserts that `_ROW` steps in a row compile nothing, with `tx_of(t)` at step `t`."""
+    quiet, last = 0, []
+    for _, names in zip(range(_STEPS), _compiled(tx_of, dtype), strict=False):
+        quiet, last = (0, names) if names else (quiet + 1, last)
+        if quiet == _ROW:
+            return
+    raise AssertionError(f"steps with new numbers in {dtype} do not stop compiling: one compiles {_first(last)}")
+
+
+def _compiled(tx_of, dtype):
+    """Steps without end, with `tx_of(t)` at step `t`: yields the names of the programs that each one compiles."""
     params, grads = draw(0, dtype), draw(1, dtype, scale=0.3)
     extra, state = extra_args(tx_of(0), grads, params), tx_of(0).init(params)
-    for t in range(steps):
+    for t in count():
         tx = tx_of(t)
         with programs() as names:
             _, state = tx.update(grads, state, params, **extra)
-        assert t < quiet or not names, f"{about} in {dtype} compiles {len(names)} programs, the first is {names[0]}"
+        yield names
+
+
+def _scaled(tx, known, factor):
+    return tx.replace(**{name: x * factor for name, x in known.items()})
+
+
+def _first(names: list[str]) -> str:
+    return f"{len(names)} programs, the first is {names[0]}"
