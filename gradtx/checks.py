@@ -77,15 +77,16 @@ def paths(tree: Any, is_leaf: Callable[[Any], bool] = lambda x: False) -> list[s
     """Returns the path of every leaf, `dense/kernel`; boxes around one value, such as flax variables, add no key."""
     found = []
     for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: is_leaf(x) or _is_box(x)):
-        skipped = 1 if _is_box(node) and not is_leaf(node) else 0
-        inner = jax.tree_util.tree_leaves_with_path(node, is_leaf=is_leaf)
-        found += [slashed((*path, *rest[skipped:])) for rest, _ in inner]
+        if is_leaf(node) or jax.tree_util.all_leaves([node]):
+            found.append(slashed(path))
+        else:
+            found += [slashed((*path, *rest[1:])) for rest, _ in jax.tree_util.tree_leaves_with_path(node, is_leaf)]
     return found
 
 
 def _is_box(x: Any) -> bool:
     """Whether `x` is a node of a tree whose only child is its attribute `value`."""
-    if x is None or isinstance(x, (dict, list, tuple, jax.Array, np.ndarray, np.generic, float, int)):
+    if isinstance(x, (dict, list, tuple)) or jax.tree_util.all_leaves([x]):
         return False
     children = jax.tree_util.tree_leaves_with_path(x, is_leaf=lambda y: y is not x)
     return [path for path, _ in children] == [(jax.tree_util.GetAttrKey("value"),)]

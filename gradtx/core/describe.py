@@ -92,7 +92,7 @@ def _mapped(f: Callable[[Place, Any], Any], tx: Any, state: State, params: Param
                 f,
                 child,
                 inner_states[name],
-                jax.eval_shape(views[name].seen, params),
+                views[name].outline(params),
                 (*above, *tx.path_to(name)),
             )
             for name, child in tx.children().items()
