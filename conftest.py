@@ -8,7 +8,7 @@ import pytest
 from tests import environment
 from tests.drawn import is_drawn
 
-collect_ignore = ["tests/typing/expected_errors.py"]  # for a type checker: to run it is an error
+collect_ignore = ["tests/static_types/expected_errors.py"]  # for a type checker: to run it is an error
 
 _sampled: set[object] = set()
 """The test functions of which the quick run has a set of parameters already."""

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from tests.typing import user_program
+from tests.static_types import user_program
 
-FOLDER = pathlib.Path(__file__).parent / "typing"
+FOLDER = pathlib.Path(__file__).parent / "static_types"
 MISTAKES = FOLDER / "expected_errors.py"
 
 
