@@ -85,7 +85,8 @@ for _ in range(STEPS):
 w, b = averaged.module
 """,
     "LBFGS": """
-opt = torch.optim.LBFGS([w, b], max_iter=100, tolerance_grad=1e-10, tolerance_change=1e-15, line_search_fn="strong_wolfe")
+exact = {"tolerance_grad": 1e-10, "tolerance_change": 1e-15}
+opt = torch.optim.LBFGS([w, b], max_iter=100, line_search_fn="strong_wolfe", **exact)
 
 def closure():
     opt.zero_grad()
