@@ -1,23 +1,24 @@
-"""Products of matrices with their adjoints, which a preconditioner sums."""
+"""Products of matrices with their adjoints, which a preconditioner sums.
+
+They name the axis that is summed over, because XLA on the CPU would write out the transpose of a tall matrix.
+"""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gradtx.linalg.spectral import adjoint
-
 __all__ = ["gram_of_columns", "gram_of_rows", "kept_if_finite"]
 
 
 def gram_of_rows(x: Array) -> Array:
     """Returns X X^H for matrices (..., m, n)."""
-    return jnp.matmul(x, adjoint(x), precision=lax.Precision.HIGHEST)
+    return jnp.einsum("...ik,...jk->...ij", x, x.conj(), precision=lax.Precision.HIGHEST)
 
 
 def gram_of_columns(x: Array) -> Array:
     """Returns X^H X for matrices (..., m, n)."""
-    return jnp.matmul(adjoint(x), x, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("...ki,...kj->...ij", x.conj(), x, precision=lax.Precision.HIGHEST)
 
 
 def kept_if_finite(new: Array, old: Array) -> Array:
