@@ -13,7 +13,7 @@ the slots of a rule are selected as soon as they are computed, and the rule cont
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -59,7 +59,7 @@ def current() -> Skippable | None:
 
 
 @contextmanager
-def _tracing(step: Skippable) -> Iterator[None]:
+def _tracing(step: Skippable) -> Generator[None]:
     token = _CURRENT.set(step)
     try:
         yield

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -123,7 +123,7 @@ def _by_paths(tx: GradientTransformation, unless: Mapping[str, str]) -> dict[str
 
 
 @contextlib.contextmanager
-def _as_the_tests() -> Iterator[None]:
+def _as_the_tests() -> Generator[None]:
     """Sets the configuration in which the laws are judged."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))

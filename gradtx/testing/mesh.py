@@ -17,7 +17,8 @@ from gradtx.core.state import declared
 from gradtx.sharding.layout import state_shardings
 from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import at, close, stack
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import NotApplicableError, Subject, law
+from gradtx.types import Params, Updates
 
 __all__ = ["SPECS", "collectives", "mesh_of", "placed"]
 
@@ -56,14 +57,14 @@ def _split(spec: Any) -> dict[int, Any]:
 
 
 @law(8, "explicit axes", quick=True)
-def explicit_axes_are_axes_like_any_other(subject):
+def explicit_axes_are_axes_like_any_other(subject: Subject) -> None:
     """Leaves split over explicit axes are updated: updates are split as gradients are, and states as they began."""
     mesh = mesh_of(AxisType.Explicit)
     params = placed(subject.params, mesh)
     grads = placed(subject.grads, mesh, lead=(None,))
     structures = []
 
-    def steps(params, grads):
+    def steps(params: Params, grads: Updates) -> tuple[Any, Any]:
         updates, states = trajectory(subject.tx, params, grads)  # a scan: its state begins as it goes on
         structures.append(jax.tree.structure((updates, states)))
         return updates, states
@@ -74,11 +75,11 @@ def explicit_axes_are_axes_like_any_other(subject):
 
 
 @law(8, "shards", quick=True)
-def shards_are_updated(subject):
+def shards_are_updated(subject: Subject) -> None:
     """A step runs inside `shard_map`, which checks what varies from shard to shard."""
     mesh = mesh_of(AxisType.Auto)
 
-    def step(params):
+    def step(params: Params) -> Updates:
         _, state = update(subject.tx, params, subject.tx.init(params), params)
         return update(subject.tx, params, state, params)[0]
 
@@ -86,7 +87,7 @@ def shards_are_updated(subject):
 
 
 @law(8, "mesh")
-def a_mesh_equals_one_device(subject):
+def a_mesh_equals_one_device(subject: Subject) -> None:
     """On 8 devices a step gives what it gives on one, up to rounding, and the state lies where it is declared to lie.
 
     It stays there, so that a step is compiled once. An elementwise rule sends nothing, unless its state has sums of

@@ -182,10 +182,10 @@ def get_unbiased_mean_and_variance_ema(state: Any) -> tuple[Any, Any]:
         )
     (kept,) = found
 
-    def corrected(x):
+    def corrected(x: Array) -> Array:
         return leaf.ratio(x.real, jnp.broadcast_to(kept.weight.astype(x.real.dtype), x.shape))
 
-    def both(x):
+    def both(x: Array) -> Array:
         return jax.lax.complex(corrected(x), corrected(x.imag)) if jnp.iscomplexobj(x) else corrected(x)
 
     return jax.tree.map(both, kept.mean_grads_ema), jax.tree.map(both, kept.variance_grads_ema)
