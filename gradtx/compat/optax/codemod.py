@@ -23,8 +23,10 @@ __all__ = ["Finding", "find"]
 
 ROOTS = ("optax", "gradtx.compat.optax")
 PACKAGE = "gradtx.compat.optax"
-MODULES = ("assignment", "contrib", "experimental", "losses", "perturbations", "projections", "schedules")
-MODULES += ("second_order", "transforms", "tree", "tree_utils")
+MODULES = (
+    *("assignment", "contrib", "experimental", "losses", "perturbations", "projections", "schedules"),
+    *("second_order", "transforms", "tree", "tree_utils"),
+)
 
 
 class Finding(NamedTuple):
