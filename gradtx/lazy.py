@@ -14,7 +14,7 @@ import builtins
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -48,7 +48,7 @@ class _Lazy(ModuleType):
 
 
 @contextlib.contextmanager
-def lazily(package: str) -> Iterator[Mapping[str, str]]:
+def lazily(package: str) -> Generator[Mapping[str, str]]:
     """Notes the imports of its block, `from module import name as name`, and lets the package do them when they are
     used.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -242,7 +242,7 @@ def _orbax() -> Any:
 
 
 @contextlib.contextmanager
-def _opened(manager: Any, *, create: bool = True) -> Iterator[Any]:
+def _opened(manager: Any, *, create: bool = True) -> Generator[Any]:
     """The manager itself, or one for a folder, which is closed when everything is written."""
     if not isinstance(manager, (str, os.PathLike)):
         yield manager

@@ -159,10 +159,6 @@ def _temporary(tx: Any, state: Any, shardings: Any, shapes: Any, here: Any, cut:
     return max(found)
 
 
-def _updated(link: Any, g: Any, state: Any, p: Any, extra: dict[str, Any]) -> Any:
-    return link.update(g, state, p, **extra)
-
-
 def _flat(tx: Any) -> Iterator[tuple[str, Any]]:
     """The links of a chain, and of the chains in it; storing sends nothing, so that what is stored counts as it is."""
     if isinstance(tx, stored):
