@@ -75,7 +75,7 @@ def slashed(path: Sequence[Any]) -> str:
 
 def paths(tree: Any, is_leaf: Callable[[Any], bool] = lambda x: False) -> list[str]:
     """Returns the path of every leaf, `dense/kernel`; boxes around one value, such as flax variables, add no key."""
-    found = []
+    found: list[str] = []
     for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: is_leaf(x) or _is_box(x)):
         skipped = 1 if _is_box(node) and not is_leaf(node) else 0
         inner = jax.tree_util.tree_leaves_with_path(node, is_leaf=is_leaf)
@@ -105,7 +105,7 @@ def difference(name: str, tree: Any, like_name: str, like: Any) -> str:
     like_paths = [keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(like)]
     missing = [p for p in like_paths if p not in set(paths)]
     extra = [p for p in paths if p not in set(like_paths)]
-    found = []
+    found: list[str] = []
     if missing:
         found.append(f"{name} has no leaf at {listed(missing)}")
     if extra:

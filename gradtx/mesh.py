@@ -342,7 +342,7 @@ def added(terms: Sequence[Sequence[Array]]) -> list[Array]:
     groups: dict[tuple[str, ...], list[Sequence[Array]]] = {}
     for item in terms:
         groups.setdefault(summed_over(item[0]), []).append(item)
-    sums = []
+    sums: list[Sequence[Array]] = []
     for names, items in groups.items():
         found = [functools.reduce(lax.add, place) for place in zip(*items, strict=True)]
         sums.append(lax.psum(found, names) if names else found)

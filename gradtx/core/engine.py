@@ -136,7 +136,8 @@ class _Step:
         alike = all(each.where is None and not each.facts for each in known)
         plan, arrays = self._plan(part, 0, to_stack) if alike else None, [_NOTHING] * len(part)
         some_by_leaf = is_by_leaf(shared)
-        last, values = stop == len(self.rules), []
+        last = stop == len(self.rules)
+        values: list[Any] = []
         step = self.compiled.step if len(self.values) > 1 else self.compiled.step_of_one
         for i, g in enumerate(self.values):
             if not alike:
@@ -175,7 +176,7 @@ class _Step:
         """Returns what the rules of a pass do to leaf `i`: the rules that apply to it, by their position in the
         pass.
         """
-        plan = []
+        plan: list[tuple[int, str, Any]] = []
         for k in part:
             known = self.known[k]
             if known.where is None or known.where[i]:
@@ -200,7 +201,7 @@ class _Step:
 
     def result(self) -> tuple[Any, list[Any]]:
         """Returns the updates and the next states."""
-        states = []
+        states: list[Any] = []
         for rule, count, rows, numbers in zip(self.rules, self.counts, self.slots, self.numbers, strict=True):
             names, slots = leaf_slots(rule.State)._fields, declared(rule.State)
             trees = {

@@ -118,7 +118,7 @@ class _Job(Frozen):
 
     def of_fields(self, state: Any, rest: Any) -> Any:
         """Maps a declared state; the states of inner transformations in it are unchanged."""
-        new = {}
+        new: dict[str, Any] = {}
         for name, slot in declared(type(state)).items():
             value = getattr(state, name)
             if not isinstance(slot, child_state):
@@ -135,7 +135,7 @@ class _Job(Frozen):
         if not entries:
             return self.others(state, whole=True) if treedef.num_leaves else state
         parts = treedef.flatten_up_to(state)
-        new = []
+        new: list[Any] = []
         for (key, item), part in zip(entries, parts, strict=True):
             slot = made._field_defaults[key.name] if is_state(made) else None
             other = isinstance(slot, PerLeaf) and not isinstance(slot, per_param)

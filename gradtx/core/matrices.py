@@ -55,7 +55,7 @@ def numbers_of(numbers: Any, tree: Any) -> list[Any]:
 
 def views(who: str, numbers: Any, tree: Any) -> list[MatrixView]:
     """Returns how each leaf is seen as a stack of matrices."""
-    found = []
+    found: list[MatrixView] = []
     for (path, x), number in zip(jax.tree_util.tree_leaves_with_path(tree), numbers_of(numbers, tree), strict=True):
         try:
             found.append(MatrixView.of(np.shape(x), number))

@@ -105,7 +105,8 @@ def _stage(call: Call, name: str, before: Any, after: Any, numbers: dict[str, fl
 
 
 def _note(call: Call) -> str:
-    spec, said = call.spec, []
+    spec = call.spec
+    said: list[str] = []
     if spec.masked:
         some = "" if len(spec.masked) == len(spec.at) else f"{len(spec.masked)} of {len(spec.at)} "
         said.append(f"a mask leaves out {some}parameters" if some else "a mask leaves the parameters out")

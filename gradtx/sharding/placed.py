@@ -206,7 +206,7 @@ def workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
     """
     leaves = dict(zip(checks.paths(shapes), jax.tree.leaves(shapes), strict=True))
     found = dict(zip(leaves, jax.tree.leaves(home), strict=True))
-    known = set()
+    known: set[str] = set()
 
     def note(place: Place, x: Any) -> Any:
         spec, path, axes = jax.tree.leaves(x)[0].sharding.spec, place.path, place.axes

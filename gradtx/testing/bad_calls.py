@@ -79,7 +79,7 @@ def same_outline(a: State, b: State) -> bool:
 
 def with_one_wrong_array(tx: Transformation, state: State, params: Params) -> Iterator[tuple[str, State, str]]:
     """Yields the state with one array of another shape, or a string in its place, and the name of its field."""
-    places = []
+    places: list[Place] = []
     map_state(lambda place, x: places.append(place) or x, tx, state, params)
     for i, place in enumerate(places):
         if place.slot is not None:
@@ -138,7 +138,8 @@ def bad_states_are_refused(subject: Subject) -> list[Finding]:
     """
     if subject.reads_no_trees:
         raise NotApplicableError(subject.reads_no_trees)
-    tx, findings = subject.tx, []
+    tx = subject.tx
+    findings: list[Finding] = []
 
     def inside() -> tuple[()]:
         params = jax.tree.map(jnp.zeros_like, draw(0, "float32"))
@@ -157,7 +158,7 @@ def bad_trees_are_refused(subject: Subject) -> list[Finding]:
     """Every tree, state or extra argument that does not fit raises an error that names it or its path."""
     if subject.reads_no_trees:
         raise NotApplicableError(subject.reads_no_trees)
-    findings = []
+    findings: list[Finding] = []
 
     def inside() -> tuple[()]:
         for what, call, named in bad_uses(subject.tx):

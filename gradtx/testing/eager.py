@@ -79,7 +79,8 @@ def the_third_eager_step_compiles_nothing(subject: Subject) -> None:
 
 def _comes_to_rest(tx_of: Callable[[int], Transformation], dtype: str) -> None:
     """Asserts that `_ROW` steps in a row compile nothing, with `tx_of(t)` at step `t`."""
-    quiet, last = 0, []
+    quiet = 0
+    last: list[str] = []
     for _, names in zip(range(_STEPS), _compiled(tx_of, dtype), strict=False):
         quiet, last = (0, names) if names else (quiet + 1, last)
         if quiet == _ROW:

@@ -18,7 +18,7 @@ from gradtx.sharding.layout import state_shardings
 from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import at, close, stack
 from gradtx.testing.subject import NotApplicableError, Subject, law
-from gradtx.types import Params, Updates
+from gradtx.types import Params, State, Updates
 
 __all__ = ["SPECS", "collectives", "mesh_of", "placed"]
 
@@ -62,7 +62,7 @@ def explicit_axes_are_axes_like_any_other(subject: Subject) -> None:
     mesh = mesh_of(AxisType.Explicit)
     params = placed(subject.params, mesh)
     grads = placed(subject.grads, mesh, lead=(None,))
-    structures = []
+    structures: list[Any] = []
 
     def steps(params: Params, grads: Updates) -> tuple[Any, Any]:
         updates, states = trajectory(subject.tx, params, grads)  # a scan: its state begins as it goes on
@@ -106,7 +106,7 @@ def a_mesh_equals_one_device(subject: Subject) -> None:
         lies_as_planned(subject.tx, state, params, what)
         if isinstance(subject.tx, Elementwise) and not any(isinstance(x, reduced) for x in slots.values()):
             assert not collectives(step), f"an elementwise step sends something {what}"
-        seen = []
+        seen: list[tuple[Updates, State]] = []
         for g in grads:
             # It raises if the state has moved. One step at a time: a CPU may not have a thread for each device twice.
             updates, state = jax.block_until_ready(step(g, state, params))

@@ -15,7 +15,8 @@ def one_by_one(tx: Transformation, params: Params, grads: Iterable[Updates]) -> 
     """Returns updates and states of a step for each of the gradients, at fixed parameters, with one call of
     `update` each.
     """
-    state, seen = tx.init(params), []
+    state = tx.init(params)
+    seen: list[tuple[Updates, State]] = []
     for g in grads:
         updates, state = update(tx, g, state, params)
         seen.append((updates, state))

@@ -258,7 +258,7 @@ class _Injected(Composite, state=InjectHyperparamsState):
         constructor's values before the first step, the state's `hyperparams` later.
         """
         kept_dtype = jnp.promote_types(self.hyperparam_dtype or jnp.result_type(float), jnp.float32)
-        found = {}
+        found: dict[str, Array] = {}
         for name, x in zip(self.names, self.values, strict=True):
             value = x(count) if isinstance(x, Schedule) else current[name]
             if name in self.stateful.tree:

@@ -228,7 +228,7 @@ def _their_children(link: OurLink, other: TheirLink, names: list[Any], notes: No
         return {name: groups[str(name)] for name in names}
     if isinstance(link.tx, monitor):
         return dict(zip(link.tx.names, _in_order(fields["measure_states"]), strict=True))
-    found = {}
+    found: dict[Any, Any] = {}
     for name in names:
         field = next((field for field in _INNER.get(name, ()) if field in fields), None)
         if field is None:

@@ -137,7 +137,7 @@ class StateDict:
 
     def number(self, where: str, paths: Iterable[str], key: str) -> Any:
         """Returns the number that all leaves have under a key; None if no leaf has the key."""
-        found = {}
+        found: dict[float, str] = {}
         for path in paths:
             if self.entry(path).get(key) is not None:
                 self.taken.add((self.places[path], key))
