@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx.types import Params, Updates
+
 __all__ = [
     "choice",
     "cut",
@@ -172,7 +174,7 @@ def same_tree(who: str, name: str, tree: Any, like_name: str, like: Any) -> None
     same_shapes(who, name, tree, jax.tree.leaves(tree), like_name, jax.tree.leaves(like))
 
 
-def trees(who: str, updates: Any, params: Any) -> None:
+def trees(who: str, updates: Updates, params: Params) -> None:
     """Raises unless the updates are floating-point arrays, and the parameters, if given, are a tree like them."""
     floating(who, "updates", updates, jax.tree.leaves(updates))
     if params is not None:

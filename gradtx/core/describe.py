@@ -43,7 +43,7 @@ class Place(NamedTuple):
     """For each axis of the array the axis of the parameter that it follows, or None if it is an axis of its own."""
 
 
-def map_state(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any) -> Any:
+def map_state(f: Callable[[Place, Any], Any], tx: Any, state: State, params: Params) -> Any:
     """Calls `f(place, x)` on every array `x` of a state, where `place` says which array it is.
 
     Use it to convert states, for example to reset one moment or to load a checkpoint from elsewhere. Arrays in the

@@ -28,7 +28,7 @@ from gradtx.core import skipping
 from gradtx.core.compiled import Plan, compiled
 from gradtx.core.shared import at_leaf, is_by_leaf
 from gradtx.core.state import declared, leaf_slots, tree_slots
-from gradtx.types import Params, Updates
+from gradtx.types import Params, State, Updates
 
 __all__ = ["run_update"]
 
@@ -212,7 +212,7 @@ class _Step:
         return self.treedef.unflatten(self.values), states
 
 
-def _fields(kind: Any, state: Any) -> tuple[Any, ...]:
+def _fields(kind: Any, state: State) -> tuple[Any, ...]:
     """Returns the fields of a state that `leaf_slots` or `tree_slots` has."""
     return tuple(getattr(state, name) for name in kind(type(state))._fields)
 
@@ -253,7 +253,7 @@ def _names(rules: Sequence[Any]) -> str:
     return " + ".join(type(rule).__name__ for rule in rules)
 
 
-def _rows(rule: Any, state: Any, treedef: Any) -> list[Any]:
+def _rows(rule: Any, state: State, treedef: Any) -> list[Any]:
     """Returns the slots of each leaf; () in place of a slot that the state does not have."""
     cls, slots = leaf_slots(rule.State), declared(rule.State)
     columns = [
@@ -269,7 +269,7 @@ def _knows(rule: Any, updates: Updates, params: Params, extra: dict[str, Any]) -
     return _Known(rule._where(params), by_field, views)
 
 
-def _extra_by_leaf(who: str, names: Sequence[str], updates: Any, extra: dict[str, Any]) -> dict[str, list[Any]]:
+def _extra_by_leaf(who: str, names: Sequence[str], updates: Updates, extra: dict[str, Any]) -> dict[str, list[Any]]:
     """Maps each extra argument by leaf to its leaves, after checking its tree against the updates."""
     found: dict[str, list[Any]] = {}
     for name in names:

@@ -20,6 +20,7 @@ from gradtx import checks, mesh
 from gradtx.core import mask
 from gradtx.core.value import per_leaf
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
+from gradtx.types import Slots
 
 __all__ = ["check", "low_rank", "matrix_axes", "numbers_of", "on_stacks", "renew", "renewed", "views"]
 
@@ -184,7 +185,7 @@ def _(size: int, batched: list[bool], count: Array) -> tuple[Array, bool]:
     return (count[0] if batched[0] and size else count), False
 
 
-def renew(rule: Any, place: str, x: Array, slots: Any, shared: Any, t: Array) -> Any:
+def renew(rule: Any, place: str, x: Array, slots: Slots, shared: Any, t: Array) -> Any:
     """Returns the slots of a stack after `renew_stack`, if the rule calls it at this step and at this place."""
     if rule._renews != place:
         return slots

@@ -114,7 +114,7 @@ def a_mesh_equals_one_device(subject: Subject) -> None:
         close(stack(seen), subject.expected, rtol=1e-12, atol=1e-15, about=f"other results on 8 devices {what}")
 
 
-def lies_as_planned(tx: Any, state: Any, params: Any, what: str) -> None:
+def lies_as_planned(tx: Any, state: State, params: Params, what: str) -> None:
     """Asserts that `gx.sharding.state_shardings` knows from shapes where every array of a state lies."""
     arrays, places = jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(state_shardings(tx, params))
     for (path, x), expected in zip(arrays, places, strict=True):
@@ -122,7 +122,7 @@ def lies_as_planned(tx: Any, state: Any, params: Any, what: str) -> None:
         assert x.sharding.is_equivalent_to(expected, x.ndim), where
 
 
-def lies_as_declared(tx: Any, state: Any, params: Any, what: str) -> None:
+def lies_as_declared(tx: Any, state: State, params: Params, what: str) -> None:
     """Asserts that every array of a state is on all devices, split as the parameter's axes that its own axes follow."""
     leaves = dict(zip(checks.paths(params), jax.tree.leaves(params), strict=True))
 

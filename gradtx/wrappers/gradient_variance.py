@@ -155,7 +155,7 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
         )
 
 
-def get_unbiased_mean_and_variance_ema(state: Any) -> tuple[Any, Any]:
+def get_unbiased_mean_and_variance_ema(state: State) -> tuple[Any, Any]:
     """Returns the averages that `add_mean_variance_to_opt` keeps, corrected for their start at zero.
 
     Args:
