@@ -40,7 +40,7 @@ class _Lazy(ModuleType):
         return sorted({*super().__dict__, *self._modules})
 
     @property
-    def __dict__(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def __dict__(self) -> dict[str, Any]:
         """The value of `vars(gradtx)`: all names with their objects, as `eval(repr(tx), vars(gradtx))` needs them."""
         for name in self._modules:
             getattr(self, name)
@@ -58,7 +58,8 @@ def lazily(package: str) -> Generator[Mapping[str, str]]:
       package: The name of the package, `__name__`.
     """
     module = sys.modules[package]
-    namespace, modules, real_import = vars(module), {}, builtins.__import__
+    namespace, real_import = vars(module), builtins.__import__
+    modules: dict[str, str] = {}
 
     def note(name: str, *args: Any, **kwargs: Any) -> Any:
         if not args or args[0] is not namespace:  # another thread imports something
@@ -74,5 +75,5 @@ def lazily(package: str) -> Generator[Mapping[str, str]]:
         builtins.__import__ = real_import
     for name in modules:
         del namespace[name]  # the import statement has stored a placeholder
-    module._modules = modules  # pyright: ignore
+    namespace["_modules"] = modules
     module.__class__ = _Lazy

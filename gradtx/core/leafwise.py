@@ -223,7 +223,9 @@ class Leafwise(Stateful, state=CountState):
 
     def _where(self, params: Params) -> Sequence[bool] | None:
         """Returns for each leaf of `params` whether the rule applies to it; None if it applies to all."""
-        return self._applies and mask.selected(type(self).__name__, getattr(self, self._applies), params)  # pyright: ignore
+        if self._applies is None:
+            return None
+        return mask.selected(type(self).__name__, getattr(self, self._applies), params)
 
     def _facts(self, params: Params) -> dict[str, list[Any]]:
         """Returns by field what is known about each leaf."""
