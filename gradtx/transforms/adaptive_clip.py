@@ -21,7 +21,7 @@ from gradtx import checks, leaf, tree
 from gradtx.core.hyper import Hyper, hyper
 from gradtx.core.leafwise import Layerwise
 from gradtx.core.value import per_leaf
-from gradtx.types import Params, Slots
+from gradtx.types import Slots
 
 __all__ = ["adaptive_grad_clip", "unitwise_clip", "unitwise_norm"]
 
@@ -34,7 +34,7 @@ def _check_axis(who: str, name: str, value: Any) -> Any:
     raise TypeError(f"{who}: {name} must be None, an integer or a tuple of integers, got {checks.shown(value)}.")
 
 
-def _axes(who: str, axis: Any, params: Params) -> list[tuple[int, ...]]:
+def _axes(who: str, axis: Any, params: Any) -> list[tuple[int, ...]]:
     """Returns for each leaf the axes over which norms are taken."""
     found = []
     for path, p in jax.tree_util.tree_leaves_with_path(params):

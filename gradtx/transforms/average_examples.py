@@ -30,7 +30,7 @@ def check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def examples(who: str, updates: Updates, axes: tuple[int, ...]) -> int:
+def examples(who: str, updates: Any, axes: tuple[int, ...]) -> int:
     """Returns the number of examples along these axes of every leaf; raises a ValueError if leaves disagree."""
     leaves = jax.tree.leaves(updates)
     checks.floating(who, "updates", updates, leaves)

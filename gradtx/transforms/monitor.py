@@ -39,7 +39,7 @@ class MonitorState(NamedTuple):
     measure_states: dict[str, Any] = child_state(of=None)
 
 
-def _zeros(fn: Callable[[Any], Any], params: Params) -> Any:
+def _zeros(fn: Callable[[Any], Any], params: Any) -> Any:
     """Returns zeros with the shapes and dtypes that `fn` returns, replicated on each device of the parameters."""
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, params))
     return mesh.everywhere(zeros, params)

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-def _examples(who: str, grads: Updates) -> int:
+def _examples(who: str, grads: Any) -> int:
     """Returns the number of examples along the first axis of every leaf."""
     leaves = jax.tree.leaves(grads)
     checks.floating(who, "grads", grads, leaves)
@@ -48,7 +48,7 @@ def _examples(who: str, grads: Updates) -> int:
     return sizes.pop()[0]
 
 
-def per_example_global_norm_clip(grads: Updates, l2_norm_clip: Any) -> tuple[Any, Array]:
+def per_example_global_norm_clip(grads: Any, l2_norm_clip: Any) -> tuple[Any, Array]:
     """Clips the gradient of each example to a global norm, and sums the clipped gradients over the examples.
 
     Args:
@@ -80,7 +80,7 @@ def per_example_global_norm_clip(grads: Updates, l2_norm_clip: Any) -> tuple[Any
     return jax.tree.map(total, grads), jnp.sum(first * second != 1)
 
 
-def per_example_layer_norm_clip(grads: Updates, global_l2_norm_clip: Any, uniform: bool = True) -> tuple[Any, Any]:
+def per_example_layer_norm_clip(grads: Any, global_l2_norm_clip: Any, uniform: bool = True) -> tuple[Any, Any]:
     """Clips the gradient of each example leaf by leaf, and sums the clipped gradients over the examples.
 
     The bounds of the leaves are chosen so that the norm of an example's whole gradient is at most

@@ -23,7 +23,6 @@ from gradtx.core.leafwise import Elementwise, Layerwise, Leafwise
 from gradtx.core.mask import applies_to
 from gradtx.core.partial import Partial, WithFunction
 from gradtx.core.value import child, static
-from gradtx.types import Params
 
 __all__ = ["clip_params", "keep_params_nonnegative", "project"]
 
@@ -40,7 +39,7 @@ class _KeepsToSet(Leafwise):
         """Returns the nearest point of the set to one leaf, which is in float32 or wider."""
         raise NotImplementedError
 
-    def nearest(self, params: Params) -> Any:
+    def nearest(self, params: Any) -> Any:
         leaves, treedef = jax.tree.flatten(params)
         now, chosen = self.at(0), self._where(params) or [True] * len(leaves)
         points = [
@@ -49,7 +48,7 @@ class _KeepsToSet(Leafwise):
         ]
         return treedef.unflatten(points)
 
-    def reduced_gradient(self, params: Params, grad: Any) -> Any:
+    def reduced_gradient(self, params: Any, grad: Any) -> Any:
         # p - P(p - g), computed as g + ((p - g) - P(p - g)): the second term is exactly zero where p - g is in the set
         # or the leaf has no set, so that a g much smaller than p is not rounded away.
         there = jax.tree.map(jnp.subtract, params, grad)
