@@ -11,9 +11,11 @@ A transformation turns gradients into updates. `gx.describe(tx, params)` shows t
 
 # ruff: noqa: I001  (grouped as the documentation groups them)
 
-import jax as _jax  # noqa: F401  (its modules import each other, so several threads must not be the first to do it)
+import jax as _jax  # its modules import each other, so several threads must not be the first to do it
 
 from gradtx.lazy import lazily as _lazily
+
+del _jax
 
 with _lazily(__name__) as _names:
     # Using transformations, and composing them

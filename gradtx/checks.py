@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx.types import Params, Updates
+
 __all__ = [
     "choice",
     "cut",
@@ -75,7 +77,7 @@ def slashed(path: Sequence[Any]) -> str:
 
 def paths(tree: Any, is_leaf: Callable[[Any], bool] = lambda x: False) -> list[str]:
     """Returns the path of every leaf, `dense/kernel`; boxes around one value, such as flax variables, add no key."""
-    found = []
+    found: list[str] = []
     for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: is_leaf(x) or _is_box(x)):
         if is_leaf(node) or jax.tree_util.all_leaves([node]):
             found.append(slashed(path))
@@ -106,7 +108,7 @@ def difference(name: str, tree: Any, like_name: str, like: Any) -> str:
     like_paths = [keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(like)]
     missing = [p for p in like_paths if p not in set(paths)]
     extra = [p for p in paths if p not in set(like_paths)]
-    found = []
+    found: list[str] = []
     if missing:
         found.append(f"{name} has no leaf at {listed(missing)}")
     if extra:
@@ -173,7 +175,7 @@ def same_tree(who: str, name: str, tree: Any, like_name: str, like: Any) -> None
     same_shapes(who, name, tree, jax.tree.leaves(tree), like_name, jax.tree.leaves(like))
 
 
-def trees(who: str, updates: Any, params: Any) -> None:
+def trees(who: str, updates: Updates, params: Params) -> None:
     """Raises unless the updates are floating-point arrays, and the parameters, if given, are a tree like them."""
     floating(who, "updates", updates, jax.tree.leaves(updates))
     if params is not None:

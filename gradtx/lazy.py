@@ -14,7 +14,7 @@ import builtins
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -40,7 +40,7 @@ class _Lazy(ModuleType):
         return sorted({*super().__dict__, *self._modules})
 
     @property
-    def __dict__(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def __dict__(self) -> dict[str, Any]:
         """The value of `vars(gradtx)`: all names with their objects, as `eval(repr(tx), vars(gradtx))` needs them."""
         for name in self._modules:
             getattr(self, name)
@@ -48,7 +48,7 @@ class _Lazy(ModuleType):
 
 
 @contextlib.contextmanager
-def lazily(package: str) -> Iterator[Mapping[str, str]]:
+def lazily(package: str) -> Generator[Mapping[str, str]]:
     """Notes the imports of its block, `from module import name as name`, and lets the package do them when they are
     used.
 
@@ -58,7 +58,8 @@ def lazily(package: str) -> Iterator[Mapping[str, str]]:
       package: The name of the package, `__name__`.
     """
     module = sys.modules[package]
-    namespace, modules, real_import = vars(module), {}, builtins.__import__
+    namespace, real_import = vars(module), builtins.__import__
+    modules: dict[str, str] = {}
 
     def note(name: str, *args: Any, **kwargs: Any) -> Any:
         if not args or args[0] is not namespace:  # another thread imports something
@@ -74,5 +75,5 @@ def lazily(package: str) -> Iterator[Mapping[str, str]]:
         builtins.__import__ = real_import
     for name in modules:
         del namespace[name]  # the import statement has stored a placeholder
-    module._modules = modules  # pyright: ignore
+    namespace["_modules"] = modules
     module.__class__ = _Lazy

@@ -22,6 +22,8 @@ from jax import Array, lax
 from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from gradtx.types import Params
+
 __all__ = [
     "added",
     "along",
@@ -73,7 +75,7 @@ def along(x: Array, p: Any, axes: Sequence[int | None]) -> Array:
     return jax.sharding.reshard(x, there) if traced else jax.device_put(x, there)
 
 
-def everywhere(tree: Any, params: Any) -> Any:
+def everywhere(tree: Any, params: Params) -> Any:
     """Places the arrays of a tree whole on each device that has a part of the parameters."""
     leaves = jax.tree.leaves(params)
     home = next((p for p in leaves if explicit(p) or isinstance(getattr(p, "sharding", None), NamedSharding)), None)
@@ -342,7 +344,7 @@ def added(terms: Sequence[Sequence[Array]]) -> list[Array]:
     groups: dict[tuple[str, ...], list[Sequence[Array]]] = {}
     for item in terms:
         groups.setdefault(summed_over(item[0]), []).append(item)
-    sums = []
+    sums: list[Sequence[Array]] = []
     for names, items in groups.items():
         found = [functools.reduce(lax.add, place) for place in zip(*items, strict=True)]
         sums.append(lax.psum(found, names) if names else found)

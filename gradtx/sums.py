@@ -203,7 +203,7 @@ def _wider(dtype: np.dtype) -> bool:
 
 
 def _wide_sum(pairs: Any, axes: Axes) -> Array:
-    totals = []
+    totals: list[Array] = []
     for pair in pairs:
         # The barrier keeps the compiler from sharing a float64 copy of an array between several sums.
         x, y = (lax.convert_element_type(x, np.dtype("float64")) for x in lax.optimization_barrier(pair))

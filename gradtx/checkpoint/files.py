@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from gradtx.checkpoint import leaves
 from gradtx.checkpoint.written import check_same, written
 from gradtx.core.transformation import as_transformation
 from gradtx.sharding import state_shardings
+from gradtx.types import Params, State
 
 __all__ = ["Checkpoint", "restore", "save"]
 
@@ -37,7 +38,7 @@ class Checkpoint(NamedTuple):
     """What else was saved, if it was asked for; else None."""
 
 
-def save(manager: Any, step: int, tx: Any, params: Any, state: Any, more: Any = None) -> bool:
+def save(manager: Any, step: int, tx: Any, params: Params, state: State, more: Any = None) -> bool:
     """Saves parameters, the state of an optimizer, and what transformation it belongs to.
 
     Call it between two steps. With a manager it returns as soon as the arrays are copied to the host, so the next step
@@ -90,8 +91,8 @@ def save(manager: Any, step: int, tx: Any, params: Any, state: Any, more: Any = 
 def restore(
     manager: Any,
     tx: Any,
-    params: Any,
-    state: Any = None,
+    params: Params,
+    state: State = None,
     more: Any = None,
     *,
     shardings: Any = None,
@@ -149,7 +150,7 @@ def restore(
         return Checkpoint(step, read("params", params), read("state", state, convert), kept)
 
 
-def _wanted(tx: Any, params: Any, state: Any, shardings: Any) -> Any:
+def _wanted(tx: Any, params: Params, state: State, shardings: Any) -> Any:
     """The state before the first step, or its shapes, at the places where the state is wanted."""
     places = [getattr(x, "sharding", None) for x in jax.tree.leaves(params)]
     if state is None:
@@ -242,7 +243,7 @@ def _orbax() -> Any:
 
 
 @contextlib.contextmanager
-def _opened(manager: Any, *, create: bool = True) -> Iterator[Any]:
+def _opened(manager: Any, *, create: bool = True) -> Generator[Any]:
     """The manager itself, or one for a folder, which is closed when everything is written."""
     if not isinstance(manager, (str, os.PathLike)):
         yield manager

@@ -113,7 +113,7 @@ def _comparable(spec: str) -> tuple[str, tuple[int, ...]]:
 
 def like_saved(saved: Mapping[str, str], like: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
     """What orbax is to restore: arrays on a mesh where they are wanted, all others as NumPy arrays."""
-    found = {}
+    found: dict[str, jax.ShapeDtypeStruct] = {}
     for name, spec in saved.items():
         data = _data(spec)
         if data is not None:

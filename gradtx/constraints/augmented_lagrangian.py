@@ -317,7 +317,7 @@ def _scaled(problem: Any, x0: Any) -> _Scaled:
 
     values, pull = jax.vjp(lambda x: _widened(problem.constraints(x)), x0)
     flat, treedef = jax.tree.flatten(values)
-    scales = []
+    scales: list[Array] = []
     for place, like in enumerate(flat):
 
         def of_entry(i: Array, place: int = place, like: Array = like) -> Array:

@@ -224,7 +224,7 @@ class lagrangian(Problem):
       ValueError: There is no constraint.
     """
 
-    def init(self, params: Any) -> LagrangianPoint:
+    def init(self, params: Params) -> LagrangianPoint:
         """Returns the first point: `params`, with multipliers of 0 in float32 or wider.
 
         Args:

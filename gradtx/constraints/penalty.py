@@ -19,6 +19,7 @@ from gradtx import leaf
 from gradtx.constraints.problem import Problem
 from gradtx.core.hyper import Number, number
 from gradtx.core.value import choice
+from gradtx.types import Params
 
 __all__ = ["penalty"]
 
@@ -64,7 +65,7 @@ class penalty(Problem):
     weight: Number = number(default=1.0, ge=0)
     kind: str = choice(default="quadratic", options=("quadratic", "exact"), kw_only=True)
 
-    def __call__(self, params: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, params: Params, *args: Any, **kwargs: Any) -> Any:
         """Returns the penalized loss at `params`.
 
         Args:

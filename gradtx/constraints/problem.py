@@ -18,6 +18,7 @@ from jax import Array
 
 from gradtx import checks, leaf
 from gradtx.core.value import Value, flag, function, static
+from gradtx.types import Params
 
 __all__ = ["Problem", "complementary_slackness", "violation"]
 
@@ -45,7 +46,7 @@ class Problem(Value):
                 "equality=h for h(params) == 0, or both. Without constraints, differentiate the loss itself."
             )
 
-    def constraints(self, params: Any) -> dict[str, Any]:
+    def constraints(self, params: Params) -> dict[str, Any]:
         """Returns the values of the constraints at `params`.
 
         Args:
@@ -61,7 +62,7 @@ class Problem(Value):
             checks.real(type(self).__name__, f"what {name}(params) returned", values, leaves)
         return found
 
-    def violation(self, params: Any) -> Array:
+    def violation(self, params: Params) -> Array:
         """Returns the largest violation of any constraint at `params`, 0 if all hold.
 
         Args:
@@ -72,7 +73,7 @@ class Problem(Value):
     def _given(self) -> dict[str, Any]:
         return {"inequality": self.inequality, "equality": self.equality}
 
-    def _with_loss(self, params: Any, args: Any, kwargs: Any, terms: Any) -> Any:
+    def _with_loss(self, params: Params, args: Any, kwargs: Any, terms: Any) -> Any:
         """Returns the loss plus `terms`, a tree of numbers; with its auxiliary output if it has one."""
         out = self.loss(params, *args, **kwargs)
         if self.has_aux and not (isinstance(out, tuple) and len(out) == 2):

@@ -221,7 +221,7 @@ def needs(tx: Any) -> frozenset[str]:
     return frozenset(getattr(tx, "needs", ()))
 
 
-def _opened(tx: chain, state: Any, *, named_chains: bool = True) -> Iterator[tuple[GradientTransformation, Any]]:
+def _opened(tx: chain, state: State, *, named_chains: bool = True) -> Iterator[tuple[GradientTransformation, Any]]:
     """Yields each link with its state (None if no state is given); nested chains are replaced by their links."""
     states = {} if state is None else tx.child_states(state)
     for name, link in tx.children().items():
@@ -256,14 +256,14 @@ def _spans(links: Sequence[GradientTransformation]) -> Iterator[slice]:
         start += n
 
 
-def _between(updates: Any, original: Any, link: GradientTransformation) -> Any:
+def _between(updates: Updates, original: Any, link: GradientTransformation) -> Any:
     """Returns the updates in float32 or wider; for another library's link, in the dtypes that came into the chain."""
     if link.foreign:
         return _narrowed(updates, original)
     return jax.tree.map(lambda u: leaf.widen(u) if isinstance(u, Array) else u, updates)
 
 
-def _narrowed(updates: Any, original: Any) -> Any:
+def _narrowed(updates: Updates, original: Any) -> Any:
     """Returns the updates in the dtypes that came into the chain, if they were widened."""
     if jax.tree.structure(updates) != jax.tree.structure(original):
         return updates

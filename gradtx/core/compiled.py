@@ -225,7 +225,7 @@ def _merge(spec: _Spec, arrays: Sequence[Any]) -> Any:
 _run = lru_cache(maxsize=1024)(_Run)
 
 
-def compiled(rules: tuple[Any, ...], updates: Any) -> tuple[_Run, list[Any]]:
+def compiled(rules: tuple[Any, ...], updates: Updates) -> tuple[_Run, list[Any]]:
     """Returns the jitted functions of a run, kept for its next use, and the arrays among its hyperparameters."""
     leaves, treedef = jax.tree.flatten(rules)
     key = tuple(x if leaf.is_number(x) else None for x in leaves)

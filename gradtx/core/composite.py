@@ -21,7 +21,7 @@ from gradtx.core.state import child_slots, declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import STANDARD_EXTRA_ARGS, GradientTransformation, as_transformation
 from gradtx.core.value import child
-from gradtx.types import Params, State, Transformation
+from gradtx.types import Params, State, Transformation, Updates
 
 __all__ = ["Composite", "Inner", "View", "Wrapper", "inner"]
 
@@ -107,7 +107,7 @@ class Composite(Stateful):
 
     # --- the states inside a state
 
-    def child_states(self, state: Any) -> dict[str, Any]:
+    def child_states(self, state: State) -> dict[str, Any]:
         """Returns the states of the inner transformations by name."""
         if self.State is None:
             return dict.fromkeys(self.children(), state)
@@ -117,7 +117,7 @@ class Composite(Stateful):
             found |= part if slot.of is None else {slot.of: part}
         return found
 
-    def with_child_states(self, state: Any, states: Mapping[str, Any]) -> Any:
+    def with_child_states(self, state: State, states: Mapping[str, Any]) -> Any:
         """Returns the state with other states of the inner transformations."""
         if self.State is None:
             (only,) = states.values()
@@ -148,7 +148,7 @@ class Composite(Stateful):
         }
         return states if slot.of is None else states[slot.of]
 
-    def _check_trees(self, updates: Any, params: Any) -> None:
+    def _check_trees(self, updates: Updates, params: Params) -> None:
         """Checks the trees only if this transformation has slots of its own; otherwise inner transformations check
         them.
         """
@@ -165,7 +165,7 @@ class Composite(Stateful):
             like = views[name].outline(owner.like) if views else UNKNOWN
             tx._check_fits(states[name], self._owner_of(name, tx, owner)._replace(like=like))
 
-    def _check_child_slots(self, state: Any, owner: Owner) -> None:
+    def _check_child_slots(self, state: State, owner: Owner) -> None:
         """Raises unless the state contains the state of every inner transformation."""
         for field, slot in child_slots(self.State).items():
             part = getattr(state, field)
@@ -226,7 +226,7 @@ class Composite(Stateful):
     def _own(self) -> list[str]:
         return [name for name in self._dynamic if not isinstance(getattr(self, name), (GradientTransformation, tuple))]
 
-    def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
+    def _members(self, state: State = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
         """Yields the inner transformations by the names that users know, each with its state, or None if there is
         none.
         """
@@ -286,6 +286,6 @@ class Wrapper(Composite):
                 "inner_state: Any = child_state()."
             )
 
-    def inner_update(self, updates: Any, state: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, Any]:
+    def inner_update(self, updates: Updates, state: State, params: Params, extra: Mapping[str, Any]) -> tuple[Any, Any]:
         """Calls `inner.update` with the extra arguments that it accepts; `state` is the inner state."""
         return self.inner.update(updates, state, params, **self.inner.accepted(extra))

@@ -43,7 +43,7 @@ class Place(NamedTuple):
     """For each axis of the array the axis of the parameter that it follows, or None if it is an axis of its own."""
 
 
-def map_state(f: Callable[[Place, Any], Any], tx: Any, state: Any, params: Any) -> Any:
+def map_state(f: Callable[[Place, Any], Any], tx: Any, state: State, params: Params) -> Any:
     """Calls `f(place, x)` on every array `x` of a state, where `place` says which array it is.
 
     Use it to convert states, for example to reset one moment or to load a checkpoint from elsewhere. Arrays in the
@@ -111,7 +111,7 @@ def _field(f: Callable[[Place, Any], Any], tx: Any, slot: Any, value: Any, param
 
         return jax.tree_util.tree_map_with_path(one, value)
     leaves, treedef = jax.tree.flatten(params)
-    items = []
+    items: list[Any] = []
     rows = zip(checks.paths(params), leaves, treedef.flatten_up_to(value), tx._matrix_views(params), strict=True)
     for path, p, item, view in rows:
         layout = slot.layout_for(tx, p, view)
@@ -186,7 +186,8 @@ class Description(Shown):
         groups: dict[tuple[str, ...], list[Row]] = {}
         for row in self.rows:
             groups.setdefault((row.link, row.field.partition("/")[0], row.kind), []).append(row)
-        lines, above = [], ""
+        lines: list[tuple[str, ...]] = []
+        above = ""
         for (link, field, kind), rows in groups.items():
             dtypes = ", ".join(dict.fromkeys(row.dtype for row in rows))
             nbytes, plain = (f"{sum(getattr(row, n) for row in rows):,}" for n in ("nbytes", "plain_nbytes"))

@@ -28,7 +28,7 @@ from gradtx.core import skipping
 from gradtx.core.compiled import Plan, compiled
 from gradtx.core.shared import at_leaf, is_by_leaf
 from gradtx.core.state import declared, leaf_slots, tree_slots
-from gradtx.types import Params, Updates
+from gradtx.types import Params, State, Updates
 
 __all__ = ["run_update"]
 
@@ -136,7 +136,8 @@ class _Step:
         alike = all(each.where is None and not each.facts for each in known)
         plan, arrays = self._plan(part, 0, to_stack) if alike else None, [_NOTHING] * len(part)
         some_by_leaf = is_by_leaf(shared)
-        last, values = stop == len(self.rules), []
+        last = stop == len(self.rules)
+        values: list[Any] = []
         step = self.compiled.step if len(self.values) > 1 else self.compiled.step_of_one
         for i, g in enumerate(self.values):
             if not alike:
@@ -175,7 +176,7 @@ class _Step:
         """Returns what the rules of a pass do to leaf `i`: the rules that apply to it, by their position in the
         pass.
         """
-        plan = []
+        plan: list[tuple[int, str, Any]] = []
         for k in part:
             known = self.known[k]
             if known.where is None or known.where[i]:
@@ -200,7 +201,7 @@ class _Step:
 
     def result(self) -> tuple[Any, list[Any]]:
         """Returns the updates and the next states."""
-        states = []
+        states: list[Any] = []
         for rule, count, rows, numbers in zip(self.rules, self.counts, self.slots, self.numbers, strict=True):
             names, slots = leaf_slots(rule.State)._fields, declared(rule.State)
             trees = {
@@ -211,7 +212,7 @@ class _Step:
         return self.treedef.unflatten(self.values), states
 
 
-def _fields(kind: Any, state: Any) -> tuple[Any, ...]:
+def _fields(kind: Any, state: State) -> tuple[Any, ...]:
     """Returns the fields of a state that `leaf_slots` or `tree_slots` has."""
     return tuple(getattr(state, name) for name in kind(type(state))._fields)
 
@@ -252,7 +253,7 @@ def _names(rules: Sequence[Any]) -> str:
     return " + ".join(type(rule).__name__ for rule in rules)
 
 
-def _rows(rule: Any, state: Any, treedef: Any) -> list[Any]:
+def _rows(rule: Any, state: State, treedef: Any) -> list[Any]:
     """Returns the slots of each leaf; () in place of a slot that the state does not have."""
     cls, slots = leaf_slots(rule.State), declared(rule.State)
     columns = [
@@ -268,7 +269,7 @@ def _knows(rule: Any, updates: Updates, params: Params, extra: dict[str, Any]) -
     return _Known(rule._where(params), by_field, views)
 
 
-def _extra_by_leaf(who: str, names: Sequence[str], updates: Any, extra: dict[str, Any]) -> dict[str, list[Any]]:
+def _extra_by_leaf(who: str, names: Sequence[str], updates: Updates, extra: dict[str, Any]) -> dict[str, list[Any]]:
     """Maps each extra argument by leaf to its leaves, after checking its tree against the updates."""
     found: dict[str, list[Any]] = {}
     for name in names:

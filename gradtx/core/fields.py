@@ -217,7 +217,7 @@ def _replaced(path: tuple[Any, ...], node: Any, chosen: Filter, values: dict[str
     entries, treedef = children(node)
     if not entries:
         return node
-    new = []
+    new: list[Any] = []
     for key, old in entries:
         key_path = (*path, key)
         if isinstance(_name(key), str) and _name(key) in values and chosen(key_path, old):

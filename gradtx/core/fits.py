@@ -18,6 +18,7 @@ from gradtx.core.hyper import Schedule
 from gradtx.core.packed import is_packed
 from gradtx.core.slots import average_weights, child_state, per_param, per_tree
 from gradtx.core.state import declared
+from gradtx.types import State
 
 __all__ = ["UNKNOWN", "Owner", "check_class", "check_fields", "check_made_by"]
 
@@ -46,7 +47,7 @@ class Owner(NamedTuple):
         """Describes the state, by the name of its transformation."""
         return "the state" + (f" of {'.'.join((*self.above, self.link))}" if self.link else "")
 
-    def is_not(self, expected: str, state: Any) -> TypeError:
+    def is_not(self, expected: str, state: State) -> TypeError:
         """Returns the error for a state of another kind."""
         return TypeError(f"{self.who}.update: {self.of()} must be {expected}, got {checks.shown(state)}. {_FROM}")
 
@@ -56,7 +57,7 @@ class Owner(NamedTuple):
         return ValueError(f"{self.who}.update: {subject} {what}. {_FROM_THESE}")
 
 
-def check_class(owner: Owner, state: Any, kind: type[Any]) -> None:
+def check_class(owner: Owner, state: State, kind: type[Any]) -> None:
     """Raises a TypeError unless the state has its class."""
     if isinstance(state, kind):
         return
@@ -70,7 +71,7 @@ def check_class(owner: Owner, state: Any, kind: type[Any]) -> None:
     )
 
 
-def check_fields(owner: Owner, tx: Any, state: Any) -> None:
+def check_fields(owner: Owner, tx: Any, state: State) -> None:
     """Raises a ValueError unless every declared field holds what belongs there; inner states are checked elsewhere."""
     leaves, treedef = ([], None) if owner.like is UNKNOWN else jax.tree.flatten(owner.like)
     shapes = list(map(checks.shape, leaves))
@@ -175,21 +176,21 @@ def _first(tx: Any, slot: per_tree, like: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, jnp.dtype(jnp.float32 if dtype is None else dtype))
 
 
-def check_made_by(owner: Owner, tx: Any, state: Any) -> None:
+def check_made_by(owner: Owner, tx: Any, state: State) -> None:
     """Raises a ValueError unless the state has the tree and the shapes that `tx.init` makes."""
     if owner.like is not UNKNOWN:
         expected = _outlined(tx, type(tx).init, owner.like)
         _check_tree(owner, "", *(_opened(_without_weights(x)) for x in (state, expected)))
 
 
-def _opened(state: Any) -> Any:
+def _opened(state: State) -> Any:
     """Returns the state with the parts of packed slots by the names of their formats, whatever dtypes they are
     loaded in.
     """
     return jax.tree.map(lambda x: {str(x.format): x.children()} if is_packed(x) else x, state, is_leaf=is_packed)
 
 
-def _without_weights(state: Any) -> Any:
+def _without_weights(state: State) -> Any:
     """Returns the state with empty `average_weights`, which may have any of its names."""
 
     def fields(x: Any) -> list[str]:

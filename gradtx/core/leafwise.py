@@ -35,7 +35,7 @@ from gradtx.core.shared import ByLeaf, Shared
 from gradtx.core.slots import average_weights, counter
 from gradtx.core.state import CountState, declared, is_of_matrices
 from gradtx.core.stateful import Stateful
-from gradtx.types import Params, State, Updates
+from gradtx.types import Params, Slots, State, Updates
 
 __all__ = ["ByLeaf", "Elementwise", "Layerwise", "Leafwise", "Shared", "Treewide"]
 
@@ -134,7 +134,9 @@ class Leafwise(Stateful, state=CountState):
         del t, extra
         return None, numbers
 
-    def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
+    def measure(
+        self, updates: Updates, slots: Slots, numbers: Any, params: Params, t: Array, **extra: Any
+    ) -> tuple[Any, Any]:
         """Computes from the whole tree, once a step, what leaves share; replaces `at_step` and returns
         `(shared, numbers)`.
 
@@ -144,7 +146,7 @@ class Leafwise(Stateful, state=CountState):
         """
         raise NotImplementedError
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, **here: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, **here: Any) -> tuple[Array, Any]:
         """Returns the update and the next slots of one leaf.
 
         `slots` has the state's fields per parameter, by name: return it unchanged or `slots._replace(...)`. All
@@ -158,17 +160,17 @@ class Leafwise(Stateful, state=CountState):
         """
         raise TypeError(f"{type(self).__name__} must define update_leaf(self, g, slots, p, shared).")
 
-    def to_stack(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def to_stack(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         """Returns for one leaf the array that `on_stack` gets as matrices, in the leaf's shape, and the next slots."""
         del p, shared
         return g, slots
 
-    def renew_stack(self, x: Array, slots: Any, shared: Any) -> Any:
+    def renew_stack(self, x: Array, slots: Slots, shared: Any) -> Any:
         """Returns the slots of a stack that are renewed every so many steps; see `every` and `renews`."""
         del x, shared
         return slots
 
-    def on_stack(self, x: Array, slots: Any, shared: Any) -> tuple[Array, Any]:
+    def on_stack(self, x: Array, slots: Slots, shared: Any) -> tuple[Array, Any]:
         """Transforms all matrices of one shape and dtype at once, with their slots.
 
         `x` has the shape (matrices, inputs, outputs). `slots` has the fields declared by `per_matrix`, or as
@@ -219,11 +221,13 @@ class Leafwise(Stateful, state=CountState):
 
     # --- what the engine makes of it
 
-    def _where(self, params: Any) -> Sequence[bool] | None:
+    def _where(self, params: Params) -> Sequence[bool] | None:
         """Returns for each leaf of `params` whether the rule applies to it; None if it applies to all."""
-        return self._applies and mask.selected(type(self).__name__, getattr(self, self._applies), params)  # pyright: ignore
+        if self._applies is None:
+            return None
+        return mask.selected(type(self).__name__, getattr(self, self._applies), params)
 
-    def _facts(self, params: Any) -> dict[str, list[Any]]:
+    def _facts(self, params: Params) -> dict[str, list[Any]]:
         """Returns by field what is known about each leaf."""
         who = type(self).__name__
         facts = {name: each(who, getattr(self, name), params) for name, each in self._each.items()}

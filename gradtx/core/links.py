@@ -47,7 +47,7 @@ class Part(NamedTuple):
     """In that tree, the place of each leaf among all parameters; None if it does not see them as they are."""
 
 
-def parts(tx: Composite, name: str, params: Any, positions: Any) -> Iterator[Part]:
+def parts(tx: Composite, name: str, params: Params, positions: Any) -> Iterator[Part]:
     """The transformations inside of `tx`, whose full name is `name` and who sees `params`."""
     if isinstance(tx, chain):  # whose links all see the same; a name, so that `_parts` opens nested chains
         for key, link in tx._parts().items():
@@ -78,7 +78,7 @@ def full_name(tx: GradientTransformation, name: str) -> str:
     return name if last == type(tx).__name__ else f"{name}.{type(tx).__name__}".lstrip(".")
 
 
-def applies(tx: GradientTransformation, params: Any) -> Sequence[bool]:
+def applies(tx: GradientTransformation, params: Params) -> Sequence[bool]:
     """For each leaf of the tree that `tx` sees, whether it acts on it: a rule may have a mask."""
     where = tx._where(params) if isinstance(tx, Leafwise) else None
     return [True] * len(jax.tree.leaves(params)) if where is None else where
@@ -90,7 +90,7 @@ def arguments(tx: GradientTransformation) -> dict[str, Any]:
     return {key: x for key, x in found.items() if not isinstance(x, GradientTransformation)}
 
 
-def links(tx: GradientTransformation, params: Any) -> list[Link]:
+def links(tx: GradientTransformation, params: Params) -> list[Link]:
     """Every link of `tx`, and every wrapper before what is in it."""
     paths = checks.paths(params)
     positions = jax.tree.unflatten(jax.tree.structure(params), range(len(paths)))
@@ -109,14 +109,14 @@ def links(tx: GradientTransformation, params: Any) -> list[Link]:
     return list(walk(tx, "", params, positions))
 
 
-def unreached(found: Sequence[Link], params: Any) -> tuple[str, ...]:
+def unreached(found: Sequence[Link], params: Params) -> tuple[str, ...]:
     """The paths of the parameters whose gradient every link leaves as it is."""
     acting = [link.reaches for link in found if not link.wraps and link.name.rpartition(".")[2] != "identity"]
     reached = {path for reaches in acting for path in (checks.paths(params) if reaches is None else reaches)}
     return tuple(path for path in checks.paths(params) if path not in reached)
 
 
-def table(found: Sequence[Link], params: Any) -> Table:
+def table(found: Sequence[Link], params: Params) -> Table:
     """The links with their arguments and the parameters that they act on."""
     total = len(checks.paths(params))
     rows = [(link.name, _arguments_shown(link.arguments), _paths_shown(link.reaches, total)) for link in found]

@@ -98,7 +98,7 @@ class _Job(Frozen):
     transform_non_params: Any
     is_leaf: Any
 
-    def of_stateful(self, tx: Any, state: Any, rest: Any) -> Any:
+    def of_stateful(self, tx: Any, state: State, rest: Any) -> Any:
         """Maps the state of a transformation; `rest` is None if it sees no arrays shaped like the parameters."""
         if not isinstance(tx, Stateful):
             return self.others(state) if rest is None else self.of_foreign(tx.init(_Params()), state, rest)
@@ -116,9 +116,9 @@ class _Job(Frozen):
             )
         return state
 
-    def of_fields(self, state: Any, rest: Any) -> Any:
+    def of_fields(self, state: State, rest: Any) -> Any:
         """Maps a declared state; the states of inner transformations in it are unchanged."""
-        new = {}
+        new: dict[str, Any] = {}
         for name, slot in declared(type(state)).items():
             value = getattr(state, name)
             if not isinstance(slot, child_state):
@@ -127,7 +127,7 @@ class _Job(Frozen):
                 new[name] = self.params(value, rest) if is_like else self.others(value)
         return state._replace(**new)
 
-    def of_foreign(self, made: Any, state: Any, rest: Any) -> Any:
+    def of_foreign(self, made: Any, state: State, rest: Any) -> Any:
         """Maps a state of which `made` is the one for a placeholder; it may contain declared states."""
         if isinstance(made, _Params):
             return self.params(state, rest)
@@ -135,7 +135,7 @@ class _Job(Frozen):
         if not entries:
             return self.others(state, whole=True) if treedef.num_leaves else state
         parts = treedef.flatten_up_to(state)
-        new = []
+        new: list[Any] = []
         for (key, item), part in zip(entries, parts, strict=True):
             slot = made._field_defaults[key.name] if is_state(made) else None
             other = isinstance(slot, PerLeaf) and not isinstance(slot, per_param)

@@ -21,7 +21,7 @@ from gradtx import checks, select
 from gradtx.core.frozen_tree import FrozenTree
 from gradtx.core.prefix import spread
 from gradtx.core.value import EACH, Value, field, per_leaf, static
-from gradtx.types import Params
+from gradtx.types import Mask, Params
 
 __all__ = [
     "applies_to",
@@ -102,7 +102,7 @@ def check(who: str, name: str, value: Any) -> Any:
     return FrozenTree(value)
 
 
-def in_group(mask: Any) -> Any:
+def in_group(mask: Mask) -> Any:
     """Converts the mask of a whole tree to one for a group: trees are looked up by path, selectors may match
     nothing.
     """
@@ -111,7 +111,7 @@ def in_group(mask: Any) -> Any:
     return mask if mask is None or is_function(mask) else lookup_by_path(mask)
 
 
-def selected(who: str, mask: Any, params: Any) -> list[bool] | None:
+def selected(who: str, mask: Mask, params: Params) -> list[bool] | None:
     """For each leaf of `params`, whether the mask selects it; None for a mask that is None."""
     if mask is None:
         return None
@@ -121,7 +121,7 @@ def selected(who: str, mask: Any, params: Any) -> list[bool] | None:
     return list(map(bool, spread(who, "mask", mask.tree, "params", params)))
 
 
-def each(who: str, mask: Any, params: Any) -> list[bool]:
+def each(who: str, mask: Mask, params: Params) -> list[bool]:
     """For each leaf of `params`, whether the mask selects it."""
     found = selected(who, mask, params)
     return [True] * len(jax.tree.leaves(params)) if found is None else found

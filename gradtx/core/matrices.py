@@ -20,6 +20,7 @@ from gradtx import checks, mesh
 from gradtx.core import mask
 from gradtx.core.value import per_leaf
 from gradtx.linalg.matrix_view import MatrixView, WeightDimensionNumbers
+from gradtx.types import Slots
 
 __all__ = ["check", "low_rank", "matrix_axes", "numbers_of", "on_stacks", "renew", "renewed", "views"]
 
@@ -55,7 +56,7 @@ def numbers_of(numbers: Any, tree: Any) -> list[Any]:
 
 def views(who: str, numbers: Any, tree: Any) -> list[MatrixView]:
     """Returns how each leaf is seen as a stack of matrices."""
-    found = []
+    found: list[MatrixView] = []
     for (path, x), number in zip(jax.tree_util.tree_leaves_with_path(tree), numbers_of(numbers, tree), strict=True):
         try:
             found.append(MatrixView.of(np.shape(x), number))
@@ -184,7 +185,7 @@ def _(size: int, batched: list[bool], count: Array) -> tuple[Array, bool]:
     return (count[0] if batched[0] and size else count), False
 
 
-def renew(rule: Any, place: str, x: Array, slots: Any, shared: Any, t: Array) -> Any:
+def renew(rule: Any, place: str, x: Array, slots: Slots, shared: Any, t: Array) -> Any:
     """Returns the slots of a stack after `renew_stack`, if the rule calls it at this step and at this place."""
     if rule._renews != place:
         return slots

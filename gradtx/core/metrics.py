@@ -20,6 +20,7 @@ from jax import Array
 
 from gradtx import checks
 from gradtx.core.slots import PerLeaf
+from gradtx.types import State
 
 __all__ = ["find", "metrics", "only", "own_metrics", "reports"]
 
@@ -47,7 +48,7 @@ def reports(*fields: str, **names: str) -> Callable[[type[Any]], type[Any]]:
     return declare
 
 
-def find(state: Any, *kinds: type[Any]) -> list[tuple[tuple[Any, ...], Any]]:
+def find(state: State, *kinds: type[Any]) -> list[tuple[tuple[Any, ...], Any]]:
     """Returns every state of one of the classes in a nested state with its path, outer ones first."""
 
     def walk(tree: Any, above: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -61,7 +62,7 @@ def find(state: Any, *kinds: type[Any]) -> list[tuple[tuple[Any, ...], Any]]:
     return list(walk(state, ()))
 
 
-def only(who: str, state: Any, kind: type[Any], what: str, advice: str) -> Any:
+def only(who: str, state: State, kind: type[Any], what: str, advice: str) -> Any:
     """Returns the single state of this class in a nested state; raises a ValueError if there is none or more than
     one.
     """
@@ -71,7 +72,7 @@ def only(who: str, state: Any, kind: type[Any], what: str, advice: str) -> Any:
     return found[0][1]
 
 
-def metrics(state: Any) -> dict[str, Array]:
+def metrics(state: State) -> dict[str, Array]:
     """Collects every scalar that some part of a state reports, in one flat dict by name.
 
     Use it for logging, inside or outside of a jitted step. It costs nothing, as the numbers are already in the
@@ -108,7 +109,7 @@ def metrics(state: Any) -> dict[str, Array]:
     return {name if counts[name] == 1 or not path else f"{path}/{name}": value for name, path, value in found}
 
 
-def own_metrics(state: Any) -> dict[str, Array]:
+def own_metrics(state: State) -> dict[str, Array]:
     """The scalars that a state reports of itself, without those of the states inside of it."""
     slots = getattr(type(state), "_field_defaults", {})
     named = _fields(type(state)) if type(state) in _REPORTS else []

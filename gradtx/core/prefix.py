@@ -55,7 +55,7 @@ def _mismatch(
     covered = {path[:n] for path in leaves for n in range(len(path) + 1)}
     without = [path for path in leaves if not any(path[:n] in set(items) for n in range(len(path) + 1))]
     unused = [path for path in items if path not in covered]
-    found = []
+    found: list[str] = []
     if without:
         found.append(f"{name} says nothing of {_shown(without)}")
     if unused:

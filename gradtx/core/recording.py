@@ -55,7 +55,7 @@ class recorder(Wrapper):
     spec: Any = static()
 
     @property
-    def foreign(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def foreign(self) -> bool:
         return self.inner.foreign
 
     def largest(self, incoming: float, most: float) -> float:

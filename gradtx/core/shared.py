@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-__all__ = ["ByLeaf", "Shared", "at_leaf", "is_by_leaf"]
+__all__ = ["ByLeaf", "Shared", "at_leaf", "is_by_leaf", "named_tuple"]
 
 
 class Shared:
@@ -22,12 +22,18 @@ class Shared:
     """
 
     def __new__(cls, **parts: Any) -> Any:
-        return _named(tuple(parts))(**parts)
+        return _shared(tuple(parts))(**parts)
 
 
 @cache
-def _named(names: tuple[str, ...]) -> Any:
-    return namedtuple("Shared", names)
+def _shared(fields: tuple[str, ...]) -> Any:
+    return named_tuple("Shared", fields)
+
+
+def named_tuple(name: str, fields: Iterable[str]) -> Any:
+    """Makes a class of named tuples whose fields are known only when the program runs."""
+    typed = [(field, Any) for field in fields]
+    return NamedTuple(name, typed)
 
 
 @jax.tree_util.register_pytree_node_class

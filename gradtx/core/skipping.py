@@ -13,7 +13,7 @@ the slots of a rule are selected as soon as they are computed, and the rule cont
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from jax.core import Tracer
 from gradtx import tree
 from gradtx.core.branch import alike, branch
 from gradtx.core.state import counted
-from gradtx.types import State, Updates
+from gradtx.types import Slots, State, Updates
 
 __all__ = [
     "Skippable",
@@ -59,7 +59,7 @@ def current() -> Skippable | None:
 
 
 @contextmanager
-def _tracing(step: Skippable) -> Iterator[None]:
+def _tracing(step: Skippable) -> Generator[None]:
     token = _CURRENT.set(step)
     try:
         yield
@@ -92,12 +92,14 @@ def unless_skipped(
     return selected(who, taken, made, updates, state, step.done)
 
 
-def zeros_unless(taken: Array, updates: Any) -> Any:
+def zeros_unless(taken: Array, updates: Updates) -> Any:
     """Returns the updates if `taken`, else zeros."""
     return jax.tree.map(lambda u: jnp.where(taken, u, jnp.zeros_like(u)), updates)
 
 
-def selected(who: str, taken: Array, made: Any, updates: Any, state: Any, done: Mapping[int, Any] = _NOTHING) -> Any:
+def selected(
+    who: str, taken: Array, made: Any, updates: Updates, state: State, done: Mapping[int, Any] = _NOTHING
+) -> Any:
     """Returns `made`, updates and a state, if `taken`; else zeros and the old state. `done` holds what is already
     selected.
     """
@@ -120,7 +122,7 @@ def _is_literal(var: Any) -> bool:
     return hasattr(var, "val")
 
 
-def select_as_computed(rule: Callable[[Any, Any], Any], u: Any, slots: Any, taken: Array) -> Any:
+def select_as_computed(rule: Callable[[Any, Any], Any], u: Any, slots: Slots, taken: Array) -> Any:
     """`rule(u, slots)`, an update and new slots, in which each new slot is the old one unless `taken`.
 
     The rule is evaluated operation by operation, and a slot selected as soon as it is computed.

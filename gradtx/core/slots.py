@@ -278,7 +278,7 @@ class per_tree(Slot):
 
     kind: ClassVar[str] = "per tree"
 
-    def first(self, owner: Any, params: Any) -> Any:
+    def first(self, owner: Any, params: Params) -> Any:
         """Returns the array before the first step, whole on each device that has a part of the parameters."""
         value, dtype = self._start(owner, params), self.dtype_of(owner)
         if isinstance(value, (bool, int, float)) or self.start in owner._dynamic:

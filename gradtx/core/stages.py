@@ -105,7 +105,8 @@ def _stage(call: Call, name: str, before: Any, after: Any, numbers: dict[str, fl
 
 
 def _note(call: Call) -> str:
-    spec, said = call.spec, []
+    spec = call.spec
+    said: list[str] = []
     if spec.masked:
         some = "" if len(spec.masked) == len(spec.at) else f"{len(spec.masked)} of {len(spec.at)} "
         said.append(f"a mask leaves out {some}parameters" if some else "a mask leaves the parameters out")
@@ -118,8 +119,9 @@ def _note(call: Call) -> str:
 
 def _has_memory(tx: GradientTransformation) -> bool:
     """Whether it keeps arrays per parameter, so that its update is a new direction even where it looks parallel."""
-    slots = {} if getattr(tx, "State", None) is None else declared(tx.State)  # pyright: ignore
-    return isinstance(tx, Leafwise) and any(isinstance(slot, PerLeaf) for slot in slots.values())
+    if not isinstance(tx, Leafwise) or tx.State is None:
+        return False
+    return any(isinstance(slot, PerLeaf) for slot in declared(tx.State).values())
 
 
 # --- arithmetic in double precision, on the chosen leaves alone

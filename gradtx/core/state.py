@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array, lax
 
+from gradtx.core.shared import named_tuple
 from gradtx.core.slots import PerLeaf, Slot, average_weights, child_state, counter, factor, per_matrix, per_tree
 from gradtx.types import State
 
@@ -84,7 +84,7 @@ def child_slots(state: Any) -> dict[str, child_state]:
 
 def _named(state: State, suffix: str, kind: type[Slot]) -> Any:
     names = [name for name, slot in declared(state).items() if isinstance(slot, kind) and name != "count"]
-    return namedtuple(state.__name__ + suffix, names)
+    return named_tuple(state.__name__ + suffix, names)
 
 
 def is_of_matrices(slot: Slot) -> bool:
@@ -95,7 +95,7 @@ def is_of_matrices(slot: Slot) -> bool:
 @cache
 def stack_slots(state: Any) -> Any:
     """Returns the class of what `on_stack` gets as `slots`: slots of matrices, such as factors of their rows."""
-    return namedtuple(state.__name__ + "Factors", [n for n, slot in declared(state).items() if is_of_matrices(slot)])
+    return named_tuple(state.__name__ + "Factors", [n for n, slot in declared(state).items() if is_of_matrices(slot)])
 
 
 @cache

@@ -63,7 +63,7 @@ class Stateful(GradientTransformation):
 
     # --- what a transformation defines
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         """Returns the transformed updates and the next state; its arguments are already checked."""
         raise TypeError(f"{type(self).__name__} must define step(self, updates, state, params, extra).")
 
@@ -97,7 +97,7 @@ class Stateful(GradientTransformation):
             result = updates, state._replace(**kept(after, before))
         return result
 
-    def _packed_fields(self, state: Any) -> dict[str, Any]:
+    def _packed_fields(self, state: State) -> dict[str, Any]:
         """Returns the fields per parameter that hold an array in a storage format."""
         slots = {} if self.State is None else declared(self.State)
         fields = {name: getattr(state, name) for name, slot in slots.items() if isinstance(slot, PerLeaf)}
@@ -116,7 +116,7 @@ class Stateful(GradientTransformation):
         """Returns for each leaf how it is seen as matrices, or None if it is not."""
         return [None] * len(jax.tree.leaves(tree))
 
-    def _begin(self, params: Any) -> Any:
+    def _begin(self, params: Params) -> Any:
         """Returns the state before the first step."""
         # Inner states first, so that an inner transformation raises its own errors for unsuitable parameters.
         state = {name: self._inner_begin(slot, params) for name, slot in child_slots(self.State).items()}
@@ -132,7 +132,7 @@ class Stateful(GradientTransformation):
                 state[name] = treedef.unflatten([slot.first(self, *pair) for pair in zip(arrays, views, strict=True)])
         return self.State(**state)
 
-    def _check_complex(self, name: str, slot: PerLeaf, params: Any) -> None:
+    def _check_complex(self, name: str, slot: PerLeaf, params: Params) -> None:
         """Raises if a slot for a complex parameter has a real dtype."""
         dtype = slot.dtype_of(self)
         if slot.real or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
@@ -148,14 +148,14 @@ class Stateful(GradientTransformation):
     def _inner_begin(self, slot: child_state, params: Params) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no inner transformation for {slot}.")
 
-    def _check_call(self, updates: Any, params: Any, extra: Mapping[str, Any]) -> None:
+    def _check_call(self, updates: Updates, params: Params, extra: Mapping[str, Any]) -> None:
         """Raises unless the extra arguments are known, and nothing needed is missing."""
         self._check_extra(extra)
         if self.needs and jax.tree.leaves(updates):
             given = {**extra, "params": params}
             checks.needed(type(self).__name__, **{name: given.get(name) for name in self.needs})
 
-    def _check_trees(self, updates: Any, params: Any) -> None:
+    def _check_trees(self, updates: Updates, params: Params) -> None:
         """Raises unless updates and parameters belong together."""
         who, leaves = type(self).__name__, jax.tree.leaves(updates)
         checks.floating(who, "updates", updates, leaves)

@@ -91,10 +91,6 @@ class Shown:
             print(self)
 
 
-def _paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>".replace("\n", "<br>")
-
-
 def number(x: Any) -> str:
     """A number with four digits; a dash for None."""
     return "-" if x is None else f"{float(x):.4g}"

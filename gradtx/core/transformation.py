@@ -79,7 +79,7 @@ class GradientTransformation(Value):
         """Makes a transformation from two functions."""
         raise NotImplementedError  # `__new__` has chosen a subclass, whose `__init__` runs instead
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> State:
         """Returns the state before the first step.
 
         Args:
@@ -88,7 +88,7 @@ class GradientTransformation(Value):
         """
         raise NotImplementedError
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         """Transforms gradients, or the updates of the link before, and returns the updates and the state of the next
         step.
 
@@ -150,7 +150,7 @@ class GradientTransformation(Value):
             if extra.get(name) is not None:
                 check(f"{type(self).__name__}.update", name, extra[name])
 
-    def _check_state(self, updates: Any, state: Any, params: Any) -> None:
+    def _check_state(self, updates: Updates, state: State, params: Params) -> None:
         """Raises unless the updates are like the parameters, and the state was made for them, including inner
         states.
         """
@@ -162,23 +162,23 @@ class GradientTransformation(Value):
                 checks.same_tree(who, "updates", updates, "params", params)
             self._check_fits(state, Owner(who, params, "params"))
 
-    def _check_fits(self, state: Any, owner: Owner) -> None:
+    def _check_fits(self, state: State, owner: Owner) -> None:
         """Raises unless the state is one that `init` makes for `owner.like`; a user's functions cannot be checked."""
 
     # --- what solvers need from a transformation that keeps the parameters in a set
 
-    def nearest(self, params: Any) -> Any:
+    def nearest(self, params: Params) -> Any:
         """Returns the nearest parameters in the set that this transformation keeps to; `params` itself if there is
         no set.
         """
         return params
 
-    def reduced_gradient(self, params: Any, grad: Any) -> Any:
+    def reduced_gradient(self, params: Params, grad: Any) -> Any:
         """Returns the part of a gradient that the set leaves, x - P(x - g): zero where no descent stays in the set."""
         del params
         return grad
 
-    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+    def _hyperparameters(self, state: State) -> Iterator[tuple[str, Any]]:
         """Yields the dynamic fields; with a state, schedules as the numbers that the next update will use."""
         for name in self._dynamic:
             value = getattr(self, name)
@@ -310,7 +310,7 @@ def _add(p: Any, u: Any) -> Array:
     return leaf.narrow(leaf.widen(p) + leaf.widen(u), p.dtype)
 
 
-def apply_updates(params: Any, updates: Any) -> Any:
+def apply_updates(params: Params, updates: Updates) -> Params:
     """Adds updates to parameters, leaf by leaf, and keeps the parameters' dtypes.
 
     The last line of a training step. The sum is computed in float32 or wider and rounded once.
@@ -339,7 +339,7 @@ def apply_updates(params: Any, updates: Any) -> Any:
     return treedef.unflatten([_add(p, u) for p, u in zip(leaves, steps, strict=True)])
 
 
-def hyperparameters(tx: GradientTransformation, state: Any = None) -> dict[str, Any]:
+def hyperparameters(tx: GradientTransformation, state: State = None) -> dict[str, Any]:
     """Lists every hyperparameter of a transformation by its dotted name.
 
     Use it for logging. To change a number, write `tx.replace(name=value)` with a name from this list, or with its

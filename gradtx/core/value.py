@@ -224,7 +224,7 @@ class Value(Frozen):
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return self._identity() == other._identity()  # pyright: ignore[reportAttributeAccessIssue]
+        return self._identity() == other._identity()
 
     def __hash__(self) -> int:
         return hash((type(self), self._identity()))

@@ -64,7 +64,7 @@ class scale_by_backtracking_linesearch(Linesearch):
     store_grad: bool = flag(default=False)
 
     @property
-    def keeps_grad(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def keeps_grad(self) -> bool:
         return self.store_grad
 
     def search(

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array, lax
 
 from gradtx import checks, leaf, mesh
+from gradtx.types import Params, Updates
 
 __all__ = ["Box", "bound", "box"]
 
@@ -28,11 +29,11 @@ class Box(NamedTuple):
     lower: Any
     upper: Any
 
-    def nearest(self, params: Any) -> Any:
+    def nearest(self, params: Params) -> Any:
         """Moves every entry of the parameters into the box; the derivative is the identity's."""
         return jax.tree.map(lambda p, low, high: _put(jnp.asarray(p), low, high), params, *self)
 
-    def reduced(self, params: Any, grad: Any) -> Any:
+    def reduced(self, params: Params, grad: Any) -> Any:
         """Returns the part of a gradient that the box leaves."""
 
         def left(p: Any, g: Any, low: Array, high: Array) -> Array:
@@ -41,7 +42,7 @@ class Box(NamedTuple):
 
         return jax.tree.map(left, params, grad, *self)
 
-    def longest(self, params: Any, step: Any) -> Array:
+    def longest(self, params: Params, step: Any) -> Array:
         """Returns the largest factor by which a step can be multiplied without leaving the box."""
 
         def reach(p: Any, d: Array, low: Array, high: Array) -> Array:
@@ -51,7 +52,7 @@ class Box(NamedTuple):
         parts = jax.tree.leaves(jax.tree.map(reach, params, step, *self))
         return lax.stop_gradient(jnp.min(jnp.stack(parts)))
 
-    def kept(self, params: Any, updates: Any, like: Any) -> Any:
+    def kept(self, params: Params, updates: Updates, like: Any) -> Any:
         """Returns the updates in the dtypes of `like`, changed so that `apply_updates` stays in the box despite
         rounding.
 
@@ -101,12 +102,12 @@ def bound(who: str, name: str, value: Any) -> Any:
     return jax.tree_util.tree_map_with_path(one, value)
 
 
-def box(who: str, lower: Any, upper: Any, params: Any) -> Box:
+def box(who: str, lower: Any, upper: Any, params: Params) -> Box:
     """Returns the box with its bounds spread over the parameters; raises if they do not fit."""
     return Box(_spread(who, "lower", lower, params), _spread(who, "upper", upper, params))
 
 
-def _spread(who: str, name: str, value: Any, params: Any) -> Any:
+def _spread(who: str, name: str, value: Any, params: Params) -> Any:
     """Returns a bound as a tree like the parameters; a single number or array is used for every leaf."""
 
     def full(b: Any, path: Any, p: Any) -> Array:

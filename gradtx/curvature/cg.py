@@ -17,6 +17,7 @@ from jax import Array, lax
 from gradtx import checks, leaf, tree
 from gradtx.core.branch import loop
 from gradtx.curvature.products import hvp
+from gradtx.types import Params, Updates
 
 __all__ = ["check_steps", "dot", "products", "scaled", "steihaug", "tolerance", "truncated", "unit"]
 
@@ -25,7 +26,7 @@ def check_steps(who: str, name: str, value: Any) -> int | None:
     return None if value is None else checks.integer(who, name, value, ge=1)
 
 
-def unit(updates: Any) -> tuple[Any, Array]:
+def unit(updates: Updates) -> tuple[Any, Array]:
     """Returns the updates in float32 or wider, divided by their largest entry so that no product overflows, and
     that entry.
     """
@@ -36,7 +37,7 @@ def unit(updates: Any) -> tuple[Any, Array]:
     return jax.tree.map(lambda x: x / size, g), size
 
 
-def tolerance(updates: Any, forcing: Any, like: Array) -> Array:
+def tolerance(updates: Updates, forcing: Any, like: Array) -> Array:
     """Returns the residual to stop at, relative to the gradient; it is never below rounding."""
     return jnp.maximum(jnp.minimum(forcing, jnp.sqrt(tree.norm(updates))), float(jnp.finfo(like.dtype).eps))
 
@@ -47,7 +48,7 @@ def scaled(x: Array, size: Array, like: Any) -> Array:
     return leaf.narrow(jnp.where(jnp.isfinite(x), jnp.clip(x * size, -limit, limit), x), jnp.result_type(like))
 
 
-def products(value_fn: Callable[[Any], Any], params: Any, size: Any = 1) -> Callable[[Any], Any]:
+def products(value_fn: Callable[[Any], Any], params: Params, size: Any = 1) -> Callable[[Any], Any]:
     """Returns a function that multiplies by the Hessian divided by `size`, for vectors in float32 or wider."""
 
     def times(v: Any) -> Any:

@@ -159,7 +159,7 @@ def _model(memory: ScaleByLBFGSState, first: Array) -> _Model:
 
 
 @jax.jit  # without jit it would run as a hundred small programs
-def _step(memory: ScaleByLBFGSState, params: Any, grad: Any, limits: Box) -> Any:
+def _step(memory: ScaleByLBFGSState, params: Params, grad: Any, limits: Box) -> Any:
     """Returns the step from the parameters to the minimum of the model in the box."""
     x, unravel = tree.raveled(params)
     g, low, high = (tree.raveled(part)[0] for part in (grad, *limits))

@@ -278,7 +278,7 @@ def _power_of_two(norm: Array) -> Array:
 
 def _stacked(residuals: Any, dtype: Any) -> Array:
     """Concatenates all residuals to one real vector; a complex residual becomes two entries."""
-    parts = []
+    parts: list[Array] = []
     for x in map(mesh.whole, map(jnp.asarray, jax.tree.leaves(residuals))):
         parts += [x.real, x.imag] if jnp.iscomplexobj(x) else [x]
     return jnp.concatenate([part.ravel().astype(dtype) for part in parts])

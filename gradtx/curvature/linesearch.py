@@ -118,7 +118,7 @@ class Linesearch(Stateful, state=LinesearchState, needs=("params", "value", "gra
     keeps_grad = True
     """Whether the state keeps the gradient at the new point."""
 
-    def first_info(self, params: Any) -> LinesearchInfo:
+    def first_info(self, params: Params) -> LinesearchInfo:
         """Returns the info of a search that has not evaluated any point."""
         inf = tree.number(params, math.inf)
         return LinesearchInfo(jnp.zeros((), jnp.int32), inf, inf + 0, jnp.array(False))

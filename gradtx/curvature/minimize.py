@@ -18,7 +18,7 @@ from gradtx.curvature.lbfgs import lbfgs
 from gradtx.curvature.line import value_and_grad
 from gradtx.curvature.linesearch import LinesearchState, where
 from gradtx.curvature.result import Result, Status
-from gradtx.types import Params, Updates
+from gradtx.types import Params, State, Updates
 
 __all__ = ["minimize", "solve"]
 
@@ -234,7 +234,7 @@ def _endless(best: Result, x0: Any, tx: Any, value_fn: Callable[[Any], Any], ask
     return last == -jnp.inf, tried
 
 
-def _seen(state: Any, params: Any, look: Any) -> tuple[Array, Any, Any, Any]:
+def _seen(state: State, params: Params, look: Any) -> tuple[Array, Any, Any, Any]:
     """Returns value and gradient at the new parameters, the number of evaluations, and whether a line search failed."""
     searches = [part for _, part in find(state, LinesearchState)]
     failed = functools.reduce(jnp.logical_or, [part.info.failed for part in searches], jnp.array(False))
@@ -249,7 +249,7 @@ def _zero(updates: Updates) -> Array:
     return functools.reduce(jnp.logical_and, [jnp.all(u == 0) for u in jax.tree.leaves(updates)], jnp.array(True))
 
 
-def _unchanged(loop: _Loop, params: Any, value: Array) -> Array:
+def _unchanged(loop: _Loop, params: Params, value: Array) -> Array:
     """Whether a step changed the value and the parameters by no more than rounding."""
     eps = jnp.finfo(value.dtype).eps
     moved = tree.norm(jax.tree.map(jnp.subtract, params, loop.params)) > 4 * eps * tree.norm(params)

@@ -179,7 +179,9 @@ def newton(
 # --- The function, the matrix and the values.
 
 
-def required_function(who: str, name: str, updates: Any, params: Any, extra: Mapping[str, Any]) -> Callable[[Any], Any]:
+def required_function(
+    who: str, name: str, updates: Updates, params: Params, extra: Mapping[str, Any]
+) -> Callable[[Any], Any]:
     """Returns the extra argument `name`.
 
     Raises unless it is a function, and params are given and match the updates.
@@ -192,7 +194,7 @@ def required_function(who: str, name: str, updates: Any, params: Any, extra: Map
     return fn
 
 
-def _squared_jacobian(fn: Callable[[Any], Any], params: Any) -> Array:
+def _squared_jacobian(fn: Callable[[Any], Any], params: Params) -> Array:
     """Returns J^T J for the residuals; rows and columns are the entries of all leaves in order."""
     x, unravel = tree.raveled(params)
     jacobian = jax.jacfwd(lambda x: _residuals(fn, unravel(x)))(x)

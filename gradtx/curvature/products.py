@@ -50,7 +50,7 @@ _COLUMNS = 32
 """The number of entries of an exact diagonal that are computed at once."""
 
 
-def hvp(f: Callable[[Any], Any], params: Any, v: Any) -> Any:
+def hvp(f: Callable[[Any], Any], params: Params, v: Any) -> Any:
     """Multiplies the Hessian of `f` at `params` by a vector, without forming the Hessian.
 
     Use it to write your own second-order method. It costs about two gradients (forward over reverse
@@ -80,7 +80,9 @@ def hvp(f: Callable[[Any], Any], params: Any, v: Any) -> Any:
     return jax.jvp(jax.grad(_scalar("hvp", f)), (params,), (v,))[1]
 
 
-def gauss_newton_vp(model_fn: Callable[[Any], Any], loss_of_output: Callable[[Any], Any], params: Any, v: Any) -> Any:
+def gauss_newton_vp(
+    model_fn: Callable[[Any], Any], loss_of_output: Callable[[Any], Any], params: Params, v: Any
+) -> Any:
     """Multiplies the Gauss-Newton matrix of `loss_of_output(model_fn(params))` by a vector.
 
     The Gauss-Newton matrix is the Hessian of the loss with the model replaced by its linear approximation at
@@ -117,7 +119,9 @@ def gauss_newton_vp(model_fn: Callable[[Any], Any], loss_of_output: Callable[[An
     return back(curved)[0]
 
 
-def fisher_vp(outputs_fn: Callable[[Any], Any], log_likelihood: Callable[[Any, Any], Any], params: Any, v: Any) -> Any:
+def fisher_vp(
+    outputs_fn: Callable[[Any], Any], log_likelihood: Callable[[Any, Any], Any], params: Params, v: Any
+) -> Any:
     """Multiplies the Fisher information matrix of a model by a vector, as natural gradient methods need it.
 
     Args:
@@ -151,7 +155,7 @@ def fisher_vp(outputs_fn: Callable[[Any], Any], log_likelihood: Callable[[Any, A
     return gauss_newton_vp(outputs_fn, lambda outputs: -scalar(outputs), params, v)
 
 
-def fisher_diag(f: Callable[[Any], Any], params: Any) -> Any:
+def fisher_diag(f: Callable[[Any], Any], params: Params) -> Any:
     """Computes the diagonal of the empirical Fisher matrix: the sum over examples of the squared gradients.
 
     Use it to weigh parameters by importance, as elastic weight consolidation does. The labels are those of the
@@ -235,7 +239,7 @@ def hutchinson_diag(
     return _mean(one, params, key, samples) if leaves else params
 
 
-def gauss_newton_bartlett_diag(outputs_fn: Callable[[Any], Any], params: Any, key: Any, samples: int = 1) -> Any:
+def gauss_newton_bartlett_diag(outputs_fn: Callable[[Any], Any], params: Params, key: Any, samples: int = 1) -> Any:
     """Estimates the diagonal of the Gauss-Newton matrix of a classifier without bias, from labels drawn from the
     model.
 
@@ -284,7 +288,7 @@ def gauss_newton_bartlett_diag(outputs_fn: Callable[[Any], Any], params: Any, ke
     return _mean(one, params, key, samples)
 
 
-def _mean(one: Callable[[Any], Any], params: Any, key: Any, samples: int) -> Any:
+def _mean(one: Callable[[Any], Any], params: Params, key: Any, samples: int) -> Any:
     """Averages a function of a random key over several keys, one after the other, in the dtypes of `params`."""
 
     def add(total: Any, key: Any) -> Any:
@@ -294,7 +298,7 @@ def _mean(one: Callable[[Any], Any], params: Any, key: Any, samples: int) -> Any
     return jax.tree.map(lambda x, p: leaf.narrow(x, p.dtype), total, params)
 
 
-def hessian_diag(f: Callable[[Any], Any], params: Any) -> Any:
+def hessian_diag(f: Callable[[Any], Any], params: Params) -> Any:
     """Computes the exact diagonal of the Hessian of `f`.
 
     It takes one Hessian-vector product per entry of `params`, so it is for small problems and for tests. For larger
@@ -329,7 +333,7 @@ def hessian_diag(f: Callable[[Any], Any], params: Any) -> Any:
     return unravel(lax.map(entry, jnp.arange(x.size), batch_size=min(x.size, _COLUMNS)))
 
 
-def hessian(f: Callable[[Any], Any], params: Any) -> Array:
+def hessian(f: Callable[[Any], Any], params: Params) -> Array:
     """Computes the Hessian of `f` as one matrix.
 
     Rows and columns are the entries of all leaves in order. For n parameters it has n^2 numbers, so it is for small
@@ -359,7 +363,7 @@ def hessian(f: Callable[[Any], Any], params: Any) -> Array:
     return jax.vmap(along)(mesh.as_varying_as(jnp.eye(x.size, dtype=x.dtype), x))
 
 
-def check_like(who: str, name: str, other: Any, like_name: str, params: Any) -> None:
+def check_like(who: str, name: str, other: Any, like_name: str, params: Params) -> None:
     """Raises unless both are trees of real floating arrays of the same structure and shapes."""
     leaves, treedef = jax.tree.flatten(params)
     others, structure = jax.tree.flatten(other)
@@ -371,7 +375,7 @@ def check_like(who: str, name: str, other: Any, like_name: str, params: Any) -> 
     checks.same_shapes(who, name, other, others, like_name, leaves)
 
 
-def _pair(who: str, params: Any, v: Any) -> tuple[Any, Any]:
+def _pair(who: str, params: Params, v: Any) -> tuple[Any, Any]:
     """Returns both as trees of arrays, `v` in the dtypes of `params`; raises unless they are real and of the same
     shapes.
 

@@ -117,7 +117,12 @@ def orthogonalize(
     millionth of the norm). With `eps_is_floor` it is a lower bound on the divisor instead. Products are computed
     from numbers rounded to `dtype` (by default the dtype of `x`) and summed in the dtype of `x`. Zeros stay zeros.
     """
-    settings = {"eps": eps, "eps_is_floor": eps_is_floor, "preconditioning": preconditioning, "dtype": dtype}
+    settings: dict[str, Any] = {
+        "eps": eps,
+        "eps_is_floor": eps_is_floor,
+        "preconditioning": preconditioning,
+        "dtype": dtype,
+    }
     if x.ndim == 3 and len(x) == 1:  # a product of two matrices is quicker than one of two stacks of one
         return orthogonalize(x[0], coefficients, **settings)[None]
     if x.shape[-2] > x.shape[-1]:  # A is the smaller product

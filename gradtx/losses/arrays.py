@@ -42,7 +42,7 @@ def floats(who: str, *, also_integers: Sequence[str] = (), **given: Any) -> tupl
     Raises a TypeError if one is not a real floating-point array; those in `also_integers` may hold integers or
     booleans.
     """
-    arrays = {}
+    arrays: dict[str, Array] = {}
     for name, x in given.items():
         if x is None or isinstance(x, str):
             raise TypeError(f"{who}: {name} must be an array of real floating-point numbers, got {checks.shown(x)}.")

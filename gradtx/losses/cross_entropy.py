@@ -167,9 +167,7 @@ def softmax_cross_entropy_with_integer_labels(
     """
     who = "softmax_cross_entropy_with_integer_labels"
     (x,), dtype = floats(who, logits=logits)
-    if axis is None:
-        raise ValueError(f"{who}: axis must be an integer or a tuple of integers, got None: labels need a class axis.")
-    over = axes(who, axis, x.ndim)
+    over = _class_axes(who, axis, x.ndim)
     keep = mask(who, where, "logits", x.shape, over)
     x = rows(x, over)
     counted: Any = True
@@ -178,6 +176,13 @@ def softmax_cross_entropy_with_integer_labels(
     weights, smoothing = class_numbers(who, class_weights, label_smoothing, x.shape[-1], x.dtype)
     labels, ignored, outside = class_labels(who, labels, x.shape, ignore_label, counted)
     return returned(spoiled(integer_rows(x, labels, ignored, weights, smoothing), outside), dtype)
+
+
+def _class_axes(who: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Returns the axes of the classes, counted from 0."""
+    if axis is None:
+        raise ValueError(f"{who}: axis must be an integer or a tuple of integers, got None: labels need a class axis.")
+    return axes(who, axis, ndim)
 
 
 def integer_rows(x: Array, labels: Array, ignored: Array | None, weights: Array | None, smoothing: Any) -> Array:

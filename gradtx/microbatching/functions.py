@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,13 @@ from gradtx.microbatching.parts import axis_of, parts_of, split
 
 __all__ = ["micro_grad", "micro_vmap", "microbatch"]
 
-IndividualOutputs = namedtuple("IndividualOutputs", ["values", "metrics", "aux"])
-"""What `micro_grad` returns for each example: the function's values, the metrics of the gradients, and the aux."""
+
+class IndividualOutputs(NamedTuple):
+    """What `micro_grad` returns for each example: the function's values, the metrics of the gradients, and the aux."""
+
+    values: Any
+    metrics: Any
+    aux: Any
 
 
 def microbatch(

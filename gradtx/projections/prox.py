@@ -234,7 +234,7 @@ def _separable(
         if leaf.is_number(reg):
             number(who, name, reg, jnp.float32)
     each = zip(*(each_like(who, name, reg, tree) for name, reg in regs.items()), strict=True)
-    new = []
+    new: list[Array] = []
     for x, items in zip(leaves, each, strict=True):
         dtype = leaf.compute_dtype(x.dtype)
         factor = number(who, "scaling", scaling, dtype)

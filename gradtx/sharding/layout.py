@@ -23,6 +23,7 @@ from gradtx.core.slots import per_tree
 from gradtx.core.transformation import as_transformation
 from gradtx.mesh import names_of
 from gradtx.storage.host import host
+from gradtx.types import Params
 
 __all__ = [
     "as_typed",
@@ -39,7 +40,7 @@ __all__ = [
 WHO = "state_shardings"
 
 
-def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = None) -> Any:
+def state_shardings(tx: Any, params: Params, param_shardings: Any = None, zero_axis: Any = None) -> Any:
     """Says where each array of the state lies on a mesh: a tree like `tx.init(params)` of `NamedSharding`s.
 
     An array per parameter lies as its parameter. Arrays that lack some axes of the parameter lack what splits these;
@@ -184,7 +185,7 @@ def _lies(mesh: Any, part: Any, axis: int | None, zero: tuple[str, ...], kind: s
     return NamedSharding(mesh, PartitionSpec(*spec), memory_kind=kind if part.ndim else None)
 
 
-def shapes_of(params: Any) -> Any:
+def shapes_of(params: Params) -> Any:
     """The parameters as bare shapes, whatever they are."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(checks.shape(x), checks.dtype(x)), params)
 
@@ -192,7 +193,7 @@ def shapes_of(params: Any) -> Any:
 # --- where the parameters lie
 
 
-def homes(who: str, params: Any, param_shardings: Any) -> Any:
+def homes(who: str, params: Params, param_shardings: Any) -> Any:
     """Where each parameter lies: as `param_shardings` says, or as the parameter itself does."""
     found = _of_themselves(who, params) if param_shardings is None else _given(who, params, param_shardings)
     pairs = zip(checks.paths(params), jax.tree.leaves(params), jax.tree.leaves(found), strict=True)
@@ -215,7 +216,7 @@ def homes(who: str, params: Any, param_shardings: Any) -> Any:
     return found
 
 
-def _of_themselves(who: str, params: Any) -> Any:
+def _of_themselves(who: str, params: Params) -> Any:
     def one(path: Any, x: Any) -> NamedSharding:
         home = meshes.place(x) if isinstance(x, Tracer) else getattr(x, "sharding", None)
         if not isinstance(home, NamedSharding):
@@ -229,7 +230,7 @@ def _of_themselves(who: str, params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(one, params)
 
 
-def _given(who: str, params: Any, param_shardings: Any) -> Any:
+def _given(who: str, params: Params, param_shardings: Any) -> Any:
     def is_one(x: Any) -> bool:
         return isinstance(x, (jax.sharding.Sharding, PartitionSpec))
 

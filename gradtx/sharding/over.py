@@ -13,6 +13,7 @@ from gradtx.core.composite import Composite, Wrapper
 from gradtx.core.leafwise import Elementwise, Leafwise, Treewide
 from gradtx.core.state import declared
 from gradtx.core.value import static
+from gradtx.types import Params, State, Updates
 
 __all__ = ["over"]
 
@@ -60,11 +61,11 @@ class over(Wrapper):
 
     axis_name: Any = static(check=_axes)
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: Params) -> Any:
         with mesh.together(frozenset(self._here())):
             return super().init(params)
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Any, Any]:
         names = frozenset(self._here())
         if names:
             _check(self.inner, updates, names)
@@ -76,7 +77,7 @@ class over(Wrapper):
         with mesh.together(names):
             return super().update(updates, state, params, **extra)
 
-    def step(self, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
         return self.inner_update(updates, state, params, extra)
 
     def _here(self) -> tuple[str, ...]:
@@ -94,7 +95,7 @@ class over(Wrapper):
         return "sharding." + super().__repr__()
 
 
-def _check(tx: Any, updates: Any, names: frozenset[str]) -> None:
+def _check(tx: Any, updates: Updates, names: frozenset[str]) -> None:
     """Raises where a part of a leaf is not enough for a transformation that is split."""
     paths = zip(checks.paths(updates), jax.tree.leaves(updates), strict=True)
     split = next((path for path, x in paths if mesh.varying_axes(x) & names), None)

@@ -15,11 +15,12 @@ from gradtx.core.describe import Place, map_state
 from gradtx.core.transformation import as_transformation
 from gradtx.mesh import names_of, workers
 from gradtx.sharding.layout import as_typed, axes_of, homes, shapes_of, split_by, typed_state, ways_of
+from gradtx.types import Params, State, Updates
 
 __all__ = ["constrain", "init", "update", "workplaces"]
 
 
-def init(tx: Any, params: Any, shardings: Any) -> Any:
+def init(tx: Any, params: Params, shardings: Any) -> Any:
     """Makes the state of `tx` in the places that `shardings` says, without ever holding a whole copy on one device.
 
     Each device computes its own part of every array. Use it in place of `tx.init(params)`, which first makes every
@@ -67,9 +68,9 @@ def init(tx: Any, params: Any, shardings: Any) -> Any:
 
 def update(
     tx: Any,
-    updates: Any,
-    state: Any,
-    params: Any = None,
+    updates: Updates,
+    state: State,
+    params: Params = None,
     shardings: Any = None,
     param_shardings: Any = None,
     *,
@@ -195,18 +196,18 @@ def _only(spec: Any, names: list[str]) -> PartitionSpec:
     return PartitionSpec(*[part or None for part in kept])
 
 
-def _with_places(state: Any, shardings: Any) -> Any:
+def _with_places(state: State, shardings: Any) -> Any:
     return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), state, shardings)
 
 
-def workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
+def workplaces(tx: Any, state: State, shapes: Any, home: Any) -> Any:
     """Where each parameter's update is computed: on the devices that have the state for it.
 
     That is its home, and its axes are split over what else splits an axis of the state that follows them.
     """
     leaves = dict(zip(checks.paths(shapes), jax.tree.leaves(shapes), strict=True))
     found = dict(zip(leaves, jax.tree.leaves(home), strict=True))
-    known = set()
+    known: set[str] = set()
 
     def note(place: Place, x: Any) -> Any:
         spec, path, axes = jax.tree.leaves(x)[0].sharding.spec, place.path, place.axes
@@ -233,7 +234,7 @@ def _shapes(tree: Any) -> list[tuple[int, ...]]:
     return [checks.shape(x) for x in jax.tree.leaves(tree)]
 
 
-def _check_like(who: str, shardings: Any, state: Any) -> None:
+def _check_like(who: str, shardings: Any, state: State) -> None:
     """Raises unless the tree of shardings is one for this state."""
     if shardings is None:
         raise ValueError(f"{who}: shardings is missing. Give the tree that gx.sharding.state_shardings returns.")

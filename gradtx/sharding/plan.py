@@ -19,6 +19,7 @@ from gradtx.sharding.layout import homes, shapes_of, state_shardings, typed_stat
 from gradtx.sharding.placed import workplaces
 from gradtx.sharding.traffic import gathered, reduced, sent
 from gradtx.storage.stored import stored
+from gradtx.types import Params, State
 
 __all__ = ["Plan", "plan"]
 
@@ -71,7 +72,7 @@ def _table(rows: dict[str, Any]) -> list[str]:
     return [f"  {name:{width}}  {x:{size},.0f}" for name, x in rows.items()]
 
 
-def plan(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = None, data_axis: Any = None) -> Plan:
+def plan(tx: Any, params: Params, param_shardings: Any = None, zero_axis: Any = None, data_axis: Any = None) -> Plan:
     """Says what a training step takes on each device, before there are any devices.
 
     Memory of the parameters, the gradients and the state is exact. `temporary` assumes that elementwise methods update
@@ -122,7 +123,7 @@ def plan(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = Non
     )
 
 
-def _uncut(state: Any, shardings: Any, zero: tuple[str, ...]) -> int:
+def _uncut(state: State, shardings: Any, zero: tuple[str, ...]) -> int:
     """The bytes of those arrays, beside numbers, that are not split over the zero axis."""
     return sum(
         math.prod(x.shape) * x.dtype.itemsize
@@ -137,7 +138,7 @@ def _on_device(shapes: Any, shardings: Any) -> list[int]:
     return [math.prod(at.shard_shape(x.shape)) * x.dtype.itemsize for x, at in pairs]
 
 
-def _temporary(tx: Any, state: Any, shardings: Any, shapes: Any, here: Any, cut: Any, split: Any) -> int:
+def _temporary(tx: Any, state: State, shardings: Any, shapes: Any, here: Any, cut: Any, split: Any) -> int:
     """For the largest parameter: its update before and after it is gathered, and its stored arrays as numbers.
 
     Where a link looks at a parameter, or at the tree, as a whole, the updates of all parameters are held meanwhile.
@@ -157,10 +158,6 @@ def _temporary(tx: Any, state: Any, shardings: Any, shapes: Any, here: Any, cut:
     for x, whole, part, yes in zip(jax.tree.leaves(shapes), here, cut, split, strict=True):
         found.append((whole + part if yes else 0) + loaded.get(x.shape, 0) // counts[x.shape])
     return max(found)
-
-
-def _updated(link: Any, g: Any, state: Any, p: Any, extra: dict[str, Any]) -> Any:
-    return link.update(g, state, p, **extra)
 
 
 def _flat(tx: Any) -> Iterator[tuple[str, Any]]:

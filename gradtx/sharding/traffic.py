@@ -15,6 +15,7 @@ import jax
 
 from gradtx.mesh import names_of
 from gradtx.sharding.layout import spec_of
+from gradtx.types import Params
 
 __all__ = ["gathered", "reduced", "sent"]
 
@@ -58,7 +59,7 @@ def _of_equation(equation: Any) -> float:
     return times * (max(branches, default=0) if name == "cond" else sum(branches))
 
 
-def _inner(params: Any) -> Iterator[Any]:
+def _inner(params: Params) -> Iterator[Any]:
     """The functions inside an operation."""
     for x in params:
         if hasattr(x, "eqns"):

@@ -14,11 +14,12 @@ from gradtx.core.slots import per_param
 from gradtx.core.state import declared
 from gradtx.core.transformation import as_transformation
 from gradtx.storage.stored import stored
+from gradtx.types import Params, State
 
 __all__ = ["convert_state"]
 
 
-def convert_state(tx_a: Any, state: Any, tx_b: Any, params: Any = None) -> Any:
+def convert_state(tx_a: Any, state: State, tx_b: Any, params: Params = None) -> Any:
     """Converts a state of `tx_a` to a state of `tx_b`, which differs only in its storage formats (`gx.stored`).
 
     Take it to change the format in the middle of a run, or to make a plain state from a stored one, for instance for a
@@ -59,7 +60,7 @@ def convert_state(tx_a: Any, state: Any, tx_b: Any, params: Any = None) -> Any:
     return jax.tree.map(lambda like, x: _like(like, x, clocks), template, unpacked(state), is_leaf=is_packed)
 
 
-def _outline(tx: Any, state: Any) -> Any:
+def _outline(tx: Any, state: State) -> Any:
     """Returns a tree like the parameters, from the state of the first link that has one; None if there is none."""
     if isinstance(tx, stored):
         return _outline(tx.inner, state)
@@ -72,7 +73,7 @@ def _outline(tx: Any, state: Any) -> Any:
     return getattr(state, fields[0]) if fields else None
 
 
-def _check_alike(name: str, state: Any, expected: Any, *, exactly: bool) -> None:
+def _check_alike(name: str, state: State, expected: Any, *, exactly: bool) -> None:
     """Raises unless the state has the expected tree and shapes; packed arrays count as plain ones unless `exactly`."""
     if not exactly:
         state, expected = (jax.tree.map(_bare, x, is_leaf=is_packed) for x in (state, expected))

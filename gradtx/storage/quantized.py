@@ -72,7 +72,7 @@ class quantized(Blocked):
         return self.replace(signed=False)
 
     @property
-    def draws(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def draws(self) -> bool:
         """Whether codes are rounded at random."""
         return self.stochastic
 

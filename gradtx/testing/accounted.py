@@ -6,11 +6,11 @@ import numpy as np
 from gradtx import checks, tree
 from gradtx.core.describe import describe
 from gradtx.testing.data import draw
-from gradtx.testing.subject import law
+from gradtx.testing.subject import Subject, law
 
 
 @law(13, "accounted", of_values=True, quick=True)
-def declarations_account_for_every_byte(subject):
+def declarations_account_for_every_byte(subject: Subject) -> None:
     """`gx.describe` says from shapes alone what arrays `init` makes: their shapes, dtypes, bytes, and their axes."""
     params = jax.eval_shape(lambda: draw(0, "float32"))
     state = jax.eval_shape(subject.tx.init, params)

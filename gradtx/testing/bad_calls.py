@@ -5,22 +5,25 @@ values: a call that gets as far as computing is traced, and counts as accepted.
 """
 
 import contextlib
-from collections import namedtuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from gradtx.core.chain import needs
-from gradtx.core.describe import map_state
+from gradtx.core.describe import Place, map_state
+from gradtx.core.shared import named_tuple
 from gradtx.core.slots import Slot, child_state
 from gradtx.testing.calls import extra_args
 from gradtx.testing.data import draw
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import Finding, NotApplicableError, Subject, law
+from gradtx.types import Params, State, Transformation, Updates
 
 ERRORS = (ValueError, TypeError)
 
 
-def refused(call, named):
+def refused(call: Callable[[], Any], named: str) -> str | None:
     """Returns what is wrong with how a call fails; None if its error names what it should."""
     try:
         call()
@@ -31,19 +34,19 @@ def refused(call, named):
     return "accepted"
 
 
-def bad_uses(tx):
+def bad_uses(tx: Transformation) -> Iterator[tuple[str, Callable[[], Any], str]]:
     """Yields what is wrong, the call, and what the message must contain."""
     shapes = jax.eval_shape(lambda: draw(0, "float32"))
     others = jax.tree.map(lambda x: jax.ShapeDtypeStruct((3, *x.shape[1:]), x.dtype), shapes)
 
-    def zeros(tree):
+    def zeros(tree: Any) -> Any:
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
 
     params = zeros(shapes)
     state = tx.init(params)
     extra = extra_args(tx, params, params)
 
-    def use(updates=params, state=state, params=params, **more):
+    def use(updates: Updates = params, state: State = state, params: Params = params, **more: Any) -> Any:
         return tx.update(updates, state, params, **{**extra, **more})
 
     yield "a missing leaf", lambda: use({"w": params["w"]}), "deep"
@@ -67,36 +70,38 @@ def bad_uses(tx):
     yield "a string for a parameter", lambda: tx.init({**params, "w": "x"}), "['w']"
 
 
-def same_outline(a, b):
+def same_outline(a: State, b: State) -> bool:
     """Whether two states have the same structure and shapes."""
     if jax.tree.structure(a) != jax.tree.structure(b):
         return False
     return [x.shape for x in jax.tree.leaves(a)] == [x.shape for x in jax.tree.leaves(b)]
 
 
-def with_one_wrong_array(tx, state, params):
+def with_one_wrong_array(tx: Transformation, state: State, params: Params) -> Iterator[tuple[str, State, str]]:
     """Yields the state with one array of another shape, or a string in its place, and the name of its field."""
-    places = []
+    places: list[Place] = []
     map_state(lambda place, x: places.append(place) or x, tx, state, params)
     for i, place in enumerate(places):
         if place.slot is not None:
             for what, wrong in (("another shape", lambda x: jnp.zeros((*x.shape, 2), x.dtype)), ("a string", str)):
                 items = iter(range(len(places)))
 
-                def one(place, x, i=i, wrong=wrong, items=items):
+                def one(
+                    place: Place, x: Any, i: int = i, wrong: Callable[[Any], Any] = wrong, items: Iterator[int] = items
+                ) -> Any:
                     return jax.tree.map(wrong, x) if next(items) == i else x
 
                 field = place.field.partition("/")[0]
                 yield f"{what} in {place.link}.{field}", map_state(one, tx, state, params), field
 
 
-def is_declared(state):
+def is_declared(state: State) -> bool:
     """Whether it is a state, with something in it, of a transformation that declares its state."""
     slots = getattr(state, "_field_defaults", {})
     return bool(slots) and all(isinstance(slot, Slot) for slot in slots.values())
 
 
-def with_one_wrong_part(state):
+def with_one_wrong_part(state: State) -> Iterator[tuple[str, State, str]]:
     """Yields the state with another class of the same name, a number, or something incomplete in one place."""
     if type(state) is tuple:
         yield "a link too many", (*state, ()), "state"
@@ -105,14 +110,14 @@ def with_one_wrong_part(state):
                 yield f"{what} of link {i}", (*state[:i], new, *state[i + 1 :]), named
     elif is_declared(state):
         name = type(state).__name__
-        yield f"another class {name}", namedtuple(name, state._fields)(*state), name
+        yield f"another class {name}", named_tuple(name, state._fields)(*state), name
         yield f"a number for {name}", 3.5, name
         for field, slot in state._field_defaults.items():
             for what, new, named in wrong_fields(field, slot, getattr(state, field)):
                 yield f"{what} in {name}.{field}", state._replace(**{field: new}), named
 
 
-def wrong_fields(field, slot, value):
+def wrong_fields(field: str, slot: Slot, value: Any) -> Iterator[tuple[str, Any, str]]:
     """Yields values that must not be accepted in a field that holds `value`."""
     if isinstance(slot, child_state) and slot.of is not None:
         yield from with_one_wrong_part(value)
@@ -126,16 +131,17 @@ def wrong_fields(field, slot, value):
 
 
 @law(11, "bad states", quick=True, of_values=True)
-def bad_states_are_refused(subject):
+def bad_states_are_refused(subject: Subject) -> list[Finding]:
     """A state of which one array, one field or one class is not what `init` makes raises an error that names the field.
 
     Every array of every state inside is replaced in turn, and nothing is computed before the error.
     """
     if subject.reads_no_trees:
         raise NotApplicableError(subject.reads_no_trees)
-    tx, findings = subject.tx, []
+    tx = subject.tx
+    findings: list[Finding] = []
 
-    def inside():
+    def inside() -> tuple[()]:
         params = jax.tree.map(jnp.zeros_like, draw(0, "float32"))
         state, extra = tx.init(params), extra_args(tx, params, params)
         for what, wrong, named in (*with_one_wrong_array(tx, state, params), *with_one_wrong_part(state)):
@@ -148,13 +154,13 @@ def bad_states_are_refused(subject):
 
 
 @law(11, "bad trees", quick=True)
-def bad_trees_are_refused(subject):
+def bad_trees_are_refused(subject: Subject) -> list[Finding]:
     """Every tree, state or extra argument that does not fit raises an error that names it or its path."""
     if subject.reads_no_trees:
         raise NotApplicableError(subject.reads_no_trees)
-    findings = []
+    findings: list[Finding] = []
 
-    def inside():
+    def inside() -> tuple[()]:
         for what, call, named in bad_uses(subject.tx):
             if what not in subject.accepted:
                 findings.append((f"{subject.name}: {what}", refused(call, named)))

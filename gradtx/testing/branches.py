@@ -4,13 +4,13 @@ import jax
 
 from gradtx.testing.calls import update
 from gradtx.testing.data import draw
-from gradtx.testing.subject import law
+from gradtx.testing.subject import Subject, law
 
 __all__ = []
 
 
 @law(15, "no branch", unless="branch", quick=True)
-def a_step_does_not_branch(subject):
+def a_step_does_not_branch(subject: Subject) -> None:
     """The program of a step has no conditional, unless skipping work is what the method is for.
 
     A conditional keeps copies of what its branches read, and on an accelerator the host waits for its condition in the

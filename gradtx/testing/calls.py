@@ -12,7 +12,7 @@ from gradtx import leaf
 from gradtx.core.chain import chain, needs
 from gradtx.core.leafwise import Elementwise
 from gradtx.core.transformation import GradientTransformation
-from gradtx.types import State
+from gradtx.types import Params, State, Updates
 
 __all__ = ["SUPPLIED", "extra_args", "trajectory", "update"]
 
@@ -20,7 +20,7 @@ SUPPLIED = ("params", "value", "grad", "value_fn", "grad_fn", "hessian_diag", "t
 """The arguments beside `updates` and `state` that `update` is called with where a transformation asks for them."""
 
 
-def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
+def extra_args(tx: Any, grads: Updates, params: Params) -> dict[str, Any]:
     """Makes the extra arguments of `update` that the transformation might need."""
     size = sum((jnp.sum(jnp.abs(jnp.asarray(g)).astype(float) ** 2) for g in jax.tree.leaves(grads)), 0.0)
     extra: dict[str, Any] = {"value": 2 - 1 / (1 + size)}
@@ -42,7 +42,7 @@ def extra_args(tx: Any, grads: Any, params: Any) -> dict[str, Any]:
     return extra
 
 
-def _slope(grads: Any, params: Any, i: Any) -> Any:
+def _slope(grads: Updates, params: Params, i: Any) -> Any:
     """Returns a gradient that depends on the parameters, the same for every `i`."""
     del i
     return jax.tree.map(lambda p, g: p * 0.5 + g * 0.25, params, grads)
@@ -63,7 +63,7 @@ def _searches(tx: Any) -> bool:
     return in_curvature or "value_fn" in needs(tx)
 
 
-def _bowl(grads: Any, params: Any, there: Any) -> Any:
+def _bowl(grads: Updates, params: Params, there: Any) -> Any:
     """Returns a function of the parameters `there` that is 0 at `params`, where it has the given gradient.
 
     Its curvatures differ, so that no step down the gradient ends where the gradient is only rounding.
@@ -77,12 +77,12 @@ def _bowl(grads: Any, params: Any, there: Any) -> Any:
     return sum(jax.tree.leaves(jax.tree.map(term, grads, there, params)), jnp.zeros(()))
 
 
-def update(tx: Any, grads: Any, state: Any, params: Any) -> Any:
+def update(tx: Any, grads: Updates, state: State, params: Params) -> Any:
     """Calls `tx.update` with the extra arguments that it might need."""
     return tx.update(grads, state, params, **extra_args(tx, grads, params))
 
 
-def trajectory(tx: Any, params: Any, grads: Any) -> Any:
+def trajectory(tx: Any, params: Params, grads: Updates) -> Any:
     """Returns updates and states of a few steps at fixed parameters, one for each of the stacked `grads`."""
 
     def step(state: State, g: Any) -> Any:

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -117,13 +117,13 @@ def _by_paths(tx: GradientTransformation, unless: Mapping[str, str]) -> dict[str
     """Returns why the laws of scope do not apply to a selector in `tx` that picks leaves: they take the leaves
     apart.
     """
-    fields = [getattr(part, f.name) for part in parts(tx) for f in dataclasses.fields(part)]  # pyright: ignore[reportArgumentType]
+    fields = [getattr(part, f.name) for part in parts(tx) for f in dataclasses.fields(part)]
     selects = any(isinstance(x, Selector) for x in fields)
     return {"scope": "a selector says which leaves"} if selects and "scope" not in unless else {}
 
 
 @contextlib.contextmanager
-def _as_the_tests() -> Iterator[None]:
+def _as_the_tests() -> Generator[None]:
     """Sets the configuration in which the laws are judged."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
@@ -198,7 +198,7 @@ def _can_be_called(tx: GradientTransformation) -> None:
     for part in parts(tx):
         if isinstance(part, lookup_by_path):
             continue
-        for field in dataclasses.fields(part):  # pyright: ignore[reportArgumentType]
+        for field in dataclasses.fields(part):
             value = getattr(part, field.name)
             if isinstance(value, FrozenTree) and not _is_prefix(value.tree, trees):
                 raise ValueError(
@@ -227,7 +227,7 @@ def parts(x: Any) -> Iterator[Value]:
     """Yields a value and all values in it."""
     if isinstance(x, Value):
         yield x
-        x = [getattr(x, field.name) for field in dataclasses.fields(x)]  # pyright: ignore[reportArgumentType]
+        x = [getattr(x, field.name) for field in dataclasses.fields(x)]
     if isinstance(x, (tuple, list, dict)):
         for item in x.values() if isinstance(x, dict) else x:
             yield from parts(item)
@@ -238,7 +238,7 @@ def _names(tx: Value) -> Iterator[tuple[str, Any]]:
     for part in parts(tx):
         if not type(part).__module__.startswith("gradtx."):
             yield type(part).__name__, type(part)
-        for field in dataclasses.fields(part):  # pyright: ignore[reportArgumentType]
+        for field in dataclasses.fields(part):
             value = getattr(part, field.name)
             if inspect.isfunction(value) and not value.__module__.startswith("gradtx."):
                 name = value.__name__ if value.__name__.isidentifier() else f"function_{id(value)}"

@@ -1,18 +1,23 @@
 """Law 6: derivatives by parameters, gradients and every hyperparameter are finite, also at zero gradients."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from gradtx.testing.calls import update
 from gradtx.testing.data import draw, finite
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import NotApplicableError, Subject, law
+from gradtx.types import Params, State, Transformation, Updates
 
 
-def loss(tx, params, grads):
+def loss(tx: Transformation, params: Params, grads: Updates) -> Any:
     """Returns a number that depends on everything that three steps compute."""
 
-    def step(carry, scale):
+    def step(carry: tuple[Params, State], scale: Array) -> tuple[tuple[Params, State], None]:
         params, state = carry
         updates, state = update(tx, jax.tree.map(lambda g: scale * g, grads), state, params)
         return (jax.tree.map(jnp.add, params, updates), state), None
@@ -21,7 +26,7 @@ def loss(tx, params, grads):
     return sum(jnp.sum(x) for x in jax.tree.leaves(params))
 
 
-def _derivative(subject):
+def _derivative(subject: Subject) -> tuple[Callable[[Any], Any], Any]:
     """The value and the derivatives of `loss`, compiled, and where the laws take them."""
     if "derivative" not in subject.memory:
         if subject.is_value:  # by every hyperparameter, too; arrays all: one compilation
@@ -35,7 +40,7 @@ def _derivative(subject):
 
 
 @law(6, "derivatives", unless="reverse")
-def derivatives_are_finite(subject):
+def derivatives_are_finite(subject: Subject) -> None:
     """Derivatives through three steps are finite, also at gradients of zeros."""
     value_and_grad, point = _derivative(subject)
     grads = point[-1]
@@ -53,7 +58,7 @@ def derivatives_are_finite(subject):
 
 
 @law(6, "difference quotients", unless="derivatives")
-def derivatives_are_right(subject):
+def derivatives_are_right(subject: Subject) -> None:
     """Derivatives through three steps equal central differences in one random direction of everything at once."""
     if "reverse" in subject.unless:
         raise NotApplicableError(subject.unless["reverse"])

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.testing.data import draw
-from gradtx.testing.subject import law
+from gradtx.testing.subject import Subject, law
+from gradtx.types import Params, Transformation
 
 
-def shares_nothing(tx, params):
+def shares_nothing(tx: Transformation, params: Params) -> None:
     """Asserts that no two leaves of the parameters and a fresh state share a buffer."""
     leaves = jax.tree.leaves((params, tx.init(params)))
     arrays = [x for x in leaves if isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
@@ -15,7 +16,7 @@ def shares_nothing(tx, params):
     assert len(set(pointers)) == len(pointers), "two of the leaves share a buffer"
 
 
-def as_its_shapes_say(tx, params):
+def as_its_shapes_say(tx: Transformation, params: Params) -> None:
     """Asserts that `init` of shapes predicts what `init` of arrays returns."""
     expected = jax.eval_shape(lambda: tx.init(params))
     assert jax.eval_shape(tx.init, jax.eval_shape(lambda: params)) == expected
@@ -24,13 +25,13 @@ def as_its_shapes_say(tx, params):
 
 
 @law(7, "own buffers", quick=True)
-def a_fresh_state_has_its_own_buffers(subject):
+def a_fresh_state_has_its_own_buffers(subject: Subject) -> None:
     """A fresh state shares no buffer with the parameters or itself: both may be donated together."""
     shares_nothing(subject.tx, draw(0, "float32"))
 
 
 @law(7, "abstract init", quick=True)
-def init_is_abstract(subject):
+def init_is_abstract(subject: Subject) -> None:
     """`jax.eval_shape(tx.init, params)` needs shapes alone, and says what `init` returns.
 
     `tx.init` of `jax.ShapeDtypeStruct` leaves returns arrays, and shapes of what depends on the parameters.
@@ -40,7 +41,7 @@ def init_is_abstract(subject):
         takes_shapes(subject.tx, draw(0, "float32"))
 
 
-def takes_shapes(tx, params):
+def takes_shapes(tx: Transformation, params: Params) -> None:
     """Asserts that `init` of shapes makes the arrays that do not depend on the parameters."""
     state, others = tx.init(params), tx.init(draw(1, "float32", scale=1000.0))
     found = tx.init(jax.eval_shape(lambda: params))

@@ -1,15 +1,18 @@
 """Law 15: outside of jit, too, a step is compiled once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
+from typing import Any
 
 import jax
 
+from gradtx.core.transformation import GradientTransformation
 from gradtx.testing.calls import extra_args
 from gradtx.testing.data import draw
 from gradtx.testing.hyperparameters import numbers
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import NotApplicableError, Subject, law
+from gradtx.types import Transformation
 
 __all__ = ["programs"]
 
@@ -35,7 +38,7 @@ def _is_heard() -> bool:
 
 
 @contextmanager
-def programs() -> Iterator[list[str]]:
+def programs() -> Generator[list[str]]:
     """Yields the names of the programs that JAX compiles inside the context."""
     if not _is_heard():
         jax.monitoring.register_event_duration_secs_listener(_listen)
@@ -53,7 +56,7 @@ _STEPS = 16
 
 
 @law(15, "eager steps", unless="eager")
-def the_third_eager_step_compiles_nothing(subject):
+def the_third_eager_step_compiles_nothing(subject: Subject) -> None:
     """Outside of jit the third step compiles nothing, and steps with other numbers stop compiling.
 
     A closure that is made anew at every step is a new function for `lax.cond`, `lax.while_loop` and `lax.scan`, and so
@@ -74,9 +77,10 @@ def the_third_eager_step_compiles_nothing(subject):
                 _comes_to_rest(lambda t, known=known: _scaled(subject.tx, known, 1 - 0.004 * t), dtype)
 
 
-def _comes_to_rest(tx_of, dtype):
+def _comes_to_rest(tx_of: Callable[[int], Transformation], dtype: str) -> None:
     """Asserts that `_ROW` steps in a row compile nothing, with `tx_of(t)` at step `t`."""
-    quiet, last = 0, []
+    quiet = 0
+    last: list[str] = []
     for _, names in zip(range(_STEPS), _compiled(tx_of, dtype), strict=False):
         quiet, last = (0, names) if names else (quiet + 1, last)
         if quiet == _ROW:
@@ -84,7 +88,7 @@ def _comes_to_rest(tx_of, dtype):
     raise AssertionError(f"steps with new numbers in {dtype} do not stop compiling: one compiles {_first(last)}")
 
 
-def _compiled(tx_of, dtype):
+def _compiled(tx_of: Callable[[int], Transformation], dtype: str) -> Iterator[list[str]]:
     """Steps without end, with `tx_of(t)` at step `t`: yields the names of the programs that each one compiles."""
     params, grads = draw(0, dtype), draw(1, dtype, scale=0.3)
     extra, state = extra_args(tx_of(0), grads, params), tx_of(0).init(params)
@@ -95,7 +99,7 @@ def _compiled(tx_of, dtype):
         yield names
 
 
-def _scaled(tx, known, factor):
+def _scaled(tx: GradientTransformation, known: Mapping[str, Any], factor: float) -> GradientTransformation:
     return tx.replace(**{name: x * factor for name, x in known.items()})
 
 

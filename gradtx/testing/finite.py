@@ -1,19 +1,24 @@
 """Law 5: finite in, finite out, for zeros, subnormal numbers and the dtype's largest, in every dtype."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from gradtx.core.chain import needs
 from gradtx.testing.calls import extra_args, trajectory
 from gradtx.testing.data import at, finite
 from gradtx.testing.scope import ELEMENTWISE, scope_of
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import NotApplicableError, Subject, law
+from gradtx.types import Updates
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
-def extremes(dtype):
+def extremes(dtype: str) -> dict[str, Array]:
     info = jnp.finfo(dtype)
     return {
         "zero": jnp.zeros(2, dtype),
@@ -25,7 +30,7 @@ def extremes(dtype):
     }
 
 
-def sequences(dtype):
+def sequences(dtype: str) -> dict[str, Array]:
     """Yields three gradients each: every extreme with flipping sign, and plain numbers after a first gradient of
     zeros.
     """
@@ -34,7 +39,7 @@ def sequences(dtype):
 
 
 @law(5, "finite", unless="finite")
-def finite_in_finite_out(subject):
+def finite_in_finite_out(subject: Subject) -> None:
     """Gradients of zeros, of the smallest and of the largest numbers give finite updates and states, in every dtype.
 
     So does one bad value of the loss, where it is read, and the steps after it move on.
@@ -45,7 +50,7 @@ def finite_in_finite_out(subject):
     _bad_values(subject)
 
     @jax.jit
-    def steps(grads):
+    def steps(grads: Updates) -> Any:
         return trajectory(subject.tx, {"w": jnp.ones_like(grads[0])}, {"w": grads})
 
     for dtype in DTYPES:
@@ -56,7 +61,7 @@ def finite_in_finite_out(subject):
                 assert finite(x), f"{what}{where} not finite for {dtype} gradients: {_guilty(name, x)}"
 
 
-def _bad_values(subject):
+def _bad_values(subject: Subject) -> None:
     """Checks that a loss (`value`) that is not finite gives a finite update, and that later steps go on."""
     tx = subject.tx
     if "value" not in needs(tx) or "value_fn" in needs(tx):
@@ -74,7 +79,7 @@ def _bad_values(subject):
             )
 
 
-def _guilty(name, x):
+def _guilty(name: str, x: Any) -> str:
     """Returns the extremes whose entries of `x` are not finite, if all extremes are in one leaf."""
     names = name.split(", ")
     if np.ndim(x) != 2 or np.shape(x)[1] != 2 * len(names):
@@ -83,7 +88,7 @@ def _guilty(name, x):
     return ", ".join(name for name, part in zip(names, parts, strict=True) if not finite(part))
 
 
-def _leaves(subject, dtype):
+def _leaves(subject: Subject, dtype: str) -> Iterable[tuple[str, Array]]:
     """Returns the gradients of a leaf: all extremes in one for elementwise rules, else each alone, as one may hide
     another.
     """

@@ -1,24 +1,26 @@
 """Law 2: hyperparameters are data: no number retraces, vmap over each equals a loop, schedules equal steps by hand."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.hyper import Schedule, StatefulSchedule
-from gradtx.core.transformation import hyperparameters
+from gradtx.core.transformation import GradientTransformation, hyperparameters
 from gradtx.schedules.constant import constant_schedule
 from gradtx.schedules.polynomial import linear_schedule
 from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import at, close
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import NotApplicableError, Subject, law
 
 
-def numbers(tx):
+def numbers(tx: GradientTransformation) -> dict[str, Any]:
     """Returns the dotted names of the hyperparameters that are numbers, and other values for them."""
     return {name: 0.9 * x if x else 0.05 for name, x in _known(tx).items()}
 
 
-def _known(tx):
+def _known(tx: GradientTransformation) -> dict[str, Any]:
     """Returns the hyperparameters that are finite numbers, by their dotted names."""
     found = hyperparameters(tx).items()
     known = {name: x for name, x in found if not isinstance(x, (Schedule, StatefulSchedule)) and np.isfinite(x)}
@@ -28,14 +30,14 @@ def _known(tx):
 
 
 @law(2, "one trace, vmap over each", of_values=True)
-def one_trace_and_vmap_over_each(subject):
+def one_trace_and_vmap_over_each(subject: Subject) -> None:
     """A step that takes the transformation as an argument is traced once, and vmap over each number equals a loop."""
     tx, params, grads = subject.tx, subject.params, subject.grads
     variants = [tx] + [tx.replace(**{name: x}) for name, x in numbers(tx).items()]
     traces = 0
 
     @jax.jit
-    def run(tx):
+    def run(tx: GradientTransformation) -> Any:
         nonlocal traces
         traces += 1
         return trajectory(tx, params, grads)
@@ -51,7 +53,7 @@ def one_trace_and_vmap_over_each(subject):
 
 
 @law(2, "schedules by hand", of_values=True, unless="by hand")
-def schedules_equal_steps_by_hand(subject):
+def schedules_equal_steps_by_hand(subject: Subject) -> None:
     """A schedule in every hyperparameter equals replacing the numbers before each step."""
     tx = subject.tx
     slopes = {name: linear_schedule(x, 0.9 * x, 4) for name, x in numbers(tx).items()}
@@ -73,7 +75,7 @@ def schedules_equal_steps_by_hand(subject):
 
 
 @law(2, "constant schedules", of_values=True, unless="by hand")
-def constant_schedules_equal_numbers(subject):
+def constant_schedules_equal_numbers(subject: Subject) -> None:
     """A constant schedule in every hyperparameter gives the updates that its number gives."""
     tx = subject.tx
     constant = tx.replace(**{name: constant_schedule(x) for name, x in _known(tx).items()})

@@ -17,7 +17,8 @@ from gradtx.core.state import declared
 from gradtx.sharding.layout import state_shardings
 from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import at, close, stack
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import NotApplicableError, Subject, law
+from gradtx.types import Params, State, Updates
 
 __all__ = ["SPECS", "collectives", "mesh_of", "placed"]
 
@@ -56,14 +57,14 @@ def _split(spec: Any) -> dict[int, Any]:
 
 
 @law(8, "explicit axes", quick=True)
-def explicit_axes_are_axes_like_any_other(subject):
+def explicit_axes_are_axes_like_any_other(subject: Subject) -> None:
     """Leaves split over explicit axes are updated: updates are split as gradients are, and states as they began."""
     mesh = mesh_of(AxisType.Explicit)
     params = placed(subject.params, mesh)
     grads = placed(subject.grads, mesh, lead=(None,))
-    structures = []
+    structures: list[Any] = []
 
-    def steps(params, grads):
+    def steps(params: Params, grads: Updates) -> tuple[Any, Any]:
         updates, states = trajectory(subject.tx, params, grads)  # a scan: its state begins as it goes on
         structures.append(jax.tree.structure((updates, states)))
         return updates, states
@@ -74,11 +75,11 @@ def explicit_axes_are_axes_like_any_other(subject):
 
 
 @law(8, "shards", quick=True)
-def shards_are_updated(subject):
+def shards_are_updated(subject: Subject) -> None:
     """A step runs inside `shard_map`, which checks what varies from shard to shard."""
     mesh = mesh_of(AxisType.Auto)
 
-    def step(params):
+    def step(params: Params) -> Updates:
         _, state = update(subject.tx, params, subject.tx.init(params), params)
         return update(subject.tx, params, state, params)[0]
 
@@ -86,7 +87,7 @@ def shards_are_updated(subject):
 
 
 @law(8, "mesh")
-def a_mesh_equals_one_device(subject):
+def a_mesh_equals_one_device(subject: Subject) -> None:
     """On 8 devices a step gives what it gives on one, up to rounding, and the state lies where it is declared to lie.
 
     It stays there, so that a step is compiled once. An elementwise rule sends nothing, unless its state has sums of
@@ -105,7 +106,7 @@ def a_mesh_equals_one_device(subject):
         lies_as_planned(subject.tx, state, params, what)
         if isinstance(subject.tx, Elementwise) and not any(isinstance(x, reduced) for x in slots.values()):
             assert not collectives(step), f"an elementwise step sends something {what}"
-        seen = []
+        seen: list[tuple[Updates, State]] = []
         for g in grads:
             # It raises if the state has moved. One step at a time: a CPU may not have a thread for each device twice.
             updates, state = jax.block_until_ready(step(g, state, params))
@@ -113,7 +114,7 @@ def a_mesh_equals_one_device(subject):
         close(stack(seen), subject.expected, rtol=1e-12, atol=1e-15, about=f"other results on 8 devices {what}")
 
 
-def lies_as_planned(tx: Any, state: Any, params: Any, what: str) -> None:
+def lies_as_planned(tx: Any, state: State, params: Params, what: str) -> None:
     """Asserts that `gx.sharding.state_shardings` knows from shapes where every array of a state lies."""
     arrays, places = jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(state_shardings(tx, params))
     for (path, x), expected in zip(arrays, places, strict=True):
@@ -121,7 +122,7 @@ def lies_as_planned(tx: Any, state: Any, params: Any, what: str) -> None:
         assert x.sharding.is_equivalent_to(expected, x.ndim), where
 
 
-def lies_as_declared(tx: Any, state: Any, params: Any, what: str) -> None:
+def lies_as_declared(tx: Any, state: State, params: Params, what: str) -> None:
     """Asserts that every array of a state is on all devices, split as the parameter's axes that its own axes follow."""
     leaves = dict(zip(checks.paths(params), jax.tree.leaves(params), strict=True))
 

@@ -4,6 +4,8 @@ An elementwise rule does not see the borders of leaves, a layerwise rule sees no
 the leaves in no order.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -14,7 +16,7 @@ from gradtx.core.partition import partition
 from gradtx.core.views import flatten
 from gradtx.testing.calls import trajectory
 from gradtx.testing.data import close, draw
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import NotApplicableError, Subject, law
 from gradtx.wrappers.sam import sam
 from gradtx.wrappers.skip_spikes import skip_spikes
 
@@ -22,12 +24,12 @@ ELEMENTWISE, LAYERWISE, TREEWIDE, UNKNOWN = range(4)
 WIDTH = {Elementwise: ELEMENTWISE, Layerwise: LAYERWISE, Treewide: TREEWIDE}
 
 
-def scope_of(subject):
+def scope_of(subject: Subject) -> int | None:
     """Returns the scope that a subject states by its base class or its folder; None if it states none."""
     return None if subject.stated is None else scope(subject.stated)
 
 
-def scope(tx):
+def scope(tx: Any) -> int:
     """Returns the widest scope of the links: composition adds nothing.
 
     A class from outside of gradtx only states its scope by its base class. If it states none, and for a user's
@@ -49,7 +51,7 @@ def scope(tx):
     return next(based, next(named, ELEMENTWISE))
 
 
-def _must_be(subject, wanted):
+def _must_be(subject: Subject, wanted: int) -> None:
     if "mask={" in subject.expression:
         raise NotApplicableError("a mask says which leaves")
     if scope_of(subject) != wanted:
@@ -57,7 +59,7 @@ def _must_be(subject, wanted):
 
 
 @law(9, "elementwise", unless="scope")
-def leaves_may_be_glued_together(subject):
+def leaves_may_be_glued_together(subject: Subject) -> None:
     """An elementwise rule gives the same for a tree as for one vector of all its entries."""
     _must_be(subject, ELEMENTWISE)
     glued = jax.vmap(lambda g: ravel_pytree(g)[0])(subject.grads)
@@ -68,7 +70,7 @@ def leaves_may_be_glued_together(subject):
 
 
 @law(9, "layerwise", unless="scope")
-def leaves_ignore_each_other(subject):
+def leaves_ignore_each_other(subject: Subject) -> None:
     """A layerwise rule gives the same for a leaf alone as in its tree, and something else for single entries."""
     _must_be(subject, LAYERWISE)
     with jax.disable_jit():
@@ -83,11 +85,11 @@ def leaves_ignore_each_other(subject):
 
 
 @law(9, "treewide", unless="scope")
-def the_order_of_leaves_does_not_matter(subject):
+def the_order_of_leaves_does_not_matter(subject: Subject) -> None:
     """A treewide rule gives the same for the leaves in another order."""
     _must_be(subject, TREEWIDE)
 
-    def backwards(tree):
+    def backwards(tree: Any) -> dict[int, Any]:
         return dict(enumerate(reversed(jax.tree.leaves(tree))))
 
     with jax.disable_jit():

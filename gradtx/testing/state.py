@@ -1,22 +1,24 @@
 """Laws 3 and 4: the state keeps structure, shape, dtype and weak type; updates look like gradients; float32 inside."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import close, draw, stack
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import NotApplicableError, Subject, law
+from gradtx.types import Params, Transformation, Updates
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
-def avals(tree):
+def avals(tree: Any) -> Any:
     return jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), tree)
 
 
-def step(tx, params, grads):
+def step(tx: Transformation, params: Params, grads: Updates) -> tuple[Any, Any, Any]:
     """Returns the shapes of the fresh state, the updates and the next state, from the shapes of parameters and
     gradients.
     """
@@ -24,29 +26,29 @@ def step(tx, params, grads):
     return state, *jax.eval_shape(lambda *args: update(tx, *args), grads, state, params)
 
 
-def alike(actual, expected, about):
+def alike(actual: Any, expected: Any, about: str) -> None:
     """Asserts that two abstract trees have the same structure, shapes, dtypes and weak types."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected), f"another structure: {about}"
     assert avals(actual) == avals(expected), f"other shapes or dtypes: {about}"
 
 
-def wide(tx, params):
+def wide(tx: Transformation, params: Params) -> None:
     """Asserts that a fresh state is float32 or wider."""
     for x in jax.tree.leaves(jax.eval_shape(tx.init, params)):
         narrow = jnp.issubdtype(x.dtype, jnp.inexact) and jnp.promote_types(x.dtype, "float32") != x.dtype
         assert not narrow, f"{x.dtype} in the state: start it in float32 or wider, as gradtx.leaf.full(p) does"
 
 
-def asks_for_a_dtype(expression):
+def asks_for_a_dtype(expression: str) -> bool:
     """Whether the user has asked for the dtype of some state, which may then be narrow."""
     return "dtype" in expression or "stored(" in expression
 
 
-def shapes(dtype):
+def shapes(dtype: str) -> Any:
     return jax.eval_shape(lambda: draw(0, dtype))
 
 
-def of_dtypes(subject, p_dtype, g_dtype):
+def of_dtypes(subject: Subject, p_dtype: str, g_dtype: str) -> tuple[Any, Any, Any, str]:
     """Runs `step` on the trees of the laws, for two laws, and returns the results with a description."""
     dtypes = p_dtype, g_dtype
     if dtypes not in subject.memory:
@@ -55,7 +57,7 @@ def of_dtypes(subject, p_dtype, g_dtype):
 
 
 @law(3, "stable state")
-def the_state_is_stable(subject):
+def the_state_is_stable(subject: Subject) -> None:
     """After `update` the state has the structure, shapes, dtypes and weak types that `init` gave; scan carries it."""
     for dtypes in itertools.product(DTYPES, DTYPES):
         state, _, after, about = of_dtypes(subject, *dtypes)
@@ -66,7 +68,7 @@ def the_state_is_stable(subject):
 
 
 @law(4, "updates like gradients", unless="like gradients")
-def updates_look_like_gradients(subject):
+def updates_look_like_gradients(subject: Subject) -> None:
     """Updates have the structure, shapes and dtypes of the gradients, whatever dtypes the parameters have."""
     for p_dtype, g_dtype in itertools.product(("bfloat16", "float32"), DTYPES):
         _, updates, _, about = of_dtypes(subject, p_dtype, g_dtype)
@@ -74,7 +76,7 @@ def updates_look_like_gradients(subject):
 
 
 @law(4, "wide accumulators", quick=True)
-def accumulators_are_wide(subject):
+def accumulators_are_wide(subject: Subject) -> None:
     """Accumulators of 16-bit parameters are float32 or wider, unless a dtype was asked for."""
     if asks_for_a_dtype(subject.expression):
         raise NotApplicableError("a dtype was asked for")
@@ -83,7 +85,7 @@ def accumulators_are_wide(subject):
 
 
 @law(4, "float32 inside", unless="rounding")
-def sixteen_bit_gradients_are_computed_in_float32(subject):
+def sixteen_bit_gradients_are_computed_in_float32(subject: Subject) -> None:
     """Steps on bfloat16 arrays give what the same steps in float32 give, rounded once at the end."""
     if subject.expression.startswith("stateless"):
         raise NotApplicableError("the user's function gets the gradients in their own dtype")

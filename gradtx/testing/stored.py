@@ -1,16 +1,20 @@
 """Law 14: in a storage format a method keeps its promises, within the format's own rounding."""
 
+from typing import Any
+
 import jax
 
 from gradtx.core.describe import describe
 from gradtx.core.packed import is_packed
+from gradtx.core.transformation import GradientTransformation
 from gradtx.storage.stored import stored
 from gradtx.testing.calls import extra_args
 from gradtx.testing.data import close, draw, finite, stack
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import NotApplicableError, Subject, law
+from gradtx.types import State, Transformation, Updates
 
 
-def storable(tx):
+def storable(tx: GradientTransformation) -> None:
     """Raises unless the state has an array per parameter that a format can hold."""
     state = jax.eval_shape(tx.init, draw(0, "float32"))
     if any(map(is_packed, jax.tree.leaves(state, is_leaf=is_packed))):
@@ -23,13 +27,13 @@ def storable(tx):
 
 
 @law(14, "stored", of_values=True)
-def storing_changes_nothing_but_digits(subject):
+def storing_changes_nothing_but_digits(subject: Subject) -> None:
     """In a format that loses nothing the updates are the same; in 8 bits they stay finite, and the state its shape."""
     storable(subject.tx)
     params, grads = draw(0, "float32"), stack([draw(i + 1, "float32", scale=0.3) for i in range(3)])
 
-    def steps(tx):
-        def step(state, g):
+    def steps(tx: Transformation) -> Any:
+        def step(state: State, g: Updates) -> tuple[State, Any]:
             updates, state = tx.update(g, state, params, **extra_args(subject.tx, g, params))
             return state, (updates, state)
 

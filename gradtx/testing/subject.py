@@ -206,7 +206,7 @@ def _first_line(error: BaseException) -> str:
 
 def explained(verdicts: Iterable[Verdict]) -> str:
     """Describes the broken laws: what each promises, and the traceback of the failure."""
-    texts = []
+    texts: list[str] = []
     for verdict in verdicts:
         if verdict.passed < verdict.total:
             trace = "".join(traceback.format_exception(verdict.error)) if verdict.error else verdict.problem

@@ -10,7 +10,7 @@ import numpy as np
 from gradtx.testing.bad_calls import refused
 from gradtx.testing.calls import trajectory, update
 from gradtx.testing.data import close, draw, stack
-from gradtx.testing.subject import NotApplicableError, law
+from gradtx.testing.subject import NotApplicableError, Subject, law
 
 
 @jax.tree_util.register_dataclass
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
     second: Any
 
 
-def trees():
+def trees() -> dict[str, Any]:
     """Returns trees such as users may have, by what is odd about them."""
     return {
         "empty dict": {},
@@ -40,7 +40,7 @@ def trees():
 
 
 @law(10, "odd trees", unless="trees")
-def odd_trees(subject):
+def odd_trees(subject: Subject) -> None:
     """Empty trees, None, scalars, zero-size leaves, custom nodes and NumPy arrays are trees like any other."""
     tx = subject.tx
     if "mask={" in subject.expression:
@@ -59,12 +59,12 @@ def odd_trees(subject):
 
 
 @law(10, "complex leaves", unless="rotation")
-def rotating_a_complex_gradient_rotates_the_update(subject):
+def rotating_a_complex_gradient_rotates_the_update(subject: Subject) -> None:
     """Rotating complex parameters and gradients rotates the update, or the method refuses complex leaves by name."""
     if "mu_dtype" in subject.expression or "accumulator_dtype" in subject.expression:
         raise NotApplicableError("a real dtype was asked for: no place for a complex moment")
 
-    def tree(seed):
+    def tree(seed: int) -> Any:
         return jax.tree.map(lambda x, y: x + 1j * y, draw(seed), draw(seed + 50))
 
     turn, params, grads = np.exp(0.7j), tree(0), stack([tree(1), tree(2)])

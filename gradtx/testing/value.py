@@ -2,15 +2,17 @@
 
 import copy
 import pickle
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 import gradtx as gx
-from gradtx.testing.subject import law
+from gradtx.testing.subject import Subject, law
 
 
-def rebuilds(tx, names):
+def rebuilds(tx: Any, names: Mapping[str, Any]) -> None:
     """Asserts that the repr evaluates to an equal value, with each function's repr replaced by its name."""
     text = repr(tx)
     for name, function in names.items():
@@ -20,7 +22,7 @@ def rebuilds(tx, names):
 
 @law(1, "value", of_values=True, quick=True, of_trees=False)
 @law(1, "value", of_values=True, quick=True, about="schedule")
-def a_value(subject):
+def a_value(subject: Subject) -> None:
     """repr, eval, ==, hash, pickle and copy agree, and so do flatten and unflatten."""
     tx = subject.make()
     rebuilds(tx, subject.names)
@@ -42,10 +44,10 @@ def a_value(subject):
 
 @law(1, "traced value", of_values=True, quick=True, of_trees=False)
 @law(1, "traced value", of_values=True, quick=True, about="schedule")
-def a_traced_value(subject):
+def a_traced_value(subject: Subject) -> None:
     """==, hash and repr of traced values read no contents."""
 
-    def same(traced):
+    def same(traced: Any) -> list[Any]:
         assert traced == traced, "not equal to itself when traced"
         assert isinstance(hash(traced), int), "its hash is no integer when traced"
         repr(traced)

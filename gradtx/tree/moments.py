@@ -16,7 +16,7 @@ from gradtx.types import Updates
 __all__ = ["bias_correction", "update_infinity_moment", "update_moment", "update_moment_per_elem_norm"]
 
 
-def update_moment(updates: Any, moments: Any, decay: ArrayLike, order: ArrayLike) -> Any:
+def update_moment(updates: Updates, moments: Any, decay: ArrayLike, order: ArrayLike) -> Any:
     """Updates the moving average of a power of the gradient: decay * m + (1 - decay) * g^order.
 
     A power beyond the dtype's range counts as its largest number.
@@ -37,7 +37,7 @@ def update_moment(updates: Any, moments: Any, decay: ArrayLike, order: ArrayLike
     return _averaged(updates, moments, decay, lambda g: _power(g, order))
 
 
-def update_moment_per_elem_norm(updates: Any, moments: Any, decay: ArrayLike, order: ArrayLike) -> Any:
+def update_moment_per_elem_norm(updates: Updates, moments: Any, decay: ArrayLike, order: ArrayLike) -> Any:
     """Updates the moving average of a power of the modulus: decay * m + (1 - decay) * |g|^order.
 
     For complex gradients the average is real, unlike in `update_moment`.
@@ -63,7 +63,7 @@ def update_moment_per_elem_norm(updates: Any, moments: Any, decay: ArrayLike, or
     return _averaged(updates, moments, decay, power)
 
 
-def update_infinity_moment(updates: Any, moments: Any, decay: ArrayLike, eps: ArrayLike) -> Any:
+def update_infinity_moment(updates: Updates, moments: Any, decay: ArrayLike, eps: ArrayLike) -> Any:
     """Updates the decayed maximum of the modulus, as Adamax does: max(decay * m, |g| + eps).
 
     Args:

@@ -35,7 +35,7 @@ def entries(text: str, names: Mapping[str, Any]) -> dict[str, GradientTransforma
       ValueError: the text is not such a list, uses a name that is not in `names`, or names an optimizer twice.
       TypeError: a call lacks another argument, or does not make a transformation.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for part in _parts(text):
         if part in found:
             raise ValueError(f"{part} occurs twice in {text!r}: name each optimizer once.")

@@ -69,10 +69,11 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return _public(name, names)(*(_value(x, names) for x in args), **given)
         case ast.Name(id=name):
             raise ValueError(f"{name} is not called: write {name}(...).")
-    raise ValueError(
-        f"{ast.unparse(node)!r} is not understood here: only calls of gradtx's names, numbers, strings, lists, tuples "
-        "and dicts are."
-    )
+        case _:
+            raise ValueError(
+                f"{ast.unparse(node)!r} is not understood here: only calls of gradtx's names, numbers, strings, lists, "
+                "tuples and dicts are."
+            )
 
 
 def _number(node: ast.expr, names: Mapping[str, Any]) -> Any:

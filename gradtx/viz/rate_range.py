@@ -172,7 +172,7 @@ def _maker(tx: Any) -> Callable[[Any], GradientTransformation]:
     return lambda rate: tx.replace(learning_rate=rate)
 
 
-def _check_read(low: GradientTransformation, high: GradientTransformation, params: Any) -> None:
+def _check_read(low: GradientTransformation, high: GradientTransformation, params: Params) -> None:
     """Raises if the state keeps the learning rate of the first step, as the state of `inject_hyperparams` does."""
 
     def differ(state: State) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ GREY = "#666666"
 
 
 @contextlib.contextmanager
-def style() -> Iterator[None]:
+def style() -> Generator[None]:
     """Gives figures that are made inside this context gradtx's colours, lines and font sizes.
 
     >>> import gradtx as gx

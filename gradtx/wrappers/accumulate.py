@@ -267,19 +267,21 @@ def _times(g: Any, weight: Any) -> Array:
     return leaf.narrow(leaf.widen(jnp.asarray(g)) * weight, jnp.result_type(g))
 
 
-def _promoted(mean: Any, updates: Any) -> Any:
+def _promoted(mean: Any, updates: Updates) -> Any:
     """Returns the mean in dtypes that can also hold the updates."""
     return jax.tree.map(lambda m, u: m.astype(jnp.promote_types(m.dtype, jnp.result_type(u))), mean, updates)
 
 
-def _update_or_zeros(emit: Any, buffer: Any, updates: Any) -> Any:
+def _update_or_zeros(emit: Any, buffer: Any, updates: Updates) -> Any:
     """Returns the buffer in the updates' dtypes if `emit`, else zeros."""
     if not isinstance(emit, Tracer):
         return alike("accumulate", buffer, updates) if emit else tree.zeros_like(updates)
     return jax.tree.map(lambda b, u: leaf.narrow(jnp.where(emit, b, 0), jnp.result_type(u)), buffer, updates)
 
 
-def skip_not_finite(updates: Any, gradient_step: Any = None, params: Any = None) -> tuple[Array, dict[str, Array]]:
+def skip_not_finite(
+    updates: Updates, gradient_step: Any = None, params: Params = None
+) -> tuple[Array, dict[str, Array]]:
     """Skips micro-batches whose gradient contains NaN or infinity: a skip function for `accumulate`.
 
     Pass it as `accumulate(inner, 4, should_skip_update_fn=gx.skip_not_finite)`.

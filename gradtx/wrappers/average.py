@@ -27,6 +27,7 @@ from gradtx.core.metrics import only
 from gradtx.core.packed import unpacked
 from gradtx.core.slots import PARAM, counter, per_param, per_tree
 from gradtx.core.value import choice, flag, integer
+from gradtx.types import Params, Slots, State
 
 __all__ = [
     "AverageState",
@@ -50,7 +51,7 @@ class AverageState(NamedTuple):
 class _Average(Elementwise, state=AverageState, needs=("params",)):
     """Keeps an average in the state. Subclasses define which parameters are averaged, and with what weights."""
 
-    def first_weight(self, params: Any) -> Array:
+    def first_weight(self, params: Params) -> Array:
         """Returns the sum of weights before the first step."""
         return tree.number(params, 0.0)
 
@@ -66,7 +67,7 @@ class _Average(Elementwise, state=AverageState, needs=("params",)):
         """Returns the parameters to average: here the parameters after the step."""
         return p + g
 
-    def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any) -> tuple[Array, Any]:
+    def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         return g, slots._replace(average=slots.average * (1 - shared) + self.averaged(g, p) * shared)
 
 
@@ -252,7 +253,7 @@ def swa(inner: Any, start: int, every: int = 1) -> chain:
     return chain(inner, average_of_params(1.0, start, every, "after"))
 
 
-def averaged_params(state: Any) -> Any:
+def averaged_params(state: State) -> Any:
     """Returns the average of the parameters that `ema_params`, `polyak_average` or `swa` keeps in a state.
 
     Args:

@@ -50,7 +50,7 @@ class _Conditional(Wrapper):
     def accepts(self, name: str) -> bool:
         return super().accepts(name) or (self.forward_extra_args and takes(self.should_transform_fn, name))
 
-    def _left_out(self, updates: Any) -> Any:
+    def _left_out(self, updates: Updates) -> Any:
         """Returns the updates of a step on which the inner transformation is not applied."""
         raise NotImplementedError
 

@@ -155,7 +155,7 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
         )
 
 
-def get_unbiased_mean_and_variance_ema(state: Any) -> tuple[Any, Any]:
+def get_unbiased_mean_and_variance_ema(state: State) -> tuple[Any, Any]:
     """Returns the averages that `add_mean_variance_to_opt` keeps, corrected for their start at zero.
 
     Args:
@@ -182,10 +182,10 @@ def get_unbiased_mean_and_variance_ema(state: Any) -> tuple[Any, Any]:
         )
     (kept,) = found
 
-    def corrected(x):
+    def corrected(x: Array) -> Array:
         return leaf.ratio(x.real, jnp.broadcast_to(kept.weight.astype(x.real.dtype), x.shape))
 
-    def both(x):
+    def both(x: Array) -> Array:
         return jax.lax.complex(corrected(x), corrected(x.imag)) if jnp.iscomplexobj(x) else corrected(x)
 
     return jax.tree.map(both, kept.mean_grads_ema), jax.tree.map(both, kept.variance_grads_ema)

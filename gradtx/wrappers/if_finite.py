@@ -71,7 +71,7 @@ def if_finite(
     return *unless_skipped(who, taken, updates, inner_state, lambda u: step(u, inner_state, params)), sound
 
 
-def _is_bounded(inner: GradientTransformation, updates: Any) -> bool:
+def _is_bounded(inner: GradientTransformation, updates: Updates) -> bool:
     """Whether finite gradients, parameters and numbers are sure to give finite updates in these dtypes."""
     dtypes = {jnp.result_type(u) for u in jax.tree.leaves(updates)}
     if not all(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
@@ -80,7 +80,7 @@ def _is_bounded(inner: GradientTransformation, updates: Any) -> bool:
     return all(inner.largest(most, most) < most / 2 for most in ends)
 
 
-def _finite_numbers(inner: GradientTransformation, state: Any) -> Array:
+def _finite_numbers(inner: GradientTransformation, state: State) -> Array:
     """Whether the factors of this step are as small as the bound `largest` assumes."""
     values = hyperparameters(inner, state).items()
     factors = [x for name, x in values if name.rpartition(".")[2] in ("learning_rate", "step_size")]

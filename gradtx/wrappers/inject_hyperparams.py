@@ -177,7 +177,7 @@ def _owned(x: Any) -> Array:
     return jnp.array(x, jnp.result_type(x), copy=True)
 
 
-def _like(name: str, state: Any, last: Any) -> Any:
+def _like(name: str, state: State, last: Any) -> Any:
     """Returns the next state of a schedule, in the dtypes of the last one."""
     who, what = "inject_hyperparams", f"the next state of the schedule {name}"
     checks.same_tree(who, what, state, "the last one", last)
@@ -219,12 +219,12 @@ class _Injected(Composite, state=InjectHyperparamsState):
     def children(self) -> dict[str, GradientTransformation]:
         return {"transformation": self._build(self._initial())}
 
-    def first_hyperparams(self, params: Any) -> dict[str, Array]:
+    def first_hyperparams(self, params: Params) -> dict[str, Array]:
         """Returns the hyperparameters of the first step."""
         del params
         return self._numbers(jnp.zeros((), jnp.int32), self._initial(), self.first_schedule_states(), {})
 
-    def first_schedule_states(self, params: Any = None) -> dict[str, Any]:
+    def first_schedule_states(self, params: Params = None) -> dict[str, Any]:
         """Returns the states of the schedules that have one, before the first step."""
         del params
         return {name: jax.tree.map(_owned, x.init()) for name, x in self.stateful.tree.items()}
@@ -258,7 +258,7 @@ class _Injected(Composite, state=InjectHyperparamsState):
         constructor's values before the first step, the state's `hyperparams` later.
         """
         kept_dtype = jnp.promote_types(self.hyperparam_dtype or jnp.result_type(float), jnp.float32)
-        found = {}
+        found: dict[str, Array] = {}
         for name, x in zip(self.names, self.values, strict=True):
             value = x(count) if isinstance(x, Schedule) else current[name]
             if name in self.stateful.tree:
@@ -273,7 +273,7 @@ class _Injected(Composite, state=InjectHyperparamsState):
         """Returns the constructor's values by name; some may be schedules."""
         return dict(zip(self.names, self.values, strict=True))
 
-    def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:
+    def _hyperparameters(self, state: State) -> Iterator[tuple[str, Any]]:
         """Yields the kept arguments of the factory; with a state, the numbers that the next update will use."""
         now = self._parts()
         if state is not None:

@@ -133,7 +133,7 @@ def _divided(grads: Updates, scale: Array) -> Any:
     return jax.tree.map(lambda g: leaf.widen(jnp.asarray(g)) * (1 / scale), grads)
 
 
-def loss_scale(state: Any) -> Array:
+def loss_scale(state: State) -> Array:
     """Returns the number by which to multiply the loss before it is differentiated.
 
     Args:

@@ -70,7 +70,7 @@ class _Wide(Wrapper, needs=("params",)):
         del name
         return trees
 
-    def wide_update(self, updates: Any, state: Any, params: Any, weights: Any, extra: Any) -> tuple[Any, Any]:
+    def wide_update(self, updates: Updates, state: State, params: Params, weights: Any, extra: Any) -> tuple[Any, Any]:
         """Returns the updates of the weights, and the next inner state."""
         given = self.given("inner", _IN_FLOAT32, extra, params)
         return self.inner.update(_IN_FLOAT32.seen(updates), state.inner_state, weights, **given)

@@ -14,12 +14,13 @@ from gradtx.core.slots import child_state
 from gradtx.core.state import declared
 from gradtx.core.stateful import Stateful
 from gradtx.core.transformation import as_transformation
+from gradtx.types import State
 from gradtx.wrappers.inject_hyperparams import InjectHyperparamsState
 
 __all__ = ["restart_schedules"]
 
 
-def restart_schedules(tx: Any, state: Any) -> Any:
+def restart_schedules(tx: Any, state: State) -> Any:
     """Restarts the schedules of a transformation, and keeps its moments.
 
     Use it to train on with a new warmup: after a phase of a curriculum, or when a finished run is continued. Every link
@@ -60,7 +61,7 @@ def restart_schedules(tx: Any, state: Any) -> Any:
     return state
 
 
-def _restarted(tx: Any, state: Any) -> tuple[Any, bool]:
+def _restarted(tx: Any, state: State) -> tuple[Any, bool]:
     """The state with restarted schedules, and whether there are any."""
     if not isinstance(tx, Stateful):
         return _restarted_foreign(state)
@@ -87,7 +88,7 @@ def _restarted(tx: Any, state: Any) -> tuple[Any, bool]:
     return state._replace(count=jnp.zeros_like(state.count)), True
 
 
-def _restarted_injected(tx: Any, state: Any, restarted: bool) -> tuple[Any, bool]:
+def _restarted_injected(tx: Any, state: State, restarted: bool) -> tuple[Any, bool]:
     """The same for hyperparameters in the state: some schedules go by the count, others have states of their own."""
     first = tx.first_schedule_states()
     if any(map(_is_schedule, tx.values)):
@@ -95,7 +96,7 @@ def _restarted_injected(tx: Any, state: Any, restarted: bool) -> tuple[Any, bool
     return state._replace(hyperparams_states=_like(first, state.hyperparams_states)), restarted or bool(first)
 
 
-def _restarted_foreign(state: Any) -> tuple[Any, bool]:
+def _restarted_foreign(state: State) -> tuple[Any, bool]:
     """The state of another library's transformation, in which the counts begin again that stand alone."""
 
     def lone(node: Any) -> bool:

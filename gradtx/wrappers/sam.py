@@ -164,7 +164,7 @@ def _where(pred: Array, a: Any, b: Any) -> Any:
 
 
 @jax.jit
-def _from(params: Any, start: Any, updates: Any) -> Any:
+def _from(params: Params, start: Any, updates: Updates) -> Any:
     """Returns the update that leads from `params` to `start + updates`, in the dtypes of the updates."""
 
     def one(p: Any, s: Array, u: Array) -> Array:

@@ -32,7 +32,7 @@ from gradtx.optimizers.elementwise.rmsprop import scale_by_rms
 from gradtx.schedules.warmup import warmup_constant_schedule
 from gradtx.transforms.decay import add_decayed_weights
 from gradtx.transforms.scale import scale_by_learning_rate
-from gradtx.types import Mask, Slots
+from gradtx.types import Mask, Params, Slots, State
 
 __all__ = [
     "ScheduleFreeState",
@@ -153,7 +153,7 @@ def schedule_free(
     return chain(base_optimizer, scale_by_schedule_free(learning_rate, b1, weight_lr_power, state_dtype))
 
 
-def schedule_free_eval_params(state: Any, params: Any) -> Any:
+def schedule_free_eval_params(state: State, params: Params) -> Any:
     """Returns the averaged parameters x of schedule-free learning, at which to evaluate the model.
 
     Args:

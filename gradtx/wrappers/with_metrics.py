@@ -137,7 +137,7 @@ def _rates(tx: Any, before: Any, after: Any, scale: Any) -> dict[str, tuple[Arra
     return found
 
 
-def _scale(tx: Any, state: Any) -> Any:
+def _scale(tx: Any, state: State) -> Any:
     """Returns the product of the factors of all plateau links that the updates of `tx` have passed."""
     if isinstance(tx, reduce_on_plateau):
         return state.scale

@@ -23,8 +23,10 @@ __all__ = ["Finding", "find"]
 
 ROOTS = ("optax", "gradtx.compat.optax")
 PACKAGE = "gradtx.compat.optax"
-MODULES = ("assignment", "contrib", "experimental", "losses", "perturbations", "projections", "schedules")
-MODULES += ("second_order", "transforms", "tree", "tree_utils")
+MODULES = (
+    *("assignment", "contrib", "experimental", "losses", "perturbations", "projections", "schedules"),
+    *("second_order", "transforms", "tree", "tree_utils"),
+)
 
 
 class Finding(NamedTuple):
@@ -52,7 +54,8 @@ def find(path: pathlib.Path, *, native: bool = False) -> list[Finding]:
         cells = _cells(text) if path.suffix == ".ipynb" else {"": text}
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         return [Finding(shown, 1, 1, f"cannot be read: {error}.")]
-    found, imports = [], _Imports()
+    found: list[Finding] = []
+    imports = _Imports()
     for cell, source in cells.items():
         where = shown + cell
         try:
@@ -70,7 +73,7 @@ def find(path: pathlib.Path, *, native: bool = False) -> list[Finding]:
 
 def _cells(text: str) -> dict[str, str]:
     """Returns the code cells of a notebook, with empty lines in place of IPython commands."""
-    found = {}
+    found: dict[str, str] = {}
     for i, cell in enumerate(json.loads(text)["cells"]):
         if cell["cell_type"] == "code":
             lines = "".join(cell["source"]).splitlines()

@@ -52,7 +52,7 @@ def _two_axes(params: Any) -> Any:
     return jax.tree.map(lambda p: MuonDimensionNumbers() if jnp.ndim(p) == 2 else None, params)
 
 
-_NO_DECAY = {"default": {"weight_decay": None}, "none": {"weight_decay": 0.0}}
+_NO_DECAY: dict[str, Any] = {"default": {"weight_decay": None}, "none": {"weight_decay": 0.0}}
 
 acprop = spelled(gx.acprop)
 ademamix = spelled(gx.ademamix)

@@ -207,8 +207,12 @@ def _flat(tree: Any) -> dict[str, Any]:
     return {checks.keystr(path): cell for path, cell in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-_INNER = {"inner": ("inner_state", "inner_opt_state", "opt_state"), "transformation": ("inner_state",)}
-_INNER |= {"adv_optimizer": ("adv_state",), "base_optimizer": ("base_optimizer_state",)}
+_INNER = {
+    "inner": ("inner_state", "inner_opt_state", "opt_state"),
+    "transformation": ("inner_state",),
+    "adv_optimizer": ("adv_state",),
+    "base_optimizer": ("base_optimizer_state",),
+}
 """Maps inner transformations of gradtx to the fields in which optax keeps their states."""
 
 
@@ -224,7 +228,7 @@ def _their_children(link: OurLink, other: TheirLink, names: list[Any], notes: No
         return {name: groups[str(name)] for name in names}
     if isinstance(link.tx, monitor):
         return dict(zip(link.tx.names, _in_order(fields["measure_states"]), strict=True))
-    found = {}
+    found: dict[Any, Any] = {}
     for name in names:
         field = next((field for field in _INNER.get(name, ()) if field in fields), None)
         if field is None:

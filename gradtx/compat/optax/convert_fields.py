@@ -198,8 +198,10 @@ class Match:
             )
 
 
-CHILDREN = {"inner_state", "inner_opt_state", "inner_states", "opt_state", "adv_state", "base_optimizer_state"}
-CHILDREN |= {"measure_states"}
+CHILDREN = {
+    *("inner_state", "inner_opt_state", "inner_states", "opt_state", "adv_state", "base_optimizer_state"),
+    "measure_states",
+}
 """Fields of optax with inner states, which are matched as separate chains."""
 
 

@@ -294,9 +294,11 @@ def _chains_of_names(tx: Any) -> dict[frozenset[str], tuple[str, ...]]:
     return {frozenset(one.names): one.names for one in _inside(tx) if isinstance(one, named_chain)}
 
 
-_FIELDS = {"inner_state", "inner_states", "inner_opt_state", "base_optimizer_state", "fast_state", "steps_since_sync"}
-_FIELDS |= {"opt_state", "hyperparams_states", "hessian_fn_state", "key", "ns_coeffs", "is_init_step"}
-_FIELDS |= {"is_initial_step", *COUNTS}
+_FIELDS = {
+    *("inner_state", "inner_states", "inner_opt_state", "base_optimizer_state", "fast_state", "steps_since_sync"),
+    *("opt_state", "hyperparams_states", "hessian_fn_state", "key", "ns_coeffs", "is_init_step", "is_initial_step"),
+    *COUNTS,
+}
 
 
 def _known_fields(tx: Any) -> set[str]:

@@ -26,7 +26,7 @@ from gradtx.compat.optax.types import Schedule as Schedule
 from gradtx.compat.optax.types import StatefulSchedule as StatefulSchedule
 from gradtx.compat.optax.types import WrappedSchedule as WrappedSchedule
 
-_PIECEWISE = {"default": {"boundaries_and_scales": None}, "none": {"boundaries_and_scales": ()}}
+_PIECEWISE: dict[str, Any] = {"default": {"boundaries_and_scales": None}, "none": {"boundaries_and_scales": ()}}
 
 piecewise_constant_schedule = spelled(gx.piecewise_constant_schedule, **_PIECEWISE)
 piecewise_interpolate_schedule = spelled(gx.piecewise_interpolate_schedule, **_PIECEWISE)

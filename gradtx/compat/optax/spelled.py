@@ -263,7 +263,7 @@ def spelled(
     """
     signature = inspect.signature(native)
     theirs = {ours: optax for optax, ours in rename.items()}
-    parameters = []
+    parameters: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
         spelt = theirs.get(parameter.name, parameter.name)
         parameters.append(parameter.replace(name=spelt, default=default.get(spelt, parameter.default)))

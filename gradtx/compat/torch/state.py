@@ -152,7 +152,7 @@ def _loaded(tx: Any, state: Any, params: Any, source: StateDict, above: str) -> 
         state = state._replace(**_fields(tx, state, params, source, link))
     if isinstance(tx, Composite):
         views, states = tx.views(params), tx.child_states(state)
-        inside = {}
+        inside: dict[Any, Any] = {}
         for name, inner in tx.children().items():
             view = views[name]
             if not (view.selects or type(view) is View):
@@ -167,7 +167,8 @@ def _loaded(tx: Any, state: Any, params: Any, source: StateDict, above: str) -> 
 
 def _fields(tx: Any, state: Any, params: Any, source: StateDict, link: str) -> dict[str, Any]:
     """Returns the fields of a link for which PyTorch's state has values."""
-    paths, treedef, found = checks.paths(params), jax.tree.structure(params), {}
+    paths, treedef = checks.paths(params), jax.tree.structure(params)
+    found: dict[str, Any] = {}
     for name, slot in declared(tx.State).items():
         keys, old, where = KEYS.get((tx.State.__name__, name)), getattr(state, name), f"{link}.{name}"
         if not slot.present(tx) or isinstance(slot, child_state):

@@ -137,7 +137,7 @@ class StateDict:
 
     def number(self, where: str, paths: Iterable[str], key: str) -> Any:
         """Returns the number that all leaves have under a key; None if no leaf has the key."""
-        found = {}
+        found: dict[float, str] = {}
         for path in paths:
             if self.entry(path).get(key) is not None:
                 self.taken.add((self.places[path], key))
@@ -154,7 +154,8 @@ class StateDict:
         """Returns the number of steps that a link has taken."""
         found = self.number(where, paths, "step")
         found = self.number(where, self.places, "step") if found is None else found
-        if found is None and self.told is None:
+        steps = self.told if found is None else found
+        if steps is None:
             raise ValueError(
                 f"load_state: the state_dict has no step count for {where}; PyTorch's SGD and Muon keep none. Give the "
                 "number of steps taken, as in count=1000."
@@ -163,7 +164,7 @@ class StateDict:
             raise ValueError(
                 f"load_state: count={self.told}, but the state_dict has counted {int(found)} steps. Leave count out."
             )
-        return int(self.told if found is None else found)  # pyright: ignore[reportArgumentType]
+        return int(steps)
 
     def check_all_taken(self) -> None:
         """Raises if the state dict has a value for which the transformation has no place."""

@@ -139,5 +139,7 @@ def adopt(
     >>> gx.adopt(1e-3)
     chain(scale_by_adopt(b1=0.9, b2=0.9999, eps=1e-06), scale_by_learning_rate(learning_rate=0.001))
     """
-    flags = {"nesterov": nesterov, "use_clipping": use_clipping, "clip_value_fn": clip_value_fn}
-    return chain(scale_by_adopt(b1, b2, eps, mu_dtype, **flags), scale_by_learning_rate(learning_rate))
+    rule = scale_by_adopt(
+        b1, b2, eps, mu_dtype, nesterov=nesterov, use_clipping=use_clipping, clip_value_fn=clip_value_fn
+    )
+    return chain(rule, scale_by_learning_rate(learning_rate))

@@ -25,6 +25,7 @@ from gradtx.core.slots import average_weights, counter, per_param
 from gradtx.core.value import flag
 from gradtx.transforms.momentum import trace
 from gradtx.transforms.scale import scale_by_learning_rate
+from gradtx.types import Transformation
 
 __all__ = ["ScaleByRStdDevState", "ScaleByRmsState", "rmsprop", "scale_by_rms", "scale_by_stddev"]
 
@@ -199,7 +200,10 @@ def rmsprop(
     """
     checks.flag("rmsprop", "nesterov", nesterov)
     rule = scale_by_stddev if checks.flag("rmsprop", "centered", centered) else scale_by_rms
-    links = [rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction), scale_by_learning_rate(learning_rate)]
+    links: list[Transformation] = [
+        rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction),
+        scale_by_learning_rate(learning_rate),
+    ]
     if momentum is not None:
         links.append(trace(trace.check_field("decay", momentum, who="rmsprop", name="momentum"), nesterov))
     return chain(*links)

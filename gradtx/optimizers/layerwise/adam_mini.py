@@ -26,6 +26,7 @@ from gradtx.core.partition import partition
 from gradtx.core.slots import average_weights, counter, per_param, reduced
 from gradtx.core.value import Value, dtype, static
 from gradtx.transforms.decay import decoupled_weight_decay
+from gradtx.types import Params
 
 __all__ = ["AdamMiniState", "adam_mini", "adam_mini_labels", "scale_by_adam_mini"]
 
@@ -134,7 +135,7 @@ class adam_mini_labels(Value):
     heads: Any = static(default=None, check=masks.check)
     mask: Any = static(default=None, check=masks.check)
 
-    def __call__(self, params: Any) -> Any:
+    def __call__(self, params: Params) -> Any:
         masks.selected("adam_mini", self.mask, params)  # raises if it does not fit the tree or selects nothing
         labels = ["outputs"] * len(jax.tree.leaves(params))
         for name in ("heads", "tokens"):

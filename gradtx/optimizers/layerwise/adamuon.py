@@ -190,9 +190,16 @@ def adamuon(
     {'bias': 'adam', 'kernel': 'muon'}
     """
     labels = muon_labels(muon_weight_dimension_numbers)
-    flags = {"nesterov": nesterov, "sign_momentum": sign_momentum, "iteration_dtype": iteration_dtype}
     rule = scale_by_adamuon(
-        ns_coeffs, ns_steps, beta, mu_dtype=mu_dtype, b2=b2, weight_dimension_numbers=labels.numbers, **flags
+        ns_coeffs,
+        ns_steps,
+        beta,
+        mu_dtype=mu_dtype,
+        nesterov=nesterov,
+        b2=b2,
+        sign_momentum=sign_momentum,
+        weight_dimension_numbers=labels.numbers,
+        iteration_dtype=iteration_dtype,
     )
     return matrices_with_adamw(
         chain(rule, scale_by_shape(labels.numbers, consistent_rms)),

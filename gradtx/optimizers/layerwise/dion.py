@@ -187,7 +187,15 @@ def dion(
     """
     numbers = muon_labels(dion_weight_dimension_numbers).numbers
     rule = scale_by_dion(rank, beta, mu_dtype, weight_dimension_numbers=numbers, seed=seed)
-    given = {"adam_learning_rate": adam_learning_rate, "adam_b1": adam_b1, "adam_b2": adam_b2, "adam_eps": adam_eps}
-    given |= {"adam_weight_decay": adam_weight_decay, "adam_mask": adam_mask, "mu_dtype": mu_dtype}
-    given |= {"weight_dimension_numbers": numbers, "decouple_lr": decouple_lr}
-    return matrices_with_adamw(rule, learning_rate, weight_decay, mask, **given)
+    return matrices_with_adamw(
+        *(rule, learning_rate, weight_decay, mask),
+        adam_learning_rate=adam_learning_rate,
+        adam_b1=adam_b1,
+        adam_b2=adam_b2,
+        adam_eps=adam_eps,
+        adam_weight_decay=adam_weight_decay,
+        adam_mask=adam_mask,
+        mu_dtype=mu_dtype,
+        decouple_lr=decouple_lr,
+        weight_dimension_numbers=numbers,
+    )

@@ -247,8 +247,18 @@ def kron(
     >>> gx.kron(3e-4, update_probability=0.1).links[0].clip_rms
     1.1
     """
-    numbers = {"precond_lr": precond_lr, "clip_rms": clip_rms, "damping": damping, "init_scale": init_scale}
-    sizes = {"max_size_triangular": max_size_triangular, "one_sided": one_sided, "triangular_1d": triangular_1d}
-    more = {"mu_dtype": mu_dtype, "key": key, "weight_dimension_numbers": weight_dimension_numbers}
-    rule = scale_by_kron(b1, update_probability, **numbers, **sizes, **more)
+    rule = scale_by_kron(
+        b1,
+        update_probability,
+        precond_lr=precond_lr,
+        clip_rms=clip_rms,
+        mu_dtype=mu_dtype,
+        damping=damping,
+        init_scale=init_scale,
+        max_size_triangular=max_size_triangular,
+        one_sided=one_sided,
+        triangular_1d=triangular_1d,
+        key=key,
+        weight_dimension_numbers=weight_dimension_numbers,
+    )
     return chain(rule, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

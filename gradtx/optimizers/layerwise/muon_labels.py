@@ -25,7 +25,7 @@ __all__ = ["hidden_matrices", "muon_labels"]
 _OUTER = re.compile(r"(^|[_.])((un)?embed(s|der|ding|dings|_tokens)?|wte|wpe|head|logits?)([_.]?\d+)?$", re.IGNORECASE)
 
 
-def hidden_matrices(params: Any) -> Any:
+def hidden_matrices(params: Params) -> Any:
     """Returns dimension numbers for the leaves that Muon trains by default, and None for the others.
 
     Muon trains the leaves with two or more axes, unless a part of the path ends in a word for an embedding or a head

@@ -189,10 +189,24 @@ def normuon(
     {'bias': 'adam', 'kernel': 'muon'}
     """
     numbers = muon_labels(muon_weight_dimension_numbers).numbers
-    view = {"weight_dimension_numbers": numbers, "iteration_dtype": iteration_dtype}
-    rule = scale_by_normuon(ns_coeffs, ns_steps, beta, mu_dtype=mu_dtype, nesterov=nesterov, b2=b2, **view)
-    adam = {"adam_b1": adam_b1, "adam_b2": adam_b2, "adam_eps": adam_eps, "adam_weight_decay": adam_weight_decay}
-    masks = {"mask": mask, "adam_mask": adam_mask, "decouple_lr": decouple_lr, "mu_dtype": mu_dtype}
-    rates = {"adam_learning_rate": adam_learning_rate, "weight_dimension_numbers": numbers}
-    hidden = chain(rule, scale_by_shape(numbers, consistent_rms))
-    return matrices_with_adamw(hidden, learning_rate, weight_decay, **adam, **masks, **rates)
+    rule = scale_by_normuon(
+        *(ns_coeffs, ns_steps, beta),
+        mu_dtype=mu_dtype,
+        nesterov=nesterov,
+        b2=b2,
+        weight_dimension_numbers=numbers,
+        iteration_dtype=iteration_dtype,
+    )
+    return matrices_with_adamw(
+        chain(rule, scale_by_shape(numbers, consistent_rms)),
+        *(learning_rate, weight_decay, mask),
+        weight_dimension_numbers=numbers,
+        adam_learning_rate=adam_learning_rate,
+        adam_b1=adam_b1,
+        adam_b2=adam_b2,
+        adam_eps=adam_eps,
+        adam_weight_decay=adam_weight_decay,
+        adam_mask=adam_mask,
+        mu_dtype=mu_dtype,
+        decouple_lr=decouple_lr,
+    )

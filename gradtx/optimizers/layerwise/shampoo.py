@@ -269,10 +269,17 @@ def shampoo(
     >>> gx.shampoo(1e-3, interval=20).links[1]
     ema(decay=0.9)
     """
-    blocks = {"block_size": block_size, "max_dim": max_dim, "one_sided": one_sided, "precondition_1d": precondition_1d}
-    roots = {"exponent": exponent, "root": root, "root_dtype": root_dtype}
-    more = blocks | roots | {"weight_dimension_numbers": weight_dimension_numbers}
-    rule = scale_by_shampoo(b2, eps, graft, normalize_graft, graft_eps, interval, start_step, **more)
+    rule = scale_by_shampoo(
+        *(b2, eps, graft, normalize_graft, graft_eps, interval, start_step),
+        block_size=block_size,
+        max_dim=max_dim,
+        exponent=exponent,
+        root=root,
+        root_dtype=root_dtype,
+        one_sided=one_sided,
+        precondition_1d=precondition_1d,
+        weight_dimension_numbers=weight_dimension_numbers,
+    )
     fields = (("decay", b1, "b1"), ("accumulator_dtype", mu_dtype, "mu_dtype"))
     average = ema(**{field: ema.check_field(field, x, who="shampoo", name=name) for field, x, name in fields})
     return chain(rule, average, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))
