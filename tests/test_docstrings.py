@@ -50,7 +50,7 @@ def test_entries_have_their_text_on_one_line():
     [
         (
             None,
-            "Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over",
+            "Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1",
         ),
         ("Decay rate of the second moment (the old text).", "Decay rate of the second moment (the moving"),
         ("Decay rate of something. Of its own.", "Decay rate of something. Of its own. Default 0.5."),

@@ -36,9 +36,9 @@ class add_decayed_weights(Elementwise, needs=("params",)):
     Args:
       weight_decay: Strength of the decay (default 0). Not negative. It is multiplied by the learning rate if
         `scale_by_learning_rate` follows.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params`. It keeps no state except a step count.
@@ -80,14 +80,14 @@ def decoupled_weight_decay(
         p <- p - learning_rate * u - weight_decay * p        with decouple_lr
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       weight_decay: Strength of the decay (default 0). Not negative.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Give a much smaller `weight_decay` then,
-        such as 1e-4. Default False.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Give a much smaller `weight_decay` then, such as
+        1e-4. Default False.
 
     Returns:
       A tuple of transformations, to be unpacked at the end of a `chain`. They keep no state except step counts.

@@ -42,8 +42,8 @@ class trace(Elementwise, state=TraceState):
 
     Args:
       decay: Factor of the old sum, often 0.9; closer to 1 remembers more steps. In [0, 1].
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
       accumulator_dtype: Dtype in which the sum is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
       dampening: Reduces the weight of new gradients to 1 - dampening, except for the first gradient (default 0). In [0,
@@ -99,7 +99,7 @@ class ema(Elementwise, state=EmaState, corrected=("decay",)):
     The division corrects the average for its start at zero, exactly also if `decay` is a schedule.
 
     Args:
-      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1).
+      decay: Decay rate of the moving average; a value closer to 1 averages over more steps. In [0, 1).
       debias: Whether to correct the average for its start at zero (default True). Without the correction the first
         updates are small.
       accumulator_dtype: Dtype in which the average is stored, such as `jnp.bfloat16` to save memory; by default the

@@ -181,7 +181,7 @@ class measure_with_ema(_Looking):
 
     Args:
       measure: Function of the updates that returns an array or a tree of arrays, such as `gx.tree.norm`.
-      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1).
+      decay: Decay rate of the moving average; a value closer to 1 averages over more steps. In [0, 1).
       debias: Whether to correct the average for its start at zero (default True).
       accumulator_dtype: Dtype in which the average is stored; by default the measurement's dtype, but at least float32.
 

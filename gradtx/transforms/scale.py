@@ -79,7 +79,7 @@ class scale_by_learning_rate(Elementwise):
         u = -learning_rate * g
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       flip_sign: True to include the minus sign, for descent (default). False for ascent.
 
     Returns:

@@ -38,12 +38,13 @@ class scale_by_shape(Layerwise):
         u = g * sqrt(max(outputs, inputs)) * consistent_rms          with consistent_rms
 
     Args:
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-      consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
-        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Positive, or None by
-        default.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
+      consistent_rms: Root mean square of each matrix's update before the learning rate is applied, the same for
+        matrices of every shape; None multiplies the update by `sqrt(max(1, outputs / inputs))` instead, as Muon's
+        authors do. Positive, or None by default.
 
     Returns:
       A transformation. It keeps no state except a step count.

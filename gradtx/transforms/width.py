@@ -86,9 +86,10 @@ class scale_by_width(Layerwise):
         a dict from paths to shapes. It may differ from the trained model only in widths.
       rule: How the steps of the method depend on the width: 'adam' (default) for methods whose entries move by about
         the learning rate, 'sgd', or 'muon' for orthogonal updates.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
     Returns:
       A transformation. It keeps no state except a step count.

@@ -91,20 +91,20 @@ def acprop(
         p <- p - learning_rate * (g / (sqrt(s_hat) + eps) + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       b1: Decay rate of the gradient's moving average, around which the second moment is centered. In [0, 1); default
         0.9.
       b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
         average; closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
       eps_root: Added to the second moment, as eps_root / (1 - b2), under the square root. Not negative; default 1e-16.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).

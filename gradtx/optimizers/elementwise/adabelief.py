@@ -48,14 +48,14 @@ class scale_by_belief(Elementwise, state=ScaleByBeliefState, corrected=("b1", "b
         u = m_hat / (sqrt(s_hat) + eps),    s: moving average of |g - m|^2
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
         average; closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
       eps_root: Added to the second moment at every step, so that it never becomes zero. Not negative; default 1e-16.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
 
     State: two arrays per parameter (8 bytes in float32).
 
@@ -105,15 +105,15 @@ def adabelief(
         p <- p - learning_rate * m_hat / (sqrt(s_hat) + eps)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
         average; closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
       eps_root: Added to the second moment at every step, so that it never becomes zero. Not negative; default 1e-16.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
 
     Returns:
       A transformation. State: two arrays per parameter (8 bytes in float32).

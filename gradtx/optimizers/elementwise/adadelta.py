@@ -92,11 +92,11 @@ def adadelta(
       rho: Decay rate of both moving averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
       eps: Added to both averages under the square root; a larger one makes the first steps longer. Not negative;
         default 1e-6.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation. State: two arrays per parameter (8 bytes in float32). `update` needs `params` unless

@@ -48,8 +48,8 @@ class scale_by_rss(Elementwise, state=ScaleByRssState):
       initial_accumulator_value: Value at which the sum of squares starts; a larger one makes the first steps shorter.
         Not negative; default 0.1.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-7.
-      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
-        Default True.
+      eps_in_sqrt: Whether to add `eps` under the square root, as optax does, instead of adding it to the square root,
+        as PyTorch does. Default True.
 
     State: one array per parameter (4 bytes in float32).
 
@@ -90,13 +90,13 @@ def adagrad(
         p <- p - learning_rate * g / sqrt(s + eps),    s: sum of |g|^2 over all steps
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than Adam's, such as 0.1.
-        Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). It is usually larger than
+        Adam's, such as 0.1. Not negative.
       initial_accumulator_value: Value at which the sum of squares starts; a larger one makes the first steps shorter.
         Not negative; default 0.1.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-7.
-      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
-        Default True.
+      eps_in_sqrt: Whether to add `eps` under the square root, as optax does, instead of adding it to the square root,
+        as PyTorch does. Default True.
 
     Returns:
       A transformation. State: one array per parameter (4 bytes in float32).

@@ -56,18 +56,18 @@ class scale_by_adam(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2"))
     where m and v are moving averages of g and |g|^2, and the hats stand for the correction of their start at zero.
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
 
     State: two arrays per parameter (8 bytes in float32; the second moment of a complex parameter is real).
 
@@ -129,19 +129,20 @@ def adam(
         p <- p - learning_rate * m_hat / (sqrt(v_hat + eps_root) + eps)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 1e-3 is a usual first try. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 1e-3 is a usual first try. Not
+        negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
 
     Returns:
       A transformation. State: two arrays per parameter (8 bytes in float32).

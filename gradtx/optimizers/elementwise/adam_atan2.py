@@ -56,10 +56,10 @@ class scale_by_adam_atan2(Elementwise, state=ScaleByAdamState, corrected=("b1", 
         u = a * atan2(m_hat, b * sqrt(v_hat)),    m, v: Adam's moments
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.99 (about the last 100 steps).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.99 (about the last 100 steps).
       a: Factor of the update; 1.27 (about 4 / pi) makes a constant gradient give an update of 1, as with Adam. Not
         negative; default 1.27.
       b: Factor of the second moment's root inside the arc tangent; a larger one gives shorter steps where gradients are
@@ -125,24 +125,24 @@ def adam_atan2(
     The defaults are those of adam-atan2-pytorch.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.99 (about the last 100 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.99 (about the last 100 steps).
       a: Factor of the update; 1.27 (about 4 / pi) makes a constant gradient give an update of 1, as with Adam. Not
         negative; default 1.27.
       b: Factor of the second moment's root inside the arc tangent; a larger one gives shorter steps where gradients are
         noisy. Not negative; default 1.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).

@@ -35,8 +35,8 @@ class scale_by_adamax(Elementwise, state=ScaleByAdamState, corrected=("b1",)):
         u = m_hat / v,    v <- max(b2 * v, |g| + eps)
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the largest gradient; closer to 1 forgets a large gradient more slowly. In [0, 1]; default
         0.999.
       eps: Added to the size of the gradient, so that the divisor is not zero. Not negative; default 1e-8.
@@ -81,9 +81,9 @@ def adamax(learning_rate: HyperArg, b1: HyperArg = 0.9, b2: HyperArg = 0.999, ep
         p <- p - learning_rate * m_hat / v,    m: moving average of g
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 2e-3 in the paper. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 2e-3 in the paper. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the largest gradient; closer to 1 forgets a large gradient more slowly. In [0, 1]; default
         0.999.
       eps: Added to the size of the gradient, so that the divisor is not zero. Not negative; default 1e-8.
@@ -118,19 +118,19 @@ def adamaxw(
         p <- p - learning_rate * (m_hat / v + weight_decay * p),    m: moving average of g
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 2e-3 in the paper. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 2e-3 in the paper. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the largest gradient; closer to 1 forgets a large gradient more slowly. In [0, 1]; default
         0.999.
       eps: Added to the size of the gradient, so that the divisor is not zero. Not negative; default 1e-8.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 1e-4.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 1e-4.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).

@@ -57,13 +57,13 @@ class scale_by_adan(Elementwise, state=ScaleByAdanState, corrected=("b1", "b2", 
     with moving averages m of the gradient g, v of the difference d to the last gradient, and n of |g + (1 - b2) * d|^2.
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.98 (about the last 50 steps).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.98 (about the last 50 steps).
       b2: Decay rate of the moving average of gradient differences; closer to 1 averages over more steps. In [0, 1);
         default 0.92.
       b3: Decay rate of the second moment; closer to 1 averages over more steps. In [0, 1); default 0.99.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
 
@@ -124,24 +124,24 @@ def adan(
         p <- p - learning_rate * (u + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than AdamW's. Not
-        negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.98 (about the last 50 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). It is usually larger than
+        AdamW's. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.98 (about the last 50 steps).
       b2: Decay rate of the moving average of gradient differences; closer to 1 averages over more steps. In [0, 1);
         default 0.92.
       b3: Decay rate of the second moment; closer to 1 averages over more steps. In [0, 1); default 0.99.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 1e-8.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).

@@ -64,15 +64,15 @@ class scale_by_ademamix(Elementwise, state=ScaleByAdemamixState, corrected=("b1"
     where m and v are Adam's moments, and n is the slow average, which is not corrected for its start at zero.
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
       b3: Decay rate of the slow moving average; 0.9999 averages over about the last 10000 steps. In [0, 1]; default
         0.9999.
       alpha: Weight of the slow average in the update. Not negative; default 6.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
@@ -135,28 +135,28 @@ def ademamix(
     schedules.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
       b3: Decay rate of the slow moving average; 0.9999 averages over about the last 10000 steps. In [0, 1]; default
         0.9999.
       alpha: Weight of the slow average in the update, a number or a schedule. The paper uses 5 to 8. Not negative;
         default 5.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
@@ -192,11 +192,11 @@ class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixS
 
     Args:
       b1: Decay rate of the sum of gradients; closer to 1 remembers more steps. In [0, 1); default 0.99.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.95 (about the last 20 steps).
       alpha: Weight of the current gradient. Not negative; default 0.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
 
@@ -250,24 +250,24 @@ def simplified_ademamix(
         p <- p - learning_rate * ((m + alpha * g) / (sqrt(v_hat + eps_root) + eps) + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. The sum m is 1 / (1 - b1) times as large as
-        Adam's average, so divide the learning rate you know from Adam by 1 / (1 - b1), which is 100 by default. Not
-        negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). The sum m is 1 / (1 - b1) times
+        as large as Adam's average, so divide the learning rate you know from Adam by 1 / (1 - b1), which is 100 by
+        default. Not negative.
       b1: Decay rate of the sum of gradients; closer to 1 remembers more steps. In [0, 1); default 0.99.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.95 (about the last 20 steps).
       alpha: Weight of the current gradient. Not negative; default 0.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).

@@ -45,13 +45,13 @@ class scale_by_adopt(Elementwise, state=ScaleByAdamState):
     Args:
       b1: Decay rate of the moving average of the divided gradients; closer to 1 averages over more steps. In [0, 1);
         default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.9999 (about the last 10000 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.9999 (about the last 10000 steps).
       eps: Smallest divisor. Positive; default 1e-6.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
       use_clipping: Whether to clip the divided gradients. Without clipping, a large gradient that follows a zero
         gradient is divided by `eps` alone. Default True.
       clip_value_fn: Function from the number of steps taken before to the clipping bound c; the fourth root by default,
@@ -117,16 +117,16 @@ def adopt(
     The first update is zero, because no second moment is known yet.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       b1: Decay rate of the moving average of the divided gradients; closer to 1 averages over more steps. In [0, 1);
         default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.9999 (about the last 10000 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.9999 (about the last 10000 steps).
       eps: Smallest divisor. Positive; default 1e-6.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
       use_clipping: Whether to clip the divided gradients. Without clipping, a large gradient that follows a zero
         gradient is divided by `eps` alone. Default True.
       clip_value_fn: Function from the number of steps taken before to the clipping bound c; the fourth root by default,

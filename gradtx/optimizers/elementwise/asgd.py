@@ -117,11 +117,11 @@ def asgd(
       alpha: Power with which the step size decays; 3/4 suits averaging. Not negative; default 0.75.
       t0: Step at which averaging starts; until then `ax` equals the parameters. The default of 1e6 is PyTorch's: set it
         lower for a shorter run.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).

@@ -105,11 +105,11 @@ def cocob(
         negative; default 1.
       alpha: Number that keeps the first steps short: a larger one bets less at the start. Positive; default 100.
       eps: Value at which the largest gradient starts. Positive; default 1e-8.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params`. State: five arrays per parameter (20 bytes in float32).

@@ -65,8 +65,8 @@ class ftrl(Elementwise, state=FtrlState, needs=("params",)):
     penalty in the gradient put `gx.add_decayed_weights` before it in a chain.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. A weight moves by about learning_rate / (beta
-        + n^(-learning_rate_power)) times its gradient. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). A weight moves by about
+        learning_rate / (beta + n^(-learning_rate_power)) times its gradient. Not negative.
       learning_rate_power: Power that makes the steps shorter as squared gradients add up; -0.5 is AdaGrad's, 0 keeps
         the step size constant. Not positive; default -0.5.
       initial_accumulator_value: Value at which the sum of squared gradients starts; a larger one makes the first steps

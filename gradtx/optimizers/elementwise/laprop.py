@@ -39,8 +39,8 @@ class scale_by_laprop(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2"
     Args:
       b1: Decay rate of the moving average of the divided gradients; closer to 1 averages over more steps. In [0, 1);
         default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-15 (as in the authors' code).
       mu_dtype: Dtype in which the average of the divided gradients is stored, such as `jnp.bfloat16` to save memory; by
         default the parameter's dtype, but at least float32.
@@ -93,21 +93,22 @@ def laprop(
         p <- p - learning_rate * (m_hat + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 4e-4 in the authors' code. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 4e-4 in the authors' code. Not
+        negative.
       b1: Decay rate of the moving average of the divided gradients; closer to 1 averages over more steps. In [0, 1);
         default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-15 (as in the authors' code).
       mu_dtype: Dtype in which the average of the divided gradients is stored, such as `jnp.bfloat16` to save memory; by
         default the parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. The authors' code does this. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. The authors' code does this. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).

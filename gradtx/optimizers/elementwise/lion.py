@@ -116,19 +116,20 @@ def lion(
         m <- b2 * m + (1 - b2) * g
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 1e-4 is a usual first try. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 1e-4 is a usual first try. Not
+        negative.
       b1: Weight of the momentum in the update, against the current gradient; a smaller one follows the gradient more.
         In [0, 1]; default 0.9.
       b2: Decay rate of the momentum; closer to 1 averages over more steps. In [0, 1]; default 0.99.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 1e-3.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 1e-3.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).

@@ -53,7 +53,7 @@ class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
     where s and v are sums of g and |g|^2, weighted by (learning_rate + eps) * sqrt(t).
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       momentum: How much of the current parameters each step keeps; closer to 1 averages over more steps. In [0, 1];
         default 0.9.
       eps: Added to the denominator and to the learning rate for numerical stability. Not negative; default 1e-6.
@@ -102,15 +102,16 @@ def madgrad(
         p <- momentum * p + (1 - momentum) * (p_first - s / (cbrt(v) + eps))
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 1e-2 is a usual first try. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 1e-2 is a usual first try. Not
+        negative.
       momentum: How much of the current parameters each step keeps; closer to 1 averages over more steps. In [0, 1];
         default 0.9.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
       eps: Added to the denominator and to the learning rate for numerical stability. Not negative; default 1e-6.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).

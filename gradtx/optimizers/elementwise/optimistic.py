@@ -84,7 +84,7 @@ def optimistic_gradient_descent(learning_rate: HyperArg, alpha: HyperArg = 1.0, 
         p <- p - learning_rate * ((alpha + beta) * g - beta * g_previous)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       alpha: Factor of the gradient. Any number. Default 1.
       beta: Factor of the change since the last step; 0 is plain descent. Any number. Default 1.
 
@@ -119,21 +119,21 @@ def optimistic_adam_v2(
         p <- p - learning_rate * ((alpha + beta) * a - beta * a_previous)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       alpha: Factor of Adam's update. Any number. Default 1.
       beta: Factor of the change of Adam's update since the last step; 0 is plain Adam. Any number. Default 1.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default True.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default True.
 
     Returns:
       A transformation. State: three arrays per parameter (12 bytes in float32).

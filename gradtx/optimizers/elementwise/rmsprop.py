@@ -68,14 +68,14 @@ class scale_by_rms(Elementwise, state=ScaleByRmsState, corrected=("decay",)):
     Args:
       decay: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over
         more steps. In [0, 1); default 0.9.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      initial_scale: Value at which the second moment starts; a larger one makes the first steps shorter. Not negative;
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      initial_scale: Initial value of the second moment; a larger value makes the first updates smaller. Not negative;
         default 0.
-      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
-        Default True.
-      bias_correction: Whether to divide the moving averages by the weight of the gradients in them, because they start
-        at zero. Default False.
+      eps_in_sqrt: Whether to add `eps` under the square root, as optax does, instead of adding it to the square root,
+        as PyTorch does. Default True.
+      bias_correction: Whether to divide each moving average by the sum of its averaging weights, which is less than 1
+        because the average starts at zero. Default False.
 
     State: one array per parameter (4 bytes in float32).
 
@@ -111,12 +111,12 @@ class scale_by_stddev(Elementwise, state=ScaleByRStdDevState, corrected=("decay"
 
     Args:
       decay: Decay rate of both moving averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      initial_scale: Value at which the second moment starts; a larger one makes the first steps shorter. Not negative;
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      initial_scale: Initial value of the second moment; a larger value makes the first updates smaller. Not negative;
         default 0.
-      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
-        Default True.
+      eps_in_sqrt: Whether to add `eps` under the square root, as optax does, instead of adding it to the square root,
+        as PyTorch does. Default True.
       bias_correction: Whether to correct both averages for their start at zero. The variance of the first gradient is
         then zero and the first update g / sqrt(eps) (or g / eps), which overflows for gradients near the largest
         number. Default False.
@@ -171,23 +171,23 @@ def rmsprop(
         p <- p - learning_rate * g / sqrt(v + eps)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       decay: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over
         more steps. In [0, 1); default 0.9.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      initial_scale: Value at which the second moment starts; a larger one makes the first steps shorter. Not negative;
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      initial_scale: Initial value of the second moment; a larger value makes the first updates smaller. Not negative;
         default 0.
-      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
-        Default True.
+      eps_in_sqrt: Whether to add `eps` under the square root, as optax does, instead of adding it to the square root,
+        as PyTorch does. Default True.
       centered: Whether to divide by the running standard deviation instead: the mean of the gradient is subtracted from
         its second moment, which takes one more array per parameter. Default False.
-      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
-        momentum out. In [0, 1].
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
-      bias_correction: Whether to divide the moving averages by the weight of the gradients in them, because they start
-        at zero. Default False.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that is used in place of the current update;
+        None disables momentum. In [0, 1].
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
+      bias_correction: Whether to divide each moving average by the sum of its averaging weights, which is less than 1
+        because the average starts at zero. Default False.
 
     Returns:
       A transformation. State: one array per parameter (4 bytes in float32), one more if `centered`, and one more with

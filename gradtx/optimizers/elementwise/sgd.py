@@ -39,11 +39,12 @@ def sgd(
     Without momentum, m is the gradient g.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 0.1 is a usual first try. Not negative.
-      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
-        momentum out. A usual value is 0.9. In [0, 1].
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 0.1 is a usual first try. Not
+        negative.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that is used in place of the current update;
+        None disables momentum. A usual value is 0.9. In [0, 1].
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
       accumulator_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
       dampening: Share of each gradient that is left out of the momentum, as in PyTorch; the first gradient is not

@@ -56,8 +56,8 @@ def sign_sgd(learning_rate: HyperArg) -> chain:
         p <- p - learning_rate * sign(g)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Steps are as long as Adam's at most, so start
-        with Adam's learning rate or less.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Steps are as long as Adam's at
+        most, so start with Adam's learning rate or less.
 
     Returns:
       A transformation. State: none.
@@ -80,9 +80,9 @@ def signum(learning_rate: HyperArg, beta: HyperArg = 0.9, accumulator_dtype: Any
         p <- p - learning_rate * sign(m)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       accumulator_dtype: Dtype in which the average is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
 

@@ -50,8 +50,8 @@ class scale_by_yogi(Elementwise, state=ScaleByYogiState, corrected=("b1", "b2"))
         u  = m_hat / (sqrt(v_hat + eps_root) + eps)
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the second moment, which moves towards the squared gradient by a share 1 - b2 of it; closer to 1
         moves more slowly. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-3 (as in the paper; larger than
@@ -120,9 +120,10 @@ def yogi(
     where m is the moving average of g, and the hats stand for bias correction.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 1e-2 is a usual first try. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 1e-2 is a usual first try. Not
+        negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the second moment, which moves towards the squared gradient by a share 1 - b2 of it; closer to 1
         moves more slowly. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-3 (as in the paper; larger than

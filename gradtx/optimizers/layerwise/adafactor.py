@@ -189,9 +189,9 @@ def adafactor(
     where r and c are moving averages of the mean of |g|^2 over columns and rows.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. The paper uses min(1e-2, 1 / sqrt(t)) in step
-        t. None, the default, stands for 1, as in optax: a step may then be as large as the parameters themselves. Not
-        negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). The paper uses min(1e-2, 1 /
+        sqrt(t)) in step t. None, the default, stands for 1, as in optax: a step may then be as large as the parameters
+        themselves. Not negative.
       min_dim_size_to_factor: Smallest length that both factored axes must have; smaller matrices are not factored. At
         least 1; default 128.
       decay_rate: Exponent of the averaging: in step t the decay rate is 1 - t^(-decay_rate), so that the averages get
@@ -206,17 +206,16 @@ def adafactor(
         out. optax averages the updates times the learning rate, which is the same for a constant learning rate. In
         [0, 1).
       dtype_momentum: Dtype in which the momentum is stored; float32 by default.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
       eps: Added to the squared gradient for numerical stability. Not negative; default 1e-30.
       factored: Whether to factor the second moment of large matrices; False keeps one number per parameter. Default
         True.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. optax's `adafactor` does this. Default
-        False.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. optax's `adafactor` does this. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: for a factored matrix one number per row and per column,

@@ -60,26 +60,27 @@ class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
         u = scale * G diag(|A| / |R|),    R: random projection of G,   A: Adam's update of R
 
     Args:
-      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
-        is projected to its full rank. At least 1; default 256.
-      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
+      rank: Rank of the projection; a lower rank saves memory but approximates the gradient less closely, and a matrix
+        with a side shorter than `rank` is projected to the length of that side. At least 1; default 256.
+      update_proj_gap: Number of steps between two recomputations of the projection. At least 1; default 200.
       scale: Factor of the update; about sqrt(columns / rank) makes up for the smaller norm of a low-rank projection.
         Default 1.
       scale_type: Whether each 'channel' (a slice along the longer side) has a factor of its own, or the whole 'tensor'
         has one. Default 'channel'.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
-        bound. Positive; default 1.01.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity
+        disables the bound. Positive; default 1.01.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
       seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
 
     State: for each matrix two arrays of longer side x rank, and one number.
@@ -169,33 +170,34 @@ def apollo(
     `b1`, `b2`, `eps`, `weight_decay` and `mask`.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
-        is projected to its full rank. At least 1; default 256.
-      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      rank: Rank of the projection; a lower rank saves memory but approximates the gradient less closely, and a matrix
+        with a side shorter than `rank` is projected to the length of that side. At least 1; default 256.
+      update_proj_gap: Number of steps between two recomputations of the projection. At least 1; default 200.
       scale: Factor of the update; about sqrt(columns / rank) makes up for the smaller norm of a low-rank projection.
         Default 1.
       scale_type: Whether each 'channel' (a slice along the longer side) has a factor of its own, or the whole 'tensor'
         has one. Default 'channel'.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
-        bound. Positive; default 1.01.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity
+        disables the bound. Positive; default 1.01.
       seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      apollo_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
-        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
-        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      apollo_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
@@ -237,29 +239,30 @@ def apollo_mini(
     momentum (Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance").
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       scale: Factor of the update, which makes up for the small norm of a projection to one row; sqrt(128) by default,
         as in the paper.
-      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
-        bound. Positive; default 1.01.
+      update_proj_gap: Number of steps between two recomputations of the projection. At least 1; default 200.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity
+        disables the bound. Positive; default 1.01.
       seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      apollo_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
-        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
-        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      apollo_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:

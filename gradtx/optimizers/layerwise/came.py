@@ -160,8 +160,8 @@ def came(
     is clipped.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 2e-4 in the paper's language models. Not
-        negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 2e-4 in the paper's language
+        models. Not negative.
       b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In
         [0, 1); default 0.9.
       b2: Decay rate of the second moment, one number per row and per column; closer to 1 averages over more steps. In
@@ -174,13 +174,13 @@ def came(
       clipping_threshold: Largest root mean square of an update before momentum. Positive; default 1.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: for a matrix one array like it (4 bytes per parameter in

@@ -68,9 +68,10 @@ class scale_by_dion(Layerwise, state=DionState):
         rest of the momentum does not decay. In [0, 1); default 0.95.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
       seed: Seed of the first basis, an integer; the same seed gives the same run. Not negative; default 0.
 
     State: one array per parameter (4 bytes in float32), and one array of inputs x rank for each matrix.
@@ -147,22 +148,23 @@ def dion(
         p <- p - learning_rate * (sqrt(outputs / inputs) * Q P^H + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       rank: Rank of the update, and at most the full rank of a matrix. A lower one costs less time per step, and needs
         more steps. Default 128.
       beta: Decay rate of the part of the momentum that the update has used; closer to 1 averages over more steps. The
         rest of the momentum does not decay. In [0, 1); default 0.95.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
         default the parameter's dtype, but at least float32.
       seed: Seed of the first basis, an integer; the same seed gives the same run. Not negative; default 0.
-      dion_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
-        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
-        leaves out vectors, embeddings and heads).
+      dion_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
       adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
         default. Not negative.
       adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
@@ -172,9 +174,10 @@ def dion(
       adam_eps: Added to AdamW's denominator for numerical stability. Not negative; default 1e-8.
       adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
         Not negative; default 0.
-      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      adam_mask: Which of the parameters that AdamW trains to decay; accepts the same kinds of values as `mask`, which
+        is also the default.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:

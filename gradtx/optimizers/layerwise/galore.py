@@ -83,7 +83,7 @@ class scale_by_galore(Composite, state=GaLoreState):
     Args:
       rank: Number of singular vectors to project onto; a lower one saves memory and follows the gradient less closely.
         At least 1; default 128.
-      update_proj_gap: Number of steps after which the projection is renewed. Each time costs a singular value
+      update_proj_gap: Number of steps between two recomputations of the projection. Each time costs a singular value
         decomposition. At least 1; default 200.
       scale: Factor of the updates of projected leaves. Default 1.
       base_optimizer: The transformation of the projected gradients; `scale_by_adam()` by default.
@@ -213,23 +213,23 @@ def galore(
         p <- p - learning_rate * (scale * P base(P^H g) + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       rank: Number of singular vectors to project onto; a lower one saves memory and follows the gradient less closely.
         At least 1; default 128.
-      update_proj_gap: Number of steps after which the projection is renewed. Each time costs a singular value
+      update_proj_gap: Number of steps between two recomputations of the projection. Each time costs a singular value
         decomposition. At least 1; default 200.
       scale: Factor of the updates of projected leaves. Default 1.
       base_optimizer: The transformation of the projected gradients; `scale_by_adam()` by default.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       weight_dimension_numbers: Which leaves are projected, and how they are matrices: `gx.WeightDimensionNumbers` for
         all leaves, a tree of them, or a function from the tree to such a tree. None in a tree leaves a leaf out. By
         default every leaf with two axes is projected, embeddings included.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: P for each projected matrix (longer side x rank), and the

@@ -78,16 +78,17 @@ class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",
       init_scale: Product of the factors of a matrix at the start, as a multiple of the identity. Positive; default 1.
       max_size_triangular: Longest side that has a triangular factor; a longer side has a diagonal one. At least 1;
         default 8192.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. Default False.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. Default False.
       triangular_1d: Whether vectors have triangular factors instead of diagonal ones. Default False.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
       key: Seed of the random numbers, an integer; the same seed gives the same run. `update(..., key=k)` draws from `k`
         instead. Default 0.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
     The random numbers depend only on the key, the step and the shape: all matrices of a shape see the same ones, on any
     mesh. A matrix of zeros changes no factor. A gradient with an entry that is not finite counts as zeros, and factors
@@ -208,15 +209,15 @@ def kron(
     where X is the momentum, and the factors Q_L and Q_R are fitted to it in steps chosen at random.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. About a third of Adam's, such as 3e-4. Not
-        negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). About a third of Adam's, such as
+        3e-4. Not negative.
       b1: Decay rate of the momentum, to which the factors are fitted; closer to 1 averages over more steps. In [0, 1);
         default 0.9.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       update_probability: Probability of fitting the factors in a step, a number or a schedule. By default it is 1 for
         500 steps and then decays to 0.03, which it reaches after 4000 steps. In [0, 1].
       precond_lr: How far a factor moves in a fit, as a fraction of itself. In [0, 1); default 0.1.
@@ -228,16 +229,17 @@ def kron(
       init_scale: Product of the factors of a matrix at the start, as a multiple of the identity. Positive; default 1.
       max_size_triangular: Longest side that has a triangular factor; a longer side has a diagonal one. At least 1;
         default 8192.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. Default False.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. Default False.
       triangular_1d: Whether vectors have triangular factors instead of diagonal ones. Default False.
       key: Seed of the random numbers, an integer; the same seed gives the same run. `update(..., key=k)` draws from `k`
         instead. Default 0.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and for each

@@ -87,20 +87,20 @@ def lars(
         p <- p - m
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       weight_decay: Strength of the weight decay: `weight_decay * params` is added to the gradient before it is scaled.
         Not negative; default 0.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       trust_coefficient: Norm of a scaled update relative to the norm of its parameter. Not negative; default 1e-3.
       eps: Added to the norm of the update for numerical stability. Not negative; default 0.
       trust_ratio_mask: Which leaves to scale, in the forms that `mask` takes; all by default. Leave out biases and the
         parameters of normalization layers.
       momentum: Decay rate of the momentum, which is a decaying sum of past steps; closer to 1 averages over more steps.
         In [0, 1]; default 0.9.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).

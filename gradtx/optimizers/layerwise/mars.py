@@ -115,24 +115,25 @@ def mars(
     The defaults are the authors'.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 3e-3 in the authors' code. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.95 (about the last 20 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.99 (about the last 100 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 3e-3 in the authors' code. Not
+        negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.99 (about the last 100 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       gamma: Strength of the correction; 0 corrects nothing. Not negative; default 0.025.
       max_norm: Largest norm of a leaf's corrected gradient; infinity does not clip. Not negative; default 1.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).

@@ -63,12 +63,12 @@ def matrices_with_adamw(
     Args:
       rule: The transformation of the matrices' gradients, without learning rate and weight decay, such as
         `scale_by_muon()`. Give it the same dimension numbers.
-      learning_rate: Step size, a number or a schedule of the step count.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      learning_rate: Step size: a number, or a schedule (a function of the step count).
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers` with
         None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which leaves out
         vectors, embeddings and heads).
@@ -82,12 +82,13 @@ def matrices_with_adamw(
       adam_eps_root: Added to AdamW's second moment under the square root. Not negative; default 0.
       adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
         Not negative; default 0.
-      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      adam_mask: Which of the parameters that AdamW trains to decay; accepts the same kinds of values as `mask`, which
+        is also the default.
       mu_dtype: Dtype in which AdamW's first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
       nesterov: Whether AdamW uses Nesterov momentum. Default False.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:

@@ -64,13 +64,14 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
     where O sets all singular values of c to about 1 by the Newton-Schulz iteration.
 
     Args:
-      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
-        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
-        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
-      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
-        products each. At least 1; default 5.
-      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.95 (about the last 20 steps).
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all iterations, three numbers for each
+        iteration, or the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); for the same number
+        of iterations 'polar_express' and 'cans' come closest to an orthogonal matrix, and the default is 'standard'
+        (Jordan's (3.4445, -4.775, 2.0315)).
+      ns_steps: Number of Newton-Schulz iterations; each one costs three matrix products and brings the singular values
+        closer to 1. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
       eps: Added to the norm by which the momentum is divided. By default nothing is added, so that the update is the
         same for c * g as for g, and zero for zero; optax adds 1e-8. At most a millionth of the norm is added.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
@@ -78,15 +79,17 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
       nesterov: Whether the momentum looks one step ahead. Default True.
       adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
         larger updates. Default False.
-      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration; the last two do not use
-        `eps` unless it is a floor. One of 'frobenius', 'spectral', 'aol', 'schatten'; default 'frobenius'.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration: 'frobenius', 'spectral'
+        (the largest singular value), 'aol' (a separate divisor for each row, from the Gram matrix) or 'schatten' (the
+        Schatten 4-norm). 'aol' and 'schatten' use `eps` only with `eps_is_floor`. Default 'frobenius'.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
       bias_correction: Whether to correct the momentum for its start at zero. Default True.
       eps_is_floor: Whether `eps` is the least norm to divide by (the square of the norm for 'aol' and 'schatten'),
         instead of being added to the norm. Smaller gradients then give smaller updates. Default False.
-      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; at least float32 by
         default, and bfloat16 is faster on hardware that supports it.
 
     State: one array per parameter (4 bytes in float32).
@@ -179,29 +182,31 @@ def muon(
     AdamW shares `mu_dtype` and `nesterov`, and has settings of its own for the rest.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 0.02 is a usual first try; with
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 0.02 is a usual first try; with
         `consistent_rms=0.2` take AdamW's. Not negative.
-      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
-        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
-        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
-      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
-        products each. At least 1; default 5.
-      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.95 (about the last 20 steps).
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all iterations, three numbers for each
+        iteration, or the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); for the same number
+        of iterations 'polar_express' and 'cans' come closest to an orthogonal matrix, and the default is 'standard'
+        (Jordan's (3.4445, -4.775, 2.0315)).
+      ns_steps: Number of Newton-Schulz iterations; each one costs three matrix products and brings the singular values
+        closer to 1. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
       eps: Added to the norm by which the momentum is divided. By default nothing is added in Muon, and `adam_eps` is
         1e-8. Not negative.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
         default the parameter's dtype, but at least float32.
       nesterov: Whether the momentum looks one step ahead, for Muon and AdamW. Default True.
       adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
         larger updates. Default False.
-      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration; the last two do not use
-        `eps` unless it is a floor. One of 'frobenius', 'spectral', 'aol', 'schatten'; default 'frobenius'.
+      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration: 'frobenius', 'spectral'
+        (the largest singular value), 'aol' (a separate divisor for each row, from the Gram matrix) or 'schatten' (the
+        Schatten 4-norm). 'aol' and 'schatten' do not use `eps`. Default 'frobenius'.
       adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
         0.9.
       adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. In [0, 1); default
@@ -211,18 +216,21 @@ def muon(
       adam_eps_root: Added to AdamW's second moment under the square root. Not negative; default 0.
       adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
         Not negative; default 0.
-      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      adam_mask: Which of the parameters that AdamW trains to decay; accepts the same kinds of values as `mask`, which
+        is also the default.
       adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
         default. Not negative.
-      muon_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
-        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
-        leaves out vectors, embeddings and heads).
-      consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
-        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Positive.
-      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+      muon_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
+      consistent_rms: Root mean square of each matrix's update before the learning rate is applied, the same for
+        matrices of every shape; None multiplies the update by `sqrt(max(1, outputs / inputs))` instead, as Muon's
+        authors do. Positive.
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; at least float32 by
         default, and bfloat16 is faster on hardware that supports it.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation (a partition into 'muon' and 'adam') whose `update` needs `params`. State: one array per

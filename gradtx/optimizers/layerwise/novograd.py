@@ -52,17 +52,17 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
         [0, 1]; default 0.9.
       b2: Decay rate of the second moment, one number per leaf; closer to 1 averages over more steps. In [0, 1]; default
         0.25.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       weight_decay: Strength of the weight decay: `weight_decay * params` is added to the divided gradient. Not
         negative; default 0.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the
+        structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
+        parameters, although biases and norm scales are usually left out.
 
     State: one array per parameter (4 bytes in float32), and one number per leaf. `update` needs `params`.
 
@@ -115,7 +115,8 @@ def novograd(
         p <- p - learning_rate * m
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 1e-2 is a usual first try. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 1e-2 is a usual first try. Not
+        negative.
       b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In
         [0, 1]; default 0.9.
       b2: Decay rate of the second moment, one number per leaf; closer to 1 averages over more steps. In [0, 1]; default
@@ -125,9 +126,9 @@ def novograd(
         bounded when you differentiate through training. Not negative; default 0.
       weight_decay: Strength of the weight decay: `weight_decay * params` is added to the divided gradient. Not
         negative; default 0.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one

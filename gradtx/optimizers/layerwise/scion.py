@@ -60,18 +60,20 @@ class scale_by_lmo(Layerwise, state=ScionState):
       norm: In which norm the update has length 1: 'spectral' orthogonalizes the momentum, 'sign' takes its signs,
         'column' normalizes the weights of each input, 'row' those of each output. The paper takes 'spectral' for hidden
         layers, 'sign' or 'row' for the last layer, and 'column' for embeddings and vectors. Default 'spectral'.
-      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. The
-        paper's alpha is 1 - beta. In [0, 1); default 0.9 (about the last 10 steps).
-      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
-        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
-        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
-      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
-        products each. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. The paper's alpha is 1 - beta. In [0, 1); default 0.9 (about the last 10 steps).
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all iterations, three numbers for each
+        iteration, or the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); for the same number
+        of iterations 'polar_express' and 'cans' come closest to an orthogonal matrix, and the default is 'standard'
+        (Jordan's (3.4445, -4.775, 2.0315)).
+      ns_steps: Number of Newton-Schulz iterations; each one costs three matrix products and brings the singular values
+        closer to 1. At least 1; default 5.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
     State: one array per parameter (4 bytes in float32).
 
@@ -153,8 +155,8 @@ def scion(
     Args:
       learning_rate: Step size relative to the radius, a number or a schedule of the step count. 3.6e-4 in the paper's
         language models. Not negative.
-      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       hidden_norm: Norm of the steps of hidden matrices; `scale_by_lmo` explains the norms. One of 'spectral', 'sign',
         'column', 'row'; default 'spectral'.
       outer_norm: Norm of the steps of all other parameters. One of 'spectral', 'sign', 'column', 'row'; default 'sign'.
@@ -163,16 +165,18 @@ def scion(
       outer_radius: Length of the steps of all other parameters before the learning rate. 3000 in the paper's language
         models. Default 1.
       constrained: Whether weights also shrink by the learning rate, which keeps them within the radii. Default False.
-      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
-        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
-        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
-      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
-        products each. At least 1; default 5.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all iterations, three numbers for each
+        iteration, or the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); for the same number
+        of iterations 'polar_express' and 'cans' come closest to an orthogonal matrix, and the default is 'standard'
+        (Jordan's (3.4445, -4.775, 2.0315)).
+      ns_steps: Number of Newton-Schulz iterations; each one costs three matrix products and brings the singular values
+        closer to 1. At least 1; default 5.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      scion_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
-        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
-        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
+      scion_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
 
     Returns:
       A transformation (a partition into 'hidden' and 'outer') whose `update` needs `params`. State: one array per

@@ -86,13 +86,14 @@ class scale_by_shampoo(Layerwise, state=ShampooState, corrected=("b2",), every="
         only matrix products. Default 'eigh'.
       root_dtype: Dtype in which roots are computed, such as 'float64'; by default the gradient's dtype, but at least
         float32.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. Default False.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. Default False.
       precondition_1d: Whether vectors have a factor. If not, their update is the graft's, as it is for scalars. Default
         False.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
     A gradient with an entry that is not finite counts as zeros. A root that is not finite, or that the iteration did
     not find, is replaced by the last one. `gx.metrics` counts both as `failures`. Derivatives treat the roots as
@@ -221,16 +222,16 @@ def shampoo(
     where L and R are moving averages of G G^H and G^H G.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       b1: Decay rate of the moving average of the updates; closer to 1 averages over more steps. In [0, 1); default 0.9.
       b2: Decay rate of L and R, and of the graft's second moment; 1 stands for sums, as in the first paper. In [0, 1];
         default 0.999.
       eps: Added to L and R, as a fraction of their largest eigenvalue. Not negative; default 1e-6.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       graft: The method whose update gives the norm of each leaf's update; 'none' keeps Shampoo's norm. One of 'none',
         'sgd', 'adagrad', 'rmsprop', 'adam'; default 'adam'.
       interval: Number of steps between two computations of the roots; a larger one is cheaper but uses older roots. At
@@ -251,15 +252,16 @@ def shampoo(
         only matrix products. Default 'eigh'.
       root_dtype: Dtype in which roots are computed, such as 'float64'; by default the gradient's dtype, but at least
         float32.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. Default False.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. Default False.
       precondition_1d: Whether vectors have a factor. If not, their update is the graft's, as it is for scalars. Default
         False.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: for each side of length n with a factor two matrices of n x

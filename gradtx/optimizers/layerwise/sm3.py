@@ -118,8 +118,8 @@ def sm3(learning_rate: HyperArg, momentum: HyperArg = 0.9) -> chain:
     Each accumulator then becomes the largest a of its row or column.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than Adam's, such as 0.1.
-        Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). It is usually larger than
+        Adam's, such as 0.1. Not negative.
       momentum: Decay rate of the momentum, the moving average of the divided gradient; closer to 1 averages over more
         steps. In [0, 1]; default 0.9.
 

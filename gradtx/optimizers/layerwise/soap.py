@@ -71,26 +71,26 @@ class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="i
         U = Q_L Adam(Q_L^H G Q_R) Q_R^H,    Q_L, Q_R: eigenvectors of the moving averages L of G G^H and R of G^H G
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.95 (about the last 20 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.95 (about the last 20 steps).
       shampoo_beta: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.95.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       interval: Number of steps between two refinements of the eigenbases, each of which costs a QR factorization per
         factor; a larger one is cheaper but uses older bases. At least 1; default 10.
       max_precond_dim: Longest side of a matrix that has a factor; a longer side keeps its own axes. At least 1; default
         10000.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. The basis is coarser. Default False.
-      precondition_1d: Whether vectors get a full preconditioner, too. If not, their update is Adam's. Default False.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. The basis is coarser. Default False.
+      precondition_1d: Whether vectors also get a full preconditioner. If not, their update is Adam's. Default False.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-        `gx.merge_axes` makes other choices.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row. `gx.merge_axes` makes other choices.
 
     A gradient with an entry that is not finite counts as zeros, and a basis that is not finite is replaced by the last
     one; `gx.metrics` counts both as `failures`. Derivatives treat the bases as constants.
@@ -209,34 +209,34 @@ def soap(
     step is zero, apart from weight decay.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 3e-3 in the paper. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.95 (about the last 20 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 3e-3 in the paper. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); default 0.95 (about the last 20 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.95 (about the last 20 steps).
       shampoo_beta: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.95.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0.01.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0.01.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       interval: Number of steps between two refinements of the eigenbases, each of which costs a QR factorization per
         factor; a larger one is cheaper but uses older bases. At least 1; default 10.
       max_precond_dim: Longest side of a matrix that has a factor; a longer side keeps its own axes. At least 1; default
         10000.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. The basis is coarser. Default False.
-      precondition_1d: Whether vectors get a full preconditioner, too. If not, their update is Adam's. Default False.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. The basis is coarser. Default False.
+      precondition_1d: Whether vectors also get a full preconditioner. If not, their update is Adam's. Default False.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-        `gx.merge_axes` makes other choices.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row. `gx.merge_axes` makes other choices.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32), and for each

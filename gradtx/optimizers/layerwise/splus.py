@@ -104,9 +104,10 @@ class scale_by_splus(Layerwise, state=SPlusState):
         ones. At least 1; default 100.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
     State: one array per parameter (4 bytes in float32), and for each matrix two of inputs x inputs and two of outputs x
     outputs.
@@ -187,27 +188,29 @@ def splus(
     weights: wrap it in `ema_params` with a decay of 0.999.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. About 0.1 in the paper. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). About 0.1 in the paper. Not
+        negative.
       b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
         [0, 1); default 0.9.
       b2: Decay rate of the moving averages of g g^H and g^H g; closer to 1 averages over more steps. In [0, 1); default
         0.999.
       interval: Number of steps between two computations of the eigenvectors; a larger one is cheaper but uses older
         ones. At least 1; default 100.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. The authors' code also multiplies it by 2 / (inputs + outputs) or
-        by `nonstandard_constant`. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. The authors' code also multiplies it by 2 / (inputs + outputs) or by
+        `nonstandard_constant`. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
       nonstandard_constant: Factor of the learning rate for all parameters that are not hidden matrices. Default 1e-3.
-      splus_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
-        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
-        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      splus_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
       A transformation (a partition into 'matrix' and 'other') whose `update` needs `params`. State: one array per

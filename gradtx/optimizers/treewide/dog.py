@@ -129,11 +129,11 @@ def dog(
         parameters), ('distance', r) for a first distance of r, or ('learning_rate', eta) for a first step of eta * g.
         The number is not negative. Default ('heuristic', 1e-06).
       eps: Added to the sum of squared norms under the square root, for numerical stability. Not negative; default 1e-8.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
@@ -223,11 +223,11 @@ def dowg(
         negative; default 1.
       init_estim_sq_dist: First squared distance; it only grows, so choose it small. `eps` by default. Not negative.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-4.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).

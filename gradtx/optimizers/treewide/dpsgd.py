@@ -37,16 +37,16 @@ def dpsgd(
     It does not count how much privacy is spent: use a privacy accountant for that.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       l2_norm_clip: Largest norm of one example's gradient, over all parameters; a longer gradient is clipped to it. Not
         negative.
       noise_multiplier: Standard deviation of the noise, relative to `l2_norm_clip`; a larger one gives more privacy.
         Not negative.
       seed: Seed of the random numbers, an integer; the same seed gives the same run.
-      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
-        momentum out. In [0, 1].
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that is used in place of the current update;
+        None disables momentum. In [0, 1].
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
 
     Returns:
       A transformation. State: a random key; with momentum, one array per parameter (4 bytes in float32).

@@ -61,15 +61,15 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
       learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 1.
       beta: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default
         0.9.
-      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
-        better step sizes. Default 0.
+      lower_bound: Lower bound on the loss; 0 is right for most losses, and a bound close to the lowest loss that
+        training can reach gives better step sizes. Default 0.
       weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
         weight_decay. Not negative; default 0.
       adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
         Default False.
-      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the
+        structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
+        parameters, although biases and norm scales are usually left out.
 
     State: one array per parameter (4 bytes in float32). `update` needs `params` and `value`, the loss.
 
@@ -142,15 +142,15 @@ def momo(
       learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 1.
       beta: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default
         0.9.
-      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
-        better step sizes. Default 0.
+      lower_bound: Lower bound on the loss; 0 is right for most losses, and a bound close to the lowest loss that
+        training can reach gives better step sizes. Default 0.
       weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
         weight_decay. Not negative; default 0.
       adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
         Default False.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params` and `value`, the loss. State: one array per parameter (4 bytes in

@@ -64,19 +64,19 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
     Args:
       learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 0.01.
       b1: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
-        better step sizes. Default 0.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      lower_bound: Lower bound on the loss; 0 is right for most losses, and a bound close to the lowest loss that
+        training can reach gives better step sizes. Default 0.
       weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
         weight_decay. Not negative; default 0.
       adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
         Default False.
-      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the
+        structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
+        parameters, although biases and norm scales are usually left out.
 
     State: two arrays per parameter (8 bytes in float32). `update` needs `params` and `value`, the loss.
 
@@ -166,19 +166,19 @@ def momo_adam(
     Args:
       learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 0.01.
       b1: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
-        better step sizes. Default 0.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      lower_bound: Lower bound on the loss; 0 is right for most losses, and a bound close to the lowest loss that
+        training can reach gives better step sizes. Default 0.
       weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
         weight_decay. Not negative; default 0.
       adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
         Default False.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params` and `value`, the loss. State: two arrays per parameter (8 bytes in

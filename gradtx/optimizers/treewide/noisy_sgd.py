@@ -24,7 +24,7 @@ def noisy_sgd(learning_rate: HyperArg, eta: HyperArg = 0.01, gamma: HyperArg = 0
         p <- p - learning_rate * (g + noise),    noise: normal with variance eta / t^gamma in step t
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       eta: Variance of the noise in the first step. Not negative; default 0.01.
       gamma: How fast the noise fades; 0 keeps it constant. Not negative; default 0.55.
       key: Seed of the random numbers, an integer; the same seed gives the same run. Default 0.

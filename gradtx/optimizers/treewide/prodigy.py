@@ -61,26 +61,25 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), correcte
     Args:
       learning_rate: Factor of the estimated learning rate, a number or a schedule of the step count; keep it at 1, or
         use a schedule that decays from 1. Not negative; default 1.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
       beta3: Decay rate of the sums from which the distance is estimated; closer to 1 remembers more steps. The square
         root of 0.999 by default. In [0, 1).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
-        rather than too large. Positive; default 1e-6.
-      estim_lr_coef: Factor of the estimated distance; 2 trains more boldly, 0.5 more carefully. Not negative; default
-        1.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. The learning rate here is the estimated one. Not negative; default
-        0 (no decay).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      estim_lr0: Initial estimate of the distance from the initial parameters to the solution; the estimate never
+        shrinks, so choose it too small rather than too large. Positive; default 1e-6.
+      estim_lr_coef: Factor by which the estimated distance is multiplied; 2 gives larger updates, 0.5 smaller ones. Not
+        negative; default 1.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. The learning rate here is the estimated one. Not negative; default 0 (no decay).
       safeguard_warmup: Whether to leave the learning rate out of the weights of s, so that a warmup schedule, which
         starts small, does not make the estimate too large. Default False.
-      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the
+        structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
+        parameters, although biases and norm scales are usually left out.
       decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
         parameters by `weight_decay` itself. Default False.
 
@@ -163,20 +162,19 @@ def prodigy(
       betas: Decay rates (b1, b2) of the first and second moment, each in [0, 1). Default (0.9, 0.999).
       beta3: Decay rate of the sums from which the distance is estimated; closer to 1 remembers more steps. The square
         root of `betas[1]` by default. In [0, 1).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
-        rather than too large. Positive; default 1e-6.
-      estim_lr_coef: Factor of the estimated distance; 2 trains more boldly, 0.5 more carefully. Not negative; default
-        1.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. The learning rate here is the estimated one. Not negative; default
-        0 (no decay).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      estim_lr0: Initial estimate of the distance from the initial parameters to the solution; the estimate never
+        shrinks, so choose it too small rather than too large. Positive; default 1e-6.
+      estim_lr_coef: Factor by which the estimated distance is multiplied; 2 gives larger updates, 0.5 smaller ones. Not
+        negative; default 1.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. The learning rate here is the estimated one. Not negative; default 0 (no decay).
       safeguard_warmup: Whether to leave the learning rate out of the weights of s, so that a warmup schedule, which
         starts small, does not make the estimate too large. Default False.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
         parameters by `weight_decay` itself. Default False.
 
