@@ -83,8 +83,8 @@ def apart(count: Any, *begins: Any) -> tuple[Array, Array]:
 def fraction_left(count: Any, *lengths: Any) -> Array:
     """Returns the fraction of the last phase that is left at step `count`.
 
-    `lengths` are the lengths of phases that follow one another from step 0. The result is 1 before the last phase, falls
-    linearly during the last phase, and is 0 after the last phase.
+    `lengths` are the lengths of phases that follow one another from step 0. The result is 1 before the last phase,
+    falls linearly during the last phase, and is 0 after the last phase.
     """
     # The fraction is computed from the distance to the end, not from the beginning, so that small fractions are exact.
     return share(-since(count, *lengths), lengths[-1])

@@ -1,8 +1,8 @@
 """Muon's factor for the shape of a matrix: u = g * sqrt(max(1, outputs / inputs)).
 
 With `consistent_rms` the factor is sqrt(max(outputs, inputs)) * consistent_rms. The entries of an orthogonal matrix
-have the root mean square 1 / sqrt(max(outputs, inputs)), so that with this factor every entry moves by about
-`consistent_rms` (Liu et al., 2025, "Muon is Scalable for LLM Training", section 2.2).
+have the root mean square 1 / sqrt(max(outputs, inputs)), so with this factor the entries of the update have the root
+mean square `consistent_rms` (Liu et al., 2025, "Muon is Scalable for LLM Training", section 2.2).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def _check_rms(who: str, name: str, value: Any) -> Any:
 class scale_by_shape(Layerwise):
     """Scales each matrix by Muon's factor for its shape.
 
-    Put it after `scale_by_muon`. With `consistent_rms=0.2` steps are about as large as Adam's, so that Adam's learning
-    rate and weight decay can be kept.
+    Put it after `scale_by_muon`. With `consistent_rms=0.2` the updates are about as large as Adam's, so you can keep
+    the learning rate and weight decay that you use with Adam.
 
         u = g * sqrt(max(1, outputs / inputs))                       by default
         u = g * sqrt(max(outputs, inputs)) * consistent_rms          with consistent_rms

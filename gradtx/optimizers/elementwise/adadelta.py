@@ -79,7 +79,7 @@ def adadelta(
 ) -> chain:
     """Runs AdaDelta, which needs no tuned learning rate.
 
-    Take it when you do not want to choose a learning rate and have time: the first steps are only about sqrt(eps) long
+    Use it when you do not want to choose a learning rate and have time: the first steps are only about sqrt(eps) long
     and grow slowly. Each gradient is scaled by the ratio of past updates to past gradients (Zeiler, 2012, "ADADELTA: An
     Adaptive Learning Rate Method", algorithm 1):
 

@@ -83,7 +83,7 @@ def adagrad(
 ) -> chain:
     """Runs AdaGrad, whose steps get shorter as squared gradients add up.
 
-    Take it for sparse gradients, as in linear models and embeddings, and for convex problems. In long runs of deep
+    Use it for sparse gradients, as in linear models and embeddings, and for convex problems. In long runs of deep
     networks the steps become too short. (Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online
     Learning and Stochastic Optimization"):
 

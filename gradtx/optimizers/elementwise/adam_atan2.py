@@ -116,7 +116,7 @@ def adam_atan2(
 ) -> chain:
     """Runs Adam-atan2, an Adam without eps, with decoupled weight decay.
 
-    Take it when gradients are so small, or differ so much in scale, that Adam's eps matters: its updates do not change
+    Use it when gradients are so small, or differ so much in scale, that Adam's eps matters: its updates do not change
     when all gradients are multiplied by one number, and each entry is at most a * pi / 2. With Adam's moments m and v
     (Everett et al., 2024, "Scaling Exponents Across Parameterizations and Optimizers"):
 

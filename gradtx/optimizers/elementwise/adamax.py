@@ -111,7 +111,7 @@ def adamaxw(
 ) -> chain:
     """Runs AdaMax with decoupled weight decay.
 
-    Take it in place of `adamax` when the parameters should be decayed (Kingma and Ba, 2015, algorithm 2; Loshchilov and
+    Use it in place of `adamax` when the parameters should be decayed (Kingma and Ba, 2015, algorithm 2; Loshchilov and
     Hutter, 2019, "Decoupled Weight Decay Regularization"):
 
         v <- max(b2 * v, |g| + eps)

@@ -115,7 +115,7 @@ def adan(
 ) -> chain:
     """Runs Adan, an Adam-like method with Nesterov momentum, with decoupled weight decay.
 
-    Take it when there is memory for four arrays per parameter and you want faster progress than with AdamW, as in the
+    Use it when there is memory for four arrays per parameter and you want faster progress than with AdamW, as in the
     paper's vision transformers. With moving averages m of the gradient g, v of the difference d to the last gradient,
     and n of |g + (1 - b2) * d|^2 (Xie et al., 2022, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing
     Deep Models", algorithm 1, where the decay rates are written as 1 - b):

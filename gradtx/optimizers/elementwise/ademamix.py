@@ -125,7 +125,7 @@ def ademamix(
 ) -> chain:
     """Runs AdEMAMix: Adam that also remembers gradients from thousands of steps ago, with decoupled weight decay.
 
-    Take it for long runs, such as language model pretraining, in which old gradients still help. With Adam's moments m
+    Use it for long runs, such as language model pretraining, in which old gradients still help. With Adam's moments m
     and v, and a slow moving average n of the gradient (Pagliardini, Ablin and Grangier, 2024, "The AdEMAMix Optimizer:
     Better, Faster, Older", algorithm 1):
 
@@ -243,7 +243,7 @@ def simplified_ademamix(
 ) -> chain:
     """Runs simplified AdEMAMix with decoupled weight decay.
 
-    Take it for the effect of AdEMAMix in the memory of Adam. With the second moment v of Adam (Morwani et al., 2025,
+    Use it for the effect of AdEMAMix in the memory of Adam. With the second moment v of Adam (Morwani et al., 2025,
     "Connections between Schedule-Free Optimizers, AdEMAMix, and Accelerated SGD Variants"):
 
         m <- b1 * m + g

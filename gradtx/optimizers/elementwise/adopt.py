@@ -107,7 +107,7 @@ def adopt(
 ) -> chain:
     """Runs ADOPT, a variant of Adam that is proved to converge for every b2.
 
-    Take it in place of Adam when training is unstable or sensitive to b2. Each gradient is divided by the second moment
+    Use it in place of Adam when training is unstable or sensitive to b2. Each gradient is divided by the second moment
     v of the steps before it, clipped, and only then averaged (Taniguchi et al., 2024, "ADOPT: Modified Adam Can
     Converge with Any beta2 with the Optimal Rate", algorithm 2):
 

@@ -118,7 +118,7 @@ def amsgrad(
 ) -> chain:
     """Runs AMSGrad: Adam that never forgets a large gradient.
 
-    Take it when Adam fails to converge, because a rare large gradient leaves its second moment too soon. With Adam's
+    Use it when Adam fails to converge, because a rare large gradient leaves its second moment too soon. With Adam's
     moments m and v (Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2):
 
         w <- max(w, v_hat)

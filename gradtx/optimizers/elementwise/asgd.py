@@ -99,7 +99,7 @@ def asgd(
 ) -> chain:
     """Runs gradient descent with a decaying step size and averages the parameters.
 
-    Take it for convex problems and linear models, where the average of the parameters is a better result than the final
+    Use it for convex problems and linear models, where the average of the parameters is a better result than the final
     parameters. The average is `state[-1].ax` (Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by
     Averaging", with the step size of Bottou, 2012, as in PyTorch):
 

@@ -92,7 +92,7 @@ def cocob(
 ) -> chain:
     """Runs COCOB, which needs no learning rate.
 
-    Take it when you do not want to choose a learning rate and have memory for five arrays per parameter. Each entry x
+    Use it when you do not want to choose a learning rate and have memory for five arrays per parameter. Each entry x
     bets a fraction of its reward R on the next gradient (Orabona and Tommasi, 2017, "Training Deep Networks without
     Learning Rates Through Coin Betting", algorithm 2):
 

@@ -52,7 +52,7 @@ class FtrlState(NamedTuple):
 class ftrl(Elementwise, state=FtrlState, needs=("params",)):
     """Runs FTRL-Proximal, which makes weights exactly zero by an L1 penalty.
 
-    Take it for linear models of sparse data, such as click prediction, where most weights should be zero. It is a whole
+    Use it for linear models of sparse data, such as click prediction, where most weights should be zero. It is a whole
     optimizer, not a rule: its updates lead to the weights w that minimize the linearized losses so far plus the
     penalties (McMahan et al., 2013, "Ad Click Prediction: a View from the Trenches", algorithm 1):
 

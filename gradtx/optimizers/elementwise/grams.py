@@ -79,7 +79,7 @@ def grams(
 ) -> chain:
     """Runs Grams, which moves every entry by the size of Adam's step along the current gradient's sign.
 
-    Take it when Adam's momentum overshoots: no entry ever moves against its gradient. With Adam's update a, and
+    Use it when Adam's momentum overshoots: no entry ever moves against its gradient. With Adam's update a, and
     decoupled weight decay (Cao et al., 2024, "Grams: Gradient Descent with Adaptive Momentum Scaling", algorithm 1):
 
         p <- p - learning_rate * (sign(g) * |a| + weight_decay * p)

@@ -85,7 +85,7 @@ def laprop(
 ) -> chain:
     """Runs LaProp, an Adam whose b1 and b2 can be chosen independently, with decoupled weight decay.
 
-    Take it when Adam diverges with a small b2 or a large b1, as in reinforcement learning and GANs. Each gradient is
+    Use it when Adam diverges with a small b2 or a large b1, as in reinforcement learning and GANs. Each gradient is
     divided by the root of the second moment v before averaging (Ziyin, Wang and Ueda, 2020, "LaProp: Separating
     Momentum and Adaptivity in Adam", algorithm 1):
 

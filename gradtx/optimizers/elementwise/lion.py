@@ -108,7 +108,7 @@ def lion(
 ) -> chain:
     """Runs Lion, whose steps have the same size in every entry, with decoupled weight decay.
 
-    Take it when memory is short: it stores one array per parameter, where Adam stores two. Its steps are larger than
+    Use it when memory is short: it stores one array per parameter, where Adam stores two. Its steps are larger than
     Adam's: take a learning rate 3 to 10 times smaller, and a weight decay larger by the same factor (Chen et al., 2023,
     "Symbolic Discovery of Optimization Algorithms", program 1):
 

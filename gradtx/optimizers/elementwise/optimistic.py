@@ -78,7 +78,7 @@ class scale_by_optimistic_gradient(Elementwise, state=ScaleByOptimisticGradientS
 def optimistic_gradient_descent(learning_rate: HyperArg, alpha: HyperArg = 1.0, beta: HyperArg = 1.0) -> chain:
     """Runs optimistic gradient descent, for games and saddle points.
 
-    Take it where plain gradient descent circles around the solution, as in zero-sum games (Daskalakis et al., 2018,
+    Use it where plain gradient descent circles around the solution, as in zero-sum games (Daskalakis et al., 2018,
     "Training GANs with Optimism"):
 
         p <- p - learning_rate * ((alpha + beta) * g - beta * g_previous)
@@ -113,7 +113,7 @@ def optimistic_adam_v2(
 ) -> chain:
     """Runs optimistic Adam, for games such as GANs.
 
-    Take it in place of Adam when two networks train against each other. With Adam's update a (Daskalakis et al., 2018,
+    Use it in place of Adam when two networks train against each other. With Adam's update a (Daskalakis et al., 2018,
     "Training GANs with Optimism"):
 
         p <- p - learning_rate * ((alpha + beta) * a - beta * a_previous)

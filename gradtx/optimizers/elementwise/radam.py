@@ -105,7 +105,7 @@ def radam(
 ) -> chain:
     """Runs RAdam: Adam with an automatic warmup.
 
-    Take it when you want Adam without choosing a warmup. In the first steps, whose second moment is unreliable, the
+    Use it when you want Adam without choosing a warmup. In the first steps, whose second moment is unreliable, the
     update is the first moment alone; then it is Adam's update times a factor r that rises to 1 (Liu et al., 2020, "On
     the Variance of the Adaptive Learning Rate and Beyond", algorithm 2):
 

@@ -164,7 +164,7 @@ def rmsprop(
 ) -> chain:
     """Runs RMSProp, which divides the gradient by its recent root mean square.
 
-    Take it when the scale of the gradients drifts, as in reinforcement learning. There is no momentum unless you ask
+    Use it when the scale of the gradients drifts, as in reinforcement learning. There is no momentum unless you ask
     for it (Tieleman and Hinton, 2012, lecture 6.5):
 
         v <- decay * v + (1 - decay) * |g|^2

@@ -94,7 +94,7 @@ def rprop(
 ) -> chain:
     """Runs Rprop, for gradients of the whole data set.
 
-    Take it when every gradient is computed on all data, so that its signs are exact; with small batches noise changes
+    Use it when every gradient is computed on all data, so that its signs are exact; with small batches noise changes
     the signs, and the step sizes collapse. (Riedmiller and Braun, 1993, "A Direct Adaptive Method for Faster
     Backpropagation Learning: The RPROP Algorithm"):
 

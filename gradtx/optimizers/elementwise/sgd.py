@@ -30,7 +30,7 @@ def sgd(
 ) -> chain:
     """Runs stochastic gradient descent, with optional momentum.
 
-    Take it when you can tune the learning rate and its schedule; with momentum it is the usual choice for convolutional
+    Use it when you can tune the learning rate and its schedule; with momentum it is the usual choice for convolutional
     networks (Robbins and Monro, 1951; Polyak, 1964):
 
         m <- momentum * m + g

@@ -49,7 +49,7 @@ class scale_by_sign(Elementwise):
 def sign_sgd(learning_rate: HyperArg) -> chain:
     """Runs sign descent: every entry moves by the learning rate, against the sign of its gradient.
 
-    Take it when there is no memory for any state, or when workers should send one bit per entry. Noisy gradients need
+    Use it when there is no memory for any state, or when workers should send one bit per entry. Noisy gradients need
     large batches or `signum` (Bernstein et al., 2018, "signSGD: Compressed Optimisation for Non-Convex Problems",
     algorithm 1):
 
@@ -73,7 +73,7 @@ def sign_sgd(learning_rate: HyperArg) -> chain:
 def signum(learning_rate: HyperArg, beta: HyperArg = 0.9, accumulator_dtype: Any = None) -> chain:
     """Runs sign descent on the moving average of the gradient.
 
-    Take it in place of `sign_sgd` when gradients are noisy: averaging comes before the sign (Bernstein et al., 2018,
+    Use it in place of `sign_sgd` when gradients are noisy: averaging comes before the sign (Bernstein et al., 2018,
     "signSGD: Compressed Optimisation for Non-Convex Problems", algorithm 2):
 
         m <- beta * m + (1 - beta) * g

@@ -110,7 +110,7 @@ def yogi(
 ) -> chain:
     """Runs Yogi: Adam whose second moment forgets large gradients slowly.
 
-    Take it when Adam fails because gradients are sparse or have rare large values, which leave Adam's second moment too
+    Use it when Adam fails because gradients are sparse or have rare large values, which leave Adam's second moment too
     soon. The second moment v moves towards |g|^2 by at most (1 - b2) * |g|^2 in a step (Zaheer, Reddi, Sachan, Kale and
     Kumar, 2018, "Adaptive Methods for Nonconvex Optimization", algorithm 2):
 

@@ -178,7 +178,7 @@ def adafactor(
 ) -> chain:
     """Runs Adafactor, an Adam-like method that stores almost nothing for matrices.
 
-    Take it when there is no memory for Adam's second moment: a matrix of n x m needs n + m numbers. By default steps
+    Use it when there is no memory for Adam's second moment: a matrix of n x m needs n + m numbers. By default steps
     are relative to the size of the parameters: with a learning rate of 1e-2 a step changes a parameter by about one
     percent of its root mean square (Shazeer and Stern, 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory
     Cost", algorithm 4):

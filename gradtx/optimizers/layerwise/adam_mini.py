@@ -160,7 +160,7 @@ def adam_mini(
 ) -> partition:
     """Runs Adam-mini: Adam with half of its memory, with decoupled weight decay.
 
-    Take it in place of AdamW when memory is short; the settings are the same. All entries of a block share one second
+    Use it in place of AdamW when memory is short; the settings are the same. All entries of a block share one second
     moment v (Zhang et al., 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1):
 
         p <- p - learning_rate * (m_hat / (sqrt(v_hat) + eps) + weight_decay * p)

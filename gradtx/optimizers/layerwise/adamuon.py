@@ -137,7 +137,7 @@ def adamuon(
 ) -> partition:
     """Runs AdaMuon on the hidden matrices and AdamW on all other parameters.
 
-    Take it in place of Muon when its steps should be damped entry by entry, as Adam's are. With Muon's
+    Use it in place of Muon when its steps should be damped entry by entry, as Adam's are. With Muon's
     orthogonalization O of the momentum c (Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1):
 
         w  = O(sign(c)) / (sqrt(v) + 1e-8),    v: moving average of |O(sign(c))|^2

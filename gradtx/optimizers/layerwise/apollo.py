@@ -161,7 +161,7 @@ def apollo(
 ) -> partition:
     """Runs APOLLO on the hidden matrices and AdamW on all other parameters.
 
-    Take it to train with a fraction of Adam's memory. It is cheaper than GaLore, because its projections are random and
+    Use it to train with a fraction of Adam's memory. It is cheaper than GaLore, because its projections are random and
     need no singular vectors (Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance", algorithm 1):
 
         p <- p - learning_rate * (scale * G diag(|A| / |R|) + weight_decay * p)
@@ -235,7 +235,7 @@ def apollo_mini(
 ) -> partition:
     """Runs APOLLO-Mini: `apollo` of rank 1 with one factor for each matrix.
 
-    Take it when there is almost no memory for optimizer state: the state is about as small as that of SGD without
+    Use it when there is almost no memory for optimizer state: the state is about as small as that of SGD without
     momentum (Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance").
 
     Args:

@@ -151,7 +151,7 @@ def came(
 ) -> chain:
     """Runs CAME: Adafactor with momentum and more cautious steps, with decoupled weight decay.
 
-    Take it in place of AdamW when half of Adam's memory must do. Steps are shorter where the momentum m and Adafactor's
+    Use it in place of AdamW when half of Adam's memory must do. Steps are shorter where the momentum m and Adafactor's
     update w disagree (Luo et al., 2023, "CAME: Confidence-guided Adaptive Memory Efficient Optimization", algorithm 2):
 
         p <- p - learning_rate * (m / sqrt(s) + weight_decay * p),    s: factored moving average of |w - m|^2

@@ -141,7 +141,7 @@ def dion(
 ) -> partition:
     """Runs Dion on the hidden matrices and AdamW on all other parameters.
 
-    Take it in place of Muon when matrices are large: a step multiplies with `rank` columns instead of whole matrices.
+    Use it in place of Muon when matrices are large: a step multiplies with `rank` columns instead of whole matrices.
     The update is an orthonormal matrix of that rank; what it leaves out of the momentum stays there for later steps
     (Ahn et al., 2025, "Dion: Distributed Orthonormalized Updates", algorithm 1):
 

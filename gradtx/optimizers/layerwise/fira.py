@@ -164,7 +164,7 @@ def fira(
 ) -> partition:
     """Runs Fira on the hidden matrices and AdamW on all other parameters.
 
-    Take it for about the memory of GaLore when training should not be limited to a subspace: the part of the gradient
+    Use it for about the memory of GaLore when training should not be limited to a subspace: the part of the gradient
     outside of it takes part, scaled as Adam scales the part inside (Chen et al., 2024, "Fira: Can We Achieve Full-rank
     Training of LLMs Under Low-rank Constraint?", algorithm 1):
 

@@ -23,7 +23,7 @@ __all__ = ["fromage"]
 class fromage(Layerwise, needs=("params",)):
     """Runs Fromage: every layer moves by the same fraction of its norm.
 
-    Take it when layers differ much in scale, or when there is no memory for any state. For every leaf p (Bernstein et
+    Use it when layers differ much in scale, or when there is no memory for any state. For every leaf p (Bernstein et
     al., 2020, "On the distance between two neural networks and the stability of learning", algorithm 1):
 
         p <- (p - learning_rate * g * |p| / |g|) / sqrt(1 + learning_rate^2)

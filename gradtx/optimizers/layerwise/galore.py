@@ -206,7 +206,7 @@ def galore(
 ) -> chain:
     """Runs Adam, or another optimizer, on low-rank gradients to save optimizer memory, with decoupled weight decay.
 
-    Take it when there is no memory for Adam's moments of large matrices: with rank 128, the moments of a 4096 x 4096
+    Use it when there is no memory for Adam's moments of large matrices: with rank 128, the moments of a 4096 x 4096
     matrix take 1/32 of Adam's memory, plus the projection P (Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training
     by Gradient Low-Rank Projection", algorithm 2):
 

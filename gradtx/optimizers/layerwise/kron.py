@@ -200,7 +200,7 @@ def kron(
 ) -> chain:
     """Runs PSGD with Kronecker factors, which whitens gradients, with decoupled weight decay.
 
-    Take it for a second-order method of matrices that needs products and triangular solves instead of eigenvectors.
+    Use it for a second-order method of matrices that needs products and triangular solves instead of eigenvectors.
     Learning rates are about a third of Adam's (Li, 2018, "Preconditioned Stochastic Gradient Descent"; Pooladzandi and
     Li, 2024, "Curvature-Informed SGD via General Purpose Lie-Group Preconditioners"):
 

@@ -32,7 +32,7 @@ def lamb(
 ) -> chain:
     """Runs LAMB: Adam with steps proportional to the norm of each layer's weights, for very large batches.
 
-    Take it when you use Adam for small batches and want to train with very large ones. With Adam's update a, for every
+    Use it when you use Adam for small batches and want to train with very large ones. With Adam's update a, for every
     leaf (You et al., 2020, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", algorithm 2):
 
         r  = a + weight_decay * p

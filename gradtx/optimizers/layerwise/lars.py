@@ -78,7 +78,7 @@ def lars(
 ) -> chain:
     """Runs LARS: SGD with momentum and steps proportional to the norm of each layer's weights, for very large batches.
 
-    Take it when you use SGD with momentum for small batches, as for convolutional networks, and want to train with very
+    Use it when you use SGD with momentum for small batches, as for convolutional networks, and want to train with very
     large ones. For every leaf (You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional Networks",
     algorithm 1):
 

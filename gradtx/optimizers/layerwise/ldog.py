@@ -40,7 +40,7 @@ class ScaleByDistanceOverGradientsState(NamedTuple):
 class scale_by_distance_over_gradients(Layerwise, state=ScaleByDistanceOverGradientsState, needs=("params",)):
     """Finds a step size for every leaf from the distance it has travelled (L-DoG).
 
-    Take it in place of a tuned learning rate when layers need different step sizes. `gx.scale_by_learning_rate(1.0)`
+    Use it in place of a tuned learning rate when layers need different step sizes. `gx.scale_by_learning_rate(1.0)`
     after it turns it into an optimizer:
 
         u = g * global_scale * r / sqrt(G + eps)

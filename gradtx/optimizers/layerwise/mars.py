@@ -104,7 +104,7 @@ def mars(
 ) -> chain:
     """Runs MARS-AdamW: AdamW on gradients of reduced variance.
 
-    Take it in place of AdamW when gradients are noisy and there is memory for one more array. For another method use
+    Use it in place of AdamW when gradients are noisy and there is memory for one more array. For another method use
     `chain(reduce_variance(b1), method)`: with `lion` it is MARS-Lion. With c the gradient that `reduce_variance`
     corrects (Yuan, Liu, Wu, Zhou and Gu, 2024, "MARS: Unleashing the Power of Variance Reduction for Training Large
     Models", algorithm 2):

@@ -53,7 +53,7 @@ def matrices_with_adamw(
 ) -> partition:
     """Applies a rule of your own to the hidden matrices and AdamW to all other parameters.
 
-    Take it to give a rule for matrices the same frame as `muon`. Scanned layers, attention heads and fused projections
+    Use it to give a rule for matrices the same frame as `muon`. Scanned layers, attention heads and fused projections
     are stacks of matrices, which dimension numbers describe; None in their tree leaves a leaf, such as a depthwise
     convolution, to AdamW:
 

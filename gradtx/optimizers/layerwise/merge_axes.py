@@ -21,7 +21,7 @@ __all__ = ["merge_axes"]
 class merge_axes(Value):
     """Makes dimension numbers by merging small axes, for `weight_dimension_numbers` of `shampoo`, `soap` and others.
 
-    Take it for convolutions and other leaves with many axes. From the first axis to the last, an axis joins the axes
+    Use it for convolutions and other leaves with many axes. From the first axis to the last, an axis joins the axes
     before it as long as the product of their lengths is at most `most`. The last group of axes makes the columns, the
     group before it the rows, and all further axes count matrices. If there is only one group, the last axis makes the
     columns and the other axes make the rows.

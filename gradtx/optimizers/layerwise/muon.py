@@ -173,7 +173,7 @@ def muon(
 ) -> partition:
     """Runs Muon on the hidden matrices and AdamW on all other parameters.
 
-    Take it for transformers and other networks whose parameters are mostly matrices: it usually needs fewer steps than
+    Use it for transformers and other networks whose parameters are mostly matrices: it usually needs fewer steps than
     AdamW, for a few matrix products per step. With the orthogonalization O of the momentum c (Jordan et al., 2024,
     "Muon: An optimizer for hidden layers in neural networks"):
 

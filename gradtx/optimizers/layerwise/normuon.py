@@ -137,7 +137,7 @@ def normuon(
 ) -> partition:
     """Runs NorMuon on the hidden matrices and AdamW on all other parameters.
 
-    Take it in place of Muon when its neurons move by very different amounts. With Muon's orthogonalization O of the
+    Use it in place of Muon when its neurons move by very different amounts. With Muon's orthogonalization O of the
     momentum c (Li et al., 2025, "NorMuon: Making Muon more efficient and scalable", algorithm 1):
 
         w  = O(c) / (sqrt(v) + 1e-8),    v: moving average of the mean of |O(c)|^2 over each neuron

@@ -108,7 +108,7 @@ def novograd(
 ) -> chain:
     """Runs NovoGrad: momentum of gradients that are divided by each layer's recent norm, with weight decay.
 
-    Take it in place of AdamW when there is no memory for Adam's second moment. For every leaf p (Ginsburg et al., 2019,
+    Use it in place of AdamW when there is no memory for Adam's second moment. For every leaf p (Ginsburg et al., 2019,
     "Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training of Deep Networks", algorithm 1):
 
         m <- b1 * m + g / (sqrt(v + eps_root) + eps) + weight_decay * p,    v: moving average of |g|^2 of the leaf

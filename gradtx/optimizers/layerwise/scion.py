@@ -145,7 +145,7 @@ def scion(
 ) -> partition:
     """Takes steps of fixed length, in one norm for the hidden matrices and in another for the rest.
 
-    Take it to keep one learning rate for models of every width, because the norms account for the shapes. With u the
+    Use it to keep one learning rate for models of every width, because the norms account for the shapes. With u the
     direction of norm 1 along the momentum (Pethick et al., 2025, "Training Deep Learning Models with Norm-Constrained
     LMOs", algorithms 1 and 2):
 

@@ -90,7 +90,7 @@ def sgd_sai(
 ) -> chain:
     """Runs SGD with momentum and one factor per tensor, with decoupled weight decay.
 
-    Take it in place of AdamW when there is no memory for a second moment and gradients differ much in size from tensor
+    Use it in place of AdamW when there is no memory for a second moment and gradients differ much in size from tensor
     to tensor (Xu et al., 2024, "No More Adam: Learning Rate Scaling at Initialization is All You Need", algorithm 1):
 
         s  = |g| / (std(g) + eps) of the first gradient

@@ -212,7 +212,7 @@ def shampoo(
 ) -> chain:
     """Runs Shampoo, which preconditions matrices from both sides, with momentum and decoupled weight decay.
 
-    Take it when matrix products are cheap and fewer steps than AdamW's pay off. With the default graft, learning rates
+    Use it when matrix products are cheap and fewer steps than AdamW's pay off. With the default graft, learning rates
     are Adam's (Gupta, Koren and Singer, 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization"; Anil et al.,
     2020, "Scalable Second Order Optimization for Deep Learning"):
 

@@ -109,7 +109,7 @@ def _largest_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[A
 def sm3(learning_rate: HyperArg, momentum: HyperArg = 0.9) -> chain:
     """Runs SM3, an AdaGrad with very small accumulators, with momentum.
 
-    Take it in place of AdaGrad when there is no memory for its sums, as for large embeddings (Anil et al., 2019,
+    Use it in place of AdaGrad when there is no memory for its sums, as for large embeddings (Anil et al., 2019,
     "Memory-Efficient Adaptive Optimization", algorithm SM3-II):
 
         a  = |g|^2 + min(accumulator of the row, accumulator of the column)

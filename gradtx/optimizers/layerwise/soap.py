@@ -200,7 +200,7 @@ def soap(
 ) -> chain:
     """Runs SOAP: Adam in the eigenbasis of Shampoo's preconditioner, with decoupled weight decay.
 
-    Take it in place of AdamW when matrix products are cheap: it needs fewer steps (Vyas et al., 2024, "SOAP: Improving
+    Use it in place of AdamW when matrix products are cheap: it needs fewer steps (Vyas et al., 2024, "SOAP: Improving
     and Stabilizing Shampoo using Adam", algorithm 3):
 
         p <- p - learning_rate * (Q_L Adam(Q_L^H G Q_R) Q_R^H + weight_decay * p)

@@ -177,7 +177,7 @@ def splus(
 ) -> partition:
     """Runs SPlus on the hidden matrices, and signs of the momentum on all other parameters.
 
-    Take it in place of Shampoo or SOAP when eigenvectors should be computed only every hundred steps: steps have a
+    Use it in place of Shampoo or SOAP when eigenvectors should be computed only every hundred steps: steps have a
     bounded size even with old eigenvectors (Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural
     Network Training", algorithm 1):
 

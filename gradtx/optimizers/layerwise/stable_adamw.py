@@ -103,7 +103,7 @@ def stable_adamw(
 ) -> chain:
     """Runs StableAdamW: AdamW that slows down a tensor whose gradients suddenly grow.
 
-    Take it when AdamW's loss has spikes. A tensor's step is divided by RMS, the root mean square of g / sqrt(v_hat),
+    Use it when AdamW's loss has spikes. A tensor's step is divided by RMS, the root mean square of g / sqrt(v_hat),
     where that exceeds 1, because its second moment is then out of date (Wortsman et al., 2023, "Stable and
     low-precision training for large-scale vision-language models", algorithm 2):
 

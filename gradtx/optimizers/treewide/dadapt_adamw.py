@@ -134,7 +134,7 @@ def dadapt_adamw(
 ) -> chain:
     """Runs AdamW without a learning rate to choose: D-Adaptation estimates it during training.
 
-    Take it when you want AdamW's results without tuning; `prodigy` usually finds the learning rate sooner. The estimate
+    Use it when you want AdamW's results without tuning; `prodigy` usually finds the learning rate sooner. The estimate
     d is a lower bound of the distance from the start to the solution, and only grows (Defazio and Mishchenko, 2023,
     "Learning-Rate-Free Learning by D-Adaptation", algorithm 5):
 

@@ -114,7 +114,7 @@ def dog(
 ) -> chain:
     """Runs DoG: gradient descent that finds its own step size from the distance travelled.
 
-    Take it when you want SGD without tuning a learning rate. The paper evaluates an average of the parameters over the
+    Use it when you want SGD without tuning a learning rate. The paper evaluates an average of the parameters over the
     run: wrap it in `polyak_average` (Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend: A Parameter-Free Dynamic
     Step Size Schedule", section 2):
 
@@ -211,7 +211,7 @@ def dowg(
 ) -> chain:
     """Runs DoWG: DoG with more weight on later gradients, which were computed farther from the start.
 
-    Take it in place of `dog` when its steps become too short (Khaled, Mishchenko and Jin, 2023, "DoWG Unleashed: An
+    Use it in place of `dog` when its steps become too short (Khaled, Mishchenko and Jin, 2023, "DoWG Unleashed: An
     Efficient Universal Parameter-Free Gradient Descent Method"):
 
         p <- p - learning_rate * g * d / (sqrt(v) + eps)

@@ -27,7 +27,7 @@ def dpsgd(
 ) -> chain:
     """Runs differentially private gradient descent on per-example gradients.
 
-    Take it when the trained model must not reveal single examples. The gradients that `update` gets have the examples
+    Use it when the trained model must not reveal single examples. The gradients that `update` gets have the examples
     along their first axis, as `jax.vmap(jax.grad(loss), in_axes=(None, 0))` makes them (Abadi et al., 2016, "Deep
     Learning with Differential Privacy", algorithm 1):
 

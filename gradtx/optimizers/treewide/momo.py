@@ -129,7 +129,7 @@ def momo(
 ) -> chain:
     """Runs MoMo: momentum that chooses its step size from the loss and its lower bound.
 
-    Take it when a lower bound of the loss is known, often 0: `learning_rate` is then only the largest step size and
+    Use it when a lower bound of the loss is known, often 0: `learning_rate` is then only the largest step size and
     needs little tuning. Call `tx.update(grads, state, params, value=loss)` (Schaipp et al., 2023, "MoMo: Momentum
     Models for Adaptive Learning Rates", algorithm 1):
 

@@ -153,7 +153,7 @@ def momo_adam(
 ) -> chain:
     """Runs MoMo-Adam: Adam that chooses its step size from the loss and its lower bound.
 
-    Take it in place of Adam when a lower bound of the loss is known, often 0: `learning_rate` is then only the largest
+    Use it in place of Adam when a lower bound of the loss is known, often 0: `learning_rate` is then only the largest
     step size and needs little tuning. Call `tx.update(grads, state, params, value=loss)` (Schaipp et al., 2023, "MoMo:
     Momentum Models for Adaptive Learning Rates", algorithm 2):
 

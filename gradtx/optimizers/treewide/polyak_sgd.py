@@ -98,7 +98,7 @@ def polyak_sgd(
 ) -> chain:
     """Runs gradient descent with Polyak's step size, which the loss determines.
 
-    Take it when you know the least value of the loss, such as 0 for a model that can fit its data. Call
+    Use it when you know the least value of the loss, such as 0 for a model that can fit its data. Call
     `tx.update(grads, state, value=loss)` (Polyak, 1987, "Introduction to Optimization", section 5.3; Loizou et al.,
     2021, "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast Convergence"). With g the gradient
     times `scaling`:

@@ -150,7 +150,7 @@ def prodigy(
 ) -> chain:
     """Runs AdamW without a learning rate to choose: Prodigy estimates it during training.
 
-    Take it when you want AdamW's results without tuning. It finds the learning rate sooner than `dadapt_adamw`, for one
+    Use it when you want AdamW's results without tuning. It finds the learning rate sooner than `dadapt_adamw`, for one
     more array per parameter. The estimate d is a lower bound of the distance from the start to the solution, and only
     grows (Mishchenko and Defazio, 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", algorithm 4):
 
