@@ -19,7 +19,9 @@ def test_callables_with_undocumented_arguments_are_listed():
 
 
 def test_the_bytes_of_a_state_are_those_that_its_docstring_says():
-    simple = re.compile(r"State: \w+ arrays? per parameter \((\d+) bytes in float32\)(?=\.|, and one number)")
+    simple = re.compile(
+        r"State: \w+ arrays? per parameter \((\d+) bytes(?: per entry)? in float32\)(?=\.|, and one number)"
+    )
     said = {
         name: simple.search(" ".join((inspect.getdoc(getattr(gx, name)) or "").split()))
         for name in optimizers.methods()

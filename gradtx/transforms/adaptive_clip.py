@@ -1,4 +1,4 @@
-"""Adaptive gradient clipping: limits the gradient of each unit, such as a row or a filter, relative to its weights.
+"""Adaptive gradient clipping: limits the gradient of each unit, such as a column or a filter, relative to its weights.
 
     u = g * min(1, clipping * max(|p|, eps) / |g|)      for every unit
 
@@ -54,7 +54,7 @@ def _axes(who: str, axis: Any, params: Any) -> list[tuple[int, ...]]:
 
 
 class adaptive_grad_clip(Layerwise, needs=("params",)):
-    """Clips the gradient of each unit (such as a row or a filter) to `clipping` times the norm of the unit's weights.
+    """Clips the gradient of each unit, such as a column or a filter, relative to the norm of the unit's weights.
 
     Use it for networks without normalization layers, for which you would otherwise have to tune a global bound for each
     model and batch size. A unit is the set of weights that compute one output of a layer.
@@ -101,7 +101,7 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
 
 
 def unitwise_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Computes the norm of each unit (such as a row or a filter) of an array, repeated at every entry of the unit.
+    """Computes the norm of each unit (such as a column or a filter) of an array, repeated at every entry of the unit.
 
     A unit is a set of entries that `adaptive_grad_clip` clips together. Squares neither overflow nor underflow, and
     16-bit arrays are summed in float32.
@@ -133,7 +133,7 @@ def unitwise_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> Array:
 
 
 def unitwise_clip(g_norm: Any, max_norm: Any, grad: Any, div_eps: Any = 1e-6) -> Array:
-    """Scales down the units (such as rows or filters) of a gradient whose norms exceed their bounds.
+    """Scales down the units (such as columns or filters) of a gradient whose norms exceed their bounds.
 
     Every entry of `grad` whose `g_norm` is at least `max_norm` is multiplied by `max_norm / max(g_norm, div_eps)`; all
     other entries are unchanged.

@@ -32,8 +32,8 @@ class apply_every(Elementwise, state=ApplyEveryState):
       k: Number of steps whose updates are summed (default 1, which changes nothing). At least 1.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32). A sum that is too large for its dtype
-      overflows.
+      A transformation. State: one array per parameter (4 bytes per entry in float32). A sum that is too large for its
+      dtype overflows.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

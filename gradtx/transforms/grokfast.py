@@ -48,8 +48,8 @@ class grokfast(Elementwise, state=GrokfastState):
         parameter's dtype, but at least float32.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32). An update that is too large for its dtype
-      overflows.
+      A transformation. State: one array per parameter (4 bytes per entry in float32). An update that is too large for
+      its dtype overflows.
 
     References:
       Lee, Kang, Kim and Lee, 2024, "Grokfast: Accelerated Grokking by Amplifying Slow Gradients".

@@ -52,8 +52,8 @@ class trace(Elementwise, state=TraceState):
         [0, 1].
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32). A sum that is too large for its dtype
-      overflows.
+      A transformation. State: one array per parameter (4 bytes per entry in float32). A sum that is too large for its
+      dtype overflows.
 
     References:
       Sutskever, Martens, Dahl and Hinton, 2013, "On the importance of initialization and momentum in deep learning".
@@ -109,7 +109,7 @@ class ema(Elementwise, state=EmaState, corrected=("decay",)):
         parameter's dtype, but at least float32.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32).
+      A transformation. State: one array per parameter (4 bytes per entry in float32).
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

@@ -31,7 +31,7 @@ __all__ = ["ReduceLROnPlateauState", "reduce_on_plateau"]
 
 @reports(lr_scale="scale")
 class ReduceLROnPlateauState(NamedTuple):
-    """The state of `reduce_on_plateau`: step count, factor, best mean loss, counters, mean loss since the last comparison.
+    """The state of `reduce_on_plateau`: factor, best mean loss, counters, and the mean loss since the last comparison.
 
     The best mean loss is infinite before the first comparison.
     """

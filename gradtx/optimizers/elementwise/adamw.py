@@ -2,8 +2,8 @@
 
     x_(t+1) = x_t - eta_t * (u_t + lambda * x_t),   u_t as in Adam
 
-Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization", algorithm 2, with the decay
-scaled by the learning rate (as optax and PyTorch do).
+Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization", algorithm 2; the decay is also multiplied by the
+learning rate, as in optax and PyTorch.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def adamw(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.adamw(1e-3, weight_decay=0.01)

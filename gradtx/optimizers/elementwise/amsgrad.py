@@ -1,4 +1,4 @@
-"""AMSGrad: Adam whose second moment never shrinks.
+"""AMSGrad: a variant of Adam whose second moment never decreases.
 
     m_t, v_t as in Adam
     w_t = max(w_(t-1), v_t / (1 - b2^t))
@@ -6,7 +6,7 @@
 
 Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2, which has no bias corrections. optax
 takes the maximum of the corrected second moment, as above. PyTorch takes the maximum of the uncorrected second moment
-and corrects it afterwards: use `correct_after_max=True`.
+and corrects the maximum afterwards: to match PyTorch, pass `correct_after_max=True`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ScaleByAmsgradState(NamedTuple):
     """The state of `scale_by_amsgrad`.
 
     `count`: the number of steps taken. `mu`, `nu`: the first and second moment, before bias correction. `nu_max`: the
-    largest second moment so far. `weights`: for each decay rate that is a schedule, the number by which bias correction
-    divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    largest second moment so far. `weights`: for each decay rate that is a schedule, the divisor of the bias correction,
+    which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -45,9 +45,9 @@ class ScaleByAmsgradState(NamedTuple):
 
 
 class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState, corrected=("b1", "b2")):
-    """Divides the first moment of the gradient by the root of the largest second moment so far.
+    """Divides the first moment of the gradient by the square root of the largest second moment so far.
 
-    This is the rule of `amsgrad`, without the learning rate:
+    This is `amsgrad` without the learning rate:
 
         u = m_hat / (sqrt(w + eps_root) + eps),    w <- max(w, v_hat)
 
@@ -67,7 +67,7 @@ class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState, corrected=("b1", 
       correct_after_max: Whether to correct the second moment after taking its maximum, as PyTorch does, instead of
         before, as optax does. Default False.
 
-    State: three arrays per parameter (12 bytes in float32).
+    State: three arrays per parameter (12 bytes per entry in float32).
 
     Reference: Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2.
 
@@ -116,9 +116,9 @@ def amsgrad(
     *,
     correct_after_max: bool = False,
 ) -> chain:
-    """Runs AMSGrad: Adam that never forgets a large gradient.
+    """Runs AMSGrad: a variant of Adam whose second moment never decreases.
 
-    Use it when Adam fails to converge, because a rare large gradient leaves its second moment too soon. With Adam's
+    Use it when Adam fails to converge, because Adam's second moment forgets rare large gradients too soon. With Adam's
     moments m and v (Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2):
 
         w <- max(w, v_hat)
@@ -142,7 +142,7 @@ def amsgrad(
         before, as optax does. Default False.
 
     Returns:
-      A transformation. State: three arrays per parameter (12 bytes in float32).
+      A transformation. State: three arrays per parameter (12 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.amsgrad(1e-3).links[0]

@@ -1,6 +1,6 @@
-"""Grams: Adam's step sizes with the signs of the current gradient.
+"""Grams: the absolute values of Adam's update with the signs of the current gradient.
 
-    u_t = sign(g_t) * |a_t|,   a_t the update of Adam
+    u_t = sign(g_t) * |a_t|,   a_t: Adam's update
 
 Cao et al., 2024, "Grams: Gradient Descent with Adaptive Momentum Scaling", algorithm 1.
 """
@@ -26,7 +26,7 @@ __all__ = ["grams", "scale_by_grams"]
 class scale_by_grams(scale_by_adam, state=ScaleByAdamState):
     """Gives the entries of Adam's update the signs of the current gradient.
 
-    This is the rule of `grams`, without learning rate and weight decay:
+    This is `grams` without learning rate and weight decay:
 
         u = sign(g) * |a|,    a: the update of `scale_by_adam`
 
@@ -46,7 +46,7 @@ class scale_by_grams(scale_by_adam, state=ScaleByAdamState):
       nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
         momentum once more. Default False.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Cao et al., 2024, "Grams: Gradient Descent with Adaptive Momentum Scaling", algorithm 1.
 
@@ -77,10 +77,11 @@ def grams(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Runs Grams, which moves every entry by the size of Adam's step along the current gradient's sign.
+    """Runs Grams: updates with the absolute values of Adam's update and the signs of the current gradient.
 
-    Use it when Adam's momentum overshoots: no entry ever moves against its gradient. With Adam's update a, and
-    decoupled weight decay (Cao et al., 2024, "Grams: Gradient Descent with Adaptive Momentum Scaling", algorithm 1):
+    Use it when Adam's momentum overshoots: apart from weight decay, every entry moves in the descent direction of its
+    current gradient. With Adam's update a (Cao et al., 2024, "Grams: Gradient Descent with Adaptive Momentum Scaling",
+    algorithm 1):
 
         p <- p - learning_rate * (sign(g) * |a| + weight_decay * p)
 
@@ -105,7 +106,7 @@ def grams(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.grams(1e-3).links[0]

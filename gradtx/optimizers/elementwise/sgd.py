@@ -3,7 +3,7 @@
     x_(t+1) = x_t - eta_t * g_t                                 (Robbins and Monro, 1951)
     x_(t+1) = x_t - eta_t * m_t,   m_t = mu * m_(t-1) + g_t     (Polyak, 1964)
 
-The momentum is `gradtx.trace`, whose file has the formula of the Nesterov form.
+Momentum is implemented by `gradtx.trace`; see its docstring for the formula of Nesterov momentum.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ def sgd(
         momentum once more. Default False.
       accumulator_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      dampening: Share of each gradient that is left out of the momentum, as in PyTorch; the first gradient is not
-        damped. In [0, 1]; default 0.
+      dampening: Fraction by which each gradient is reduced before it is added to the momentum, as in PyTorch; the first
+        gradient is not reduced. In [0, 1]; default 0.
 
     Returns:
-      A transformation. State: nothing without momentum, one array per parameter (4 bytes in float32) with it.
+      A transformation. State: with momentum, one array per parameter (4 bytes per entry in float32); without momentum,
+      none.
 
     >>> import gradtx as gx
     >>> gx.sgd(0.1, momentum=0.9)

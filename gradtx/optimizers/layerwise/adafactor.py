@@ -63,7 +63,7 @@ def _over_root(g: Array, v: Array, floor: Any) -> Array:
 
 
 class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
-    """Divides the gradient by the root of Adafactor's second moment, which is factored for matrices.
+    """Divides the gradient by the square root of Adafactor's second moment, which is factored for matrices.
 
     This is the central rule of `adafactor`, without clipping, momentum and learning rate:
 
@@ -82,7 +82,7 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
       decay_rate_fn: Function `(t, decay_rate)` that returns the decay rate of step t; 1 - t^(-decay_rate) by default.
       dims: Which two axes are factored: the two longest ('largest', as in optax) or the last two ('last', as in
         PyTorch). Default 'largest'.
-      floor: Lower bound on the root of the second moment. Not negative; default 0.
+      floor: Lower bound on the square root of the second moment. Not negative; default 0.
       dtype_floor: Whether to use the machine epsilon of the gradient's dtype as the floor, as PyTorch does by default.
 
     State: for a factored matrix one number per row and per column, for other leaves one array (4 bytes per parameter in
@@ -202,9 +202,9 @@ def adafactor(
         True.
       clipping_threshold: Largest root mean square of an update before the learning rate; None does not clip. Positive;
         default 1.
-      momentum: Decay rate of a moving average of the updates; closer to 1 averages over more steps, and None leaves it
-        out. optax averages the updates times the learning rate, which is the same for a constant learning rate. In
-        [0, 1).
+      momentum: Decay rate of a moving average of the updates; a value closer to 1 averages over more steps, and None
+        leaves it out. optax averages the updates times the learning rate, which is the same for a constant learning
+        rate. In [0, 1).
       dtype_momentum: Dtype in which the momentum is stored; float32 by default.
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
         params` from the parameters. Not negative; default 0 (no decay).

@@ -36,8 +36,8 @@ class AdamMiniState(NamedTuple):
     """The state of `scale_by_adam_mini`.
 
     `count`: the number of steps taken. `mu`: the first moment. `nu`: the second moment, one number per block.
-    `weights`: for each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product
-    of the decay rates so far. Empty if no decay rate is a schedule.
+    `weights`: for each decay rate that is a schedule, the divisor of the bias correction, which is 1 minus the product
+    of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -52,17 +52,17 @@ def _check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
 
 
 class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2")):
-    """Divides the first moment of the gradient by the root of a second moment that each block shares.
+    """Divides the first moment of the gradient by the square root of a second moment that each block shares.
 
-    This is the rule of `adam_mini`, without learning rate and weight decay:
+    This is `adam_mini` without learning rate and weight decay:
 
         u = m_hat / (sqrt(v_hat) + eps),    v: moving average of the mean of |g|^2 over the block
 
     Args:
       b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment, one number per block; closer to 1 averages over more steps. In [0, 1);
-        default 0.999.
+      b2: Decay rate of the second moment, one number per block; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
         makes smaller updates where gradients are tiny).
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
@@ -70,7 +70,7 @@ class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2"))
       block_axes: The axes that count blocks, an integer or several; -1, the default, makes every output neuron a block.
         With () a tensor is one block, as vectors and scalars always are.
 
-    State: one array per parameter (4 bytes in float32), and one number per block.
+    State: one array per parameter (4 bytes per entry in float32), and one number per block.
 
     Raises:
       ValueError: `init` finds a tensor with two or more axes that does not have the axes `block_axes`.
@@ -172,8 +172,8 @@ def adam_mini(
       learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment, one number per block; closer to 1 averages over more steps. In [0, 1);
-        default 0.999.
+      b2: Decay rate of the second moment, one number per block; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
         makes smaller updates where gradients are tiny).
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
@@ -190,8 +190,8 @@ def adam_mini(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition by group) whose `update` needs `params`. State: one array per parameter (4 bytes in
-      float32), and one number per block.
+      A transformation (a partition by group) whose `update` needs `params`. State: one array per parameter (4 bytes per
+      entry in float32), and one number per block.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.adam_mini(1e-3, heads=gx.select.path("**/query/kernel"))

@@ -37,8 +37,8 @@ class AdaMuonState(NamedTuple):
     """The state of `scale_by_adamuon`.
 
     `count`: the number of steps taken. `mu`: the momentum. `nu`: the second moment of the orthogonal update, matrix by
-    matrix. `weights`: for each decay rate that is a schedule, the number by which bias correction divides: 1 minus the
-    product of the decay rates so far. Empty if no decay rate is a schedule.
+    matrix. `weights`: for each decay rate that is a schedule, the divisor of the bias correction, which is 1 minus the
+    product of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -50,7 +50,7 @@ class AdaMuonState(NamedTuple):
 class scale_by_adamuon(scale_by_muon, state=AdaMuonState):
     """Divides every entry of Muon's update by its recent root mean square.
 
-    This is the rule of `adamuon` for matrices, without learning rate and weight decay:
+    This is `adamuon` for matrices, without learning rate and weight decay:
 
         w = O(sign(c)) / (sqrt(v) + nu_eps),    c: momentum,   v: moving average of |O(sign(c))|^2
 
@@ -83,13 +83,13 @@ class scale_by_adamuon(scale_by_muon, state=AdaMuonState):
       eps_is_floor: Whether `eps` is the least norm to divide by, instead of being added to the norm. Default False.
       iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; at least float32 by
         default, and bfloat16 is faster on hardware that supports it.
-      b2: Decay rate of the second moment of the orthogonal update; closer to 1 averages over more steps. In [0, 1);
-        default 0.95.
-      nu_eps: Added to the root of the second moment, so that an entry that is only rounding error stays small. Not
-        negative; default 1e-8.
+      b2: Decay rate of the second moment of the orthogonal update; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.95.
+      nu_eps: Added to the square root of the second moment, so that an entry that is only rounding error stays small.
+        Not negative; default 1e-8.
       sign_momentum: Whether to orthogonalize the signs of the momentum instead of the momentum itself. Default True.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1.
 
@@ -153,8 +153,8 @@ def adamuon(
         closer to 1. At least 1; default 5.
       beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); default 0.95 (about the last 20 steps).
-      b2: Decay rate of the second moment of the orthogonal update; closer to 1 averages over more steps. In [0, 1);
-        default 0.95.
+      b2: Decay rate of the second moment of the orthogonal update; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.95.
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
         params` from the parameters. Not negative; default 0 (no decay).
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
@@ -189,7 +189,7 @@ def adamuon(
 
     Returns:
       A transformation (a partition into 'muon' and 'adam') whose `update` needs `params`. State: two arrays per
-      parameter (8 bytes in float32).
+      parameter (8 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.adamuon(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -41,8 +41,9 @@ class ApolloState(NamedTuple):
     """The state of `scale_by_apollo`.
 
     `count`: the number of steps taken. `mu`, `nu`: Adam's moments of the projected gradient R. `norm`: the norm of each
-    matrix's last update, 0 before the first. `weights`: for each decay rate that is a schedule, the number by which
-    bias correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    matrix's last update, 0 before the first. `weights`: for each decay rate that is a schedule, the divisor of the bias
+    correction, which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a
+    schedule.
     """
 
     count: Array = counter()
@@ -55,7 +56,7 @@ class ApolloState(NamedTuple):
 class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
     """Scales gradients of matrices by Adam's steps on a random projection of them.
 
-    This is the rule of `apollo` for matrices, without learning rate and weight decay:
+    This is `apollo` for matrices, without learning rate and weight decay:
 
         u = scale * G diag(|A| / |R|),    R: random projection of G,   A: Adam's update of R
 
@@ -202,7 +203,7 @@ def apollo(
     Returns:
       A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
       for each hidden matrix two arrays of longer side x rank and one number; two arrays for every other parameter (8
-      bytes in float32).
+      bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.apollo(0.01, rank=4).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})
@@ -267,7 +268,7 @@ def apollo_mini(
     Returns:
       A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
       for each hidden matrix two vectors as long as its longer side and one number; two arrays for every other parameter
-      (8 bytes in float32).
+      (8 bytes per entry in float32).
 
     >>> import jax, gradtx as gx
     >>> params = {"kernel": jax.ShapeDtypeStruct((1000, 1000), "float32")}

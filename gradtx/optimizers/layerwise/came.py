@@ -63,17 +63,17 @@ def _factored(square: Array, row: Array, col: Array, decay: Any) -> tuple[Array,
 class scale_by_came(Layerwise, state=CameState):
     """Averages Adafactor's update and divides it by how much it varies.
 
-    This is the rule of `came`, without learning rate and weight decay:
+    This is `came` without learning rate and weight decay:
 
         u = m / sqrt(s),    m: moving average of Adafactor's update w,   s: factored moving average of |w - m|^2
 
     Args:
-      b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In
-        [0, 1); default 0.9.
-      b2: Decay rate of the second moment, one number per row and per column; closer to 1 averages over more steps. In
-        [0, 1); default 0.999.
-      b3: Decay rate of the squared differences between update and momentum; closer to 1 averages over more steps. In
-        [0, 1); default 0.9999.
+      b1: Decay rate of the momentum (the moving average of the update); a value closer to 1 averages over more steps.
+        In [0, 1); default 0.9.
+      b2: Decay rate of the second moment, one number per row and per column; a value closer to 1 averages over more
+        steps. In [0, 1); default 0.999.
+      b3: Decay rate of the squared differences between update and momentum; a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9999.
       eps: Added to squared gradients for numerical stability. Not negative; default 1e-30.
       eps_residual: Added to the squared differences; a larger one makes the steps of all entries more alike. Not
         negative; default 1e-16.
@@ -162,12 +162,12 @@ def came(
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). 2e-4 in the paper's language
         models. Not negative.
-      b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In
-        [0, 1); default 0.9.
-      b2: Decay rate of the second moment, one number per row and per column; closer to 1 averages over more steps. In
-        [0, 1); default 0.999.
-      b3: Decay rate of the squared differences between update and momentum; closer to 1 averages over more steps. In
-        [0, 1); default 0.9999.
+      b1: Decay rate of the momentum (the moving average of the update); a value closer to 1 averages over more steps.
+        In [0, 1); default 0.9.
+      b2: Decay rate of the second moment, one number per row and per column; a value closer to 1 averages over more
+        steps. In [0, 1); default 0.999.
+      b3: Decay rate of the squared differences between update and momentum; a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9999.
       eps: Added to squared gradients for numerical stability. Not negative; default 1e-30.
       eps_residual: Added to the squared differences; a larger one makes the steps of all entries more alike. Not
         negative; default 1e-16.

@@ -58,14 +58,14 @@ def _dot(x: Array, y: Array) -> Array:
 class scale_by_dion(Layerwise, state=DionState):
     """Replaces the momentum of each matrix by an orthonormal matrix of low rank.
 
-    This is the rule of `dion` for matrices, without learning rate and weight decay. The formula is in the module's
-    docstring. The update is the same for c * g as for g, and derivatives treat the basis P as a constant.
+    This is `dion` for matrices, without learning rate and weight decay. The formula is in the module's docstring. The
+    update is the same for c * g as for g, and derivatives treat the basis P as a constant.
 
     Args:
       rank: Rank of the update, and at most the full rank of a matrix. A lower one costs less time per step, and needs
         more steps. Default 128.
-      beta: Decay rate of the part of the momentum that the update has used; closer to 1 averages over more steps. The
-        rest of the momentum does not decay. In [0, 1); default 0.95.
+      beta: Decay rate of the part of the momentum that the update has used; a value closer to 1 averages over more
+        steps. The rest of the momentum does not decay. In [0, 1); default 0.95.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
       weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
@@ -74,7 +74,7 @@ class scale_by_dion(Layerwise, state=DionState):
         vector is a matrix with one row.
       seed: Seed of the first basis, an integer; the same seed gives the same run. Not negative; default 0.
 
-    State: one array per parameter (4 bytes in float32), and one array of inputs x rank for each matrix.
+    State: one array per parameter (4 bytes per entry in float32), and one array of inputs x rank for each matrix.
 
     Raises:
       ValueError: The dimension numbers do not fit a leaf.
@@ -151,8 +151,8 @@ def dion(
       learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       rank: Rank of the update, and at most the full rank of a matrix. A lower one costs less time per step, and needs
         more steps. Default 128.
-      beta: Decay rate of the part of the momentum that the update has used; closer to 1 averages over more steps. The
-        rest of the momentum does not decay. In [0, 1); default 0.95.
+      beta: Decay rate of the part of the momentum that the update has used; a value closer to 1 averages over more
+        steps. The rest of the momentum does not decay. In [0, 1); default 0.95.
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
         params` from the parameters. Not negative; default 0 (no decay).
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
@@ -181,8 +181,8 @@ def dion(
 
     Returns:
       A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      for hidden matrices one array per parameter (4 bytes in float32) and one of inputs x rank; two arrays for every
-      other parameter.
+      for hidden matrices one array per parameter (4 bytes per entry in float32) and one of inputs x rank; two arrays
+      for every other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.dion(0.01, rank=16).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -38,8 +38,9 @@ class FiraState(NamedTuple):
     """The state of `scale_by_fira`.
 
     `count`: the number of steps taken. `projector`: P of each matrix. `mu`, `nu`: Adam's moments of R. `norm`: the norm
-    of the last S, 0 before the first. `weights`: for each decay rate that is a schedule, the number by which bias
-    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    of the last S, 0 before the first. `weights`: for each decay rate that is a schedule, the divisor of the bias
+    correction, which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a
+    schedule.
     """
 
     count: Array = counter()
@@ -57,8 +58,8 @@ def _dot(x: Array, y: Array) -> Array:
 class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="update_proj_gap"):
     """Runs Adam in a low-rank subspace and scales the rest of the gradient like it.
 
-    This is the rule of `fira` for matrices, without learning rate and weight decay. The formula is in the module's
-    docstring. Derivatives treat the projection as a constant.
+    This is `fira` for matrices, without learning rate and weight decay. The formula is in the module's docstring.
+    Derivatives treat the projection as a constant.
 
     Args:
       rank: Rank of the projection; a lower rank saves memory but approximates the gradient less closely, and a matrix
@@ -203,7 +204,7 @@ def fira(
     Returns:
       A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
       for each hidden matrix two arrays of longer side x rank, one of shorter side x rank and one number; two arrays for
-      every other parameter (8 bytes in float32).
+      every other parameter (8 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.fira(0.01, rank=4).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

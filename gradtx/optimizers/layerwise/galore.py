@@ -76,7 +76,7 @@ def _is_tall(fan_in: int, fan_out: int) -> bool:
 class scale_by_galore(Composite, state=GaLoreState):
     """Runs a base optimizer on gradients that are projected to a low rank.
 
-    This is the rule of `galore`, without learning rate and weight decay:
+    This is `galore` without learning rate and weight decay:
 
         u = scale * P base(P^H g),    P: the leading singular vectors of the longer side
 

@@ -44,8 +44,8 @@ class KronState(NamedTuple):
 
     `count`: the number of steps taken. `mu`: the momentum. `rows`, `columns`: the factors of both sides of each matrix.
     `failures`: how often a gradient or new factors of a matrix were not finite. `rng_key`: the next random key.
-    `weights`: for each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product
-    of the decay rates so far. Empty if no decay rate is a schedule.
+    `weights`: for each decay rate that is a schedule, the divisor of the bias correction, which is 1 minus the product
+    of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -60,15 +60,15 @@ class KronState(NamedTuple):
 class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",)):
     """Whitens the momentum of matrices with one Kronecker factor per side.
 
-    This is the rule of `kron`, without learning rate and weight decay:
+    This is `kron` without learning rate and weight decay:
 
         U = Q_L^H Q_L X Q_R^H Q_R,    clipped to root mean square `clip_rms`
 
     where X is the momentum, and the factors Q_L and Q_R are fitted to it in steps chosen at random.
 
     Args:
-      b1: Decay rate of the momentum, to which the factors are fitted; closer to 1 averages over more steps. In [0, 1);
-        default 0.9.
+      b1: Decay rate of the momentum, to which the factors are fitted; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
       update_probability: Probability of fitting the factors in a step, a number or a schedule. By default it is 1 for
         500 steps and then decays to 0.03, which it reaches after 4000 steps. In [0, 1].
       precond_lr: How far a factor moves in a fit, as a fraction of itself. In [0, 1); default 0.1.
@@ -95,8 +95,8 @@ class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",
     that are not finite are replaced by the last ones; `gx.metrics` counts both as `failures`. Derivatives treat the
     factors as constants.
 
-    State: one array per parameter (4 bytes in float32), and for each side of length n a matrix of n x n or, if
-    diagonal, a vector of n.
+    State: one array per parameter (4 bytes per entry in float32), and for each side of length n a matrix of n x n or,
+    if diagonal, a vector of n.
 
     Reference: Pooladzandi and Li, 2024, "Curvature-Informed SGD via General Purpose Lie-Group Preconditioners".
 
@@ -211,8 +211,8 @@ def kron(
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). About a third of Adam's, such as
         3e-4. Not negative.
-      b1: Decay rate of the momentum, to which the factors are fitted; closer to 1 averages over more steps. In [0, 1);
-        default 0.9.
+      b1: Decay rate of the momentum, to which the factors are fitted; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
         params` from the parameters. Not negative; default 0 (no decay).
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
@@ -242,8 +242,8 @@ def kron(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and for each
-      side of length n a matrix of n x n or, if diagonal, a vector of n.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32), and
+      for each side of length n a matrix of n x n or, if diagonal, a vector of n.
 
     >>> import gradtx as gx
     >>> gx.kron(3e-4, update_probability=0.1).links[0].clip_rms

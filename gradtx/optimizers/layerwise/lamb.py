@@ -54,7 +54,7 @@ def lamb(
         although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.lamb(1e-3).links[2]

@@ -97,13 +97,13 @@ def lars(
       eps: Added to the norm of the update for numerical stability. Not negative; default 0.
       trust_ratio_mask: Which leaves to scale, in the forms that `mask` takes; all by default. Leave out biases and the
         parameters of normalization layers.
-      momentum: Decay rate of the momentum, which is a decaying sum of past steps; closer to 1 averages over more steps.
-        In [0, 1]; default 0.9.
+      momentum: Decay rate of the momentum, which is a decaying sum of past steps; a value closer to 1 averages over
+        more steps. In [0, 1]; default 0.9.
       nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
         momentum once more. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.lars(0.1).links[1]

@@ -56,7 +56,7 @@ class scale_by_distance_over_gradients(Layerwise, state=ScaleByDistanceOverGradi
         parameter's dtype, but at least float32.
       global_scale: Factor of every update. Any number. Default 1.
 
-    State: one array per parameter (4 bytes in float32), and two numbers per leaf. `update` needs `params`.
+    State: one array per parameter (4 bytes per entry in float32), and two numbers per leaf. `update` needs `params`.
 
     Reference: Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend", section 3.
 

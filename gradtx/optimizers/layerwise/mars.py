@@ -54,7 +54,7 @@ class reduce_variance(Layerwise, state=ReduceVarianceState):
       accumulator_dtype: Dtype in which the last gradient is stored, such as `jnp.bfloat16` to save memory; by default
         the parameter's dtype, but at least float32.
 
-    State: one array per parameter (4 bytes in float32).
+    State: one array per parameter (4 bytes per entry in float32).
 
     Reference: Yuan, Liu, Wu, Zhou and Gu, 2024, "MARS: Unleashing the Power of Variance Reduction for Training Large
     Models", algorithm 1.
@@ -136,7 +136,7 @@ def mars(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.mars(3e-3)

@@ -92,7 +92,7 @@ def matrices_with_adamw(
 
     Returns:
       A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      the rule's for the matrices, two arrays for every other parameter (8 bytes in float32).
+      the rule's for the matrices, two arrays for every other parameter (8 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.matrices_with_adamw(gx.scale_by_sign(), 0.1, adam_learning_rate=1e-3)

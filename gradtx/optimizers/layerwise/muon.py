@@ -92,7 +92,7 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
       iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; at least float32 by
         default, and bfloat16 is faster on hardware that supports it.
 
-    State: one array per parameter (4 bytes in float32).
+    State: one array per parameter (4 bytes per entry in float32).
 
     Raises:
       ValueError: The dimension numbers do not fit a leaf.
@@ -234,7 +234,7 @@ def muon(
 
     Returns:
       A transformation (a partition into 'muon' and 'adam') whose `update` needs `params`. State: one array per
-      parameter of the hidden matrices (4 bytes in float32), two per other parameter.
+      parameter of the hidden matrices (4 bytes per entry in float32), two per other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"embed": jnp.ones((9, 4)), "dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}

@@ -50,8 +50,8 @@ class NorMuonState(NamedTuple):
 class scale_by_normuon(scale_by_muon, state=NorMuonState):
     """Divides every neuron of Muon's update by its recent root mean square.
 
-    This is the rule of `normuon` for matrices, without learning rate and weight decay. A neuron is an output: a column
-    of the matrix, by `weight_dimension_numbers`.
+    This is `normuon` for matrices, without learning rate and weight decay. A neuron is an output: a column of the
+    matrix, by `weight_dimension_numbers`.
 
         w = O(c) / (sqrt(v) + nu_eps),    v: moving average of the mean of |O(c)|^2 over each neuron
 
@@ -84,11 +84,12 @@ class scale_by_normuon(scale_by_muon, state=NorMuonState):
       eps_is_floor: Whether `eps` is the least norm to divide by, instead of being added to the norm. Default False.
       iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; at least float32 by
         default, and bfloat16 is faster on hardware that supports it.
-      b2: Decay rate of the neurons' second moments; closer to 1 averages over more steps. In [0, 1); default 0.95.
-      nu_eps: Added to the root of the second moment, so that a neuron that is only rounding error stays small. Not
-        negative; default 1e-8.
+      b2: Decay rate of the neurons' second moments; a value closer to 1 averages over more steps. In [0, 1); default
+        0.95.
+      nu_eps: Added to the square root of the second moment, so that a neuron that is only rounding error stays small.
+        Not negative; default 1e-8.
 
-    State: one array per parameter (4 bytes in float32), and one number per neuron.
+    State: one array per parameter (4 bytes per entry in float32), and one number per neuron.
 
     Reference: Li et al., 2025, "NorMuon: Making Muon more efficient and scalable", algorithm 1.
 
@@ -153,7 +154,8 @@ def normuon(
         closer to 1. At least 1; default 5.
       beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); default 0.95 (about the last 20 steps).
-      b2: Decay rate of the neurons' second moments; closer to 1 averages over more steps. In [0, 1); default 0.95.
+      b2: Decay rate of the neurons' second moments; a value closer to 1 averages over more steps. In [0, 1); default
+        0.95.
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
         params` from the parameters. Not negative; default 0 (no decay).
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
@@ -187,8 +189,8 @@ def normuon(
 
     Returns:
       A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      one array per parameter of the hidden matrices (4 bytes in float32) and one number per neuron; two arrays for
-      every other parameter.
+      one array per parameter of the hidden matrices (4 bytes per entry in float32) and one number per neuron; two
+      arrays for every other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.normuon(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

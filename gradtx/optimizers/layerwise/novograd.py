@@ -43,15 +43,15 @@ class ScaleByNovogradState(NamedTuple):
 class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)):
     """Divides each layer's gradient by its recent norm, adds weight decay, and sums with momentum.
 
-    This is the rule of `novograd`, without the learning rate:
+    This is `novograd` without the learning rate:
 
         m <- b1 * m + g / (sqrt(v + eps_root) + eps) + weight_decay * p,    v: moving average of |g|^2 of the leaf
 
     Args:
-      b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In
-        [0, 1]; default 0.9.
-      b2: Decay rate of the second moment, one number per leaf; closer to 1 averages over more steps. In [0, 1]; default
-        0.25.
+      b1: Decay rate of the momentum, a decaying sum of the divided gradients; a value closer to 1 remembers more steps.
+        In [0, 1]; default 0.9.
+      b2: Decay rate of the second moment, one number per leaf; a value closer to 1 averages over more steps. In [0, 1];
+        default 0.25.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
         makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
@@ -64,7 +64,7 @@ class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)
         structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
         parameters, although biases and norm scales are usually left out.
 
-    State: one array per parameter (4 bytes in float32), and one number per leaf. `update` needs `params`.
+    State: one array per parameter (4 bytes per entry in float32), and one number per leaf. `update` needs `params`.
 
     Reference: Ginsburg et al., 2019, "Stochastic Gradient Methods with Layer-wise Adaptive Moments", algorithm 1.
 
@@ -117,10 +117,10 @@ def novograd(
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). 1e-2 is a usual first try. Not
         negative.
-      b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In
-        [0, 1]; default 0.9.
-      b2: Decay rate of the second moment, one number per leaf; closer to 1 averages over more steps. In [0, 1]; default
-        0.25.
+      b1: Decay rate of the momentum, a decaying sum of the divided gradients; a value closer to 1 remembers more steps.
+        In [0, 1]; default 0.9.
+      b2: Decay rate of the second moment, one number per leaf; a value closer to 1 averages over more steps. In [0, 1];
+        default 0.25.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
@@ -131,8 +131,8 @@ def novograd(
         although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one
-      number per leaf.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32), and
+      one number per leaf.
 
     >>> import gradtx as gx
     >>> gx.novograd(1e-2).links[0]

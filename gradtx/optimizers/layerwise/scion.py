@@ -53,8 +53,7 @@ class ScionState(NamedTuple):
 class scale_by_lmo(Layerwise, state=ScionState):
     """Replaces the momentum by the steepest direction of length 1 in a norm of matrices.
 
-    This is the rule of `scion`, without radius and learning rate. The update is the same for c * g as for g, and zero
-    for zero.
+    This is `scion` without radius and learning rate. The update is the same for c * g as for g, and zero for zero.
 
     Args:
       norm: In which norm the update has length 1: 'spectral' orthogonalizes the momentum, 'sign' takes its signs,
@@ -75,7 +74,7 @@ class scale_by_lmo(Layerwise, state=ScionState):
         leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
         vector is a matrix with one row.
 
-    State: one array per parameter (4 bytes in float32).
+    State: one array per parameter (4 bytes per entry in float32).
 
     Raises:
       ValueError: The dimension numbers do not fit a leaf, or there are not as many coefficient triples as steps.
@@ -180,7 +179,7 @@ def scion(
 
     Returns:
       A transformation (a partition into 'hidden' and 'outer') whose `update` needs `params`. State: one array per
-      parameter (4 bytes in float32).
+      parameter (4 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.scion(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "embed": jnp.ones((9, 4))})

@@ -43,7 +43,7 @@ class GsnrState(NamedTuple):
 class scale_by_gsnr(Layerwise, state=GsnrState):
     """Multiplies every tensor by the signal-to-noise ratio of its first gradient.
 
-    This is the rule of `sgd_sai`, without momentum and learning rate:
+    This is `sgd_sai` without momentum and learning rate:
 
         u = g * s,    s = |g| / (std(g) + eps) of the first gradient that is not zero
 
@@ -110,8 +110,8 @@ def sgd_sai(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one
-      number per tensor.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32), and
+      one number per tensor.
 
     >>> import gradtx as gx
     >>> gx.sgd_sai(1e-3).links[:2]

@@ -58,7 +58,7 @@ class ShampooState(NamedTuple):
 class scale_by_shampoo(Layerwise, state=ShampooState, corrected=("b2",), every="interval"):
     """Preconditions each matrix's gradient from both sides with inverse roots of second moments.
 
-    This is the rule of `shampoo`, without momentum, learning rate and weight decay:
+    This is `shampoo` without momentum, learning rate and weight decay:
 
         U = L^(-1/4) G R^(-1/4), scaled to the norm of another method's update (the graft)
 
@@ -100,7 +100,7 @@ class scale_by_shampoo(Layerwise, state=ShampooState, corrected=("b2",), every="
     constants.
 
     State: for each side of length n with a factor two matrices of n x n, and for grafts with a second moment one array
-    per parameter (4 bytes in float32).
+    per parameter (4 bytes per entry in float32).
 
     Reference: Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning".
 
@@ -223,7 +223,8 @@ def shampoo(
 
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
-      b1: Decay rate of the moving average of the updates; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      b1: Decay rate of the moving average of the updates; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
       b2: Decay rate of L and R, and of the graft's second moment; 1 stands for sums, as in the first paper. In [0, 1];
         default 0.999.
       eps: Added to L and R, as a fraction of their largest eigenvalue. Not negative; default 1e-6.
@@ -265,7 +266,8 @@ def shampoo(
 
     Returns:
       A transformation whose `update` needs `params`. State: for each side of length n with a factor two matrices of n x
-      n, one array per parameter for the average (4 bytes in float32), and one more for grafts with a second moment.
+      n, one array per parameter for the average (4 bytes per entry in float32), and one more for grafts with a second
+      moment.
 
     >>> import gradtx as gx
     >>> gx.shampoo(1e-3, interval=20).links[1]

@@ -41,9 +41,9 @@ class ScaleBySM3State(NamedTuple):
 
 
 class scale_by_sm3(Layerwise, state=ScaleBySM3State):
-    """Divides the gradient by the root of accumulators that rows and columns share, then averages.
+    """Divides the gradient by the square root of accumulators that rows and columns share, then averages.
 
-    This is the rule of `sm3`, without the learning rate:
+    This is `sm3` without the learning rate:
 
         a  = |g|^2 + min(accumulator of the row, accumulator of the column)
         u <- b1 * u + (1 - b1) * g / sqrt(a + eps)
@@ -51,12 +51,12 @@ class scale_by_sm3(Layerwise, state=ScaleBySM3State):
     A vector or a scalar has one accumulator per entry.
 
     Args:
-      b1: Decay rate of the momentum (the moving average of the divided gradient); closer to 1 averages over more steps.
-        In [0, 1]; default 0.9.
+      b1: Decay rate of the momentum (the moving average of the divided gradient); a value closer to 1 averages over
+        more steps. In [0, 1]; default 0.9.
       b2: Decay rate of the accumulators; 1 stands for sums, as in the paper. In [0, 1]; default 1.
       eps: Added to the accumulator under the square root, for numerical stability. Not negative; default 1e-8.
 
-    State: one array per parameter (4 bytes in float32), and one number per row, column and so on.
+    State: one array per parameter (4 bytes per entry in float32), and one number per row, column and so on.
 
     Reference: Anil et al., 2019, "Memory-Efficient Adaptive Optimization", algorithm SM3-II.
 
@@ -120,11 +120,12 @@ def sm3(learning_rate: HyperArg, momentum: HyperArg = 0.9) -> chain:
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). It is usually larger than
         Adam's, such as 0.1. Not negative.
-      momentum: Decay rate of the momentum, the moving average of the divided gradient; closer to 1 averages over more
-        steps. In [0, 1]; default 0.9.
+      momentum: Decay rate of the momentum, the moving average of the divided gradient; a value closer to 1 averages
+        over more steps. In [0, 1]; default 0.9.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32), and one number per row, column and so on.
+      A transformation. State: one array per parameter (4 bytes per entry in float32), and one number per row, column
+      and so on.
 
     >>> import gradtx as gx
     >>> gx.sm3(0.1)

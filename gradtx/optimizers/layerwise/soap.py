@@ -48,8 +48,8 @@ class SoapState(NamedTuple):
 
     `count`: the number of steps taken. `mu`, `nu`: both moments in the eigenbasis. `gram_rows`, `gram_columns`: L and R
     of each matrix. `basis_rows`, `basis_columns`: their eigenvectors. `failures`: how often a gradient or a basis of a
-    matrix was not finite. `weights`: for each decay rate that is a schedule, the number by which bias correction
-    divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    matrix was not finite. `weights`: for each decay rate that is a schedule, the divisor of the bias correction, which
+    is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -66,7 +66,7 @@ class SoapState(NamedTuple):
 class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="interval", renews="after"):
     """Runs Adam in the eigenbasis of each matrix's Shampoo factors.
 
-    This is the rule of `soap`, without learning rate and weight decay. The update of the first step is zero.
+    This is `soap` without learning rate and weight decay. The update of the first step is zero.
 
         U = Q_L Adam(Q_L^H G Q_R) Q_R^H,    Q_L, Q_R: eigenvectors of the moving averages L of G G^H and R of G^H G
 
@@ -75,7 +75,7 @@ class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="i
         steps. In [0, 1); default 0.95 (about the last 20 steps).
       b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
         over more steps. In [0, 1); default 0.95 (about the last 20 steps).
-      shampoo_beta: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.95.
+      shampoo_beta: Decay rate of L and R; a value closer to 1 averages over more steps. In [0, 1); default 0.95.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
         makes smaller updates where gradients are tiny).
       interval: Number of steps between two refinements of the eigenbases, each of which costs a QR factorization per
@@ -95,8 +95,8 @@ class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="i
     A gradient with an entry that is not finite counts as zeros, and a basis that is not finite is replaced by the last
     one; `gx.metrics` counts both as `failures`. Derivatives treat the bases as constants.
 
-    State: two arrays per parameter (8 bytes in float32), and for each side of length n with a factor two matrices of n
-    x n.
+    State: two arrays per parameter (8 bytes per entry in float32), and for each side of length n with a factor two
+    matrices of n x n.
 
     Reference: Vyas et al., 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3.
 
@@ -214,7 +214,7 @@ def soap(
         steps. In [0, 1); default 0.95 (about the last 20 steps).
       b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
         over more steps. In [0, 1); default 0.95 (about the last 20 steps).
-      shampoo_beta: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.95.
+      shampoo_beta: Decay rate of L and R; a value closer to 1 averages over more steps. In [0, 1); default 0.95.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
         makes smaller updates where gradients are tiny).
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
@@ -239,8 +239,8 @@ def soap(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32), and for each
-      side of length n with a factor two matrices of n x n.
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32),
+      and for each side of length n with a factor two matrices of n x n.
 
     >>> import gradtx as gx
     >>> gx.soap(3e-3, interval=20).links[0].interval

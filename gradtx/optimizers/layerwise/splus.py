@@ -89,17 +89,17 @@ def _signs(x: Array) -> Array:
 class scale_by_splus(Layerwise, state=SPlusState):
     """Takes signs of each matrix's momentum in an eigenbasis of its gradients.
 
-    This is the rule of `splus` for matrices, without learning rate and weight decay. Derivatives treat the eigenvectors
-    as constants.
+    This is `splus` for matrices, without learning rate and weight decay. Derivatives treat the eigenvectors as
+    constants.
 
         u = Q_L sign(Q_L^H m Q_R) Q_R^H * 2 / (inputs + outputs),    m: momentum
 
     where Q_L and Q_R are the eigenvectors of the moving averages L of g g^H and R of g^H g.
 
     Args:
-      b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9.
-      b2: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.999.
+      b1: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more steps.
+        In [0, 1); default 0.9.
+      b2: Decay rate of L and R; a value closer to 1 averages over more steps. In [0, 1); default 0.999.
       interval: Number of steps between two computations of the eigenvectors; a larger one is cheaper but uses older
         ones. At least 1; default 100.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
@@ -109,8 +109,8 @@ class scale_by_splus(Layerwise, state=SPlusState):
         leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
         vector is a matrix with one row.
 
-    State: one array per parameter (4 bytes in float32), and for each matrix two of inputs x inputs and two of outputs x
-    outputs.
+    State: one array per parameter (4 bytes per entry in float32), and for each matrix two of inputs x inputs and two of
+    outputs x outputs.
 
     Raises:
       ValueError: The dimension numbers do not fit a leaf.
@@ -149,7 +149,8 @@ class scale_by_splus(Layerwise, state=SPlusState):
         mu = leaf.moment(slots.mu, x, self.b1)
         signs = _signs(_dot(adjoint(left), mu, right))
         u = _dot(left, signs, adjoint(right)) * (2 / (x.shape[-2] + x.shape[-1]))
-        # Bounded and divided by the root of the longer side, so that no sum overflows; the eigenvectors are the same.
+        # Bounded and divided by the square root of the longer side, so that no sum overflows; the eigenvectors are the
+        # same.
         g = lax.stop_gradient(leaf.bounded(x) / math.sqrt(max(x.shape[-2:])))
         slots = slots._replace(
             left=leaf.moment(slots.left, _dot(g, adjoint(g)), self.b2),
@@ -190,10 +191,10 @@ def splus(
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). About 0.1 in the paper. Not
         negative.
-      b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9.
-      b2: Decay rate of the moving averages of g g^H and g^H g; closer to 1 averages over more steps. In [0, 1); default
-        0.999.
+      b1: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more steps.
+        In [0, 1); default 0.9.
+      b2: Decay rate of the moving averages of g g^H and g^H g; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.999.
       interval: Number of steps between two computations of the eigenvectors; a larger one is cheaper but uses older
         ones. At least 1; default 100.
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
@@ -214,7 +215,8 @@ def splus(
 
     Returns:
       A transformation (a partition into 'matrix' and 'other') whose `update` needs `params`. State: one array per
-      parameter (4 bytes in float32), and for each hidden matrix two of inputs x inputs and two of outputs x outputs.
+      parameter (4 bytes per entry in float32), and for each hidden matrix two of inputs x inputs and two of outputs x
+      outputs.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.splus(0.1).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

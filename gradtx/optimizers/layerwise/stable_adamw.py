@@ -35,7 +35,7 @@ __all__ = ["scale_by_stable_adamw", "stable_adamw"]
 class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",), corrected=("b1", "b2")):
     """Scales the gradient by StableAdamW's rule, weight decay included.
 
-    This is the rule of `stable_adamw`, without the learning rate:
+    This is `stable_adamw` without the learning rate:
 
         u = (m_hat / (sqrt(v_hat) + eps) + weight_decay * p) / max(1, RMS)
 
@@ -55,8 +55,8 @@ class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",)
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
 
-    State: two arrays per parameter (8 bytes in float32; the second moment of a complex parameter is real). `update`
-    needs `params`.
+    State: two arrays per parameter (8 bytes per entry in float32; the second moment of a complex parameter is real).
+    `update` needs `params`.
 
     Reference: Wortsman et al., 2023, "Stable and low-precision training for large-scale vision-language models",
     algorithm 2.
@@ -128,7 +128,7 @@ def stable_adamw(
         although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.stable_adamw(2e-3)

@@ -37,8 +37,8 @@ class DAdaptAdamWState(NamedTuple):
     """The state of `scale_by_dadapt_adamw`.
 
     `exp_avg`, `exp_avg_sq`, `grad_sum`: m, v and s. `estim_lr`: the estimate d. `numerator_weighted`: n. `count`: the
-    number of steps taken. `weights`: for each decay rate that is a schedule, the number by which bias correction
-    divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    number of steps taken. `weights`: for each decay rate that is a schedule, the divisor of the bias correction, which
+    is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     exp_avg: Array = per_param()
@@ -75,7 +75,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
       decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
         parameters by `weight_decay` itself. Default False.
 
-    State: three arrays per parameter (12 bytes in float32). `update` needs `params`.
+    State: three arrays per parameter (12 bytes per entry in float32). `update` needs `params`.
 
     Reference: Defazio and Mishchenko, 2023, "Learning-Rate-Free Learning by D-Adaptation", algorithm 5.
 
@@ -157,7 +157,7 @@ def dadapt_adamw(
         parameters by `weight_decay` itself. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.dadapt_adamw(weight_decay=0.1).links[0].weight_decay

@@ -1,4 +1,4 @@
-"""DoG: the step size is the distance travelled, divided by the root of the sum of squared gradient norms.
+"""DoG: the step size is the distance travelled, divided by the square root of the sum of squared gradient norms.
 
     r_t = max(r_(t-1), |x_t - x_1|)
     G_t = G_(t-1) + |g_t|^2
@@ -53,9 +53,9 @@ class DoGState(NamedTuple):
 
 
 class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
-    """Scales the gradient by the distance travelled over the root of all squared gradient norms.
+    """Scales the gradient by the distance travelled over the square root of all squared gradient norms.
 
-    This is the rule of `dog`, without the learning rate:
+    This is `dog` without the learning rate:
 
         u = g * r / sqrt(G + eps)
 
@@ -68,7 +68,7 @@ class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
       init_step_value: How large the first step is, in the sense of `init_step`. Not negative; default 1e-6.
       eps: Added to the sum of squared norms under the square root, for numerical stability. Not negative; default 1e-8.
 
-    State: one array per parameter (4 bytes in float32). `update` needs `params`.
+    State: one array per parameter (4 bytes per entry in float32). `update` needs `params`.
 
     Reference: Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend", section 2.
 
@@ -136,7 +136,7 @@ def dog(
         although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.dog().links[1]
@@ -162,9 +162,9 @@ class DoWGState(NamedTuple):
 
 
 class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):
-    """Scales the gradient by the squared distance travelled over the root of weighted squared gradient norms.
+    """Scales the gradient by the squared distance travelled over the square root of weighted squared gradient norms.
 
-    This is the rule of `dowg`, without the learning rate:
+    This is `dowg` without the learning rate:
 
         u = g * d / (sqrt(v) + eps)
 
@@ -174,7 +174,7 @@ class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):
       init_estim_sq_dist: First squared distance; it only grows, so choose it small. Not negative; default 1e-4.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-4.
 
-    State: one array per parameter (4 bytes in float32). `update` needs `params`.
+    State: one array per parameter (4 bytes per entry in float32). `update` needs `params`.
 
     Reference: Khaled, Mishchenko and Jin, 2023, "DoWG Unleashed", algorithm 1.
 
@@ -230,7 +230,7 @@ def dowg(
         although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.dowg().links[1]

@@ -49,7 +49,7 @@ def dpsgd(
         momentum once more. Default False.
 
     Returns:
-      A transformation. State: a random key; with momentum, one array per parameter (4 bytes in float32).
+      A transformation. State: a random key; with momentum, one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.dpsgd(0.1, l2_norm_clip=1.0, noise_multiplier=1.1, seed=0).links[0]

@@ -59,8 +59,8 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
 
     Args:
       learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 1.
-      beta: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default
-        0.9.
+      beta: Decay rate of the averages of gradient and loss; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
       lower_bound: Lower bound on the loss; 0 is right for most losses, and a bound close to the lowest loss that
         training can reach gives better step sizes. Default 0.
       weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
@@ -71,7 +71,7 @@ class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
         structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
         parameters, although biases and norm scales are usually left out.
 
-    State: one array per parameter (4 bytes in float32). `update` needs `params` and `value`, the loss.
+    State: one array per parameter (4 bytes per entry in float32). `update` needs `params` and `value`, the loss.
 
     Reference: Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 1.
 
@@ -140,8 +140,8 @@ def momo(
 
     Args:
       learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 1.
-      beta: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default
-        0.9.
+      beta: Decay rate of the averages of gradient and loss; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
       lower_bound: Lower bound on the loss; 0 is right for most losses, and a bound close to the lowest loss that
         training can reach gives better step sizes. Default 0.
       weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
@@ -153,8 +153,8 @@ def momo(
         although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params` and `value`, the loss. State: one array per parameter (4 bytes in
-      float32).
+      A transformation whose `update` needs `params` and `value`, the loss. State: one array per parameter (4 bytes per
+      entry in float32).
 
     >>> import gradtx as gx
     >>> gx.momo(0.5).links[0].learning_rate

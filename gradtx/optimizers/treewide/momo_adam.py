@@ -40,8 +40,8 @@ class MomoAdamState(NamedTuple):
 
     `exp_avg`, `exp_avg_sq`: Adam's moments. `barf`, `gamma`: the averages of the loss and of <g, x>. `lb`: the lower
     bound. `count`: the number of steps. `skipped`: the number of steps whose value was infinite or NaN. `weights`: for
-    each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product of the decay
-    rates so far. Empty if no decay rate is a schedule.
+    each decay rate that is a schedule, the divisor of the bias correction, which is 1 minus the product of the decay
+    rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     exp_avg: Array = per_param()
@@ -63,7 +63,8 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
 
     Args:
       learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 0.01.
-      b1: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      b1: Decay rate of the averages of gradient and loss; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
       b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
         over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
@@ -78,7 +79,7 @@ class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"
         structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
         parameters, although biases and norm scales are usually left out.
 
-    State: two arrays per parameter (8 bytes in float32). `update` needs `params` and `value`, the loss.
+    State: two arrays per parameter (8 bytes per entry in float32). `update` needs `params` and `value`, the loss.
 
     Reference: Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 2.
 
@@ -165,7 +166,8 @@ def momo_adam(
 
     Args:
       learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 0.01.
-      b1: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default 0.9.
+      b1: Decay rate of the averages of gradient and loss; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
       b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
         over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
@@ -181,8 +183,8 @@ def momo_adam(
         although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params` and `value`, the loss. State: two arrays per parameter (8 bytes in
-      float32).
+      A transformation whose `update` needs `params` and `value`, the loss. State: two arrays per parameter (8 bytes per
+      entry in float32).
 
     >>> import gradtx as gx
     >>> gx.momo_adam().links[0].learning_rate

@@ -38,8 +38,8 @@ class ProdigyState(NamedTuple):
 
     `exp_avg`, `exp_avg_sq`, `grad_sum`: m, v and s. `params0`: the first parameters. `estim_lr`: the estimate d.
     `numerator_weighted`: n. `count`: the number of steps taken. `weights`: for each decay rate that is a schedule, the
-    number by which bias correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a
-    schedule.
+    divisor of the bias correction, which is 1 minus the product of the decay rates of all steps so far; empty if no
+    decay rate is a schedule.
     """
 
     exp_avg: Array = per_param()
@@ -65,8 +65,8 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), correcte
         steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
         over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      beta3: Decay rate of the sums from which the distance is estimated; closer to 1 remembers more steps. The square
-        root of 0.999 by default. In [0, 1).
+      beta3: Decay rate of the sums from which the distance is estimated; a value closer to 1 remembers more steps. The
+        square root of 0.999 by default. In [0, 1).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
         makes smaller updates where gradients are tiny).
       estim_lr0: Initial estimate of the distance from the initial parameters to the solution; the estimate never
@@ -83,7 +83,7 @@ class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), correcte
       decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
         parameters by `weight_decay` itself. Default False.
 
-    State: four arrays per parameter (16 bytes in float32). `update` needs `params`.
+    State: four arrays per parameter (16 bytes per entry in float32). `update` needs `params`.
 
     Reference: Mishchenko and Defazio, 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", algorithm 4.
 
@@ -160,8 +160,8 @@ def prodigy(
       learning_rate: Factor of the estimated learning rate, a number or a schedule of the step count; keep it at 1, or
         use a schedule that decays from 1. Not negative; default 1.
       betas: Decay rates (b1, b2) of the first and second moment, each in [0, 1). Default (0.9, 0.999).
-      beta3: Decay rate of the sums from which the distance is estimated; closer to 1 remembers more steps. The square
-        root of `betas[1]` by default. In [0, 1).
+      beta3: Decay rate of the sums from which the distance is estimated; a value closer to 1 remembers more steps. The
+        square root of `betas[1]` by default. In [0, 1).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
         makes smaller updates where gradients are tiny).
       estim_lr0: Initial estimate of the distance from the initial parameters to the solution; the estimate never
@@ -179,7 +179,7 @@ def prodigy(
         parameters by `weight_decay` itself. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).
+      A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes per entry in float32).
 
     Raises:
       ValueError: `betas[1]` is a schedule, and `beta3` is not given.
