@@ -118,8 +118,8 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
         if not fits or axis < len(layers) or not heads or (n % heads and heads % max(n, 1)) or not n:
             raise ValueError(
                 f"qk_clip: max_logits has shape {gamma.shape}, which does not match the leaf {path} of shape "
-                f"{x.shape}, whose axis {self.head_axis} counts heads. Give one number per head (after the axes of scanned "
-                "layers, if the leaf has any), or a different head_axis."
+                f"{x.shape}, whose axis {self.head_axis} counts heads. Give one number per head (after the axes of "
+                "scanned layers, if the leaf has any), or a different head_axis."
             )
         each = jnp.repeat(gamma, n // heads, -1) if n >= heads else gamma.reshape(*layers, n, -1).min(-1)
         return each.reshape(*layers, *(n if i == axis else 1 for i in range(len(layers), x.ndim))).astype(x.real.dtype)

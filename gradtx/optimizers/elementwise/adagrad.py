@@ -90,8 +90,8 @@ def adagrad(
         p <- p - learning_rate * g / sqrt(s + eps),    s: sum of |g|^2 over all steps
 
     Args:
-      learning_rate: Step size: a number, or a schedule (a function of the step count). It is usually larger than
-        Adam's, such as 0.1. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). It is usually larger than for
+        Adam, such as 0.1. Not negative.
       initial_accumulator_value: Initial value of the sum of squares; a larger value makes the first updates smaller.
         Not negative; default 0.1.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-7.

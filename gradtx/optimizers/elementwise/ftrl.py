@@ -77,8 +77,8 @@ class ftrl(Elementwise, state=FtrlState, needs=("params",)):
         negative; default 0.
       l2_regularization_strength: Strength of the L2 penalty l2 * |w|^2, as in Keras (half of the paper's lambda_2). Not
         negative; default 0.
-      beta: Added to the square root of the sum of squares; a larger one makes the first updates smaller. Not negative;
-        default 0.
+      beta: Added to the square root of the sum of squares; a larger value makes the first updates smaller. Not
+        negative; default 0.
 
     State: two arrays per parameter (8 bytes per entry in float32). `update` needs `params`.
 

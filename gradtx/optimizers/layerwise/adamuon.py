@@ -1,13 +1,14 @@
-"""AdaMuon: Muon with a second moment for every entry of its orthogonal update.
+"""AdaMuon: Muon with a second moment for every entry of the orthogonal update.
 
-    o_t = O(sign(c_t))                                as in Muon, but from the signs of the momentum
+    o_t = O(sign(c_t))                                O as in Muon, applied to the signs of the momentum
     v_t = b2 * v_(t-1) + (1 - b2) * |o_t|^2
     w_t = o_t / (sqrt(v_t) + nu_eps)
     u_t = w_t * sqrt(min(inputs, outputs)) / |w_t|
 
-Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1, where both moments have the same decay rate. The
-factor of `scale_by_shape(consistent_rms=0.2)` turns u_t into the paper's step, 0.2 * learning_rate * sqrt(inputs *
-outputs) * w_t / |w_t|. The first version of the paper took no signs (`sign_momentum=False`).
+Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1; in the paper both moments have the same decay rate.
+`scale_by_shape(consistent_rms=0.2)` multiplies u_t by the factor that gives the paper's update, 0.2 * learning_rate *
+sqrt(inputs * outputs) * w_t / |w_t|. The first version of the paper uses the momentum instead of its signs
+(`sign_momentum=False`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ __all__ = ["AdaMuonState", "adamuon", "scale_by_adamuon"]
 class AdaMuonState(NamedTuple):
     """The state of `scale_by_adamuon`.
 
-    `count`: the number of steps taken. `mu`: the momentum. `nu`: the second moment of the orthogonal update, matrix by
+    `count`: the number of steps taken. `mu`: the momentum. `nu`: the second moment of the orthogonal update of each
     matrix. `weights`: for each decay rate that is a schedule, the divisor of the bias correction, which is 1 minus the
     product of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
@@ -54,7 +55,7 @@ class scale_by_adamuon(scale_by_muon, state=AdaMuonState):
 
         w = O(sign(c)) / (sqrt(v) + nu_eps),    c: momentum,   v: moving average of |O(sign(c))|^2
 
-    scaled to the norm of an orthogonal matrix.
+    The update is w, scaled to the norm of an orthogonal matrix.
 
     Args:
       ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all iterations, three numbers for each
@@ -69,9 +70,10 @@ class scale_by_adamuon(scale_by_muon, state=AdaMuonState):
         Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      nesterov: Whether the momentum looks one step ahead. Default True.
-      adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
-        larger updates. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default True.
+      adaptive: Whether to multiply the update by its inner product with the momentum, so larger momenta give larger
+        updates. Default False.
       preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration: 'frobenius', 'spectral'
         (the largest singular value), 'aol' (a separate divisor for each row, from the Gram matrix) or 'schatten' (the
         Schatten 4-norm). 'aol' and 'schatten' use `eps` only with `eps_is_floor`. Default 'frobenius'.
@@ -80,13 +82,13 @@ class scale_by_adamuon(scale_by_muon, state=AdaMuonState):
         leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
         vector is a matrix with one row.
       bias_correction: Whether to correct the momentum for its start at zero. Default True.
-      eps_is_floor: Whether `eps` is the least norm to divide by, instead of being added to the norm. Default False.
+      eps_is_floor: Whether to use `eps` as a lower bound on the norm instead of adding it to the norm. Default False.
       iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; at least float32 by
         default, and bfloat16 is faster on hardware that supports it.
       b2: Decay rate of the second moment of the orthogonal update; a value closer to 1 averages over more steps. In
         [0, 1); default 0.95.
-      nu_eps: Added to the square root of the second moment, so that an entry that is only rounding error stays small.
-        Not negative; default 1e-8.
+      nu_eps: Added to the square root of the second moment, so that an entry that consists only of rounding errors
+        stays small. Not negative; default 1e-8.
       sign_momentum: Whether to orthogonalize the signs of the momentum instead of the momentum itself. Default True.
 
     State: two arrays per parameter (8 bytes per entry in float32).
@@ -137,11 +139,13 @@ def adamuon(
 ) -> partition:
     """Runs AdaMuon on the hidden matrices and AdamW on all other parameters.
 
-    Use it in place of Muon when its steps should be damped entry by entry, as Adam's are. With Muon's
-    orthogonalization O of the momentum c (Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm 1):
+    Use it in place of Muon when each entry of the update should also be divided by its own second moment, as in Adam.
+    With Muon's orthogonalization O of the momentum c (Si et al., 2025, "AdaMuon: Adaptive Muon Optimizer", algorithm
+    1):
 
         w  = O(sign(c)) / (sqrt(v) + 1e-8),    v: moving average of |O(sign(c))|^2
-        p <- p - learning_rate * (w scaled to root mean square consistent_rms + weight_decay * p)
+        u  = w, scaled to root mean square `consistent_rms`
+        p <- p - learning_rate * (u + weight_decay * p)
 
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
@@ -162,7 +166,8 @@ def adamuon(
         although biases and norm scales are usually left out.
       mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
         default the parameter's dtype, but at least float32.
-      nesterov: Whether the momentum looks one step ahead. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
       sign_momentum: Whether to orthogonalize the signs of the momentum instead of the momentum itself. Default True.
       consistent_rms: Root mean square of each matrix's update before the learning rate is applied, the same for
         matrices of every shape; None multiplies the update by `sqrt(max(1, outputs / inputs))` instead, as Muon's
@@ -188,7 +193,7 @@ def adamuon(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'muon' and 'adam') whose `update` needs `params`. State: two arrays per
+      A transformation, a partition into 'muon' and 'adam', whose `update` needs `params`. State: two arrays per
       parameter (8 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx

@@ -1,15 +1,15 @@
-"""APOLLO: scales the gradient by what Adam does to a random projection of it.
+"""APOLLO: scales the gradient by the factors with which Adam scales a random projection of the gradient.
 
-    R_t = P_t^T G_t                           P_t normal with variance 1 / rank, drawn anew every update_proj_gap steps
+    R_t = P_t^T G_t                           P_t: normal, variance 1 / rank, drawn again every update_proj_gap steps
     A_t = Adam's update of R_t
-    s_t = |A_t| / |R_t|                       norms of every column ('channel'), or of all ('tensor')
-    u_t = scale * G_t diag(s_t)               shrunk so that |u_t| <= growth * |u_(t-1)|
+    s_t = |A_t| / |R_t|                       norm of each column ('channel') or of the whole matrix ('tensor')
+    u_t = scale * G_t diag(s_t)               scaled down so that |u_t| <= growth * |u_(t-1)|
 
-for matrices G_t with at most as many rows as columns; others are transposed. Zhu et al., 2024, "APOLLO: SGD-like
-Memory, AdamW-level Performance", algorithm 1. APOLLO-Mini has rank 1, one factor for the whole matrix, and the scale
-sqrt(128). The authors' code differs in two points: here, as in Adam, eps is added after the second moment is corrected,
-and an update of zeros does not limit the updates after it. P_t is made from `seed` in every step instead of being
-stored.
+for matrices G_t with at most as many rows as columns; other matrices are transposed first. Zhu et al., 2024, "APOLLO:
+SGD-like Memory, AdamW-level Performance", algorithm 1. APOLLO-Mini has rank 1, one factor for the whole matrix, and
+scale sqrt(128). This implementation differs from the authors' code in two points: eps is added after the bias
+correction of the second moment, as in Adam, and an update of zeros does not limit later updates. P_t is computed from
+`seed` at every step and not stored.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class ApolloState(NamedTuple):
     """The state of `scale_by_apollo`.
 
     `count`: the number of steps taken. `mu`, `nu`: Adam's moments of the projected gradient R. `norm`: the norm of each
-    matrix's last update, 0 before the first. `weights`: for each decay rate that is a schedule, the divisor of the bias
-    correction, which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a
-    schedule.
+    matrix's previous update, 0 before the first update. `weights`: for each decay rate that is a schedule, the divisor
+    of the bias correction, which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate
+    is a schedule.
     """
 
     count: Array = counter()
@@ -54,7 +54,7 @@ class ApolloState(NamedTuple):
 
 
 class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
-    """Scales gradients of matrices by Adam's steps on a random projection of them.
+    """Scales each matrix's gradient by the factors with which Adam scales a random projection of the gradient.
 
     This is `apollo` for matrices, without learning rate and weight decay:
 
@@ -64,10 +64,10 @@ class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
       rank: Rank of the projection; a lower rank saves memory but approximates the gradient less closely, and a matrix
         with a side shorter than `rank` is projected to the length of that side. At least 1; default 256.
       update_proj_gap: Number of steps between two recomputations of the projection. At least 1; default 200.
-      scale: Factor of the update; about sqrt(columns / rank) makes up for the smaller norm of a low-rank projection.
+      scale: Factor of the update; about sqrt(columns / rank) compensates for the smaller norm of a low-rank projection.
         Default 1.
-      scale_type: Whether each 'channel' (a slice along the longer side) has a factor of its own, or the whole 'tensor'
-        has one. Default 'channel'.
+      scale_type: 'channel' uses one factor for each position along the longer side of the matrix, and 'tensor' one
+        factor for the whole matrix. Default 'channel'.
       b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
@@ -84,10 +84,10 @@ class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
         vector is a matrix with one row.
       seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
 
-    State: for each matrix two arrays of longer side x rank, and one number.
+    State: for each matrix two arrays of shape longer side x rank, and one number.
 
     Raises:
-      ValueError: The dimension numbers do not fit a leaf.
+      ValueError: The dimension numbers do not match a leaf.
 
     Reference: Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance", algorithm 1.
 
@@ -162,12 +162,12 @@ def apollo(
 ) -> partition:
     """Runs APOLLO on the hidden matrices and AdamW on all other parameters.
 
-    Use it to train with a fraction of Adam's memory. It is cheaper than GaLore, because its projections are random and
+    Use it to train with a fraction of Adam's memory. APOLLO needs less time than GaLore, because random projections
     need no singular vectors (Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance", algorithm 1):
 
         p <- p - learning_rate * (scale * G diag(|A| / |R|) + weight_decay * p)
 
-    where R is a random projection of the gradient G to `rank` rows, and A is Adam's update of R. AdamW has the same
+    where R is a random projection of the gradient G to `rank` rows, and A is Adam's update of R. AdamW uses the same
     `b1`, `b2`, `eps`, `weight_decay` and `mask`.
 
     Args:
@@ -175,10 +175,10 @@ def apollo(
       rank: Rank of the projection; a lower rank saves memory but approximates the gradient less closely, and a matrix
         with a side shorter than `rank` is projected to the length of that side. At least 1; default 256.
       update_proj_gap: Number of steps between two recomputations of the projection. At least 1; default 200.
-      scale: Factor of the update; about sqrt(columns / rank) makes up for the smaller norm of a low-rank projection.
+      scale: Factor of the update; about sqrt(columns / rank) compensates for the smaller norm of a low-rank projection.
         Default 1.
-      scale_type: Whether each 'channel' (a slice along the longer side) has a factor of its own, or the whole 'tensor'
-        has one. Default 'channel'.
+      scale_type: 'channel' uses one factor for each position along the longer side of the matrix, and 'tensor' one
+        factor for the whole matrix. Default 'channel'.
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
         params` from the parameters. Not negative; default 0 (no decay).
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
@@ -201,9 +201,9 @@ def apollo(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      for each hidden matrix two arrays of longer side x rank and one number; two arrays for every other parameter (8
-      bytes per entry in float32).
+      A transformation, a partition into 'muon' (the hidden matrices) and 'adam', whose `update` needs `params`. State:
+      for each hidden matrix two arrays of shape longer side x rank and one number; two arrays for every other parameter
+      (8 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.apollo(0.01, rank=4).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})
@@ -234,15 +234,15 @@ def apollo_mini(
     apollo_weight_dimension_numbers: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """Runs APOLLO-Mini: `apollo` of rank 1 with one factor for each matrix.
+    """Runs APOLLO-Mini: `apollo` with rank 1 and one factor for each matrix.
 
     Use it when there is almost no memory for optimizer state: the state is about as small as that of SGD without
     momentum (Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance").
 
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
-      scale: Factor of the update, which makes up for the small norm of a projection to one row; sqrt(128) by default,
-        as in the paper.
+      scale: Factor of the update, which compensates for the small norm of a projection to one row; sqrt(128) by
+        default, as in the paper.
       update_proj_gap: Number of steps between two recomputations of the projection. At least 1; default 200.
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
         params` from the parameters. Not negative; default 0 (no decay).
@@ -266,9 +266,9 @@ def apollo_mini(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      for each hidden matrix two vectors as long as its longer side and one number; two arrays for every other parameter
-      (8 bytes per entry in float32).
+      A transformation, a partition into 'muon' (the hidden matrices) and 'adam', whose `update` needs `params`. State:
+      for each hidden matrix two vectors of the length of its longer side and one number; two arrays for every other
+      parameter (8 bytes per entry in float32).
 
     >>> import jax, gradtx as gx
     >>> params = {"kernel": jax.ShapeDtypeStruct((1000, 1000), "float32")}

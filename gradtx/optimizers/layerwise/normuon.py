@@ -1,14 +1,15 @@
-"""NorMuon: Muon in which all neurons move by the same amount.
+"""NorMuon: a variant of Muon whose update has about the same size for all neurons.
 
     o_t = O(c_t)                                        as in Muon
-    v_t = b2 * v_(t-1) + (1 - b2) * mean of |o_t|^2     over the weights of each neuron, a column of (inputs, outputs)
+    v_t = b2 * v_(t-1) + (1 - b2) * mean of |o_t|^2     over the weights of each neuron (a column)
     w_t = o_t / (sqrt(v_t) + nu_eps)
     u_t = w_t * sqrt(min(inputs, outputs)) / |w_t|
 
-Li et al., 2025, "NorMuon: Making Muon more efficient and scalable", algorithm 1. u_t has the norm of an orthogonal
-matrix, so that the factor of `scale_by_shape(consistent_rms=0.2)` makes the paper's step, 0.2 * learning_rate *
-sqrt(inputs * outputs) * w_t / |w_t|. The authors' code keeps the norm of o_t, which Newton-Schulz leaves near that. The
-paper's momentum does not look ahead (`nesterov=False`); the code's momentum does.
+Li et al., 2025, "NorMuon: Making Muon more efficient and scalable", algorithm 1. Matrices have the shape
+(inputs, outputs). u_t has the norm of an orthogonal matrix, so `scale_by_shape(consistent_rms=0.2)` gives the paper's
+update, 0.2 * learning_rate * sqrt(inputs * outputs) * w_t / |w_t|. In the authors' code the update has the norm of o_t
+instead, which is about the norm of an orthogonal matrix. The paper does not use Nesterov momentum (`nesterov=False`);
+the authors' code does.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class NorMuonState(NamedTuple):
     """The state of `scale_by_normuon`.
 
     `count`: the number of steps taken. `mu`: the momentum. `nu`: the second moment of every neuron of each matrix.
-    `weights`: for a scheduled decay rate, the total weight of the gradients in the momentum.
+    `weights`: if the decay rate is a schedule, the sum of the averaging weights.
     """
 
     count: Array = counter()
@@ -50,12 +51,12 @@ class NorMuonState(NamedTuple):
 class scale_by_normuon(scale_by_muon, state=NorMuonState):
     """Divides every neuron of Muon's update by its recent root mean square.
 
-    This is `normuon` for matrices, without learning rate and weight decay. A neuron is an output: a column of the
-    matrix, by `weight_dimension_numbers`.
+    This is `normuon` for matrices, without learning rate and weight decay. A neuron is one output, which is a column of
+    the matrix that `weight_dimension_numbers` defines.
 
         w = O(c) / (sqrt(v) + nu_eps),    v: moving average of the mean of |O(c)|^2 over each neuron
 
-    scaled to the norm of an orthogonal matrix.
+    The update is w, scaled to the norm of an orthogonal matrix.
 
     Args:
       ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all iterations, three numbers for each
@@ -70,9 +71,10 @@ class scale_by_normuon(scale_by_muon, state=NorMuonState):
         Not negative; default 0.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      nesterov: Whether the momentum looks one step ahead. Default True.
-      adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
-        larger updates. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default True.
+      adaptive: Whether to multiply the update by its inner product with the momentum, so larger momenta give larger
+        updates. Default False.
       preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration: 'frobenius', 'spectral'
         (the largest singular value), 'aol' (a separate divisor for each row, from the Gram matrix) or 'schatten' (the
         Schatten 4-norm). 'aol' and 'schatten' use `eps` only with `eps_is_floor`. Default 'frobenius'.
@@ -81,13 +83,13 @@ class scale_by_normuon(scale_by_muon, state=NorMuonState):
         leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
         vector is a matrix with one row.
       bias_correction: Whether to correct the momentum for its start at zero. Default True.
-      eps_is_floor: Whether `eps` is the least norm to divide by, instead of being added to the norm. Default False.
+      eps_is_floor: Whether to use `eps` as a lower bound on the norm instead of adding it to the norm. Default False.
       iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; at least float32 by
         default, and bfloat16 is faster on hardware that supports it.
       b2: Decay rate of the neurons' second moments; a value closer to 1 averages over more steps. In [0, 1); default
         0.95.
-      nu_eps: Added to the square root of the second moment, so that a neuron that is only rounding error stays small.
-        Not negative; default 1e-8.
+      nu_eps: Added to the square root of the second moment, so that a neuron whose update consists only of rounding
+        errors stays small. Not negative; default 1e-8.
 
     State: one array per parameter (4 bytes per entry in float32), and one number per neuron.
 
@@ -138,11 +140,13 @@ def normuon(
 ) -> partition:
     """Runs NorMuon on the hidden matrices and AdamW on all other parameters.
 
-    Use it in place of Muon when its neurons move by very different amounts. With Muon's orthogonalization O of the
-    momentum c (Li et al., 2025, "NorMuon: Making Muon more efficient and scalable", algorithm 1):
+    Use it in place of Muon when the sizes of Muon's updates differ greatly between neurons. With Muon's
+    orthogonalization O of the momentum c (Li et al., 2025, "NorMuon: Making Muon more efficient and scalable",
+    algorithm 1):
 
         w  = O(c) / (sqrt(v) + 1e-8),    v: moving average of the mean of |O(c)|^2 over each neuron
-        p <- p - learning_rate * (w scaled to root mean square consistent_rms + weight_decay * p)
+        u  = w, scaled to root mean square `consistent_rms`
+        p <- p - learning_rate * (u + weight_decay * p)
 
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
@@ -163,7 +167,8 @@ def normuon(
         although biases and norm scales are usually left out.
       mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
         default the parameter's dtype, but at least float32.
-      nesterov: Whether the momentum looks one step ahead. Default False.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
       consistent_rms: Root mean square of each matrix's update before the learning rate is applied, the same for
         matrices of every shape; None multiplies the update by `sqrt(max(1, outputs / inputs))` instead, as Muon's
         authors do. Positive; default 0.2 (close to Adam's, so Adam's learning rates can be used).
@@ -188,9 +193,9 @@ def normuon(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      one array per parameter of the hidden matrices (4 bytes per entry in float32) and one number per neuron; two
-      arrays for every other parameter.
+      A transformation, a partition into 'muon' (the hidden matrices) and 'adam', whose `update` needs `params`. State:
+      for each hidden matrix one array (4 bytes per entry in float32) and one number per neuron; two arrays for every
+      other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.normuon(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -1,4 +1,4 @@
-"""NovoGrad: the second moment is one number per layer, the average squared norm of its gradient.
+"""NovoGrad: uses one second moment per layer, the moving average of the squared norm of the layer's gradient.
 
     v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2,   v_1 = |g_1|^2
     m_t = b1 * m_(t-1) + g_t / (sqrt(v_t + eps_root) + eps) + weight_decay * x_t,   m_0 = 0
@@ -41,14 +41,14 @@ class ScaleByNovogradState(NamedTuple):
 
 
 class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)):
-    """Divides each layer's gradient by its recent norm, adds weight decay, and sums with momentum.
+    """Divides each layer's gradient by its recent norm, adds weight decay, and applies momentum.
 
     This is `novograd` without the learning rate:
 
         m <- b1 * m + g / (sqrt(v + eps_root) + eps) + weight_decay * p,    v: moving average of |g|^2 of the leaf
 
     Args:
-      b1: Decay rate of the momentum, a decaying sum of the divided gradients; a value closer to 1 remembers more steps.
+      b1: Decay rate of the momentum, a decaying sum of the divided gradients; a value closer to 1 sums over more steps.
         In [0, 1]; default 0.9.
       b2: Decay rate of the second moment, one number per leaf; a value closer to 1 averages over more steps. In [0, 1];
         default 0.25.
@@ -106,7 +106,7 @@ def novograd(
     weight_decay: HyperArg = 0.0,
     mask: Mask = None,
 ) -> chain:
-    """Runs NovoGrad: momentum of gradients that are divided by each layer's recent norm, with weight decay.
+    """Runs NovoGrad: divides each layer's gradient by its recent norm, adds weight decay, and applies momentum.
 
     Use it in place of AdamW when there is no memory for Adam's second moment. For every leaf p (Ginsburg et al., 2019,
     "Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training of Deep Networks", algorithm 1):
@@ -117,7 +117,7 @@ def novograd(
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). 1e-2 is a usual first try. Not
         negative.
-      b1: Decay rate of the momentum, a decaying sum of the divided gradients; a value closer to 1 remembers more steps.
+      b1: Decay rate of the momentum, a decaying sum of the divided gradients; a value closer to 1 sums over more steps.
         In [0, 1]; default 0.9.
       b2: Decay rate of the second moment, one number per leaf; a value closer to 1 averages over more steps. In [0, 1];
         default 0.25.

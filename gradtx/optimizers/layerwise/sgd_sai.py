@@ -1,12 +1,13 @@
-"""SGD-SaI: momentum, with a factor for every tensor that its first gradient determines.
+"""SGD-SaI: SGD with momentum and one factor for every tensor, computed from the tensor's first gradient.
 
-    s = |g| / (std(g) + eps)              of the first gradient that is not zero; |g| for a vector, or one row
+    s = |g| / (std(g) + eps)              of the first nonzero gradient; s = |g| for a vector or a single row
     m_t = momentum * m_(t-1) + (1 - momentum) * g_t
     u_t = s * m_t
 
 Xu et al., 2024, "No More Adam: Learning Rate Scaling at Initialization is All You Need", algorithm 1. The standard
-deviation is the sample standard deviation, and vectors are scaled by their norm, as in the authors' code. In that code
-a first gradient of zeros makes s zero for the whole run; here the first gradient that is not zero counts.
+deviation is the sample standard deviation, and vectors are scaled by their norm, as in the authors' code. In the
+authors' code s is zero for the whole run if the first gradient is zero; here s is computed from the first nonzero
+gradient.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["GsnrState", "scale_by_gsnr", "sgd_sai"]
 class GsnrState(NamedTuple):
     """The state of `scale_by_gsnr`.
 
-    `count`: the number of steps taken. `gsnr`: s of each tensor, which is 0 before its first gradient.
+    `count`: the number of steps taken. `gsnr`: the factor s of each tensor, 0 before its first nonzero gradient.
     """
 
     count: Array = counter()
@@ -45,7 +46,7 @@ class scale_by_gsnr(Layerwise, state=GsnrState):
 
     This is `sgd_sai` without momentum and learning rate:
 
-        u = g * s,    s = |g| / (std(g) + eps) of the first gradient that is not zero
+        u = g * s,    s = |g| / (std(g) + eps) of the first nonzero gradient
 
     Args:
       eps: Added to the standard deviation for numerical stability. Not negative; default 1e-8.
@@ -90,8 +91,9 @@ def sgd_sai(
 ) -> chain:
     """Runs SGD with momentum and one factor per tensor, with decoupled weight decay.
 
-    Use it in place of AdamW when there is no memory for a second moment and gradients differ much in size from tensor
-    to tensor (Xu et al., 2024, "No More Adam: Learning Rate Scaling at Initialization is All You Need", algorithm 1):
+    Use it in place of AdamW when there is no memory for a second moment and the sizes of gradients differ greatly
+    between tensors (Xu et al., 2024, "No More Adam: Learning Rate Scaling at Initialization is All You Need", algorithm
+    1):
 
         s  = |g| / (std(g) + eps) of the first gradient
         p <- p - learning_rate * (moving average of s * g + weight_decay * p)

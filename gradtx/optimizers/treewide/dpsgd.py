@@ -27,21 +27,21 @@ def dpsgd(
 ) -> chain:
     """Runs differentially private gradient descent on per-example gradients.
 
-    Use it when the trained model must not reveal single examples. The gradients that `update` gets have the examples
-    along their first axis, as `jax.vmap(jax.grad(loss), in_axes=(None, 0))` makes them (Abadi et al., 2016, "Deep
-    Learning with Differential Privacy", algorithm 1):
+    Use it when the trained model must not reveal single examples. Pass per-example gradients to `update`, with the
+    examples along the first axis, as `jax.vmap(jax.grad(loss), in_axes=(None, 0))` returns them (Abadi et al., 2016,
+    "Deep Learning with Differential Privacy", algorithm 1):
 
         g  = (sum over examples of clip(g_i, l2_norm_clip) + l2_norm_clip * noise_multiplier * N(0, 1)) / examples
         p <- p - learning_rate * g
 
-    It does not count how much privacy is spent: use a privacy accountant for that.
+    The optimizer does not compute the privacy loss of a run; use a privacy accountant for that.
 
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
-      l2_norm_clip: Largest norm of one example's gradient, over all parameters; a longer gradient is clipped to it. Not
+      l2_norm_clip: Largest norm of one example's gradient over all parameters; gradients with a larger norm are clipped
+        to this norm. Not negative.
+      noise_multiplier: Standard deviation of the noise, relative to `l2_norm_clip`; more noise gives more privacy. Not
         negative.
-      noise_multiplier: Standard deviation of the noise, relative to `l2_norm_clip`; a larger one gives more privacy.
-        Not negative.
       seed: Seed of the random numbers, an integer; the same seed gives the same run.
       momentum: Decay rate of the momentum, a decaying sum of past updates that is used in place of the current update;
         None disables momentum. In [0, 1].
