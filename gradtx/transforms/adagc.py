@@ -27,8 +27,9 @@ __all__ = ["AdaGCState", "clip_by_past_norm"]
 
 
 class AdaGCState(NamedTuple):
-    """The state of `clip_by_past_norm`: the number of steps, and for each tensor the moving average n of its gradient
-    norm, 0 before the first nonzero gradient.
+    """The state of `clip_by_past_norm`: the number of steps, and the moving average n of each tensor's gradient norm.
+
+    n is 0 before the tensor's first nonzero gradient.
     """
 
     count: Array = counter()

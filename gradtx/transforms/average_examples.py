@@ -22,9 +22,7 @@ __all__ = ["average_per_element_updates"]
 
 
 def check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
-    """Returns the axes of the examples as a tuple; raises a TypeError unless `value` is an integer or distinct
-    integers.
-    """
+    """Returns the axes of the examples as a tuple; `value` must be an integer or distinct integers."""
     axes = (value,) if isinstance(value, int) else value
     good = isinstance(axes, Sequence) and all(isinstance(i, int) and not isinstance(i, bool) for i in axes)
     if not good or not axes or len(set(axes)) < len(axes):

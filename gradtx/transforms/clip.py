@@ -86,9 +86,7 @@ class clip_by_block_rms(Layerwise):
 
 @reports("clip_factor")
 class ClipByGlobalNormState(NamedTuple):
-    """The state of `clip_by_global_norm`: the number of steps, and the factor of the last step, which is 1 if nothing
-    was clipped.
-    """
+    """The state of `clip_by_global_norm`: the number of steps, and the factor of the last step (1 without clipping)."""
 
     count: Array = counter()
     clip_factor: Array = per_tree(start=1.0, signed=False)

@@ -33,9 +33,7 @@ class SnapshotState(NamedTuple):
 
 @reports("measurements")
 class MonitorState(NamedTuple):
-    """The state of `monitor`: the last measurements by name (zeros before the first step), and the states of the
-    measures.
-    """
+    """The state of `monitor`: the last measurements by name (zeros at first), and the states of the measures."""
 
     measurements: dict[str, Any] = per_tree(start="nothing_measured")
     measure_states: dict[str, Any] = child_state(of=None)
@@ -88,9 +86,7 @@ class snapshot(Stateful, state=SnapshotState):
 
 
 class _Looking(Composite):
-    """A transformation that contains measures. The updates of a measure are measurements, and do not change the
-    parameters.
-    """
+    """A transformation that contains measures, whose updates are measurements and do not change the parameters."""
 
     def movers(self) -> dict[str, GradientTransformation]:
         return {}

@@ -55,8 +55,6 @@ class orthograd(Layerwise, needs=("params",)):
 
 
 def _direction(x: Array) -> tuple[Array, Array, Array]:
-    """Returns `x` scaled to norm 1, and the norm of `x` as two factors, because the product of the factors may
-    overflow. Zeros stay zeros.
-    """
+    """Returns `x` scaled to norm 1, and its norm as two factors, whose product may overflow. Zeros stay zeros."""
     unit, size = tree.scaled(x)
     return x / unit / jnp.where(size == 0, 1, size), unit, size

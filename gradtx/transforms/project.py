@@ -33,9 +33,7 @@ def check_axis(who: str, name: str, value: Any) -> int | None:
 
 
 class _KeepsToSet(Leafwise):
-    """Lets a solver project onto the set in which this transformation keeps the parameters; schedules are evaluated at
-    step 0.
-    """
+    """Gives solvers the projection onto the set in which the parameters are kept; schedules are evaluated at step 0."""
 
     def _nearest_leaf(self, x: Array) -> Array:
         """Returns the point of the set nearest to one leaf `x`, which is in float32 or wider."""

@@ -129,9 +129,7 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
 
 
 def _logits(max_logits: Any, path: str) -> Array | None:
-    """Returns the logits of the leaf at `path`, given for that path or the nearest path above it; None if there are
-    none.
-    """
+    """Returns the logits given for `path`, or for the nearest path above it, and None if there are none."""
     if not isinstance(max_logits, dict):
         return jnp.asarray(max_logits)
     while path and path not in max_logits:

@@ -98,8 +98,7 @@ def adabelief(
     *,
     nesterov: bool = False,
 ) -> chain:
-    """Runs AdaBelief: like Adam, but with larger updates for steady gradients and smaller ones for surprising
-    gradients.
+    """Runs AdaBelief, like Adam but with larger updates for steady gradients and smaller ones for changing gradients.
 
     Try it in place of Adam when Adam generalizes worse than SGD, as in image classification. The gradient's first
     moment m is divided by the square root of s, the moving average of |g - m|^2, instead of the moving average of |g|^2

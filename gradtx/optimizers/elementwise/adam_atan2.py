@@ -33,9 +33,7 @@ __all__ = ["adam_atan2", "scale_by_adam_atan2"]
 
 @jax.custom_jvp
 def _atan2(y: Array, x: Array) -> Array:
-    """Returns atan2(y, x) for x >= 0. The derivative does not overflow, and is set to 0 at (0, 0), where it is not
-    defined.
-    """
+    """Returns atan2(y, x) for x >= 0. The derivative does not overflow, and at (0, 0) it is set to 0."""
     return jnp.arctan2(y, x)
 
 

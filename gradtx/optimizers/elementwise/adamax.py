@@ -1,5 +1,4 @@
-"""AdaMax: a variant of Adam that divides by the largest recent gradient instead of the square root of the second
-moment.
+"""AdaMax: a variant of Adam that divides by the largest recent gradient instead of by the second moment's root.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     v_t = max(b2 * v_(t-1), |g_t| + eps)

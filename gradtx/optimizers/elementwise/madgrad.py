@@ -96,10 +96,10 @@ def madgrad(
 ) -> chain:
     """Runs MADGRAD, which adapts step sizes like AdaGrad and aims to generalize as well as SGD.
 
-    Try it when neither SGD nor Adam works well. Tune its learning rate anew, and use little or no weight decay. With
-    the initial parameters p_first, and sums s of g and v of |g|^2, weighted by (learning_rate + eps) * sqrt(t) (Defazio
-    and Jelassi, 2021, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient Method for
-    Stochastic Optimization", algorithm 1):
+    Try it when neither SGD nor Adam works well. Tune the learning rate again for MADGRAD, and use little or no weight
+    decay. With the initial parameters p_first, and sums s of g and v of |g|^2, weighted by (learning_rate + eps) *
+    sqrt(t) (Defazio and Jelassi, 2021, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient
+    Method for Stochastic Optimization", algorithm 1):
 
         p <- momentum * p + (1 - momentum) * (p_first - s / (cbrt(v) + eps))
 

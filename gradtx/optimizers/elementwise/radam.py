@@ -50,8 +50,8 @@ class scale_by_radam(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2")
         5.
       nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
         momentum once more. Default False.
-      eps_before_correction: Whether to add `eps` to the square root of the uncorrected second moment, as PyTorch does,
-        instead of the corrected one, as optax does. Default False.
+      eps_before_correction: Whether to add `eps` to the square root of the second moment before bias correction, as
+        PyTorch does, instead of after bias correction, as optax does. Default False.
 
     State: two arrays per parameter (8 bytes per entry in float32).
 
@@ -129,8 +129,8 @@ def radam(
         5.
       nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
         momentum once more. Default False.
-      eps_before_correction: Whether to add `eps` to the square root of the uncorrected second moment, as PyTorch does,
-        instead of the corrected one, as optax does. Default False.
+      eps_before_correction: Whether to add `eps` to the square root of the second moment before bias correction, as
+        PyTorch does, instead of after bias correction, as optax does. Default False.
 
     Returns:
       A transformation. State: two arrays per parameter (8 bytes per entry in float32).

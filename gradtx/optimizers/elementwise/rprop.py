@@ -42,8 +42,7 @@ class ScaleByRpropState(NamedTuple):
 
 
 class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):
-    """Gives every entry a step size that grows while its gradient keeps the same sign and shrinks when the sign
-    changes.
+    """Gives every entry a step size that grows while its gradient keeps its sign and shrinks when the sign changes.
 
     This is the transformation that `rprop` uses; the parameters must be real. It uses only the signs of the gradients.
 

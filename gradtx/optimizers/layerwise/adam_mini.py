@@ -53,7 +53,7 @@ def _check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
 
 
 class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2")):
-    """Divides the first moment of the gradient by the square root of a second moment that all entries of a block share.
+    """Divides the first moment by the square root of a second moment that all entries of a block have in common.
 
     This is `adam_mini` without learning rate and weight decay:
 

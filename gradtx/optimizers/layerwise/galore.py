@@ -1,5 +1,4 @@
-"""GaLore: runs a base optimizer on each matrix's gradient after projecting the gradient onto its leading singular
-vectors.
+"""GaLore: projects each matrix's gradient onto its leading singular vectors and runs a base optimizer on the result.
 
     g has at least as many rows as columns:    P = its left singular vectors,     u = scale * P base(P^H g)
     g has more columns than rows:              P = its right singular vectors,    u = scale * base(g P) P^H
@@ -124,9 +123,7 @@ class scale_by_galore(Composite, state=GaLoreState):
         return {"base_optimizer": _ProjectedShapes(self._matrix_views(tree), self.rank)}
 
     def movers(self) -> dict[str, GradientTransformation]:
-        """Returns no inner transformations: the base optimizer does not get `params`, so it cannot keep them in a
-        constraint set.
-        """
+        """Returns no inner transformations: without `params` the base optimizer cannot keep them in a constraint set."""
         return {}
 
     def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, GaLoreState]:

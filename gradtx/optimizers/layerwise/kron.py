@@ -121,9 +121,7 @@ class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",
     weight_dimension_numbers: Any = matrix_axes()
 
     def has_rows(self, view: Any) -> bool:
-        """Returns whether matrices with this view have a factor for their rows; a matrix with only one row has no such
-        factor.
-        """
+        """Returns whether matrices with this view have a factor for their rows; a matrix with one row does not."""
         return view.fan_in > 1
 
     def diagonal_rows(self, view: Any) -> bool:

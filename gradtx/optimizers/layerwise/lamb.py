@@ -30,7 +30,7 @@ def lamb(
     weight_decay: HyperArg = 0.0,
     mask: Mask = None,
 ) -> chain:
-    """Runs LAMB: Adam with updates proportional to the norm of each layer's weights, for very large batches.
+    """Runs LAMB for very large batches: Adam with updates proportional to the norm of each layer's weights.
 
     Use it for very large batches if you would use Adam for small batches. With Adam's update a, for every leaf (You et
     al., 2020, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", algorithm 2):

@@ -78,8 +78,7 @@ def lars(
     momentum: HyperArg = 0.9,
     nesterov: bool = False,
 ) -> chain:
-    """Runs LARS: SGD with momentum and updates proportional to the norm of each layer's weights, for very large
-    batches.
+    """Runs LARS for very large batches: SGD with momentum and updates proportional to each layer's norm.
 
     Use it for very large batches if you would use SGD with momentum for small batches, as for convolutional networks.
     For every leaf (You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional Networks", algorithm 1):

@@ -1,5 +1,4 @@
-"""Combines a transformation for the hidden matrices with AdamW for all other parameters, as in `muon` and similar
-methods.
+"""Combines a transformation for the hidden matrices with AdamW for all other parameters, as in `muon`.
 
     hidden matrices     x <- x - learning_rate * (rule(g) + weight_decay * x)
     other parameters    AdamW, with its own learning rate, decay rates and mask
@@ -29,9 +28,7 @@ __all__ = ["matrices_with_adamw"]
 
 
 def _adam_fields(**fields: tuple[type[Value], Any]) -> dict[str, Any]:
-    """Checks AdamW's arguments, given as (class, value), so that errors name the user's argument `adam_b1` and not
-    `b1`.
-    """
+    """Checks AdamW's arguments, given as (class, value); errors name them as the user did: `adam_b1`, not `b1`."""
     return {k: rule.check_field(k, x, who=called(None), name=f"adam_{k}") for k, (rule, x) in fields.items()}
 
 

@@ -19,8 +19,7 @@ __all__ = ["merge_axes"]
 
 
 class merge_axes(Value):
-    """Computes dimension numbers by merging small axes, for the argument `weight_dimension_numbers` of `shampoo`,
-    `soap` etc.
+    """Computes dimension numbers by merging small axes, for `weight_dimension_numbers` of `shampoo`, `soap` and others.
 
     Use it for convolutions and other leaves with many axes. Going from the first axis to the last, each axis is merged
     with the previous group of axes if the product of the lengths is at most `most`; otherwise it starts a new group.

@@ -66,9 +66,7 @@ def _dot(*factors: Array) -> Array:
 
 
 def _basis(gram: Array) -> Array:
-    """Returns the eigenvectors of `gram`; eigenvectors of eigenvalue 0, which are not unique, come from a fixed random
-    matrix.
-    """
+    """Returns the eigenvectors of `gram`; those of eigenvalue 0 are not unique and come from a fixed random matrix."""
     gram = lax.stop_gradient(gram)
     n, eps = gram.shape[-1], jnp.finfo(gram.dtype).eps
     largest = jnp.max(jnp.abs(gram), axis=(-2, -1), keepdims=True)

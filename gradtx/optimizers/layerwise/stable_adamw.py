@@ -1,5 +1,4 @@
-"""StableAdamW: AdamW with a lower learning rate for each tensor whose gradient is large compared with its second
-moment.
+"""StableAdamW: AdamW with a lower learning rate for each tensor whose gradient exceeds its recent size.
 
     m_t, v_t: Adam's moments after bias correction
     RMS_t = sqrt(mean(|g_t|^2 / max(v_t, eps^2)))            over the entries of the tensor
