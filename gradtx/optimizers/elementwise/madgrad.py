@@ -46,7 +46,7 @@ class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
     """Moves the parameters by dual averaging with momentum.
 
     This is the transformation that `madgrad` uses. Do not add `scale_by_learning_rate` after it, because the update
-    already includes the learning rate and the minus sign.
+    already includes the learning rate and the minus sign. The new parameters are p:
 
         z  = p_first - s / (cbrt(v) + eps)
         p <- momentum * p + (1 - momentum) * z

@@ -48,7 +48,7 @@ class ScaleByNadamState(NamedTuple):
 
 
 class scale_by_nadam(Elementwise, state=ScaleByNadamState, corrected=("b2",)):
-    """Computes NAdam's update, with a first decay rate that grows from b1 / 2 to b1.
+    """Computes NAdam's update; the decay rate of the first moment grows from b1 / 2 to b1.
 
     This is the transformation that `nadam` and `nadamw` use if `momentum_decay` is given; the formula is in the
     module's docstring. For a constant decay rate use `scale_by_adam(nesterov=True)`.

@@ -123,7 +123,7 @@ class scale_by_galore(Composite, state=GaLoreState):
         return {"base_optimizer": _ProjectedShapes(self._matrix_views(tree), self.rank)}
 
     def movers(self) -> dict[str, GradientTransformation]:
-        """Returns no inner transformations: without `params` the base optimizer cannot keep them in a constraint set."""
+        """Returns no inner transformations: without `params` the base optimizer cannot keep them in a set."""
         return {}
 
     def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, GaLoreState]:

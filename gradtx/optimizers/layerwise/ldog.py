@@ -41,7 +41,7 @@ class scale_by_distance_over_gradients(Layerwise, state=ScaleByDistanceOverGradi
     """Chooses a step size for every leaf from the leaf's distance to its initial value (L-DoG).
 
     Use it in place of a tuned learning rate when layers need different step sizes. To get a complete optimizer, put
-    `gx.scale_by_learning_rate(1.0)` after it.
+    `gx.scale_by_learning_rate(1.0)` after it. The update is
 
         u = g * global_scale * r / sqrt(G + eps)
 

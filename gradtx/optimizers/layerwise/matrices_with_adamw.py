@@ -55,7 +55,7 @@ def matrices_with_adamw(
 
     Use it to build an optimizer like `muon` from your own transformation of matrices. Scanned layers, attention heads
     and fused projections are stacks of matrices, which `weight_dimension_numbers` describes. To train a leaf with
-    AdamW, such as a depthwise convolution, set its entry to None:
+    AdamW, such as a depthwise convolution, set the leaf's entry to None. The updates are:
 
         hidden matrices     p <- p - learning_rate * (rule(g) + weight_decay * p)
         other parameters    AdamW

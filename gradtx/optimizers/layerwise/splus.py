@@ -91,7 +91,7 @@ class scale_by_splus(Layerwise, state=SPlusState):
     """Computes the signs of each matrix's momentum in an eigenbasis of its gradients.
 
     This is `splus` for matrices, without learning rate and weight decay. Derivatives treat the eigenvectors as
-    constants.
+    constants. The update is
 
         u = Q_L sign(Q_L^H m Q_R) Q_R^H * 2 / (inputs + outputs),    m: momentum
 

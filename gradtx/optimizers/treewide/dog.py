@@ -1,4 +1,4 @@
-"""DoG: the step size is the distance travelled, divided by the square root of the sum of squared gradient norms.
+"""DoG: the step size is the distance from the start divided by the square root of the sum of squared gradient norms.
 
     r_t = max(r_(t-1), |x_t - x_1|)
     G_t = G_(t-1) + |g_t|^2
@@ -53,7 +53,7 @@ class DoGState(NamedTuple):
 
 
 class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
-    """Scales the gradient by the distance travelled over the square root of all squared gradient norms.
+    """Scales the gradient by the distance from the initial parameters over the root of all squared gradient norms.
 
     This is `dog` without the learning rate:
 
@@ -164,7 +164,7 @@ class DoWGState(NamedTuple):
 
 
 class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):
-    """Scales the gradient by the squared distance travelled over the square root of weighted squared gradient norms.
+    """Scales the gradient by the squared distance from the start over the root of weighted squared gradient norms.
 
     This is `dowg` without the learning rate:
 
