@@ -19,7 +19,9 @@ def test_callables_with_undocumented_arguments_are_listed():
 
 
 def test_the_bytes_of_a_state_are_those_that_its_docstring_says():
-    simple = re.compile(r"State: \w+ arrays? per parameter \((\d+) bytes in float32\)(?=\.|, and one number)")
+    simple = re.compile(
+        r"State: \w+ arrays? per parameter \((\d+) bytes(?: per entry)? in float32\)(?=\.|, and one number)"
+    )
     said = {
         name: simple.search(" ".join((inspect.getdoc(getattr(gx, name)) or "").split()))
         for name in optimizers.methods()
@@ -50,7 +52,7 @@ def test_entries_have_their_text_on_one_line():
     [
         (
             None,
-            "Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over",
+            "Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1",
         ),
         ("Decay rate of the second moment (the old text).", "Decay rate of the second moment (the moving"),
         ("Decay rate of something. Of its own.", "Decay rate of something. Of its own. Default 0.5."),

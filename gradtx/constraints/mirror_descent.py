@@ -41,7 +41,7 @@ class mirror_descent(Layerwise, needs=("params",), real=True):
         p <- scale * p * exp(-learning_rate * g) / sum(p * exp(-learning_rate * g))      with 'entropy'
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       mirror: 'entropy' (default) for the simplex, whose points sum to `scale`; 'unnormalized_entropy' for points
         without negative entries; 'bit_entropy' for entries in [0, scale].
       scale: Size of the set, a positive number (default 1); not used by 'unnormalized_entropy'.

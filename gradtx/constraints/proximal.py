@@ -63,8 +63,8 @@ class proximal_gradient(_Proximal, Layerwise, needs=("params",)):
     Args:
       prox: A proximal operator `prox(leaf, *data, scaling=...)` such as `gx.prox_l1`; or a projection, which takes no
         scaling.
-      learning_rate: Step size, a number or a schedule of the step count. Not negative; at most 1 over the Lipschitz
-        constant of the gradient.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative; at most 1 over the
+        Lipschitz constant of the gradient.
       data: Further arguments of `prox`, such as the weight of a penalty. They are hyperparameters: numbers, arrays,
         schedules or trees of arrays.
       axis: None (default) to take each leaf as one point; an integer to take every vector along that axis as a point of
@@ -109,8 +109,8 @@ class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProxim
     Args:
       prox: A proximal operator `prox(leaf, *data, scaling=...)` such as `gx.prox_l1`; or a projection, which takes no
         scaling.
-      learning_rate: Step size, a number or a schedule of the step count. Not negative; at most 1 over the Lipschitz
-        constant of the gradient.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative; at most 1 over the
+        Lipschitz constant of the gradient.
       data: Further arguments of `prox`, such as the weight of a penalty. They are hyperparameters: numbers, arrays,
         schedules or trees of arrays.
       restart: Whether to start the acceleration anew when a step turns against the last one. Default True.
@@ -198,8 +198,8 @@ def proximal(
     Args:
       prox: A proximal operator `prox(leaf, *data, scaling=...)` such as `gx.prox_l1`; or a projection such as
         `gx.projection_simplex`, which takes no scaling.
-      learning_rate: Step size, a number or a schedule of the step count. Not negative; at most 1 over the Lipschitz
-        constant of the gradient.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative; at most 1 over the
+        Lipschitz constant of the gradient.
       data: Further arguments of `prox`, such as the weight of a penalty. They are hyperparameters: numbers, arrays,
         schedules or trees of arrays.
       acceleration: Whether to accelerate (default False), which needs far fewer steps if the problem is badly

@@ -94,8 +94,8 @@ class scale_by_adahessian(
     wrap the rule in `with_hessian_diag` to have it estimated.
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
-        In [0, 1); 0.9 by default.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); 0.9 by default.
       b2: Decay rate of the moving average of the squared diagonal; closer to 1 averages over more steps. In [0, 1);
         0.999 by default.
       eps: Added to the denominator for numerical stability. Positive; 1e-4 by default.
@@ -147,20 +147,20 @@ def adahessian(
     the optimizer in `with_hessian_diag` to have it estimated at every step, which costs about two gradients.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. The paper's values are large, such as
-        0.15.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
-        In [0, 1); 0.9 by default.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). The paper's values are large,
+        such as 0.15.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); 0.9 by default.
       b2: Decay rate of the moving average of the squared diagonal; closer to 1 averages over more steps. In [0, 1);
         0.999 by default.
       eps: Added to the denominator for numerical stability. Positive; 1e-4 by default.
       hessian_power: Power of the root mean square: 1 (default) takes Newton steps, 0 steps along the average
         gradient. In [0, 1].
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; 0 by default.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales
-        are usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; 0 by default.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation. State: two arrays per parameter (8 bytes in float32).

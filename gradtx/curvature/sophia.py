@@ -54,8 +54,8 @@ class scale_by_sophia(
     `clip_threshold`, unless their first moment is nearly zero.
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
-        In [0, 1); 0.965 by default.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); 0.965 by default.
       b2: Decay rate of the average Hessian diagonal, per estimate. In [0, 1); 0.99 by default.
       eps: Lower bound on the denominator. Positive; 1e-8 by default.
       gamma: Factor of the average diagonal; a larger one makes steps smaller, and fewer entries are clipped.
@@ -123,16 +123,16 @@ def sophia(
     gamma = 0.05 and weight decay 0.2). Parameters must be real.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps.
-        In [0, 1); 0.965 by default.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); 0.965 by default.
       b2: Decay rate of the average Hessian diagonal, per estimate. In [0, 1); 0.99 by default.
       eps: Lower bound on the denominator. Positive; 1e-8 by default.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; 1e-4 by default.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales
-        are usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; 1e-4 by default.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       gamma: Factor of the average diagonal; a larger one makes steps smaller, and fewer entries are clipped.
         Positive; 0.01 by default.
       clip_threshold: Largest absolute entry of the update, before the learning rate. Positive; 1 by default,

@@ -1,1 +1,1 @@
-"""Schedules: frozen values that map the step count to a number, by `schedule(count)`."""
+"""Schedules: immutable callables; `schedule(count)` maps the step count to a number, such as a learning rate."""

@@ -1,7 +1,7 @@
-"""Differences of step counts, exact up to the largest int32 step.
+"""Subtracts and divides step counts exactly, up to the largest int32 step.
 
-float32 represents integers exactly only up to 2^24, and JAX divides int32 by a number in float32. So steps are
-first subtracted, as integers or in two exact halves, and then divided.
+float32 represents integers exactly only up to 2^24, and JAX converts int32 to float32 before a division. So this module
+first subtracts the step counts, as integers or as two exact halves, and only then divides.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HALF = 4096.0  # splits an int32 into two parts that float32 represents exactly
 
 
 def is_whole(x: Any) -> TypeGuard[float]:
-    """Whether `x` is a concrete integer (of any number type) that fits into int32."""
+    """Returns whether `x` is a concrete whole number (of any number type) that int32 can represent."""
     return leaf.is_number(x) and float(x).is_integer() and abs(x) <= jnp.iinfo(jnp.int32).max
 
 
@@ -53,9 +53,9 @@ def as_count(count: Any) -> Array:
 def since(count: Any, *begins: Any) -> Array:
     """Returns `count` minus the sum of `begins`.
 
-    The result is an integer if all arguments are integers. Otherwise it is in float32 or wider, and exact where the
-    answer can be represented. `begins` may be arrays or tracers, and the result can be differentiated with respect
-    to them.
+    The result is an integer if all arguments are integers. Otherwise the result is in float32 or wider, and exact
+    whenever that dtype can represent the difference. `begins` may be arrays or tracers, and the result can be
+    differentiated with respect to `begins`.
     """
     count = as_count(count)
     if jnp.issubdtype(count.dtype, jnp.integer):
@@ -71,7 +71,7 @@ def since(count: Any, *begins: Any) -> Array:
 
 
 def apart(count: Any, *begins: Any) -> tuple[Array, Array]:
-    """Returns `count` minus the sum of `begins` as a multiple of 4096 and a rest in [0, 4096), in float32 or wider."""
+    """Returns `count - sum(begins)` as a multiple of 4096 and a remainder in [0, 4096), in float32 or wider."""
     high, low = _halves(as_count(count))
     for begin in begins:
         begin_high, begin_low = _halves(begin)
@@ -81,21 +81,23 @@ def apart(count: Any, *begins: Any) -> tuple[Array, Array]:
 
 
 def fraction_left(count: Any, *lengths: Any) -> Array:
-    """Returns 1 before the last of `lengths` begins, 0 from its end on, and a line between; it begins after the
-    others.
+    """Returns the fraction of the last phase that is left at step `count`.
+
+    `lengths` are the lengths of phases that follow one another from step 0. The result is 1 before the last phase,
+    falls linearly during the last phase, and is 0 after the last phase.
     """
-    # Computed from the distance to the end rather than to the beginning, so that small fractions are exact.
+    # The fraction is computed from the distance to the end, not from the beginning, so that small fractions are exact.
     return share(-since(count, *lengths), lengths[-1])
 
 
 def share(steps: Array, length: Any) -> Array:
-    """Returns `steps / length`, clipped to [0, 1]; a length of 0 counts as 1 to avoid a division by zero."""
+    """Returns `steps / length`, clipped to [0, 1]; a length of 0 is replaced by 1 to avoid a division by zero."""
     length = jnp.where(jnp.asarray(length) > 0, length, 1)
     return jnp.clip(steps.astype(jnp.promote_types(steps.dtype, jnp.result_type(float))) / length, 0, 1)
 
 
 def power(base: ArrayLike, parts: tuple[Array, Array], steps: ArrayLike = 1) -> Array:
-    """Returns `base` to the power n / `steps`, where n is given by its two parts as `apart` returns them."""
+    """Returns `base ** (n / steps)`; `parts` are the two summands of n that `apart` returns."""
     base = jnp.asarray(base, jnp.result_type(float))
     return base ** (parts[0] / steps) * base ** (parts[1] / steps)
 
@@ -129,7 +131,7 @@ def check_steps(who: str, name: str, value: Any) -> tuple[Any, ...]:
 
 
 def _halves(x: Any) -> tuple[Any, Any]:
-    """Splits x into a multiple of 4096 and a rest, in float32 or wider; each is exact for 32-bit integers."""
+    """Splits x into a multiple of 4096 and a remainder, in float32 or wider; both are exact for 32-bit integers."""
     if leaf.is_number(x):
         high = x // _HALF * _HALF
         return high, x - high

@@ -1,12 +1,12 @@
-"""Constant schedules: a given value, and the best constant step size for a convex function of known slope.
+"""Constant schedules: a given value, or the best constant step size of the subgradient method.
 
 The step size
 
     eta_t = r / (L sqrt(T))
 
-of the subgradient method minimizes the bound r L / sqrt(T) on the error of the average of T points. It holds for a
-convex function with Lipschitz constant L whose minimum is at most r away from the start (Bubeck, 2015, "Convex
-Optimization: Algorithms and Complexity", theorem 3.2).
+of the subgradient method minimizes the bound r L / sqrt(T) on the error of the average of the first T iterates. The
+bound holds for a convex function with Lipschitz constant L that has a minimum at most a distance r away from the
+initial parameters (Bubeck, 2015, "Convex Optimization: Algorithms and Complexity", theorem 3.2).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["constant_schedule", "optimal_constant_rate"]
 class constant_schedule(Schedule):
     """Returns the same value at every step.
 
-    Use it where a schedule is expected but nothing should change, such as one piece of `join_schedules`.
+    Use it if a schedule is required but the value should not change, for example as one piece of `join_schedules`.
 
     Args:
       value: The value at every step: a number or an array of shape ().
@@ -42,14 +42,13 @@ class constant_schedule(Schedule):
 class optimal_constant_rate(Schedule):
     """Returns the best constant learning rate for a subgradient method on a convex function.
 
-    The value `radius / (lipschitz * sqrt(steps))` minimizes the worst-case error of the average of all iterates
-    over a run of known length. Take it for convex problems whose constants you know; it is no recipe for neural
-    networks.
+    The value `radius / (lipschitz * sqrt(steps))` minimizes the worst-case error of the average of all iterates over a
+    run of known length. Use it for convex problems whose constants you know; it is not meant for neural networks.
 
     Args:
-      radius: Bound on the distance from the first parameters to a minimum. Positive.
-      lipschitz: Bound on the norm of the (sub)gradients. Positive.
-      steps: Number of steps in the whole run. Positive. The value stays the same if the run goes on longer.
+      radius: Upper bound on the distance from the initial parameters to a minimum. Positive.
+      lipschitz: Upper bound on the norm of the (sub)gradients. Positive.
+      steps: Number of steps in the whole run. Positive. If the run continues beyond `steps`, the value stays the same.
 
     >>> import gradtx as gx
     >>> float(gx.optimal_constant_rate(radius=2.0, lipschitz=4.0, steps=4)(0))

@@ -1,4 +1,4 @@
-"""Cosine decay from a value to a fraction of it, with or without a linear warm-up.
+"""Cosine decay from an initial value to a fraction of that value, with or without a linear warm-up.
 
     eta_t = eta_0 * ((1 - alpha) * ((1 + cos(pi s)) / 2)^exponent + alpha),   s = min(t / T, 1)
 
@@ -19,8 +19,7 @@ __all__ = ["cosine_decay_schedule", "warmup_cosine_decay_schedule"]
 
 
 class cosine_decay_schedule(Schedule):
-    """Decays the learning rate along half a cosine, from `init_value` to `alpha * init_value`, and then keeps it
-    there.
+    """Decays the learning rate from `init_value` to `alpha * init_value` along half a cosine, then keeps it constant.
 
     The usual choice when the length of the run is known and no warm-up is needed. With s = min(count / decay_steps,
     1):
@@ -30,9 +29,8 @@ class cosine_decay_schedule(Schedule):
     Args:
       init_value: The value at step 0.
       decay_steps: Number of steps until the lowest value is reached, usually the length of the run. Positive.
-      alpha: The lowest value, as a fraction of `init_value`. Not negative; 0 by default, so that the decay ends at
-        0.
-      exponent: Power of the cosine; a larger one decays earlier. Not negative; 1 by default.
+      alpha: The lowest value, as a fraction of `init_value`. Not negative; 0 by default.
+      exponent: Power of the cosine; with a larger power the value falls earlier. Not negative; 1 by default.
 
     >>> import numpy as np, gradtx as gx
     >>> print(np.round(np.asarray(gx.cosine_decay_schedule(1.0, 4)(np.arange(6))), 2))
@@ -63,8 +61,8 @@ class warmup_cosine_decay_schedule(Schedule):
       warmup_steps: Number of steps of the warm-up. Not negative; with 0, step 0 has the peak value.
       decay_steps: Number of steps of the whole schedule, *including* the warm-up. Must be greater than
         `warmup_steps`.
-      end_value: The value from step `decay_steps` on. 0 by default.
-      exponent: Power of the cosine; a larger one decays earlier. Not negative; 1 by default.
+      end_value: The value at step `decay_steps` and all later steps. 0 by default.
+      exponent: Power of the cosine; with a larger power the value falls earlier. Not negative; 1 by default.
 
     >>> import numpy as np, gradtx as gx
     >>> schedule = gx.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps=2, decay_steps=6)

@@ -1,4 +1,4 @@
-"""Pieces that several schedules share: shapes of a decay from 1 to 0, warm-up and interpolation."""
+"""Functions that several schedules share: decay curves from 1 to 0, warm-up and interpolation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["SHAPES", "half_cosine", "interpolated", "warmed_up"]
 
 
 def half_cosine(left: Array) -> Array:
-    """Returns (1 + cos(pi (1 - left))) / 2, written as sin^2(pi left / 2) to avoid cancellation for a small `left`."""
+    """Returns (1 + cos(pi (1 - left))) / 2, computed as sin^2(pi left / 2) to avoid cancellation if `left` is small."""
     return jnp.square(jnp.sin(jnp.pi / 2 * left))
 
 
@@ -24,7 +24,7 @@ def _linear(left: Array) -> Array:
 
 
 def _one_minus_sqrt(left: Array) -> Array:
-    """Returns 1 - sqrt(1 - left), written so that nothing cancels for a small `left`."""
+    """Returns 1 - sqrt(1 - left), computed without cancellation if `left` is small."""
     return left / (1 + leaf.root(jnp.maximum(1 - left, 0)))
 
 
@@ -36,17 +36,15 @@ SHAPES: dict[str, Callable[[Array], Array]] = {
 
 
 def warmed_up(count: Any, init_value: Any, peak_value: Any, steps: Any, after: Any) -> Array:
-    """Returns the line from `init_value` at step 0 to `peak_value` at step `steps` (which may be 0), and `after`
-    from there on.
-    """
+    """Rises linearly from `init_value` at step 0 to `peak_value` at `steps` (which may be 0), then returns `after`."""
     left = -since(count, steps)
     return jnp.where(left > 0, (init_value - peak_value) * share(left, steps) + peak_value, after)
 
 
 def interpolated(count: Any, boundaries: Sequence[Any], values: Sequence[Any], shape: str) -> Array:
-    """Interpolates from `values[0]` at step 0 to `values[i + 1]` at step `boundaries[i]`; the last value is kept.
+    """Interpolates from `values[0]` at step 0 to `values[i + 1]` at step `boundaries[i]`, then stays at the last value.
 
-    `shape` names the curve between two points, one of `SHAPES`.
+    `shape` is the name of the curve between two points, a key of `SHAPES`.
     """
     result = jnp.full(jnp.shape(count), values[0], jnp.result_type(float))
     before = 0

@@ -1,11 +1,12 @@
-"""Finds the cycle that a step falls into and the position in it, exactly for integers up to the largest int32 step.
+"""Finds the cycle to which a step belongs, and the position of the step in the cycle, exactly for all int32 steps.
 
-The length of cycle i is T_i, where T_0 = period and T_(i+1) = (T_i - fixed) * multiplier + fixed, so it begins at
+The length of cycle i is T_i, where T_0 = period and T_(i+1) = (T_i - fixed) * multiplier + fixed. So cycle i begins at
+step
 
     S_i = (period - fixed) * (multiplier^i - 1) / (multiplier - 1) + fixed * i
 
-The index is not computed by a logarithm, which could round to the wrong cycle: cycles of equal length are counted
-by a division, growing ones by a loop over them. Both use integers if all numbers are integers.
+A logarithm could round to the wrong cycle, so the index is computed by an integer division if all cycles have the same
+length, and by a loop over the cycles if they grow. Both use integer arithmetic if all arguments are integers.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ __all__ = ["Cycle", "cycle"]
 
 
 class Cycle(NamedTuple):
-    """The cycle of a step, and where the step is in it."""
+    """The cycle to which a step belongs, and the position of the step in the cycle."""
 
     index: Array  # an integer, 0 for the first cycle
-    position: Array  # steps since the cycle began
-    left: Array  # steps to its end
+    position: Array  # number of steps since the beginning of the cycle
+    left: Array  # number of steps until the end of the cycle
     length: Array
 
     @property
     def parts(self) -> tuple[Array, Array]:
-        """The index in the form that `clock.power` takes."""
+        """Returns the index in two parts, the form in which `clock.power` takes it."""
         return apart(self.index)
 
 
 def cycle(count: Any, period: Any, multiplier: Any = 1, fixed: Any = 0, begins: tuple[Any, ...] = ()) -> Cycle:
-    """Returns the cycle of `count`.
+    """Returns the cycle to which step `count` belongs.
 
-    The first cycle begins at the sum of `begins`; earlier steps count as its first step. The result can be
-    differentiated with respect to all numbers, where the index is constant. Growing cycles cost a loop over the
-    cycles that have passed.
+    The first cycle begins at step `sum(begins)`; earlier steps are treated like the first step of the first cycle. The
+    result can be differentiated with respect to all arguments that are numbers, except at steps where the index
+    changes. If the cycles grow, each call loops over the cycles that have passed.
     """
     count = as_count(count)
     numbers = (period, multiplier, fixed, *begins)
@@ -74,19 +75,20 @@ def _elapsed(count: Array, begins: list[Array]) -> Array:
 
 
 def _walk(count: Array, period: Array, multiplier: Array, fixed: Array, *, grows: bool) -> Cycle:
-    """Returns the cycle of `count`, in the common dtype of the four arguments."""
+    """Returns the cycle to which step `count` belongs, in the common dtype of the four arguments."""
     count, period, multiplier, fixed = jnp.broadcast_arrays(count, period, multiplier, fixed)
     index, rest = jnp.divmod(count, period)
     length = period
     if grows:
         equal = multiplier <= 1
-        length = jnp.where(equal, period, jnp.maximum(period, 1))  # with a shorter length the loop might never end
+        length = jnp.where(equal, period, jnp.maximum(period, 1))  # with a length below 1 the loop might never end
         start = (jnp.where(equal, index, 0), jnp.where(equal, rest, count), length, multiplier, fixed)
         index, rest, length, *_ = lax.while_loop(_some_end, _pass, start)
     dtype = jnp.result_type(float)
     real, left = length.astype(dtype), (length - rest).astype(dtype)
     if grows and jnp.issubdtype(count.dtype, jnp.integer):
-        # A length that overflows the integers was set to the largest integer, which marks it here.
+        # `_pass` sets a length that overflows to the largest integer. Here that value marks lengths to recompute as
+        # floats.
         true = _length(index.astype(dtype), period.astype(dtype), multiplier.astype(dtype), fixed.astype(dtype))
         over = length == jnp.iinfo(length.dtype).max
         real, left = jnp.where(over, true, real), jnp.where(over, true - rest.astype(dtype), left)
@@ -99,7 +101,7 @@ def _some_end(carry: tuple[Array, ...]) -> Array:
 
 
 def _pass(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Moves each count that is past the end of its cycle to the next cycle."""
+    """Moves every count that lies beyond the end of its cycle into the next cycle."""
     index, rest, length, multiplier, fixed = carry
     ends = rest >= length
     if jnp.issubdtype(length.dtype, jnp.integer):
@@ -127,7 +129,7 @@ def _start(index: Array, period: Any, multiplier: Any, fixed: Any) -> Array:
     some, turns = (
         jnp.where(equal, 1, growth),
         jnp.where(equal, 0, index),
-    )  # the values that `where` does not select must be finite, too
+    )  # the branch that `where` does not select must also be finite, or derivatives become NaN
     geometric = jnp.where(
         equal, index + index * (index - 1) / 2 * growth, jnp.expm1(turns * jnp.log1p(some)) / some
     )  # near multiplier 1 the first branch has the same value and derivative
@@ -135,7 +137,7 @@ def _start(index: Array, period: Any, multiplier: Any, fixed: Any) -> Array:
 
 
 def _differentiable(found: Cycle, period: Any, multiplier: Any, fixed: Any, *begins: Any) -> Cycle:
-    """Returns the same numbers, with the derivatives of the closed form."""
+    """Returns the same values, with the derivatives of the closed formula for S_i and T_i."""
     index = found.index.astype(found.length.dtype)
     start = _start(index, period, multiplier, fixed) + sum(begins)
     length = _length(index, period, multiplier, fixed)

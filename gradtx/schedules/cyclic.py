@@ -1,10 +1,10 @@
-"""Cyclic learning rates: triangles between two values, which may shrink over time.
+"""Cyclic learning rates: triangles between two values, whose height may shrink over time.
 
     eta_t = init + (peak - init) * x(t) * s(t)
 
-x rises from 0 to 1 in steps_up steps and falls back to 0 in steps_down steps; s is 1 ("triangular"), 2^(-i) in
-cycle i ("triangular2") or gamma^t ("exp_range"). Smith, 2017, "Cyclical Learning Rates for Training Neural
-Networks".
+The triangle x rises from 0 to 1 in steps_up steps and falls back to 0 in steps_down steps. The height s is 1
+("triangular"), 2^(-i) in cycle i ("triangular2") or gamma^t ("exp_range"). Smith, 2017, "Cyclical Learning Rates for
+Training Neural Networks".
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ __all__ = ["cyclic_schedule"]
 class cyclic_schedule(Schedule):
     """Moves the learning rate linearly up and down between two values, in cycles that repeat forever.
 
-    Useful to explore a range of learning rates, or for runs whose length is open.
+    Use it to explore a range of learning rates, or for runs whose length is not known in advance.
 
     Args:
       init_value: The lowest value, at the beginning of every cycle.
       peak_value: The highest value of the first cycle.
       steps_up: Number of steps from `init_value` to the peak. Positive.
-      steps_down: Number of steps back from the peak. Positive; None (default) for as many as `steps_up`.
+      steps_down: Number of steps from the peak back down. Positive; None (default) uses `steps_up`.
       mode: How the height of the triangles changes: "triangular" (default) keeps it, "triangular2" halves it after
         every cycle, and "exp_range" multiplies it by `gamma` at every step.
-      gamma: Factor per step of "exp_range". In (0, 1]; 1 by default, and only for that mode.
+      gamma: Factor per step for mode="exp_range"; other modes do not accept it. In (0, 1]; 1 by default.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.cyclic_schedule(0.0, 1.0, 2, 4, mode="triangular2")(jnp.arange(13)))
     [0.    0.5   1.    0.75  0.5   0.25  0.    0.25  0.5   0.375 0.25  0.125 0.   ]
 
     Raises:
-      ValueError: `gamma` is given with another mode than "exp_range", where it would be ignored.
+      ValueError: `gamma` is not 1 although `mode` is not "exp_range", so `gamma` would be ignored.
 
     References:
       Smith, 2017, "Cyclical Learning Rates for Training Neural Networks".
@@ -69,7 +69,7 @@ class cyclic_schedule(Schedule):
     def __call__(self, count: ArrayLike) -> Array:
         down = self.steps_up if self.steps_down is None else self.steps_down
         now = cycle(count, self.steps_up + down)
-        # Each side is computed from its own end, so that small heights are exact.
+        # Each side is computed from its own lower end, so that small heights are exact.
         height = jnp.clip(jnp.minimum(now.position / self.steps_up, now.left / down), 0, 1)
         if self.mode == "triangular2":
             height = height * power(0.5, now.parts)

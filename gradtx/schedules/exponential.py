@@ -1,10 +1,10 @@
-"""Exponential decay: by a factor per number of steps, at a continuous rate, or after a warm-up.
+"""Exponential decay: by a factor every few steps, at a continuous rate, or after a warm-up.
 
     exponential_decay      eta_t = eta_0 * rate^((t - begin) / steps)   for t > begin, eta_0 before
     exponential_schedule   eta_t = eta_0 * exp(-rate * t)
 
-With `staircase` the exponent is rounded down to an integer. `end_value` bounds the value: from below if the factor
-is less than 1, else from above.
+With `staircase` the exponent is rounded down to an integer. `end_value` is a lower bound on the value if the factor is
+less than 1, and an upper bound otherwise.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class exponential_schedule(Schedule):
 
 def _decayed(schedule: Any, init_value: Any, count: ArrayLike, *begins: Any) -> Array:
     rate, bound, steps = jnp.asarray(schedule.decay_rate, jnp.result_type(float)), schedule.end_value, 1
-    if schedule.staircase:  # not floor(x / y), which can round up to the next stair
+    if schedule.staircase:  # not floor(x / y): the division can round up to the next integer
         high, low = cycle(count, schedule.transition_steps, begins=begins).parts
     else:
         steps = schedule.transition_steps
@@ -62,7 +62,7 @@ def _decayed(schedule: Any, init_value: Any, count: ArrayLike, *begins: Any) -> 
 
 
 class exponential_decay(Schedule):
-    """Multiplies the learning rate by `decay_rate` once per `transition_steps` steps, gradually or in stairs.
+    """Multiplies the learning rate by `decay_rate` every `transition_steps` steps, gradually or all at once.
 
         init_value * decay_rate ** ((count - transition_begin) / transition_steps)
 
@@ -72,8 +72,8 @@ class exponential_decay(Schedule):
       decay_rate: Factor per `transition_steps` steps. Positive; the value grows if it is greater than 1.
       transition_begin: Step at which the decay begins. Not negative; 0 by default.
       staircase: Whether to change the value only every `transition_steps` steps. False (a smooth curve) by default.
-      end_value: Bound that the value does not cross: a lower bound if `decay_rate` is less than 1, else an upper
-        bound. None (default) for no bound.
+      end_value: Bound that the value does not cross: a lower bound if `decay_rate` is less than 1, otherwise an upper
+        bound. None (default) sets no bound.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.exponential_decay(1.0, 2, 0.25)(jnp.arange(4)))
@@ -94,7 +94,7 @@ class exponential_decay(Schedule):
 
 
 class warmup_exponential_decay_schedule(Schedule):
-    """Raises the learning rate linearly to a peak, then decays it as `exponential_decay` does.
+    """Raises the learning rate linearly to a peak, then decays it exponentially like `exponential_decay`.
 
     Args:
       init_value: The value at step 0, usually 0.
@@ -104,8 +104,8 @@ class warmup_exponential_decay_schedule(Schedule):
       decay_rate: Factor per `transition_steps` steps. Positive; the value grows if it is greater than 1.
       transition_begin: Number of steps at the peak value before the decay begins. Not negative; 0 by default.
       staircase: Whether to change the value only every `transition_steps` steps. False (a smooth curve) by default.
-      end_value: Bound that the decay does not cross: a lower bound if `decay_rate` is less than 1, else an upper
-        bound. None (default) for no bound.
+      end_value: Bound that the value does not cross after the warm-up: a lower bound if `decay_rate` is less than 1,
+        otherwise an upper bound. None (default) sets no bound.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.warmup_exponential_decay_schedule(0.0, 1.0, 2, transition_steps=1, decay_rate=0.5)(jnp.arange(5)))

@@ -1,4 +1,4 @@
-"""Schedules that multiply a value by factors from a function of the step count.
+"""Schedules that multiply a value by factors, which a function of the step count returns.
 
 lambda_schedule            eta_t = eta_0 * f(t)
 multiplicative_schedule    eta_t = eta_0 * f(1) * f(2) * ... * f(t)
@@ -23,7 +23,7 @@ __all__ = ["lambda_schedule", "multiplicative_schedule"]
 
 
 def _steps(count: ArrayLike) -> Array:
-    """Converts the count to integers of JAX's default width, whose quotients have JAX's default float dtype."""
+    """Converts an integer count to JAX's default integer dtype, so that a division gives JAX's default float dtype."""
     count = as_count(count)
     return count.astype(jnp.result_type(int)) if jnp.issubdtype(count.dtype, jnp.integer) else count
 
@@ -35,12 +35,13 @@ def _factor(fn: Callable[[Any], Any], step: Array) -> Array:
 class lambda_schedule(Schedule):
     """Multiplies a value by a function of the step count: `init_value * factor(count)`.
 
-    Use it for a formula of your own. `init_value` stays a number that can be changed without a retrace.
+    Use it for your own formula. You can change `init_value` without recompiling.
 
     Args:
-      init_value: The number that every factor multiplies.
-      factor: A function from one step (a traced integer, 0 for the first) to a number, written with `jax.numpy`. It
-        also gets the steps of an array one by one, through `jax.vmap`. It is static: another function retraces.
+      init_value: The number by which every factor is multiplied.
+      factor: A function from one step (a traced integer, 0 for the first) to a number, written with `jax.numpy`. For an
+        array of steps, `jax.vmap` maps the function over the array, so the function always receives one step. The
+        function is static: a different function recompiles.
 
     >>> import numpy as np, gradtx as gx
     >>> print(np.round(np.asarray(gx.lambda_schedule(2.0, lambda step: 1 / (1 + step // 2))(np.arange(6))), 3))
@@ -61,16 +62,16 @@ class lambda_schedule(Schedule):
 
 
 class multiplicative_schedule(Schedule):
-    """Multiplies a value by one more factor at every step: `init_value * factor(1) * ... * factor(count)`.
+    """Multiplies a value by a new factor at every step: `init_value * factor(1) * ... * factor(count)`.
 
-    Prefer `lambda_schedule` if you know a closed form: this schedule loops over all steps so far and calls `factor`
-    for each of them. A whole curve, for an array of steps, takes only one such loop. It can be differentiated with
-    respect to `init_value`, and in forward mode with respect to values that `factor` closes over.
+    Prefer `lambda_schedule` if you know a closed formula: each call of this schedule loops over all steps so far and
+    calls `factor` for every step. A call with an array of steps needs only one loop. The schedule can be differentiated
+    with respect to `init_value`, and in forward mode also with respect to values that `factor` closes over.
 
     Args:
       init_value: The value at step 0.
-      factor: A function from one step (a traced integer, 1 for the first factor) to a number, written with
-        `jax.numpy`. It is static: another function retraces.
+      factor: A function from one step (a traced integer, 1 for the first factor) to a number, written with `jax.numpy`.
+        The function is static: a different function recompiles.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.multiplicative_schedule(1.0, lambda step: jnp.where(step % 2 == 0, 0.5, 1.0))(jnp.arange(6)))

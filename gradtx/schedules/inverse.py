@@ -1,11 +1,11 @@
 """Decay by a power of the step count, or by its square root after a warm-up.
 
     inverse_power_schedule   eta_t = eta_0 * (beta * t + 1)^(-alpha)
-    inverse_sqrt_schedule    eta_t = peak * min(t / W, sqrt(W / t)),   W the steps of the warm-up
+    inverse_sqrt_schedule    eta_t = peak * min(t / W, sqrt(W / t)),   W = warmup_steps
 
-The first converges for 1/2 < alpha <= 1 (Robbins and Monro, 1951, "A Stochastic Approximation Method"). PyTorch's
-Adagrad uses it with alpha = 1, as its argument `lr_decay`. The second is the schedule of the transformer (Vaswani
-et al., 2017, "Attention Is All You Need").
+The first schedule guarantees convergence of stochastic approximation if 1/2 < alpha <= 1 (Robbins and Monro, 1951, "A
+Stochastic Approximation Method"). PyTorch's Adagrad uses it with alpha = 1 and beta = `lr_decay`. The second is the
+schedule of the original transformer (Vaswani et al., 2017, "Attention Is All You Need").
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ __all__ = ["inverse_power_schedule", "inverse_sqrt_schedule"]
 class inverse_power_schedule(Schedule):
     """Decays the learning rate by a power of the step count: `init_value * (beta * count + 1) ** -alpha`.
 
-    Useful for runs of open length and for stochastic approximation, where 1/2 < alpha <= 1 guarantees convergence.
-    To get eta / sqrt(count + c), write `inverse_power_schedule(eta / sqrt(c), beta=1 / c)`.
+    Use it for runs whose length is not known in advance, and for stochastic approximation, where 1/2 < alpha <= 1
+    guarantees convergence. To get eta / sqrt(count + c), write `inverse_power_schedule(eta / sqrt(c), beta=1 / c)`.
 
     Args:
       init_value: The value at step 0.
-      beta: How fast the decay begins: at step `1 / beta` the value has fallen by the factor `2 ** -alpha`. Not
-        negative.
+      beta: Speed of the decay: at step `1 / beta` the value is `init_value * 2 ** -alpha`. Not negative.
       alpha: Power of the decay. Not negative; 0.5 (an inverse square root) by default.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -54,14 +53,14 @@ class inverse_power_schedule(Schedule):
 class inverse_sqrt_schedule(Schedule):
     """Raises the learning rate linearly to a peak, then decays it by `sqrt(warmup_steps / count)`.
 
-    The schedule of the original transformer; useful if the length of the run is open. For a model of width d the
-    paper uses init_value = 0 and peak_value = 1 / sqrt(d * warmup_steps). The paper counts steps from 1, so its
-    first value is the value of step 1 here.
+    The schedule of the original transformer. Use it if the length of the run is not known in advance. For a model of
+    width d the paper uses init_value = 0 and peak_value = 1 / sqrt(d * warmup_steps). The paper counts steps from 1, so
+    its first value is the value of step 1 here.
 
     Args:
       init_value: The value at step 0, usually 0.
       peak_value: The value at the end of the warm-up, the largest learning rate of the run.
-      warmup_steps: Number of steps of the warm-up. Positive; a longer warm-up also decays more slowly.
+      warmup_steps: Number of steps of the warm-up. Positive; after a longer warm-up the decay is also slower.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.inverse_sqrt_schedule(0.0, 1.0, warmup_steps=4)(jnp.array([0, 1, 2, 4, 16, 64])))

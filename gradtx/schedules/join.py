@@ -28,12 +28,12 @@ def _check_schedules(who: str, name: str, value: Any) -> tuple[Schedule, ...]:
 
 
 class join_schedules(Schedule):
-    """Runs schedules one after the other; each of them counts its steps from 0.
+    """Runs schedules one after the other; each schedule counts its own steps from 0.
 
     Args:
       schedules: A list of at least one schedule. Functions of the step count are allowed.
-      boundaries: The steps at which the next schedule takes over: one entry fewer than `schedules`, positive and
-        strictly increasing.
+      boundaries: The steps at which the next schedule begins: one entry fewer than `schedules`, positive and strictly
+        increasing.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> two = gx.join_schedules([gx.linear_schedule(0.0, 1.0, 2), gx.constant_schedule(0.5)], [3])
@@ -65,9 +65,9 @@ class join_schedules(Schedule):
 
 
 class multiply_schedules(Schedule):
-    """Multiplies schedules that all see the same step count.
+    """Multiplies the values of several schedules, all evaluated at the same step count.
 
-    For example, one schedule gives the learning rate and another a factor for warm-up.
+    For example, one schedule can give the learning rate and another the warm-up factor.
 
     Args:
       schedules: A list of at least one schedule. Functions of the step count are allowed.

@@ -1,6 +1,6 @@
-"""One-cycle schedules: up to a peak, down again, and on to a much smaller value.
+"""One-cycle schedules: a rise to a peak, a fall back, and a further fall to a much smaller value.
 
-With init = peak / div_factor and end = init / final_div_factor, lines or half cosines connect the points
+With init = peak / div_factor and end = init / final_div_factor, lines or half cosines connect the points (step, value)
 
     linear:  (0, init), (pct_start * T, peak), (pct_final * T, init), (T, end)
     cosine:  (0, init), (pct_start * T, peak), (T, end)
@@ -41,21 +41,22 @@ def _check_phases(who: str, steps: list[Any], fractions: str) -> None:
 
 
 class linear_onecycle_schedule(Schedule):
-    """Raises the learning rate linearly to a peak, lowers it as far again, and then lowers it to a much smaller value.
+    """Raises the learning rate linearly to a peak, lowers it back, then lowers it to a much smaller value.
 
-    The value rises from `peak_value / div_factor` to `peak_value`, falls back to where it began, and then falls
-    further by `final_div_factor`. Take it for short runs of known length with a large peak ("super-convergence").
+    The value rises from `peak_value / div_factor` to `peak_value`, falls back to the first value, and then falls to the
+    first value divided by `final_div_factor`. Use it for short runs of known length with a large peak
+    ("super-convergence").
 
     Args:
       transition_steps: Number of steps of the whole schedule; the last value is kept afterwards. Positive.
       peak_value: The largest value.
-      pct_start: Where the peak is, as a fraction of `transition_steps`. In [0, 1]; 0.3 by default.
-      pct_final: Where the last phase begins, as a fraction of `transition_steps`. In [0, 1]; 0.85 by default.
+      pct_start: Position of the peak, as a fraction of `transition_steps`. In [0, 1]; 0.3 by default.
+      pct_final: Beginning of the last phase, as a fraction of `transition_steps`. In [0, 1]; 0.85 by default.
       div_factor: Ratio of `peak_value` to the value at step 0. Positive; 25 by default.
       final_div_factor: Ratio of the value at step 0 to the last value. Positive; 1e4 by default.
 
-    The ends of the phases are rounded down to whole steps. For traced arguments the product is computed in the
-    default precision, so it may fall on the other side of an integer.
+    The ends of the phases are rounded down to whole steps. If an argument is traced, the product with
+    `transition_steps` is rounded to JAX's default float dtype first, so a phase may end one step earlier or later.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.linear_onecycle_schedule(8, 1.0, 0.5, 0.75, div_factor=4.0, final_div_factor=2.0)(jnp.arange(9)))
@@ -90,16 +91,16 @@ class linear_onecycle_schedule(Schedule):
 
 
 class cosine_onecycle_schedule(Schedule):
-    """Raises the learning rate along half a cosine to a peak, then lowers it along another to a much smaller value.
+    """Raises the learning rate to a peak, then lowers it to a much smaller value, both along half a cosine.
 
-    The value rises from `peak_value / div_factor` to `peak_value` and ends at
-    `peak_value / (div_factor * final_div_factor)`. Take it for short runs of known length with a large peak.
+    The value rises from `peak_value / div_factor` to `peak_value` and ends at `peak_value / (div_factor *
+    final_div_factor)`. Use it for short runs of known length with a large peak.
 
     Args:
       transition_steps: Number of steps of the whole schedule; the last value is kept afterwards. Positive.
       peak_value: The largest value.
-      pct_start: Where the peak is, as a fraction of `transition_steps`; rounded down to a whole step. In [0, 1];
-        0.3 by default.
+      pct_start: Position of the peak, as a fraction of `transition_steps`; rounded down to a whole step. In [0, 1]; 0.3
+        by default.
       div_factor: Ratio of `peak_value` to the value at step 0. Positive; 25 by default.
       final_div_factor: Ratio of the value at step 0 to the last value. Positive; 1e4 by default.
 

@@ -1,4 +1,4 @@
-"""Schedules that rescale a value at given steps, by jumps or along curves between these steps.
+"""Schedules that multiply a value by factors at given steps, by jumps or along curves between these steps.
 
 eta_t = eta_0 * product of scale_i over boundary_i <= t
 """
@@ -63,9 +63,9 @@ class piecewise_constant_schedule(Schedule):
 
     Args:
       init_value: The value at step 0.
-      boundaries_and_scales: A dict from steps to factors; from each of these steps on, the value is multiplied by
-        its factor. Steps are Python or NumPy integers, factors are not negative. None or an empty dict keeps
-        `init_value`.
+      boundaries_and_scales: A dict from steps to factors; from each of these steps on, the value is multiplied by the
+        factor of that step. Steps are Python or NumPy integers; factors are not negative. With None or an empty dict
+        the value is always `init_value`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.piecewise_constant_schedule(1.0, {2: 0.5, 4: 0.1})(jnp.arange(6)))
@@ -83,13 +83,14 @@ class piecewise_constant_schedule(Schedule):
 
 
 class piecewise_interpolate_schedule(Schedule):
-    """Multiplies the learning rate by a factor at each of the given steps, with a smooth curve between these points.
+    """Multiplies the learning rate by a factor at each of the given steps, with a line or a half cosine in between.
 
     Args:
-      interpolate_type: The curve between two points: "linear" or "cosine" (half a cosine).
+      interpolate_type: The curve between two of the given steps: "linear" or "cosine" (half a cosine).
       init_value: The value at step 0.
-      boundaries_and_scales: A dict from steps to factors. At each of these steps the value is the previous point's
-        times the factor; the last value is kept. Steps are Python or NumPy integers, factors are not negative.
+      boundaries_and_scales: A dict from steps to factors. The value at each of these steps is the value at the previous
+        of these steps (at first `init_value`), multiplied by the factor; after the last step the value stays the same.
+        Steps are Python or NumPy integers; factors are not negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.piecewise_interpolate_schedule("linear", 1.0, {2: 2.0, 6: 0.0})(jnp.arange(8)))

@@ -17,14 +17,15 @@ __all__ = ["linear_schedule", "polynomial_schedule"]
 
 
 class polynomial_schedule(Schedule):
-    """Moves the learning rate from `init_value` to `end_value` along a polynomial, and then keeps it there.
+    """Moves the learning rate from `init_value` to `end_value` along a polynomial, then keeps it constant.
 
-        (init_value - end_value) * (1 - s) ** power + end_value,   s from 0 to 1 over `transition_steps`
+        (init_value - end_value) * (1 - s) ** power + end_value
 
     Args:
       init_value: The value at step 0, and until `transition_begin`.
       end_value: The value at the end of the transition, and afterwards.
-      power: Degree of the polynomial: 1 is a line, 2 begins fast and ends slowly. Not negative.
+      power: Degree of the polynomial: 1 gives a line, 2 a curve that changes fast at first and slowly at the end. Not
+        negative.
       transition_steps: Number of steps of the transition. Positive.
       transition_begin: Step at which the transition begins. Not negative; 0 by default.
 
@@ -45,7 +46,7 @@ class polynomial_schedule(Schedule):
 
 
 class linear_schedule(Schedule):
-    """Moves the learning rate linearly from `init_value` to `end_value`, and then keeps it there.
+    """Moves the learning rate linearly from `init_value` to `end_value`, then keeps it constant.
 
     Use it for a linear decay or a linear warm-up.
 

@@ -1,8 +1,8 @@
-"""Cosine decay with restarts, in cycles that may grow, with or without a warm-up in each.
+"""Cosine decay with restarts, in cycles that may become longer, with or without a warm-up in each cycle.
 
     eta_t = end + (peak_i - end) * (1 + cos(pi s)) / 2
 
-s runs from 0 to 1 over cycle i, or over the part of it after the warm-up. The next cycle has the length
+Here s runs from 0 to 1 over cycle i, or over the rest of cycle i after its warm-up. The length of the next cycle is
 T_(i+1) = (T_i - warmup) * multiplier + warmup. Loshchilov and Hutter, 2017, "SGDR: Stochastic Gradient Descent with
 Warm Restarts".
 """
@@ -30,17 +30,17 @@ __all__ = ["cosine_restarts_schedule", "cosine_warmup_restarts_schedule", "sgdr_
 
 
 class cosine_restarts_schedule(Schedule):
-    """Decays the learning rate along half a cosine, and restarts at `init_value` again and again.
+    """Decays the learning rate along half a cosine, and restarts at `init_value` after each cycle.
 
-    Useful for runs of open length: every end of a cycle is a good point to stop or to evaluate. If `multiplier` is
-    not the number 1, each call loops over the cycles so far (20 of them after a million times `period` steps with
-    multiplier 2).
+    Use it for runs whose length is not known in advance: the end of every cycle is a good point to stop or to evaluate.
+    If `multiplier` is not the number 1, each call loops over the cycles so far (with multiplier 2, 20 cycles after a
+    million times `period` steps).
 
     Args:
       init_value: The value at the beginning of every cycle.
       period: Number of steps of the first cycle. At least 1; need not be an integer.
-      multiplier: Each cycle is this many times as long as the one before. At least 1; 1 (equal cycles) by default.
-      end_value: The value that a cycle approaches; the cycle restarts at the step that would reach it. 0 by
+      multiplier: Ratio of the length of each cycle to the length of the previous cycle. At least 1; 1 by default.
+      end_value: The value that each cycle approaches; a new cycle begins at the step that would reach this value. 0 by
         default.
 
     >>> import numpy as np, gradtx as gx
@@ -63,16 +63,15 @@ class cosine_restarts_schedule(Schedule):
 
 
 class cosine_warmup_restarts_schedule(Schedule):
-    """Repeats cycles of a linear warm-up to a peak and a decay along half a cosine, with peaks that may shrink.
+    """Repeats cycles of a linear warm-up and a decay along half a cosine; the peaks may shrink.
 
     In every cycle the value rises from `init_value` to the peak and falls back towards `init_value`. If
     `multiplier` is not the number 1, each call loops over the cycles so far.
 
     Args:
-      init_value: The value at the beginning of every cycle. Without a warm-up a cycle begins with its peak.
+      init_value: The value at the beginning of every cycle. Without a warm-up, every cycle begins at its peak instead.
       period: Number of steps of the first cycle, including its warm-up. At least 1.
-      multiplier: In each cycle, the part after the warm-up is this many times as long as in the one before. At
-        least 1.
+      multiplier: Ratio of the number of steps after the warm-up to the same number in the previous cycle. At least 1.
       peak_value: The peak of the first cycle.
       warmup: Number of steps of the warm-up, the same in every cycle. Not negative and less than `period`; 0 by
         default.
@@ -114,7 +113,7 @@ class cosine_warmup_restarts_schedule(Schedule):
 def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> join_schedules:
     """Runs several `warmup_cosine_decay_schedule`s one after the other.
 
-    Each of them runs for its own `decay_steps`; the last one keeps its end value.
+    Each schedule runs for its own `decay_steps`; after that, the last schedule stays at its end value.
 
     Args:
       cosine_kwargs: A list of at least one dict; each dict has the arguments of one `warmup_cosine_decay_schedule`.

@@ -1,4 +1,4 @@
-"""Schedules that fall in steps: eta_t = eta_0 * gamma^k, where k counts the steps of the staircase so far."""
+"""Schedules that fall by jumps: eta_t = eta_0 * gamma^k, where k is the number of jumps so far."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["multistep_schedule", "step_schedule"]
 
 
 class step_schedule(Schedule):
-    """Multiplies the learning rate by `gamma` after every `step_size` steps.
+    """Multiplies the learning rate by `gamma` every `step_size` steps.
 
     Args:
       init_value: The value at step 0.
-      step_size: Number of steps between two changes. Positive.
-      gamma: Factor of each change. Positive; 0.1 by default.
+      step_size: Number of training steps between two changes of the value. Positive.
+      gamma: Factor by which the value is multiplied at each change. Positive; 0.1 by default.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.step_schedule(1.0, 2, gamma=0.5)(jnp.arange(6)))
@@ -46,8 +46,8 @@ class multistep_schedule(Schedule):
 
     Args:
       init_value: The value at step 0.
-      milestones: A list of at least one step, positive and strictly increasing.
-      gamma: Factor of each change. Positive; 0.1 by default.
+      milestones: A list of the steps at which the value changes: at least one, all positive and strictly increasing.
+      gamma: Factor by which the value is multiplied at each change. Positive; 0.1 by default.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.multistep_schedule(1.0, [1, 4], gamma=0.5)(jnp.arange(6)))

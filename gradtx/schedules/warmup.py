@@ -2,9 +2,9 @@
 
     eta_t = end + (peak - end) * f((t - begin) / decay_steps),   begin = warmup_steps + stable_steps
 
-The shape f(s) is 1 - s, (1 + cos(pi s)) / 2 or 1 - sqrt(s). Hu et al., 2024, "MiniCPM: Unveiling the Potential of
-Small Language Models with Scalable Training Strategies"; the square root is from Haegele et al., 2024, "Scaling
-Laws and Compute-Optimal Training Beyond Fixed Training Durations".
+The shape f(s) is 1 - s, (1 + cos(pi s)) / 2 or 1 - sqrt(s). Hu et al., 2024, "MiniCPM: Unveiling the Potential of Small
+Language Models with Scalable Training Strategies"; the shape with the square root is from Haegele et al., 2024,
+"Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations".
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["warmup_constant_schedule", "wsd_schedule"]
 
 
 class warmup_constant_schedule(Schedule):
-    """Raises the learning rate linearly to `peak_value`, and then keeps it there.
+    """Raises the learning rate linearly to `peak_value`, then keeps it constant.
 
     Args:
       init_value: The value at step 0, usually 0.
@@ -45,19 +45,20 @@ class warmup_constant_schedule(Schedule):
 
 
 class wsd_schedule(Schedule):
-    """Warm-up, stable, decay: a linear rise to a peak, a constant value, and a decay at the end.
+    """Raises the learning rate linearly to a peak, keeps it constant, and finally decays it (warm-up, stable, decay).
 
-    Useful for long runs that may be continued: a checkpoint from the constant part can be decayed at any time, or
-    trained further.
+    Use it for long runs that you may want to extend: from any checkpoint of the constant phase you can start the decay,
+    or continue at the peak value.
 
     Args:
       init_value: The value at step 0, usually 0.
-      peak_value: The value during the constant part.
+      peak_value: The value during the constant phase.
       warmup_steps: Number of steps of the warm-up. Not negative.
       stable_steps: Number of steps at the peak value. Not negative.
-      decay_steps: Number of steps of the decay alone; often 10% to 20% of the run. Positive.
+      decay_steps: Number of steps of the decay only, without warm-up and constant phase; often 10% to 20% of the run.
+        Positive.
       end_value: The value after the decay. 0 by default.
-      decay: Shape of the decay: "linear" (default), "cosine" or "1-sqrt", which falls fastest at first.
+      decay: Shape of the decay: "linear" (default), "cosine" or "1-sqrt" (falls fastest at the beginning).
 
     >>> import numpy as np, gradtx as gx
     >>> print(gx.wsd_schedule(0.0, 1.0, warmup_steps=2, stable_steps=3, decay_steps=4)(np.arange(11)))

@@ -1,1 +1,1 @@
-"""Links of a chain that do not come from one paper: scaling, momentum, clipping, weight decay, noise, monitoring."""
+"""Building blocks for chains: scaling, momentum, clipping, weight decay, noise, projections and monitoring."""

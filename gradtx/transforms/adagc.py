@@ -1,12 +1,12 @@
 """AdaGC: clips the gradient of each tensor relative to a moving average of its past norms.
 
-    t < warmup_steps:   u_t = g_t * min(1, max_norm / |all gradients|),   n_t = the least |u| so far
+    t < warmup_steps:   u_t = g_t * min(1, max_norm / |all gradients|),   n_t = the smallest |u| so far
     after that:         u_t = g_t * min(1, ratio * n_(t-1) / |g_t|),      n_t = decay * n_(t-1) + (1 - decay) * |u_t|
 
-Norms are taken per tensor, except for the global norm of all gradients in the first line. Wang et al., 2025, "AdaGC:
-Improving Training Stability for Large Language Model Pretraining", algorithm 1. One difference from the paper: a
-gradient of zeros leaves n_t unchanged, and a tensor whose gradients were all zero so far is not clipped. (In the paper
-n_t becomes zero, after which every gradient of the tensor is clipped to zero.)
+All norms are per tensor, except |all gradients|, the global norm. Wang et al., 2025, "AdaGC: Improving Training
+Stability for Large Language Model Pretraining", algorithm 1. This implementation differs from the paper in one point: a
+gradient of zeros leaves n_t unchanged, and a tensor whose gradients have all been zero so far is not clipped. (In the
+paper n_t becomes zero, after which every gradient of the tensor is clipped to zero.)
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ __all__ = ["AdaGCState", "clip_by_past_norm"]
 
 
 class AdaGCState(NamedTuple):
-    """The number of steps, and the moving average n of each tensor's norm, which is 0 before its first gradient."""
+    """The state of `clip_by_past_norm`: the number of steps, and the moving average n of each tensor's gradient norm.
+
+    n is 0 before the tensor's first nonzero gradient.
+    """
 
     count: Array = counter()
     norm: Array = reduced(real=True, signed=False)
@@ -37,18 +40,20 @@ class clip_by_past_norm(Treewide, state=AdaGCState):
     """Clips the gradient of each tensor to `ratio` times the moving average of its norm (AdaGC).
 
     Put it before the optimizer: `chain(clip_by_past_norm(), adamw(1e-3))`. Prefer it to `clip_by_global_norm` when one
-    layer has spikes: a global clip shrinks the steps of all layers, this one only the step of the layer with the spike.
+    layer has spikes: clipping by the global norm shrinks the updates of all layers, while this transformation shrinks
+    only the update of the layer with the spike.
 
     Args:
-      ratio: Largest norm that is not clipped, as a multiple of the tensor's average norm (default 1.05). Positive. The
-        paper's lambda_rel.
-      max_norm: Largest global norm of all gradients during the warm-up (default 1.0). Positive. The paper's lambda_abs.
-      decay: Decay rate of the average norm (default 0.98); closer to 1 averages over more steps. In [0, 1).
-      warmup_steps: Number of the first step that is clipped by the averages (default 100). At least 2. Earlier steps
-        are clipped by their global norm.
+      ratio: Largest norm that is not clipped, as a multiple of the tensor's average norm (default 1.05). Called
+        lambda_rel in the paper. Positive.
+      max_norm: Largest global norm of all gradients during the warm-up (default 1.0). Called lambda_abs in the paper.
+        Positive.
+      decay: Decay rate of the average norm (default 0.98); a value closer to 1 averages over more steps. In [0, 1).
+      warmup_steps: Number, counted from 1, of the first step at which each tensor is clipped by its average norm
+        (default 100). Earlier steps are clipped by the global norm. At least 2.
 
     Returns:
-      A transformation. State: one number per tensor (4 bytes in float32).
+      A transformation. State: one number per tensor (4 bytes per entry in float32).
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

@@ -1,10 +1,10 @@
-"""Adaptive gradient clipping: limits each unit's gradient to a fraction of the norm of the unit's weights.
+"""Adaptive gradient clipping: limits the gradient of each unit, such as a column or a filter, relative to its weights.
 
     u = g * min(1, clipping * max(|p|, eps) / |g|)      for every unit
 
-Brock et al., 2021, "High-Performance Large-Scale Image Recognition Without Normalization", section 4. A unit is one
-output of a layer. The last axis of a weight counts the outputs, and norms are taken over the other axes; a vector is
-one unit.
+Brock et al., 2021, "High-Performance Large-Scale Image Recognition Without Normalization", section 4. A unit is the set
+of weights that compute one output of a layer. The last axis of a weight array indexes the outputs, so for matrices and
+convolutions norms are taken over the other axes; a vector is one unit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _check_axis(who: str, name: str, value: Any) -> Any:
 
 
 def _axes(who: str, axis: Any, params: Any) -> list[tuple[int, ...]]:
-    """Returns for each leaf the axes over which norms are taken."""
+    """Returns the axes over which norms are taken, for each leaf."""
     found = []
     for path, p in jax.tree_util.tree_leaves_with_path(params):
         shape = np.shape(p)
@@ -54,28 +54,28 @@ def _axes(who: str, axis: Any, params: Any) -> list[tuple[int, ...]]:
 
 
 class adaptive_grad_clip(Layerwise, needs=("params",)):
-    """Clips the gradient of each unit to `clipping` times the norm of the unit's weights.
+    """Clips the gradient of each unit, such as a column or a filter, relative to the norm of the unit's weights.
 
-    Take it for networks without normalization layers, in which a fixed global bound would have to be tuned for each
-    model and batch size. A unit is one output of a layer.
+    Use it for networks without normalization layers, for which you would otherwise have to tune a global bound for each
+    model and batch size. A unit is the set of weights that compute one output of a layer.
 
         u = g * min(1, clipping * max(|p|, eps) / |g|)
 
     Args:
-      clipping: Largest ratio of the gradient's norm to the weights' norm. Positive; the paper takes 0.01 for large
-        batches.
-      eps: Lower bound on the norm of the weights (default 1e-3), so that weights which start at zero can grow. Not
+      clipping: Largest allowed ratio of the norm of a unit's gradient to the norm of its weights. Positive; the paper
+        uses 0.01 for large batches.
+      eps: Lower bound on the norm of the weights (default 1e-3), so that weights that start at zero can grow. Not
         negative.
-      axis: Axis or axes over which norms are taken. By default (None), as in optax: all axes of a vector, a scalar, or
-        an array with one axis longer than 1; the first axis of an array with two or three axes; all axes but the last
-        of an array with four or more.
+      axis: Axis or axes over which norms are taken. None (default) chooses the axes by shape, like optax: all axes for
+        scalars, vectors and arrays with at most one axis longer than 1; the first axis for other arrays with two or
+        three axes; all axes except the last for arrays with four or more axes.
 
     Returns:
       A transformation whose `update` needs `params`. It keeps no state except a step count.
 
     Raises:
       TypeError: `axis` is not None, an integer or a tuple of integers.
-      ValueError: A leaf has no such axis.
+      ValueError: `axis` does not exist in a leaf.
 
     References:
       Brock et al., 2021, "High-Performance Large-Scale Image Recognition Without Normalization", section 4.
@@ -101,17 +101,17 @@ class adaptive_grad_clip(Layerwise, needs=("params",)):
 
 
 def unitwise_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Computes the norm of each unit of an array, repeated at the place of each of the unit's entries.
+    """Computes the norm of each unit (such as a column or a filter) of an array, repeated at every entry of the unit.
 
-    A unit is what `adaptive_grad_clip` clips as a whole. Squares neither overflow nor underflow, and 16-bit arrays are
-    summed in float32.
+    A unit is a set of entries that `adaptive_grad_clip` clips together. Squares neither overflow nor underflow, and
+    16-bit arrays are summed in float32.
 
     Args:
       x: An array of floating-point or complex numbers.
       axis: Axis or axes over which norms are taken; None chooses them by the shape, as in `adaptive_grad_clip`.
 
     Returns:
-      An array with the shape of `x` and the real dtype of `x`.
+      An array with the shape of `x`, in the dtype of `x` or, if `x` is complex, in the matching real dtype.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -122,7 +122,7 @@ def unitwise_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> Array:
     Raises:
       TypeError: `x` is not an array of floating-point numbers, or `axis` is not None, an integer or a tuple of
         integers.
-      ValueError: `x` has no such axis.
+      ValueError: `axis` does not exist in `x`.
     """
     who = "unitwise_norm"
     checks.floating(who, "x", x, [x])
@@ -133,15 +133,16 @@ def unitwise_norm(x: Any, axis: int | tuple[int, ...] | None = None) -> Array:
 
 
 def unitwise_clip(g_norm: Any, max_norm: Any, grad: Any, div_eps: Any = 1e-6) -> Array:
-    """Scales down the entries of a gradient whose unit exceeds its norm bound.
+    """Scales down the units (such as columns or filters) of a gradient whose norms exceed their bounds.
 
-    Where `g_norm` is at least `max_norm`, the entries of `grad` are multiplied by max_norm / max(g_norm, div_eps).
+    Every entry of `grad` whose `g_norm` is at least `max_norm` is multiplied by `max_norm / max(g_norm, div_eps)`; all
+    other entries are unchanged.
 
     Args:
-      g_norm: Norm of the unit at each entry, with the shape of `grad`, as `unitwise_norm(grad)` returns it.
-      max_norm: Largest allowed norm at each entry, with the shape of `grad`.
+      g_norm: For each entry of `grad`, the norm of its unit: the result of `unitwise_norm(grad)`. Same shape as `grad`.
+      max_norm: For each entry of `grad`, the largest allowed norm of its unit. Same shape as `grad`.
       grad: The gradient, an array of floating-point numbers.
-      div_eps: Lower bound on the divisor (default 1e-6). Give a smaller one if norms below 1e-6 have to be clipped.
+      div_eps: Lower bound on the divisor (default 1e-6). Pass a smaller value if norms below 1e-6 must be clipped.
 
     Returns:
       The clipped gradient, with the shape and dtype of `grad`.
@@ -154,7 +155,7 @@ def unitwise_clip(g_norm: Any, max_norm: Any, grad: Any, div_eps: Any = 1e-6) ->
 
     Raises:
       TypeError: `grad` is not an array of floating-point numbers.
-      ValueError: The three shapes differ.
+      ValueError: The shapes of `g_norm`, `max_norm` and `grad` differ.
     """
     who = "unitwise_clip"
     checks.floating(who, "grad", grad, [grad])

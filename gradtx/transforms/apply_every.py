@@ -1,4 +1,4 @@
-"""Sums updates and applies their sum every k steps; the updates in between are zero."""
+"""Sums the updates and returns the sum every k steps; all other updates are zero."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ __all__ = ["ApplyEveryState", "apply_every"]
 
 
 class ApplyEveryState(NamedTuple):
-    """The number of steps, and the sum of the updates since the last applied one."""
+    """The state of `apply_every`: the number of steps, and the sum of the updates since the sum was last applied."""
 
     count: Array = counter()
     grad_acc: Array = per_param()
 
 
 class apply_every(Elementwise, state=ApplyEveryState):
-    """Sums updates and applies their sum every `k` steps; the updates in between are zero.
+    """Sums the updates and applies the sum every `k` steps; the updates at all other steps are zero.
 
-    Put it last in a chain. The links before it see every gradient, so that moments are updated at every step. To
-    accumulate gradients instead, so that the optimizer sees one mean gradient for `k` micro-batches, use `accumulate`.
+    Put it last in a chain. The transformations before it receive every gradient, so their moments are updated at every
+    step. To give the optimizer one mean gradient per `k` micro-batches instead, use `accumulate`.
 
     Args:
-      k: Number of steps between two applied updates (default 1, which changes nothing). At least 1.
+      k: Number of steps whose updates are summed (default 1, which changes nothing). At least 1.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32). A sum too large for the dtype overflows.
+      A transformation. State: one array per parameter (4 bytes per entry in float32). A sum that is too large for its
+      dtype overflows.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

@@ -1,4 +1,4 @@
-"""Averages per-example gradients, as the first link of a chain: u = (sum over examples i of g_i) / n."""
+"""Averages per-example gradients: u = (g_1 + ... + g_n) / n for n examples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["average_per_element_updates"]
 
 
 def check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
-    """Returns the axes of the examples as a tuple; raises unless they are an integer or distinct integers."""
+    """Returns the axes of the examples as a tuple; `value` must be an integer or distinct integers."""
     axes = (value,) if isinstance(value, int) else value
     good = isinstance(axes, Sequence) and all(isinstance(i, int) and not isinstance(i, bool) for i in axes)
     if not good or not axes or len(set(axes)) < len(axes):
@@ -31,7 +31,7 @@ def check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
 
 
 def examples(who: str, updates: Any, axes: tuple[int, ...]) -> int:
-    """Returns the number of examples along these axes of every leaf; raises a ValueError if leaves disagree."""
+    """Returns the number of examples along `axes` of every leaf; raises a ValueError if it differs between leaves."""
     leaves = jax.tree.leaves(updates)
     checks.floating(who, "updates", updates, leaves)
     fits = all(-np.ndim(x) <= i < np.ndim(x) for x in leaves for i in axes)
@@ -46,9 +46,9 @@ def examples(who: str, updates: Any, axes: tuple[int, ...]) -> int:
 
 
 def mean_of(g: Any, axes: tuple[int, ...], *, keepdims: bool = False) -> Array:
-    """Returns the mean over these axes in float32 or wider.
+    """Returns the mean of `g` over `axes`, in float32 or wider.
 
-    Entries are divided before they are added, so that the sum does not overflow.
+    The entries are divided before they are summed, so that the sum does not overflow.
     """
     wide = leaf.widen(jnp.asarray(g))
     return jnp.sum(wide / max(math.prod(wide.shape[i] for i in axes), 1), axis=axes, keepdims=keepdims)
@@ -57,12 +57,13 @@ def mean_of(g: Any, axes: tuple[int, ...], *, keepdims: bool = False) -> Array:
 class average_per_element_updates(GradientTransformation):
     """Averages per-example gradients over the axis of the examples.
 
-    Take it as the first link of a chain, or after links that process each example by itself, such as a clip under
-    `jax.vmap`. The incoming updates have an axis of examples; the outgoing ones do not, like the parameters. Sums are
-    taken in float32 or wider. To average over several batches as well, wrap the rest of the chain in `gx.accumulate`.
+    Put it first in a chain, or after transformations that process each example separately, such as clipping under
+    `jax.vmap`. The incoming updates have an axis of examples; the outgoing updates have the shapes of the parameters.
+    The sum is computed in float32 or wider. To average over several batches as well, wrap the rest of the chain in
+    `gx.accumulate`.
 
     Args:
-      per_elt_axis: Axis of the examples in every leaf, or a sequence of several axes (default 0).
+      per_elt_axis: The axis of the examples in every leaf, or a sequence of such axes (default 0).
 
     Returns:
       A transformation without state.
@@ -82,7 +83,7 @@ class average_per_element_updates(GradientTransformation):
 
     @property
     def reshapes(self) -> bool:
-        return True  # the outgoing updates lack the axes of the examples
+        return True  # the outgoing updates do not have the axes of the examples
 
     def init(self, params: Params) -> EmptyState:
         del params

@@ -1,4 +1,4 @@
-"""Clipping of updates, by entry, by leaf or over the whole tree.
+"""Clips updates entry by entry, leaf by leaf, or over the whole tree.
 
     clip                  u_i = max(-max_delta, min(max_delta, g_i))     every entry
     clip_by_block_rms     u = g / max(1, rms(g) / threshold)             every leaf
@@ -27,11 +27,11 @@ __all__ = ["ClipByGlobalNormState", "clip", "clip_by_block_rms", "clip_by_global
 class clip(Elementwise):
     """Clips every entry of the updates to [-max_delta, max_delta].
 
-    Take it against single extreme entries. It changes the direction of the gradient; `clip_by_global_norm` keeps it. A
+    Use it if single entries are extreme. It may change the direction of the gradient; `clip_by_global_norm` does not. A
     complex entry keeps its angle, and its absolute value is clipped.
 
     Args:
-      max_delta: Largest absolute value of an entry. Not negative; infinity clips nothing.
+      max_delta: Largest absolute value of an entry. Not negative; infinity disables clipping.
 
     Returns:
       A transformation. It keeps no state except a step count.
@@ -55,13 +55,14 @@ class clip(Elementwise):
 class clip_by_block_rms(Layerwise):
     """Scales down each leaf so that the root mean square of its entries is at most `threshold`.
 
-    Take it after a method's scaling, as Adafactor does, so that no leaf moves by more than `threshold` times the
-    learning rate in root mean square. Each leaf is clipped by itself.
+    Put it after a transformation such as `scale_by_adam` and before the learning rate, as in Adafactor. Then the root
+    mean square of each leaf's update is at most `threshold` times the learning rate. Each leaf is clipped separately.
 
         u = g / max(1, rms(g) / threshold)
 
     Args:
-      threshold: Largest root mean square of a leaf's entries. Not negative; infinity clips nothing. Adafactor takes 1.
+      threshold: Largest root mean square of a leaf's entries. Not negative; infinity disables clipping. Adafactor uses
+        1.
 
     Returns:
       A transformation. It keeps no state except a step count.
@@ -85,7 +86,7 @@ class clip_by_block_rms(Layerwise):
 
 @reports("clip_factor")
 class ClipByGlobalNormState(NamedTuple):
-    """The number of steps, and the factor of the last one, which is 1 if nothing was clipped."""
+    """The state of `clip_by_global_norm`: the number of steps, and the factor of the last step (1 without clipping)."""
 
     count: Array = counter()
     clip_factor: Array = per_tree(start=1.0, signed=False)
@@ -94,22 +95,22 @@ class ClipByGlobalNormState(NamedTuple):
 class clip_by_global_norm(Treewide, state=ClipByGlobalNormState):
     """Clips the gradient to a global norm: scales down the whole tree if its Euclidean norm exceeds `max_norm`.
 
-    The usual protection against exploding gradients. Put it first in a chain:
-    `chain(clip_by_global_norm(1.0), adamw(1e-3))`. All leaves are scaled by the same factor, so that the direction of
-    the gradient is unchanged. `gx.metrics(state)` reports the factor of the last step as `clip_factor`; if it is below
-    1 at most steps, the bound is small for this model.
+    The usual protection against exploding gradients. Put it first in a chain: `chain(clip_by_global_norm(1.0),
+    adamw(1e-3))`. All leaves are scaled by the same factor, so the direction of the gradient is unchanged.
+    `gx.metrics(state)` reports the factor of the last step as `clip_factor`; if `clip_factor` is below 1 at most steps,
+    `max_norm` may be too small for the model.
 
         u = g * min(1, max_norm / |g|),      |g| over all leaves
 
-    The norm neither overflows nor underflows, in 16-bit dtypes too. It is the projection
-    `projection_l2_ball(updates, max_norm)`.
+    The norm neither overflows nor underflows, not even in 16-bit dtypes. The result is the projection of all updates
+    together onto the ball of radius `max_norm` (see `projection_l2_ball`).
 
     Args:
-      max_norm: Largest Euclidean norm of all updates together. Not negative; infinity clips nothing. A number, an array
-        or a schedule; 1.0 is common for language models.
+      max_norm: Largest Euclidean norm of all updates together. Not negative; infinity disables clipping. A number, an
+        array or a schedule; 1.0 is common for language models.
 
     Returns:
-      A transformation. State: a step count and the last factor (8 bytes in all).
+      A transformation. State: a step count and the factor of the last step (8 bytes in total).
 
     References:
       Pascanu, Mikolov and Bengio, 2013, "On the difficulty of training recurrent neural networks".

@@ -1,8 +1,8 @@
 """Weight decay: u = g + weight_decay * p.
 
-Placed before a method's scaling, this is the gradient of an L2 penalty. Placed after the scaling, it is decoupled decay
-(Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization"). Optimizers with decoupled decay end with the
-links that `decoupled_weight_decay` returns:
+Before a scaling such as `scale_by_adam`, the added term is the gradient of an L2 penalty. After the scaling, it is
+decoupled weight decay (Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization"). Optimizers with decoupled
+weight decay end with the transformations that `decoupled_weight_decay` returns:
 
     x_(t+1) = x_t - eta_t * (u_t + weight_decay * x_t)      as in optax and PyTorch
     x_(t+1) = x_t - eta_t * u_t - weight_decay * x_t        with decouple_lr
@@ -26,19 +26,19 @@ __all__ = ["add_decayed_weights", "decoupled_weight_decay"]
 
 
 class add_decayed_weights(Elementwise, needs=("params",)):
-    """Adds `weight_decay` times the parameters to the updates: weight decay as a link of a chain.
+    """Adds `weight_decay` times the parameters to the updates: weight decay for use in a chain.
 
         u = g + weight_decay * p
 
-    Before a method's scaling it is the gradient of an L2 penalty. Between the scaling and the learning rate it is
-    decoupled weight decay, as in AdamW.
+    Put it between a scaling such as `scale_by_adam` and the learning rate for decoupled weight decay, as in AdamW.
+    Before the scaling it acts as an L2 penalty instead.
 
     Args:
-      weight_decay: Strength of the decay (default 0). Not negative. It is multiplied by the learning rate if
-        `scale_by_learning_rate` follows.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the decay (default 0). Not negative. If `scale_by_learning_rate` follows in the chain,
+        the decay is also multiplied by the learning rate.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params`. It keeps no state except a step count.
@@ -53,7 +53,7 @@ class add_decayed_weights(Elementwise, needs=("params",)):
       [0.1] [0.]
 
     Raises:
-      ValueError: `update` is called without `params`, or the mask does not fit their tree.
+      ValueError: `update` is called without `params`, or the structure of the mask does not match the parameters.
       TypeError: A leaf of the mask is neither True nor False.
     """
 
@@ -71,26 +71,27 @@ class add_decayed_weights(Elementwise, needs=("params",)):
 def decoupled_weight_decay(
     learning_rate: HyperArg, weight_decay: HyperArg = 0.0, mask: Mask = None, *, decouple_lr: bool = False
 ) -> tuple[Any, ...]:
-    """Returns the last links of an optimizer with decoupled weight decay: the decay and the learning rate.
+    """Returns the last transformations of an optimizer with decoupled weight decay: the decay and the learning rate.
 
-    Take it to build an optimizer like AdamW from your own scaling:
-    `chain(my_scaling(), *decoupled_weight_decay(1e-3, 0.1))`.
+    Use it to build an optimizer like AdamW from your own scaling of the gradient: `chain(my_scaling(),
+    *decoupled_weight_decay(1e-3, 0.1))`.
 
         p <- p - learning_rate * (u + weight_decay * p)      by default
         p <- p - learning_rate * u - weight_decay * p        with decouple_lr
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       weight_decay: Strength of the decay (default 0). Not negative.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Give a much smaller `weight_decay` then,
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. In that case use a much smaller `weight_decay`,
         such as 1e-4. Default False.
 
     Returns:
-      A tuple of transformations, to be unpacked at the end of a `chain`. They keep no state except step counts.
+      A tuple of transformations; unpack it at the end of a `chain`. The transformations keep no state except step
+      counts.
 
     References:
       Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization".

@@ -3,8 +3,9 @@
     h_t = decay * h_(t-1) + (1 - decay) * g_t,   h_1 = g_1
     u_t = g_t + gain * h_t
 
-Lee, Kang, Kim and Lee, 2024, "Grokfast: Accelerated Grokking by Amplifying Slow Gradients". This is the paper's filter
-with an exponential moving average (EMA), which starts at the first gradient as in the authors' code.
+Lee, Kang, Kim and Lee, 2024, "Grokfast: Accelerated Grokking by Amplifying Slow Gradients". The paper proposes several
+filters; this is the one with an exponential moving average (EMA). As in the authors' code, the average starts at the
+first gradient.
 """
 
 from __future__ import annotations
@@ -24,30 +25,31 @@ __all__ = ["GrokfastState", "grokfast"]
 
 
 class GrokfastState(NamedTuple):
-    """The number of steps, and the moving average of the gradient."""
+    """The state of `grokfast`: the number of steps, and the moving average of the gradient."""
 
     count: Array = counter()
     ema: Array = per_param(dtype="accumulator_dtype")
 
 
 class grokfast(Elementwise, state=GrokfastState):
-    """Amplifies the slowly varying part of the gradient: adds `gain` times the gradient's moving average.
+    """Adds `gain` times the gradient's moving average to the gradient, to amplify its slowly varying component.
 
-    Take it when a network has fitted its training data but does not generalize yet ("grokking"). Put it before the
+    Use it when a network already fits its training data but does not generalize yet ("grokking"). Put it before the
     optimizer: `chain(grokfast(), adamw(1e-3))`.
 
         h <- decay * h + (1 - decay) * g,     u = g + gain * h
 
     Args:
-      decay: Decay rate of the moving average (default 0.98); closer to 1 keeps only slower changes. In [0, 1). The
-        paper's alpha.
-      gain: Factor of the average that is added (default 2). Not negative. The paper's lambda.
+      decay: Decay rate of the moving average (default 0.98); a value closer to 1 keeps only slower changes. Called
+        alpha in the paper. In [0, 1).
+      gain: Factor by which the average is multiplied before it is added (default 2). Called lambda in the paper. Not
+        negative.
       accumulator_dtype: Dtype in which the average is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32). An update too large for the dtype
-        overflows.
+      A transformation. State: one array per parameter (4 bytes per entry in float32). An update that is too large for
+      its dtype overflows.
 
     References:
       Lee, Kang, Kim and Lee, 2024, "Grokfast: Accelerated Grokking by Amplifying Slow Gradients".
@@ -68,7 +70,7 @@ class grokfast(Elementwise, state=GrokfastState):
     accumulator_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """Returns the weight of the new gradient, which is 1 at the first step."""
+        """Returns the averaging weight of the new gradient, which is 1 at the first step."""
         return jnp.where(t == 1, 1.0, 1.0 - self.decay), numbers
 
     def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:

@@ -4,8 +4,8 @@
     ema:    m_t = decay * m_(t-1) + (1 - decay) * g_t,      m_0 = 0       u = m_t / (1 - decay^t)
 
 The trace is Polyak's heavy ball (1964). The Nesterov form follows Sutskever, Martens, Dahl and Hinton, 2013, "On the
-importance of initialization and momentum in deep learning". Dampening works as in PyTorch: the first gradient enters
-the sum without it.
+importance of initialization and momentum in deep learning". Dampening works as in PyTorch: the first gradient is not
+multiplied by 1 - dampening.
 """
 
 from __future__ import annotations
@@ -26,31 +26,34 @@ __all__ = ["EmaState", "TraceState", "ema", "trace"]
 
 
 class TraceState(NamedTuple):
-    """The number of steps, and the decaying sum."""
+    """The state of `trace`: the number of steps, and the decaying sum of the updates."""
 
     trace: Array = per_param(dtype="accumulator_dtype")
     count: Array = counter()
 
 
 class trace(Elementwise, state=TraceState):
-    """Momentum: replaces the updates by their decaying sum.
+    """Replaces the updates by their decaying sum: momentum.
 
-    It smooths noisy gradients and speeds up steps along directions in which they agree. `sgd(rate, momentum=0.9)`
-    contains it. In a steady state the sum is 1 / (1 - decay) times a gradient; `ema` is the normalized form.
+    Momentum smooths noisy gradients and takes larger steps in directions in which successive gradients agree.
+    `sgd(learning_rate, momentum=0.9)` uses this transformation. If the gradient is constant, the sum approaches 1 / (1
+    - decay) times the gradient; `ema` returns an average instead of a sum.
 
-        m <- decay * m + (1 - dampening) * g,     u = m     (with nesterov: u = g + decay * m)
+        m <- decay * m + (1 - dampening) * g,     u = m     (if nesterov: u = g + decay * m)
 
     Args:
-      decay: Factor of the old sum, often 0.9; closer to 1 remembers more steps. In [0, 1].
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      decay: Factor by which the previous sum is multiplied, often 0.9; a value closer to 1 sums over more steps. In
+        [0, 1].
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
       accumulator_dtype: Dtype in which the sum is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      dampening: Reduces the weight of new gradients to 1 - dampening, except for the first gradient (default 0). In [0,
-        1].
+      dampening: Each gradient except the first is multiplied by 1 - dampening before it is added (default 0). In
+        [0, 1].
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32). A sum too large for the dtype overflows.
+      A transformation. State: one array per parameter (4 bytes per entry in float32). A sum that is too large for its
+      dtype overflows.
 
     References:
       Sutskever, Martens, Dahl and Hinton, 2013, "On the importance of initialization and momentum in deep learning".
@@ -71,7 +74,7 @@ class trace(Elementwise, state=TraceState):
     dampening: Hyper = hyper(default=0.0, ge=0, le=1, kw_only=True)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """Returns the weight of the new gradient; the first gradient is not damped."""
+        """Returns the factor of the new gradient; the first gradient is not damped."""
         undamped = leaf.is_number(self.dampening) and self.dampening == 0
         return None if undamped else jnp.where(t == 1, 1.0, 1.0 - self.dampening), numbers
 
@@ -81,9 +84,9 @@ class trace(Elementwise, state=TraceState):
 
 
 class EmaState(NamedTuple):
-    """The number of steps, and the moving average before the correction of its start at zero.
+    """The state of `ema`: the number of steps, and the moving average before its start at zero is corrected.
 
-    `weights` holds the total weight of the average if its decay is a schedule.
+    `weights` holds the sum of the averaging weights if `decay` is a schedule.
     """
 
     count: Array = counter()
@@ -96,17 +99,17 @@ class ema(Elementwise, state=EmaState, corrected=("decay",)):
 
         m <- decay * m + (1 - decay) * g,     u = m / (1 - decay^t)
 
-    The division corrects the average for its start at zero, exactly also if `decay` is a schedule.
+    The division corrects the average for its start at zero. The correction is also exact if `decay` is a schedule.
 
     Args:
-      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1).
+      decay: Decay rate of the moving average; a value closer to 1 averages over more steps. In [0, 1).
       debias: Whether to correct the average for its start at zero (default True). Without the correction the first
         updates are small.
       accumulator_dtype: Dtype in which the average is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32).
+      A transformation. State: one array per parameter (4 bytes per entry in float32).
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

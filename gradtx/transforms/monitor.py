@@ -1,4 +1,4 @@
-"""Links that measure the updates and leave them unchanged; the measurements are kept in the state."""
+"""Measures updates and leaves them unchanged; the measurements are stored in the state."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["MonitorState", "SnapshotState", "measure_with_ema", "monitor", "snap
 
 @reports("measurement")
 class SnapshotState(NamedTuple):
-    """The last measurement, by its name; zeros before the first step."""
+    """The state of `snapshot`: a dict from the name of the measurement to its last value; zeros at first."""
 
     measurement: dict[str, Any] = per_tree(start="nothing_measured")
 
 
 @reports("measurements")
 class MonitorState(NamedTuple):
-    """The last measurements by name, zeros before the first step; and the states of the measures."""
+    """The state of `monitor`: the last measurements by name (zeros at first), and the states of the measures."""
 
     measurements: dict[str, Any] = per_tree(start="nothing_measured")
     measure_states: dict[str, Any] = child_state(of=None)
@@ -54,8 +54,8 @@ def _name(who: str, name: str, value: Any) -> str:
 class snapshot(Stateful, state=SnapshotState):
     """Keeps `measure(updates)` in the state and leaves the updates unchanged.
 
-    Take it to see what passes a place in a chain, such as the gradient's norm before it is clipped. `gx.metrics(state)`
-    reports a measurement that is a scalar. For several measurements at one place use `monitor`.
+    Use it to observe the updates at one place in a chain, such as the norm of the gradient before clipping. If the
+    measurement is a scalar, `gx.metrics(state)` reports it. For several measurements at the same place use `monitor`.
 
     Args:
       measure_name: Name of the measurement in `state.measurement` and in `gx.metrics(state)`.
@@ -77,7 +77,7 @@ class snapshot(Stateful, state=SnapshotState):
     measure: Any = static(check=function)
 
     def nothing_measured(self, params: Any) -> dict[str, Any]:
-        """Returns the measurement before the first step: zeros."""
+        """Returns zeros, the measurement before the first step."""
         return {self.measure_name: _zeros(self.measure, params)}
 
     def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, SnapshotState]:
@@ -86,14 +86,14 @@ class snapshot(Stateful, state=SnapshotState):
 
 
 class _Looking(Composite):
-    """A transformation that contains measures, whose updates are measurements and do not move the parameters."""
+    """A transformation that contains measures, whose updates are measurements and do not change the parameters."""
 
     def movers(self) -> dict[str, GradientTransformation]:
         return {}
 
 
 class _measured(Stateful, state=EmptyState):
-    """A function of the updates as a transformation."""
+    """Turns a function of the updates into a transformation whose updates are the function's result."""
 
     fn: Any = static(check=function)
 
@@ -107,14 +107,14 @@ class monitor(_Looking, state=MonitorState):
     `gx.metrics(state)` reports the measurements that are scalars.
 
     Args:
-      measures: A dict from a name to a function of the updates, such as `gx.tree.norm`; or to a transformation whose
-        updates are the measurement, such as `measure_with_ema`.
+      measures: A dict from names to measures. A measure is a function of the updates, such as `gx.tree.norm`, or a
+        transformation whose updates are the measurement, such as `measure_with_ema`.
 
     Returns:
       A transformation. State: the last measurements, and the states of the measures that are transformations.
 
     Raises:
-      TypeError: `measures` is not a dict, or one of its items is neither a function nor a transformation.
+      TypeError: `measures` is not a dict, or one of its values is neither a function nor a transformation.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -139,7 +139,7 @@ class monitor(_Looking, state=MonitorState):
         return dict(zip(self.names, self.measures, strict=True))
 
     def nothing_measured(self, params: Any) -> dict[str, Any]:
-        """Returns the measurements before the first step: zeros."""
+        """Returns zeros, the measurements before the first step."""
         return {
             name: _zeros(lambda p, tx=tx: tx.update(p, tx.init(p), p)[0], params)
             for name, tx in self.children().items()
@@ -164,7 +164,7 @@ class monitor(_Looking, state=MonitorState):
 
 
 class _Measurement(View):
-    """Shows an inner transformation a measurement of the tree in place of the tree."""
+    """Gives an inner transformation a measurement of the tree instead of the tree itself."""
 
     def __init__(self, measure: Callable[[Any], Any]) -> None:
         self.measure = measure
@@ -181,7 +181,7 @@ class measure_with_ema(_Looking):
 
     Args:
       measure: Function of the updates that returns an array or a tree of arrays, such as `gx.tree.norm`.
-      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1).
+      decay: Decay rate of the moving average; a value closer to 1 averages over more steps. In [0, 1).
       debias: Whether to correct the average for its start at zero (default True).
       accumulator_dtype: Dtype in which the average is stored; by default the measurement's dtype, but at least float32.
 
@@ -215,6 +215,6 @@ class measure_with_ema(_Looking):
         return self.children()["inner"].update(self.measure(updates), state)
 
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        """Yields nothing, because the arguments of `ema` are fields of this class."""
+        """Yields no members, because the arguments of the inner `ema` are fields of this class."""
         del state
         return iter(())

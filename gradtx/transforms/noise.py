@@ -20,7 +20,7 @@ __all__ = ["AddNoiseState", "add_noise"]
 
 
 class AddNoiseState(NamedTuple):
-    """The number of steps, and the random key of the next one."""
+    """The state of `add_noise`: the number of steps, and the random key of the next step."""
 
     count: Array = counter()
     rng_key: Array = per_tree(start="first_key")
@@ -29,20 +29,20 @@ class AddNoiseState(NamedTuple):
 class add_noise(Treewide, state=AddNoiseState, takes=("key",), by_leaf=("index",), loops=True):
     """Adds normally distributed noise with a decreasing variance to the updates.
 
-    Take it to help very deep networks out of poor starting points, or to simulate noisier gradients.
+    Use it to train very deep networks from poor initial parameters, or to simulate noisier gradients.
 
         u = g + n,     n ~ Normal(0, eta / t^gamma)     at step t = 1, 2, ...
 
     Args:
-      eta: Variance of the noise at the first step. Not negative; the paper tries 0.01, 0.3 and 1.
-      gamma: How fast the variance decreases: it is divided by t^gamma. Not negative; the paper takes 0.55, and 0 keeps
-        the variance constant.
+      eta: Variance of the noise at the first step. Not negative; the paper tunes it over 0.01, 0.3 and 1.
+      gamma: Exponent of the decrease: at step t the variance is eta / t^gamma. Not negative; the paper uses 0.55, and 0
+        keeps the variance constant.
       key: Seed of the random numbers, an integer; the same seed gives the same run. Default 0. To control the random
-        numbers of a single step, pass `update(..., key=k)` with a JAX key `k`: the step then draws from `k`, and the
-        key in the state is unchanged.
+        numbers of a single step, pass `update(..., key=k)` with a JAX key `k`: that step then uses `k`, and the key in
+        the state is unchanged.
 
     Returns:
-      A transformation. State: a step count and a random key (12 bytes in all).
+      A transformation. State: a step count and a random key (12 bytes in total).
 
     References:
       Neelakantan et al., 2015, "Adding Gradient Noise Improves Learning for Very Deep Networks".
@@ -72,6 +72,6 @@ class add_noise(Treewide, state=AddNoiseState, takes=("key",), by_leaf=("index",
         return Shared(key=sample, deviation=deviation), numbers._replace(rng_key=following)
 
     def update_leaf(self, g: Array, slots: Any, p: Any, shared: Any, *, index: Array) -> tuple[Array, Any]:
-        """Adds noise to one leaf; each leaf draws from its own key, made from its position in the tree."""
+        """Adds noise to one leaf; each leaf uses its own key, which depends on its position in the tree."""
         key = jax.random.fold_in(shared.key, index)
         return g + jax.random.normal(key, g.shape, g.dtype) * shared.deviation, slots

@@ -1,4 +1,4 @@
-"""Links that scale by norms of the update or of the parameter, and gradient centralization.
+"""Scales updates by the norm of the update or of the parameter, and centralizes gradients.
 
     scale_by_param_block_norm   u = g * max(|p|, min_scale)              every leaf
     scale_by_param_block_rms    u = g * max(rms(p), min_scale)           every leaf
@@ -33,16 +33,17 @@ __all__ = [
 class scale_by_param_block_norm(Layerwise, needs=("params",)):
     """Multiplies each leaf of the updates by the norm of its parameter.
 
-    Take it after a method's scaling if steps should be relative to the size of the parameters.
+    Put it after a scaling such as `scale_by_adam` if the size of each update should be proportional to the size of its
+    parameter.
 
         u = g * max(|p|, min_scale)
 
     Args:
-      min_scale: Lower bound on the norm (default 1e-3), so that parameters which start at zero can move. Not negative.
+      min_scale: Lower bound on the norm (default 1e-3), so that parameters that start at zero can change. Not negative.
 
     Returns:
-      A transformation whose `update` needs `params`. It keeps no state except a step count. A product too large for the
-        dtype overflows.
+      A transformation whose `update` needs `params`. It keeps no state except a step count. A product that is too large
+      for its dtype overflows.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -61,18 +62,18 @@ class scale_by_param_block_norm(Layerwise, needs=("params",)):
 class scale_by_param_block_rms(Layerwise, needs=("params",)):
     """Multiplies each leaf of the updates by the root mean square of its parameter.
 
-    Take it after a method's scaling if steps should be relative to the size of the parameters, as in Adafactor. Unlike
-    the norm, the root mean square does not grow with the number of entries.
+    Put it after a scaling such as `scale_by_adam` if the size of each update should be proportional to the size of its
+    parameter, as in Adafactor. Unlike the norm, the root mean square does not grow with the number of entries.
 
         u = g * max(rms(p), min_scale)
 
     Args:
-      min_scale: Lower bound on the root mean square (default 1e-3), so that parameters which start at zero can move.
+      min_scale: Lower bound on the root mean square (default 1e-3), so that parameters that start at zero can change.
         Not negative.
 
     Returns:
-      A transformation whose `update` needs `params`. It keeps no state except a step count. A product too large for the
-        dtype overflows.
+      A transformation whose `update` needs `params`. It keeps no state except a step count. A product that is too large
+      for its dtype overflows.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -90,16 +91,16 @@ class scale_by_param_block_rms(Layerwise, needs=("params",)):
 
 
 class normalize_by_update_norm(Treewide):
-    """Scales the whole tree of updates to the norm `scale_factor`.
+    """Scales the whole tree of updates to norm `scale_factor`.
 
-    Every step then has the same length before the learning rate, however small the gradient is.
+    Then every update has the same norm before the learning rate is applied, however small the gradient is.
 
         u = scale_factor * g / (|g| + eps),      |g| over all leaves
 
     Args:
       scale_factor: Norm of the result (default 1). Any finite number.
-      eps: Added to the norm in the denominator (default 1e-6), so that tiny gradients are not blown up. Not negative.
-        Zeros stay zeros with `eps=0` too.
+      eps: Added to the norm in the denominator (default 1e-6), so that tiny gradients are not scaled up to full size.
+        Not negative. Updates that are all zero stay zero, even with `eps=0`.
 
     Returns:
       A transformation. It keeps no state except a step count.
@@ -116,7 +117,7 @@ class normalize_by_update_norm(Treewide):
     eps: Hyper = hyper(default=1e-6, ge=0)
 
     def measure(self, updates: Any, slots: Any, numbers: Any, params: Any, t: Array, **extra: Any) -> tuple[Any, Any]:
-        scale, norm = tree.scaled(updates)  # the norm is their product, which may overflow
+        scale, norm = tree.scaled(updates)  # the norm is the product of the two, which may overflow
         divisor = norm + self.eps / scale
         rescale = self.scale_factor / jnp.where(divisor > 0, divisor, 1)
         return Shared(unscale=1 / scale, rescale=rescale), numbers
@@ -145,10 +146,11 @@ def normalize() -> normalize_by_update_norm:
 
 
 class centralize(Layerwise):
-    """Subtracts from each gradient its mean over all axes but the first: gradient centralization.
+    """Subtracts from each gradient its mean over all axes except the first: gradient centralization.
 
-    Take it before a method's scaling; it can make training more stable and improve generalization. The first axis is
-    taken as the axis of the outputs, as in the paper. Leaves with fewer than two axes are unchanged.
+    Put it before the optimizer: `chain(centralize(), adamw(1e-3))`. It can make training more stable and improve
+    generalization. The first axis is treated as the axis of the outputs, as in the paper. Leaves with fewer than two
+    axes are unchanged.
 
     Returns:
       A transformation. It keeps no state except a step count.

@@ -16,12 +16,12 @@ __all__ = ["stateless_with_tree_map"]
 class stateless_with_tree_map(stateless):
     """Makes a transformation without state from a function `f(update, param) -> update` of single arrays.
 
-    The function is called for every leaf. To see the whole trees, use `stateless`. For hyperparameters, schedules and
-    checks of dtypes, write a rule (`gx.rules`) instead.
+    The function is called for every leaf. If the function needs whole trees, use `stateless`. If you need
+    hyperparameters, schedules or dtype checks, subclass a class of `gx.rules` instead.
 
     Args:
       f: Function of one array of the updates and the matching array of the parameters, which is None if `update` is
-        called without `params`. It is static: another function recompiles a jitted step.
+        called without `params`. The function is static: a different function recompiles a jitted step.
 
     Returns:
       A transformation without state.

@@ -3,9 +3,9 @@
     o = g - <w, g> / <w, w> * w
     u = o * |g| / |o|                      for every tensor
 
-Prieto, Barsbey, Mediano and Birdal, 2025, "Grokking at the Edge of Numerical Stability". There it prevents weights from
-growing along their own direction. A gradient that is parallel to the weights up to rounding becomes zero. Complex
-tensors use the complex inner product.
+Prieto, Barsbey, Mediano and Birdal, 2025, "Grokking at the Edge of Numerical Stability". The authors use it to keep
+weights from growing along their own direction. A gradient that is parallel to the weights up to rounding becomes zero.
+Complex tensors use the complex inner product.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["orthograd"]
 
 
 class orthograd(Layerwise, needs=("params",)):
-    """Removes from each gradient the component along its weights, and keeps the gradient's norm.
+    """Removes from each gradient the component parallel to the weights, and restores the gradient's norm.
 
-    Put it before the optimizer: `chain(orthograd(), adamw(1e-3))`. It helps when a classifier that fits its training
-    data only scales up its weights, which delays generalization ("grokking"). A leaf whose weights are all zero keeps
-    its gradient.
+    Put it before the optimizer: `chain(orthograd(), adamw(1e-3))`. It helps when a classifier already fits its training
+    data and training only scales up the weights, which delays generalization ("grokking"). A leaf whose weights are all
+    zero keeps its gradient.
 
         o = g - <w, g> / <w, w> * w,     u = o * |g| / |o|
 

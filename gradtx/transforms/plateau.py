@@ -1,13 +1,13 @@
 """Reduces the step size when the loss has stopped improving.
 
-Every `accumulation_size` steps the mean loss f is compared with the best mean loss so far, b:
+Every `accumulation_size` steps the mean loss f of these steps is compared with b, the best mean loss so far:
 
     better     f < b - (rtol * |b| + atol)                   mode 'min'; f > b + (rtol * |b| + atol) for 'max'
-    plateau    `patience` comparisons in a row that are not better
+    plateau    `patience` comparisons in a row without a better f
     then       scale = max(scale * factor, min_scale), and the next `cooldown` comparisons do not count
 
-This is PyTorch's ReduceLROnPlateau and optax's reduce_on_plateau with one difference: the margin is relative to |b|.
-Their condition f < (1 - rtol) * b counts an unchanged negative loss as an improvement.
+The algorithm is that of PyTorch's ReduceLROnPlateau and optax's reduce_on_plateau, except that the margin is relative
+to |b|. The condition f < (1 - rtol) * b of these libraries counts an unchanged negative loss as an improvement.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["ReduceLROnPlateauState", "reduce_on_plateau"]
 
 @reports(lr_scale="scale")
 class ReduceLROnPlateauState(NamedTuple):
-    """The number of steps, the factor, the best mean loss, the counters, and the mean loss since the last comparison.
+    """The state of `reduce_on_plateau`: factor, best mean loss, counters, and the mean loss since the last comparison.
 
     The best mean loss is infinite before the first comparison.
     """
@@ -47,19 +47,19 @@ class ReduceLROnPlateauState(NamedTuple):
 class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)):
     """Scales the updates by a factor that shrinks when the loss has stopped improving.
 
-    Take it when the right time to lower the learning rate is not known in advance. Put it last in a chain and pass the
+    Use it when the right time to lower the learning rate is not known in advance. Put it last in a chain and pass the
     loss to `update(..., value=loss)`. `gx.metrics(state)` reports the factor as `lr_scale`.
 
     Args:
-      factor: Number by which the scale is multiplied on a plateau (default 0.1). In (0, 1).
+      factor: Factor by which the scale of the updates is multiplied on a plateau (default 0.1). In (0, 1).
       patience: Number of comparisons in a row without an improvement after which the scale is reduced (default 10). At
         least 1.
-      rtol: Smallest improvement that counts, relative to the absolute value of the best loss (default 1e-4). Not
+      rtol: Smallest improvement that counts, as a fraction of the absolute value of the best loss (default 1e-4). Not
         negative.
-      atol: Smallest improvement that counts, added to the relative one (default 0). Not negative.
-      cooldown: Number of comparisons after a reduction that do not count as failures to improve (default 0).
-      accumulation_size: Number of steps whose losses are averaged for one comparison (default 1). At least 1. Take more
-        for noisy losses.
+      atol: Absolute value added to that smallest improvement (default 0). Not negative.
+      cooldown: Number of comparisons after a reduction during which `patience` does not count (default 0).
+      accumulation_size: Number of steps whose losses are averaged for one comparison (default 1). At least 1. Use a
+        larger number for noisy losses.
       min_scale: Lower bound on the scale (default 0). Not negative.
       mode: 'min' if a smaller value is better, as for a loss (default); 'max' if a larger value is better, as for an
         accuracy.
@@ -93,7 +93,7 @@ class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)
     mode: str = choice(default="min", options=("min", "max"), kw_only=True)
 
     def worst(self, params: Any) -> float:
-        """Returns the value that every loss improves on."""
+        """Returns the worst possible loss: every finite loss is better."""
         del params
         return math.inf if self.mode == "min" else -math.inf
 
@@ -107,7 +107,7 @@ class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)
         return numbers.scale, numbers
 
     def _compared(self, numbers: Any) -> Any:
-        """Compares the mean loss with the best, and returns the numbers after the comparison."""
+        """Compares the mean loss with the best one, and returns the updated scalars of the state."""
         mean, best, cooldown = numbers.avg_value, numbers.best_value, numbers.cooldown_count
         sign = 1 if self.mode == "min" else -1
         some = jnp.where(jnp.isinf(best), 0, best)

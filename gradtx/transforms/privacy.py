@@ -4,8 +4,8 @@
     u   = (sum of c_i + n) / B,   n normal with standard deviation C * noise_multiplier
 
 Abadi et al., 2016, "Deep Learning with Differential Privacy", algorithm 1. The gradients have the examples along their
-first axis; the update does not have this axis. Clipping leaf by leaf follows McMahan et al., 2018, "A General Approach
-to Adding Differential Privacy to Iterative Training Procedures".
+first axis; the update does not have this axis. `per_example_layer_norm_clip` clips leaf by leaf, following McMahan et
+al., 2018, "A General Approach to Adding Differential Privacy to Iterative Training Procedures".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def _examples(who: str, grads: Any) -> int:
-    """Returns the number of examples along the first axis of every leaf."""
+    """Returns the number of examples, the length of the first axis of every leaf; raises a ValueError if it differs."""
     leaves = jax.tree.leaves(grads)
     checks.floating(who, "grads", grads, leaves)
     sizes = {np.shape(x)[:1] for x in leaves}
@@ -84,14 +84,14 @@ def per_example_layer_norm_clip(grads: Any, global_l2_norm_clip: Any, uniform: b
     """Clips the gradient of each example leaf by leaf, and sums the clipped gradients over the examples.
 
     The bounds of the leaves are chosen so that the norm of an example's whole gradient is at most
-    `global_l2_norm_clip`. Take it instead of `per_example_global_norm_clip` if some leaves have much larger gradients
+    `global_l2_norm_clip`. Use it instead of `per_example_global_norm_clip` if some leaves have much larger gradients
     than others.
 
     Args:
       grads: Tree of per-example gradients, with the examples along the first axis of every leaf.
       global_l2_norm_clip: Largest Euclidean norm of one example's gradient, over all leaves. Not negative.
-      uniform: True for the same bound for every leaf (default); False for bounds in proportion to the square root of
-        the leaf's size.
+      uniform: True (default) uses the same bound for every leaf; False makes each bound proportional to the square root
+        of the number of entries of the leaf.
 
     Returns:
       The tree of sums, without the axis of examples, and a tree with the number of gradients clipped in each leaf.
@@ -116,19 +116,19 @@ def per_example_layer_norm_clip(grads: Any, global_l2_norm_clip: Any, uniform: b
 
 
 class DifferentiallyPrivateAggregateState(NamedTuple):
-    """The number of steps, and the random key of the next one."""
+    """The state of `differentially_private_aggregate`: the number of steps, and the random key of the next step."""
 
     rng_key: Array = per_tree(start="first_key")
     count: Array = counter()
 
 
 class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggregateState):
-    """Clips per-example gradients, averages them and adds noise: the gradient of DP-SGD.
+    """Clips per-example gradients, averages the results and adds noise: the gradient of DP-SGD.
 
-    Take it as the first link of a chain: `chain(differentially_private_aggregate(1.0, 1.1), sgd(0.1))`. The incoming
-    updates have the examples along the first axis of every leaf; the outgoing ones do not, like the parameters. The
-    privacy that a run spends follows from `noise_multiplier`, the batch size and the number of steps; compute it with a
-    privacy accountant.
+    Put it first in a chain: `chain(differentially_private_aggregate(1.0, 1.1), sgd(0.1))`. The incoming updates have
+    the examples along the first axis of every leaf; the outgoing updates have the shapes of the parameters. The privacy
+    loss of a run depends on `noise_multiplier`, the batch size, the size of the data set and the number of steps;
+    compute it with a privacy accountant.
 
         c_i = g_i * min(1, l2_norm_clip / |g_i|),     u = (sum_i c_i + n) / batch size
 
@@ -140,7 +140,7 @@ class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggr
         determines the noise. Default 0.
 
     Returns:
-      A transformation. State: a step count and a random key (12 bytes in all).
+      A transformation. State: a step count and a random key (12 bytes in total).
 
     References:
       Abadi et al., 2016, "Deep Learning with Differential Privacy", algorithm 1.
@@ -166,10 +166,10 @@ class differentially_private_aggregate(Stateful, state=DifferentiallyPrivateAggr
 
     @property
     def reshapes(self) -> bool:
-        return True  # the outgoing updates lack the axis of the examples
+        return True  # the outgoing updates do not have the axis of the examples
 
     def _check_trees(self, updates: Any, params: Any) -> None:
-        """Checks only the axis of examples, which neither the parameters nor later updates have."""
+        """Checks only the axis of the examples, which neither the parameters nor the outgoing updates have."""
         _examples(type(self).__name__, updates)
 
     def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:

@@ -1,6 +1,6 @@
-"""Links that keep the parameters in a set.
+"""Transformations that keep the parameters in a set.
 
-Put them last in a chain: they replace the update so that params + updates is in the set.
+Put such a transformation last in a chain: it changes the update so that params + updates is in the set.
 
     project        u = P(p + g) - p                 P(x) is the nearest point of the set
     clip_params    u = min(max(p + g, lower), upper) - p
@@ -28,15 +28,15 @@ __all__ = ["clip_params", "keep_params_nonnegative", "project"]
 
 
 def check_axis(who: str, name: str, value: Any) -> int | None:
-    """Returns the axis as it is stored; raises unless it is an integer or None."""
+    """Returns the axis; raises a TypeError unless it is an integer or None."""
     return None if value is None else checks.integer(who, name, value, ge=-(2**31))
 
 
 class _KeepsToSet(Leafwise):
-    """Tells a solver to which set this link keeps the parameters; schedules are evaluated at step 0."""
+    """Gives solvers the projection onto the set in which the parameters are kept; schedules are evaluated at step 0."""
 
     def _nearest_leaf(self, x: Array) -> Array:
-        """Returns the nearest point of the set to one leaf, which is in float32 or wider."""
+        """Returns the point of the set nearest to one leaf `x`, which is in float32 or wider."""
         raise NotImplementedError
 
     def nearest(self, params: Any) -> Any:
@@ -49,8 +49,8 @@ class _KeepsToSet(Leafwise):
         return treedef.unflatten(points)
 
     def reduced_gradient(self, params: Any, grad: Any) -> Any:
-        # p - P(p - g), computed as g + ((p - g) - P(p - g)): the second term is exactly zero where p - g is in the set
-        # or the leaf has no set, so that a g much smaller than p is not rounded away.
+        # p - P(p - g), computed as g + ((p - g) - P(p - g)): the second term is exactly zero if p - g is in the set or
+        # the leaf is not projected, so a g much smaller than p is not lost to rounding.
         there = jax.tree.map(jnp.subtract, params, grad)
         return jax.tree.map(lambda g, x, y: g + (x - y), grad, there, self.nearest(there))
 
@@ -59,22 +59,22 @@ class project(WithFunction, _KeepsToSet, Layerwise, needs=("params",)):
     """Projects the parameters onto a set after each step: projected gradient descent with any optimizer.
 
     Put it last in a chain: `chain(sgd(0.1), project(projection_simplex))`. The new parameters are the point of the set
-    nearest to p + g. The whole tree as one vector: `flatten(project(...))`.
+    nearest to p + g. To project the whole tree as one vector, use `flatten(project(...))`.
 
         u = P(p + g) - p
 
-    The result is exact up to the rounding of p + g, of the update and of their sum: an error of about the dtype's eps
-    times |p| + |p + g|. 16-bit updates are rounded once, at the end.
+    The new parameters are exact up to rounding: the error is about the dtype's machine epsilon times |p| + |p + g|.
+    16-bit updates are rounded once, at the end.
 
     Args:
-      projection: Function `projection(leaf, *data)` that returns the nearest point of the set, such as
-        `gx.projection_simplex` or any other `gx.projection_...`.
+      projection: Function `projection(leaf, *data)` that returns the point of the set nearest to `leaf`:
+        `gx.projection_simplex`, any other `gx.projection_...`, or your own.
       data: Further arguments of `projection`, such as a radius or bounds. They are hyperparameters: numbers, arrays,
         schedules or trees of arrays.
-      axis: None (default) to project each leaf as one point; an integer to project every vector along that axis by
-        itself, such as the rows of a matrix with `axis=-1`. Leaves with fewer than two axes are always one point.
+      axis: None (default) to project each leaf as one point; an integer to project every vector along that axis
+        separately, such as the rows of a matrix with `axis=-1`. Leaves with fewer than two axes are always one point.
       mask: Which parameters to project: a selector such as `gx.select.path("**/kernel")`, a tree of booleans, or a
-        function of the parameters. All by default.
+        function of the parameters. All parameters by default.
 
     Returns:
       A transformation whose `update` needs `params`. It keeps no state except a step count.
@@ -92,7 +92,7 @@ class project(WithFunction, _KeepsToSet, Layerwise, needs=("params",)):
     Raises:
       TypeError: `projection` is not a function, or an item of `data` is not a number, an array, a schedule or a tree of
         arrays.
-      ValueError: `update` is called without `params`, or the mask does not fit their tree.
+      ValueError: `update` is called without `params`, or the structure of the mask does not match the parameters.
     """
 
     projection: Partial = child()
@@ -118,16 +118,17 @@ class project(WithFunction, _KeepsToSet, Layerwise, needs=("params",)):
 class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
     """Keeps every parameter in [lower, upper]: clips the sum of parameters and updates.
 
-    Put it last in a chain. It is `project(projection_box, lower, upper)` with one stronger guarantee: params + updates,
-    added in the updates' dtype (float32 or wider), never leaves the box, not even by rounding.
+    Put it last in a chain. It does the same as `project(projection_box, lower, upper)`, with a stronger guarantee:
+    params + updates, added in the dtype of the updates (float32 or wider), never leaves the interval, not even by
+    rounding.
 
         u = min(max(p + g, lower), upper) - p
 
     Args:
-      lower: Lower bound of every entry. By default minus infinity, for no bound.
-      upper: Upper bound of every entry. By default infinity, for no bound.
+      lower: Lower bound of every entry. The default, minus infinity, sets no bound.
+      upper: Upper bound of every entry. The default, infinity, sets no bound.
       mask: Which parameters to clip: a selector such as `gx.select.path("**/scale")`, a tree of booleans, or a function
-        of the parameters. All by default.
+        of the parameters. All parameters by default.
 
     Returns:
       A transformation whose `update` needs `params`. It keeps no state except a step count.
@@ -171,7 +172,8 @@ class clip_params(_KeepsToSet, Elementwise, needs=("params",), real=True):
             u, there = jnp.where(outside, bound - p, u), jnp.where(outside, bound, there)
             if leaf.is_number(bound) and bound == 0:
                 continue  # p - p is 0
-            # Before rounding, p + u is at most half a unit of u beyond the bound. Moving u by a unit brings it inside.
+            # u is rounded, so p + u may lie beyond the bound by at most half a rounding unit of u. Moving u by one unit
+            # brings p + u inside.
             landed, unit = lax.stop_gradient((p + u, jnp.abs(u) * jnp.finfo(u.dtype).eps))
             u = u + jnp.where(beyond(landed, bound), inward * unit, 0)
         return u, slots
@@ -185,7 +187,7 @@ def keep_params_nonnegative(mask: Any = None) -> clip_params:
 
     Args:
       mask: Which parameters to keep nonnegative: a selector such as `gx.select.path("**/scale")`, a tree of booleans,
-        or a function of the parameters. All by default.
+        or a function of the parameters. All parameters by default.
 
     Returns:
       A transformation whose `update` needs `params`. It keeps no state except a step count.

@@ -1,12 +1,13 @@
 """QK-clip: scales down the query and key weights of attention heads whose logits have become too large.
 
     gamma = min(1, threshold / largest logit)          for every head
-    x <- (x + u) * gamma^balance                       weights of queries
-    x <- (x + u) * gamma^(1 - balance)                 weights of keys
+    x <- (x + u) * gamma^balance                       for query weights
+    x <- (x + u) * gamma^(1 - balance)                 for key weights
 
 Kimi Team, 2025, "Kimi K2: Open Agentic Intelligence", section 2.1 (MuonClip), with balance 0.5 and threshold 100. The
-paper leaves weights that are shared by all heads unchanged, and scales the rotary part of the queries by all of gamma:
-for the latter add a second `qk_clip` with balance 1, with those weights as `queries` and without `keys`.
+paper does not scale weights that all heads share, and multiplies the rotary query weights by gamma instead of
+gamma^balance. To do the same, add a second `qk_clip` with `balance=1`, the rotary query weights as `queries` and no
+`keys`.
 """
 
 from __future__ import annotations
@@ -34,25 +35,27 @@ def _check_axis(who: str, name: str, value: Any) -> int:
 class qk_clip(Treewide, needs=("params", "max_logits")):
     """Scales down the query and key weights of attention heads whose logits exceed `threshold`.
 
-    Take it when attention logits grow without bound, as with Muon at scale. Put it last in a chain, after the learning
+    Use it when attention logits grow without bound, as with Muon at scale. Put it last in a chain, after the learning
     rate: `chain(muon(0.02), qk_clip(queries, keys))`. `update` needs the extra argument `max_logits`, the largest
-    attention logits of the batch before the softmax, which your forward pass has to report. `max_logits` is one of:
+      attention logits of the batch before the softmax, which your forward pass must return. `max_logits` can be:
 
-    - an array with one number per head;
-    - for scanned layers an array of shape (layers, heads), if the weights have the layers along their first axis;
-    - a dict from a path, such as 'block_0/attention', to such arrays for the weights below that path.
+    - an array with one number per head; - an array of shape (layers, heads) for scanned layers, whose weights have the
+    layers along their first axis; - a dict from a path, such as 'block_0/attention', to such arrays for the weights
+    below that path.
 
-    Weights without logits are left unchanged, and so are heads whose logits are NaN or infinite.
+    Weights for which there are no logits are left unchanged, and so are heads whose largest logit is NaN or infinite.
 
     Args:
       queries: Which leaves are query weights: a selector such as `gx.select.path("**/query/kernel")`, a tree of
         booleans, or a function of the parameters.
-      keys: Which leaves are key weights, given in the same way. None by default: no leaf.
+      keys: Which leaves are key weights, in the same form as `queries`. None (default) selects no leaf.
       threshold: Largest logit that needs no scaling (default 100). Positive.
-      balance: Exponent of gamma for the queries (default 0.5); the keys get 1 - balance. In [0, 1].
-      head_axis: Axis of the weights that counts heads: -2 for (model, heads, size), the default; -1 for (model, heads *
-        size), whose columns belong to one head after the other. If the weights have fewer heads than there are logits,
-        as in grouped-query attention, each head is scaled by the largest logit of its group.
+      balance: Exponent of gamma for the query weights (default 0.5); the exponent for the key weights is 1 - balance.
+        In [0, 1].
+      head_axis: Axis of the heads in the weights: -2 (default) for the shape (model, heads, size); -1 for the shape
+        (model, heads * size), in which the columns of each head are contiguous. If the weights have fewer heads than
+        there are logits, as in grouped-query attention, each key head is scaled by the largest logit of its group of
+        query heads.
 
     Returns:
       A transformation whose `update` needs `params` and `max_logits`. It keeps no state except a step count.
@@ -69,7 +72,7 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
       [2. 1.] [1.]
 
     Raises:
-      ValueError: The number of heads of a leaf does not fit the number of logits, or `queries` and `keys` select the
+      ValueError: The number of heads of a leaf does not match the number of logits, or `queries` and `keys` select the
         same leaf.
     """
 
@@ -107,16 +110,16 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
         return mask.each("qk_clip", getattr(self, name), params)
 
     def _along(self, path: str, x: Array, gamma: Array) -> Array:
-        """Returns the factors of the heads in a shape that broadcasts to the leaf."""
+        """Returns the factor of each head, in a shape that broadcasts to the shape of the leaf."""
         layers, heads = gamma.shape[:-1], gamma.shape[-1] if gamma.ndim else 0
         fits = gamma.ndim and -x.ndim <= self.head_axis < x.ndim and x.shape[: len(layers)] == layers
         axis = self.head_axis % x.ndim if fits else 0
         n = x.shape[axis] if fits else 0
         if not fits or axis < len(layers) or not heads or (n % heads and heads % max(n, 1)) or not n:
             raise ValueError(
-                f"qk_clip: max_logits has shape {gamma.shape}, which does not fit the leaf {path} of shape {x.shape}, "
-                f"whose axis {self.head_axis} counts heads. Give one number per head (after the axes of scanned "
-                "layers, if the leaf has any), or another head_axis."
+                f"qk_clip: max_logits has shape {gamma.shape}, which does not match the leaf {path} of shape "
+                f"{x.shape}, whose axis {self.head_axis} counts heads. Give one number per head (after the axes of "
+                "scanned layers, if the leaf has any), or a different head_axis."
             )
         each = jnp.repeat(gamma, n // heads, -1) if n >= heads else gamma.reshape(*layers, n, -1).min(-1)
         return each.reshape(*layers, *(n if i == axis else 1 for i in range(len(layers), x.ndim))).astype(x.real.dtype)
@@ -126,7 +129,7 @@ class qk_clip(Treewide, needs=("params", "max_logits")):
 
 
 def _logits(max_logits: Any, path: str) -> Array | None:
-    """Returns the logits for a leaf, found at its path or at the nearest path above it; None if there are none."""
+    """Returns the logits given for `path`, or for the nearest path above it, and None if there are none."""
     if not isinstance(max_logits, dict):
         return jnp.asarray(max_logits)
     while path and path not in max_logits:

@@ -1,4 +1,4 @@
-"""Multiplication of the updates by a number: u = s * g."""
+"""Multiplies the updates by a number: u = s * g."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class scale(Elementwise):
 
         u = step_size * g
 
-    For the learning rate of an optimizer take `scale_by_learning_rate`, which includes the minus sign of descent.
+    For the learning rate of an optimizer use `scale_by_learning_rate`, which includes the minus sign for descent.
 
     Args:
       step_size: The factor: a number, an array or a schedule of the step count. Any finite number.
@@ -52,7 +52,7 @@ def scale_by_schedule(step_size_fn: Any) -> scale:
 
     Args:
       step_size_fn: A schedule, or a function of the step count (0 at the first step) that returns the factor. Unlike
-        `scale_by_learning_rate` this link has no minus sign: return negative numbers for descent.
+        `scale_by_learning_rate`, this transformation adds no minus sign: return negative factors for descent.
 
     Returns:
       A transformation. It keeps no state except a step count.
@@ -74,12 +74,12 @@ def scale_by_schedule(step_size_fn: Any) -> scale:
 
 
 class scale_by_learning_rate(Elementwise):
-    """Multiplies the updates by minus the learning rate: the last link of most optimizers.
+    """Multiplies the updates by minus the learning rate: the last transformation of most optimizers.
 
         u = -learning_rate * g
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       flip_sign: True to include the minus sign, for descent (default). False for ascent.
 
     Returns:
@@ -107,7 +107,7 @@ class scale_by_learning_rate(Elementwise):
 class set_to_zero(Elementwise):
     """Sets the updates to zero, so that the parameters do not change.
 
-    Take it in `partition` for leaves that are not to be trained; `freeze` does this for a mask.
+    Use it in `partition` for leaves that should not be trained; `freeze` does the same for the leaves of a mask.
 
     Returns:
       A transformation. It keeps no state except a step count.

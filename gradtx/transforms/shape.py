@@ -1,8 +1,8 @@
 """Muon's factor for the shape of a matrix: u = g * sqrt(max(1, outputs / inputs)).
 
 With `consistent_rms` the factor is sqrt(max(outputs, inputs)) * consistent_rms. The entries of an orthogonal matrix
-have the root mean square 1 / sqrt(max(outputs, inputs)), so that with this factor every entry moves by about
-`consistent_rms` (Liu et al., 2025, "Muon is Scalable for LLM Training", section 2.2).
+have the root mean square 1 / sqrt(max(outputs, inputs)), so with this factor the entries of the update have the root
+mean square `consistent_rms` (Liu et al., 2025, "Muon is Scalable for LLM Training", section 2.2).
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ def _check_rms(who: str, name: str, value: Any) -> Any:
 class scale_by_shape(Layerwise):
     """Scales each matrix by Muon's factor for its shape.
 
-    Put it after `scale_by_muon`. With `consistent_rms=0.2` steps are about as large as Adam's, so that Adam's learning
-    rate and weight decay can be kept.
+    Put it after `scale_by_muon`. With `consistent_rms=0.2` the updates are about as large as Adam's, so you can keep
+    the learning rate and weight decay that you use with Adam.
 
         u = g * sqrt(max(1, outputs / inputs))                       by default
         u = g * sqrt(max(outputs, inputs)) * consistent_rms          with consistent_rms
 
     Args:
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-      consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
-        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Positive, or None by
-        default.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
+      consistent_rms: Root mean square of each matrix's update before the learning rate is applied, the same for
+        matrices of every shape; None multiplies the update by `sqrt(max(1, outputs / inputs))` instead, as Muon's
+        authors do. Positive, or None by default.
 
     Returns:
       A transformation. It keeps no state except a step count.

@@ -1,15 +1,16 @@
-"""Maximal update parametrization (muP): how step sizes of a wider model follow from a narrow model.
+"""Maximal update parametrization (muP): lets a wide model train with the learning rate of a narrow one.
 
-    i, o: the inputs and outputs of a leaf, divided by those of the base model
+    i: number of inputs of a leaf, divided by its number of inputs in the base model
+    o: number of outputs of a leaf, divided by its number of outputs in the base model
 
-    rule     factor of the step
-    'adam'   1 / i                  also for other methods whose entries move by about the learning rate
+    rule     factor of the update
+    'adam'   1 / i                  also for other methods whose entries change by about the learning rate
     'sgd'    o / i
-    'muon'   sqrt(o / i)            for orthogonal updates without a factor for the shape, as `scale_by_muon` returns
+    'muon'   sqrt(o / i)            for orthogonal updates that are not scaled by shape, such as `scale_by_muon` returns
 
 Yang et al., 2022, "Tensor Programs V: Tuning Large Neural Networks via Zero-Shot Hyperparameter Transfer", table 3. A
 hidden matrix has i = o, the first layer i = 1, the last layer o = 1, and a bias has one input. For Muon: Bernstein and
-Newhouse, 2024, "Modular Duality in Deep Learning". The parametrization also asks for a certain initialization: variance
+Newhouse, 2024, "Modular Duality in Deep Learning". The parametrization also requires a certain initialization: variance
 1 / inputs for hidden weights, and variance 1 / inputs^2, or zeros, for the last layer.
 """
 
@@ -44,7 +45,7 @@ def _is_shape(x: Any) -> bool:
 
 
 def _check_shapes(who: str, name: str, value: Any) -> Any:
-    """Returns the shapes by path, from a tree of arrays, `jax.ShapeDtypeStruct` or shapes."""
+    """Returns a table from paths to shapes, given a tree of arrays, of `jax.ShapeDtypeStruct` or of shapes."""
     if isinstance(value, FrozenTree):
         return value
     leaves = jax.tree.leaves(value, is_leaf=_is_shape)
@@ -73,22 +74,24 @@ def _base_shapes(who: str, table: Any, params: Params) -> list[tuple[int, ...]]:
 
 
 class scale_by_width(Layerwise):
-    """Scales each leaf's step by its width relative to a base model, so that learning rates transfer (muP).
+    """Scales each leaf's update by the leaf's width relative to a base model, so that learning rates transfer (muP).
 
-    Tune the learning rate on a narrow model, then train a wide one at the same rate with this link in the chain. It
-    scales the links before it. So weight decay that should be the same at every width comes after it, as in
-    `chain(scale_by_adam(), scale_by_width(base_shapes), *decoupled_weight_decay(1e-3,
-    0.1))`. Weight decay before it, as in `chain(adamw(1e-3), scale_by_width(base_shapes))`, becomes weaker together
-    with the learning rate. The base model itself trains as without this link.
+    Tune the learning rate on a narrow model, then train a wide model at the same learning rate with this transformation
+    in the chain. It scales the updates of the transformations before it. If weight decay should be the same at every
+    width, put the weight decay after it, as in `chain(scale_by_adam(), scale_by_width(base_shapes),
+    *decoupled_weight_decay(1e-3, 0.1))`. If the weight decay comes before, as in `chain(adamw(1e-3),
+    scale_by_width(base_shapes))`, it is scaled like the learning rate. For the base model itself all factors are 1.
 
     Args:
-      base_shapes: Parameters of the base model, or their shapes: a tree such as `jax.eval_shape(init, key)` returns, or
-        a dict from paths to shapes. It may differ from the trained model only in widths.
-      rule: How the steps of the method depend on the width: 'adam' (default) for methods whose entries move by about
-        the learning rate, 'sgd', or 'muon' for orthogonal updates.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      base_shapes: Parameters of the base model, or their shapes: a tree such as the result of
+        `jax.eval_shape(init, key)`, or a dict from paths to shapes. The base model may differ from the trained model
+        only in its widths.
+      rule: Which factors to use: 'adam' (default) for methods whose updates have entries of about the size of the
+        learning rate, 'sgd' for SGD, or 'muon' for orthogonal updates.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
     Returns:
       A transformation. It keeps no state except a step count.
@@ -112,7 +115,7 @@ class scale_by_width(Layerwise):
 
     Raises:
       TypeError: `base_shapes` contains something that has no shape.
-      ValueError: A leaf is missing in `base_shapes`, or has another number of axes there.
+      ValueError: A leaf is missing in `base_shapes`, or its number of axes differs.
     """
 
     base_shapes: Any = per_leaf(_base_shapes, check=_check_shapes)

@@ -1,4 +1,4 @@
-"""Replaces NaN entries of the updates by zero, and records in the state which leaves had any."""
+"""Replaces NaN entries of the updates by zero, and records which leaves contained NaN."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ZeroNansState", "zero_nans"]
 
 
 class ZeroNansState(NamedTuple):
-    """The number of steps, and for each leaf whether the last update contained a NaN."""
+    """The state of `zero_nans`: the number of steps, and for each leaf whether the last update contained a NaN."""
 
     found_nan: Array = reduced(start=False, dtype=bool)
     count: Array = counter()
@@ -24,7 +24,7 @@ class ZeroNansState(NamedTuple):
 class zero_nans(Elementwise, state=ZeroNansState):
     """Replaces NaN entries of the updates by zero; infinities are unchanged.
 
-    Take it only if single NaN entries are expected, because it hides faults: check `state.found_nan`, which says for
+    Use it only if you expect single NaN entries, because it hides errors: check `state.found_nan`, which records for
     each leaf whether the last update contained a NaN. To skip the whole step instead, use `apply_if_finite`.
 
     Returns:

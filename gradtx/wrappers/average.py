@@ -77,8 +77,8 @@ class ema_of_params(_Average):
     Put it last in a chain. It leaves the updates unchanged.
 
     Args:
-      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1); default 0.999 (about the
-        last 1000 steps).
+      decay: Decay rate of the moving average; a value closer to 1 averages over more steps. In [0, 1); default 0.999
+        (about the last 1000 steps).
       debias: True to average only over the steps so far (default); False to start the average at the initial
         parameters.
 
@@ -157,8 +157,8 @@ def ema_params(inner: Any, decay: HyperArg = 0.999, debias: bool = True) -> chai
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It must contain everything that changes the updates.
-      decay: Decay rate of the moving average; closer to 1 averages over more steps. In [0, 1); default 0.999 (about the
-        last 1000 steps).
+      decay: Decay rate of the moving average; a value closer to 1 averages over more steps. In [0, 1); default 0.999
+        (about the last 1000 steps).
       debias: True to average only over the steps so far (default); False to start the average at the initial
         parameters.
 

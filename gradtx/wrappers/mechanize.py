@@ -64,7 +64,8 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
     Args:
       weight_decay: Strength of the decay that steers the tuning (default 0.01). Not negative. It does not decay the
         parameters directly.
-      eps: Added to the denominator for numerical stability. Positive; default 1e-8.
+      eps: Added to the denominator for numerical stability. Positive; default 1e-8 (a larger value, such as 1e-6, makes
+        smaller updates where gradients are tiny).
       s_init: Initial scale of the updates (default 1e-6). Positive; small, because the scale grows quickly if it is too
         small.
       num_betas: Number of tuners, with the decay rates 0.9, 0.99 and so on (default 6). At least 1.
@@ -139,7 +140,8 @@ def mechanize(
       base_optimizer: The optimizer to tune, such as `gx.adamw(1.0)`.
       weight_decay: Strength of the decay that steers the tuning (default 0.01). Not negative. It does not decay the
         parameters directly.
-      eps: Added to the denominator for numerical stability. Positive; default 1e-8.
+      eps: Added to the denominator for numerical stability. Positive; default 1e-8 (a larger value, such as 1e-6, makes
+        smaller updates where gradients are tiny).
       s_init: Initial scale of the updates (default 1e-6). Positive; small, because the scale grows quickly if it is too
         small.
       num_betas: Number of tuners, with the decay rates 0.9, 0.99 and so on (default 6). At least 1.

@@ -203,8 +203,8 @@ def schedule_free_sgd(
     Evaluate the model at `schedule_free_eval_params(state, params)`.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 1. With `warmup_steps` a
-        number.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative; default 1. With
+        `warmup_steps` a number.
       warmup_steps: Number of steps over which the learning rate rises linearly from 0. None by default, for no warm-up.
       b1: Weight of the average in the point where gradients are taken; plays the role of momentum (default 0.9). In (0,
         1].
@@ -212,9 +212,9 @@ def schedule_free_sgd(
       weight_lr_power: Exponent of the learning rate in the weights of the average (default 2), so that steps of a
         warm-up count less. Not negative.
       state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
@@ -250,23 +250,23 @@ def schedule_free_adamw(
     model at `schedule_free_eval_params(state, params)`.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative; default 0.0025. With
-        `warmup_steps` a number.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative; default 0.0025.
+        With `warmup_steps` a number.
       warmup_steps: Number of steps over which the learning rate rises linearly from 0. None by default, for no warm-up.
       b1: Weight of the average in the point where gradients are taken; plays the role of momentum (default 0.9). In (0,
         1].
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
       weight_lr_power: Exponent of the learning rate in the weights of the average (default 2), so that steps of a
         warm-up count less. Not negative.
       state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
       A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).

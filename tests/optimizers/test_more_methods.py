@@ -366,7 +366,7 @@ def test_logits_by_path_by_layer_and_of_fused_columns():
 @pytest.mark.parametrize(
     ("tx", "logits", "match"),
     [
-        (TX, jnp.ones(3), r"max_logits has shape \(3,\), which does not fit the leaf a/key"),
+        (TX, jnp.ones(3), r"max_logits has shape \(3,\), which does not match the leaf a/key"),
         (TX, jnp.ones(()), r"max_logits has shape \(\)"),
         (TX, jnp.ones((3, 2)), r"max_logits has shape \(3, 2\)"),
         (TX, None, "needs `max_logits`"),

@@ -1,12 +1,13 @@
-"""ACProp: AdaBelief that divides by the second moment of the previous step.
+"""ACProp: a variant of AdaBelief that divides the gradient by the second moment of the previous step.
 
     u_t = g_t / (sqrt(s_(t-1) / (1 - b2^(t-1)) + eps_root / (1 - b2)) + eps),   u_1 = g_1
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     s_t = b2 * s_(t-1) + (1 - b2) * |g_t - m_(t-1)|^2
 
-Zhuang et al., 2021, "Momentum Centering and Asynchronous Update for Adaptive Gradient Methods", algorithm 1. As long as
-an entry has seen only zero gradients, its second moment is zero: its next update is the gradient itself, as at the
-first step. optax divides by sqrt(eps_root / (1 - b2)) = 3e-7 instead, and adds eps_root to s in the state.
+Zhuang et al., 2021, "Momentum Centering and Asynchronous Update for Adaptive Gradient Methods", algorithm 1. While all
+gradients of an entry have been zero, its second moment is zero, and its next update is the gradient itself, as at the
+first step. In this case optax divides by sqrt(eps_root / (1 - b2)) = 3e-7 instead; optax also adds eps_root to s in the
+state.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ __all__ = ["acprop", "scale_by_acprop"]
 class scale_by_acprop(Elementwise, state=ScaleByBeliefState, corrected=("b2",)):
     """Divides the gradient by the square root of AdaBelief's second moment from the previous step.
 
-    This is the rule of `acprop`, without learning rate and weight decay. Because the divisor does not contain the
-    current gradient, a large gradient cannot shrink its own step (Zhuang et al., 2021, algorithm 1).
+    This is `acprop` without learning rate and weight decay. Because the divisor does not depend on the current
+    gradient, a large gradient does not reduce its own update (Zhuang et al., 2021, algorithm 1).
 
     Args:
-      b1: Decay rate of the gradient's moving average, around which the second moment is centered. In [0, 1); default
-        0.9.
+      b1: Decay rate of the gradient's moving average, which is subtracted from the gradient in the second moment. In
+        [0, 1); default 0.9.
       b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
-        average; closer to 1 averages over more steps. In [0, 1); default 0.999.
+        average; a value closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
-      eps_root: Added to the second moment, as eps_root / (1 - b2), under the square root. Not negative; default 1e-16.
+      eps_root: `eps_root / (1 - b2)` is added to the second moment under the square root. Not negative; default 1e-16.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_acprop()
@@ -85,29 +86,30 @@ def acprop(
     """Runs ACProp with decoupled weight decay.
 
     Try it in place of AdaBelief or Adam when single large gradients destabilize training, as in GANs and reinforcement
-    learning. Each gradient is divided by the second moment s of the previous step, which does not contain it (Zhuang et
-    al., 2021, "Momentum Centering and Asynchronous Update for Adaptive Gradient Methods", algorithm 1):
+    learning. Each gradient is divided by the square root of s, the second moment of the previous step, which does not
+    depend on the current gradient (Zhuang et al., 2021, "Momentum Centering and Asynchronous Update for Adaptive
+    Gradient Methods", algorithm 1):
 
         p <- p - learning_rate * (g / (sqrt(s_hat) + eps) + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the gradient's moving average, around which the second moment is centered. In [0, 1); default
-        0.9.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the gradient's moving average, which is subtracted from the gradient in the second moment. In
+        [0, 1); default 0.9.
       b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
-        average; closer to 1 averages over more steps. In [0, 1); default 0.999.
+        average; a value closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
-      eps_root: Added to the second moment, as eps_root / (1 - b2), under the square root. Not negative; default 1e-16.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      eps_root: `eps_root / (1 - b2)` is added to the second moment under the square root. Not negative; default 1e-16.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.acprop(1e-3).links[0]

@@ -1,4 +1,4 @@
-"""AdaBelief: Adam whose second moment measures how far the gradient is from its moving average.
+"""AdaBelief: a variant of Adam whose second moment measures how far the gradient is from its moving average.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     s_t = b2 * s_(t-1) + (1 - b2) * |g_t - m_t|^2 + eps_root
@@ -30,8 +30,9 @@ class ScaleByBeliefState(NamedTuple):
     """The state of `scale_by_belief`.
 
     `count`: the number of steps taken. `mu`: the first moment. `nu`: the moving average of the squared distance between
-    the gradient and the first moment. `weights`: for each decay rate that is a schedule, the number by which bias
-    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    the gradient and the first moment. `weights`: for each decay rate that is a schedule, the divisor of the bias
+    correction, which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a
+    schedule.
     """
 
     count: Array = counter()
@@ -41,23 +42,24 @@ class ScaleByBeliefState(NamedTuple):
 
 
 class scale_by_belief(Elementwise, state=ScaleByBeliefState, corrected=("b1", "b2")):
-    """Divides the first moment of the gradient by the root of its variance around that moment.
+    """Divides the first moment of the gradient by the square root of the gradient's variance around that moment.
 
-    This is the rule of `adabelief`, without the learning rate:
+    This is `adabelief` without the learning rate:
 
         u = m_hat / (sqrt(s_hat) + eps),    s: moving average of |g - m|^2
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
-        average; closer to 1 averages over more steps. In [0, 1); default 0.999.
+        average; a value closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
-      eps_root: Added to the second moment at every step, so that it never becomes zero. Not negative; default 1e-16.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      eps_root: Added to the second moment at every step, so that the second moment is never zero. Not negative; default
+        1e-16.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Zhuang et al., 2020, "AdaBelief Optimizer", algorithm 2.
 
@@ -80,7 +82,7 @@ class scale_by_belief(Elementwise, state=ScaleByBeliefState, corrected=("b1", "b
 
     def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)
-        # The last sum has two arrays, so that it is computed once: see `leaf.at_most`.
+        # The outer sum has two array operands, so XLA computes it only once: see `leaf.at_most`.
         nu = self.b2 * slots.nu + ((1 - self.b2) * leaf.abs_sq(g - mu) + self.eps_root)
         root = leaf.root(nu * shared.grow_nu) + self.eps
         return leaf.debiased_ratio(mu, g, root, shared.corrections), slots._replace(mu=mu, nu=nu)
@@ -96,27 +98,28 @@ def adabelief(
     *,
     nesterov: bool = False,
 ) -> chain:
-    """Runs AdaBelief: Adam with longer steps where the gradient is steady and shorter steps where it is surprising.
+    """Runs AdaBelief, like Adam but with larger updates for steady gradients and smaller ones for changing gradients.
 
     Try it in place of Adam when Adam generalizes worse than SGD, as in image classification. The gradient's first
-    moment m is divided by the root of s, the moving average of |g - m|^2, instead of the moving average of |g|^2
+    moment m is divided by the square root of s, the moving average of |g - m|^2, instead of the moving average of |g|^2
     (Zhuang et al., 2020, "AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed Gradients", algorithm 2):
 
         p <- p - learning_rate * m_hat / (sqrt(s_hat) + eps)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the second moment, here the moving average of the squared distance between the gradient and its
-        average; closer to 1 averages over more steps. In [0, 1); default 0.999.
+        average; a value closer to 1 averages over more steps. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-16.
-      eps_root: Added to the second moment at every step, so that it never becomes zero. Not negative; default 1e-16.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      eps_root: Added to the second moment at every step, so that the second moment is never zero. Not negative; default
+        1e-16.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.adabelief(1e-3).links[0]

@@ -1,4 +1,4 @@
-"""AdaDelta: scales each step by the size of past steps, so that it needs no tuned learning rate.
+"""AdaDelta: scales each update by the size of past updates, so the learning rate needs no tuning.
 
     e_t = rho * e_(t-1) + (1 - rho) * |g_t|^2
     u_t = g_t * sqrt(d_(t-1) + eps) / sqrt(e_t + eps)
@@ -41,16 +41,16 @@ class ScaleByAdaDeltaState(NamedTuple):
 class scale_by_adadelta(Elementwise, state=ScaleByAdaDeltaState):
     """Scales the gradient by the ratio of past updates to past gradients.
 
-    This is the rule of `adadelta`, without learning rate and weight decay (Zeiler, 2012, algorithm 1):
+    This is `adadelta` without learning rate and weight decay (Zeiler, 2012, algorithm 1):
 
         u = g * sqrt(d + eps) / sqrt(e + eps),    e, d: moving averages of |g|^2 and |u|^2
 
     Args:
-      rho: Decay rate of both moving averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
-      eps: Added to both averages under the square root; it sets the size of the first steps, which are about sqrt(eps).
-        Not negative; default 1e-6.
+      rho: Decay rate of both moving averages; a value closer to 1 averages over more steps. In [0, 1); default 0.9.
+      eps: Added to both averages under the square root; it sets the size of the first updates, which is about
+        sqrt(eps). Not negative; default 1e-6.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.scale_by_adadelta(rho=0.5, eps=1.0)
@@ -79,28 +79,29 @@ def adadelta(
 ) -> chain:
     """Runs AdaDelta, which needs no tuned learning rate.
 
-    Take it when you do not want to choose a learning rate and have time: the first steps are only about sqrt(eps) long
-    and grow slowly. Each gradient is scaled by the ratio of past updates to past gradients (Zeiler, 2012, "ADADELTA: An
-    Adaptive Learning Rate Method", algorithm 1):
+    Use it when you do not want to choose a learning rate and have time: the entries of the first updates are only about
+    sqrt(eps), and the updates grow slowly. Each gradient is scaled by the ratio of past updates to past gradients
+    (Zeiler, 2012, "ADADELTA: An Adaptive Learning Rate Method", algorithm 1):
 
         u  = g * sqrt(d + eps) / sqrt(e + eps),    e, d: moving averages of |g|^2 and |u|^2
         p <- p - learning_rate * u
 
     Args:
-      learning_rate: Factor of every update, a number or a schedule of the step count; 1 is the paper's method. Not
-        negative; default 1.
-      rho: Decay rate of both moving averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
-      eps: Added to both averages under the square root; a larger one makes the first steps longer. Not negative;
+      learning_rate: Factor by which every update is multiplied: a number, or a schedule (a function of the step count);
+        1 gives the paper's method. Not negative; default 1.
+      rho: Decay rate of both moving averages; a value closer to 1 averages over more steps. In [0, 1); default 0.9.
+      eps: Added to both averages under the square root; a larger value makes the first updates larger. Not negative;
         default 1e-6.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32). `update` needs `params` unless
-      `weight_decay` is the number 0. Its updates descend; those of optax's `adadelta()` without a learning rate ascend.
+      A transformation. State: two arrays per parameter (8 bytes per entry in float32). `update` needs `params` unless
+      `weight_decay` is the number 0. The updates already have the minus sign for descent; the updates of optax's
+      `adadelta()` without a learning rate do not.
 
     >>> import gradtx as gx
     >>> gx.adadelta()

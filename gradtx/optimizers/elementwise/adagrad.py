@@ -1,11 +1,11 @@
-"""AdaGrad: the gradient divided by the root of the sum of all its squares.
+"""AdaGrad: divides the gradient by the square root of the sum of all squared gradients.
 
     s_t = s_(t-1) + |g_t|^2,   s_0 = initial_accumulator_value
     u_t = g_t / sqrt(s_t + eps)      (eps_in_sqrt)
     u_t = g_t / (sqrt(s_t) + eps)    (otherwise)
 
 Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization", the
-diagonal form. Where the sum is zero the update is zero.
+diagonal form. If the sum is zero, the update is zero.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ class ScaleByRssState(NamedTuple):
 
 
 class scale_by_rss(Elementwise, state=ScaleByRssState):
-    """Divides the gradient by the root of the sum of its squares (rss).
+    """Divides the gradient by the square root of the sum of all squared gradients (rss).
 
-    This is the rule of `adagrad`, without the learning rate:
+    This is `adagrad` without the learning rate:
 
         u = g / sqrt(s + eps),    s: sum of |g|^2 over all steps
 
     Args:
-      initial_accumulator_value: Value at which the sum of squares starts; a larger one makes the first steps shorter.
+      initial_accumulator_value: Initial value of the sum of squares; a larger value makes the first updates smaller.
         Not negative; default 0.1.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-7.
-      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
-        Default True.
+      eps_in_sqrt: Whether to add `eps` under the square root, as optax does, instead of adding it to the square root,
+        as PyTorch does. Default True.
 
-    State: one array per parameter (4 bytes in float32).
+    State: one array per parameter (4 bytes per entry in float32).
 
     Reference: Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic
     Optimization".
@@ -81,25 +81,25 @@ def adagrad(
     *,
     eps_in_sqrt: bool = True,
 ) -> chain:
-    """Runs AdaGrad, whose steps get shorter as squared gradients add up.
+    """Runs AdaGrad, whose updates become smaller as squared gradients accumulate.
 
-    Take it for sparse gradients, as in linear models and embeddings, and for convex problems. In long runs of deep
-    networks the steps become too short. (Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online
+    Use it for sparse gradients, as in linear models and embeddings, and for convex problems. In long runs of deep
+    networks the updates become too small (Duchi, Hazan and Singer, 2011, "Adaptive Subgradient Methods for Online
     Learning and Stochastic Optimization"):
 
         p <- p - learning_rate * g / sqrt(s + eps),    s: sum of |g|^2 over all steps
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than Adam's, such as 0.1.
-        Not negative.
-      initial_accumulator_value: Value at which the sum of squares starts; a larger one makes the first steps shorter.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). It is usually larger than for
+        Adam, such as 0.1. Not negative.
+      initial_accumulator_value: Initial value of the sum of squares; a larger value makes the first updates smaller.
         Not negative; default 0.1.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-7.
-      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
-        Default True.
+      eps_in_sqrt: Whether to add `eps` under the square root, as optax does, instead of adding it to the square root,
+        as PyTorch does. Default True.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32).
+      A transformation. State: one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.adagrad(0.1)

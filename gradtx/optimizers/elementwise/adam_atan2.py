@@ -1,13 +1,13 @@
-"""Adam-atan2: Adam with the arc tangent of the ratio in place of the ratio, and no eps.
+"""Adam-atan2: replaces the ratio in Adam's update by the arc tangent of the ratio, and needs no eps.
 
     m_t, v_t as in Adam
     u_t = a * atan2(m_t / (1 - b1^t), b * sqrt(v_t / (1 - b2^t)))
 
 Everett et al., 2024, "Scaling Exponents Across Parameterizations and Optimizers", section on Adam-atan2. The update
-does not change when all gradients are scaled by one number. Its size is at most a * pi / 2, and it is 0 where both
-moments are 0. The factors `a` and `b` come from github.com/lucidrains/adam-atan2-pytorch: a = 1.27 is about 4 / pi, so
-that a constant gradient gives an update of 1, as with Adam. For a complex entry the arc tangent is taken of the
-modulus, and the angle is that of m_t.
+does not change if all gradients are multiplied by the same number. Each entry is at most a * pi / 2 in absolute value,
+and 0 if both moments are 0. The factors `a` and `b` come from github.com/lucidrains/adam-atan2-pytorch: a = 1.27 is
+about 4 / pi, so a constant gradient gives an update of 1, as with Adam. For a complex entry, the arc tangent is
+computed from the modulus of m_t, and the update has the angle of m_t.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["adam_atan2", "scale_by_adam_atan2"]
 
 @jax.custom_jvp
 def _atan2(y: Array, x: Array) -> Array:
-    """Returns atan2(y, x) for x >= 0. Its derivative does not overflow, and is 0 at (0, 0), where there is none."""
+    """Returns atan2(y, x) for x >= 0. The derivative does not overflow, and at (0, 0) it is set to 0."""
     return jnp.arctan2(y, x)
 
 
@@ -51,23 +51,23 @@ def _atan2_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> t
 class scale_by_adam_atan2(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2")):
     """Replaces Adam's division by an arc tangent, which needs no eps.
 
-    This is the rule of `adam_atan2`, without learning rate and weight decay:
+    This is `adam_atan2` without learning rate and weight decay:
 
         u = a * atan2(m_hat, b * sqrt(v_hat)),    m, v: Adam's moments
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.99 (about the last 100 steps).
-      a: Factor of the update; 1.27 (about 4 / pi) makes a constant gradient give an update of 1, as with Adam. Not
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.99 (about the last 100 steps).
+      a: Factor of the update; with 1.27 (about 4 / pi) a constant gradient gives an update of 1, as with Adam. Not
         negative; default 1.27.
-      b: Factor of the second moment's root inside the arc tangent; a larger one gives shorter steps where gradients are
-        noisy. Not negative; default 1.
+      b: Factor of the second moment's square root inside the arc tangent; a larger factor gives smaller updates if
+        gradients are noisy. Not negative; default 1.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
 
-    State: two arrays per parameter (8 bytes in float32; the second moment of a complex parameter is real).
+    State: two arrays per parameter (8 bytes per entry in float32; the second moment of a complex parameter is real).
 
     Reference: Everett et al., 2024, "Scaling Exponents Across Parameterizations and Optimizers".
 
@@ -85,7 +85,7 @@ class scale_by_adam_atan2(Elementwise, state=ScaleByAdamState, corrected=("b1", 
     mu_dtype: Any = dtype(default=None)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        # Both corrections go into the second argument: dividing the first moment could overflow.
+        # Both bias corrections are applied to the second argument, because dividing the first moment could overflow.
         left, grow_nu = self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
         return Shared(left=left, grow_nu=grow_nu), self.weighed(numbers)
 
@@ -114,38 +114,38 @@ def adam_atan2(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Runs Adam-atan2, an Adam without eps, with decoupled weight decay.
+    """Runs Adam-atan2, a variant of Adam without eps, with decoupled weight decay.
 
-    Take it when gradients are so small, or differ so much in scale, that Adam's eps matters: its updates do not change
-    when all gradients are multiplied by one number, and each entry is at most a * pi / 2. With Adam's moments m and v
-    (Everett et al., 2024, "Scaling Exponents Across Parameterizations and Optimizers"):
+    Use it when gradients are so small, or differ so much in scale, that Adam's eps matters: the update does not change
+    if all gradients are multiplied by the same number, and each entry is at most a * pi / 2 in absolute value. With
+    Adam's moments m and v (Everett et al., 2024, "Scaling Exponents Across Parameterizations and Optimizers"):
 
         p <- p - learning_rate * (a * atan2(m_hat, b * sqrt(v_hat)) + weight_decay * p)
 
-    The defaults are those of adam-atan2-pytorch.
+    The defaults are taken from adam-atan2-pytorch.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.99 (about the last 100 steps).
-      a: Factor of the update; 1.27 (about 4 / pi) makes a constant gradient give an update of 1, as with Adam. Not
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.99 (about the last 100 steps).
+      a: Factor of the update; with 1.27 (about 4 / pi) a constant gradient gives an update of 1, as with Adam. Not
         negative; default 1.27.
-      b: Factor of the second moment's root inside the arc tangent; a larger one gives shorter steps where gradients are
-        noisy. Not negative; default 1.
+      b: Factor of the second moment's square root inside the arc tangent; a larger factor gives smaller updates if
+        gradients are noisy. Not negative; default 1.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.adam_atan2(1e-4)

@@ -1,10 +1,10 @@
-"""AdaMax: Adam that divides by the largest recent gradient instead of the root of the second moment.
+"""AdaMax: a variant of Adam that divides by the largest recent gradient instead of by the second moment's root.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     v_t = max(b2 * v_(t-1), |g_t| + eps)
     u_t = (m_t / (1 - b1^t)) / v_t
 
-Kingma and Ba, 2015, "Adam: A Method for Stochastic Optimization", algorithm 2; eps is used as in optax and PyTorch.
+Kingma and Ba, 2015, "Adam: A Method for Stochastic Optimization", algorithm 2; eps is added as in optax and PyTorch.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ __all__ = ["adamax", "adamaxw", "scale_by_adamax"]
 class scale_by_adamax(Elementwise, state=ScaleByAdamState, corrected=("b1",)):
     """Divides the first moment of the gradient by the largest recent gradient.
 
-    This is the rule of `adamax` and `adamaxw`, without learning rate and weight decay:
+    This is `adamax` and `adamaxw` without learning rate and weight decay:
 
         u = m_hat / v,    v <- max(b2 * v, |g| + eps)
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the largest gradient; closer to 1 forgets a large gradient more slowly. In [0, 1]; default
-        0.999.
-      eps: Added to the size of the gradient, so that the divisor is not zero. Not negative; default 1e-8.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the largest gradient; a value closer to 1 forgets a large gradient more slowly. In [0, 1];
+        default 0.999.
+      eps: Added to the absolute value of the gradient, so that the divisor is not zero. Not negative; default 1e-8.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Kingma and Ba, 2015, "Adam: A Method for Stochastic Optimization", algorithm 2.
 
@@ -65,31 +65,31 @@ class scale_by_adamax(Elementwise, state=ScaleByAdamState, corrected=("b1",)):
     def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         mu = leaf.moment(slots.mu, g, self.b1)
         nu = jnp.maximum(slots.nu * self.b2, jnp.abs(g) + self.eps)
-        # Keeps the product with the bias correction from becoming subnormal or zero.
+        # The lower bound keeps the product with the bias correction from becoming subnormal or zero.
         largest = jnp.maximum(nu, 2.0**24 * float(jnp.finfo(nu.dtype).tiny))
         return leaf.debiased_ratio(mu, g, largest, shared.corrections), slots._replace(mu=mu, nu=nu)
 
 
 @constructor
 def adamax(learning_rate: HyperArg, b1: HyperArg = 0.9, b2: HyperArg = 0.999, eps: HyperArg = 1e-8) -> chain:
-    """Runs AdaMax, which divides by the largest recent gradient instead of the root of Adam's second moment.
+    """Runs AdaMax, which divides by the largest recent gradient instead of the square root of Adam's second moment.
 
-    Try it in place of Adam when gradients are sparse or have rare large values, as in embeddings (Kingma and Ba, 2015,
-    "Adam: A Method for Stochastic Optimization", algorithm 2):
+    Try it in place of Adam when gradients are sparse or occasionally very large, as for embeddings (Kingma and Ba,
+    2015, "Adam: A Method for Stochastic Optimization", algorithm 2):
 
         v <- max(b2 * v, |g| + eps)
         p <- p - learning_rate * m_hat / v,    m: moving average of g
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 2e-3 in the paper. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the largest gradient; closer to 1 forgets a large gradient more slowly. In [0, 1]; default
-        0.999.
-      eps: Added to the size of the gradient, so that the divisor is not zero. Not negative; default 1e-8.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 2e-3 in the paper. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the largest gradient; a value closer to 1 forgets a large gradient more slowly. In [0, 1];
+        default 0.999.
+      eps: Added to the absolute value of the gradient, so that the divisor is not zero. Not negative; default 1e-8.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.adamax(2e-3)
@@ -111,29 +111,29 @@ def adamaxw(
 ) -> chain:
     """Runs AdaMax with decoupled weight decay.
 
-    Take it in place of `adamax` when the parameters should be decayed (Kingma and Ba, 2015, algorithm 2; Loshchilov and
-    Hutter, 2019, "Decoupled Weight Decay Regularization"):
+    Use it instead of `adamax` if you want weight decay (Kingma and Ba, 2015, algorithm 2; Loshchilov and Hutter, 2019,
+    "Decoupled Weight Decay Regularization"):
 
         v <- max(b2 * v, |g| + eps)
         p <- p - learning_rate * (m_hat / v + weight_decay * p),    m: moving average of g
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 2e-3 in the paper. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the largest gradient; closer to 1 forgets a large gradient more slowly. In [0, 1]; default
-        0.999.
-      eps: Added to the size of the gradient, so that the divisor is not zero. Not negative; default 1e-8.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 1e-4.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 2e-3 in the paper. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the largest gradient; a value closer to 1 forgets a large gradient more slowly. In [0, 1];
+        default 0.999.
+      eps: Added to the absolute value of the gradient, so that the divisor is not zero. Not negative; default 1e-8.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 1e-4.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.adamaxw(2e-3).links[1]

@@ -1,4 +1,4 @@
-"""Adan: Adam with Nesterov momentum, which it computes from the differences of successive gradients.
+"""Adan: a variant of Adam with Nesterov momentum, which it computes from the differences of successive gradients.
 
     d_t = g_t - g_(t-1),   d_1 = 0
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
@@ -6,9 +6,9 @@
     n_t = b3 * n_(t-1) + (1 - b3) * |g_t + (1 - b2) * d_t|^2
     u_t = (m_t / (1 - b1^t) + (1 - b2) * v_t / (1 - b2^t)) / (sqrt(n_t / (1 - b3^t) + eps_root) + eps)
 
-Xie et al., 2022, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models", algorithm 1, in
-optax's form: each b is 1 - beta of the paper, the factor of v is 1 - b2, and the moments are corrected for their start
-at zero.
+Xie et al., 2022, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models", algorithm 1, in the
+same form as optax: each b is 1 - beta of the paper, the factor of v_t is 1 - b2, and the moments are corrected for
+their start at zero.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = ["ScaleByAdanState", "adan", "scale_by_adan"]
 class ScaleByAdanState(NamedTuple):
     """The state of `scale_by_adan`.
 
-    `m`, `v`, `n`: the moving averages of the gradient, of its differences, and of the square of the extrapolated
-    gradient. `g`: the last gradient. `count`: the number of steps taken. `weights`: for each decay rate that is a
-    schedule, the number by which bias correction divides: 1 minus the product of the decay rates so far. Empty if no
-    decay rate is a schedule.
+    `m`, `v`, `n`: the moving averages of the gradient, of the differences of successive gradients, and of the square of
+    the extrapolated gradient. `g`: the previous gradient. `count`: the number of steps taken. `weights`: for each decay
+    rate that is a schedule, the divisor of the bias correction, which is 1 minus the product of the decay rates of all
+    steps so far; empty if no decay rate is a schedule.
     """
 
     m: Array = per_param()
@@ -48,26 +48,27 @@ class ScaleByAdanState(NamedTuple):
 
 
 class scale_by_adan(Elementwise, state=ScaleByAdanState, corrected=("b1", "b2", "b3")):
-    """Scales the gradient by Adan's rule: Adam with Nesterov momentum from gradient differences.
+    """Computes Adan's update: Adam with Nesterov momentum from gradient differences.
 
-    This is the rule of `adan`, without learning rate and weight decay:
+    This is `adan` without learning rate and weight decay:
 
         u = (m_hat + (1 - b2) * v_hat) / (sqrt(n_hat + eps_root) + eps)
 
-    with moving averages m of the gradient g, v of the difference d to the last gradient, and n of |g + (1 - b2) * d|^2.
+    where m, v and n are the moving averages of the gradient g, of the difference d = g - g_previous, and of |g + (1 -
+    b2) * d|^2.
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.98 (about the last 50 steps).
-      b2: Decay rate of the moving average of gradient differences; closer to 1 averages over more steps. In [0, 1);
-        default 0.92.
-      b3: Decay rate of the second moment; closer to 1 averages over more steps. In [0, 1); default 0.99.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.98 (about the last 50 steps).
+      b2: Decay rate of the moving average of gradient differences; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.92.
+      b3: Decay rate of the second moment; a value closer to 1 averages over more steps. In [0, 1); default 0.99.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
 
-    State: four arrays per parameter (16 bytes in float32).
+    State: four arrays per parameter (16 bytes per entry in float32).
 
     Reference: Xie et al., 2022, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models",
     algorithm 1.
@@ -115,36 +116,36 @@ def adan(
 ) -> chain:
     """Runs Adan, an Adam-like method with Nesterov momentum, with decoupled weight decay.
 
-    Take it when there is memory for four arrays per parameter and you want faster progress than with AdamW, as in the
-    paper's vision transformers. With moving averages m of the gradient g, v of the difference d to the last gradient,
+    Use it when there is memory for four arrays per parameter and you want faster progress than with AdamW, as in the
+    paper's vision transformers. The moving averages are m of the gradient g, v of the difference d = g - g_previous,
     and n of |g + (1 - b2) * d|^2 (Xie et al., 2022, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing
-    Deep Models", algorithm 1, where the decay rates are written as 1 - b):
+    Deep Models", algorithm 1, which writes the decay rates as 1 - beta):
 
         u  = (m_hat + (1 - b2) * v_hat) / (sqrt(n_hat + eps_root) + eps)
         p <- p - learning_rate * (u + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than AdamW's. Not
-        negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.98 (about the last 50 steps).
-      b2: Decay rate of the moving average of gradient differences; closer to 1 averages over more steps. In [0, 1);
-        default 0.92.
-      b3: Decay rate of the second moment; closer to 1 averages over more steps. In [0, 1); default 0.99.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). It is usually larger than for
+        AdamW. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.98 (about the last 50 steps).
+      b2: Decay rate of the moving average of gradient differences; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.92.
+      b3: Decay rate of the second moment; a value closer to 1 averages over more steps. In [0, 1); default 0.99.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 1e-8.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).
+      A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.adan(1e-3).links[0]

@@ -1,12 +1,12 @@
-"""AdEMAMix: Adam with a second, much slower moving average of the gradient.
+"""AdEMAMix: adds a second, much slower moving average of the gradient to Adam.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     n_t = b3 * n_(t-1) + (1 - b3) * g_t
     v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2
     u_t = (m_t / (1 - b1^t) + alpha * n_t) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
 
-Pagliardini, Ablin and Grangier, 2024, "The AdEMAMix Optimizer: Better, Faster, Older", algorithm 1. In the paper alpha
-and b3 follow schedules that start at 0 and b1. Simplified AdEMAMix keeps one decaying sum in place of both averages:
+Pagliardini, Ablin and Grangier, 2024, "The AdEMAMix Optimizer: Better, Faster, Older", algorithm 1. In the paper, alpha
+and b3 follow schedules that start at 0 and at b1. Simplified AdEMAMix replaces both averages by one decaying sum:
 
     m_t = b1 * m_(t-1) + g_t
     u_t = (m_t + alpha * g_t) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
@@ -43,8 +43,8 @@ class ScaleByAdemamixState(NamedTuple):
     """The state of `scale_by_ademamix`.
 
     `count`: the number of steps taken. `m1`, `m2`: the fast and the slow first moment. `nu`: the second moment.
-    `weights`: for each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product
-    of the decay rates so far. Empty if no decay rate is a schedule.
+    `weights`: for each decay rate that is a schedule, the divisor of the bias correction, which is 1 minus the product
+    of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -55,30 +55,29 @@ class ScaleByAdemamixState(NamedTuple):
 
 
 class scale_by_ademamix(Elementwise, state=ScaleByAdemamixState, corrected=("b1", "b2")):
-    """Scales the gradient by AdEMAMix's rule: Adam with an additional slow average of the gradient.
+    """Computes AdEMAMix's update: Adam with an additional slow average of the gradient.
 
-    This is the rule of `ademamix`, without learning rate and weight decay:
+    This is `ademamix` without learning rate and weight decay:
 
         u = (m_hat + alpha * n) / (sqrt(v_hat + eps_root) + eps)
 
     where m and v are Adam's moments, and n is the slow average, which is not corrected for its start at zero.
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      b3: Decay rate of the slow moving average; 0.9999 averages over about the last 10000 steps. In [0, 1]; default
-        0.9999.
-      alpha: Weight of the slow average in the update. Not negative; default 6.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b3: Decay rate of the slow moving average; 0.9999 averages over about 10000 steps. In [0, 1]; default 0.9999.
+      alpha: Factor of the slow average in the update. Not negative; default 6.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
 
-    State: three arrays per parameter (12 bytes in float32).
+    State: three arrays per parameter (12 bytes per entry in float32).
 
     Reference: Pagliardini, Ablin and Grangier, 2024, "The AdEMAMix Optimizer: Better, Faster, Older", algorithm 1.
 
@@ -123,43 +122,42 @@ def ademamix(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Runs AdEMAMix: Adam that also remembers gradients from thousands of steps ago, with decoupled weight decay.
+    """Runs AdEMAMix: Adam plus an average over thousands of past gradients, with decoupled weight decay.
 
-    Take it for long runs, such as language model pretraining, in which old gradients still help. With Adam's moments m
+    Use it for long runs, such as language model pretraining, in which old gradients still help. With Adam's moments m
     and v, and a slow moving average n of the gradient (Pagliardini, Ablin and Grangier, 2024, "The AdEMAMix Optimizer:
     Better, Faster, Older", algorithm 1):
 
         p <- p - learning_rate * ((m_hat + alpha * n) / (sqrt(v_hat + eps_root) + eps) + weight_decay * p)
 
-    The paper lets alpha rise from 0 and b3 rise from b1 over the run, which avoids unstable first steps: give them
-    schedules.
+    In the paper alpha rises from 0, and b3 rises from b1, which keeps the first steps stable. To do the same, pass
+    schedules for `alpha` and `b3`.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      b3: Decay rate of the slow moving average; 0.9999 averages over about the last 10000 steps. In [0, 1]; default
-        0.9999.
-      alpha: Weight of the slow average in the update, a number or a schedule. The paper uses 5 to 8. Not negative;
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b3: Decay rate of the slow moving average; 0.9999 averages over about 10000 steps. In [0, 1]; default 0.9999.
+      alpha: Factor of the slow average in the update: a number or a schedule. The paper uses 5 to 8. Not negative;
         default 5.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.ademamix(1e-3, alpha=gx.linear_schedule(0.0, 5.0, 1000)).links[0].alpha
@@ -173,8 +171,8 @@ class ScaleBySimplifiedAdEMAMixState(NamedTuple):
     """The state of `scale_by_simplified_ademamix`.
 
     `count`: the number of steps taken. `m`: the decaying sum of gradients. `n`: the second moment. `weights`: for each
-    decay rate that is a schedule, the number by which bias correction divides: 1 minus the product of the decay rates
-    so far. Empty if no decay rate is a schedule.
+    decay rate that is a schedule, the divisor of the bias correction, which is 1 minus the product of the decay rates
+    of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -184,23 +182,23 @@ class ScaleBySimplifiedAdEMAMixState(NamedTuple):
 
 
 class scale_by_simplified_ademamix(Elementwise, state=ScaleBySimplifiedAdEMAMixState, corrected=("b2",)):
-    """Divides a decaying sum of gradients, plus the current gradient, by the root of the second moment.
+    """Divides a decaying sum of gradients, plus the current gradient, by the square root of the second moment.
 
-    This is the rule of `simplified_ademamix`, without learning rate and weight decay:
+    This is `simplified_ademamix` without learning rate and weight decay:
 
         u = (m + alpha * g) / (sqrt(v_hat + eps_root) + eps),    m <- b1 * m + g
 
     Args:
-      b1: Decay rate of the sum of gradients; closer to 1 remembers more steps. In [0, 1); default 0.99.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.95 (about the last 20 steps).
-      alpha: Weight of the current gradient. Not negative; default 0.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b1: Decay rate of the sum of gradients; a value closer to 1 sums over more steps. In [0, 1); default 0.99.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.95 (about the last 20 steps).
+      alpha: Factor of the current gradient. Not negative; default 0.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Morwani et al., 2025, "Connections between Schedule-Free Optimizers, AdEMAMix, and Accelerated SGD
     Variants".
@@ -243,34 +241,34 @@ def simplified_ademamix(
 ) -> chain:
     """Runs simplified AdEMAMix with decoupled weight decay.
 
-    Take it for the effect of AdEMAMix in the memory of Adam. With the second moment v of Adam (Morwani et al., 2025,
-    "Connections between Schedule-Free Optimizers, AdEMAMix, and Accelerated SGD Variants"):
+    Use it for an effect similar to AdEMAMix with only the memory of Adam. With the second moment v of Adam (Morwani et
+    al., 2025, "Connections between Schedule-Free Optimizers, AdEMAMix, and Accelerated SGD Variants"):
 
         m <- b1 * m + g
         p <- p - learning_rate * ((m + alpha * g) / (sqrt(v_hat + eps_root) + eps) + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. The sum m is 1 / (1 - b1) times as large as
-        Adam's average, so divide the learning rate you know from Adam by 1 / (1 - b1), which is 100 by default. Not
-        negative.
-      b1: Decay rate of the sum of gradients; closer to 1 remembers more steps. In [0, 1); default 0.99.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.95 (about the last 20 steps).
-      alpha: Weight of the current gradient. Not negative; default 0.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). The sum m is 1 / (1 - b1) times
+        as large as Adam's average, so multiply the learning rate that you use with Adam by 1 - b1, which is 0.01 by
+        default. Not negative.
+      b1: Decay rate of the sum of gradients; a value closer to 1 sums over more steps. In [0, 1); default 0.99.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.95 (about the last 20 steps).
+      alpha: Factor of the current gradient. Not negative; default 0.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.simplified_ademamix(1e-5).links[0]

@@ -1,4 +1,4 @@
-"""ADOPT: divides the gradient by the second moment of the previous steps, then averages.
+"""ADOPT: divides the gradient by the square root of the previous second moment, clips the result, and then averages.
 
     n_t = g_t / max(sqrt(v_(t-1)), eps), clipped to [-c_t, c_t]   with c_t = (t - 1)^(1/4)
     m_t = b1 * m_(t-1) + (1 - b1) * n_t,   m_1 = 0
@@ -35,29 +35,29 @@ def _fourth_root(count: Any) -> Any:
 
 
 class scale_by_adopt(Elementwise, state=ScaleByAdamState):
-    """Divides the gradient by the root of the previous steps' second moment, clips it, and averages it.
+    """Divides the gradient by the square root of the previous second moment, clips the result, and averages it.
 
-    This is the rule of `adopt`, without the learning rate. The first update is zero.
+    This is `adopt` without the learning rate. The first update is zero.
 
         n = g / max(sqrt(v_previous), eps), clipped to [-c, c]
         u = moving average of n
 
     Args:
-      b1: Decay rate of the moving average of the divided gradients; closer to 1 averages over more steps. In [0, 1);
-        default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.9999 (about the last 10000 steps).
-      eps: Smallest divisor. Positive; default 1e-6.
+      b1: Decay rate of the moving average of the divided gradients; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.9999 (about the last 10000 steps).
+      eps: Lower bound on the divisor. Positive; default 1e-6.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
-      use_clipping: Whether to clip the divided gradients. Without clipping, a large gradient that follows a zero
-        gradient is divided by `eps` alone. Default True.
-      clip_value_fn: Function from the number of steps taken before to the clipping bound c; the fourth root by default,
-        as in the paper.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
+      use_clipping: Whether to clip the divided gradients. Without clipping, a large gradient after zero gradients is
+        divided by `eps` only. Default True.
+      clip_value_fn: Function that maps the number of previous steps to the clipping bound c; by default the fourth
+        root, as in the paper.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Taniguchi et al., 2024, "ADOPT: Modified Adam Can Converge with Any beta2 with the Optimal Rate",
     algorithm 2.
@@ -105,35 +105,35 @@ def adopt(
     use_clipping: bool = True,
     clip_value_fn: Callable[[Any], Any] = _fourth_root,
 ) -> chain:
-    """Runs ADOPT, a variant of Adam that is proved to converge for every b2.
+    """Runs ADOPT, a variant of Adam with a proof of convergence for every b2.
 
-    Take it in place of Adam when training is unstable or sensitive to b2. Each gradient is divided by the second moment
-    v of the steps before it, clipped, and only then averaged (Taniguchi et al., 2024, "ADOPT: Modified Adam Can
-    Converge with Any beta2 with the Optimal Rate", algorithm 2):
+    Use it in place of Adam when training is unstable or sensitive to b2. Each gradient is divided by the square root of
+    v, the second moment of the previous steps, then clipped, and only then averaged (Taniguchi et al., 2024, "ADOPT:
+    Modified Adam Can Converge with Any beta2 with the Optimal Rate", algorithm 2):
 
-        n  = g / max(sqrt(v_previous), eps), clipped to [-c, c] with c = (steps taken)^(1/4)
+        n  = g / max(sqrt(v_previous), eps), clipped to [-c, c] with c = (number of previous steps)^(1/4)
         p <- p - learning_rate * (moving average of n)
 
-    The first update is zero, because no second moment is known yet.
+    The first update is zero, because there is no second moment yet.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the moving average of the divided gradients; closer to 1 averages over more steps. In [0, 1);
-        default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.9999 (about the last 10000 steps).
-      eps: Smallest divisor. Positive; default 1e-6.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the moving average of the divided gradients; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.9999 (about the last 10000 steps).
+      eps: Lower bound on the divisor. Positive; default 1e-6.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
-      use_clipping: Whether to clip the divided gradients. Without clipping, a large gradient that follows a zero
-        gradient is divided by `eps` alone. Default True.
-      clip_value_fn: Function from the number of steps taken before to the clipping bound c; the fourth root by default,
-        as in the paper.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
+      use_clipping: Whether to clip the divided gradients. Without clipping, a large gradient after zero gradients is
+        divided by `eps` only. Default True.
+      clip_value_fn: Function that maps the number of previous steps to the clipping bound c; by default the fourth
+        root, as in the paper.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.adopt(1e-3)

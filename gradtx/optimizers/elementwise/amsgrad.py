@@ -1,4 +1,4 @@
-"""AMSGrad: Adam whose second moment never shrinks.
+"""AMSGrad: a variant of Adam whose second moment never decreases.
 
     m_t, v_t as in Adam
     w_t = max(w_(t-1), v_t / (1 - b2^t))
@@ -6,7 +6,7 @@
 
 Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2, which has no bias corrections. optax
 takes the maximum of the corrected second moment, as above. PyTorch takes the maximum of the uncorrected second moment
-and corrects it afterwards: use `correct_after_max=True`.
+and corrects the maximum afterwards: to match PyTorch, pass `correct_after_max=True`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ScaleByAmsgradState(NamedTuple):
     """The state of `scale_by_amsgrad`.
 
     `count`: the number of steps taken. `mu`, `nu`: the first and second moment, before bias correction. `nu_max`: the
-    largest second moment so far. `weights`: for each decay rate that is a schedule, the number by which bias correction
-    divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    largest second moment so far. `weights`: for each decay rate that is a schedule, the divisor of the bias correction,
+    which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -45,19 +45,19 @@ class ScaleByAmsgradState(NamedTuple):
 
 
 class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState, corrected=("b1", "b2")):
-    """Divides the first moment of the gradient by the root of the largest second moment so far.
+    """Divides the first moment of the gradient by the square root of the largest second moment so far.
 
-    This is the rule of `amsgrad`, without the learning rate:
+    This is `amsgrad` without the learning rate:
 
         u = m_hat / (sqrt(w + eps_root) + eps),    w <- max(w, v_hat)
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
@@ -67,7 +67,7 @@ class scale_by_amsgrad(Elementwise, state=ScaleByAmsgradState, corrected=("b1", 
       correct_after_max: Whether to correct the second moment after taking its maximum, as PyTorch does, instead of
         before, as optax does. Default False.
 
-    State: three arrays per parameter (12 bytes in float32).
+    State: three arrays per parameter (12 bytes per entry in float32).
 
     Reference: Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2.
 
@@ -116,22 +116,22 @@ def amsgrad(
     *,
     correct_after_max: bool = False,
 ) -> chain:
-    """Runs AMSGrad: Adam that never forgets a large gradient.
+    """Runs AMSGrad: a variant of Adam whose second moment never decreases.
 
-    Take it when Adam fails to converge, because a rare large gradient leaves its second moment too soon. With Adam's
+    Use it when Adam fails to converge, because Adam's second moment forgets rare large gradients too soon. With Adam's
     moments m and v (Reddi, Kale and Kumar, 2018, "On the Convergence of Adam and Beyond", algorithm 2):
 
         w <- max(w, v_hat)
         p <- p - learning_rate * m_hat / (sqrt(w + eps_root) + eps)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
@@ -142,7 +142,7 @@ def amsgrad(
         before, as optax does. Default False.
 
     Returns:
-      A transformation. State: three arrays per parameter (12 bytes in float32).
+      A transformation. State: three arrays per parameter (12 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.amsgrad(1e-3).links[0]

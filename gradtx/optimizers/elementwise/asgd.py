@@ -1,4 +1,4 @@
-"""Averaged stochastic gradient descent: a decaying step size, and the average of the parameters.
+"""Averaged stochastic gradient descent: gradient descent with a decaying step size and an average of the parameters.
 
     eta_1 = eta,   eta_t = eta / (1 + lambd * eta * (t - 1))^alpha
     x_t   = (1 - lambd * eta_t) * x_(t-1) - eta_t * g_t
@@ -6,8 +6,8 @@
     ax_t  = ax_(t-1) + mu_t * (x_t - ax_(t-1))
 
 Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging", with the step size of Bottou, 2012,
-"Stochastic Gradient Descent Tricks" (alpha = 3/4 for averaging), as in PyTorch: until step t0, `ax` equals the
-parameters; from then on it is their mean.
+"Stochastic Gradient Descent Tricks" (alpha = 3/4 for averaging), as in PyTorch. Until step t0, `ax` equals the
+parameters; after step t0, `ax` is the mean of the parameters since then.
 """
 
 from __future__ import annotations
@@ -44,19 +44,20 @@ class ScaleByAsgdState(NamedTuple):
 class scale_by_asgd(Elementwise, state=ScaleByAsgdState, needs=("params",)):
     """Takes a gradient step of decaying size and averages the parameters.
 
-    This is the rule of `asgd`. Its update already has the sign and the step size, so that it must be the last link of a
-    chain: `ax` in its state averages the parameters that its updates lead to.
+    This is the transformation that `asgd` uses. Put it last in a chain and do not add `scale_by_learning_rate`, because
+    the update already includes the step size and the minus sign. `ax` in the state averages the parameters after each
+    update.
 
     Args:
-      learning_rate: Step size of the first step, a number or a schedule. The step size of a step is computed at the end
-        of the step before, so a schedule acts one step late, as in PyTorch. Not negative; default 0.01.
-      lambd: Decay of the step size, and strength of a weight decay: each step also shrinks the parameters by `lambd *
-        step size`. Not negative; default 1e-4.
+      learning_rate: Step size of the first step: a number or a schedule. The step size of each step is computed at the
+        end of the previous step, so a schedule takes effect one step later, as in PyTorch. Not negative; default 0.01.
+      lambd: Sets two things: how fast the step size decays, and the strength of a weight decay (each step also
+        subtracts `lambd * eta * params`, where eta is the step size). Not negative; default 1e-4.
       alpha: Power with which the step size decays; 3/4 suits averaging. Not negative; default 0.75.
-      t0: Step at which averaging starts; until then `ax` equals the parameters. The default of 1e6 is PyTorch's: set it
-        lower for a shorter run.
+      t0: Step at which averaging starts; until then `ax` equals the parameters. The default, 1e6, is the same as in
+        PyTorch; choose a smaller value for a shorter run.
 
-    State: one array per parameter (4 bytes in float32). `update` needs `params`.
+    State: one array per parameter (4 bytes per entry in float32). `update` needs `params`.
 
     Reference: Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging".
 
@@ -99,9 +100,9 @@ def asgd(
 ) -> chain:
     """Runs gradient descent with a decaying step size and averages the parameters.
 
-    Take it for convex problems and linear models, where the average of the parameters is a better result than the final
-    parameters. The average is `state[-1].ax` (Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by
-    Averaging", with the step size of Bottou, 2012, as in PyTorch):
+    Use it for convex problems and linear models, for which the average of the parameters is a better result than the
+    final parameters. Read the average from `state[-1].ax` (Polyak and Juditsky, 1992, "Acceleration of Stochastic
+    Approximation by Averaging", with the step size of Bottou, 2012, as in PyTorch):
 
         eta = learning_rate / (1 + lambd * learning_rate * steps)^alpha
         p  <- (1 - lambd * eta) * p - eta * g
@@ -110,21 +111,21 @@ def asgd(
     where `steps` is the number of steps taken before this one.
 
     Args:
-      learning_rate: Step size of the first step, a number or a schedule. The step size of a step is computed at the end
-        of the step before, so a schedule acts one step late, as in PyTorch. Not negative; default 0.01.
-      lambd: Decay of the step size, and strength of a weight decay: each step also shrinks the parameters by `lambd *
-        step size`. Not negative; default 1e-4.
+      learning_rate: Step size of the first step: a number or a schedule. The step size of each step is computed at the
+        end of the previous step, so a schedule takes effect one step later, as in PyTorch. Not negative; default 0.01.
+      lambd: Sets two things: how fast the step size decays, and the strength of a weight decay (each step also
+        subtracts `lambd * eta * params`, where eta is the step size). Not negative; default 1e-4.
       alpha: Power with which the step size decays; 3/4 suits averaging. Not negative; default 0.75.
-      t0: Step at which averaging starts; until then `ax` equals the parameters. The default of 1e6 is PyTorch's: set it
-        lower for a shorter run.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      t0: Step at which averaging starts; until then `ax` equals the parameters. The default, 1e6, is the same as in
+        PyTorch; choose a smaller value for a shorter run.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.asgd(0.1)

@@ -1,13 +1,13 @@
-"""COCOB: finds the step size of every entry by betting on coin flips, without a learning rate.
+"""COCOB: chooses the step size of every entry by a coin-betting strategy, without a learning rate.
 
-    L_t = max(L_(t-1), |g_t|),   L_0 = eps          the largest gradient
-    G_t = G_(t-1) + |g_t|                           the sum of all gradients' sizes
+    L_t = max(L_(t-1), |g_t|),   L_0 = eps          the largest absolute gradient
+    G_t = G_(t-1) + |g_t|                           the sum of the absolute gradients
     R_t = max(R_(t-1) - g_t * (x_t - x_1), 0)       the reward: how much the loss has fallen
     C_t = C_(t-1) - g_t
     x_(t+1) = x_1 + C_t / (L_t * max(G_t + L_t, alpha * L_t)) * (L_t + R_t)
 
-Orabona and Tommasi, 2017, "Training Deep Networks without Learning Rates Through Coin Betting", algorithm 2. A learning
-rate multiplies the gradients before the rule sees them.
+Orabona and Tommasi, 2017, "Training Deep Networks without Learning Rates Through Coin Betting", algorithm 2. If a
+learning rate is given, the gradients are multiplied by it first.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ __all__ = ["COCOBState", "cocob", "scale_by_cocob"]
 class COCOBState(NamedTuple):
     """The state of `scale_by_cocob`.
 
-    `init_particles`: the first parameters, x_1. `cumulative_gradients`: the negative sum of gradients, C. `scale`: the
-    largest gradient, L. `subgradients`: the sum of the gradients' sizes, G. `reward`: R. `count`: the number of steps
-    taken.
+    `init_particles`: the initial parameters, x_1. `cumulative_gradients`: the negative sum of gradients, C. `scale`:
+    the largest absolute gradient, L. `subgradients`: the sum of the absolute gradients, G. `reward`: the reward, R.
+    `count`: the number of steps taken.
     """
 
     init_particles: Array = per_param(start=PARAM)
@@ -47,15 +47,16 @@ class COCOBState(NamedTuple):
 
 
 class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True):
-    """Moves every entry to where betting on its gradients puts it.
+    """Chooses the step size of every entry by coin betting, without a learning rate.
 
-    This is the rule of `cocob`, for real parameters. Its updates descend: no `scale_by_learning_rate` follows.
+    This is the transformation that `cocob` uses; the parameters must be real. Do not add `scale_by_learning_rate` after
+    it, because the update already includes the step size and the minus sign.
 
     Args:
-      alpha: Number that keeps the first steps short: a larger one bets less at the start. Positive; default 100.
-      eps: Value at which the largest gradient starts. Positive; default 1e-8.
+      alpha: Keeps the first updates small; a larger value makes the first updates smaller. Positive; default 100.
+      eps: Initial value of the largest absolute gradient. Positive; default 1e-8.
 
-    State: five arrays per parameter (20 bytes in float32). `update` needs `params`.
+    State: five arrays per parameter (20 bytes per entry in float32). `update` needs `params`.
 
     Reference: Orabona and Tommasi, 2017, "Training Deep Networks without Learning Rates Through Coin Betting",
     algorithm 2.
@@ -75,7 +76,7 @@ class scale_by_cocob(Elementwise, state=COCOBState, needs=("params",), real=True
         total = leaf.finite_sum(slots.subgradients, jnp.abs(g))
         reward = leaf.at_most(jnp.maximum(slots.reward - g * (p - start), 0), float(jnp.finfo(g.dtype).max))
         against = slots.cumulative_gradients - g
-        # Dividing by the largest gradient first avoids its square, which might overflow.
+        # Dividing by the largest gradient first avoids the square of the largest gradient, which might overflow.
         bet = against / largest / jnp.maximum(total / largest + 1, self.alpha) * (1 + reward / largest)
         return start + bet - p, slots._replace(
             cumulative_gradients=against, scale=largest, subgradients=total, reward=reward
@@ -92,27 +93,28 @@ def cocob(
 ) -> chain:
     """Runs COCOB, which needs no learning rate.
 
-    Take it when you do not want to choose a learning rate and have memory for five arrays per parameter. Each entry x
+    Use it when you do not want to choose a learning rate and have memory for five arrays per parameter. Each entry x
     bets a fraction of its reward R on the next gradient (Orabona and Tommasi, 2017, "Training Deep Networks without
     Learning Rates Through Coin Betting", algorithm 2):
 
         x <- x_1 + C / (L * max(G + L, alpha * L)) * (L + R)
 
-    where C is the negative sum of gradients, L the largest gradient, and G the sum of the gradients' sizes.
+    where x_1 is the initial value of x, C the negative sum of its gradients, L its largest absolute gradient, and G the
+    sum of its absolute gradients.
 
     Args:
-      learning_rate: Factor of the gradients, a number or a schedule of the step count; 1 is the paper's method. Not
-        negative; default 1.
-      alpha: Number that keeps the first steps short: a larger one bets less at the start. Positive; default 100.
-      eps: Value at which the largest gradient starts. Positive; default 1e-8.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      learning_rate: Factor by which the gradients are multiplied: a number, or a schedule (a function of the step
+        count); 1 gives the paper's method. Not negative; default 1.
+      alpha: Keeps the first updates small; a larger value makes the first updates smaller. Positive; default 100.
+      eps: Initial value of the largest absolute gradient. Positive; default 1e-8.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: five arrays per parameter (20 bytes in float32).
+      A transformation whose `update` needs `params`. State: five arrays per parameter (20 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.cocob().links[-1]

@@ -1,13 +1,13 @@
-"""LaProp: divides each gradient by the root of the second moment, then averages.
+"""LaProp: divides each gradient by the square root of the second moment, then averages.
 
     v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2
     m_t = b1 * m_(t-1) + (1 - b1) * g_t / (sqrt(v_t / (1 - b2^t)) + eps)
     u_t = m_t / (1 - b1^t)
 
 Ziyin, Wang and Ueda, 2020, "LaProp: Separating Momentum and Adaptivity in Adam", algorithm 1. Adam averages first and
-divides afterwards, so its b1 must not be far above its b2. LaProp's update is bounded for all b1 and b2. The authors'
-code (github.com/Z-T-WANG/LaProp-Optimizer) averages the gradient multiplied by the learning rate, which is the same for
-a constant learning rate.
+divides afterwards, so Adam's b1 must not be much larger than its b2. LaProp's update is bounded for all b1 and b2. The
+authors' code (github.com/Z-T-WANG/LaProp-Optimizer) averages the divided gradients after multiplying them by the
+learning rate, which gives the same result if the learning rate is constant.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ __all__ = ["laprop", "scale_by_laprop"]
 
 
 class scale_by_laprop(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2")):
-    """Divides each gradient by the root of the second moment, then averages the results.
+    """Divides each gradient by the square root of the second moment, then averages the results.
 
-    This is the rule of `laprop`, without learning rate and weight decay:
+    This is `laprop` without learning rate and weight decay:
 
         u = moving average of g / (sqrt(v_hat) + eps),    v: moving average of |g|^2
 
     Args:
-      b1: Decay rate of the moving average of the divided gradients; closer to 1 averages over more steps. In [0, 1);
-        default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      b1: Decay rate of the moving average of the divided gradients; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-15 (as in the authors' code).
       mu_dtype: Dtype in which the average of the divided gradients is stored, such as `jnp.bfloat16` to save memory; by
         default the parameter's dtype, but at least float32.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Ziyin, Wang and Ueda, 2020, "LaProp: Separating Momentum and Adaptivity in Adam", algorithm 1.
 
@@ -83,34 +83,35 @@ def laprop(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Runs LaProp, an Adam whose b1 and b2 can be chosen independently, with decoupled weight decay.
+    """Runs LaProp, a variant of Adam whose b1 and b2 can be chosen independently, with decoupled weight decay.
 
-    Take it when Adam diverges with a small b2 or a large b1, as in reinforcement learning and GANs. Each gradient is
-    divided by the root of the second moment v before averaging (Ziyin, Wang and Ueda, 2020, "LaProp: Separating
-    Momentum and Adaptivity in Adam", algorithm 1):
+    Use it when Adam diverges with a small b2 or a large b1, as in reinforcement learning and GANs. Each gradient is
+    divided by the square root of the second moment v before it is averaged (Ziyin, Wang and Ueda, 2020, "LaProp:
+    Separating Momentum and Adaptivity in Adam", algorithm 1):
 
         m <- b1 * m + (1 - b1) * g / (sqrt(v_hat) + eps)
         p <- p - learning_rate * (m_hat + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 4e-4 in the authors' code. Not negative.
-      b1: Decay rate of the moving average of the divided gradients; closer to 1 averages over more steps. In [0, 1);
-        default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 4e-4 in the authors' code. Not
+        negative.
+      b1: Decay rate of the moving average of the divided gradients; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-15 (as in the authors' code).
       mu_dtype: Dtype in which the average of the divided gradients is stored, such as `jnp.bfloat16` to save memory; by
         default the parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. The authors' code does this. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. The authors' code does this. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.laprop(4e-4)

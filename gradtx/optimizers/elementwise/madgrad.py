@@ -1,4 +1,4 @@
-"""MADGRAD: dual averaging, scaled by the cube root of the weighted sum of squares, with momentum.
+"""MADGRAD: dual averaging with momentum, scaled by the cube root of the weighted sum of squared gradients.
 
     w_t = (eta_t + eps) * sqrt(t)
     s_t = s_(t-1) + w_t * g_t
@@ -33,7 +33,7 @@ class MadgradState(NamedTuple):
     """The state of `scale_by_madgrad`.
 
     `count`: the number of steps taken. `grad_sum_sq`, `s`: the weighted sums of squared gradients and of gradients.
-    `x0`: the first parameters.
+    `x0`: the initial parameters.
     """
 
     count: Array = counter()
@@ -45,20 +45,22 @@ class MadgradState(NamedTuple):
 class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
     """Moves the parameters by dual averaging with momentum.
 
-    This is the rule of `madgrad`. Its updates descend: no `scale_by_learning_rate` follows.
+    This is the transformation that `madgrad` uses. Do not add `scale_by_learning_rate` after it, because the update
+    already includes the learning rate and the minus sign. The new parameters are p:
 
         z  = p_first - s / (cbrt(v) + eps)
         p <- momentum * p + (1 - momentum) * z
 
-    where s and v are sums of g and |g|^2, weighted by (learning_rate + eps) * sqrt(t).
+    where p_first are the initial parameters, and s and v are the sums of g and |g|^2, weighted by (learning_rate + eps)
+    * sqrt(t).
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      momentum: How much of the current parameters each step keeps; closer to 1 averages over more steps. In [0, 1];
-        default 0.9.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      momentum: Fraction of the current parameters that each step keeps; a value closer to 1 averages over more steps.
+        In [0, 1]; default 0.9.
       eps: Added to the denominator and to the learning rate for numerical stability. Not negative; default 1e-6.
 
-    State: three arrays per parameter (12 bytes in float32). `update` needs `params`.
+    State: three arrays per parameter (12 bytes per entry in float32). `update` needs `params`.
 
     Reference: Defazio and Jelassi, 2021, "Adaptivity without Compromise", algorithm 1.
 
@@ -73,7 +75,7 @@ class scale_by_madgrad(Elementwise, state=MadgradState, needs=("params",)):
     eps: Hyper = hyper(default=1e-6, ge=0)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """Returns the weight of the gradient, w_t."""
+        """Returns w_t, the factor of the current gradient in the sums."""
         return (self.learning_rate + self.eps) * jnp.sqrt(t.astype(float)), numbers
 
     def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
@@ -92,28 +94,29 @@ def madgrad(
     eps: HyperArg = 1e-6,
     mask: Mask = None,
 ) -> chain:
-    """Runs MADGRAD, which adapts its step sizes like AdaGrad and aims at the generalization of SGD.
+    """Runs MADGRAD, which adapts step sizes like AdaGrad and aims to generalize as well as SGD.
 
-    Try it when neither SGD nor Adam works well. It needs a learning rate of its own, and little weight decay or none.
-    With the first parameters p_first, and sums s of g and v of |g|^2, weighted by (learning_rate + eps) * sqrt(t)
-    (Defazio and Jelassi, 2021, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient Method
-    for Stochastic Optimization", algorithm 1):
+    Try it when neither SGD nor Adam works well. Tune the learning rate again for MADGRAD, and use little or no weight
+    decay. With the initial parameters p_first, and sums s of g and v of |g|^2, weighted by (learning_rate + eps) *
+    sqrt(t) (Defazio and Jelassi, 2021, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Gradient
+    Method for Stochastic Optimization", algorithm 1):
 
         p <- momentum * p + (1 - momentum) * (p_first - s / (cbrt(v) + eps))
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 1e-2 is a usual first try. Not negative.
-      momentum: How much of the current parameters each step keeps; closer to 1 averages over more steps. In [0, 1];
-        default 0.9.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 1e-2 is a usual first try. Not
+        negative.
+      momentum: Fraction of the current parameters that each step keeps; a value closer to 1 averages over more steps.
+        In [0, 1]; default 0.9.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
       eps: Added to the denominator and to the learning rate for numerical stability. Not negative; default 1e-6.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.madgrad(1e-2).links[-1]

@@ -1,12 +1,12 @@
-"""NAdam: Adam with Nesterov momentum, without or with decoupled weight decay.
+"""NAdam: Adam with Nesterov momentum, with or without decoupled weight decay.
 
     u_t = (mu_(t+1) * m_t / (1 - P_(t+1)) + (1 - mu_t) * g_t / (1 - P_t)) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
 
     mu_t = b1 * (1 - 0.96^(t * momentum_decay) / 2),   P_t = mu_1 * ... * mu_t
 
-with m_t and v_t as in Adam. This is PyTorch's NAdam: Dozat, 2016, "Incorporating Nesterov Momentum into Adam",
-algorithm 2 without its extra factor b2 on v, and with its schedule of mu, where momentum_decay is 1/250. optax's NAdam
-has the constant mu_t = b1, for which P_t = b1^t; that rule is `gradtx.scale_by_adam(nesterov=True)`.
+with m_t and v_t as in Adam. PyTorch's NAdam is the same: Dozat, 2016, "Incorporating Nesterov Momentum into Adam",
+algorithm 2, without the factor b2 on v, and with the paper's schedule of mu_t (momentum_decay = 1/250). optax's NAdam
+uses the constant mu_t = b1, so P_t = b1^t; for this version use `gradtx.scale_by_adam(nesterov=True)`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class ScaleByNadamState(NamedTuple):
     """The state of `scale_by_nadam`.
 
     `count`: the number of steps taken. `mu`, `nu`: the first and second moment, before bias correction. `mu_product`:
-    the product of the momenta of all steps. `weights`: for each decay rate that is a schedule, the number by which bias
-    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    the product of mu_t over all steps so far. `weights`: for each decay rate that is a schedule, the divisor of the
+    bias correction, which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a
+    schedule.
     """
 
     count: Array = counter()
@@ -47,26 +48,26 @@ class ScaleByNadamState(NamedTuple):
 
 
 class scale_by_nadam(Elementwise, state=ScaleByNadamState, corrected=("b2",)):
-    """Scales the gradient by NAdam's rule, with a momentum that grows from b1 / 2 to b1.
+    """Computes NAdam's update; the decay rate of the first moment grows from b1 / 2 to b1.
 
-    This is the rule of `nadam` and `nadamw` with a `momentum_decay`, without learning rate and weight decay; the
-    formula is in the module's docstring. For a constant momentum take `scale_by_adam(nesterov=True)`.
+    This is the transformation that `nadam` and `nadamw` use if `momentum_decay` is given; the formula is in the
+    module's docstring. For a constant decay rate use `scale_by_adam(nesterov=True)`.
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      momentum_decay: How fast the momentum grows to b1: in step t it is b1 * (1 - 0.96^(t * momentum_decay) / 2). The
-        paper uses 1/250. Not negative; default 4e-3.
+      momentum_decay: How fast the decay rate of the first moment grows to b1: at step t it is b1 * (1 - 0.96^(t *
+        momentum_decay) / 2). The paper uses 1/250. Not negative; default 4e-3.
 
-    State: two arrays per parameter (8 bytes in float32; the second moment of a complex parameter is real).
+    State: two arrays per parameter (8 bytes per entry in float32; the second moment of a complex parameter is real).
 
     Reference: Dozat, 2016, "Incorporating Nesterov Momentum into Adam", algorithm 2.
 
@@ -115,31 +116,32 @@ def nadam(
 ) -> chain:
     """Runs Adam with Nesterov momentum, which reacts to a new gradient sooner than Adam.
 
-    Try it in place of Adam; the settings are the same. With Adam's moments m and v and a constant momentum (Dozat,
-    2016, "Incorporating Nesterov Momentum into Adam", algorithm 2 without its extra factor b2 on v):
+    Try it in place of Adam, with the same hyperparameters. With Adam's moments m and v and a constant b1 (Dozat, 2016,
+    "Incorporating Nesterov Momentum into Adam", algorithm 2, without the factor b2 on v):
 
         m' = b1 * m / (1 - b1^(t+1)) + (1 - b1) * g / (1 - b1^t)
         p <- p - learning_rate * m' / (sqrt(v_hat + eps_root) + eps)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default True.
-      momentum_decay: How fast the momentum grows to b1: in step t it is b1 * (1 - 0.96^(t * momentum_decay) / 2).
-        PyTorch and the paper use 4e-3. By default the momentum is constant, as in optax. Not negative.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default True.
+      momentum_decay: How fast the decay rate of the first moment grows to b1: at step t it is b1 * (1 - 0.96^(t *
+        momentum_decay) / 2). PyTorch and the paper use 4e-3. By default the decay rate is always b1, as in optax. Not
+        negative.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes per entry in float32).
 
     Raises:
       ValueError: `momentum_decay` is given together with `nesterov=False`.
@@ -176,37 +178,39 @@ def nadamw(
 ) -> chain:
     """Runs Adam with Nesterov momentum and decoupled weight decay.
 
-    Try it in place of AdamW; the settings are the same. With m' and Adam's second moment v as in `nadam` (Dozat, 2016,
-    "Incorporating Nesterov Momentum into Adam"; Loshchilov and Hutter, 2019, "Decoupled Weight Decay Regularization"):
+    Try it in place of AdamW, with the same hyperparameters. With m' and Adam's second moment v as in `nadam` (Dozat,
+    2016, "Incorporating Nesterov Momentum into Adam"; Loshchilov and Hutter, 2019, "Decoupled Weight Decay
+    Regularization"):
 
         p <- p - learning_rate * (m' / (sqrt(v_hat + eps_root) + eps) + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 1e-4.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default True.
-      momentum_decay: How fast the momentum grows to b1: in step t it is b1 * (1 - 0.96^(t * momentum_decay) / 2).
-        PyTorch and the paper use 4e-3. By default the momentum is constant, as in optax. Not negative.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 1e-4.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default True.
+      momentum_decay: How fast the decay rate of the first moment grows to b1: at step t it is b1 * (1 - 0.96^(t *
+        momentum_decay) / 2). PyTorch and the paper use 4e-3. By default the decay rate is always b1, as in optax. Not
+        negative.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     Raises:
       ValueError: `momentum_decay` is given together with `nesterov=False`.

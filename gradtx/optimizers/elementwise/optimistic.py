@@ -1,4 +1,4 @@
-"""Optimistic methods add the change of the gradient since the last step to the gradient.
+"""Optimistic methods: add the change of the gradient since the previous step to the gradient.
 
     u_t = (alpha + beta) * g_t - beta * g_(t-1),   g_0 = g_1
 
@@ -32,24 +32,26 @@ __all__ = [
 
 
 class ScaleByOptimisticGradientState(NamedTuple):
-    """The state of `scale_by_optimistic_gradient`: `count` steps taken, and the last gradient, `previous_gradient`."""
+    """The state of `scale_by_optimistic_gradient`: the number of steps, and the previous gradient."""
 
     count: Array = counter()
     previous_gradient: Array = per_param()
 
 
 class scale_by_optimistic_gradient(Elementwise, state=ScaleByOptimisticGradientState):
-    """Adds the change of the gradient since the last step to the gradient.
+    """Adds the change of the gradient since the previous step to the gradient.
 
-    It predicts the next gradient, which keeps descent on games and saddle points from circling around the solution:
+    The sum predicts the next gradient. In games and at saddle points this keeps gradient descent from circling around
+    the solution:
 
         u = (alpha + beta) * g - beta * g_previous
 
     Args:
       alpha: Factor of the gradient. Any number. Default 1.
-      beta: Factor of the change since the last step; 0 is plain descent. Any number. Default 1.
+      beta: Factor of the change since the previous step; 0 gives plain gradient descent. Any number. Default 1.
 
-    State: one array per parameter (4 bytes in float32). Gradients near the dtype's largest number overflow.
+    State: one array per parameter (4 bytes per entry in float32). Gradients close to the largest number of the dtype
+      overflow.
 
     Reference: Daskalakis et al., 2018, "Training GANs with Optimism".
 
@@ -78,18 +80,18 @@ class scale_by_optimistic_gradient(Elementwise, state=ScaleByOptimisticGradientS
 def optimistic_gradient_descent(learning_rate: HyperArg, alpha: HyperArg = 1.0, beta: HyperArg = 1.0) -> chain:
     """Runs optimistic gradient descent, for games and saddle points.
 
-    Take it where plain gradient descent circles around the solution, as in zero-sum games (Daskalakis et al., 2018,
+    Use it if plain gradient descent circles around the solution, as in zero-sum games (Daskalakis et al., 2018,
     "Training GANs with Optimism"):
 
         p <- p - learning_rate * ((alpha + beta) * g - beta * g_previous)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       alpha: Factor of the gradient. Any number. Default 1.
-      beta: Factor of the change since the last step; 0 is plain descent. Any number. Default 1.
+      beta: Factor of the change since the previous step; 0 gives plain gradient descent. Any number. Default 1.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32).
+      A transformation. State: one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.optimistic_gradient_descent(0.1)
@@ -113,30 +115,30 @@ def optimistic_adam_v2(
 ) -> chain:
     """Runs optimistic Adam, for games such as GANs.
 
-    Take it in place of Adam when two networks train against each other. With Adam's update a (Daskalakis et al., 2018,
+    Use it in place of Adam when two networks train against each other. With Adam's update a (Daskalakis et al., 2018,
     "Training GANs with Optimism"):
 
         p <- p - learning_rate * ((alpha + beta) * a - beta * a_previous)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       alpha: Factor of Adam's update. Any number. Default 1.
-      beta: Factor of the change of Adam's update since the last step; 0 is plain Adam. Any number. Default 1.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      beta: Factor of the change of Adam's update since the previous step; 0 gives plain Adam. Any number. Default 1.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default True.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default True.
 
     Returns:
-      A transformation. State: three arrays per parameter (12 bytes in float32).
+      A transformation. State: three arrays per parameter (12 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.optimistic_adam_v2(1e-3).links[1]

@@ -1,12 +1,13 @@
-"""RAdam: Adam that divides by the second moment only after enough gradients have been averaged.
+"""RAdam: a variant of Adam that divides by the second moment only after enough gradients have been averaged.
 
     rho_t = rho - 2 t b2^t / (1 - b2^t),   rho = 2 / (1 - b2) - 1
     r_t   = sqrt((rho_t - 4) (rho_t - 2) rho / ((rho - 4) (rho - 2) rho_t))
     u_t   = r_t * m'_t / (sqrt(v'_t + eps_root) + eps)   if rho_t >= threshold,   else m'_t
 
-with Adam's corrected moments m'_t and v'_t. Liu et al., 2020, "On the Variance of the Adaptive Learning Rate and
-Beyond", algorithm 2. optax adds eps after the correction of v, as above. PyTorch adds it before, r_t * m'_t * sqrt(1 -
-b2^t) / (sqrt(v_t) + eps): use `eps_before_correction=True`.
+where m'_t and v'_t are Adam's moments after bias correction. Liu et al., 2020, "On the Variance of the Adaptive
+Learning Rate and Beyond", algorithm 2. optax adds eps after the bias correction of v_t, as above. PyTorch adds eps
+before the correction, r_t * m'_t * sqrt(1 - b2^t) / (sqrt(v_t) + eps); to match PyTorch, pass
+`eps_before_correction=True`.
 """
 
 from __future__ import annotations
@@ -30,28 +31,29 @@ __all__ = ["radam", "scale_by_radam"]
 
 
 class scale_by_radam(Elementwise, state=ScaleByAdamState, corrected=("b1", "b2")):
-    """Scales the gradient by RAdam's rule: Adam with an automatic warmup.
+    """Computes RAdam's update: Adam with an automatic warmup.
 
-    This is the rule of `radam`, without the learning rate. The update is the first moment alone until the second moment
-    has averaged enough gradients; then it is Adam's update times a factor r that rises to 1.
+    This is `radam` without the learning rate. Until the second moment has averaged enough gradients, the update is only
+    the first moment; after that, it is Adam's update times a factor r that rises to 1.
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
-      threshold: Number of gradients, by their effective count rho, from which on the update is divided by the second
-        moment. While rho is at most 4, r does not exist and nothing is divided, whatever the threshold. Default 5.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
-      eps_before_correction: Whether to add `eps` to the root of the uncorrected second moment, as PyTorch does, instead
-        of the corrected one, as optax does. Default False.
+      threshold: Smallest rho (the effective number of averaged gradients) at which the update is divided by the second
+        moment. While rho is at most 4, r is not defined and the update is not divided, whatever the threshold. Default
+        5.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
+      eps_before_correction: Whether to add `eps` to the square root of the second moment before bias correction, as
+        PyTorch does, instead of after bias correction, as optax does. Default False.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Liu et al., 2020, "On the Variance of the Adaptive Learning Rate and Beyond", algorithm 2.
 
@@ -105,32 +107,33 @@ def radam(
 ) -> chain:
     """Runs RAdam: Adam with an automatic warmup.
 
-    Take it when you want Adam without choosing a warmup. In the first steps, whose second moment is unreliable, the
-    update is the first moment alone; then it is Adam's update times a factor r that rises to 1 (Liu et al., 2020, "On
-    the Variance of the Adaptive Learning Rate and Beyond", algorithm 2):
+    Use it when you want Adam without choosing a warmup. In the first steps the second moment is unreliable, so the
+    update is only the first moment; after that, it is Adam's update times a factor r that rises to 1 (Liu et al., 2020,
+    "On the Variance of the Adaptive Learning Rate and Beyond", algorithm 2):
 
         p <- p - learning_rate * m_hat                                            at first
-        p <- p - learning_rate * r * m_hat / (sqrt(v_hat + eps_root) + eps)       from then on
+        p <- p - learning_rate * r * m_hat / (sqrt(v_hat + eps_root) + eps)       after that
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
-      threshold: Number of gradients, by their effective count rho, from which on the update is divided by the second
-        moment. While rho is at most 4, r does not exist and nothing is divided, whatever the threshold. Default 5.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
-      eps_before_correction: Whether to add `eps` to the root of the uncorrected second moment, as PyTorch does, instead
-        of the corrected one, as optax does. Default False.
+      threshold: Smallest rho (the effective number of averaged gradients) at which the update is divided by the second
+        moment. While rho is at most 4, r is not defined and the update is not divided, whatever the threshold. Default
+        5.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
+      eps_before_correction: Whether to add `eps` to the square root of the second moment before bias correction, as
+        PyTorch does, instead of after bias correction, as optax does. Default False.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.radam(1e-3).links[0]

@@ -1,12 +1,12 @@
-"""RMSProp: the gradient divided by the root of the moving average of its square.
+"""RMSProp: divides the gradient by the square root of the moving average of the squared gradient.
 
     v_t = decay * v_(t-1) + (1 - decay) * |g_t|^2,   v_0 = initial_scale
     u_t = g_t / sqrt(v_t + eps)                      (eps_in_sqrt)
     u_t = g_t / (sqrt(v_t) + eps)                    (otherwise)
 
-Tieleman and Hinton, 2012, lecture 6.5. The centered form uses v_t - |m_t|^2 in place of v_t, where m_t is the moving
-average of the gradient (Graves, 2013, "Generating Sequences With Recurrent Neural Networks"). With `bias_correction`
-both averages are divided by 1 - decay^t first.
+Tieleman and Hinton, 2012, lecture 6.5. With `centered`, v_t - |m_t|^2 replaces v_t, where m_t is the moving average of
+the gradient (Graves, 2013, "Generating Sequences With Recurrent Neural Networks"). With `bias_correction` both averages
+are first divided by 1 - decay^t.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = ["ScaleByRStdDevState", "ScaleByRmsState", "rmsprop", "scale_by_rms", 
 class ScaleByRmsState(NamedTuple):
     """The state of `scale_by_rms`.
 
-    `nu`: the second moment. `count`: the number of steps taken. `weights`: for a scheduled decay rate, the total weight
-    of the gradients in the average.
+    `nu`: the second moment. `count`: the number of steps taken. `weights`: if the decay rate is a schedule, the sum of
+    the averaging weights.
     """
 
     nu: Array = per_param(start="initial_scale", real=True, signed=False)
@@ -45,8 +45,8 @@ class ScaleByRmsState(NamedTuple):
 class ScaleByRStdDevState(NamedTuple):
     """The state of `scale_by_stddev`.
 
-    `mu`, `nu`: the first and second moment. `count`: the number of steps taken. `weights`: for a scheduled decay rate,
-    the total weight of the gradients in the averages.
+    `mu`, `nu`: the first and second moment. `count`: the number of steps taken. `weights`: if the decay rate is a
+    schedule, the sum of the averaging weights.
     """
 
     mu: Array = per_param()
@@ -60,25 +60,25 @@ def _over_root(g: Array, v: Array, eps: Any, eps_in_sqrt: bool) -> Array:
 
 
 class scale_by_rms(Elementwise, state=ScaleByRmsState, corrected=("decay",)):
-    """Divides the gradient by the root of its second moment.
+    """Divides the gradient by the square root of its second moment.
 
-    This is the rule of `rmsprop`, without learning rate and momentum:
+    This is `rmsprop` without learning rate and momentum:
 
         u = g / sqrt(v + eps),    v: moving average of |g|^2
 
     Args:
-      decay: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over
-        more steps. In [0, 1); default 0.9.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      initial_scale: Value at which the second moment starts; a larger one makes the first steps shorter. Not negative;
+      decay: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.9.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      initial_scale: Initial value of the second moment; a larger value makes the first updates smaller. Not negative;
         default 0.
-      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
-        Default True.
-      bias_correction: Whether to divide the moving averages by the weight of the gradients in them, because they start
-        at zero. Default False.
+      eps_in_sqrt: Whether to add `eps` under the square root, as optax does, instead of adding it to the square root,
+        as PyTorch does. Default True.
+      bias_correction: Whether to divide each moving average by the sum of its averaging weights, which is less than 1
+        because the average starts at zero. Default False.
 
-    State: one array per parameter (4 bytes in float32).
+    State: one array per parameter (4 bytes per entry in float32).
 
     Reference: Tieleman and Hinton, 2012, lecture 6.5.
 
@@ -106,25 +106,25 @@ class scale_by_rms(Elementwise, state=ScaleByRmsState, corrected=("decay",)):
 class scale_by_stddev(Elementwise, state=ScaleByRStdDevState, corrected=("decay",)):
     """Divides the gradient by its running standard deviation.
 
-    This is the rule of `rmsprop(centered=True)`, without learning rate and momentum:
+    This is `rmsprop(centered=True)` without learning rate and momentum:
 
         u = g / sqrt(v - |m|^2 + eps),    m, v: moving averages of g and |g|^2
 
     Args:
-      decay: Decay rate of both moving averages; closer to 1 averages over more steps. In [0, 1); default 0.9.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      initial_scale: Value at which the second moment starts; a larger one makes the first steps shorter. Not negative;
+      decay: Decay rate of both moving averages; a value closer to 1 averages over more steps. In [0, 1); default 0.9.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      initial_scale: Initial value of the second moment; a larger value makes the first updates smaller. Not negative;
         default 0.
-      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
-        Default True.
-      bias_correction: Whether to correct both averages for their start at zero. The variance of the first gradient is
-        then zero and the first update g / sqrt(eps) (or g / eps), which overflows for gradients near the largest
-        number. Default False.
+      eps_in_sqrt: Whether to add `eps` under the square root, as optax does, instead of adding it to the square root,
+        as PyTorch does. Default True.
+      bias_correction: Whether to correct both averages for their start at zero. The corrected variance at the first
+        step is zero, so the first update is g / sqrt(eps) (or g / eps), which overflows for gradients close to the
+        largest number of the dtype. Default False.
 
-    A variance that rounding makes negative counts as zero.
+    A variance that becomes negative by rounding is replaced by zero.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Graves, 2013, "Generating Sequences With Recurrent Neural Networks".
 
@@ -165,34 +165,34 @@ def rmsprop(
 ) -> chain:
     """Runs RMSProp, which divides the gradient by its recent root mean square.
 
-    Take it when the scale of the gradients drifts, as in reinforcement learning. There is no momentum unless you ask
-    for it (Tieleman and Hinton, 2012, lecture 6.5):
+    Use it when the scale of the gradients changes during training, as in reinforcement learning. By default there is no
+    momentum (Tieleman and Hinton, 2012, lecture 6.5):
 
         v <- decay * v + (1 - decay) * |g|^2
         p <- p - learning_rate * g / sqrt(v + eps)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      decay: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over
-        more steps. In [0, 1); default 0.9.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      initial_scale: Value at which the second moment starts; a larger one makes the first steps shorter. Not negative;
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      decay: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.9.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      initial_scale: Initial value of the second moment; a larger value makes the first updates smaller. Not negative;
         default 0.
-      eps_in_sqrt: Whether `eps` is added under the square root (as in optax) instead of to the root (as in PyTorch).
-        Default True.
-      centered: Whether to divide by the running standard deviation instead: the mean of the gradient is subtracted from
-        its second moment, which takes one more array per parameter. Default False.
-      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
-        momentum out. In [0, 1].
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
-      bias_correction: Whether to divide the moving averages by the weight of the gradients in them, because they start
-        at zero. Default False.
+      eps_in_sqrt: Whether to add `eps` under the square root, as optax does, instead of adding it to the square root,
+        as PyTorch does. Default True.
+      centered: Whether to divide by the running standard deviation instead: the square of the gradient's moving average
+        is subtracted from the second moment. Needs one more array per parameter. Default False.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that is used in place of the current update;
+        None disables momentum. In [0, 1].
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
+      bias_correction: Whether to divide each moving average by the sum of its averaging weights, which is less than 1
+        because the average starts at zero. Default False.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32), one more if `centered`, and one more with
-      momentum.
+      A transformation. State: one array per parameter (4 bytes per entry in float32), one more if `centered`, and one
+      more with momentum.
 
     >>> import gradtx as gx
     >>> gx.rmsprop(0.01)

@@ -1,10 +1,10 @@
-"""Rprop: every entry has a step size of its own, which grows while the gradient keeps its sign.
+"""Rprop: gives every entry its own step size, which grows while the gradient keeps its sign.
 
     s_t = sign(g_t * g_(t-1))
-    d_t = min(max_step_size, eta_plus * d_(t-1))     where s_t > 0
-          max(min_step_size, eta_minus * d_(t-1))    where s_t < 0
-          d_(t-1)                                    where s_t = 0
-    u_t = sign(g_t) * d_t,   and 0 where s_t < 0, after which the next step counts as the first
+    d_t = min(max_step_size, eta_plus * d_(t-1))     if s_t > 0
+          max(min_step_size, eta_minus * d_(t-1))    if s_t < 0
+          d_(t-1)                                    if s_t = 0
+    u_t = sign(g_t) * d_t,   but u_t = 0 if s_t < 0; then s_(t+1) = 0, as at the first step
 
 Riedmiller and Braun, 1993, "A Direct Adaptive Method for Faster Backpropagation Learning: The RPROP Algorithm", without
 weight backtracking, as in optax and PyTorch.
@@ -32,8 +32,8 @@ __all__ = ["ScaleByRpropState", "rprop", "scale_by_rprop"]
 class ScaleByRpropState(NamedTuple):
     """The state of `scale_by_rprop`.
 
-    `step_sizes`: the step size of every entry. `prev_updates`: the last step, before its sign is flipped. `count`: the
-    number of steps taken.
+    `step_sizes`: the step size of every entry. `prev_updates`: the previous update, before its sign is flipped for
+    descent. `count`: the number of steps taken.
     """
 
     step_sizes: Array = per_param(start="learning_rate", signed=False)
@@ -42,18 +42,18 @@ class ScaleByRpropState(NamedTuple):
 
 
 class scale_by_rprop(Elementwise, state=ScaleByRpropState, real=True):
-    """Gives every entry a step size that grows while its gradient keeps its sign and shrinks when it changes.
+    """Gives every entry a step size that grows while its gradient keeps its sign and shrinks when the sign changes.
 
-    This is the rule of `rprop`, for real parameters. It uses only the signs of the gradients.
+    This is the transformation that `rprop` uses; the parameters must be real. It uses only the signs of the gradients.
 
     Args:
-      learning_rate: Step size of the first step. Only `init` reads it. Not negative.
+      learning_rate: Step size of the first step, used only by `init`. Not negative.
       eta_minus: Factor by which a step size shrinks when the gradient changes its sign. In (0, 1); default 0.5.
       eta_plus: Factor by which a step size grows while the gradient keeps its sign. At least 1; default 1.2.
       min_step_size: Smallest step size. Positive; default 1e-6.
       max_step_size: Largest step size. Positive; default 50.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Riedmiller and Braun, 1993, "A Direct Adaptive Method for Faster Backpropagation Learning".
 
@@ -94,24 +94,24 @@ def rprop(
 ) -> chain:
     """Runs Rprop, for gradients of the whole data set.
 
-    Take it when every gradient is computed on all data, so that its signs are exact; with small batches noise changes
-    the signs, and the step sizes collapse. (Riedmiller and Braun, 1993, "A Direct Adaptive Method for Faster
+    Use it when every gradient is computed on all data, so that its signs are exact. With small batches, noise changes
+    the signs, and the step sizes become tiny (Riedmiller and Braun, 1993, "A Direct Adaptive Method for Faster
     Backpropagation Learning: The RPROP Algorithm"):
 
-        d <- d * eta_plus where the gradient keeps its sign,   d * eta_minus where it changes
+        d <- d * eta_plus if the gradient keeps its sign,   d * eta_minus if the sign changes
         p <- p - sign(g) * d
 
-    An entry whose gradient changes its sign does not move in that step.
+    An entry does not change at a step at which its gradient changes sign.
 
     Args:
-      learning_rate: Step size of the first step. Only `init` reads it. Not negative.
+      learning_rate: Step size of the first step, used only by `init`. Not negative.
       eta_minus: Factor by which a step size shrinks when the gradient changes its sign. In (0, 1); default 0.5.
       eta_plus: Factor by which a step size grows while the gradient keeps its sign. At least 1; default 1.2.
       min_step_size: Smallest step size. Positive; default 1e-6.
       max_step_size: Largest step size. Positive; default 50.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> print(gx.rprop(0.01))

@@ -3,7 +3,7 @@
     x_(t+1) = x_t - eta_t * g_t                                 (Robbins and Monro, 1951)
     x_(t+1) = x_t - eta_t * m_t,   m_t = mu * m_(t-1) + g_t     (Polyak, 1964)
 
-The momentum is `gradtx.trace`, whose file has the formula of the Nesterov form.
+Momentum is implemented by `gradtx.trace`; see its docstring for the formula of Nesterov momentum.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def sgd(
 ) -> chain:
     """Runs stochastic gradient descent, with optional momentum.
 
-    Take it when you can tune the learning rate and its schedule; with momentum it is the usual choice for convolutional
+    Use it when you can tune the learning rate and its schedule; with momentum it is the usual choice for convolutional
     networks (Robbins and Monro, 1951; Polyak, 1964):
 
         m <- momentum * m + g
@@ -39,18 +39,20 @@ def sgd(
     Without momentum, m is the gradient g.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 0.1 is a usual first try. Not negative.
-      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
-        momentum out. A usual value is 0.9. In [0, 1].
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 0.1 is a usual first try. Not
+        negative.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that is used in place of the current update;
+        None disables momentum. A usual value is 0.9. In [0, 1].
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
       accumulator_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      dampening: Share of each gradient that is left out of the momentum, as in PyTorch; the first gradient is not
-        damped. In [0, 1]; default 0.
+      dampening: Fraction by which each gradient is reduced before it is added to the momentum, as in PyTorch; the first
+        gradient is not reduced. In [0, 1]; default 0.
 
     Returns:
-      A transformation. State: nothing without momentum, one array per parameter (4 bytes in float32) with it.
+      A transformation. State: with momentum, one array per parameter (4 bytes per entry in float32); without momentum,
+      none.
 
     >>> import gradtx as gx
     >>> gx.sgd(0.1, momentum=0.9)

@@ -1,4 +1,4 @@
-"""Sign descent: steps along the sign of the gradient, or of its moving average.
+"""Sign descent: the update is the sign of the gradient, or the sign of its moving average.
 
     signSGD:  u_t = sign(g_t)
     Signum:   m_t = beta * m_(t-1) + (1 - beta) * g_t,   u_t = sign(m_t)
@@ -26,7 +26,7 @@ __all__ = ["scale_by_sign", "sign_sgd", "signum"]
 
 
 class scale_by_sign(Elementwise):
-    """Replaces every entry by its sign, and 0 by 0.
+    """Replaces every entry by its sign; the sign of 0 is 0.
 
     State: none.
 
@@ -49,15 +49,15 @@ class scale_by_sign(Elementwise):
 def sign_sgd(learning_rate: HyperArg) -> chain:
     """Runs sign descent: every entry moves by the learning rate, against the sign of its gradient.
 
-    Take it when there is no memory for any state, or when workers should send one bit per entry. Noisy gradients need
-    large batches or `signum` (Bernstein et al., 2018, "signSGD: Compressed Optimisation for Non-Convex Problems",
-    algorithm 1):
+    Use it when there is no memory for any state, or when workers should send only one bit per entry. If gradients are
+    noisy, use large batches or `signum` (Bernstein et al., 2018, "signSGD: Compressed Optimisation for Non-Convex
+    Problems", algorithm 1):
 
         p <- p - learning_rate * sign(g)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Steps are as long as Adam's at most, so start
-        with Adam's learning rate or less.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Each entry changes by the full
+        learning rate at every step, so start with Adam's learning rate or less.
 
     Returns:
       A transformation. State: none.
@@ -73,21 +73,21 @@ def sign_sgd(learning_rate: HyperArg) -> chain:
 def signum(learning_rate: HyperArg, beta: HyperArg = 0.9, accumulator_dtype: Any = None) -> chain:
     """Runs sign descent on the moving average of the gradient.
 
-    Take it in place of `sign_sgd` when gradients are noisy: averaging comes before the sign (Bernstein et al., 2018,
-    "signSGD: Compressed Optimisation for Non-Convex Problems", algorithm 2):
+    Use it in place of `sign_sgd` when gradients are noisy: the gradients are averaged before the sign is taken
+    (Bernstein et al., 2018, "signSGD: Compressed Optimisation for Non-Convex Problems", algorithm 2):
 
         m <- beta * m + (1 - beta) * g
         p <- p - learning_rate * sign(m)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       accumulator_dtype: Dtype in which the average is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32).
+      A transformation. State: one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.signum(0.01)

@@ -1,11 +1,11 @@
-"""Yogi: Adam whose second moment changes by additive steps of bounded size.
+"""Yogi: a variant of Adam whose second moment changes by a bounded amount at each step.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
-    v_t = v_(t-1) - (1 - b2) * sign(v_(t-1) - |g_t|^2) * |g_t|^2,   not below nu_floor
+    v_t = v_(t-1) - (1 - b2) * sign(v_(t-1) - |g_t|^2) * |g_t|^2,   at least nu_floor
     u_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
 
-Zaheer, Reddi, Sachan, Kale and Kumar, 2018, "Adaptive Methods for Nonconvex Optimization", algorithm 2, with Adam's
-bias corrections. As in optax, both moments start at `initial_accumulator_value`.
+Zaheer, Reddi, Sachan, Kale and Kumar, 2018, "Adaptive Methods for Nonconvex Optimization", algorithm 2, with the same
+bias correction as in Adam. As in optax, both moments start at `initial_accumulator_value`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class ScaleByYogiState(NamedTuple):
     """The state of `scale_by_yogi`.
 
     `count`: the number of steps taken. `mu`, `nu`: the first and second moment, before bias correction. `weights`: for
-    each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product of the decay
-    rates so far. Empty if no decay rate is a schedule.
+    each decay rate that is a schedule, the divisor of the bias correction, which is 1 minus the product of the decay
+    rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -42,27 +42,27 @@ class ScaleByYogiState(NamedTuple):
 
 
 class scale_by_yogi(Elementwise, state=ScaleByYogiState, corrected=("b1", "b2")):
-    """Divides the first moment of the gradient by the root of Yogi's second moment, which shrinks slowly.
+    """Divides the first moment of the gradient by the square root of Yogi's second moment, which decreases slowly.
 
-    This is the rule of `yogi`, without the learning rate:
+    This is `yogi` without the learning rate:
 
         v <- v - (1 - b2) * sign(v - |g|^2) * |g|^2,    not below nu_floor
         u  = m_hat / (sqrt(v_hat + eps_root) + eps)
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment, which moves towards the squared gradient by a share 1 - b2 of it; closer to 1
-        moves more slowly. In [0, 1); default 0.999.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Controls how fast the second moment changes: each step moves it towards the squared gradient by (1 - b2) times
+        the squared gradient; with a value closer to 1 it changes more slowly. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-3 (as in the paper; larger than
         Adam's).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
-      initial_accumulator_value: Value at which both moments start; the first moment of a complex parameter starts at 0.
+      initial_accumulator_value: Initial value of both moments; for a complex parameter, the first moment starts at 0.
         Not negative; default 1e-6.
       nu_floor: Lower bound on the second moment, applied before bias correction. Not negative; default 0.
 
-    State: two arrays per parameter (8 bytes in float32).
+    State: two arrays per parameter (8 bytes per entry in float32).
 
     Reference: Zaheer, Reddi, Sachan, Kale and Kumar, 2018, "Adaptive Methods for Nonconvex Optimization", algorithm 2.
 
@@ -81,7 +81,9 @@ class scale_by_yogi(Elementwise, state=ScaleByYogiState, corrected=("b1", "b2"))
     nu_floor: Hyper = hyper(default=0.0, ge=0, kw_only=True)
 
     def first_mu(self, p: Array) -> Any:
-        return 0.0 if jnp.iscomplexobj(p) else self.initial_accumulator_value  # no direction is preferred
+        return (
+            0.0 if jnp.iscomplexobj(p) else self.initial_accumulator_value
+        )  # a nonzero start would prefer one direction of the complex plane
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         left, grow_nu = self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)
@@ -108,33 +110,34 @@ def yogi(
     initial_accumulator_value: HyperArg = 1e-6,
     nu_floor: HyperArg = 0.0,
 ) -> chain:
-    """Runs Yogi: Adam whose second moment forgets large gradients slowly.
+    """Runs Yogi: a variant of Adam whose second moment forgets large gradients slowly.
 
-    Take it when Adam fails because gradients are sparse or have rare large values, which leave Adam's second moment too
-    soon. The second moment v moves towards |g|^2 by at most (1 - b2) * |g|^2 in a step (Zaheer, Reddi, Sachan, Kale and
-    Kumar, 2018, "Adaptive Methods for Nonconvex Optimization", algorithm 2):
+    Use it when gradients are sparse or occasionally very large and Adam fails because its second moment forgets such
+    gradients too soon. At each step, Yogi's second moment v moves towards |g|^2 by (1 - b2) * |g|^2 (Zaheer, Reddi,
+    Sachan, Kale and Kumar, 2018, "Adaptive Methods for Nonconvex Optimization", algorithm 2):
 
         v <- v - (1 - b2) * sign(v - |g|^2) * |g|^2,    not below nu_floor
         p <- p - learning_rate * m_hat / (sqrt(v_hat + eps_root) + eps)
 
-    where m is the moving average of g, and the hats stand for bias correction.
+    where m is the moving average of g, and m_hat and v_hat are m and v after bias correction.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 1e-2 is a usual first try. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment, which moves towards the squared gradient by a share 1 - b2 of it; closer to 1
-        moves more slowly. In [0, 1); default 0.999.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 1e-2 is a usual first try. Not
+        negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Controls how fast the second moment changes: each step moves it towards the squared gradient by (1 - b2) times
+        the squared gradient; with a value closer to 1 it changes more slowly. In [0, 1); default 0.999.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-3 (as in the paper; larger than
         Adam's).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
-      initial_accumulator_value: Value at which both moments start; the first moment of a complex parameter starts at 0.
+      initial_accumulator_value: Initial value of both moments; for a complex parameter, the first moment starts at 0.
         Not negative; default 1e-6.
       nu_floor: Lower bound on the second moment, applied before bias correction. Not negative; default 0.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32).
+      A transformation. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> print(gx.yogi(0.01))

@@ -1,15 +1,16 @@
-"""Adafactor: stores the second moment of a matrix as the outer product of a row and a column.
+"""Adafactor: approximates the second moment of a matrix by the outer product of two vectors.
 
     beta_t = 1 - max(t - step_offset, 1)^(-decay_rate)
     s_t = |g_t|^2 + epsilon
     r_t = beta_t * r_(t-1) + (1 - beta_t) * mean of s_t over the longest axis
     c_t = beta_t * c_(t-1) + (1 - beta_t) * mean of s_t over the second longest axis
-    v_t = r_t c_t / mean(r_t)           for every other pair of axes; v_t = the average of s_t if not factored
+    v_t = r_t c_t / mean(r_t)                         if the leaf is factored
+    v_t = beta_t * v_(t-1) + (1 - beta_t) * s_t       otherwise
     u_t = g_t / sqrt(v_t)
 
 Shazeer and Stern, 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", algorithm 4. By default, as in
 optax, the two longest axes are factored if both have at least `min_dim_size_to_factor` entries. PyTorch factors the
-last two axes (`dims="last"`), adds no epsilon, and keeps the mean of r_t above `floor` and v_t above floor^2.
+last two axes (`dims="last"`), adds no epsilon, and bounds the mean of r_t from below by `floor` and v_t by floor^2.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class FactoredState(NamedTuple):
     """The state of `scale_by_factored_rms`.
 
     `count`: the number of steps taken. `v_row`, `v_col`: r and c of every factored leaf. `v`: the second moment of
-    every other leaf. Where a leaf has no such array, the entry is None.
+    every other leaf. If a leaf does not have one of these arrays, the entry is None.
     """
 
     count: Array = counter()
@@ -63,26 +64,25 @@ def _over_root(g: Array, v: Array, floor: Any) -> Array:
 
 
 class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
-    """Divides the gradient by the root of Adafactor's second moment, which is factored for matrices.
+    """Divides the gradient by the square root of Adafactor's second moment, which is factored for matrices.
 
-    This is the central rule of `adafactor`, without clipping, momentum and learning rate:
+    This is `adafactor` without clipping, momentum and learning rate:
 
         u = g / sqrt(r c / mean(r)),    r, c: moving averages of the mean of |g|^2 over columns and rows
 
     Args:
-      factored: Whether to factor the second moment of large matrices; False keeps one number per parameter. Default
-        True.
-      decay_rate: Exponent of the averaging: in step t the decay rate is 1 - t^(-decay_rate), so that the averages get
-        longer. Not negative; default 0.8.
-      step_offset: Number of steps to subtract from t in the decay rate, for a run that continues another one. Default
-        0.
+      factored: Whether to factor the second moment of large matrices; False keeps one number per entry. Default True.
+      decay_rate: Exponent of the averaging: at step t the decay rate of the averages is 1 - t^(-decay_rate), so later
+        averages extend over more steps. Not negative; default 0.8.
+      step_offset: Number of steps that is subtracted from t in the formula of the decay rate; useful if the run
+        continues an earlier run. Default 0.
       min_dim_size_to_factor: Smallest length that both factored axes must have; smaller matrices are not factored. At
         least 1; default 128.
       epsilon: Added to the squared gradient for numerical stability. Not negative; default 1e-30.
       decay_rate_fn: Function `(t, decay_rate)` that returns the decay rate of step t; 1 - t^(-decay_rate) by default.
       dims: Which two axes are factored: the two longest ('largest', as in optax) or the last two ('last', as in
         PyTorch). Default 'largest'.
-      floor: Lower bound on the root of the second moment. Not negative; default 0.
+      floor: Lower bound on the square root of the second moment. Not negative; default 0.
       dtype_floor: Whether to use the machine epsilon of the gradient's dtype as the floor, as PyTorch does by default.
 
     State: for a factored matrix one number per row and per column, for other leaves one array (4 bytes per parameter in
@@ -127,11 +127,12 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
         return dims and dims[:1]
 
     def v_over(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Returns no axes for a leaf that is not factored, and None for one that is."""
+        """Returns () for a leaf that is not factored, and None for a factored leaf."""
         return () if self._dims(shape) is None else None
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        # Until the offset is passed, every step counts as the first: t^(-decay_rate) of a t below 1 would exceed 1.
+        # Steps up to the offset are treated as the first step, because t^(-decay_rate) would exceed 1 if t were below
+        # 1.
         steps = jnp.maximum((t - self.step_offset).astype(float), 1)
         return of_step(self.decay_rate_fn, steps, self.decay_rate), numbers
 
@@ -149,7 +150,7 @@ class scale_by_factored_rms(Layerwise, state=FactoredState, needs=("params",)):
             u, new = self.update_leaf(inner_g, inner_slots, p, shared)
             return u.reshape(g.shape), jax.tree.map(lambda x, old: x.reshape(old.shape), new, slots)
         second, longest = dims
-        # Divided once, by the larger of the two lengths, so that neither sum overflows.
+        # The squares are divided once, by the larger of the two lengths, so that neither sum overflows.
         most = max(g.shape[second], g.shape[longest], 1)
         share = square / most
         row = leaf.moment(slots.v_row, _sum(share, longest) * (most / max(g.shape[longest], 1)), shared)
@@ -176,12 +177,12 @@ def adafactor(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Runs Adafactor, an Adam-like method that stores almost nothing for matrices.
+    """Runs Adafactor, an Adam-like optimizer that needs very little memory for matrices.
 
-    Take it when there is no memory for Adam's second moment: a matrix of n x m needs n + m numbers. By default steps
-    are relative to the size of the parameters: with a learning rate of 1e-2 a step changes a parameter by about one
-    percent of its root mean square (Shazeer and Stern, 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory
-    Cost", algorithm 4):
+    Use it when there is no memory for Adam's second moment: the second moment of an n x m matrix needs only n + m
+    numbers. By default the updates are proportional to the size of the parameters: with a learning rate of 1e-2, a step
+    changes a parameter array by about one percent of its root mean square (Shazeer and Stern, 2018, "Adafactor:
+    Adaptive Learning Rates with Sublinear Memory Cost", algorithm 4):
 
         u  = g / sqrt(r c / mean(r)),    divided by max(1, rms(u) / clipping_threshold)
         p <- p - learning_rate * (rms(p) * u + weight_decay * p)
@@ -189,38 +190,36 @@ def adafactor(
     where r and c are moving averages of the mean of |g|^2 over columns and rows.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. The paper uses min(1e-2, 1 / sqrt(t)) in step
-        t. None, the default, stands for 1, as in optax: a step may then be as large as the parameters themselves. Not
-        negative.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). The paper uses min(1e-2, 1 /
+        sqrt(t)) at step t. None (default) is the same as 1, as in optax, with which an update can be as large as the
+        parameters themselves. Not negative.
       min_dim_size_to_factor: Smallest length that both factored axes must have; smaller matrices are not factored. At
         least 1; default 128.
-      decay_rate: Exponent of the averaging: in step t the decay rate is 1 - t^(-decay_rate), so that the averages get
-        longer. Not negative; default 0.8.
-      decay_offset: Number of steps to subtract from t in the decay rate, for a run that continues another one. Default
-        0.
+      decay_rate: Exponent of the averaging: at step t the decay rate of the averages is 1 - t^(-decay_rate), so later
+        averages extend over more steps. Not negative; default 0.8.
+      decay_offset: Number of steps that is subtracted from t in the formula of the decay rate; useful if the run
+        continues an earlier run. Default 0.
       multiply_by_parameter_scale: Whether to multiply each update by the root mean square of its parameter. Default
         True.
-      clipping_threshold: Largest root mean square of an update before the learning rate; None does not clip. Positive;
-        default 1.
-      momentum: Decay rate of a moving average of the updates; closer to 1 averages over more steps, and None leaves it
-        out. optax averages the updates times the learning rate, which is the same for a constant learning rate. In
-        [0, 1).
+      clipping_threshold: Largest root mean square of an update before the learning rate is applied; None disables
+        clipping. Positive; default 1.
+      momentum: Decay rate of a moving average of the updates; a value closer to 1 averages over more steps, and None
+        uses no momentum. optax averages the updates after multiplying them by the learning rate, which gives the same
+        result if the learning rate is constant. In [0, 1).
       dtype_momentum: Dtype in which the momentum is stored; float32 by default.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
       eps: Added to the squared gradient for numerical stability. Not negative; default 1e-30.
-      factored: Whether to factor the second moment of large matrices; False keeps one number per parameter. Default
-        True.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. optax's `adafactor` does this. Default
-        False.
+      factored: Whether to factor the second moment of large matrices; False keeps one number per entry. Default True.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. optax's `adafactor` does this. Default False.
 
     Returns:
       A transformation whose `update` needs `params`. State: for a factored matrix one number per row and per column,
-      for other leaves one array (4 bytes per parameter in float32); with momentum, one array more.
+      for other leaves one array (4 bytes per entry in float32); with momentum, one more array.
 
     >>> import gradtx as gx
     >>> gx.adafactor(0.01).links[1]

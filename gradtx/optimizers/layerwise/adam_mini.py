@@ -1,11 +1,12 @@
-"""Adam-mini: Adam with one second moment for each block of a tensor.
+"""Adam-mini: a variant of Adam with one second moment for each block of a tensor.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     v_t = b2 * v_(t-1) + (1 - b2) * mean of |g_t|^2 over the block
     u_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t)) + eps)
 
-Zhang et al., 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1. A block is a token of an embedding
-or of the last layer, a head of queries or keys, an output neuron of any other matrix, or a whole vector.
+Zhang et al., 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1. A block is the weights of one token
+in an embedding or in the last layer, of one attention head in queries or keys, or of one output neuron in any other
+matrix. A vector is one block.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class AdamMiniState(NamedTuple):
     """The state of `scale_by_adam_mini`.
 
     `count`: the number of steps taken. `mu`: the first moment. `nu`: the second moment, one number per block.
-    `weights`: for each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product
-    of the decay rates so far. Empty if no decay rate is a schedule.
+    `weights`: for each decay rate that is a schedule, the divisor of the bias correction, which is 1 minus the product
+    of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -53,25 +54,25 @@ def _check_axes(who: str, name: str, value: Any) -> tuple[int, ...]:
 
 
 class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2")):
-    """Divides the first moment of the gradient by the root of a second moment that each block shares.
+    """Divides the first moment by the square root of a second moment that all entries of a block have in common.
 
-    This is the rule of `adam_mini`, without learning rate and weight decay:
+    This is `adam_mini` without learning rate and weight decay:
 
         u = m_hat / (sqrt(v_hat) + eps),    v: moving average of the mean of |g|^2 over the block
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment, one number per block; closer to 1 averages over more steps. In [0, 1);
-        default 0.999.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment, one number per block; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.999.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      block_axes: The axes that count blocks, an integer or several; -1, the default, makes every output neuron a block.
-        With () a tensor is one block, as vectors and scalars always are.
+      block_axes: The axis or axes that index the blocks; -1 (default) makes every output neuron a block, and () makes
+        each tensor one block. Vectors and scalars are always one block.
 
-    State: one array per parameter (4 bytes in float32), and one number per block.
+    State: one array per parameter (4 bytes per entry in float32), and one number per block.
 
     Raises:
       ValueError: `init` finds a tensor with two or more axes that does not have the axes `block_axes`.
@@ -91,14 +92,14 @@ class scale_by_adam_mini(Layerwise, state=AdamMiniState, corrected=("b1", "b2"))
     block_axes: Any = static(default=(-1,), check=_check_axes, kw_only=True)
 
     def averaged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns the axes that a block spans."""
+        """Returns the axes that belong to the same block."""
         n = len(shape)
         if n < 2:
             return tuple(range(n))
         if not all(-n <= axis < n for axis in self.block_axes):
             raise ValueError(
                 f"scale_by_adam_mini: a tensor of shape {shape} does not have the axes block_axes={self.block_axes}. "
-                "Give such tensors another rule with gx.partition."
+                "Use gx.partition to give such tensors a different optimizer."
             )
         kept = {axis % n for axis in self.block_axes}
         return tuple(axis for axis in range(n) if axis not in kept)
@@ -120,11 +121,12 @@ class adam_mini_labels(Value):
     """Labels the parameters with the groups of `adam_mini`: 'tokens', 'heads' or 'outputs'.
 
     Args:
-      tokens: Which leaves are embeddings, whose blocks are tokens: a selector or a mask. By default leaves called
-        embedding, embed, wte, wpe and the like.
-      heads: Which leaves are kernels (model, heads, size) of queries and keys, whose blocks are heads; none by default.
-      mask: The mask of the weight decay. It does not change the labels: a mask that does not fit the parameters raises
-        an error here, where the whole tree is known.
+      tokens: Which leaves are embeddings, in which each token is a block: a selector or a mask. By default leaves with
+        names such as embedding, embed, wte and wpe.
+      heads: Which leaves are query and key kernels of shape (model, heads, size), in which each head is a block; none
+        by default.
+      mask: The mask of the weight decay. It does not change the labels; it is passed only so that a mask that does not
+        match the whole tree of parameters raises an error.
 
     >>> import gradtx as gx
     >>> gx.adam_mini_labels(heads=gx.select.path("query"))({"wte": 1.0, "query": 2.0, "out": 3.0})
@@ -136,7 +138,7 @@ class adam_mini_labels(Value):
     mask: Any = static(default=None, check=masks.check)
 
     def __call__(self, params: Params) -> Any:
-        masks.selected("adam_mini", self.mask, params)  # raises if it does not fit the tree or selects nothing
+        masks.selected("adam_mini", self.mask, params)  # raises if the mask does not match the tree or selects nothing
         labels = ["outputs"] * len(jax.tree.leaves(params))
         for name in ("heads", "tokens"):
             mask = getattr(self, name)
@@ -159,40 +161,41 @@ def adam_mini(
     heads: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """Runs Adam-mini: Adam with half of its memory, with decoupled weight decay.
+    """Runs Adam-mini, a variant of Adam with half of Adam's memory, with decoupled weight decay.
 
-    Take it in place of AdamW when memory is short; the settings are the same. All entries of a block share one second
-    moment v (Zhang et al., 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1):
+    Use it in place of AdamW, with the same hyperparameters, when memory is short. All entries of a block share one
+    second moment v (Zhang et al., 2024, "Adam-mini: Use Fewer Learning Rates To Gain More", algorithm 1):
 
         p <- p - learning_rate * (m_hat / (sqrt(v_hat) + eps) + weight_decay * p)
 
-    The blocks are the slices along the first axis of embeddings, along the last axis but one of queries and keys, and
-    along the last axis of all other parameters. A vector is one block.
+    The axis that indexes the blocks is the first axis of embeddings, the second-to-last axis of queries and keys, and
+    the last axis of all other parameters. A vector is one block.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment, one number per block; closer to 1 averages over more steps. In [0, 1);
-        default 0.999.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment, one number per block; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.999.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      tokens: Which leaves are embeddings, whose blocks are tokens: a selector or a mask. By default leaves called
-        embedding, embed, wte, wpe and the like.
-      heads: Which leaves are kernels (model, heads, size) of queries and keys, whose blocks are heads; none by default.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      tokens: Which leaves are embeddings, in which each token is a block: a selector or a mask. By default leaves with
+        names such as embedding, embed, wte and wpe.
+      heads: Which leaves are query and key kernels of shape (model, heads, size), in which each head is a block; none
+        by default.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition by group) whose `update` needs `params`. State: one array per parameter (4 bytes in
-      float32), and one number per block.
+      A transformation, a partition into 'tokens', 'heads' and 'outputs', whose `update` needs `params`. State: one
+      array per parameter (4 bytes per entry in float32), and one number per block.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.adam_mini(1e-3, heads=gx.select.path("**/query/kernel"))

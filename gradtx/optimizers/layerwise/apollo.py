@@ -1,15 +1,15 @@
-"""APOLLO: scales the gradient by what Adam does to a random projection of it.
+"""APOLLO: scales the gradient by the factors with which Adam scales a random projection of the gradient.
 
-    R_t = P_t^T G_t                           P_t normal with variance 1 / rank, drawn anew every update_proj_gap steps
+    R_t = P_t^T G_t                           P_t: normal, variance 1 / rank, drawn again every update_proj_gap steps
     A_t = Adam's update of R_t
-    s_t = |A_t| / |R_t|                       norms of every column ('channel'), or of all ('tensor')
-    u_t = scale * G_t diag(s_t)               shrunk so that |u_t| <= growth * |u_(t-1)|
+    s_t = |A_t| / |R_t|                       norm of each column ('channel') or of the whole matrix ('tensor')
+    u_t = scale * G_t diag(s_t)               scaled down so that |u_t| <= growth * |u_(t-1)|
 
-for matrices G_t with at most as many rows as columns; others are transposed. Zhu et al., 2024, "APOLLO: SGD-like
-Memory, AdamW-level Performance", algorithm 1. APOLLO-Mini has rank 1, one factor for the whole matrix, and the scale
-sqrt(128). The authors' code differs in two points: here, as in Adam, eps is added after the second moment is corrected,
-and an update of zeros does not limit the updates after it. P_t is made from `seed` in every step instead of being
-stored.
+for matrices G_t with at most as many rows as columns; other matrices are transposed first. Zhu et al., 2024, "APOLLO:
+SGD-like Memory, AdamW-level Performance", algorithm 1. APOLLO-Mini has rank 1, one factor for the whole matrix, and
+scale sqrt(128). This implementation differs from the authors' code in two points: eps is added after the bias
+correction of the second moment, as in Adam, and an update of zeros does not limit later updates. P_t is computed from
+`seed` at every step and not stored.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class ApolloState(NamedTuple):
     """The state of `scale_by_apollo`.
 
     `count`: the number of steps taken. `mu`, `nu`: Adam's moments of the projected gradient R. `norm`: the norm of each
-    matrix's last update, 0 before the first. `weights`: for each decay rate that is a schedule, the number by which
-    bias correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    matrix's previous update, 0 before the first update. `weights`: for each decay rate that is a schedule, the divisor
+    of the bias correction, which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate
+    is a schedule.
     """
 
     count: Array = counter()
@@ -53,39 +54,40 @@ class ApolloState(NamedTuple):
 
 
 class scale_by_apollo(Layerwise, state=ApolloState, corrected=("b1", "b2")):
-    """Scales gradients of matrices by Adam's steps on a random projection of them.
+    """Scales each matrix's gradient by the factors with which Adam scales a random projection of the gradient.
 
-    This is the rule of `apollo` for matrices, without learning rate and weight decay:
+    This is `apollo` for matrices, without learning rate and weight decay:
 
         u = scale * G diag(|A| / |R|),    R: random projection of G,   A: Adam's update of R
 
     Args:
-      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
-        is projected to its full rank. At least 1; default 256.
-      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
-      scale: Factor of the update; about sqrt(columns / rank) makes up for the smaller norm of a low-rank projection.
+      rank: Rank of the projection; a lower rank saves memory but approximates the gradient less closely, and a matrix
+        with a side shorter than `rank` is projected to the length of that side. At least 1; default 256.
+      update_proj_gap: Number of steps between two recomputations of the projection. At least 1; default 200.
+      scale: Factor of the update; about sqrt(columns / rank) compensates for the smaller norm of a low-rank projection.
         Default 1.
-      scale_type: Whether each 'channel' (a slice along the longer side) has a factor of its own, or the whole 'tensor'
-        has one. Default 'channel'.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
-        bound. Positive; default 1.01.
+      scale_type: 'channel' uses one factor for each position along the longer side of the matrix, and 'tensor' one
+        factor for the whole matrix. Default 'channel'.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity
+        disables the bound. Positive; default 1.01.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
       seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
 
-    State: for each matrix two arrays of longer side x rank, and one number.
+    State: for each matrix two arrays of shape longer side x rank, and one number.
 
     Raises:
-      ValueError: The dimension numbers do not fit a leaf.
+      ValueError: The dimension numbers do not match a leaf.
 
     Reference: Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance", algorithm 1.
 
@@ -160,47 +162,48 @@ def apollo(
 ) -> partition:
     """Runs APOLLO on the hidden matrices and AdamW on all other parameters.
 
-    Take it to train with a fraction of Adam's memory. It is cheaper than GaLore, because its projections are random and
+    Use it to train with a fraction of Adam's memory. APOLLO needs less time than GaLore, because random projections
     need no singular vectors (Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance", algorithm 1):
 
         p <- p - learning_rate * (scale * G diag(|A| / |R|) + weight_decay * p)
 
-    where R is a random projection of the gradient G to `rank` rows, and A is Adam's update of R. AdamW has the same
+    where R is a random projection of the gradient G to `rank` rows, and A is Adam's update of R. AdamW uses the same
     `b1`, `b2`, `eps`, `weight_decay` and `mask`.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
-        is projected to its full rank. At least 1; default 256.
-      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
-      scale: Factor of the update; about sqrt(columns / rank) makes up for the smaller norm of a low-rank projection.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      rank: Rank of the projection; a lower rank saves memory but approximates the gradient less closely, and a matrix
+        with a side shorter than `rank` is projected to the length of that side. At least 1; default 256.
+      update_proj_gap: Number of steps between two recomputations of the projection. At least 1; default 200.
+      scale: Factor of the update; about sqrt(columns / rank) compensates for the smaller norm of a low-rank projection.
         Default 1.
-      scale_type: Whether each 'channel' (a slice along the longer side) has a factor of its own, or the whole 'tensor'
-        has one. Default 'channel'.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
-        bound. Positive; default 1.01.
+      scale_type: 'channel' uses one factor for each position along the longer side of the matrix, and 'tensor' one
+        factor for the whole matrix. Default 'channel'.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity
+        disables the bound. Positive; default 1.01.
       seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      apollo_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
-        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
-        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      apollo_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      for each hidden matrix two arrays of longer side x rank and one number; two arrays for every other parameter (8
-      bytes in float32).
+      A transformation, a partition into 'muon' (the hidden matrices) and 'adam', whose `update` needs `params`. State:
+      for each hidden matrix two arrays of shape longer side x rank and one number; two arrays for every other parameter
+      (8 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.apollo(0.01, rank=4).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})
@@ -231,40 +234,41 @@ def apollo_mini(
     apollo_weight_dimension_numbers: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """Runs APOLLO-Mini: `apollo` of rank 1 with one factor for each matrix.
+    """Runs APOLLO-Mini: `apollo` with rank 1 and one factor for each matrix.
 
-    Take it when there is almost no memory for optimizer state: the state is about as small as that of SGD without
+    Use it when there is almost no memory for optimizer state: the state is about as small as that of SGD without
     momentum (Zhu et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance").
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      scale: Factor of the update, which makes up for the small norm of a projection to one row; sqrt(128) by default,
-        as in the paper.
-      update_proj_gap: Number of steps after which the projection is renewed. At least 1; default 200.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity sets no
-        bound. Positive; default 1.01.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      scale: Factor of the update, which compensates for the small norm of a projection to one row; sqrt(128) by
+        default, as in the paper.
+      update_proj_gap: Number of steps between two recomputations of the projection. At least 1; default 200.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      growth: Largest factor by which the norm of a matrix's update may grow from one step to the next; infinity
+        disables the bound. Positive; default 1.01.
       seed: Seed of the random numbers, an integer; the same seed gives the same run. Not negative; default 0.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      apollo_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
-        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
-        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      apollo_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      for each hidden matrix two vectors as long as its longer side and one number; two arrays for every other parameter
-      (8 bytes in float32).
+      A transformation, a partition into 'muon' (the hidden matrices) and 'adam', whose `update` needs `params`. State:
+      for each hidden matrix two vectors of the length of its longer side and one number; two arrays for every other
+      parameter (8 bytes per entry in float32).
 
     >>> import jax, gradtx as gx
     >>> params = {"kernel": jax.ShapeDtypeStruct((1000, 1000), "float32")}

@@ -1,10 +1,10 @@
-"""CAME: Adafactor with momentum, and shorter steps where the momentum and the update disagree.
+"""CAME: Adafactor with momentum, and smaller updates where the momentum and Adafactor's update disagree.
 
     v_t = r_t c_t / mean(r_t)                     r, c: averages, with decay b2, of |g_t|^2 + eps over columns and rows
     w_t = g_t / sqrt(v_t),   divided by max(1, rms(w_t) / clipping_threshold)
     m_t = b1 * m_(t-1) + (1 - b1) * w_t
-    s_t                                           likewise of |w_t - m_t|^2 + eps_residual, with decay b3
-    u_t = m_t / sqrt(s_t)                         m_t of a tensor that is not factored
+    s_t                                           like v_t, of |w_t - m_t|^2 + eps_residual, with decay b3
+    u_t = m_t / sqrt(s_t)                         u_t = m_t for vectors and scalars
 
 Luo et al., 2023, "CAME: Confidence-guided Adaptive Memory Efficient Optimization", algorithm 2. As in the authors'
 code, tensors with two or more axes are factored over the last two.
@@ -48,7 +48,7 @@ class CameState(NamedTuple):
 
 
 def _mean(x: Array, axis: int) -> Array:
-    """Returns the mean along an axis, which stays with length 1; it divides first, so that no sum overflows."""
+    """Returns the mean along `axis`, which keeps length 1; the entries are divided first, so that no sum overflows."""
     return jnp.sum(x / max(x.shape[axis], 1), axis=axis, keepdims=True)
 
 
@@ -61,28 +61,28 @@ def _factored(square: Array, row: Array, col: Array, decay: Any) -> tuple[Array,
 
 
 class scale_by_came(Layerwise, state=CameState):
-    """Averages Adafactor's update and divides it by how much it varies.
+    """Averages Adafactor's update and divides the average by an estimate of how much the update varies.
 
-    This is the rule of `came`, without learning rate and weight decay:
+    This is `came` without learning rate and weight decay:
 
         u = m / sqrt(s),    m: moving average of Adafactor's update w,   s: factored moving average of |w - m|^2
 
     Args:
-      b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In
-        [0, 1); default 0.9.
-      b2: Decay rate of the second moment, one number per row and per column; closer to 1 averages over more steps. In
-        [0, 1); default 0.999.
-      b3: Decay rate of the squared differences between update and momentum; closer to 1 averages over more steps. In
-        [0, 1); default 0.9999.
+      b1: Decay rate of the momentum (the moving average of the update); a value closer to 1 averages over more steps.
+        In [0, 1); default 0.9.
+      b2: Decay rate of the second moment, one number per row and per column; a value closer to 1 averages over more
+        steps. In [0, 1); default 0.999.
+      b3: Decay rate of the squared differences between update and momentum; a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9999.
       eps: Added to squared gradients for numerical stability. Not negative; default 1e-30.
-      eps_residual: Added to the squared differences; a larger one makes the steps of all entries more alike. Not
+      eps_residual: Added to the squared differences; a larger value makes the updates of all entries more similar. Not
         negative; default 1e-16.
-      clipping_threshold: Largest root mean square of an update before momentum. Positive; default 1.
+      clipping_threshold: Largest root mean square of Adafactor's update, before momentum. Positive; default 1.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
 
-    State: for a matrix one array like it (4 bytes per parameter in float32) and two numbers per row and per column; for
-    a vector two arrays.
+    State: for a matrix one array of the same shape (4 bytes per entry in float32) and two numbers per row and per
+      column; for a vector two arrays.
 
     Reference: Luo et al., 2023, "CAME: Confidence-guided Adaptive Memory Efficient Optimization", algorithm 2.
 
@@ -105,11 +105,11 @@ class scale_by_came(Layerwise, state=CameState):
         return (-1,) if len(shape) > 1 else None
 
     def over_rows(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Returns the last axis but one for a leaf that is factored."""
+        """Returns the second-to-last axis for a leaf that is factored."""
         return (-2,) if len(shape) > 1 else None
 
     def unfactored(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Returns no axes for a leaf that is not factored, and None for one that is."""
+        """Returns () for a leaf that is not factored, and None for a factored leaf."""
         return None if len(shape) > 1 else ()
 
     def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
@@ -149,42 +149,43 @@ def came(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Runs CAME: Adafactor with momentum and more cautious steps, with decoupled weight decay.
+    """Runs CAME: Adafactor with momentum and more cautious updates, with decoupled weight decay.
 
-    Take it in place of AdamW when half of Adam's memory must do. Steps are shorter where the momentum m and Adafactor's
-    update w disagree (Luo et al., 2023, "CAME: Confidence-guided Adaptive Memory Efficient Optimization", algorithm 2):
+    Use it in place of AdamW when there is memory for only one array per parameter. Updates are smaller where the
+    momentum m and Adafactor's update w disagree (Luo et al., 2023, "CAME: Confidence-guided Adaptive Memory Efficient
+    Optimization", algorithm 2):
 
         p <- p - learning_rate * (m / sqrt(s) + weight_decay * p),    s: factored moving average of |w - m|^2
 
-    As in the paper, the first steps are long, because the averages start at zero, and only the update before momentum
-    is clipped.
+    As in the paper, the first updates are large, because the averages start at zero, and only the update before
+    momentum is clipped.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 2e-4 in the paper's language models. Not
-        negative.
-      b1: Decay rate of the momentum (the moving average of the update); closer to 1 averages over more steps. In
-        [0, 1); default 0.9.
-      b2: Decay rate of the second moment, one number per row and per column; closer to 1 averages over more steps. In
-        [0, 1); default 0.999.
-      b3: Decay rate of the squared differences between update and momentum; closer to 1 averages over more steps. In
-        [0, 1); default 0.9999.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 2e-4 in the paper's language
+        models. Not negative.
+      b1: Decay rate of the momentum (the moving average of the update); a value closer to 1 averages over more steps.
+        In [0, 1); default 0.9.
+      b2: Decay rate of the second moment, one number per row and per column; a value closer to 1 averages over more
+        steps. In [0, 1); default 0.999.
+      b3: Decay rate of the squared differences between update and momentum; a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9999.
       eps: Added to squared gradients for numerical stability. Not negative; default 1e-30.
-      eps_residual: Added to the squared differences; a larger one makes the steps of all entries more alike. Not
+      eps_residual: Added to the squared differences; a larger value makes the updates of all entries more similar. Not
         negative; default 1e-16.
-      clipping_threshold: Largest root mean square of an update before momentum. Positive; default 1.
+      clipping_threshold: Largest root mean square of Adafactor's update, before momentum. Positive; default 1.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: for a matrix one array like it (4 bytes per parameter in
-      float32) and two numbers per row and per column; for a vector two arrays.
+      A transformation whose `update` needs `params`. State: for a matrix one array of the same shape (4 bytes per entry
+      in float32) and two numbers per row and per column; for a vector two arrays.
 
     >>> import gradtx as gx
     >>> gx.came(2e-4).links[0].b3

@@ -1,16 +1,16 @@
 """Dion: orthogonal updates of low rank, with error feedback.
 
     B_t = M_(t-1) + g_t
-    P_t = an orthonormal basis of B_t^H Q_(t-1)         one power iteration, by QR
+    P_t = an orthonormal basis of B_t^H Q_(t-1)         one power iteration, computed by QR
     R_t = B_t P_t
-    M_t = B_t - (1 - beta) * R_t P_t^H                  what the update left out stays in the momentum
-    Q_t = R_t with columns of norm 1
+    M_t = B_t - (1 - beta) * R_t P_t^H                  the momentum keeps what the update leaves out
+    Q_t = R_t with each column scaled to norm 1
     u_t = sqrt(outputs / inputs) * Q_t P_t^H
 
-for matrices of (inputs, outputs). Ahn et al., 2025, "Dion: Distributed Orthonormalized Updates", algorithm 1, which
-writes matrices the other way round. Q_0 is random, the same in every run with the same `seed`. A column of R_t that is
-only rounding error moves nothing, and its column of Q stays as it was; the paper adds a small number to the norms, and
-so moves along rounding errors.
+for matrices of shape (inputs, outputs). Ahn et al., 2025, "Dion: Distributed Orthonormalized Updates", algorithm 1,
+which writes matrices as (outputs, inputs). Q_0 is random and depends only on `seed` and the shape. If a column of R_t
+consists only of rounding errors, it does not enter the update, and the column of Q is not changed. The paper instead
+adds a small number to the norms, so rounding errors enter the update.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gradtx.types import Mask, Slots
 __all__ = ["DionState", "dion", "scale_by_dion"]
 
 _SCALE = 64
-"""The momentum is stored as M / 64, because M may overflow. The update is the same for any scale."""
+"""The momentum is stored as M / 64, because M may overflow. The update does not depend on this scale."""
 
 
 class DionState(NamedTuple):
@@ -58,25 +58,27 @@ def _dot(x: Array, y: Array) -> Array:
 class scale_by_dion(Layerwise, state=DionState):
     """Replaces the momentum of each matrix by an orthonormal matrix of low rank.
 
-    This is the rule of `dion` for matrices, without learning rate and weight decay. The formula is in the module's
-    docstring. The update is the same for c * g as for g, and derivatives treat the basis P as a constant.
+    This is `dion` for matrices, without learning rate and weight decay. The formula is in the module's docstring. The
+    update does not change if all gradients are multiplied by a positive number. Derivatives treat the basis P as a
+    constant.
 
     Args:
-      rank: Rank of the update, and at most the full rank of a matrix. A lower one costs less time per step, and needs
-        more steps. Default 128.
-      beta: Decay rate of the part of the momentum that the update has used; closer to 1 averages over more steps. The
-        rest of the momentum does not decay. In [0, 1); default 0.95.
+      rank: Rank of the update; matrices with a shorter side use their full rank. A lower rank costs less time per step
+        but needs more steps. At least 1; default 128.
+      beta: Decay rate of the momentum inside the subspace of the update; a value closer to 1 averages over more steps.
+        The rest of the momentum does not decay. In [0, 1); default 0.95.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-      seed: Seed of the first basis, an integer; the same seed gives the same run. Not negative; default 0.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
+      seed: Integer seed of the random first basis; the same seed gives the same run. Not negative; default 0.
 
-    State: one array per parameter (4 bytes in float32), and one array of inputs x rank for each matrix.
+    State: one array per parameter (4 bytes per entry in float32), and one array of shape inputs x rank for each matrix.
 
     Raises:
-      ValueError: The dimension numbers do not fit a leaf.
+      ValueError: The dimension numbers do not match a leaf.
 
     Reference: Ahn et al., 2025, "Dion: Distributed Orthonormalized Updates", algorithm 1.
 
@@ -109,7 +111,7 @@ class scale_by_dion(Layerwise, state=DionState):
         r = _dot(b, p)
         size = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(jnp.where(r == 0, 1, r))) * (r != 0), axis=-2, keepdims=True))
         least = jnp.max(size, axis=-1, keepdims=True) * (jnp.finfo(x.dtype).eps * max(x.shape[-2:]))
-        some = ~(size <= least)  # written so that NaN counts, too
+        some = ~(size <= least)  # true also for NaN, so that NaN is not hidden
         q = r / jnp.where(some, size, 1)
         mu = momentum - _dot(r, adjoint(p)) * (1 - self.beta) * unit
         u = _dot(jnp.where(some, q, 0), adjoint(p)) * math.sqrt(x.shape[-1] / x.shape[-2])
@@ -140,29 +142,33 @@ def dion(
 ) -> partition:
     """Runs Dion on the hidden matrices and AdamW on all other parameters.
 
-    Take it in place of Muon when matrices are large: a step multiplies with `rank` columns instead of whole matrices.
-    The update is an orthonormal matrix of that rank; what it leaves out of the momentum stays there for later steps
-    (Ahn et al., 2025, "Dion: Distributed Orthonormalized Updates", algorithm 1):
+    Use it in place of Muon when matrices are large: a step needs products with matrices of `rank` columns instead of
+    full matrices. The update is an orthonormal matrix of rank `rank`; the momentum keeps what the update leaves out,
+    for later steps (Ahn et al., 2025, "Dion: Distributed Orthonormalized Updates", algorithm 1):
 
         p <- p - learning_rate * (sqrt(outputs / inputs) * Q P^H + weight_decay * p)
 
+    where P has `rank` orthonormal columns and Q has `rank` columns of norm 1, both computed from the momentum by one
+    power iteration.
+
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      rank: Rank of the update, and at most the full rank of a matrix. A lower one costs less time per step, and needs
-        more steps. Default 128.
-      beta: Decay rate of the part of the momentum that the update has used; closer to 1 averages over more steps. The
-        rest of the momentum does not decay. In [0, 1); default 0.95.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      rank: Rank of the update; matrices with a shorter side use their full rank. A lower rank costs less time per step
+        but needs more steps. At least 1; default 128.
+      beta: Decay rate of the momentum inside the subspace of the update; a value closer to 1 averages over more steps.
+        The rest of the momentum does not decay. In [0, 1); default 0.95.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
         default the parameter's dtype, but at least float32.
-      seed: Seed of the first basis, an integer; the same seed gives the same run. Not negative; default 0.
-      dion_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
-        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
-        leaves out vectors, embeddings and heads).
+      seed: Integer seed of the random first basis; the same seed gives the same run. Not negative; default 0.
+      dion_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
       adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
         default. Not negative.
       adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
@@ -172,14 +178,15 @@ def dion(
       adam_eps: Added to AdamW's denominator for numerical stability. Not negative; default 1e-8.
       adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
         Not negative; default 0.
-      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      adam_mask: Which of the parameters that AdamW trains to decay; accepts the same kinds of values as `mask`, which
+        is also the default.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      for hidden matrices one array per parameter (4 bytes in float32) and one of inputs x rank; two arrays for every
-      other parameter.
+      A transformation, a partition into 'muon' (the hidden matrices) and 'adam', whose `update` needs `params`. State:
+      for hidden matrices one array per parameter (4 bytes per entry in float32) and one of shape inputs x rank; two
+      arrays for every other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.dion(0.01, rank=16).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -1,14 +1,15 @@
-"""Fira: GaLore's low-rank Adam, plus the rest of the gradient, scaled by what Adam does in the subspace.
+"""Fira: low-rank Adam as in GaLore, plus the rest of the gradient, scaled like Adam's update in the subspace.
 
-    R_t = P^H G_t                             P: the leading left singular vectors, anew every update_proj_gap steps
+    R_t = P^H G_t                             P: leading left singular vectors, recomputed every update_proj_gap steps
     A_t = Adam's update of R_t
-    S_t = (G_t - P R_t) diag(|A_t| / |R_t|)   norms of columns; shrunk so that |S_t| <= growth * |S_(t-1)|
+    S_t = (G_t - P R_t) diag(|A_t| / |R_t|)   norms of columns; scaled down so that |S_t| <= growth * |S_(t-1)|
     u_t = scale * (P A_t + S_t)
 
-for matrices G_t with at most as many rows as columns; others are transposed. Chen et al., 2024, "Fira: Can We Achieve
-Full-rank Training of LLMs Under Low-rank Constraint?", algorithm 1. It projects the shorter side, as GaLore's authors
-do; `galore` projects the longer side, as optax does. The authors' code differs in two points: here, as in Adam, eps is
-added after the second moment is corrected, and an S of zeros does not limit the steps after it.
+for matrices G_t with at most as many rows as columns; other matrices are transposed first. Chen et al., 2024, "Fira:
+Can We Achieve Full-rank Training of LLMs Under Low-rank Constraint?", algorithm 1. Fira projects the shorter side, as
+the authors of GaLore do; `gradtx.galore` projects the longer side, as optax does. This implementation differs from the
+authors' code in two points: eps is added after the bias correction of the second moment, as in Adam, and if S is zero
+at one step, it does not limit S at later steps.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class FiraState(NamedTuple):
     """The state of `scale_by_fira`.
 
     `count`: the number of steps taken. `projector`: P of each matrix. `mu`, `nu`: Adam's moments of R. `norm`: the norm
-    of the last S, 0 before the first. `weights`: for each decay rate that is a schedule, the number by which bias
-    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    of the previous S, 0 before the first step. `weights`: for each decay rate that is a schedule, the divisor of the
+    bias correction, which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a
+    schedule.
     """
 
     count: Array = counter()
@@ -55,35 +57,36 @@ def _dot(x: Array, y: Array) -> Array:
 
 
 class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="update_proj_gap"):
-    """Runs Adam in a low-rank subspace and scales the rest of the gradient like it.
+    """Runs Adam in a low-rank subspace, and scales the rest of the gradient by the same factors.
 
-    This is the rule of `fira` for matrices, without learning rate and weight decay. The formula is in the module's
-    docstring. Derivatives treat the projection as a constant.
+    This is `fira` for matrices, without learning rate and weight decay. The formula is in the module's docstring.
+    Derivatives treat the projection as a constant.
 
     Args:
-      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
-        is projected to its full rank. At least 1; default 128.
-      update_proj_gap: Number of steps after which the projection is renewed. Each time costs a singular value
-        decomposition. At least 1; default 200.
+      rank: Rank of the projection; a lower rank saves memory but approximates the gradient less closely, and a matrix
+        with a side shorter than `rank` is projected to the length of that side. At least 1; default 128.
+      update_proj_gap: Number of steps between two recomputations of the projection. Each recomputation costs a singular
+        value decomposition. At least 1; default 200.
       scale: Factor of the update. Default 1.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      growth: Largest factor by which the part of the update outside of the subspace may grow in norm from one step to
-        the next; infinity sets no bound. Positive; default 1.01.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      growth: Largest factor by which |S|, the norm of the update outside the subspace, may grow from one step to the
+        next; infinity disables the bound. Positive; default 1.01.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
-    State: for each matrix two arrays of longer side x rank, one of shorter side x rank, and one number.
+    State: for each matrix two arrays of shape longer side x rank, one of shape shorter side x rank, and one number.
 
     Raises:
-      ValueError: The dimension numbers do not fit a leaf.
+      ValueError: The dimension numbers do not match a leaf.
 
     Reference: Chen et al., 2024, "Fira: Can We Achieve Full-rank Training of LLMs Under Low-rank Constraint?",
     algorithm 1.
@@ -142,7 +145,7 @@ class scale_by_fira(Layerwise, state=FiraState, corrected=("b1", "b2"), every="u
 
 
 _SCALE = 1 / 1024
-"""R and eps are divided by 1024, because R may overflow; A stays the same."""
+"""R and eps are divided by 1024, because R may overflow; A does not change."""
 
 
 @constructor
@@ -163,45 +166,47 @@ def fira(
 ) -> partition:
     """Runs Fira on the hidden matrices and AdamW on all other parameters.
 
-    Take it for about the memory of GaLore when training should not be limited to a subspace: the part of the gradient
-    outside of it takes part, scaled as Adam scales the part inside (Chen et al., 2024, "Fira: Can We Achieve Full-rank
-    Training of LLMs Under Low-rank Constraint?", algorithm 1):
+    Use it instead of GaLore, with about the same memory, when training should not be limited to a subspace: the update
+    also contains the component of the gradient outside the subspace, scaled by the same factors as Adam's update inside
+    the subspace (Chen et al., 2024, "Fira: Can We Achieve Full-rank Training of LLMs Under Low-rank Constraint?",
+    algorithm 1):
 
         p <- p - learning_rate * (scale * (P A + S) + weight_decay * p)
 
     where A is Adam's update of the projected gradient R = P^H G, and S is G - P R scaled by |A| / |R|, column by
-    column. AdamW has the same `b1`, `b2`, `eps`, `weight_decay` and `mask`.
+    column. AdamW uses the same `b1`, `b2`, `eps`, `weight_decay` and `mask`.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      rank: Rank of the projection; a lower one saves memory and follows the gradient less closely, and a smaller matrix
-        is projected to its full rank. At least 1; default 128.
-      update_proj_gap: Number of steps after which the projection is renewed. Each time costs a singular value
-        decomposition. At least 1; default 200.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      rank: Rank of the projection; a lower rank saves memory but approximates the gradient less closely, and a matrix
+        with a side shorter than `rank` is projected to the length of that side. At least 1; default 128.
+      update_proj_gap: Number of steps between two recomputations of the projection. Each recomputation costs a singular
+        value decomposition. At least 1; default 200.
       scale: Factor of the update. Default 1.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      growth: Largest factor by which the part of the update outside of the subspace may grow in norm from one step to
-        the next; infinity sets no bound. Positive; default 1.01.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      fira_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
-        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
-        leaves out vectors, embeddings and heads).
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      growth: Largest factor by which |S|, the norm of the update outside the subspace, may grow from one step to the
+        next; infinity disables the bound. Positive; default 1.01.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      fira_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      for each hidden matrix two arrays of longer side x rank, one of shorter side x rank and one number; two arrays for
-      every other parameter (8 bytes in float32).
+      A transformation, a partition into 'muon' (the hidden matrices) and 'adam', whose `update` needs `params`. State:
+      for each hidden matrix two arrays of shape longer side x rank, one of shape shorter side x rank and one number;
+      two arrays for every other parameter (8 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.fira(0.01, rank=4).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

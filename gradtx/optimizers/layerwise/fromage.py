@@ -1,4 +1,4 @@
-"""Fromage: every layer moves by a fixed fraction of its norm, and is then shrunk so that its norm does not grow.
+"""Fromage: changes every layer by a fixed fraction of its norm, then scales it down so that the norm does not grow.
 
     x_(t+1) = (x_t - eta * g * |x_t| / |g|) / sqrt(1 + eta^2)      for every leaf
 
@@ -21,17 +21,18 @@ __all__ = ["fromage"]
 
 
 class fromage(Layerwise, needs=("params",)):
-    """Runs Fromage: every layer moves by the same fraction of its norm.
+    """Runs Fromage, which changes every layer by the same fraction of its norm.
 
-    Take it when layers differ much in scale, or when there is no memory for any state. For every leaf p (Bernstein et
-    al., 2020, "On the distance between two neural networks and the stability of learning", algorithm 1):
+    Use it when the scales of layers differ greatly, or when there is no memory for optimizer state. For every leaf p
+    (Bernstein et al., 2020, "On the distance between two neural networks and the stability of learning", algorithm 1):
 
         p <- (p - learning_rate * g * |p| / |g|) / sqrt(1 + learning_rate^2)
 
     Args:
-      learning_rate: Fraction of its norm by which a layer moves, a number or a schedule of the step count. 0.01 in the
-        paper. Not negative.
-      min_norm: Smallest value that the norms of parameters and gradients count as. Not negative; default 1e-6.
+      learning_rate: Fraction of its norm by which each layer changes: a number, or a schedule (a function of the step
+        count). The paper uses 0.01. Not negative.
+      min_norm: Lower bound: smaller norms of parameters and gradients are replaced by this value. Not negative; default
+        1e-6.
 
     State: none. `update` needs `params`.
 

@@ -1,11 +1,12 @@
-"""GaLore: runs a base optimizer on each matrix's gradient, projected onto its leading singular vectors.
+"""GaLore: projects each matrix's gradient onto its leading singular vectors and runs a base optimizer on the result.
 
     g has at least as many rows as columns:    P = its left singular vectors,     u = scale * P base(P^H g)
     g has more columns than rows:              P = its right singular vectors,    u = scale * base(g P) P^H
 
-P holds the `rank` leading singular vectors, computed anew every `update_proj_gap` steps. The longer side is projected,
-as in optax. Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", algorithm 2.
-The base optimizer's state has the projected shapes. As in the paper, its moments are kept when the projection changes.
+The columns of P are the `rank` leading singular vectors, recomputed every `update_proj_gap` steps. The longer side is
+projected, as in optax. Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection",
+algorithm 2. The base optimizer's state has the projected shapes. As in the paper, this state is kept unchanged when the
+projection changes.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def _base(who: str, name: str, value: Any) -> GradientTransformation:
 
 
 class _ProjectedShapes(View):
-    """Shows the base optimizer zero arrays of the projected shapes, to initialize its state."""
+    """Gives the base optimizer arrays of zeros in the projected shapes, from which it initializes its state."""
 
     def __init__(self, matrix_views: Sequence[MatrixView | None], rank: int) -> None:
         self.matrix_views, self.rank = matrix_views, rank
@@ -70,36 +71,38 @@ class _ProjectedShapes(View):
 
 
 def _is_tall(fan_in: int, fan_out: int) -> bool:
-    return fan_in >= fan_out  # the rows are the longer side, which is projected
+    return fan_in >= fan_out  # then the rows are the longer side, which is projected
 
 
 class scale_by_galore(Composite, state=GaLoreState):
-    """Runs a base optimizer on gradients that are projected to a low rank.
+    """Runs a base optimizer on gradients projected to a low rank.
 
-    This is the rule of `galore`, without learning rate and weight decay:
+    This is `galore` without learning rate and weight decay:
 
         u = scale * P base(P^H g),    P: the leading singular vectors of the longer side
 
     Args:
-      rank: Number of singular vectors to project onto; a lower one saves memory and follows the gradient less closely.
-        At least 1; default 128.
-      update_proj_gap: Number of steps after which the projection is renewed. Each time costs a singular value
-        decomposition. At least 1; default 200.
-      scale: Factor of the updates of projected leaves. Default 1.
-      base_optimizer: The transformation of the projected gradients; `scale_by_adam()` by default.
-      weight_dimension_numbers: Which leaves are projected, and how they are matrices: `gx.WeightDimensionNumbers` for
-        all leaves, a tree of them, or a function from the tree to such a tree. None in a tree leaves a leaf out. By
-        default every leaf with two axes is projected, embeddings included.
+      rank: Number of singular vectors to project onto; a lower rank saves memory but approximates the gradient less
+        closely. At least 1; default 128.
+      update_proj_gap: Number of steps between two recomputations of the projection. Each recomputation costs a singular
+        value decomposition. At least 1; default 200.
+      scale: Factor by which the updates of projected leaves are multiplied. Default 1.
+      base_optimizer: The transformation that is applied to the projected gradients; `scale_by_adam()` by default.
+      weight_dimension_numbers: Which leaves to project, and which of their axes are inputs and outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf (None for a leaf that should not be
+        projected), or a function that takes the tree of leaves and returns such a tree. By default every leaf with two
+        axes is projected, including embeddings.
 
-    The base optimizer sees other leaves as they are, and the extra arguments that it accepts, such as `value`. It sees
-    no `params`, and no extra argument with the shapes of the full parameters: `grad` and `value_fn` are left out, and a
-    `grad_fn` or other such argument raises an error if the base optimizer reads it. Updates have the gradients' dtype.
-    Derivatives treat the projection as a constant.
+    The base optimizer receives all other leaves unprojected. It also receives the extra arguments that it accepts, such
+    as `value`, but not `params` and no extra argument with the shapes of the full parameters: `grad` and `value_fn` are
+    left out, and any other such argument, like `grad_fn`, raises an error if the base optimizer reads it. Updates have
+    the gradients' dtype. Derivatives treat the projection as a constant.
 
-    State: P for each projected matrix (longer side x rank), and the base optimizer's state in the projected shapes.
+    State: P for each projected matrix (shape longer side x rank), and the base optimizer's state in the projected
+      shapes.
 
     Raises:
-      ValueError: The dimension numbers do not fit a leaf.
+      ValueError: The dimension numbers do not match a leaf.
 
     Reference: Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", algorithm 2.
 
@@ -120,7 +123,7 @@ class scale_by_galore(Composite, state=GaLoreState):
         return {"base_optimizer": _ProjectedShapes(self._matrix_views(tree), self.rank)}
 
     def movers(self) -> dict[str, GradientTransformation]:
-        """Returns no inner transformations: the base gets no params, so it cannot keep them in a constraint set."""
+        """Returns no inner transformations: without `params` the base optimizer cannot keep them in a set."""
         return {}
 
     def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, GaLoreState]:
@@ -152,7 +155,9 @@ class scale_by_galore(Composite, state=GaLoreState):
             has_shapes = like_params and any(view and np.shape(y) == view.shape for y, view in pairs)
             if not has_shapes and name not in ("value_fn", "grad_fn"):
                 given[name] = x
-            elif name not in STANDARD_EXTRA_ARGS:  # these are only left out, because other links may read them
+            elif (
+                name not in STANDARD_EXTRA_ARGS
+            ):  # the standard arguments are left out without an error, because other transformations may read them
                 raise TypeError(
                     f"scale_by_galore.update: {name} has the shapes of the full parameters, but base_optimizer gets "
                     f"projected gradients, which are smaller. Leave {name} out, or choose a base_optimizer that does "
@@ -161,7 +166,7 @@ class scale_by_galore(Composite, state=GaLoreState):
         return given
 
     def _matrix_views(self, tree: Any) -> list[MatrixView | None]:
-        """Returns for each leaf how it is seen as matrices; None for a leaf that is not projected."""
+        """Returns the `MatrixView` of each leaf, and None for a leaf that is not projected."""
         leaves, dims = jax.tree.leaves(tree), self.weight_dimension_numbers
         planar = [WeightDimensionNumbers() if np.ndim(x) == 2 else None for x in leaves]
         dims = planar if dims is None else matrices.numbers_of(dims, tree)
@@ -170,7 +175,7 @@ class scale_by_galore(Composite, state=GaLoreState):
 
 
 def _leading_vectors(x: Array, old: Array) -> Array:
-    """Returns the leading singular vectors of the longer side, as many as in `old`; `x` is (count, fan_in, fan_out)."""
+    """Returns as many leading singular vectors of the longer side as `old` has; `x` is (count, fan_in, fan_out)."""
     constant = lax.stop_gradient(x)
     largest = jnp.max(jnp.abs(constant), axis=(-2, -1), keepdims=True, initial=0)
     u, _, vh = jnp.linalg.svd(constant / jnp.where(largest > 0, largest, 1), full_matrices=False)
@@ -206,34 +211,35 @@ def galore(
 ) -> chain:
     """Runs Adam, or another optimizer, on low-rank gradients to save optimizer memory, with decoupled weight decay.
 
-    Take it when there is no memory for Adam's moments of large matrices: with rank 128, the moments of a 4096 x 4096
+    Use it when there is no memory for Adam's moments of large matrices: with rank 128, the moments of a 4096 x 4096
     matrix take 1/32 of Adam's memory, plus the projection P (Zhao et al., 2024, "GaLore: Memory-Efficient LLM Training
     by Gradient Low-Rank Projection", algorithm 2):
 
         p <- p - learning_rate * (scale * P base(P^H g) + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      rank: Number of singular vectors to project onto; a lower one saves memory and follows the gradient less closely.
-        At least 1; default 128.
-      update_proj_gap: Number of steps after which the projection is renewed. Each time costs a singular value
-        decomposition. At least 1; default 200.
-      scale: Factor of the updates of projected leaves. Default 1.
-      base_optimizer: The transformation of the projected gradients; `scale_by_adam()` by default.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      weight_dimension_numbers: Which leaves are projected, and how they are matrices: `gx.WeightDimensionNumbers` for
-        all leaves, a tree of them, or a function from the tree to such a tree. None in a tree leaves a leaf out. By
-        default every leaf with two axes is projected, embeddings included.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      rank: Number of singular vectors to project onto; a lower rank saves memory but approximates the gradient less
+        closely. At least 1; default 128.
+      update_proj_gap: Number of steps between two recomputations of the projection. Each recomputation costs a singular
+        value decomposition. At least 1; default 200.
+      scale: Factor by which the updates of projected leaves are multiplied. Default 1.
+      base_optimizer: The transformation that is applied to the projected gradients; `scale_by_adam()` by default.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      weight_dimension_numbers: Which leaves to project, and which of their axes are inputs and outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf (None for a leaf that should not be
+        projected), or a function that takes the tree of leaves and returns such a tree. By default every leaf with two
+        axes is projected, including embeddings.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: P for each projected matrix (longer side x rank), and the
-      base optimizer's state in the projected shapes.
+      A transformation whose `update` needs `params`. State: P for each projected matrix (shape longer side x rank), and
+      the base optimizer's state in the projected shapes.
 
     >>> import gradtx as gx
     >>> gx.galore(1e-3, rank=4).links[0].base_optimizer

@@ -1,11 +1,12 @@
-"""Kron: PSGD, whose preconditioner whitens gradients, with one Kronecker factor for each side of a matrix.
+"""Kron: PSGD with Kronecker factors. The preconditioner has one factor for each side of a matrix and whitens gradients.
 
     M = b1 M + (1 - b1) G,              X = M / (1 - b1^t)
     U = Q_L^H Q_L X Q_R^H Q_R           clipped to root mean square `clip_rms`
 
-In steps chosen at random the factors are first fitted to X; `gradtx.linalg.whitening` has the formulas. Li, 2018,
+At random steps, Q_L and Q_R are first fitted to X; see `gradtx.linalg.whitening` for the formulas. Li, 2018,
 "Preconditioned Stochastic Gradient Descent"; Pooladzandi and Li, 2024, "Curvature-Informed SGD via General Purpose
-Lie-Group Preconditioners". The defaults are those of github.com/evanatyourservice/kron_torch, which has no damping.
+Lie-Group Preconditioners". The defaults are the same as in github.com/evanatyourservice/kron_torch, which has no
+damping.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ _LESS_AND_LESS = exponential_decay(1.0, 1000, math.exp(-1), 500, end_value=0.03)
 class KronState(NamedTuple):
     """The state of `scale_by_kron`.
 
-    `count`: the number of steps taken. `mu`: the momentum. `rows`, `columns`: the factors of both sides of each matrix.
-    `failures`: how often a gradient or new factors of a matrix were not finite. `rng_key`: the next random key.
-    `weights`: for each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product
-    of the decay rates so far. Empty if no decay rate is a schedule.
+    `count`: the number of steps taken. `mu`: the momentum. `rows`, `columns`: the factors Q_L and Q_R of each matrix.
+    `failures`: for each matrix, how often a gradient or new factors contained NaN or infinity. `rng_key`: the random
+    key of the next step. `weights`: for each decay rate that is a schedule, the divisor of the bias correction, which
+    is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -60,42 +61,43 @@ class KronState(NamedTuple):
 class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",)):
     """Whitens the momentum of matrices with one Kronecker factor per side.
 
-    This is the rule of `kron`, without learning rate and weight decay:
+    This is `kron` without learning rate and weight decay:
 
         U = Q_L^H Q_L X Q_R^H Q_R,    clipped to root mean square `clip_rms`
 
-    where X is the momentum, and the factors Q_L and Q_R are fitted to it in steps chosen at random.
+    where X is the momentum, and the factors Q_L and Q_R are fitted to X at random steps.
 
     Args:
-      b1: Decay rate of the momentum, to which the factors are fitted; closer to 1 averages over more steps. In [0, 1);
-        default 0.9.
-      update_probability: Probability of fitting the factors in a step, a number or a schedule. By default it is 1 for
-        500 steps and then decays to 0.03, which it reaches after 4000 steps. In [0, 1].
-      precond_lr: How far a factor moves in a fit, as a fraction of itself. In [0, 1); default 0.1.
-      clip_rms: Largest root mean square of a leaf's update; infinity does not clip. Positive; default 1.1.
+      b1: Decay rate of the momentum, to which the factors are fitted; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
+      update_probability: Probability that the factors are fitted at a step: a number or a schedule. The default is 1
+        for 500 steps and then decays to 0.03, the value after about 4000 steps. In [0, 1].
+      precond_lr: Step size of a fit: how much a factor changes, relative to its own size. In [0, 1); default 0.1.
+      clip_rms: Largest root mean square of a leaf's update; infinity disables clipping. Positive; default 1.1.
       damping: Size of the random noise that is added to a matrix before a fit, relative to its root mean square, so
-        that directions without gradient are not scaled up without end. Not negative; default 1e-6.
-      init_scale: Product of the factors of a matrix at the start, as a multiple of the identity. Positive; default 1.
-      max_size_triangular: Longest side that has a triangular factor; a longer side has a diagonal one. At least 1;
+        that directions without gradient are not scaled up without limit. Not negative; default 1e-6.
+      init_scale: Initial product of the factors of a matrix, as a multiple of the identity. Positive; default 1.
+      max_size_triangular: Longest side that gets a triangular factor; longer sides get a diagonal factor. At least 1;
         default 8192.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. Default False.
-      triangular_1d: Whether vectors have triangular factors instead of diagonal ones. Default False.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. Default False.
+      triangular_1d: Whether vectors get triangular factors instead of diagonal factors. Default False.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      key: Seed of the random numbers, an integer; the same seed gives the same run. `update(..., key=k)` draws from `k`
-        instead. Default 0.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. To control the random numbers of
+        one step, pass `update(..., key=k)` with a JAX key `k`. Default 0.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
-    The random numbers depend only on the key, the step and the shape: all matrices of a shape see the same ones, on any
-    mesh. A matrix of zeros changes no factor. A gradient with an entry that is not finite counts as zeros, and factors
-    that are not finite are replaced by the last ones; `gx.metrics` counts both as `failures`. Derivatives treat the
-    factors as constants.
+    The random numbers depend only on the key, the step and the shape: all matrices of the same shape use the same
+    random numbers, on any mesh. A momentum of zeros does not change the factors. A gradient that contains NaN or
+    infinity is treated as zero, and factors that contain NaN or infinity are replaced by the previous factors;
+    `gx.metrics` counts both as `failures`. Derivatives treat the factors as constants.
 
-    State: one array per parameter (4 bytes in float32), and for each side of length n a matrix of n x n or, if
-    diagonal, a vector of n.
+    State: one array per parameter (4 bytes per entry in float32), and for each side of length n an n x n matrix or, for
+      a diagonal factor, a vector of length n.
 
     Reference: Pooladzandi and Li, 2024, "Curvature-Informed SGD via General Purpose Lie-Group Preconditioners".
 
@@ -119,7 +121,7 @@ class scale_by_kron(Layerwise, state=KronState, corrected=("b1",), takes=("key",
     weight_dimension_numbers: Any = matrix_axes()
 
     def has_rows(self, view: Any) -> bool:
-        """Returns whether matrices seen this way have a factor for their rows; a matrix with one row has none."""
+        """Returns whether matrices with this view have a factor for their rows; a matrix with one row does not."""
         return view.fan_in > 1
 
     def diagonal_rows(self, view: Any) -> bool:
@@ -199,49 +201,50 @@ def kron(
 ) -> chain:
     """Runs PSGD with Kronecker factors, which whitens gradients, with decoupled weight decay.
 
-    Take it for a second-order method of matrices that needs products and triangular solves instead of eigenvectors.
-    Learning rates are about a third of Adam's (Li, 2018, "Preconditioned Stochastic Gradient Descent"; Pooladzandi and
-    Li, 2024, "Curvature-Informed SGD via General Purpose Lie-Group Preconditioners"):
+    Use it as a second-order method for matrices that needs only matrix products and triangular solves, and no
+    eigenvectors. Use about a third of Adam's learning rate (Li, 2018, "Preconditioned Stochastic Gradient Descent";
+    Pooladzandi and Li, 2024, "Curvature-Informed SGD via General Purpose Lie-Group Preconditioners"):
 
         p <- p - learning_rate * (Q_L^H Q_L X Q_R^H Q_R + weight_decay * p)
 
-    where X is the momentum, and the factors Q_L and Q_R are fitted to it in steps chosen at random.
+    where X is the momentum, and the factors Q_L and Q_R are fitted to X at random steps.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. About a third of Adam's, such as 3e-4. Not
-        negative.
-      b1: Decay rate of the momentum, to which the factors are fitted; closer to 1 averages over more steps. In [0, 1);
-        default 0.9.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      update_probability: Probability of fitting the factors in a step, a number or a schedule. By default it is 1 for
-        500 steps and then decays to 0.03, which it reaches after 4000 steps. In [0, 1].
-      precond_lr: How far a factor moves in a fit, as a fraction of itself. In [0, 1); default 0.1.
-      clip_rms: Largest root mean square of a leaf's update; infinity does not clip. Positive; default 1.1.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). About a third of the learning
+        rate for Adam, such as 3e-4. Not negative.
+      b1: Decay rate of the momentum, to which the factors are fitted; a value closer to 1 averages over more steps. In
+        [0, 1); default 0.9.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      update_probability: Probability that the factors are fitted at a step: a number or a schedule. The default is 1
+        for 500 steps and then decays to 0.03, the value after about 4000 steps. In [0, 1].
+      precond_lr: Step size of a fit: how much a factor changes, relative to its own size. In [0, 1); default 0.1.
+      clip_rms: Largest root mean square of a leaf's update; infinity disables clipping. Positive; default 1.1.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
       damping: Size of the random noise that is added to a matrix before a fit, relative to its root mean square, so
-        that directions without gradient are not scaled up without end. Not negative; default 1e-6.
-      init_scale: Product of the factors of a matrix at the start, as a multiple of the identity. Positive; default 1.
-      max_size_triangular: Longest side that has a triangular factor; a longer side has a diagonal one. At least 1;
+        that directions without gradient are not scaled up without limit. Not negative; default 1e-6.
+      init_scale: Initial product of the factors of a matrix, as a multiple of the identity. Positive; default 1.
+      max_size_triangular: Longest side that gets a triangular factor; longer sides get a diagonal factor. At least 1;
         default 8192.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. Default False.
-      triangular_1d: Whether vectors have triangular factors instead of diagonal ones. Default False.
-      key: Seed of the random numbers, an integer; the same seed gives the same run. `update(..., key=k)` draws from `k`
-        instead. Default 0.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. Default False.
+      triangular_1d: Whether vectors get triangular factors instead of diagonal factors. Default False.
+      key: Seed of the random numbers, an integer; the same seed gives the same run. To control the random numbers of
+        one step, pass `update(..., key=k)` with a JAX key `k`. Default 0.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and for each
-      side of length n a matrix of n x n or, if diagonal, a vector of n.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32), and
+      for each side of length n an n x n matrix or, for a diagonal factor, a vector of length n.
 
     >>> import gradtx as gx
     >>> gx.kron(3e-4, update_probability=0.1).links[0].clip_rms

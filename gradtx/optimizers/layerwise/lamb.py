@@ -1,6 +1,6 @@
-"""LAMB: Adam's direction plus weight decay, scaled to the norm of each layer's weights.
+"""LAMB: Adam's update plus weight decay, scaled to the norm of each layer's weights.
 
-    r_t = Adam's direction + weight_decay * x_t
+    r_t = Adam's update + weight_decay * x_t
     u_t = r_t * |x_t| / |r_t|      for every leaf
 
 You et al., 2020, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", algorithm 2.
@@ -30,31 +30,31 @@ def lamb(
     weight_decay: HyperArg = 0.0,
     mask: Mask = None,
 ) -> chain:
-    """Runs LAMB: Adam with steps proportional to the norm of each layer's weights, for very large batches.
+    """Runs LAMB for very large batches: Adam with updates proportional to the norm of each layer's weights.
 
-    Take it when you use Adam for small batches and want to train with very large ones. With Adam's update a, for every
-    leaf (You et al., 2020, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", algorithm 2):
+    Use it for very large batches if you would use Adam for small batches. With Adam's update a, for every leaf (You et
+    al., 2020, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", algorithm 2):
 
         r  = a + weight_decay * p
         p <- p - learning_rate * r * |p| / |r|
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
-      weight_decay: Strength of the weight decay: `weight_decay * params` is added to Adam's update before it is scaled.
-        Not negative; default 0.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the weight decay: `weight_decay * params` is added to Adam's update before the sum is
+        scaled. Not negative; default 0.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.lamb(1e-3).links[2]

@@ -1,9 +1,9 @@
-"""LARS: every layer's step is proportional to the norm of its weights.
+"""LARS: makes every layer's update proportional to the norm of the layer's weights.
 
-    u = g * trust_coefficient * |p| / (|g| + eps),   and g where one of the norms is zero
+    u = g * trust_coefficient * |p| / (|g| + eps),   and u = g if one of the norms is zero
 
 You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional Networks", algorithm 1. A norm below `min_norm`
-counts as `min_norm`.
+is replaced by `min_norm`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ __all__ = ["lars", "scale_by_trust_ratio"]
 class scale_by_trust_ratio(Layerwise, needs=("params",)):
     """Scales every leaf of the updates to the norm of its parameter.
 
-    This is the rule of `lars` and `lamb`. Where one of the norms is zero, the update is unchanged.
+    `lars` and `lamb` use this transformation. If one of the norms is zero, the update is unchanged.
 
         u = g * trust_coefficient * |p| / (|g| + eps)
 
     Args:
-      min_norm: Smallest value that the norms of parameters and updates count as. Not negative; default 0.
-      trust_coefficient: Norm of a scaled update relative to the norm of its parameter. Not negative; default 1.
+      min_norm: Lower bound: smaller norms of parameters and updates are replaced by this value. Not negative; default
+        0.
+      trust_coefficient: Ratio of the norm of a scaled update to the norm of its parameter. Not negative; default 1.
       eps: Added to the norm of the update for numerical stability. Not negative; default 0.
-      mask: Which leaves to scale: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the parameters,
-        or a function of the parameters that returns one; all by default. Other leaves pass unchanged.
+      mask: Which leaves to scale: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure of
+        the parameters, or a function that takes the parameters and returns such a tree; all leaves by default. Other
+        leaves are not scaled.
 
     State: none. `update` needs `params`.
 
@@ -76,34 +78,33 @@ def lars(
     momentum: HyperArg = 0.9,
     nesterov: bool = False,
 ) -> chain:
-    """Runs LARS: SGD with momentum and steps proportional to the norm of each layer's weights, for very large batches.
+    """Runs LARS for very large batches: SGD with momentum and updates proportional to each layer's norm.
 
-    Take it when you use SGD with momentum for small batches, as for convolutional networks, and want to train with very
-    large ones. For every leaf (You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional Networks",
-    algorithm 1):
+    Use it for very large batches if you would use SGD with momentum for small batches, as for convolutional networks.
+    For every leaf (You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional Networks", algorithm 1):
 
         r  = g + weight_decay * p
         m <- momentum * m + learning_rate * r * trust_coefficient * |p| / (|r| + eps)
         p <- p - m
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      weight_decay: Strength of the weight decay: `weight_decay * params` is added to the gradient before it is scaled.
-        Not negative; default 0.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      trust_coefficient: Norm of a scaled update relative to the norm of its parameter. Not negative; default 1e-3.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      weight_decay: Strength of the weight decay: `weight_decay * params` is added to the gradient before the sum is
+        scaled. Not negative; default 0.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      trust_coefficient: Ratio of the norm of a scaled update to the norm of its parameter. Not negative; default 1e-3.
       eps: Added to the norm of the update for numerical stability. Not negative; default 0.
-      trust_ratio_mask: Which leaves to scale, in the forms that `mask` takes; all by default. Leave out biases and the
-        parameters of normalization layers.
-      momentum: Decay rate of the momentum, which is a decaying sum of past steps; closer to 1 averages over more steps.
-        In [0, 1]; default 0.9.
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      trust_ratio_mask: Which leaves to scale; accepts the same kinds of values as `mask`. All leaves by default;
+        usually biases and the parameters of normalization layers should be left out.
+      momentum: Decay rate of the momentum, which is a decaying sum of past updates; a value closer to 1 sums over more
+        steps. In [0, 1]; default 0.9.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.lars(0.1).links[1]

@@ -1,4 +1,4 @@
-"""L-DoG: DoG with its own distance and sum of squared gradients for every leaf.
+"""L-DoG: DoG with a separate distance and a separate sum of squared gradients for every leaf.
 
     r_t = max(r_(t-1), |x_t - x_1|),   r_0 = reps_rel * (1 + |x_1|)
     G_t = G_(t-1) + |g_t|^2
@@ -27,8 +27,8 @@ __all__ = ["ScaleByDistanceOverGradientsState", "scale_by_distance_over_gradient
 class ScaleByDistanceOverGradientsState(NamedTuple):
     """The state of `scale_by_distance_over_gradients`.
 
-    `count`: the number of steps taken. `max_dist`: each leaf's largest distance from its start. `grad_sum_of_squares`:
-    each leaf's sum of squared gradients. `init_params`: the first parameters.
+    `count`: the number of steps taken. `max_dist`: the largest distance of each leaf from its initial value.
+    `grad_sum_of_squares`: each leaf's sum of squared gradients. `init_params`: the initial parameters.
     """
 
     count: Array = counter()
@@ -38,25 +38,25 @@ class ScaleByDistanceOverGradientsState(NamedTuple):
 
 
 class scale_by_distance_over_gradients(Layerwise, state=ScaleByDistanceOverGradientsState, needs=("params",)):
-    """Finds a step size for every leaf from the distance it has travelled (L-DoG).
+    """Chooses a step size for every leaf from the leaf's distance to its initial value (L-DoG).
 
-    Take it in place of a tuned learning rate when layers need different step sizes. `gx.scale_by_learning_rate(1.0)`
-    after it turns it into an optimizer:
+    Use it in place of a tuned learning rate when layers need different step sizes. To get a complete optimizer, put
+    `gx.scale_by_learning_rate(1.0)` after it. The update is
 
         u = g * global_scale * r / sqrt(G + eps)
 
-    where r is the leaf's largest distance from its start, and G the sum of its squared gradients.
+    where r is the leaf's largest distance from its initial value so far, and G the sum of its squared gradients.
 
     Args:
-      reps_rel: First distance, relative to 1 + the norm of the leaf; it only grows, so choose it small. Not negative;
-        default 1e-6.
+      reps_rel: Initial estimate of the distance, relative to 1 + the norm of the leaf; the estimate never shrinks, so
+        choose a small value. Not negative; default 1e-6.
       eps: Added to the sum of squared gradients under the square root, for numerical stability. Not negative; default
         1e-8.
-      param_dtype: Dtype in which the first parameters are stored, such as `jnp.bfloat16` to save memory; by default the
-        parameter's dtype, but at least float32.
-      global_scale: Factor of every update. Any number. Default 1.
+      param_dtype: Dtype in which the initial parameters are stored, such as `jnp.bfloat16` to save memory; by default
+        the parameter's dtype, but at least float32.
+      global_scale: Factor by which every update is multiplied. Any number. Default 1.
 
-    State: one array per parameter (4 bytes in float32), and two numbers per leaf. `update` needs `params`.
+    State: one array per parameter (4 bytes per entry in float32), and two numbers per leaf. `update` needs `params`.
 
     Reference: Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend", section 3.
 

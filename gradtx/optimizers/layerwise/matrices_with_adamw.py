@@ -1,7 +1,7 @@
-"""A rule for the hidden matrices and AdamW for all other parameters: the frame of `muon` and similar methods.
+"""Combines a transformation for the hidden matrices with AdamW for all other parameters, as in `muon`.
 
     hidden matrices     x <- x - learning_rate * (rule(g) + weight_decay * x)
-    all others          AdamW, with its own learning rate, decay rates and mask
+    other parameters    AdamW, with its own learning rate, decay rates and mask
 
 Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks": vectors, embeddings and the last layer
 are better left to Adam.
@@ -28,7 +28,7 @@ __all__ = ["matrices_with_adamw"]
 
 
 def _adam_fields(**fields: tuple[type[Value], Any]) -> dict[str, Any]:
-    """Checks arguments of AdamW, given as (rule, value), so that errors say `adam_b1` as the user did, not `b1`."""
+    """Checks AdamW's arguments, given as (class, value); errors name them as the user did: `adam_b1`, not `b1`."""
     return {k: rule.check_field(k, x, who=called(None), name=f"adam_{k}") for k, (rule, x) in fields.items()}
 
 
@@ -51,27 +51,29 @@ def matrices_with_adamw(
     nesterov: bool = False,
     decouple_lr: bool = False,
 ) -> partition:
-    """Applies a rule of your own to the hidden matrices and AdamW to all other parameters.
+    """Applies your own transformation to the hidden matrices and AdamW to all other parameters.
 
-    Take it to give a rule for matrices the same frame as `muon`. Scanned layers, attention heads and fused projections
-    are stacks of matrices, which dimension numbers describe; None in their tree leaves a leaf, such as a depthwise
-    convolution, to AdamW:
+    Use it to build an optimizer like `muon` from your own transformation of matrices. Scanned layers, attention heads
+    and fused projections are stacks of matrices, which `weight_dimension_numbers` describes. To train a leaf with
+    AdamW, such as a depthwise convolution, set the leaf's entry to None. The updates are:
 
         hidden matrices     p <- p - learning_rate * (rule(g) + weight_decay * p)
-        all others          AdamW
+        other parameters    AdamW
+
 
     Args:
-      rule: The transformation of the matrices' gradients, without learning rate and weight decay, such as
-        `scale_by_muon()`. Give it the same dimension numbers.
-      learning_rate: Step size, a number or a schedule of the step count.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers` with
-        None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which leaves out
-        vectors, embeddings and heads).
+      rule: The transformation that is applied to the gradients of the matrices, without learning rate and weight decay,
+        such as `scale_by_muon()`. Pass it the same dimension numbers.
+      learning_rate: Step size: a number, or a schedule (a function of the step count).
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and outputs: a
+        tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a function
+        that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out vectors,
+        embeddings and output heads).
       adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
         default. Not negative.
       adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
@@ -82,16 +84,17 @@ def matrices_with_adamw(
       adam_eps_root: Added to AdamW's second moment under the square root. Not negative; default 0.
       adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
         Not negative; default 0.
-      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      adam_mask: Which of the parameters that AdamW trains to decay; accepts the same kinds of values as `mask`, which
+        is also the default.
       mu_dtype: Dtype in which AdamW's first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
       nesterov: Whether AdamW uses Nesterov momentum. Default False.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'muon' (the hidden matrices) and 'adam') whose `update` needs `params`. State:
-      the rule's for the matrices, two arrays for every other parameter (8 bytes in float32).
+      A transformation, a partition into 'muon' (the hidden matrices) and 'adam', whose `update` needs `params`. State:
+      for the matrices the state of `rule`, for every other parameter two arrays (8 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.matrices_with_adamw(gx.scale_by_sign(), 0.1, adam_learning_rate=1e-3)
@@ -101,7 +104,8 @@ def matrices_with_adamw(
     [-0.1 -0.1] [-0.001 -0.001]
     """
     labels = muon_labels(weight_dimension_numbers, mask, adam_mask)
-    # `labels` checks the masks on the whole tree; the rules of a group see a part of it.
+    # `labels` checks the masks on the whole tree, because the transformations of a group receive only some of the
+    # leaves.
     mask, adam_mask = masks.in_group(mask), masks.in_group(mask if adam_mask is None else adam_mask)
     links = rule.links if type(rule) is chain else (rule,)
     hidden = chain(*links, *decoupled_weight_decay(learning_rate, weight_decay, mask, decouple_lr=decouple_lr))

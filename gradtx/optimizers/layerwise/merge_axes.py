@@ -1,7 +1,7 @@
-"""Chooses which axes of a leaf make the rows and the columns of matrices, by merging small axes.
+"""Chooses which axes of a leaf become the rows and columns of its matrices, by merging small axes.
 
-Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning", section 4: neighbouring axes are merged as
-long as their product is small, so that there are fewer and larger factors.
+Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning", section 4: neighboring axes are merged while
+the product of their lengths is small, which gives fewer and larger factors.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["merge_axes"]
 
 
 class merge_axes(Value):
-    """Makes dimension numbers by merging small axes, for `weight_dimension_numbers` of `shampoo`, `soap` and others.
+    """Computes dimension numbers by merging small axes, for `weight_dimension_numbers` of `shampoo`, `soap` and others.
 
-    Take it for convolutions and other leaves with many axes. From the first axis to the last, an axis joins the axes
-    before it as long as the product of their lengths is at most `most`. The last group of axes makes the columns, the
-    group before it the rows, and all further axes count matrices. If there is only one group, the last axis makes the
-    columns and the other axes make the rows.
+    Use it for convolutions and other leaves with many axes. Going from the first axis to the last, each axis is merged
+    with the previous group of axes if the product of the lengths is at most `most`; otherwise it starts a new group.
+    The last group becomes the columns, the group before it the rows, and all other axes index separate matrices. If
+    there is only one group, the last axis becomes the columns and the other axes the rows.
 
     Args:
-      most: Largest length of a merged group of axes. At least 1; default 1024.
+      most: Largest product of the lengths in a group of merged axes. At least 1; default 1024.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"conv": jnp.ones((3, 3, 64, 128)), "heads": jnp.ones((768, 12, 64)), "bias": jnp.ones(8)}

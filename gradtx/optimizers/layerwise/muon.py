@@ -1,16 +1,17 @@
-"""Muon: brings all singular values of a matrix's momentum near 1.
+"""Muon: brings all singular values of each matrix's momentum close to 1.
 
     m_t = beta * m_(t-1) + (1 - beta) * g_t
     c_t = beta * m_t / (1 - beta^(t+1)) + (1 - beta) * g_t / (1 - beta^t)   (Nesterov)   or   m_t / (1 - beta^t)
-    u_t = O(c_t)                    Newton-Schulz (`gradtx.linalg.newton_schulz`)
+    u_t = O(c_t)                    O: Newton-Schulz iteration (`gradtx.linalg.newton_schulz`)
     u_t = <c_t, O(c_t)> * O(c_t)    with `adaptive`
 
 The update is then multiplied by sqrt(max(1, outputs / inputs)), or, with `consistent_rms`, by
-sqrt(max(outputs, inputs)) * consistent_rms. Matrices of the same shape are iterated together, as one stack.
+sqrt(max(outputs, inputs)) * consistent_rms. Matrices of the same shape are processed together, as one stack.
 
 Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et al., 2025, "Muon is Scalable for
-LLM Training". By default the momentum is corrected for its start at zero, as in optax. PyTorch does not correct it: use
-`bias_correction=False`. With `eps_is_floor=True`, the momentum is divided by max(norm, eps), as in PyTorch.
+LLM Training". By default the momentum is corrected for its start at zero, as in optax. PyTorch does not correct the
+momentum; to match PyTorch, pass `bias_correction=False` and `eps_is_floor=True` to `scale_by_muon`. With
+`eps_is_floor=True` the momentum is divided by max(norm, eps).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ _SCALE = 4
 class MuonState(NamedTuple):
     """The state of `scale_by_muon`.
 
-    `count`: the number of steps taken. `mu`: the momentum. `weights`: for a scheduled decay rate, the total weight of
-    the gradients in the momentum.
+    `count`: the number of steps taken. `mu`: the momentum. `weights`: if the decay rate is a schedule, the sum of the
+    averaging weights.
     """
 
     count: Array = counter()
@@ -57,42 +58,47 @@ class MuonState(NamedTuple):
 class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
     """Orthogonalizes the momentum of every matrix.
 
-    This is the rule of `muon`, without its factor by shape, learning rate and weight decay:
+    This is `muon` without the factor for the matrix's shape, learning rate and weight decay:
 
         u = O(c),    c: momentum
 
-    where O sets all singular values of c to about 1 by the Newton-Schulz iteration.
+    where O brings all singular values of c close to 1 by the Newton-Schulz iteration.
 
     Args:
-      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
-        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
-        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
-      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
-        products each. At least 1; default 5.
-      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.95 (about the last 20 steps).
-      eps: Added to the norm by which the momentum is divided. By default nothing is added, so that the update is the
-        same for c * g as for g, and zero for zero; optax adds 1e-8. At most a millionth of the norm is added.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all iterations, three numbers for each
+        iteration, or the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); for the same number
+        of iterations 'polar_express' and 'cans' come closest to an orthogonal matrix, and the default is 'standard'
+        (Jordan's (3.4445, -4.775, 2.0315)).
+      ns_steps: Number of Newton-Schulz iterations; each one costs three matrix products and brings the singular values
+        closer to 1. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      eps: Added to the norm by which the momentum is divided. The default is 0, so the update does not change if all
+        gradients are multiplied by a positive number, and it is zero if the momentum is zero; optax adds 1e-8. At most
+        a millionth of the norm is added.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      nesterov: Whether the momentum looks one step ahead. Default True.
-      adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
-        larger updates. Default False.
-      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration; the last two do not use
-        `eps` unless it is a floor. One of 'frobenius', 'spectral', 'aol', 'schatten'; default 'frobenius'.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default True.
+      adaptive: Whether to multiply the update by its inner product with the momentum, so larger momenta give larger
+        updates. Default False.
+      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration: 'frobenius', 'spectral'
+        (the largest singular value), 'aol' (a separate divisor for each row, from the Gram matrix) or 'schatten' (the
+        Schatten 4-norm). 'aol' and 'schatten' use `eps` only with `eps_is_floor`. Default 'frobenius'.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
       bias_correction: Whether to correct the momentum for its start at zero. Default True.
-      eps_is_floor: Whether `eps` is the least norm to divide by (the square of the norm for 'aol' and 'schatten'),
-        instead of being added to the norm. Smaller gradients then give smaller updates. Default False.
-      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+      eps_is_floor: Whether to use `eps` as a lower bound on the norm (for 'aol' and 'schatten', on its square) instead
+        of adding it to the norm. Then gradients whose norm is below the bound give smaller updates. Default False.
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; at least float32 by
         default, and bfloat16 is faster on hardware that supports it.
 
-    State: one array per parameter (4 bytes in float32).
+    State: one array per parameter (4 bytes per entry in float32).
 
     Raises:
-      ValueError: The dimension numbers do not fit a leaf.
+      ValueError: The dimension numbers do not match a leaf.
 
     Reference: Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks".
 
@@ -122,7 +128,8 @@ class scale_by_muon(Layerwise, state=MuonState, corrected=("beta",)):
         triples(called(self), self.ns_coeffs, self.ns_steps)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        # For `leaf.debiased_ratio`: (weight of momentum, weight of gradient) with `nesterov`, else (divisor,).
+        # The format of `leaf.debiased_ratio`: (factor of the momentum, factor of the gradient) with `nesterov`, else
+        # (divisor,).
         if self.bias_correction:
             return self.debias("beta", t, numbers, self.nesterov), self.weighed(numbers)
         return ((self.beta, 1 - self.beta) if self.nesterov else (1,)), numbers
@@ -170,63 +177,68 @@ def muon(
 ) -> partition:
     """Runs Muon on the hidden matrices and AdamW on all other parameters.
 
-    Take it for transformers and other networks whose parameters are mostly matrices: it usually needs fewer steps than
-    AdamW, for a few matrix products per step. With the orthogonalization O of the momentum c (Jordan et al., 2024,
-    "Muon: An optimizer for hidden layers in neural networks"):
+    Use it for transformers and other networks whose parameters are mostly matrices: it usually needs fewer steps than
+    AdamW, but each step costs a few more matrix products. With the orthogonalization O of the momentum c (Jordan et
+    al., 2024, "Muon: An optimizer for hidden layers in neural networks"):
 
         p <- p - learning_rate * (O(c) * sqrt(max(1, outputs / inputs)) + weight_decay * p)
 
-    AdamW shares `mu_dtype` and `nesterov`, and has settings of its own for the rest.
+    AdamW uses the same `mu_dtype` and `nesterov`; its other hyperparameters are the arguments that begin with `adam_`.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 0.02 is a usual first try; with
-        `consistent_rms=0.2` take AdamW's. Not negative.
-      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
-        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
-        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
-      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
-        products each. At least 1; default 5.
-      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.95 (about the last 20 steps).
-      eps: Added to the norm by which the momentum is divided. By default nothing is added in Muon, and `adam_eps` is
-        1e-8. Not negative.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 0.02 is a usual first try; with
+        `consistent_rms=0.2` use AdamW's learning rate. Not negative.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all iterations, three numbers for each
+        iteration, or the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); for the same number
+        of iterations 'polar_express' and 'cans' come closest to an orthogonal matrix, and the default is 'standard'
+        (Jordan's (3.4445, -4.775, 2.0315)).
+      ns_steps: Number of Newton-Schulz iterations; each one costs three matrix products and brings the singular values
+        closer to 1. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.95 (about the last 20 steps).
+      eps: Added to the norm by which the momentum is divided. By default 0 for Muon and 1e-8 for AdamW (see
+        `adam_eps`). Not negative.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       mu_dtype: Dtype of the stored momentum and of AdamW's first moment, such as `jnp.bfloat16` to save memory; by
         default the parameter's dtype, but at least float32.
-      nesterov: Whether the momentum looks one step ahead, for Muon and AdamW. Default True.
-      adaptive: Whether to multiply the update by its inner product with the momentum, so that larger momenta give
-        larger updates. Default False.
-      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration; the last two do not use
-        `eps` unless it is a floor. One of 'frobenius', 'spectral', 'aol', 'schatten'; default 'frobenius'.
+      nesterov: Whether Muon and AdamW use Nesterov momentum, which looks one step ahead. Default True.
+      adaptive: Whether to multiply the update by its inner product with the momentum, so larger momenta give larger
+        updates. Default False.
+      preconditioning: Norm by which the momentum is divided before the Newton-Schulz iteration: 'frobenius', 'spectral'
+        (the largest singular value), 'aol' (a separate divisor for each row, from the Gram matrix) or 'schatten' (the
+        Schatten 4-norm). 'aol' and 'schatten' do not use `eps`. Default 'frobenius'.
       adam_b1: Decay rate of AdamW's first moment, for the parameters that are not hidden matrices. In [0, 1); default
         0.9.
       adam_b2: Decay rate of AdamW's second moment, for the parameters that are not hidden matrices. In [0, 1); default
         0.999.
-      adam_eps: Added to AdamW's denominator for numerical stability; `eps` by default, or 1e-8 if that is not given.
+      adam_eps: Added to AdamW's denominator for numerical stability; `eps` by default, or 1e-8 if `eps` is not given.
         Not negative.
       adam_eps_root: Added to AdamW's second moment under the square root. Not negative; default 0.
       adam_weight_decay: Strength of AdamW's decoupled weight decay, for the parameters that are not hidden matrices.
         Not negative; default 0.
-      adam_mask: Which of AdamW's parameters to decay, in the forms that `mask` takes; `mask` itself by default.
+      adam_mask: Which of the parameters that AdamW trains to decay; accepts the same kinds of values as `mask`, which
+        is also the default.
       adam_learning_rate: Learning rate of AdamW for the parameters that are not hidden matrices; `learning_rate` by
         default. Not negative.
-      muon_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of `gx.WeightDimensionNumbers`
-        with None for the other parameters, or a function that returns one (by default `gx.hidden_matrices`, which
-        leaves out vectors, embeddings and heads).
-      consistent_rms: Root mean square of the entries of an update before the learning rate, the same for matrices of
-        every shape; None scales by `sqrt(max(1, outputs / inputs))` instead, as Muon's authors do. Positive.
-      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
+      muon_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
+      consistent_rms: Root mean square of each matrix's update before the learning rate is applied, the same for
+        matrices of every shape; None multiplies the update by `sqrt(max(1, outputs / inputs))` instead, as Muon's
+        authors do. Positive.
+      iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; at least float32 by
         default, and bfloat16 is faster on hardware that supports it.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'muon' and 'adam') whose `update` needs `params`. State: one array per
-      parameter of the hidden matrices (4 bytes in float32), two per other parameter.
+      A transformation, a partition into 'muon' and 'adam', whose `update` needs `params`. State: one array for each
+      hidden matrix (4 bytes per entry in float32), two for every other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"embed": jnp.ones((9, 4)), "dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}

@@ -1,4 +1,4 @@
-"""Finds the leaves that Muon trains: the matrices between the embedding and the head.
+"""Finds the leaves that Muon trains: the matrices between the embedding and the output head.
 
 Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks": vectors, embeddings and the last layer
 are better left to Adam.
@@ -21,22 +21,23 @@ from gradtx.types import Mask, Params
 
 __all__ = ["hidden_matrices", "muon_labels"]
 
-# Words at the end of a part of the path, which a number may follow: embed, Embed_0, token_embedding, lm_head.
+# Matches path components that end in such a word, with an optional number: embed, Embed_0, token_embedding, lm_head.
 _OUTER = re.compile(r"(^|[_.])((un)?embed(s|der|ding|dings|_tokens)?|wte|wpe|head|logits?)([_.]?\d+)?$", re.IGNORECASE)
 
 
 def hidden_matrices(params: Params) -> Any:
     """Returns dimension numbers for the leaves that Muon trains by default, and None for the others.
 
-    Muon trains the leaves with two or more axes, unless a part of the path ends in a word for an embedding or a head
-    (embed, embedding, embed_tokens, wte, wpe, head, logits; a number may follow). The last axis is the output, and all
-    others are the input: a kernel (height, width, input, output) is a matrix with height * width * input rows.
+    Muon trains the leaves with two or more axes, unless a component of the path ends in a word for an embedding or an
+    output head (embed, embedding, embed_tokens, wte, wpe, head, logits; a number may follow). The last axis is the
+    output, and all other axes are the input: a kernel (height, width, input, output) is a matrix with height * width *
+    input rows.
 
     Args:
       params: The parameters, a tree of arrays or shapes.
 
     Returns:
-      A tree like `params` with `gx.WeightDimensionNumbers` or None at its leaves.
+      A tree with the structure of `params` and `gx.WeightDimensionNumbers` or None as its leaves.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"lm_head": jnp.ones((4, 9)), "conv": jnp.ones((3, 3, 4, 8)), "bias": jnp.ones(8)}
@@ -65,18 +66,18 @@ def _check_names(who: str, name: str, value: Any) -> tuple[str, str]:
 class muon_labels(Value):
     """Labels the parameters with the groups of `muon`: 'muon' for hidden matrices, 'adam' for all others.
 
-    Use it to build a `partition` of your own like `muon`; called with the parameters it returns the tree of labels.
+    Use it to build your own `partition` like `muon`. Called with the parameters, it returns the tree of labels.
 
     Args:
       numbers: Which leaves are hidden matrices: a tree of `gx.WeightDimensionNumbers` and None with the structure of
         the parameters or a prefix of it, one `gx.WeightDimensionNumbers` for all leaves, or a function from a tree to
-        such a tree. `hidden_matrices` by default. A function is called with the whole tree for the labels, and with a
-        dict from path (`dense/kernel`) to leaf by the rules of the group, so it should look only at each leaf and its
-        path.
-      mask: The mask of the weight decay. It does not change the labels: a mask that does not fit the parameters raises
-        an error here, where the whole tree is known.
+        such a tree. `hidden_matrices` by default. A function is called with the whole tree to compute the labels, and
+        with a dict from path (`dense/kernel`) to leaf by the transformations of the group. So the result for a leaf
+        should depend only on the leaf and its path.
+      mask: The mask of the weight decay. It does not change the labels; it is passed only so that a mask that does not
+        match the whole tree of parameters raises an error.
       adam_mask: The mask of AdamW's weight decay, checked in the same way.
-      names: The two labels, for hidden matrices and for all others; ('muon', 'adam') by default.
+      names: The two labels, for hidden matrices and for all other parameters; ('muon', 'adam') by default.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> labels = gx.muon_labels({"dense": gx.WeightDimensionNumbers(), "embed": None})
@@ -91,6 +92,6 @@ class muon_labels(Value):
 
     def __call__(self, params: Params) -> Any:
         for mask in (self.mask, self.adam_mask):
-            masks.selected("muon", mask, params)  # raises if it does not fit the tree or selects nothing
+            masks.selected("muon", mask, params)  # raises if the mask does not match the tree or selects nothing
         found = matrices.numbers_of(self.numbers, params)
         return jax.tree.unflatten(jax.tree.structure(params), [self.names[x is None] for x in found])

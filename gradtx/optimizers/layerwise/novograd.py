@@ -1,4 +1,4 @@
-"""NovoGrad: the second moment is one number per layer, the average squared norm of its gradient.
+"""NovoGrad: uses one second moment per layer, the moving average of the squared norm of the layer's gradient.
 
     v_t = b2 * v_(t-1) + (1 - b2) * |g_t|^2,   v_1 = |g_1|^2
     m_t = b1 * m_(t-1) + g_t / (sqrt(v_t + eps_root) + eps) + weight_decay * x_t,   m_0 = 0
@@ -41,30 +41,30 @@ class ScaleByNovogradState(NamedTuple):
 
 
 class scale_by_novograd(Layerwise, state=ScaleByNovogradState, needs=("params",)):
-    """Divides each layer's gradient by its recent norm, adds weight decay, and sums with momentum.
+    """Divides each layer's gradient by its recent norm, adds weight decay, and applies momentum.
 
-    This is the rule of `novograd`, without the learning rate:
+    This is `novograd` without the learning rate:
 
         m <- b1 * m + g / (sqrt(v + eps_root) + eps) + weight_decay * p,    v: moving average of |g|^2 of the leaf
 
     Args:
-      b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In
-        [0, 1]; default 0.9.
-      b2: Decay rate of the second moment, one number per leaf; closer to 1 averages over more steps. In [0, 1]; default
-        0.25.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b1: Decay rate of the momentum, a decaying sum of the divided gradients; a value closer to 1 sums over more steps.
+        In [0, 1]; default 0.9.
+      b2: Decay rate of the second moment, one number per leaf; a value closer to 1 averages over more steps. In [0, 1];
+        default 0.25.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       weight_decay: Strength of the weight decay: `weight_decay * params` is added to the divided gradient. Not
         negative; default 0.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the
+        structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
+        parameters, although biases and norm scales are usually left out.
 
-    State: one array per parameter (4 bytes in float32), and one number per leaf. `update` needs `params`.
+    State: one array per parameter (4 bytes per entry in float32), and one number per leaf. `update` needs `params`.
 
     Reference: Ginsburg et al., 2019, "Stochastic Gradient Methods with Layer-wise Adaptive Moments", algorithm 1.
 
@@ -106,32 +106,33 @@ def novograd(
     weight_decay: HyperArg = 0.0,
     mask: Mask = None,
 ) -> chain:
-    """Runs NovoGrad: momentum of gradients that are divided by each layer's recent norm, with weight decay.
+    """Runs NovoGrad: divides each layer's gradient by its recent norm, adds weight decay, and applies momentum.
 
-    Take it in place of AdamW when there is no memory for Adam's second moment. For every leaf p (Ginsburg et al., 2019,
+    Use it in place of AdamW when there is no memory for Adam's second moment. For every leaf p (Ginsburg et al., 2019,
     "Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training of Deep Networks", algorithm 1):
 
         m <- b1 * m + g / (sqrt(v + eps_root) + eps) + weight_decay * p,    v: moving average of |g|^2 of the leaf
         p <- p - learning_rate * m
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 1e-2 is a usual first try. Not negative.
-      b1: Decay rate of the momentum, a decaying sum of the divided gradients; closer to 1 remembers more steps. In
-        [0, 1]; default 0.9.
-      b2: Decay rate of the second moment, one number per leaf; closer to 1 averages over more steps. In [0, 1]; default
-        0.25.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 1e-2 is a usual first try. Not
+        negative.
+      b1: Decay rate of the momentum, a decaying sum of the divided gradients; a value closer to 1 sums over more steps.
+        In [0, 1]; default 0.9.
+      b2: Decay rate of the second moment, one number per leaf; a value closer to 1 averages over more steps. In [0, 1];
+        default 0.25.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
       eps_root: Added to the second moment under the square root; a positive value keeps derivatives of the update
         bounded when you differentiate through training. Not negative; default 0.
       weight_decay: Strength of the weight decay: `weight_decay * params` is added to the divided gradient. Not
         negative; default 0.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one
-      number per leaf.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32), and
+      one number per leaf.
 
     >>> import gradtx as gx
     >>> gx.novograd(1e-2).links[0]

@@ -1,18 +1,18 @@
-"""Scion: steps of a fixed length, in a norm that suits the layer.
+"""Scion: updates of fixed norm, measured in a norm that is chosen for each kind of layer.
 
     m_t = beta * m_(t-1) + (1 - beta) * g_t
     u_t = the direction of norm 1 that has the largest inner product with m_t
 
-    norm        of W (inputs, outputs)                        u_t
-    'spectral'  sqrt(inputs / outputs) * largest sigma        sqrt(outputs / inputs) * O(m_t)
-    'sign'      inputs * largest |entry|                      sign(m_t) / inputs
-    'column'    largest norm of an input's weights / sqrt(outputs)    sqrt(outputs) * m_t / |m_t|, input by input
-    'row'       sqrt(inputs) * largest norm of an output's weights    m_t / |m_t| / sqrt(inputs), output by output
+    norm        of W, with shape (inputs, outputs)                    u_t
+    'spectral'  sqrt(inputs / outputs) * largest singular value       sqrt(outputs / inputs) * O(m_t), O as in Muon
+    'sign'      inputs * largest |entry|                              sign(m_t) / inputs
+    'column'    largest norm of an input's weights / sqrt(outputs)    sqrt(outputs) * m_t / |m_t| for each input
+    'row'       sqrt(inputs) * largest norm of an output's weights    m_t / |m_t| / sqrt(inputs) for each output
 
 Pethick et al., 2025, "Training Deep Learning Models with Norm-Constrained LMOs", tables 2 to 4. The paper writes
 matrices as (outputs, inputs), hence the names 'column' and 'row'. A vector is a matrix with one input: 'column' divides
-it by its root mean square, as the paper does with biases. `scion` multiplies u_t by a radius. With `constrained` it is
-algorithm 2: x <- (1 - learning_rate) * x - learning_rate * radius * u_t.
+a vector by its root mean square, as the paper does for biases. `scion` multiplies u_t by a radius. With `constrained`,
+`scion` is algorithm 2: x <- (1 - learning_rate) * x - learning_rate * radius * u_t.
 """
 
 from __future__ import annotations
@@ -44,39 +44,42 @@ _NORMS = ("spectral", "sign", "column", "row")
 
 
 class ScionState(NamedTuple):
-    """The state of `scale_by_lmo`: `count` steps taken, and the momentum `mu`."""
+    """The state of `scale_by_lmo`. `count`: the number of steps taken. `mu`: the momentum."""
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
 
 
 class scale_by_lmo(Layerwise, state=ScionState):
-    """Replaces the momentum by the steepest direction of length 1 in a norm of matrices.
+    """Computes the direction of norm 1 that has the largest inner product with the momentum, for a given matrix norm.
 
-    This is the rule of `scion`, without radius and learning rate. The update is the same for c * g as for g, and zero
-    for zero.
+    This is `scion` without radius and learning rate. The update does not change if all gradients are multiplied by a
+    positive number, and it is zero if the momentum is zero.
 
     Args:
-      norm: In which norm the update has length 1: 'spectral' orthogonalizes the momentum, 'sign' takes its signs,
-        'column' normalizes the weights of each input, 'row' those of each output. The paper takes 'spectral' for hidden
+      norm: The matrix norm: 'spectral' orthogonalizes the momentum, 'sign' uses its signs, 'column' normalizes the
+        weights of each input, and 'row' normalizes the weights of each output. The paper uses 'spectral' for hidden
         layers, 'sign' or 'row' for the last layer, and 'column' for embeddings and vectors. Default 'spectral'.
-      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. The
-        paper's alpha is 1 - beta. In [0, 1); default 0.9 (about the last 10 steps).
-      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
-        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
-        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
-      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
-        products each. At least 1; default 5.
+      beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. The paper's alpha is 1 - beta. In [0, 1); default 0.9 (about the last 10 steps).
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all iterations, three numbers for each
+        iteration, or the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); for the same number
+        of iterations 'polar_express' and 'cans' come closest to an orthogonal matrix, and the default is 'standard'
+        (Jordan's (3.4445, -4.775, 2.0315)).
+      ns_steps: Number of Newton-Schulz iterations; each one costs three matrix products and brings the singular values
+        closer to 1. At least 1; default 5.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
-    State: one array per parameter (4 bytes in float32).
+    State: one array per parameter (4 bytes per entry in float32).
 
     Raises:
-      ValueError: The dimension numbers do not fit a leaf, or there are not as many coefficient triples as steps.
+      ValueError: The dimension numbers do not match a leaf, or the number of coefficient triples differs from
+        `ns_steps`.
 
     Reference: Pethick et al., 2025, "Training Deep Learning Models with Norm-Constrained LMOs", tables 2 to 4.
 
@@ -121,7 +124,7 @@ class scale_by_lmo(Layerwise, state=ScionState):
 
 
 def _unit(x: Array, axis: int) -> Array:
-    """Returns vectors along an axis, scaled to norm 1; zeros stay zeros."""
+    """Scales the vectors along `axis` to norm 1; zeros stay zeros."""
     unit, size = tree.scaled(x, (axis % x.ndim,))
     return x / unit / jnp.where(size == 0, 1, size)
 
@@ -141,42 +144,46 @@ def scion(
     mu_dtype: Any = None,
     scion_weight_dimension_numbers: Any = None,
 ) -> partition:
-    """Takes steps of fixed length, in one norm for the hidden matrices and in another for the rest.
+    """Runs Scion: updates of fixed norm, with one norm for the hidden matrices and one for all other parameters.
 
-    Take it to keep one learning rate for models of every width, because the norms account for the shapes. With u the
-    direction of norm 1 along the momentum (Pethick et al., 2025, "Training Deep Learning Models with Norm-Constrained
-    LMOs", algorithms 1 and 2):
+    Use it to keep the same learning rate for models of every width, because the norms account for the shapes of the
+    matrices. With u, the direction of norm 1 that has the largest inner product with the momentum (Pethick et al.,
+    2025, "Training Deep Learning Models with Norm-Constrained LMOs", algorithms 1 and 2):
 
         p <- p - learning_rate * radius * u                              or, if constrained,
         p <- (1 - learning_rate) * p - learning_rate * radius * u
 
     Args:
-      learning_rate: Step size relative to the radius, a number or a schedule of the step count. 3.6e-4 in the paper's
-        language models. Not negative.
-      beta: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      hidden_norm: Norm of the steps of hidden matrices; `scale_by_lmo` explains the norms. One of 'spectral', 'sign',
+      learning_rate: Step size relative to the radius: a number, or a schedule (a function of the step count). 3.6e-4 in
+        the paper's language models. Not negative.
+      beta: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      hidden_norm: Norm for the updates of hidden matrices; see `scale_by_lmo` for the norms. One of 'spectral', 'sign',
         'column', 'row'; default 'spectral'.
-      outer_norm: Norm of the steps of all other parameters. One of 'spectral', 'sign', 'column', 'row'; default 'sign'.
-      hidden_radius: Length of the steps of hidden matrices before the learning rate. 50 in the paper's language models.
-        Default 1.
-      outer_radius: Length of the steps of all other parameters before the learning rate. 3000 in the paper's language
-        models. Default 1.
-      constrained: Whether weights also shrink by the learning rate, which keeps them within the radii. Default False.
-      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all steps, one triple for each step, or
-        the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); the last two come nearest to
-        orthogonal in the same number of steps, and 'standard' (Jordan's (3.4445, -4.775, 2.0315)) is the default.
-      ns_steps: Number of Newton-Schulz steps; more steps bring the singular values nearer to 1 and cost three matrix
-        products each. At least 1; default 5.
+      outer_norm: Norm for the updates of all other parameters. One of 'spectral', 'sign', 'column', 'row'; default
+        'sign'.
+      hidden_radius: Norm of the updates of hidden matrices before the learning rate is applied. 50 in the paper's
+        language models. Default 1.
+      outer_radius: Norm of the updates of all other parameters before the learning rate is applied. 3000 in the paper's
+        language models. Default 1.
+      constrained: Whether each step also multiplies the parameters by 1 - learning_rate, which keeps their norms at
+        most equal to the radii. Default False.
+      ns_coeffs: Coefficients of the Newton-Schulz iteration: three numbers for all iterations, three numbers for each
+        iteration, or the name of a published set ('standard', 'dion', 'polar_express' or 'cans'); for the same number
+        of iterations 'polar_express' and 'cans' come closest to an orthogonal matrix, and the default is 'standard'
+        (Jordan's (3.4445, -4.775, 2.0315)).
+      ns_steps: Number of Newton-Schulz iterations; each one costs three matrix products and brings the singular values
+        closer to 1. At least 1; default 5.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      scion_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
-        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
-        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
+      scion_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
 
     Returns:
-      A transformation (a partition into 'hidden' and 'outer') whose `update` needs `params`. State: one array per
-      parameter (4 bytes in float32).
+      A transformation, a partition into 'hidden' and 'outer', whose `update` needs `params`. State: one array per
+      parameter (4 bytes per entry in float32).
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.scion(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "embed": jnp.ones((9, 4))})

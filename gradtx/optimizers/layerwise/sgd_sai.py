@@ -1,12 +1,13 @@
-"""SGD-SaI: momentum, with a factor for every tensor that its first gradient determines.
+"""SGD-SaI: SGD with momentum and one factor for every tensor, computed from the tensor's first gradient.
 
-    s = |g| / (std(g) + eps)              of the first gradient that is not zero; |g| for a vector, or one row
+    s = |g| / (std(g) + eps)              of the first nonzero gradient; s = |g| for a vector or a single row
     m_t = momentum * m_(t-1) + (1 - momentum) * g_t
     u_t = s * m_t
 
 Xu et al., 2024, "No More Adam: Learning Rate Scaling at Initialization is All You Need", algorithm 1. The standard
-deviation is the sample standard deviation, and vectors are scaled by their norm, as in the authors' code. In that code
-a first gradient of zeros makes s zero for the whole run; here the first gradient that is not zero counts.
+deviation is the sample standard deviation, and vectors are scaled by their norm, as in the authors' code. In the
+authors' code s is zero for the whole run if the first gradient is zero; here s is computed from the first nonzero
+gradient.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["GsnrState", "scale_by_gsnr", "sgd_sai"]
 class GsnrState(NamedTuple):
     """The state of `scale_by_gsnr`.
 
-    `count`: the number of steps taken. `gsnr`: s of each tensor, which is 0 before its first gradient.
+    `count`: the number of steps taken. `gsnr`: the factor s of each tensor, 0 before its first nonzero gradient.
     """
 
     count: Array = counter()
@@ -43,9 +44,9 @@ class GsnrState(NamedTuple):
 class scale_by_gsnr(Layerwise, state=GsnrState):
     """Multiplies every tensor by the signal-to-noise ratio of its first gradient.
 
-    This is the rule of `sgd_sai`, without momentum and learning rate:
+    This is `sgd_sai` without momentum and learning rate:
 
-        u = g * s,    s = |g| / (std(g) + eps) of the first gradient that is not zero
+        u = g * s,    s = |g| / (std(g) + eps) of the first nonzero gradient
 
     Args:
       eps: Added to the standard deviation for numerical stability. Not negative; default 1e-8.
@@ -90,28 +91,29 @@ def sgd_sai(
 ) -> chain:
     """Runs SGD with momentum and one factor per tensor, with decoupled weight decay.
 
-    Take it in place of AdamW when there is no memory for a second moment and gradients differ much in size from tensor
-    to tensor (Xu et al., 2024, "No More Adam: Learning Rate Scaling at Initialization is All You Need", algorithm 1):
+    Use it in place of AdamW when there is no memory for a second moment and the sizes of gradients differ greatly
+    between tensors (Xu et al., 2024, "No More Adam: Learning Rate Scaling at Initialization is All You Need", algorithm
+    1):
 
         s  = |g| / (std(g) + eps) of the first gradient
         p <- p - learning_rate * (moving average of s * g + weight_decay * p)
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      momentum: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps.
-        In [0, 1); default 0.9 (about the last 10 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      momentum: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
       eps: Added to the standard deviation for numerical stability. Not negative; default 1e-8.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), and one
-      number per tensor.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32), and
+      one number per tensor.
 
     >>> import gradtx as gx
     >>> gx.sgd_sai(1e-3).links[:2]

@@ -1,12 +1,13 @@
 """Shampoo: divides a matrix's gradient by roots of the second moments of its rows and columns.
 
-    L = b2 L + (1 - b2) G G^H,    R = b2 R + (1 - b2) G^H G          with b2 = 1 sums: L + G G^H, R + G^H G
-    P = L^(-1/4) G R^(-1/4)                                          with only one factor, its root is -1/2
-    U = P |D| / |P|                                                  D is another method's update (linalg/grafting.py)
+    L = b2 L + (1 - b2) G G^H,    R = b2 R + (1 - b2) G^H G          if b2 = 1: L + G G^H, R + G^H G
+    P = L^(-1/4) G R^(-1/4)                                          if there is only one factor, its power is -1/2
+    U = P |D| / |P|                                                  D: a different method's update (linalg/grafting.py)
 
-L and R are divided by the total weight of their gradients, 1 - b2^t, and eps times their largest eigenvalue is added.
-Gupta, Koren and Singer, 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization"; with blocks, stale roots and
-grafting: Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning".
+Before the roots are computed, L and R are divided by 1 - b2^t, the sum of their averaging weights, and eps times the
+largest eigenvalue is added. Gupta, Koren and Singer, 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization";
+blocks, roots that are updated only every few steps, and grafting are from Anil et al., 2020, "Scalable Second Order
+Optimization for Deep Learning".
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class ShampooState(NamedTuple):
     """The state of `scale_by_shampoo`.
 
     `count`: the number of steps taken. `gram_rows`, `gram_columns`: L and R of each matrix. `root_rows`,
-    `root_columns`: their inverse roots. `graft_nu`: the second moment of the graft. `failures`: how often a gradient or
-    a root of a matrix was not usable. `weights`: for a scheduled decay rate, the total weight of the gradients in the
-    averages.
+    `root_columns`: their inverse roots. `graft_nu`: the second moment of the graft. `failures`: for each matrix, how
+    often a gradient or a root contained NaN or infinity, or the iteration for a root failed. `weights`: if the decay
+    rate is a schedule, the sum of the averaging weights.
     """
 
     count: Array = counter()
@@ -56,50 +57,51 @@ class ShampooState(NamedTuple):
 
 
 class scale_by_shampoo(Layerwise, state=ShampooState, corrected=("b2",), every="interval"):
-    """Preconditions each matrix's gradient from both sides with inverse roots of second moments.
+    """Multiplies each matrix's gradient from both sides by inverse roots of second-moment matrices.
 
-    This is the rule of `shampoo`, without momentum, learning rate and weight decay:
+    This is `shampoo` without momentum, learning rate and weight decay:
 
-        U = L^(-1/4) G R^(-1/4), scaled to the norm of another method's update (the graft)
+        U = L^(-1/4) G R^(-1/4), scaled to the norm of a different method's update (the graft)
 
     where L and R are moving averages of G G^H and G^H G.
 
     Args:
-      b2: Decay rate of L and R, and of the graft's second moment; 1 stands for sums, as in the first paper. In [0, 1];
-        default 0.999.
+      b2: Decay rate of L and R, and of the graft's second moment; with 1, L and R are sums instead of averages, as in
+        the first paper. In [0, 1]; default 0.999.
       eps: Added to L and R, as a fraction of their largest eigenvalue. Not negative; default 1e-6.
       graft: The method whose update gives the norm of each leaf's update; 'none' keeps Shampoo's norm. One of 'none',
         'sgd', 'adagrad', 'rmsprop', 'adam'; default 'adam'.
-      normalize_graft: Whether the graft sees each leaf's gradient divided by its norm. Default False.
+      normalize_graft: Whether to divide each leaf's gradient by its norm before computing the graft. Default False.
       graft_eps: Added to the graft's denominator for numerical stability. Not negative; default 1e-8.
-      interval: Number of steps between two computations of the roots; a larger one is cheaper but uses older roots. At
-        least 1; default 10.
-      start_step: Number of steps at the start in which the update is the graft's, while L and R are already averaged.
-        Not negative; default 0.
-      block_size: Largest side of a factor. A longer side is split into blocks of equal length, with zeros at the end: a
-        matrix of 768 x 3072 becomes three of 768 x 1024, and leaves of any rank are split in the same way. At least 1;
-        default 1024.
-      max_dim: Longest side that has a factor; a longer side has none and is not split. At least 1; default 8192.
-      exponent: The p of the roots L^(-1/p) and R^(-1/p); 0 stands for twice the number of factors, that is 4 or 2. Not
+      interval: Number of steps between two computations of the roots; a larger number costs less time but uses older
+        roots. At least 1; default 10.
+      start_step: Number of first steps that use the update of the graft, while L and R are already accumulated. Not
         negative; default 0.
-      root: How roots are computed: by eigenvalues ('eigh'), or by the coupled Newton iteration ('newton'), which needs
-        only matrix products. Default 'eigh'.
+      block_size: Largest size of a factor. A longer side is split into blocks of equal length, padded with zeros at the
+        end: a 768 x 3072 matrix becomes three 768 x 1024 matrices. Leaves with any number of axes are split in the same
+        way. At least 1; default 1024.
+      max_dim: Longest side that gets a factor; a longer side gets no factor and is not split. At least 1; default 8192.
+      exponent: The number p in L^(-1/p) and R^(-1/p); 0 uses twice the number of factors, which is 4 or 2. Not
+        negative; default 0.
+      root: Method for the roots: eigenvalues ('eigh'), or the coupled Newton iteration ('newton'), which needs only
+        matrix products. Default 'eigh'.
       root_dtype: Dtype in which roots are computed, such as 'float64'; by default the gradient's dtype, but at least
         float32.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. Default False.
-      precondition_1d: Whether vectors have a factor. If not, their update is the graft's, as it is for scalars. Default
-        False.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. Default False.
+      precondition_1d: Whether vectors get a factor. If not, the update of a vector, like that of a scalar, is the
+        update of the graft. Default False.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
-    A gradient with an entry that is not finite counts as zeros. A root that is not finite, or that the iteration did
-    not find, is replaced by the last one. `gx.metrics` counts both as `failures`. Derivatives treat the roots as
-    constants.
+    A gradient that contains NaN or infinity is treated as zero. A root is replaced by the previous root if it contains
+    NaN or infinity, or if the iteration did not converge. `gx.metrics` counts all these cases as `failures`.
+    Derivatives treat the roots as constants.
 
-    State: for each side of length n with a factor two matrices of n x n, and for grafts with a second moment one array
-    per parameter (4 bytes in float32).
+    State: two n x n matrices for each side of length n that has a factor, and, if the graft has a second moment, one
+      array per parameter (4 bytes per entry in float32).
 
     Reference: Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning".
 
@@ -132,11 +134,11 @@ class scale_by_shampoo(Layerwise, state=ShampooState, corrected=("b2",), every="
         return self.graft not in ("none", "sgd")
 
     def has_rows(self, view: Any) -> bool:
-        """Returns whether matrices seen this way have a factor for their rows."""
+        """Returns whether matrices with this view have a factor for their rows."""
         return self._has(view)[0]
 
     def has_columns(self, view: Any) -> bool:
-        """Returns whether matrices seen this way have a factor for their columns."""
+        """Returns whether matrices with this view have a factor for their columns."""
         return self._has(view)[1]
 
     def _has(self, view: Any) -> tuple[bool, bool]:
@@ -211,59 +213,62 @@ def shampoo(
 ) -> chain:
     """Runs Shampoo, which preconditions matrices from both sides, with momentum and decoupled weight decay.
 
-    Take it when matrix products are cheap and fewer steps than AdamW's pay off. With the default graft, learning rates
-    are Adam's (Gupta, Koren and Singer, 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization"; Anil et al.,
-    2020, "Scalable Second Order Optimization for Deep Learning"):
+    Use it when matrix products are cheap and you want to train with fewer steps than with AdamW. With the default
+    graft, use the learning rate that you use with Adam (Gupta, Koren and Singer, 2018, "Shampoo: Preconditioned
+    Stochastic Tensor Optimization"; Anil et al., 2020, "Scalable Second Order Optimization for Deep Learning"):
 
-        U  = L^(-1/4) G R^(-1/4), scaled to the norm of another method's update (the graft)
+        U  = L^(-1/4) G R^(-1/4), scaled to the norm of a different method's update (the graft)
         p <- p - learning_rate * (moving average of U + weight_decay * p)
 
     where L and R are moving averages of G G^H and G^H G.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      b1: Decay rate of the moving average of the updates; closer to 1 averages over more steps. In [0, 1); default 0.9.
-      b2: Decay rate of L and R, and of the graft's second moment; 1 stands for sums, as in the first paper. In [0, 1];
-        default 0.999.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      b1: Decay rate of the moving average of the updates; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
+      b2: Decay rate of L and R, and of the graft's second moment; with 1, L and R are sums instead of averages, as in
+        the first paper. In [0, 1]; default 0.999.
       eps: Added to L and R, as a fraction of their largest eigenvalue. Not negative; default 1e-6.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       graft: The method whose update gives the norm of each leaf's update; 'none' keeps Shampoo's norm. One of 'none',
         'sgd', 'adagrad', 'rmsprop', 'adam'; default 'adam'.
-      interval: Number of steps between two computations of the roots; a larger one is cheaper but uses older roots. At
-        least 1; default 10.
-      start_step: Number of steps at the start in which the update is the graft's, while L and R are already averaged.
-        Not negative; default 0.
+      interval: Number of steps between two computations of the roots; a larger number costs less time but uses older
+        roots. At least 1; default 10.
+      start_step: Number of first steps that use the update of the graft, while L and R are already accumulated. Not
+        negative; default 0.
       mu_dtype: Dtype in which the average of the updates is stored, such as `jnp.bfloat16` to save memory; by default
         the parameter's dtype, but at least float32.
-      normalize_graft: Whether the graft sees each leaf's gradient divided by its norm. Default False.
+      normalize_graft: Whether to divide each leaf's gradient by its norm before computing the graft. Default False.
       graft_eps: Added to the graft's denominator for numerical stability. Not negative; default 1e-8.
-      block_size: Largest side of a factor. A longer side is split into blocks of equal length, with zeros at the end: a
-        matrix of 768 x 3072 becomes three of 768 x 1024, and leaves of any rank are split in the same way. At least 1;
-        default 1024.
-      max_dim: Longest side that has a factor; a longer side has none and is not split. At least 1; default 8192.
-      exponent: The p of the roots L^(-1/p) and R^(-1/p); 0 stands for twice the number of factors, that is 4 or 2. Not
+      block_size: Largest size of a factor. A longer side is split into blocks of equal length, padded with zeros at the
+        end: a 768 x 3072 matrix becomes three 768 x 1024 matrices. Leaves with any number of axes are split in the same
+        way. At least 1; default 1024.
+      max_dim: Longest side that gets a factor; a longer side gets no factor and is not split. At least 1; default 8192.
+      exponent: The number p in L^(-1/p) and R^(-1/p); 0 uses twice the number of factors, which is 4 or 2. Not
         negative; default 0.
-      root: How roots are computed: by eigenvalues ('eigh'), or by the coupled Newton iteration ('newton'), which needs
-        only matrix products. Default 'eigh'.
+      root: Method for the roots: eigenvalues ('eigh'), or the coupled Newton iteration ('newton'), which needs only
+        matrix products. Default 'eigh'.
       root_dtype: Dtype in which roots are computed, such as 'float64'; by default the gradient's dtype, but at least
         float32.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. Default False.
-      precondition_1d: Whether vectors have a factor. If not, their update is the graft's, as it is for scalars. Default
-        False.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. Default False.
+      precondition_1d: Whether vectors get a factor. If not, the update of a vector, like that of a scalar, is the
+        update of the graft. Default False.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: for each side of length n with a factor two matrices of n x
-      n, one array per parameter for the average (4 bytes in float32), and one more for grafts with a second moment.
+      A transformation whose `update` needs `params`. State: two n x n matrices for each side of length n that has a
+      factor, one array per parameter for the average (4 bytes per entry in float32), and one more array if the graft
+      has a second moment.
 
     >>> import gradtx as gx
     >>> gx.shampoo(1e-3, interval=20).links[1]

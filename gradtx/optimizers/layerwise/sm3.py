@@ -1,8 +1,8 @@
-"""SM3: AdaGrad that stores one accumulator per row, column and so on instead of one per entry.
+"""SM3: a variant of AdaGrad that stores one accumulator for each row and column instead of one for each entry.
 
-    a_t = b2 * min over axes i of v_(t-1,i) + c * |g_t|^2,   c = 1 - b2, or 1 for b2 = 1
-    v_(t,i) = max of a_t over all axes but i
-    u_t = b1 * u_(t-1) + (1 - b1) * g_t / sqrt(a_t + eps),   0 where a_t is 0
+    a_t = b2 * min over axes i of v_(t-1,i) + c * |g_t|^2,   c = 1 - b2, or c = 1 if b2 = 1
+    v_(t,i) = max of a_t over all axes except i
+    u_t = b1 * u_(t-1) + (1 - b1) * g_t / sqrt(a_t + eps),   and g_t / sqrt(a_t + eps) = 0 if a_t is 0
 
 Anil et al., 2019, "Memory-Efficient Adaptive Optimization", algorithm SM3-II.
 """
@@ -32,7 +32,7 @@ __all__ = ["ScaleBySM3State", "scale_by_sm3", "sm3"]
 class ScaleBySM3State(NamedTuple):
     """The state of `scale_by_sm3`.
 
-    `mu`: for each leaf the accumulators of its axes. `nu`: the momentum. `count`: the number of steps taken.
+    `mu`: for each leaf, the accumulators of all its axes. `nu`: the momentum. `count`: the number of steps taken.
     """
 
     mu: Array = reduced(over="all_but_one", real=True, signed=False)
@@ -41,22 +41,26 @@ class ScaleBySM3State(NamedTuple):
 
 
 class scale_by_sm3(Layerwise, state=ScaleBySM3State):
-    """Divides the gradient by the root of accumulators that rows and columns share, then averages.
+    """Divides the gradient by the square root of accumulators of its rows and columns, then averages the results.
 
-    This is the rule of `sm3`, without the learning rate:
+    This is `sm3` without the learning rate:
 
         a  = |g|^2 + min(accumulator of the row, accumulator of the column)
         u <- b1 * u + (1 - b1) * g / sqrt(a + eps)
+        accumulator of each row <- max of a over the row,    accumulator of each column <- max of a over the column
 
-    A vector or a scalar has one accumulator per entry.
+    A leaf with more than two axes has one set of accumulators for each axis; a vector or a scalar has one accumulator
+    for each entry.
 
     Args:
-      b1: Decay rate of the momentum (the moving average of the divided gradient); closer to 1 averages over more steps.
-        In [0, 1]; default 0.9.
-      b2: Decay rate of the accumulators; 1 stands for sums, as in the paper. In [0, 1]; default 1.
+      b1: Decay rate of the momentum (the moving average of the divided gradient); a value closer to 1 averages over
+        more steps. In [0, 1]; default 0.9.
+      b2: Decay rate of the accumulators; with 1 squared gradients are added up without decay, as in the paper. In
+        [0, 1]; default 1.
       eps: Added to the accumulator under the square root, for numerical stability. Not negative; default 1e-8.
 
-    State: one array per parameter (4 bytes in float32), and one number per row, column and so on.
+    State: one array per parameter (4 bytes per entry in float32), and one number per row, per column, and per index of
+      every further axis.
 
     Reference: Anil et al., 2019, "Memory-Efficient Adaptive Optimization", algorithm SM3-II.
 
@@ -72,7 +76,7 @@ class scale_by_sm3(Layerwise, state=ScaleBySM3State):
     eps: Hyper = hyper(default=1e-8, ge=0)
 
     def all_but_one(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Returns for each axis all the other axes."""
+        """Returns, for each axis, all other axes."""
         axes = range(len(shape))
         return [tuple(j for j in axes if j != i) for i in axes] or [()]
 
@@ -87,10 +91,11 @@ class scale_by_sm3(Layerwise, state=ScaleBySM3State):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _largest(x: Array, axes: tuple[int, ...]) -> Array:
-    """Returns the largest of some non-negative entries over `axes`, and 0 of none.
+    """Returns the largest of non-negative entries over `axes`, and 0 if there are no entries.
 
-    Its derivative is the derivative of the first largest entry. JAX's own derivative divides by the number of entries
-    that equal the largest one, which is zero where a compiler computes the entries again and rounds them differently.
+    The derivative is the derivative of the first largest entry. The derivative of `jnp.max` divides by the number of
+    entries that equal the maximum, and this number is zero if the compiler recomputes the entries and rounds them
+    differently.
     """
     return lax.reduce(x, np.zeros((), x.dtype), lax.max, axes)
 
@@ -107,24 +112,25 @@ def _largest_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[A
 
 @constructor
 def sm3(learning_rate: HyperArg, momentum: HyperArg = 0.9) -> chain:
-    """Runs SM3, an AdaGrad with very small accumulators, with momentum.
+    """Runs SM3, a variant of AdaGrad that needs very little memory for its accumulators, with momentum.
 
-    Take it in place of AdaGrad when there is no memory for its sums, as for large embeddings (Anil et al., 2019,
+    Use it in place of AdaGrad when there is no memory for AdaGrad's sums, as for large embeddings (Anil et al., 2019,
     "Memory-Efficient Adaptive Optimization", algorithm SM3-II):
 
         a  = |g|^2 + min(accumulator of the row, accumulator of the column)
         p <- p - learning_rate * (moving average of g / sqrt(a + 1e-8))
 
-    Each accumulator then becomes the largest a of its row or column.
+    After the step, each accumulator is set to the largest a of its row or column.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. It is usually larger than Adam's, such as 0.1.
-        Not negative.
-      momentum: Decay rate of the momentum, the moving average of the divided gradient; closer to 1 averages over more
-        steps. In [0, 1]; default 0.9.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). It is usually larger than for
+        Adam, such as 0.1. Not negative.
+      momentum: Decay rate of the momentum, the moving average of the divided gradient; a value closer to 1 averages
+        over more steps. In [0, 1]; default 0.9.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32), and one number per row, column and so on.
+      A transformation. State: one array per parameter (4 bytes per entry in float32), and one number per row, per
+      column, and per index of every further axis.
 
     >>> import gradtx as gx
     >>> gx.sm3(0.1)

@@ -5,14 +5,15 @@
     V  = b2 V + (1 - b2) |G'|^2
     U  = Q_L (M / (1 - b1^t)) / (sqrt(V / (1 - b2^t)) + eps) Q_R^H
     L  = b L + (1 - b) G G^H,      R = b R + (1 - b) G^H G
-    Q_L, Q_R = eigenvectors of L, R            at the first step, which has no update
-    Q_L, Q_R = one orthogonal iteration        every `interval` steps: the orthogonal factors of L Q_L and R Q_R
+    Q_L, Q_R = eigenvectors of L, R            at the first step, whose update is zero
+    Q_L, Q_R = one orthogonal iteration        every `interval` steps: the Q of the QR decompositions of L Q_L and R Q_R
 
 Vyas et al., 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3. As in the authors' code
-(github.com/nikhilvyas/SOAP), the first gradient only starts L and R, and each step uses the bases of the step before,
-so that no gradient is transformed by a basis that it has changed. Before an iteration the columns of a basis are sorted
-by their eigenvalues, and V is sorted with them. M is stored in the eigenbasis and rotated with it: the result is the
-same as for momentum in the parameters' coordinates, with two matrix products instead of four.
+(github.com/nikhilvyas/SOAP), the first gradient is only used to initialize L and R, and each step uses the bases of the
+previous step, so no gradient is transformed by a basis that depends on that gradient. Before an iteration, the columns
+of each basis are sorted by their eigenvalues, and V is sorted in the same way. M is stored in the eigenbasis and
+transformed whenever the basis changes. This gives the same result as momentum in the original coordinates, with two
+matrix products per step instead of four.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ class SoapState(NamedTuple):
     """The state of `scale_by_soap`.
 
     `count`: the number of steps taken. `mu`, `nu`: both moments in the eigenbasis. `gram_rows`, `gram_columns`: L and R
-    of each matrix. `basis_rows`, `basis_columns`: their eigenvectors. `failures`: how often a gradient or a basis of a
-    matrix was not finite. `weights`: for each decay rate that is a schedule, the number by which bias correction
-    divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    of each matrix. `basis_rows`, `basis_columns`: the eigenvectors of L and R. `failures`: for each matrix, how often a
+    gradient or a basis contained NaN or infinity. `weights`: for each decay rate that is a schedule, the divisor of the
+    bias correction, which is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a
+    schedule.
     """
 
     count: Array = counter()
@@ -64,39 +66,39 @@ class SoapState(NamedTuple):
 
 
 class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="interval", renews="after"):
-    """Runs Adam in the eigenbasis of each matrix's Shampoo factors.
+    """Runs Adam in the eigenbasis of each matrix's Shampoo factors L and R.
 
-    This is the rule of `soap`, without learning rate and weight decay. The update of the first step is zero.
+    This is `soap` without learning rate and weight decay. The update of the first step is zero.
 
         U = Q_L Adam(Q_L^H G Q_R) Q_R^H,    Q_L, Q_R: eigenvectors of the moving averages L of G G^H and R of G^H G
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.95 (about the last 20 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); default 0.95 (about the last 20 steps).
-      shampoo_beta: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.95.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.95 (about the last 20 steps).
+      shampoo_beta: Decay rate of L and R; a value closer to 1 averages over more steps. In [0, 1); default 0.95.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
       interval: Number of steps between two refinements of the eigenbases, each of which costs a QR factorization per
-        factor; a larger one is cheaper but uses older bases. At least 1; default 10.
-      max_precond_dim: Longest side of a matrix that has a factor; a longer side keeps its own axes. At least 1; default
-        10000.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. The basis is coarser. Default False.
-      precondition_1d: Whether vectors get a full preconditioner, too. If not, their update is Adam's. Default False.
+        factor; a larger number costs less time but uses older bases. At least 1; default 10.
+      max_precond_dim: Longest side of a matrix that gets a factor; a longer side is not transformed. At least 1;
+        default 10000.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. The other side is then not transformed. Default False.
+      precondition_1d: Whether vectors also get a full preconditioner. If not, vectors get Adam's update. Default False.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-        `gx.merge_axes` makes other choices.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row. `gx.merge_axes` offers a different choice.
 
-    A gradient with an entry that is not finite counts as zeros, and a basis that is not finite is replaced by the last
-    one; `gx.metrics` counts both as `failures`. Derivatives treat the bases as constants.
+    A gradient that contains NaN or infinity is treated as zero, and a basis that contains NaN or infinity is replaced
+    by the previous basis; `gx.metrics` counts both as `failures`. Derivatives treat the bases as constants.
 
-    State: two arrays per parameter (8 bytes in float32), and for each side of length n with a factor two matrices of n
-    x n.
+    State: two arrays per parameter (8 bytes per entry in float32), and two n x n matrices for each side of length n
+      that has a factor.
 
     Reference: Vyas et al., 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3.
 
@@ -120,11 +122,11 @@ class scale_by_soap(Layerwise, state=SoapState, corrected=("b1", "b2"), every="i
     weight_dimension_numbers: Any = matrix_axes()
 
     def has_rows(self, view: Any) -> bool:
-        """Returns whether matrices seen this way have a factor for their rows."""
+        """Returns whether matrices with this view have a factor for their rows."""
         return self._has(view)[0]
 
     def has_columns(self, view: Any) -> bool:
-        """Returns whether matrices seen this way have a factor for their columns."""
+        """Returns whether matrices with this view have a factor for their columns."""
         return self._has(view)[1]
 
     def _has(self, view: Any) -> tuple[bool, bool]:
@@ -200,8 +202,8 @@ def soap(
 ) -> chain:
     """Runs SOAP: Adam in the eigenbasis of Shampoo's preconditioner, with decoupled weight decay.
 
-    Take it in place of AdamW when matrix products are cheap: it needs fewer steps (Vyas et al., 2024, "SOAP: Improving
-    and Stabilizing Shampoo using Adam", algorithm 3):
+    Use it in place of AdamW when matrix products are cheap: SOAP usually needs fewer steps (Vyas et al., 2024, "SOAP:
+    Improving and Stabilizing Shampoo using Adam", algorithm 3):
 
         p <- p - learning_rate * (Q_L Adam(Q_L^H G Q_R) Q_R^H + weight_decay * p)
 
@@ -209,38 +211,38 @@ def soap(
     step is zero, apart from weight decay.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. 3e-3 in the paper. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.95 (about the last 20 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
+      learning_rate: Step size: a number, or a schedule (a function of the step count). 3e-3 in the paper. Not negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); default 0.95 (about the last 20 steps).
-      shampoo_beta: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.95.
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0.01.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.95 (about the last 20 steps).
+      shampoo_beta: Decay rate of L and R; a value closer to 1 averages over more steps. In [0, 1); default 0.95.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
+        params` from the parameters. Not negative; default 0.01.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       interval: Number of steps between two refinements of the eigenbases, each of which costs a QR factorization per
-        factor; a larger one is cheaper but uses older bases. At least 1; default 10.
-      max_precond_dim: Longest side of a matrix that has a factor; a longer side keeps its own axes. At least 1; default
-        10000.
-      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time
-        for long sides. The basis is coarser. Default False.
-      precondition_1d: Whether vectors get a full preconditioner, too. If not, their update is Adam's. Default False.
+        factor; a larger number costs less time but uses older bases. At least 1; default 10.
+      max_precond_dim: Longest side of a matrix that gets a factor; a longer side is not transformed. At least 1;
+        default 10000.
+      one_sided: Whether only the shorter side of each matrix gets a full preconditioner, which saves memory and time if
+        the other side is long. The other side is then not transformed. Default False.
+      precondition_1d: Whether vectors also get a full preconditioner. If not, vectors get Adam's update. Default False.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
-        `gx.merge_axes` makes other choices.
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row. `gx.merge_axes` offers a different choice.
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32), and for each
-      side of length n with a factor two matrices of n x n.
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32),
+      and two n x n matrices for each side of length n that has a factor.
 
     >>> import gradtx as gx
     >>> gx.soap(3e-3, interval=20).links[0].interval

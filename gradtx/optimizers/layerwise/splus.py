@@ -1,15 +1,16 @@
-"""SPlus: signs of the momentum in the eigenbasis of Shampoo's factors.
+"""SPlus: computes the signs of the momentum in the eigenbasis of Shampoo's factors.
 
     m_t = b1 * m_(t-1) + (1 - b1) * g_t
     u_t = Q_L sign(Q_L^H m_t Q_R) Q_R^H * 2 / (inputs + outputs)
     L_t = b2 * L_(t-1) + (1 - b2) * g_t g_t^H,   R_t = b2 * R_(t-1) + (1 - b2) * g_t^H g_t
-    Q_L, Q_R: eigenvectors of L_t and R_t, computed after the first step and after every `interval`-th
+    Q_L, Q_R: eigenvectors of L_t and R_t, computed after the first step and then every `interval` steps
 
 Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural Network Training", algorithm 1, in the order of
-the authors' code: the first step takes plain signs. For all other parameters `splus` takes signs of the momentum with
-the learning rate `nonstandard_constant` (0.001) * learning_rate. The paper evaluates averaged weights: wrap `splus` in
-`ema_params` with a decay of 0.999. A factor that has seen few gradients is singular, and the eigenvectors of its null
-space are not determined: here they are the same on every machine, and entries that are only rounding error are zero.
+the authors' code: the first step uses the signs in the original coordinates. For all other parameters `splus` uses the
+signs of the momentum with the learning rate `nonstandard_constant` (0.001) * learning_rate. The paper evaluates
+averaged weights; to do the same, wrap `splus` in `ema_params` with a decay of 0.999. After few gradients, L and R are
+singular, and the eigenvectors of their null spaces are not unique. Here they are chosen in the same way on every
+machine, and entries that consist only of rounding errors have the sign zero.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ __all__ = ["SPlusState", "scale_by_splus", "splus"]
 class SPlusState(NamedTuple):
     """The state of `scale_by_splus`.
 
-    `count`: the number of steps taken. `mu`: the momentum. `left`, `right`: L and R of each matrix, divided by its
-    longer side. `left_basis`, `right_basis`: their eigenvectors.
+    `count`: the number of steps taken. `mu`: the momentum. `left`, `right`: L and R of each matrix, divided by the
+    length of the matrix's longer side. `left_basis`, `right_basis`: the eigenvectors of L and R.
     """
 
     count: Array = counter()
@@ -65,7 +66,7 @@ def _dot(*factors: Array) -> Array:
 
 
 def _basis(gram: Array) -> Array:
-    """Returns eigenvectors; those of eigenvalue 0 are not unique and are taken from a fixed random matrix."""
+    """Returns the eigenvectors of `gram`; those of eigenvalue 0 are not unique and come from a fixed random matrix."""
     gram = lax.stop_gradient(gram)
     n, eps = gram.shape[-1], jnp.finfo(gram.dtype).eps
     largest = jnp.max(jnp.abs(gram), axis=(-2, -1), keepdims=True)
@@ -80,39 +81,40 @@ def _basis(gram: Array) -> Array:
 
 
 def _signs(x: Array) -> Array:
-    """Returns the signs of the entries, and 0 for entries that are only rounding error."""
+    """Returns the signs of the entries, and 0 for entries that consist only of rounding errors."""
     size = jnp.abs(x)
     least = jnp.max(size, axis=(-2, -1), keepdims=True) * (jnp.finfo(x.dtype).eps * 4 * max(x.shape[-2:]))
     return jnp.where(lax.stop_gradient(size <= least), 0, leaf.sign(x))
 
 
 class scale_by_splus(Layerwise, state=SPlusState):
-    """Takes signs of each matrix's momentum in an eigenbasis of its gradients.
+    """Computes the signs of each matrix's momentum in an eigenbasis of its gradients.
 
-    This is the rule of `splus` for matrices, without learning rate and weight decay. Derivatives treat the eigenvectors
-    as constants.
+    This is `splus` for matrices, without learning rate and weight decay. Derivatives treat the eigenvectors as
+    constants. The update is
 
         u = Q_L sign(Q_L^H m Q_R) Q_R^H * 2 / (inputs + outputs),    m: momentum
 
     where Q_L and Q_R are the eigenvectors of the moving averages L of g g^H and R of g^H g.
 
     Args:
-      b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9.
-      b2: Decay rate of L and R; closer to 1 averages over more steps. In [0, 1); default 0.999.
-      interval: Number of steps between two computations of the eigenvectors; a larger one is cheaper but uses older
-        ones. At least 1; default 100.
+      b1: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more steps.
+        In [0, 1); default 0.9.
+      b2: Decay rate of L and R; a value closer to 1 averages over more steps. In [0, 1); default 0.999.
+      interval: Number of steps between two computations of the eigenvectors; a larger number costs less time but uses
+        older eigenvectors. At least 1; default 100.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      weight_dimension_numbers: Which axes of a leaf are the inputs and which are the outputs of its matrices:
-        `gx.WeightDimensionNumbers` for all leaves, a tree of them, or a function from the tree to such a tree; by
-        default the last axis is the output, all others are the input, and a vector is a matrix of one row.
+      weight_dimension_numbers: Which axes of each leaf are the inputs of its matrices and which are the outputs: one
+        `gx.WeightDimensionNumbers` for all leaves, a tree with one for each leaf, or a function that takes the tree of
+        leaves and returns such a tree; by default the last axis is the output, all other axes are the input, and a
+        vector is a matrix with one row.
 
-    State: one array per parameter (4 bytes in float32), and for each matrix two of inputs x inputs and two of outputs x
-    outputs.
+    State: one array per parameter (4 bytes per entry in float32), and for each matrix two arrays of shape inputs x
+      inputs and two of shape outputs x outputs.
 
     Raises:
-      ValueError: The dimension numbers do not fit a leaf.
+      ValueError: The dimension numbers do not match a leaf.
 
     Reference: Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural Network Training", algorithm 1.
 
@@ -134,9 +136,10 @@ class scale_by_splus(Layerwise, state=SPlusState):
     weight_dimension_numbers: Any = matrix_axes(kw_only=True)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
-        """Returns the count at whose multiples of `interval` the eigenvectors are computed.
+        """Returns a step count; the eigenvectors are computed when it is a multiple of `interval`.
 
-        It is t - 1, and 0 at the second step, too, because L and R are still zero at the first.
+        The count is t - 1, except that it is also 0 at the second step, because L and R are still zero at the first
+        step.
         """
         return jnp.where(t == 2, 0, t - 1), numbers
 
@@ -148,7 +151,8 @@ class scale_by_splus(Layerwise, state=SPlusState):
         mu = leaf.moment(slots.mu, x, self.b1)
         signs = _signs(_dot(adjoint(left), mu, right))
         u = _dot(left, signs, adjoint(right)) * (2 / (x.shape[-2] + x.shape[-1]))
-        # Bounded and divided by the root of the longer side, so that no sum overflows; the eigenvectors are the same.
+        # The gradient is bounded and divided by the square root of the longer side, so that no sum overflows; the
+        # eigenvectors do not change.
         g = lax.stop_gradient(leaf.bounded(x) / math.sqrt(max(x.shape[-2:])))
         slots = slots._replace(
             left=leaf.moment(slots.left, _dot(g, adjoint(g)), self.b2),
@@ -174,44 +178,48 @@ def splus(
     splus_weight_dimension_numbers: Any = None,
     decouple_lr: bool = False,
 ) -> partition:
-    """Runs SPlus on the hidden matrices, and signs of the momentum on all other parameters.
+    """Runs SPlus on the hidden matrices, and sign descent with momentum on all other parameters.
 
-    Take it in place of Shampoo or SOAP when eigenvectors should be computed only every hundred steps: steps have a
-    bounded size even with old eigenvectors (Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural
+    Use it in place of Shampoo or SOAP if you want to compute eigenvectors only about every hundred steps: the updates
+    are bounded even if the eigenvectors are old (Frans et al., 2025, "A Stable Whitening Optimizer for Efficient Neural
     Network Training", algorithm 1):
 
         u  = Q_L sign(Q_L^H m Q_R) Q_R^H * 2 / (inputs + outputs),    m: momentum
         p <- p - learning_rate * (u + weight_decay * p)
 
     where Q_L and Q_R are the eigenvectors of the moving averages of g g^H and g^H g. The paper evaluates averaged
-    weights: wrap it in `ema_params` with a decay of 0.999.
+    weights: to do the same, wrap `splus` in `ema_params` with a decay of 0.999.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. About 0.1 in the paper. Not negative.
-      b1: Decay rate of the momentum (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9.
-      b2: Decay rate of the moving averages of g g^H and g^H g; closer to 1 averages over more steps. In [0, 1); default
-        0.999.
-      interval: Number of steps between two computations of the eigenvectors; a larger one is cheaper but uses older
-        ones. At least 1; default 100.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. The authors' code also multiplies it by 2 / (inputs + outputs) or
-        by `nonstandard_constant`. Not negative; default 0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). About 0.1 in the paper. Not
+        negative.
+      b1: Decay rate of the momentum (the moving average of the gradient); a value closer to 1 averages over more steps.
+        In [0, 1); default 0.9.
+      b2: Decay rate of the moving averages of g g^H and g^H g; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.999.
+      interval: Number of steps between two computations of the eigenvectors; a larger number costs less time but uses
+        older eigenvectors. At least 1; default 100.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts
+        `learning_rate * weight_decay * params` from the parameters. The authors' code also multiplies the decay by 2 /
+        (inputs + outputs) or by `nonstandard_constant`. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       mu_dtype: Dtype in which the momentum is stored, such as `jnp.bfloat16` to save memory; by default the parameter's
         dtype, but at least float32.
-      nonstandard_constant: Factor of the learning rate for all parameters that are not hidden matrices. Default 1e-3.
-      splus_weight_dimension_numbers: Which parameters are hidden matrices and how: a tree of
-        `gx.WeightDimensionNumbers` with None for the other parameters, or a function that returns one (by default
-        `gx.hidden_matrices`, which leaves out vectors, embeddings and heads).
-      decouple_lr: Whether the weight decay is independent of the learning rate: each step then shrinks the parameters
-        by `weight_decay` itself instead of `learning_rate * weight_decay`. Default False.
+      nonstandard_constant: Factor by which the learning rate is multiplied for all parameters that are not hidden
+        matrices. Default 1e-3.
+      splus_weight_dimension_numbers: Which parameters are hidden matrices, and which of their axes are inputs and
+        outputs: a tree with `gx.WeightDimensionNumbers` for each hidden matrix and None for every other parameter, or a
+        function that takes the parameters and returns such a tree (by default `gx.hidden_matrices`, which leaves out
+        vectors, embeddings and output heads).
+      decouple_lr: Whether the weight decay is independent of the learning rate: each step then subtracts `weight_decay
+        * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation (a partition into 'matrix' and 'other') whose `update` needs `params`. State: one array per
-      parameter (4 bytes in float32), and for each hidden matrix two of inputs x inputs and two of outputs x outputs.
+      A transformation, a partition into 'matrix' and 'other', whose `update` needs `params`. State: one array per
+      parameter (4 bytes per entry in float32), and for each hidden matrix two arrays of shape inputs x inputs and two
+      of shape outputs x outputs.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.splus(0.1).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -1,14 +1,14 @@
-"""StableAdamW: AdamW with a lower learning rate for each tensor whose second moment is out of date.
+"""StableAdamW: AdamW with a lower learning rate for each tensor whose gradient exceeds its recent size.
 
-    m_t, v_t as in Adam, with their corrections
+    m_t, v_t: Adam's moments after bias correction
     RMS_t = sqrt(mean(|g_t|^2 / max(v_t, eps^2)))            over the entries of the tensor
     eta_t = learning_rate_t / max(1, RMS_t)
     x_(t+1) = x_t - eta_t * (m_t / (sqrt(v_t) + eps) + weight_decay * x_t)
 
-Wortsman et al., 2023, "Stable and low-precision training for large-scale vision-language models", algorithm 2: Shazeer
-and Stern's clipping from Adafactor, in AdamW. As in the algorithm, and in the libraries optimi and pytorch-optimizer,
-the lowered learning rate also applies to the decay, which is why the decay is part of the rule here. The first author's
-published code decays with the full learning rate.
+Wortsman et al., 2023, "Stable and low-precision training for large-scale vision-language models", algorithm 2, which
+adds Adafactor's clipping (Shazeer and Stern, 2018) to AdamW. As in the algorithm, and in the libraries optimi and
+pytorch-optimizer, the lower learning rate also applies to the weight decay. So `scale_by_stable_adamw` itself includes
+the weight decay. In the first author's published code the weight decay uses the full learning rate.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ __all__ = ["scale_by_stable_adamw", "stable_adamw"]
 
 
 class scale_by_stable_adamw(Layerwise, state=ScaleByAdamState, needs=("params",), corrected=("b1", "b2")):
-    """Scales the gradient by StableAdamW's rule, weight decay included.
+    """Computes StableAdamW's update, including weight decay.
 
-    This is the rule of `stable_adamw`, without the learning rate:
+    This is `stable_adamw` without the learning rate:
 
         u = (m_hat / (sqrt(v_hat) + eps) + weight_decay * p) / max(1, RMS)
 
     where RMS is the root mean square of g / sqrt(v_hat) over the tensor.
 
     Args:
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.99 (about the last 100 steps).
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.99 (about the last 100 steps).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
-      weight_decay: Strength of the weight decay: `weight_decay * params` is added to Adam's update before it is divided
-        by max(1, RMS). Not negative; default 0.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the weight decay: `weight_decay * params` is added to Adam's update before the sum is
+        divided by max(1, RMS). Not negative; default 0.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
 
-    State: two arrays per parameter (8 bytes in float32; the second moment of a complex parameter is real). `update`
-    needs `params`.
+    State: two arrays per parameter (8 bytes per entry in float32; the second moment of a complex parameter is real).
+    `update` needs `params`.
 
     Reference: Wortsman et al., 2023, "Stable and low-precision training for large-scale vision-language models",
     algorithm 2.
@@ -101,33 +101,34 @@ def stable_adamw(
     weight_decay: HyperArg = 0.2,
     mask: Mask = None,
 ) -> chain:
-    """Runs StableAdamW: AdamW that slows down a tensor whose gradients suddenly grow.
+    """Runs StableAdamW: AdamW with smaller updates for a tensor whose gradient suddenly grows.
 
-    Take it when AdamW's loss has spikes. A tensor's step is divided by RMS, the root mean square of g / sqrt(v_hat),
-    where that exceeds 1, because its second moment is then out of date (Wortsman et al., 2023, "Stable and
+    Use it when AdamW's loss has spikes. If RMS, the root mean square of g / sqrt(v_hat) over a tensor, exceeds 1, the
+    second moment is out of date, and the tensor's update is divided by RMS (Wortsman et al., 2023, "Stable and
     low-precision training for large-scale vision-language models", algorithm 2):
 
         p <- p - learning_rate / max(1, RMS) * (m_hat / (sqrt(v_hat) + eps) + weight_decay * p)
 
-    The defaults are the paper's, for CLIP models.
+    The defaults are the paper's values for CLIP models.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Up to 2e-3 in the paper. Not negative.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.99 (about the last 100 steps).
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Up to 2e-3 in the paper. Not
+        negative.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.99 (about the last 100 steps).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-6.
       mu_dtype: Dtype in which the first moment is stored, such as `jnp.bfloat16` to save memory; by default the
         parameter's dtype, but at least float32.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. Not negative; default 0.2.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the weight decay: `weight_decay * params` is added to Adam's update before the sum is
+        divided by max(1, RMS). Not negative; default 0.2.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes in float32).
+      A transformation whose `update` needs `params`. State: two arrays per parameter (8 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.stable_adamw(2e-3)

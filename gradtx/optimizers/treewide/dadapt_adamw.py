@@ -37,8 +37,8 @@ class DAdaptAdamWState(NamedTuple):
     """The state of `scale_by_dadapt_adamw`.
 
     `exp_avg`, `exp_avg_sq`, `grad_sum`: m, v and s. `estim_lr`: the estimate d. `numerator_weighted`: n. `count`: the
-    number of steps taken. `weights`: for each decay rate that is a schedule, the number by which bias correction
-    divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    number of steps taken. `weights`: for each decay rate that is a schedule, the divisor of the bias correction, which
+    is 1 minus the product of the decay rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     exp_avg: Array = per_param()
@@ -51,32 +51,32 @@ class DAdaptAdamWState(NamedTuple):
 
 
 class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",), corrected=("b1", "b2")):
-    """Moves the parameters by AdamW with an estimated learning rate.
+    """Computes AdamW's update with a learning rate that D-Adaptation estimates.
 
-    This is the rule of `dadapt_adamw`. Its updates descend: no `scale_by_learning_rate` follows. The formula is in the
-    module's docstring.
+    This is the transformation that `dadapt_adamw` uses. Do not add `scale_by_learning_rate` after it, because the
+    update already includes the step size and the minus sign. The formula is in the module's docstring.
 
     Args:
-      learning_rate: Factor of the estimated learning rate, a number or a schedule of the step count; keep it at 1, or
-        use a schedule that decays from 1. Not negative; default 1.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
-        rather than too large. Positive; default 1e-6.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. The learning rate here is the estimated one. Not negative; default
-        0 (no decay).
-      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
-        parameters by `weight_decay` itself. Default False.
+      learning_rate: Factor by which the estimated learning rate is multiplied: a number, or a schedule (a function of
+        the step count). Use 1, or a schedule that decays from 1. Not negative; default 1.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      estim_lr0: Initial estimate of the distance from the initial parameters to the solution; the estimate never
+        shrinks, so choose it too small rather than too large. Positive; default 1e-6.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts
+        `learning_rate * weight_decay * params` from the parameters. Here the learning rate is the estimate multiplied
+        by the argument `learning_rate`. Not negative; default 0 (no decay).
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the
+        structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
+        parameters, although biases and norm scales are usually left out.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then subtracts
+        `weight_decay * params` from the parameters. Default False.
 
-    State: three arrays per parameter (12 bytes in float32). `update` needs `params`.
+    State: three arrays per parameter (12 bytes per entry in float32). `update` needs `params`.
 
     Reference: Defazio and Mishchenko, 2023, "Learning-Rate-Free Learning by D-Adaptation", algorithm 5.
 
@@ -117,7 +117,7 @@ class scale_by_dadapt_adamw(Treewide, state=DAdaptAdamWState, needs=("params",),
 
     def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any, *, decay_mask: bool) -> tuple[Array, Any]:
         rate, decay = shared.rate, shared.decay if decay_mask else 0
-        m = self.b1 * slots.exp_avg + (1 - self.b1) * rate * g  # in this order it cannot overflow
+        m = self.b1 * slots.exp_avg + (1 - self.b1) * rate * g  # multiplied in this order, the product cannot overflow
         v = leaf.moment(slots.exp_avg_sq, leaf.abs_sq(g), self.b2)
         return -p * decay - m / (leaf.root(v) + self.eps), slots._replace(exp_avg=m, exp_avg_sq=v, grad_sum=shared.s)
 
@@ -133,33 +133,33 @@ def dadapt_adamw(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Runs AdamW without a learning rate to choose: D-Adaptation estimates it during training.
+    """Runs AdamW with a learning rate that D-Adaptation estimates during training.
 
-    Take it when you want AdamW's results without tuning; `prodigy` usually finds the learning rate sooner. The estimate
-    d is a lower bound of the distance from the start to the solution, and only grows (Defazio and Mishchenko, 2023,
-    "Learning-Rate-Free Learning by D-Adaptation", algorithm 5):
+    Use it when you want AdamW's results without tuning; `prodigy` usually finds the learning rate sooner. The estimate
+    d is a lower bound on the distance from the initial parameters to the solution, and it never shrinks (Defazio and
+    Mishchenko, 2023, "Learning-Rate-Free Learning by D-Adaptation", algorithm 5):
 
         p <- p - d * learning_rate * (Adam's update + weight_decay * p)
 
     Args:
-      learning_rate: Factor of the estimated learning rate, a number or a schedule of the step count; keep it at 1, or
-        use a schedule that decays from 1. Not negative; default 1.
+      learning_rate: Factor by which the estimated learning rate is multiplied: a number, or a schedule (a function of
+        the step count). Use 1, or a schedule that decays from 1. Not negative; default 1.
       betas: Decay rates (b1, b2) of the first and second moment, each in [0, 1). Default (0.9, 0.999).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
-        rather than too large. Positive; default 1e-6.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. The learning rate here is the estimated one. Not negative; default
-        0 (no decay).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
-        parameters by `weight_decay` itself. Default False.
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      estim_lr0: Initial estimate of the distance from the initial parameters to the solution; the estimate never
+        shrinks, so choose it too small rather than too large. Positive; default 1e-6.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts
+        `learning_rate * weight_decay * params` from the parameters. Here the learning rate is the estimate multiplied
+        by the argument `learning_rate`. Not negative; default 0 (no decay).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then subtracts
+        `weight_decay * params` from the parameters. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes in float32).
+      A transformation whose `update` needs `params`. State: three arrays per parameter (12 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.dadapt_adamw(weight_decay=0.1).links[0].weight_decay

@@ -1,12 +1,12 @@
-"""DoG: the step size is the distance travelled, divided by the root of the sum of squared gradient norms.
+"""DoG: the step size is the distance from the start divided by the square root of the sum of squared gradient norms.
 
     r_t = max(r_(t-1), |x_t - x_1|)
     G_t = G_(t-1) + |g_t|^2
     u_t = g_t * r_t / sqrt(G_t + eps)
 
-Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size Schedule", section 2. r_0
-is small: `init_step` is ('heuristic', c) for c * (1 + |x_1|), ('distance', r) for r itself, or ('learning_rate', eta)
-for a first step of eta * g. DoWG weights the gradients by the distance:
+Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size Schedule", section 2. The
+initial distance r_0 is small: `init_step` is ('heuristic', c) for c * (1 + |x_1|), ('distance', r) for r itself, or
+('learning_rate', eta) for a first step of eta * g. DoWG weights the squared gradient norms by the squared distance:
 
     d_t = max(d_(t-1), |x_t - x_1|^2)
     v_t = v_(t-1) + d_t * |g_t|^2
@@ -42,8 +42,8 @@ _KINDS = ("heuristic", "distance", "learning_rate")
 class DoGState(NamedTuple):
     """The state of `scale_by_dog`.
 
-    `count`: the number of steps taken. `init_params`: the first parameters. `max_dist`: the largest distance from them.
-    `sum_sq_norm_grads`: the sum of squared gradient norms.
+    `count`: the number of steps taken. `init_params`: the initial parameters. `max_dist`: the largest distance from the
+    initial parameters. `sum_sq_norm_grads`: the sum of squared gradient norms.
     """
 
     count: Array = counter()
@@ -53,22 +53,23 @@ class DoGState(NamedTuple):
 
 
 class scale_by_dog(Treewide, state=DoGState, needs=("params",)):
-    """Scales the gradient by the distance travelled over the root of all squared gradient norms.
+    """Scales the gradient by the distance from the initial parameters over the root of all squared gradient norms.
 
-    This is the rule of `dog`, without the learning rate:
+    This is `dog` without the learning rate:
 
         u = g * r / sqrt(G + eps)
 
-    where r is the largest distance from the first parameters, and G the sum of squared gradient norms.
+    where r is the largest distance from the initial parameters so far, and G the sum of squared gradient norms.
 
     Args:
-      init_step: What `init_step_value` is: the first distance relative to 1 + the norm of the parameters ('heuristic'),
-        the first distance itself ('distance'), or the step size of the first step ('learning_rate'). Default
-        'heuristic'.
-      init_step_value: How large the first step is, in the sense of `init_step`. Not negative; default 1e-6.
+      init_step: What `init_step_value` means: the initial distance relative to 1 + the norm of the parameters
+        ('heuristic'), the initial distance itself ('distance'), or the step size of the first step ('learning_rate').
+        Default 'heuristic'.
+      init_step_value: The initial distance or the first step size, depending on `init_step`. Not negative; default
+        1e-6.
       eps: Added to the sum of squared norms under the square root, for numerical stability. Not negative; default 1e-8.
 
-    State: one array per parameter (4 bytes in float32). `update` needs `params`.
+    State: one array per parameter (4 bytes per entry in float32). `update` needs `params`.
 
     Reference: Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend", section 2.
 
@@ -112,31 +113,31 @@ def dog(
     weight_decay: HyperArg = 0.0,
     mask: Mask = None,
 ) -> chain:
-    """Runs DoG: gradient descent that finds its own step size from the distance travelled.
+    """Runs DoG: gradient descent that computes its step size from the distance to the initial parameters.
 
-    Take it when you want SGD without tuning a learning rate. The paper evaluates an average of the parameters over the
-    run: wrap it in `polyak_average` (Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend: A Parameter-Free Dynamic
-    Step Size Schedule", section 2):
+    Use it when you want SGD without tuning a learning rate. The paper evaluates an average of the parameters over the
+    run; to do the same, wrap `dog` in `polyak_average` (Ivgi, Hinder and Carmon, 2023, "DoG is SGD's Best Friend: A
+    Parameter-Free Dynamic Step Size Schedule", section 2):
 
         p <- p - learning_rate * g * r / sqrt(G + eps)
 
-    where r is the largest distance from the first parameters, and G the sum of squared gradient norms.
+    where r is the largest distance from the initial parameters so far, and G the sum of squared gradient norms.
 
     Args:
-      learning_rate: Factor of every step, a number or a schedule of the step count; 1 is the paper's method. Not
-        negative; default 1.
-      init_step: How large the first step is: ('heuristic', c) for a first distance of c * (1 + the norm of the
-        parameters), ('distance', r) for a first distance of r, or ('learning_rate', eta) for a first step of eta * g.
-        The number is not negative. Default ('heuristic', 1e-06).
+      learning_rate: Factor by which every update is multiplied: a number, or a schedule (a function of the step count);
+        1 gives the paper's method. Not negative; default 1.
+      init_step: Sets the size of the first step: ('heuristic', c) for an initial distance of c * (1 + the norm of the
+        parameters), ('distance', r) for an initial distance of r, or ('learning_rate', eta) for a first update of eta *
+        g. The number is not negative. Default ('heuristic', 1e-06).
       eps: Added to the sum of squared norms under the square root, for numerical stability. Not negative; default 1e-8.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.dog().links[1]
@@ -151,8 +152,9 @@ def dog(
 class DoWGState(NamedTuple):
     """The state of `scale_by_dowg`.
 
-    `init_params`: the first parameters. `weighted_sq_norm_grads`: the weighted sum of squared gradient norms.
-    `estim_sq_dist`: the largest squared distance from the first parameters. `count`: the number of steps taken.
+    `init_params`: the initial parameters. `weighted_sq_norm_grads`: the weighted sum of squared gradient norms.
+    `estim_sq_dist`: the largest squared distance from the initial parameters so far. `count`: the number of steps
+    taken.
     """
 
     init_params: Array = per_param(start=PARAM)
@@ -162,19 +164,21 @@ class DoWGState(NamedTuple):
 
 
 class scale_by_dowg(Treewide, state=DoWGState, needs=("params",)):
-    """Scales the gradient by the squared distance travelled over the root of weighted squared gradient norms.
+    """Scales the gradient by the squared distance from the start over the root of weighted squared gradient norms.
 
-    This is the rule of `dowg`, without the learning rate:
+    This is `dowg` without the learning rate:
 
         u = g * d / (sqrt(v) + eps)
 
-    where d is the largest squared distance from the first parameters, and v the sum of d * |g|^2 over all steps.
+    where d is the largest squared distance from the initial parameters so far, and v the sum of d * |g|^2 over all
+    steps.
 
     Args:
-      init_estim_sq_dist: First squared distance; it only grows, so choose it small. Not negative; default 1e-4.
+      init_estim_sq_dist: Initial squared distance; the squared distance never shrinks, so choose a small value. Not
+        negative; default 1e-4.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-4.
 
-    State: one array per parameter (4 bytes in float32). `update` needs `params`.
+    State: one array per parameter (4 bytes per entry in float32). `update` needs `params`.
 
     Reference: Khaled, Mishchenko and Jin, 2023, "DoWG Unleashed", algorithm 1.
 
@@ -209,28 +213,30 @@ def dowg(
     weight_decay: HyperArg = 0.0,
     mask: Mask = None,
 ) -> chain:
-    """Runs DoWG: DoG with more weight on later gradients, which were computed farther from the start.
+    """Runs DoWG, a variant of DoG with more weight on gradients computed farther from the initial parameters.
 
-    Take it in place of `dog` when its steps become too short (Khaled, Mishchenko and Jin, 2023, "DoWG Unleashed: An
-    Efficient Universal Parameter-Free Gradient Descent Method"):
+    Use it in place of `dog` when the updates of `dog` become too small (Khaled, Mishchenko and Jin, 2023, "DoWG
+    Unleashed: An Efficient Universal Parameter-Free Gradient Descent Method"):
 
         p <- p - learning_rate * g * d / (sqrt(v) + eps)
 
-    where d is the largest squared distance from the first parameters, and v the sum of d * |g|^2 over all steps.
+    where d is the largest squared distance from the initial parameters so far, and v the sum of d * |g|^2 over all
+    steps.
 
     Args:
-      learning_rate: Factor of every step, a number or a schedule of the step count; 1 is the paper's method. Not
-        negative; default 1.
-      init_estim_sq_dist: First squared distance; it only grows, so choose it small. `eps` by default. Not negative.
+      learning_rate: Factor by which every update is multiplied: a number, or a schedule (a function of the step count);
+        1 gives the paper's method. Not negative; default 1.
+      init_estim_sq_dist: Initial squared distance; the squared distance never shrinks, so choose a small value. `eps`
+        by default. Not negative.
       eps: Added to the denominator for numerical stability. Not negative; default 1e-4.
-      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before everything else.
-        Not negative; default 0 (no penalty).
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient before anything else is
+        computed. Not negative; default 0 (no penalty).
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.dowg().links[1]

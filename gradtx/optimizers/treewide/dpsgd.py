@@ -27,29 +27,29 @@ def dpsgd(
 ) -> chain:
     """Runs differentially private gradient descent on per-example gradients.
 
-    Take it when the trained model must not reveal single examples. The gradients that `update` gets have the examples
-    along their first axis, as `jax.vmap(jax.grad(loss), in_axes=(None, 0))` makes them (Abadi et al., 2016, "Deep
-    Learning with Differential Privacy", algorithm 1):
+    Use it when the trained model must not reveal single examples. Pass per-example gradients to `update`, with the
+    examples along the first axis, as `jax.vmap(jax.grad(loss), in_axes=(None, 0))` returns them (Abadi et al., 2016,
+    "Deep Learning with Differential Privacy", algorithm 1):
 
         g  = (sum over examples of clip(g_i, l2_norm_clip) + l2_norm_clip * noise_multiplier * N(0, 1)) / examples
         p <- p - learning_rate * g
 
-    It does not count how much privacy is spent: use a privacy accountant for that.
+    The optimizer does not compute the privacy loss of a run; use a privacy accountant for that.
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      l2_norm_clip: Largest norm of one example's gradient, over all parameters; a longer gradient is clipped to it. Not
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      l2_norm_clip: Largest norm of one example's gradient over all parameters; gradients with a larger norm are clipped
+        to this norm. Not negative.
+      noise_multiplier: Standard deviation of the noise, relative to `l2_norm_clip`; more noise gives more privacy. Not
         negative.
-      noise_multiplier: Standard deviation of the noise, relative to `l2_norm_clip`; a larger one gives more privacy.
-        Not negative.
       seed: Seed of the random numbers, an integer; the same seed gives the same run.
-      momentum: Decay rate of the momentum, a decaying sum of past updates that replaces the update; None leaves
-        momentum out. In [0, 1].
-      nesterov: Whether to use Nesterov momentum, which looks one step ahead: the current gradient counts once more in
-        the update. Default False.
+      momentum: Decay rate of the momentum, a decaying sum of past updates that is used in place of the current update;
+        None disables momentum. In [0, 1].
+      nesterov: Whether to use Nesterov momentum, which looks one step ahead by adding the current gradient to the
+        momentum once more. Default False.
 
     Returns:
-      A transformation. State: a random key; with momentum, one array per parameter (4 bytes in float32).
+      A transformation. State: a random key; with momentum, one array per parameter (4 bytes per entry in float32).
 
     >>> import gradtx as gx
     >>> gx.dpsgd(0.1, l2_norm_clip=1.0, noise_multiplier=1.1, seed=0).links[0]

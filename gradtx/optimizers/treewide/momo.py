@@ -1,14 +1,15 @@
-"""MoMo: momentum with the step size at which a model of the loss reaches its lower bound.
+"""MoMo: momentum with the step size at which a linear model of the loss reaches the lower bound on the loss.
 
-    d_t = beta * d_(t-1) + (1 - beta) * g_t                  d_1 = g_1, and so for f and gamma
+    d_t = beta * d_(t-1) + (1 - beta) * g_t                  d_1 = g_1, f_1 = value_1, gamma_1 = <g_1, x_1>
     f_t = beta * f_(t-1) + (1 - beta) * value_t
     gamma_t = beta * gamma_(t-1) + (1 - beta) * <g_t, x_t>
     h_t = (1 + eta_t * weight_decay) * (f_t - lb_t - gamma_t) + <d_t, x_t>
-    x_(t+1) = (x_t - min(eta_t, max(h_t, 0) / |d_t|^2) * d_t), shrunk by 1 / (1 + eta_t * weight_decay)
+    x_(t+1) = x_t / (1 + eta_t * weight_decay) - min(eta_t, max(h_t, 0) / |d_t|^2) * d_t
 
-Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 1; as in the authors' code only x_t
-is shrunk. With `adapt_lower_bound` lb_t is estimated (algorithm 3). MoMo-Adam is algorithm 2, in `momo_adam.py`. A step
-whose value is infinite or NaN is skipped: the update is zero, and the averages stay unchanged.
+Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 1; as in the authors' code, only
+x_t is divided by 1 + eta_t * weight_decay. With `adapt_lower_bound`, lb_t is estimated (algorithm 3). MoMo-Adam is
+algorithm 2, in `momo_adam.py`. A step whose value is infinite or NaN is skipped: the update is zero, and the averages
+stay unchanged.
 """
 
 from __future__ import annotations
@@ -51,27 +52,27 @@ class MomoState(NamedTuple):
 
 
 class scale_by_momo(Treewide, state=MomoState, needs=("params", "value")):
-    """Moves the parameters by momentum, with a step size from the loss and its lower bound.
+    """Applies momentum with a step size that is computed from the loss and a lower bound on the loss.
 
-    This is the rule of `momo`. Its updates descend: no `scale_by_learning_rate` follows. The formula is in the module's
-    docstring. A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such
-    steps as `skipped`.
+    This is the transformation that `momo` uses. Do not add `scale_by_learning_rate` after it, because the update
+    already includes the step size and the minus sign. The formula is in the module's docstring. A step whose `value` is
+    infinite or NaN is skipped: the update is zero. `gx.metrics(state)` counts such steps as `skipped`.
 
     Args:
-      learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 1.
-      beta: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default
-        0.9.
-      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
-        better step sizes. Default 0.
-      weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
-        weight_decay. Not negative; default 0.
+      learning_rate: Largest step size: a number, or a schedule (a function of the step count). Not negative; default 1.
+      beta: Decay rate of the averages of gradient and loss; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
+      lower_bound: Lower bound on the loss; 0 is right for most losses, and a bound close to the lowest loss that
+        training can reach gives better step sizes. Default 0.
+      weight_decay: Strength of the weight decay: each step also divides the parameters by
+        `1 + learning_rate * weight_decay`. Not negative; default 0.
       adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
         Default False.
-      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the
+        structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
+        parameters, although biases and norm scales are usually left out.
 
-    State: one array per parameter (4 bytes in float32). `update` needs `params` and `value`, the loss.
+    State: one array per parameter (4 bytes per entry in float32). `update` needs `params` and `value`, the loss.
 
     Reference: Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 1.
 
@@ -127,34 +128,34 @@ def momo(
     adapt_lower_bound: bool = False,
     mask: Mask = None,
 ) -> chain:
-    """Runs MoMo: momentum that chooses its step size from the loss and its lower bound.
+    """Runs MoMo: momentum with a step size that is computed from the loss and a lower bound on the loss.
 
-    Take it when a lower bound of the loss is known, often 0: `learning_rate` is then only the largest step size and
+    Use it when you know a lower bound on the loss, often 0. Then `learning_rate` is only the largest step size and
     needs little tuning. Call `tx.update(grads, state, params, value=loss)` (Schaipp et al., 2023, "MoMo: Momentum
     Models for Adaptive Learning Rates", algorithm 1):
 
         p <- p - min(learning_rate, max(h, 0) / |d|^2) * d,    d: moving average of g
 
-    where h is how far the averaged linear model of the loss lies above the lower bound at p. A step whose value is
-    infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as `skipped`.
+    where h is the value of the averaged linear model of the loss at p minus the lower bound. A step whose `value` is
+    infinite or NaN is skipped: the update is zero. `gx.metrics(state)` counts such steps as `skipped`.
 
     Args:
-      learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 1.
-      beta: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default
-        0.9.
-      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
-        better step sizes. Default 0.
-      weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
-        weight_decay. Not negative; default 0.
+      learning_rate: Largest step size: a number, or a schedule (a function of the step count). Not negative; default 1.
+      beta: Decay rate of the averages of gradient and loss; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
+      lower_bound: Lower bound on the loss; 0 is right for most losses, and a bound close to the lowest loss that
+        training can reach gives better step sizes. Default 0.
+      weight_decay: Strength of the weight decay: each step also divides the parameters by
+        `1 + learning_rate * weight_decay`. Not negative; default 0.
       adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
         Default False.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params` and `value`, the loss. State: one array per parameter (4 bytes in
-      float32).
+      A transformation whose `update` needs `params` and `value`, the loss. State: one array per parameter (4 bytes per
+      entry in float32).
 
     >>> import gradtx as gx
     >>> gx.momo(0.5).links[0].learning_rate

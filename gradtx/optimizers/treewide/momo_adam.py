@@ -1,4 +1,4 @@
-"""MoMo-Adam: Adam's direction, with the step size at which a model of the loss reaches its lower bound.
+"""MoMo-Adam: Adam with the step size at which a linear model of the loss reaches the lower bound on the loss.
 
     m_t, v_t as in Adam, D_t = eps + sqrt(v_t / (1 - b2^t)), c_t = 1 - b1^t
     f_t = b1 * f_(t-1) + (1 - b1) * value_t
@@ -8,7 +8,7 @@
     x_(t+1) = x_t - u_t - x_t * eta_t * weight_decay / (1 + eta_t * weight_decay)
 
 Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 2. A step whose value is infinite
-or NaN is skipped: the update is zero, the averages stay unchanged, and t does not count it.
+or NaN is skipped: the update is zero, the averages are unchanged, and t does not count the step.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class MomoAdamState(NamedTuple):
 
     `exp_avg`, `exp_avg_sq`: Adam's moments. `barf`, `gamma`: the averages of the loss and of <g, x>. `lb`: the lower
     bound. `count`: the number of steps. `skipped`: the number of steps whose value was infinite or NaN. `weights`: for
-    each decay rate that is a schedule, the number by which bias correction divides: 1 minus the product of the decay
-    rates so far. Empty if no decay rate is a schedule.
+    each decay rate that is a schedule, the divisor of the bias correction, which is 1 minus the product of the decay
+    rates of all steps so far; empty if no decay rate is a schedule.
     """
 
     exp_avg: Array = per_param()
@@ -55,30 +55,32 @@ class MomoAdamState(NamedTuple):
 
 
 class scale_by_momo_adam(Treewide, state=MomoAdamState, needs=("params", "value"), corrected=("b1", "b2")):
-    """Moves the parameters along Adam's direction, with a step size from the loss and its lower bound.
+    """Applies Adam's direction with a step size that is computed from the loss and a lower bound on the loss.
 
-    This is the rule of `momo_adam`. Its updates descend: no `scale_by_learning_rate` follows. The formula is in the
-    module's docstring. A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts
-    such steps as `skipped`.
+    This is the transformation that `momo_adam` uses. Do not add `scale_by_learning_rate` after it, because the update
+    already includes the step size and the minus sign. The formula is in the module's docstring. A step whose `value` is
+    infinite or NaN is skipped: the update is zero. `gx.metrics(state)` counts such steps as `skipped`.
 
     Args:
-      learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 0.01.
-      b1: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
-        better step sizes. Default 0.
-      weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
-        weight_decay. Not negative; default 0.
+      learning_rate: Largest step size: a number, or a schedule (a function of the step count). Not negative; default
+        0.01.
+      b1: Decay rate of the averages of gradient and loss; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      lower_bound: Lower bound on the loss; 0 is right for most losses, and a bound close to the lowest loss that
+        training can reach gives better step sizes. Default 0.
+      weight_decay: Strength of the weight decay: each step also divides the parameters by
+        `1 + learning_rate * weight_decay`. Not negative; default 0.
       adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
         Default False.
-      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the
+        structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
+        parameters, although biases and norm scales are usually left out.
 
-    State: two arrays per parameter (8 bytes in float32). `update` needs `params` and `value`, the loss.
+    State: two arrays per parameter (8 bytes per entry in float32). `update` needs `params` and `value`, the loss.
 
     Reference: Schaipp et al., 2023, "MoMo: Momentum Models for Adaptive Learning Rates", algorithm 2.
 
@@ -151,38 +153,40 @@ def momo_adam(
     adapt_lower_bound: bool = False,
     mask: Mask = None,
 ) -> chain:
-    """Runs MoMo-Adam: Adam that chooses its step size from the loss and its lower bound.
+    """Runs MoMo-Adam: Adam with a step size that is computed from the loss and a lower bound on the loss.
 
-    Take it in place of Adam when a lower bound of the loss is known, often 0: `learning_rate` is then only the largest
+    Use it in place of Adam when you know a lower bound on the loss, often 0. Then `learning_rate` is only the largest
     step size and needs little tuning. Call `tx.update(grads, state, params, value=loss)` (Schaipp et al., 2023, "MoMo:
     Momentum Models for Adaptive Learning Rates", algorithm 2):
 
         p <- p - min(learning_rate / c, max(h, 0) / <m, m / D>) * m / D,    c = 1 - b1^t
 
-    where m / D is Adam's direction, and h is how far the averaged linear model of the loss lies above the lower bound
-    at p. A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as
-    `skipped`.
+    where m / D is Adam's direction, and h is the value of the averaged linear model of the loss at p minus the lower
+    bound. A step whose `value` is infinite or NaN is skipped: the update is zero. `gx.metrics(state)` counts such steps
+    as `skipped`.
 
     Args:
-      learning_rate: Largest step size, a number or a schedule of the step count. Not negative; default 0.01.
-      b1: Decay rate of the averages of gradient and loss; closer to 1 averages over more steps. In [0, 1); default 0.9.
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      lower_bound: Lower bound of the loss; 0 is right for most losses, and a bound close to the reachable loss gives
-        better step sizes. Default 0.
-      weight_decay: Strength of the weight decay: each step also divides the parameters by 1 + learning_rate *
-        weight_decay. Not negative; default 0.
+      learning_rate: Largest step size: a number, or a schedule (a function of the step count). Not negative; default
+        0.01.
+      b1: Decay rate of the averages of gradient and loss; a value closer to 1 averages over more steps. In [0, 1);
+        default 0.9.
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      lower_bound: Lower bound on the loss; 0 is right for most losses, and a bound close to the lowest loss that
+        training can reach gives better step sizes. Default 0.
+      weight_decay: Strength of the weight decay: each step also divides the parameters by
+        `1 + learning_rate * weight_decay`. Not negative; default 0.
       adapt_lower_bound: Whether to estimate the lower bound of the loss during training, starting from `lower_bound`.
         Default False.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
 
     Returns:
-      A transformation whose `update` needs `params` and `value`, the loss. State: two arrays per parameter (8 bytes in
-      float32).
+      A transformation whose `update` needs `params` and `value`, the loss. State: two arrays per parameter (8 bytes per
+      entry in float32).
 
     >>> import gradtx as gx
     >>> gx.momo_adam().links[0].learning_rate

@@ -16,17 +16,18 @@ __all__ = ["noisy_sgd"]
 
 @constructor
 def noisy_sgd(learning_rate: HyperArg, eta: HyperArg = 0.01, gamma: HyperArg = 0.55, key: int = 0) -> chain:
-    """Runs gradient descent with noise that fades over the steps.
+    """Runs gradient descent with gradient noise that decreases over the steps.
 
-    Try it when plain descent gets stuck early in a very deep network (Neelakantan et al., 2015, "Adding Gradient Noise
-    Improves Learning for Very Deep Networks"):
+    Try it when plain gradient descent gets stuck early in training a very deep network (Neelakantan et al., 2015,
+    "Adding Gradient Noise Improves Learning for Very Deep Networks"):
 
-        p <- p - learning_rate * (g + noise),    noise: normal with variance eta / t^gamma in step t
+        p <- p - learning_rate * (g + noise),    noise: normal with variance eta / t^gamma at step t
 
     Args:
-      learning_rate: Step size, a number or a schedule of the step count. Not negative.
-      eta: Variance of the noise in the first step. Not negative; default 0.01.
-      gamma: How fast the noise fades; 0 keeps it constant. Not negative; default 0.55.
+      learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
+      eta: Variance of the noise at the first step. Not negative; default 0.01.
+      gamma: Exponent of the decrease: at step t the variance is eta / t^gamma, and 0 keeps the variance constant. Not
+        negative; default 0.55.
       key: Seed of the random numbers, an integer; the same seed gives the same run. Default 0.
 
     Returns:

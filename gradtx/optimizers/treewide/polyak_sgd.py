@@ -1,11 +1,11 @@
-"""Polyak's step size: the gap between the loss and its least value, over the squared norm of the gradient.
+"""Polyak's step size: the loss minus its smallest value, divided by the squared norm of the gradient.
 
-    u = g * min((f - f_min) / (|g|^2 + eps), max_learning_rate),   and 0 where g is zero
+    u = g * min((f - f_min) / (|g|^2 + eps), max_learning_rate),   and u = 0 if g is zero
 
-Polyak, 1987, "Introduction to Optimization", section 5.3. With the bound `max_learning_rate` it is SPS of Loizou et
-al., 2021, "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast Convergence". The variant 'sps+'
-counts a negative gap as zero (Garrigos, Gower and Schaipp, 2023, "Function Value Learning"). A step whose value is
-infinite or NaN has the update zero.
+Polyak, 1987, "Introduction to Optimization", section 5.3. With the bound `max_learning_rate` it is the method SPS of
+Loizou et al., 2021, "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast Convergence". The variant
+'sps+' replaces a negative f - f_min by zero (Garrigos, Gower and Schaipp, 2023, "Function Value Learning"). If the
+value is infinite or NaN, the update is zero.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["ScaleByPolyakState", "polyak_sgd", "scale_by_polyak"]
 
 @reports("skipped")
 class ScaleByPolyakState(NamedTuple):
-    """The state of `scale_by_polyak`: `count` steps, of which `skipped` had a value that was infinite or NaN."""
+    """The state of `scale_by_polyak`: the number of steps, and the number of steps whose value was infinite or NaN."""
 
     count: Array = counter()
     skipped: Array = counter()
@@ -42,18 +42,20 @@ class ScaleByPolyakState(NamedTuple):
 class scale_by_polyak(Treewide, state=ScaleByPolyakState, needs=("value",)):
     """Scales the gradient by Polyak's step size.
 
-    This is the rule of `polyak_sgd`, without its sign:
+    This is `polyak_sgd` without the minus sign for descent:
 
         u = g * min((value - f_min) / (|g|^2 + eps), max_learning_rate)
 
-    A step whose value is infinite or NaN is skipped: its update is zero. `gx.metrics(state)` counts such steps as
+    A step whose `value` is infinite or NaN is skipped: the update is zero. `gx.metrics(state)` counts such steps as
     `skipped`.
 
     Args:
-      f_min: Least value of the loss; 0 suits a model that can fit its data. Any number. Default 0.
-      max_learning_rate: Largest step size; infinity sets no bound. Positive; default 1.
+      f_min: Smallest possible value of the loss; use 0 for a model that can fit its training data. Any number. Default
+        0.
+      max_learning_rate: Largest step size; infinity disables the bound. Positive; default 1.
       eps: Added to the squared norm of the gradient for numerical stability. Not negative; default 0.
-      variant: Whether a loss below `f_min` gives a negative step ('sps') or a step of zero ('sps+'). Default 'sps'.
+      variant: Whether a loss below `f_min` gives a negative step size ('sps') or a step size of zero ('sps+'). Default
+        'sps'.
 
     State: none, apart from two counters. `update` needs `value`, the loss at the parameters.
 
@@ -96,22 +98,24 @@ def polyak_sgd(
     eps: HyperArg = 0.0,
     variant: str = "sps",
 ) -> chain:
-    """Runs gradient descent with Polyak's step size, which the loss determines.
+    """Runs gradient descent with Polyak's step size, which is computed from the loss.
 
-    Take it when you know the least value of the loss, such as 0 for a model that can fit its data. Call
-    `tx.update(grads, state, value=loss)` (Polyak, 1987, "Introduction to Optimization", section 5.3; Loizou et al.,
-    2021, "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast Convergence"). With g the gradient
-    times `scaling`:
+    Use it when you know the smallest possible value of the loss, such as 0 for a model that can fit its training data.
+    Call `tx.update(grads, state, value=loss)` (Polyak, 1987, "Introduction to Optimization", section 5.3; Loizou et
+    al., 2021, "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast Convergence"). With g, the
+    gradient multiplied by `scaling`:
 
         p <- p - g * min((value - f_min) / (|g|^2 + eps), max_learning_rate)
 
     Args:
-      max_learning_rate: Largest step size; infinity sets no bound. Positive; default 1.
-      scaling: Factor of the gradient before the rule, a number or a schedule of the step count. Not negative; default
-        1.
-      f_min: Least value of the loss; 0 suits a model that can fit its data. Any number. Default 0.
+      max_learning_rate: Largest step size; infinity disables the bound. Positive; default 1.
+      scaling: Factor by which the gradient is multiplied first: a number, or a schedule (a function of the step count).
+        Not negative; default 1.
+      f_min: Smallest possible value of the loss; use 0 for a model that can fit its training data. Any number. Default
+        0.
       eps: Added to the squared norm of the gradient for numerical stability. Not negative; default 0.
-      variant: Whether a loss below `f_min` gives a negative step ('sps') or a step of zero ('sps+'). Default 'sps'.
+      variant: Whether a loss below `f_min` gives a negative step size ('sps') or a step size of zero ('sps+'). Default
+        'sps'.
 
     Returns:
       A transformation whose `update` needs `value`, the loss at the parameters. State: none, apart from counters.

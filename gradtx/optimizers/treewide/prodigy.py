@@ -1,8 +1,8 @@
-"""Prodigy: D-Adaptation with weights that grow with the estimate, so that the estimate is found sooner.
+"""Prodigy: a variant of D-Adaptation that gives more weight to later gradients and so finds the learning rate sooner.
 
     l_t = d_t * eta_t * sqrt(1 - b2^t) / (1 - b1^t)
     n_t = beta3 * n_(t-1) + d_t / d_0 * l_t * <g_t, x_1 - x_t>
-    s_t = beta3 * s_(t-1) + l_t * d_t * g_t / d_0                  (safeguard_warmup: d_t for l_t)
+    s_t = beta3 * s_(t-1) + l_t * d_t * g_t / d_0                  (safeguard_warmup: d_t instead of l_t)
     m_t = b1 * m_(t-1) + (1 - b1) * d_t * g_t
     v_t = b2 * v_(t-1) + (1 - b2) * |d_t * g_t|^2
     d_(t+1) = max(d_t, estim_lr_coef * n_t / |s_t|_1)
@@ -36,10 +36,10 @@ __all__ = ["ProdigyState", "prodigy", "scale_by_prodigy"]
 class ProdigyState(NamedTuple):
     """The state of `scale_by_prodigy`.
 
-    `exp_avg`, `exp_avg_sq`, `grad_sum`: m, v and s. `params0`: the first parameters. `estim_lr`: the estimate d.
+    `exp_avg`, `exp_avg_sq`, `grad_sum`: m, v and s. `params0`: the initial parameters. `estim_lr`: the estimate d.
     `numerator_weighted`: n. `count`: the number of steps taken. `weights`: for each decay rate that is a schedule, the
-    number by which bias correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a
-    schedule.
+    divisor of the bias correction, which is 1 minus the product of the decay rates of all steps so far; empty if no
+    decay rate is a schedule.
     """
 
     exp_avg: Array = per_param()
@@ -53,38 +53,39 @@ class ProdigyState(NamedTuple):
 
 
 class scale_by_prodigy(Treewide, state=ProdigyState, needs=("params",), corrected=("b1", "b2")):
-    """Moves the parameters by AdamW with a learning rate that Prodigy estimates.
+    """Computes AdamW's update with a learning rate that Prodigy estimates.
 
-    This is the rule of `prodigy`. Its updates descend: no `scale_by_learning_rate` follows. The formula is in the
-    module's docstring.
+    This is the transformation that `prodigy` uses. Do not add `scale_by_learning_rate` after it, because the update
+    already includes the step size and the minus sign. The formula is in the module's docstring.
 
     Args:
-      learning_rate: Factor of the estimated learning rate, a number or a schedule of the step count; keep it at 1, or
-        use a schedule that decays from 1. Not negative; default 1.
-      b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
-        [0, 1); default 0.9 (about the last 10 steps).
-      b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-        steps. In [0, 1); default 0.999 (about the last 1000 steps).
-      beta3: Decay rate of the sums from which the distance is estimated; closer to 1 remembers more steps. The square
-        root of 0.999 by default. In [0, 1).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
-        rather than too large. Positive; default 1e-6.
-      estim_lr_coef: Factor of the estimated distance; 2 trains more boldly, 0.5 more carefully. Not negative; default
-        1.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. The learning rate here is the estimated one. Not negative; default
-        0 (no decay).
-      safeguard_warmup: Whether to leave the learning rate out of the weights of s, so that a warmup schedule, which
-        starts small, does not make the estimate too large. Default False.
-      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
-        parameters by `weight_decay` itself. Default False.
+      learning_rate: Factor by which the estimated learning rate is multiplied: a number, or a schedule (a function of
+        the step count). Use 1, or a schedule that decays from 1. Not negative; default 1.
+      b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
+        steps. In [0, 1); default 0.9 (about the last 10 steps).
+      b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages
+        over more steps. In [0, 1); default 0.999 (about the last 1000 steps).
+      beta3: Decay rate of the sums from which the distance is estimated; a value closer to 1 sums over more steps. The
+        square root of 0.999 by default. In [0, 1).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      estim_lr0: Initial estimate of the distance from the initial parameters to the solution; the estimate never
+        shrinks, so choose it too small rather than too large. Positive; default 1e-6.
+      estim_lr_coef: Factor by which the estimated distance is multiplied; 2 gives larger updates, 0.5 smaller ones. Not
+        negative; default 1.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts
+        `learning_rate * weight_decay * params` from the parameters. Here the learning rate is the estimate multiplied
+        by the argument `learning_rate`. Not negative; default 0 (no decay).
+      safeguard_warmup: Whether the factors of the gradients in the sum s do not include the learning rate. Set it if
+        `learning_rate` is a warmup schedule, whose small first values would otherwise make the estimate too large.
+        Default False.
+      decay_mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the
+        structure of the parameters, or a function that takes the parameters and returns such a tree; by default all
+        parameters, although biases and norm scales are usually left out.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then subtracts
+        `weight_decay * params` from the parameters. Default False.
 
-    State: four arrays per parameter (16 bytes in float32). `update` needs `params`.
+    State: four arrays per parameter (16 bytes per entry in float32). `update` needs `params`.
 
     Reference: Mishchenko and Defazio, 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", algorithm 4.
 
@@ -149,39 +150,41 @@ def prodigy(
     *,
     decouple_lr: bool = False,
 ) -> chain:
-    """Runs AdamW without a learning rate to choose: Prodigy estimates it during training.
+    """Runs AdamW with a learning rate that Prodigy estimates during training.
 
-    Take it when you want AdamW's results without tuning. It finds the learning rate sooner than `dadapt_adamw`, for one
-    more array per parameter. The estimate d is a lower bound of the distance from the start to the solution, and only
-    grows (Mishchenko and Defazio, 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", algorithm 4):
+    Use it when you want AdamW's results without tuning. Prodigy finds the learning rate sooner than `dadapt_adamw`, but
+    stores one more array per parameter. The estimate d is a lower bound on the distance from the initial parameters to
+    the solution, and it never shrinks (Mishchenko and Defazio, 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free
+    Learner", algorithm 4):
 
         p <- p - d * learning_rate * (Adam's update + weight_decay * p)
 
     Args:
-      learning_rate: Factor of the estimated learning rate, a number or a schedule of the step count; keep it at 1, or
-        use a schedule that decays from 1. Not negative; default 1.
+      learning_rate: Factor by which the estimated learning rate is multiplied: a number, or a schedule (a function of
+        the step count). Use 1, or a schedule that decays from 1. Not negative; default 1.
       betas: Decay rates (b1, b2) of the first and second moment, each in [0, 1). Default (0.9, 0.999).
-      beta3: Decay rate of the sums from which the distance is estimated; closer to 1 remembers more steps. The square
-        root of `betas[1]` by default. In [0, 1).
-      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger one, such as 1e-6,
-        shortens the steps of entries whose gradients are tiny).
-      estim_lr0: First estimate of the distance from the start to the solution; it only grows, so choose it too small
-        rather than too large. Positive; default 1e-6.
-      estim_lr_coef: Factor of the estimated distance; 2 trains more boldly, 0.5 more carefully. Not negative; default
-        1.
-      weight_decay: Strength of the decoupled weight decay: each step also moves a parameter towards zero by
-        `learning_rate * weight_decay` of its value. The learning rate here is the estimated one. Not negative; default
-        0 (no decay).
-      safeguard_warmup: Whether to leave the learning rate out of the weights of s, so that a warmup schedule, which
-        starts small, does not make the estimate too large. Default False.
-      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans like the
-        parameters, or a function of the parameters that returns one; all by default, though biases and norm scales are
-        usually left out.
-      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then shrinks the
-        parameters by `weight_decay` itself. Default False.
+      beta3: Decay rate of the sums from which the distance is estimated; a value closer to 1 sums over more steps. The
+        square root of `betas[1]` by default. In [0, 1).
+      eps: Added to the denominator for numerical stability. Not negative; default 1e-8 (a larger value, such as 1e-6,
+        makes smaller updates where gradients are tiny).
+      estim_lr0: Initial estimate of the distance from the initial parameters to the solution; the estimate never
+        shrinks, so choose it too small rather than too large. Positive; default 1e-6.
+      estim_lr_coef: Factor by which the estimated distance is multiplied; 2 gives larger updates, 0.5 smaller ones. Not
+        negative; default 1.
+      weight_decay: Strength of the decoupled weight decay: each step also subtracts
+        `learning_rate * weight_decay * params` from the parameters. Here the learning rate is the estimate multiplied
+        by the argument `learning_rate`. Not negative; default 0 (no decay).
+      safeguard_warmup: Whether the factors of the gradients in the sum s do not include the learning rate. Set it if
+        `learning_rate` is a warmup schedule, whose small first values would otherwise make the estimate too large.
+        Default False.
+      mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
+        of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
+        although biases and norm scales are usually left out.
+      decouple_lr: Whether to leave the estimated learning rate out of the weight decay: each step then subtracts
+        `weight_decay * params` from the parameters. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes in float32).
+      A transformation whose `update` needs `params`. State: four arrays per parameter (16 bytes per entry in float32).
 
     Raises:
       ValueError: `betas[1]` is a schedule, and `beta3` is not given.
