@@ -27,6 +27,7 @@ def drawn(shape, k, rng):
     ][k % 5]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_500_random_matrices_cost_what_they_cost_in_scipy(shape):
     rng = np.random.default_rng(sum(shape))

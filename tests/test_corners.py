@@ -6,7 +6,7 @@ from tests.laws.corners import CORNERS, OPTIMIZERS
 from tests.libraries import GRADTX, OPTAX
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", CORNERS)
 def test_gradtx_is_right(name):
     CORNERS[name](GRADTX)
@@ -33,7 +33,7 @@ SAID = {
 }
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", CORNERS)
 def test_optax_is_as_it_is_said_to_be(name):
     with pytest.raises(AssertionError) as failure:

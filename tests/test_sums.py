@@ -150,6 +150,7 @@ def test_a_sum_whose_array_the_compiler_knows(platform):
         np.testing.assert_allclose(known, [0, 0, 3**0.5])
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1e-21, 1e-10, 1.0, 1e10, 1e20, 1e25, 1e30])
 def test_second_derivatives_at_every_size(platform, size):
     x = jnp.float32([3.0, 4.0])

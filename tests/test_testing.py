@@ -39,7 +39,7 @@ class negated(rules.Wrapper):
         return jax.tree.map(lambda u: -u, updates), state
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.heavy
 @pytest.mark.parametrize("tx", [moving_mean(0.8), negated(moving_mean()), gx.adam(0.1)], ids=repr)
 def test_what_keeps_the_contract_passes(tx):
     report = gx.testing.check(tx)

@@ -74,6 +74,7 @@ def test_trajectory(row):
         assert deviation(row, average, f"{row} ax") < 1e-9
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name == "Muon"], ids=str)
 def test_muon_iterates_in_bfloat16_there(row):
     """PyTorch rounds to 8 bits in every product of the iteration: its steps are off by up to a twentieth.
@@ -133,6 +134,7 @@ def test_muon_takes_matrices():
             tx.init(jnp.ones(shape))
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", torch.__all__)
 def test_values(name):
     """The results are values of the library: they can be read, rebuilt, differentiated and traced as they are."""

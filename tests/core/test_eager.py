@@ -30,6 +30,7 @@ def bowl(x):
     return jnp.sum(jnp.cosh(x - jnp.arange(3.0)))
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("tx", SOLVERS.values(), ids=SOLVERS)
 def test_a_third_eager_step_of_a_solver_compiles_nothing(tx):
     x = jnp.ones(3)

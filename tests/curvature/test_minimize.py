@@ -168,7 +168,7 @@ def one_step(tx, x):
     return state, tx.update(grad, state, x, value=value, grad=grad, value_fn=cosh)
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("tx", LOOPS.values(), ids=LOOPS)
 def test_a_solver_keeps_its_dtypes(tx, x64):

@@ -181,7 +181,7 @@ def test_a_search_steps_back_from_where_the_function_is_not_finite():
     np.testing.assert_allclose(result.params, 1.0, rtol=1e-6)
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     "method",
     [gx.lbfgs(), gx.bfgs(), gx.sr1(), *(gx.nonlinear_cg(method=method) for method in METHODS)],

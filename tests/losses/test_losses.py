@@ -70,6 +70,7 @@ def test_forward_probabilities_are_optaxs():
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("case", picked(CASES, 6))
 def test_derivatives_of_first_and_second_order(case):
     """Forward and reverse, against differences; with vmap, jit and grad in one program."""

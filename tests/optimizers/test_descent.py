@@ -126,7 +126,7 @@ def fractions(tx):
     return dict(zip(LIMITS, found[:, -LAST:].mean(axis=1) / found[:, 0], strict=True))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("name", list(optimizers()))
 def test_descent(name):
     reached = fractions(make(name))

@@ -225,7 +225,7 @@ def test_the_paper_in_numpy(name, shape):
     np.testing.assert_allclose(found, np.stack(list(method(grads, p))), rtol=1e-8, atol=1e-11)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_corners(name, dtype):

@@ -5,6 +5,8 @@ import pytest
 
 from examples.textbook import adaptive
 
+pytestmark = pytest.mark.heavy  # the script runs for seconds
+
 
 @pytest.fixture(scope="module")
 def result():

@@ -7,6 +7,8 @@ import pytest
 import gradtx as gx
 from examples.textbook import newton
 
+pytestmark = pytest.mark.heavy  # the script runs for seconds
+
 
 @pytest.fixture(scope="module")
 def result():

@@ -8,6 +8,8 @@ from jax.flatten_util import ravel_pytree
 
 from examples.textbook import warmup
 
+pytestmark = pytest.mark.heavy  # the script runs for seconds
+
 
 @pytest.fixture(scope="module")
 def result():

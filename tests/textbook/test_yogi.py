@@ -8,6 +8,8 @@ import pytest
 import gradtx as gx
 from examples.textbook import yogi
 
+pytestmark = pytest.mark.heavy  # the script runs for seconds
+
 
 @pytest.fixture(scope="module")
 def result():

@@ -94,7 +94,7 @@ def test_every_function_of_optax_is_here_with_its_arguments():
         assert all(a.kind is a.KEYWORD_ONLY and a.default is None for a in list(mine.values())[len(other) :]), name
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(("name", "i", "args"), PARAMETERS, ids=lambda x: str(x) if not isinstance(x, tuple) else "")
 def test_optax_agrees_in_float64(name, i, args):
     found, expected = plain(getattr(gx.tree, name)(*args)), plain(getattr(optax.tree, name)(*args))
@@ -269,6 +269,7 @@ def test_no_parameter_is_taken_for_a_field(name):
     assert gx.tree.get(tx.init(PARAMS), "b1") is None or name in ("inject", "schedule_free")
 
 
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("name", STATEFUL)
 def test_one_count_is_found_where_all_agree(name):
     tx = STATEFUL[name]

@@ -39,6 +39,7 @@ def by_step(tx, steps, **extra):
     return params, state, values
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     ("tx", "given"),
     [
