@@ -9,12 +9,13 @@ below. What depends on the fields works as for any dataclass: `dataclasses.field
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING
 from typing import Any, NoReturn, dataclass_transform
 
-__all__ = ["Frozen", "fields"]
+__all__ = ["Frozen", "fields", "wrong_call"]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -93,7 +94,7 @@ def _initializer(cls: Any) -> Callable[..., None]:
         given = dict(zip(positional, args, strict=False), **kwargs)
         # `given` is shorter if a name is given twice, or if there are too many positional arguments.
         if len(given) < len(args) + len(kwargs) or not required <= given.keys() <= defaults.keys():
-            raise _wrong_call(cls, args, kwargs)
+            raise wrong_call(cls, args, kwargs) or AssertionError("the call is right")
         self.__dict__.update(defaults)
         self.__dict__.update(given)
         self.__post_init__()
@@ -102,13 +103,26 @@ def _initializer(cls: Any) -> Callable[..., None]:
     return __init__
 
 
-def _wrong_call(cls: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TypeError:
-    signature = inspect.signature(cls)
+def wrong_call(made: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TypeError | None:
+    """Returns the error for arguments that a function or a class does not take; None if it takes them."""
+    signature = inspect.signature(made)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        return TypeError(f"{cls.__name__}: {error}. Its arguments are: {', '.join(signature.parameters)}.")
-    raise AssertionError("the call is right")
+        problem, known = f"{error}.", signature.parameters
+        if unknown := [name for name in kwargs if name not in known]:
+            meant = _meant(unknown[0], known)
+            problem = f"got an unexpected keyword argument {unknown[0]!r}." + (
+                f" Did you mean {meant}?" if meant else ""
+            )
+        return TypeError(f"{made.__name__}: {problem} Its arguments are: {', '.join(known)}.")
+    return None
+
+
+def _meant(name: str, known: Collection[str]) -> str | None:
+    """Returns the argument that an unknown name probably stands for: `learning_rate` for `lr`, `b1` for `beta1`."""
+    initials = {"".join(word[0] for word in other.split("_")): other for other in known}
+    return initials.get(name) or next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.55)), None)
 
 
 class _Signature:

@@ -54,9 +54,18 @@ def test_wrong_calls_of_a_transformation():
     with pytest.raises(TypeError, match="scale: missing a required argument: 'step_size'"):
         gx.scale()
     with pytest.raises(
-        TypeError, match=r"unexpected keyword argument 'beta1'\. Its arguments are: b1, b2, eps, eps_root"
+        TypeError,
+        match=r"unexpected keyword argument 'beta1'\. Did you mean b1\? Its arguments are: b1, b2, eps, eps_root",
     ):
         gx.scale_by_adam(beta1=0.9)
+    with pytest.raises(TypeError, match=r"^adamw: .* keyword argument 'lr'\. Did you mean learning_rate\?"):
+        gx.adamw(lr=1e-3)
+    with pytest.raises(TypeError, match=r"^adamw: missing a required argument: 'learning_rate'"):
+        gx.adamw()
+    with pytest.raises(TypeError, match=r"^chain: got one list\..*: chain\(\*links\)"):
+        gx.chain([gx.scale(0.1), gx.scale(0.1)])
+    with pytest.raises(TypeError, match=r"^adamw: mask must be a selector.*gx\.select\.path\('w'\)"):
+        gx.adamw(1e-3, mask="w")
 
 
 def test_nothing_can_be_set_or_deleted():

@@ -55,6 +55,8 @@ class chain(Composite):
 
     def __init__(self, *links: Transformation) -> None:
         who = type(self).__name__
+        if len(links) == 1 and isinstance(links[0], list):
+            raise TypeError(f"{who}: got one list. Pass the transformations as arguments of their own: {who}(*links).")
         object.__setattr__(self, "links", tuple(as_transformation(who, link) for link in links))
 
     def children(self) -> dict[str, GradientTransformation]:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
+from gradtx.frozen import wrong_call
+
 __all__ = ["called", "constructor"]
 
 _P = ParamSpec("_P")
@@ -25,7 +27,7 @@ def called(value: Any) -> str:
 
 
 def constructor(fn: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Makes errors about the arguments of values that `fn` makes begin with the name of `fn`."""
+    """Makes errors about the arguments of `fn`, and of the values that it makes, begin with the name of `fn`."""
 
     @functools.wraps(fn)
     def make(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -34,6 +36,10 @@ def constructor(fn: Callable[_P, _R]) -> Callable[_P, _R]:
         token = _CALLED.set(fn.__name__)
         try:
             return fn(*args, **kwargs)
+        except TypeError:
+            if wrong := wrong_call(fn, args, kwargs):
+                raise wrong from None
+            raise
         finally:
             _CALLED.reset(token)
 

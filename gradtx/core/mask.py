@@ -93,6 +93,8 @@ def check(who: str, name: str, value: Any) -> Any:
     """Returns a mask as it is stored; raises a TypeError if it is neither a function nor a tree of booleans."""
     if value is None or isinstance(value, FrozenTree) or is_function(value):
         return value
+    if isinstance(value, str):
+        raise TypeError(f"{who}: {name} must be a selector, not the text {value!r}. Write gx.select.path({value!r}).")
     for path, x in jax.tree_util.tree_leaves_with_path(value):
         if not isinstance(x, (bool, np.bool_)):
             raise TypeError(
