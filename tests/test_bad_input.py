@@ -34,7 +34,7 @@ CONSTRUCTIONS = [
     ("adam(0.1, nesterov=1)", "nesterov must be True or False, got 1"),
     ("adamw(0.1, weight_decay=-1)", r"weight_decay must be in \[0, inf\), got -1"),
     ("adamw(0.1, mask={'w': 1, 'b': True})", r"mask must be .* at \['w'\] it is 1"),
-    ("adamw(0.1, mask='w')", "mask must be a selector, not the text 'w'. Write gx.select.path('w')."),
+    ("adamw(0.1, mask='w')", "mask must be a selector, not the text 'w'. Write gx.select.path"),
     ("adamw(0.1, mask=1)", "mask must be a selector, a function of the parameters, or a tree"),
     ("sgd(0.1, momentum=2)", r"sgd: momentum must be in \[0, 1\], got 2"),
     ("sgd(0.1, 0.9, 0.9)", "nesterov must be True or False"),
