@@ -10,8 +10,8 @@ sentence into the docstrings as static text, because editors show docstrings wit
 
 A line below `Args:` reads: what the argument means; anything that this function adds; the limits and the default.
 
-    b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
-      steps. In [0, 1); default 0.999.
+    b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages over
+      more steps. In [0, 1); default 0.999.
 
 - A line is shared when it begins with the first seven words of a sentence of the glossary. It must then begin with
   the whole sentence, and may go on. A line that begins otherwise is the function's own, and is left alone.

@@ -63,7 +63,7 @@ class cyclic_schedule(Schedule):
         if self.mode != "exp_range" and leaf.is_number(self.gamma) and self.gamma != 1:
             raise ValueError(
                 f"cyclic_schedule: gamma must be 1 unless mode is 'exp_range', got {self.gamma} with "
-                f"mode={self.mode!r}, where it would be ignored."
+                f"mode={self.mode!r}, which does not use gamma. Leave gamma out, or set mode='exp_range'."
             )
 
     def __call__(self, count: ArrayLike) -> Array:

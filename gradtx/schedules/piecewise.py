@@ -88,9 +88,9 @@ class piecewise_interpolate_schedule(Schedule):
     Args:
       interpolate_type: The curve between two of the given steps: "linear" or "cosine" (half a cosine).
       init_value: The value at step 0.
-      boundaries_and_scales: A dict from steps to factors. The value at each of these steps is the value at the previous
-        of these steps (at first `init_value`), multiplied by the factor; after the last step the value stays the same.
-        Steps are Python or NumPy integers; factors are not negative.
+      boundaries_and_scales: A dict from steps to factors. Each factor is the ratio of the value at its step to the
+        value at the next smaller step in the dict (for the smallest step, to `init_value`); after the largest step the
+        value stays the same. Steps are Python or NumPy integers; factors are not negative.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.piecewise_interpolate_schedule("linear", 1.0, {2: 2.0, 6: 0.0})(jnp.arange(8)))

@@ -53,7 +53,7 @@ class clip_by_past_norm(Treewide, state=AdaGCState):
         (default 100). Earlier steps are clipped by the global norm. At least 2.
 
     Returns:
-      A transformation. State: one number per tensor (4 bytes per entry in float32).
+      A transformation. State: one number per tensor (4 bytes in float32).
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

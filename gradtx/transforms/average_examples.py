@@ -39,7 +39,7 @@ def examples(who: str, updates: Any, axes: tuple[int, ...]) -> int:
     if len(sizes) > 1 or not fits:
         raise ValueError(
             f"{who}: every leaf must have the same number of examples along per_elt_axis={axes}, got the shapes "
-            f"{jax.tree.map(np.shape, updates)}. Take the gradients of single examples, as with "
+            f"{jax.tree.map(np.shape, updates)}. Compute per-example gradients, for example with "
             "jax.vmap(jax.grad(loss), in_axes=(None, 0))."
         )
     return sizes.pop() if sizes else 1

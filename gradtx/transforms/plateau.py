@@ -56,8 +56,8 @@ class reduce_on_plateau(Treewide, state=ReduceLROnPlateauState, needs=("value",)
         least 1.
       rtol: Smallest improvement that counts, as a fraction of the absolute value of the best loss (default 1e-4). Not
         negative.
-      atol: Absolute value added to that smallest improvement (default 0). Not negative.
-      cooldown: Number of comparisons after a reduction during which `patience` does not count (default 0).
+      atol: Added to the smallest improvement that `rtol` gives (default 0). Not negative.
+      cooldown: Number of comparisons after a reduction in which a missing improvement is not counted (default 0).
       accumulation_size: Number of steps whose losses are averaged for one comparison (default 1). At least 1. Use a
         larger number for noisy losses.
       min_scale: Lower bound on the scale (default 0). Not negative.

@@ -43,7 +43,7 @@ def _examples(who: str, grads: Any) -> int:
         shapes = jax.tree.map(np.shape, grads)
         raise ValueError(
             f"{who}: every leaf must have the examples along its first axis, got the shapes {shapes}. "
-            "Take the gradients of single examples, as with jax.vmap(jax.grad(loss), in_axes=(None, 0))."
+            "Compute per-example gradients, for example with jax.vmap(jax.grad(loss), in_axes=(None, 0))."
         )
     return sizes.pop()[0]
 

@@ -81,9 +81,8 @@ class scale_by_yogi(Elementwise, state=ScaleByYogiState, corrected=("b1", "b2"))
     nu_floor: Hyper = hyper(default=0.0, ge=0, kw_only=True)
 
     def first_mu(self, p: Array) -> Any:
-        return (
-            0.0 if jnp.iscomplexobj(p) else self.initial_accumulator_value
-        )  # a nonzero start would prefer one direction of the complex plane
+        # A nonzero start would prefer one direction of the complex plane.
+        return 0.0 if jnp.iscomplexobj(p) else self.initial_accumulator_value
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
         left, grow_nu = self.weight("b1", t, numbers), 1 / self.weight("b2", t, numbers)

@@ -185,8 +185,8 @@ def dion(
 
     Returns:
       A transformation, a partition into 'muon' (the hidden matrices) and 'adam', whose `update` needs `params`. State:
-      for hidden matrices one array per parameter (4 bytes per entry in float32) and one of shape inputs x rank; two
-      arrays for every other parameter.
+      for each hidden matrix one array of the same shape (4 bytes per entry in float32) and one of shape inputs x rank;
+      two arrays for every other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.dion(0.01, rank=16).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -155,9 +155,8 @@ class scale_by_galore(Composite, state=GaLoreState):
             has_shapes = like_params and any(view and np.shape(y) == view.shape for y, view in pairs)
             if not has_shapes and name not in ("value_fn", "grad_fn"):
                 given[name] = x
-            elif (
-                name not in STANDARD_EXTRA_ARGS
-            ):  # the standard arguments are left out without an error, because other transformations may read them
+            elif name not in STANDARD_EXTRA_ARGS:
+                # Standard arguments are left out without an error, because other transformations may read them.
                 raise TypeError(
                     f"scale_by_galore.update: {name} has the shapes of the full parameters, but base_optimizer gets "
                     f"projected gradients, which are smaller. Leave {name} out, or choose a base_optimizer that does "

@@ -237,8 +237,8 @@ def muon(
         * params` instead of `learning_rate * weight_decay * params`. Default False.
 
     Returns:
-      A transformation, a partition into 'muon' and 'adam', whose `update` needs `params`. State: one array for each
-      hidden matrix (4 bytes per entry in float32), two for every other parameter.
+      A transformation, a partition into 'muon' and 'adam', whose `update` needs `params`. State: for each hidden matrix
+      one array of the same shape (4 bytes per entry in float32), for every other parameter two arrays.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> params = {"embed": jnp.ones((9, 4)), "dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}

@@ -194,8 +194,8 @@ def normuon(
 
     Returns:
       A transformation, a partition into 'muon' (the hidden matrices) and 'adam', whose `update` needs `params`. State:
-      for each hidden matrix one array (4 bytes per entry in float32) and one number per neuron; two arrays for every
-      other parameter.
+      for each hidden matrix one array of the same shape (4 bytes per entry in float32) and one number per neuron; two
+      arrays for every other parameter.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> gx.normuon(1e-3).param_labels({"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)})

@@ -198,8 +198,8 @@ def prodigy(
     if third is None:
         if callable(b2):
             raise ValueError(
-                "prodigy: betas[1] is a schedule, so beta3 must be given, too: its default is the square root of the "
-                "number betas[1]. Write for example beta3=0.999**0.5."
+                "prodigy: betas[1] is a schedule, so beta3 must be given: its default, the square root of "
+                "betas[1], exists only if betas[1] is a number. Write for example beta3=0.999**0.5."
             )
         third = b2**0.5 if leaf.is_number(b2) else jnp.sqrt(b2)
     settings = (b1, b2, third, eps, estim_lr0, estim_lr_coef, weight_decay, safeguard_warmup, mask)
