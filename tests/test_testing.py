@@ -106,11 +106,11 @@ class deaf(moving_mean):
 @pytest.mark.parametrize(
     ("tx", "number", "name", "said"),
     [
-        (narrowing(), 3, "stable state", "other shapes or dtypes"),
+        (narrowing(), 3, "stable state", "shapes or dtypes differ"),
         (cubed(), 5, "finite", "updates['w'] not finite for bfloat16 gradients: large, max"),
         (rooted(), 6, "derivatives", "derivatives at gradients"),
         (keeping(), 7, "own buffers", "share a buffer"),
-        (unit_norm(), 9, "elementwise", "other updates where all leaves are glued"),
+        (unit_norm(), 9, "elementwise", "updates differ if all leaves are concatenated"),
         (deaf(), 11, "bad trees", "deaf: an unknown extra argument: accepted"),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, gx.GradientTransformation) else None,

@@ -1,1 +1,1 @@
-"""The optimizers of other libraries, computed to the last digit, under the names that those libraries use."""
+"""The optimizers of other libraries under their own names and with the same results."""

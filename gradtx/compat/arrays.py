@@ -1,4 +1,4 @@
-"""Converts arrays of other libraries' states to arrays of gradtx: shape, dtype, place."""
+"""Converts arrays of other libraries' states to the shape, dtype and sharding that gradtx needs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ __all__ = ["fitted", "held_weights"]
 
 
 def held_weights(tx: Any, names: Iterable[str], count: int) -> dict[str, Any]:
-    """Returns the weights of a rule's averages with scheduled decays after `count` steps: 1 - the product of the
-    decays.
+    """Returns the bias-correction divisor of each moving average of `tx` whose decay rate follows a schedule.
+
+    After `count` steps, the divisor is 1 minus the product of the decay rates of these steps.
     """
     steps, found = jnp.arange(count), {}
     for name in names:
@@ -31,7 +32,7 @@ def _is_key(x: Any) -> bool:
 
 
 def fitted(where: str, x: Any, old: Any, advice: str) -> Any:
-    """Returns a copy of `x` in the shape, dtype, kind of random key and place on a mesh that `old` has."""
+    """Returns a copy of `x` with the shape, the dtype, the kind of random key and the sharding of `old`."""
     if _is_key(x):
         x = jax.random.key_data(x)
     if _is_key(old):

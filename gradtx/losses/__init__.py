@@ -1,14 +1,15 @@
-"""Losses, with the names and arguments of optax's, and some options that these lack.
+"""Loss functions with the names and arguments of `optax.losses`, and with more options.
 
     loss = gx.losses.softmax_cross_entropy_with_integer_labels(logits, labels, ignore_label=-100).mean()
 
-Each returns a loss for each example, without a mean or sum, unless its docstring says so. Common to all of them:
+Each function returns a loss for each example, without a mean or sum, unless its docstring says otherwise. All functions
+follow these rules:
 
-- Arithmetic is in float32 or wider. The result has the dtype to which JAX promotes the floating arguments; a number
-  beyond the range of 16 bits becomes its largest.
-- Finite arguments give finite losses and derivatives, up to the dtype's ends. 0 log 0 is 0.
-- Nothing is broadcast: shapes that disagree raise a ValueError, before any work.
-- Integer labels out of range raise a ValueError where they are known, and give NaN in traced code.
+- Arithmetic is in float32 or wider. The result has the dtype to which JAX promotes the floating-point arguments; a
+  result too large for a 16-bit dtype becomes the largest number of this dtype.
+- Finite arguments, even the largest numbers of the dtype, give finite losses and derivatives. 0 log 0 is 0.
+- Nothing is broadcast: shapes that do not match raise a ValueError, before any work.
+- Integer labels out of range raise a ValueError outside `jax.jit`, and give NaN in traced code.
 - An entry that `where` leaves out may have any value, including NaN, and has derivative 0.
 """
 

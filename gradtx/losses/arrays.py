@@ -1,4 +1,4 @@
-"""Helpers of the losses: arguments as arrays in float32 or wider, checks of shapes and labels, results in range."""
+"""Helpers of the losses: convert arguments to float32 or wider, check shapes and labels, and keep results finite."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ __all__ = [
 def floats(who: str, *, also_integers: Sequence[str] = (), **given: Any) -> tuple[list[Array], np.dtype]:
     """Returns the arguments as arrays of one dtype, float32 or wider, and the dtype to which JAX promotes them.
 
-    Raises a TypeError if one is not a real floating-point array; those in `also_integers` may hold integers or
-    booleans.
+    Raises a TypeError if an argument is not a real floating-point array. Arguments named in `also_integers` may also
+    hold integers or booleans.
     """
     arrays: dict[str, Array] = {}
     for name, x in given.items():
@@ -60,8 +60,9 @@ def floats(who: str, *, also_integers: Sequence[str] = (), **given: Any) -> tupl
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def returned(x: Array, dtype: Any) -> Array:
-    """Casts the result to the dtype of the arguments; a number beyond its range becomes its largest, with a
-    derivative.
+    """Casts a result to the dtype of the arguments.
+
+    A number too large for `dtype` becomes the largest number of `dtype`, and keeps its derivative.
     """
     return leaf.narrow(x, dtype)
 
@@ -73,9 +74,10 @@ def _returned_jvp(dtype: Any, primals: tuple[Array], tangents: tuple[Array]) -> 
 
 @jax.custom_jvp
 def saturated(x: Array, finite: Array) -> Array:
-    """`x` within the dtype's finite range where its arguments were `finite`. The derivative is that of `x`.
+    """Clips `x` to the dtype's finite range wherever `finite` is true; the derivative is the derivative of `x`.
 
-    So the loss of finite numbers is finite, and where it is not representable it still says which way is down.
+    `finite` says where the arguments that produced `x` were finite. So finite arguments give a finite loss, and a loss
+    that was clipped still has a useful gradient.
     """
     bound = float(jnp.finfo(x.dtype).max)
     return jnp.where(finite, jnp.clip(x, -bound, bound), x)
@@ -87,18 +89,21 @@ def _saturated_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) ->
 
 
 def minus(a: Array, b: Array) -> Array:
-    """The difference a - b, saturated."""
+    """Returns a - b, clipped to the finite range where a and b are finite."""
     return saturated(a - b, jnp.isfinite(a) & jnp.isfinite(b))
 
 
 def product(a: Array | float, b: Array) -> Array:
-    """The product a b, saturated; 0 if a is 0 and b infinite, so that a weight of 0 leaves a loss out."""
+    """Returns a * b, clipped to the finite range where a and b are finite.
+
+    If a is 0 and b infinite, the product is 0, so that a weight of 0 leaves a loss out.
+    """
     b = jnp.where(jnp.equal(a, 0) & jnp.isinf(b), 0, b)
     return saturated(a * b, jnp.isfinite(a) & jnp.isfinite(b))
 
 
 def unlike(who: str, name: str, shape: Any, like: str, like_shape: Any, wanted: str = "") -> ValueError:
-    """Returns the error for an argument whose shape does not fit another argument's."""
+    """Returns the error for an argument whose shape does not match the shape of another argument."""
     advice = wanted or f"Nothing is broadcast here: give {name} the shape of {like}"
     return ValueError(f"{who}: {name} has shape {tuple(shape)} and {like} has shape {tuple(like_shape)}. {advice}.")
 
@@ -112,7 +117,10 @@ def same_shape(who: str, **given: Any) -> None:
 
 
 def parameter(who: str, name: str, value: Any, like: Array, **limits: Any) -> Any:
-    """Returns a number within the limits, or an array that broadcasts to the shape of `like`, in its dtype."""
+    """Checks an argument of a loss: a number within the limits is returned as it is.
+
+    An array that broadcasts to `like` is returned with the shape and dtype of `like`.
+    """
     value = Limits(**limits).check(who, name, value, schedules=False)
     if leaf.is_number(value):
         return value
@@ -123,7 +131,7 @@ def parameter(who: str, name: str, value: Any, like: Array, **limits: Any) -> An
 
 
 def axes(who: str, axis: Any, ndim: int) -> tuple[int, ...]:
-    """Returns the axes, counted from 0; None stands for all of them."""
+    """Returns the axes as a tuple, each counted from 0; None stands for all axes."""
     given = tuple(range(ndim)) if axis is None else tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     try:
         given = tuple(map(operator.index, given))
@@ -146,7 +154,10 @@ def rows(x: Array, over: tuple[int, ...]) -> Array:
 
 
 def mask(who: str, where: Any, like: str, shape: tuple[int, ...], over: tuple[int, ...]) -> Array | None:
-    """`where` as booleans of the given shape; it may leave out the axes `over`, and have length 1 in any axis."""
+    """Returns `where` as booleans of the given shape, or None if `where` is None.
+
+    `where` may lack all axes in `over`, and may have length 1 in any axis; the missing entries are broadcast.
+    """
     if where is None:
         return None
     found = jnp.asarray(where).astype(bool)
@@ -159,7 +170,7 @@ def mask(who: str, where: Any, like: str, shape: tuple[int, ...], over: tuple[in
 
 
 def known(x: Any) -> bool:
-    """Whether the numbers of an array can be read: it is not traced, and this process has all of it."""
+    """Whether the values of an array can be read: the array is not traced, and this process holds all of its shards."""
     return not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True)
 
 
@@ -174,10 +185,10 @@ def whole(who: str, name: str, labels: Any) -> Array:
 def in_range(
     who: str, name: str, labels: Array, allowed: range, *, counted: Any = True, advice: str = ""
 ) -> tuple[Array, Array | None]:
-    """Returns labels as indices that are safe to look up, and, for traced labels, where they were out of range.
+    """Returns labels clipped to the allowed range, and for traced labels where they were out of range.
 
-    Raises a ValueError if concrete labels that are `counted` are out of range. For traced labels, `spoiled` turns
-    the losses into NaN.
+    The second result is None for concrete labels: if one is out of range where `counted` is true, a ValueError is
+    raised. For traced labels, pass the second result to `spoiled`, which turns the losses into NaN.
     """
     if known(labels) and known(counted):
         here, wanted = np.asarray(labels), f"in [{allowed.start}, {allowed.stop})"
@@ -189,7 +200,7 @@ def in_range(
 
 
 def among(who: str, name: str, values: Any, allowed: tuple[int, ...], advice: str) -> Array | None:
-    """Returns where traced labels are not among the allowed numbers; raises a ValueError for concrete ones."""
+    """Checks that labels are allowed numbers: returns where traced labels are not; raises for concrete labels."""
     if known(values):
         here = np.asarray(values)
         _refuse(who, name, here, ~np.isin(here, allowed), True, f"one of {', '.join(map(str, allowed))}", advice)
@@ -198,7 +209,7 @@ def among(who: str, name: str, values: Any, allowed: tuple[int, ...], advice: st
 
 
 def spoiled(x: Array, outside: Array | None) -> Array:
-    """Turns losses or scores, and their derivatives, into NaN for labels that were out of range."""
+    """Turns losses or scores, and their derivatives, into NaN where labels are out of range (`outside`)."""
     return x if outside is None else x * jnp.where(outside, jnp.nan, 1).astype(x.dtype)
 
 

@@ -40,8 +40,8 @@ def sigmoid_binary_cross_entropy(
     Args:
       logits: Log odds of label 1, an array of any shape.
       labels: 0 or 1, or a probability between them, with the shape of `logits`.
-      class_weights: The weights (w_0, w_1) of the labels 0 and 1, shape (2,); or one pair for each entry of the
-        last axis, (classes, 2). 1 by default; a w_1 above 1 compensates for rare ones.
+      class_weights: The weights (w_0, w_1) of the labels 0 and 1, shape (2,); or a pair of weights for each entry of
+        the last axis, (classes, 2). 1 by default; a w_1 above 1 compensates for a rare label 1.
       label_smoothing: Fraction s of each label that is spread over both labels: y becomes (1 - s) y + s / 2.
         In [0, 1]; 0 by default.
       ignore_label: Entries with this label, such as -1 for unknown, have loss 0 and derivative 0. None by default.
@@ -52,8 +52,8 @@ def sigmoid_binary_cross_entropy(
 
     Raises:
       TypeError: `logits` does not hold floating-point numbers.
-      ValueError: shapes differ (nothing is broadcast), a number is out of range, or an integer label is neither 0
-        nor 1 nor to be ignored, outside `jax.jit`.
+      ValueError: shapes differ (nothing is broadcast), a number is out of range, or (outside `jax.jit`) an integer
+        label is neither 0 nor 1 nor `ignore_label`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> logits, labels = jnp.array([2.0, -1.0, 0.0]), jnp.array([1, 0, -1])
@@ -83,7 +83,7 @@ def sigmoid_focal_loss(
 ) -> Array:
     """Computes the focal loss: the binary cross entropy, scaled down if the prediction is already right.
 
-    For detection and other tasks where most examples are easy (Lin et al., 2017, "Focal Loss for Dense Object
+    Use it for detection and other tasks where most examples are easy (Lin et al., 2017, "Focal Loss for Dense Object
     Detection", https://arxiv.org/abs/1708.02002). With p_t, the probability of the right label:
 
         loss = - alpha_t (1 - p_t)^gamma log p_t,    1 - p_t = (1 - y) p + y (1 - p)
@@ -91,9 +91,10 @@ def sigmoid_focal_loss(
     Args:
       logits: Log odds of label 1, an array of any shape.
       labels: 0 or 1, or a probability between them, with the shape of `logits`.
-      alpha: The weight of ones; zeros have the weight 1 - alpha. A number, or an array that broadcasts to `logits`.
+      alpha: The weight of label 1; label 0 has the weight 1 - alpha. A number, or an array that broadcasts to `logits`.
         In [0, 1]; None by default, for no weights.
-      gamma: How fast the loss of easy examples falls. Not negative, 2 by default; 0 is the cross entropy.
+      gamma: Focusing exponent: a larger `gamma` reduces the loss of easy examples more. Not negative, 2 by default; 0
+        gives the cross entropy.
 
     Returns:
       The losses, with the shape of `logits`, in the dtype of the arguments (computed in float32 or wider). Integer
@@ -101,7 +102,7 @@ def sigmoid_focal_loss(
 
     Raises:
       TypeError: `logits` does not hold floating-point numbers.
-      ValueError: shapes differ, a number is out of range, or an integer label is neither 0 nor 1, outside `jax.jit`.
+      ValueError: shapes differ, a number is out of range, or (outside `jax.jit`) an integer label is neither 0 nor 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.sigmoid_focal_loss(jnp.array([2.0, -2.0]), jnp.array([1, 1])).round(4))
@@ -121,7 +122,7 @@ def sigmoid_focal_loss(
 
 @jax.custom_jvp
 def _cross_entropy(x: Array, a: Array, b: Array) -> Array:
-    """The loss a log(1 + exp(-x)) + b log(1 + exp(x)), with 0 for a term whose weight is 0."""
+    """Returns a log(1 + exp(-x)) + b log(1 + exp(x)); a term with weight 0 is 0."""
     terms = [jnp.where(w == 0, 0, w * jax.nn.softplus(z)) for w, z in ((a, -x), (b, x))]
     return saturated(terms[0] + terms[1], jnp.isfinite(x))
 
@@ -135,7 +136,7 @@ def _cross_entropy_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) 
 
 @jax.custom_jvp
 def _log_miss(x: Array, y: Array) -> Array:
-    """The logarithm of 1 - p_t = (1 - y) p + y (1 - p), finite for finite logits."""
+    """Returns the logarithm of 1 - p_t = (1 - y) p + y (1 - p), finite for finite logits."""
     log_p, log_q = _logs(x)
     top = jnp.maximum(log_p, log_q)
     both = (1 - y) * jnp.exp(log_p - top) + y * jnp.exp(log_q - top)
@@ -159,13 +160,13 @@ def _slopes_of_log_miss(x: Array, y: Array) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def _focal(x: Array, y: Array, gamma: Array) -> Array:
-    """The cross entropy, times (1 - p_t)^gamma."""
+    """Returns the cross entropy, times (1 - p_t)^gamma."""
     return product(jnp.exp(gamma * _log_miss(x, y)), _cross_entropy(x, y, 1 - y))
 
 
 @_focal.defjvp
 def _focal_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    """The product rule, in an order in which a large cross entropy meets what makes it small first."""
+    """Applies the product rule, multiplying a large cross entropy first by the factor that makes it small."""
     (x, y, gamma), (dx, dy, dgamma) = primals, tangents
     miss, entropy = _log_miss(x, y), bounded(_cross_entropy(x, y, 1 - y))
     by_x, by_y = _slopes_of_log_miss(x, y)
@@ -175,12 +176,12 @@ def _focal_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple
 
 
 def _logs(x: Array) -> tuple[Array, Array]:
-    """The logarithms of p and of 1 - p, finite for infinite logits too."""
+    """Returns the logarithms of p and of 1 - p, finite even for infinite logits."""
     return bounded(jax.nn.log_sigmoid(x)), bounded(jax.nn.log_sigmoid(-x))
 
 
 def _pair(who: str, weights: Any, x: Array) -> tuple[Any, Any]:
-    """The weights of the answers 0 and 1."""
+    """Returns the weights of the labels 0 and 1, each with the shape of the logits."""
     if weights is None:
         return 1, 1
     (weights,), _ = floats(who, also_integers=("class_weights",), class_weights=weights)
@@ -192,7 +193,7 @@ def _pair(who: str, weights: Any, x: Array) -> tuple[Any, Any]:
 
 
 def _not_binary(who: str, labels: Any, ignore_label: Any) -> Array | None:
-    """Returns where integer labels are neither 0 nor 1 nor the ignored label, unless that raises."""
+    """Returns where traced integer labels are neither 0, 1 nor `ignore_label`; raises for concrete labels."""
     labels = labels if isinstance(labels, Array) else jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         return None

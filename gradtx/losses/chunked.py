@@ -1,13 +1,13 @@
 """The cross entropy of a language model's head, without holding the logits of all words at once.
 
-    loss_t = log sum_j exp(x_t . w_j) - x_t . w_label,      x the features of token t, w the rows of the embedding
+    loss_t = log sum_j exp(x_t . w_j) - x_t . w_label,      x_t the features of token t, w_j row j of the embedding
 
-The logits, tokens times words, are by far the largest array of a language model's step. Here a scan takes some
-words at a time, and adds up log sum exp (Wijmans et al., 2024, "Cut Your Losses in Large-Vocabulary Language
-Models", https://arxiv.org/abs/2411.09009). Its backward pass computes their logits again (Chen et al., 2016,
-"Training Deep Nets with Sublinear Memory Cost", https://arxiv.org/abs/1604.06174). So a step has four products of
-features and embedding in place of three. Chunks consist of words rather than tokens: then the derivative with
-respect to a chunk's rows is complete, and tokens may be spread over devices.
+The logits have an entry for each token and each word, and are by far the largest array of a language model's step. Here
+a scan loops over chunks of the vocabulary and accumulates log sum exp (Wijmans et al., 2024, "Cut Your Losses in
+Large-Vocabulary Language Models", https://arxiv.org/abs/2411.09009). The backward pass recomputes the logits of each
+chunk (Chen et al., 2016, "Training Deep Nets with Sublinear Memory Cost", https://arxiv.org/abs/1604.06174). So a step
+needs four matrix products of this size instead of three. Chunks split the words rather than the tokens, so that the
+derivative of an embedding row is computed in a single chunk, and tokens may be sharded over devices.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ def chunked_softmax_cross_entropy_with_integer_labels(
 ) -> Array:
     """Computes the cross entropy of the logits `features @ embedding.T`, with `chunk_size` words at a time.
 
-    Use it for language models, whose logits need more memory than the rest of a training step. Value and
-    derivatives equal those of `softmax_cross_entropy_with_integer_labels`; a step has one more product of features
-    and embedding.
+    Use it for language models, where the logits need more memory than the rest of a training step. The value and the
+    derivatives equal the results of `softmax_cross_entropy_with_integer_labels`; a step needs one more matrix product
+    of features and embedding.
 
     Args:
       features: The input of the head for each token, (..., n).
       embedding: A row for each word, (words, n). For the kernel of a dense layer, (n, words), pass `kernel.T`.
       labels: The right word of each token, integers in [0, words), (...).
-      chunk_size: Number of words whose logits are held at a time; memory is a few times tokens * chunk_size
-        numbers. 1024 by default. A divisor of the number of words avoids a copy of the embedding.
+      chunk_size: Number of words whose logits are held in memory at the same time; the peak is a few arrays of tokens *
+        chunk_size entries. 1024 by default. A divisor of the number of words avoids a copy of the embedding.
       class_weights: A weight for each word, (words,). 1 by default.
       label_smoothing: Fraction of each label that is spread evenly over all words. In [0, 1], 0 by default.
       ignore_label: Tokens with this label have loss 0 and derivative 0, such as -100 for padding. None by default.
 
     Returns:
-      The losses, (...), in the dtype of the arguments. Logits are computed by products in that dtype, summed in
-      float32 or wider, and used in float32 or wider. Labels out of range give NaN in traced code.
+      The losses, (...), in the dtype of the arguments. The matrix products take inputs of this dtype and accumulate in
+      float32 or wider; everything else is computed in float32 or wider. Labels out of range give NaN in traced code.
 
     Raises:
       TypeError: `features` or `embedding` does not hold floating-point numbers, or `labels` does not hold integers.
-      ValueError: shapes do not fit, a number is out of range, or a label is, outside `jax.jit`.
+      ValueError: shapes do not match, a number is out of range, or (outside `jax.jit`) a label is out of range.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> features, embedding = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -86,8 +86,9 @@ def chunked_softmax_cross_entropy_with_integer_labels(
 
 @partial(jax.jit, static_argnames="size")
 def _losses(x: Array, w: Array, labels: Array, weights: Any, smoothing: Any, size: int) -> Array:
-    """Returns the losses of tokens (n, d), with features in float32 or wider and the embedding in the dtype of
-    products.
+    """Returns the losses of tokens from features (tokens, n) and the embedding (words, n).
+
+    `x` is in float32 or wider, and `w` is in the dtype of the matrix products.
     """
     words = w.shape[0]
     chunks = -(-words // size)
@@ -99,7 +100,7 @@ def _losses(x: Array, w: Array, labels: Array, weights: Any, smoothing: Any, siz
     @partial(jax.checkpoint, prevent_cse=False)
     def add(sums: tuple[Array, Array, Array], part: tuple[Array, Array, Array]) -> tuple[Any, None]:
         (total, own, mean), (rows, weight, first) = sums, part
-        # x is cast here and not outside, so that its derivative is summed over chunks in float32 or wider.
+        # x is cast inside the loop, so that the derivative with respect to x is summed over chunks in float32 or wider.
         product_of = (((1,), (1,)), ((), ()))
         logits = lax.dot_general(x.astype(rows.dtype), rows, product_of, preferred_element_type=x.dtype)
         word = first + lax.broadcasted_iota(labels.dtype, logits.shape, 1)

@@ -2,8 +2,8 @@
 
     loss = - sum_j w_j y_j log softmax(logits)_j        (Goodfellow, Bengio & Courville, 2016, "Deep Learning", 6.2.2)
 
-with the label's distribution y, smoothed if you ask for it, and a weight w_j for each class. 0 log 0 is 0: a logit
-of -inf is a class that cannot occur, and costs nothing unless the label says that it did occur.
+y is the label as a distribution over the classes (smoothed with `label_smoothing`), and w_j the weight of class j. 0
+log 0 is 0: a logit of -inf masks a class, which adds nothing to the loss unless the label has this class.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def softmax_cross_entropy(
 ) -> Array:
     """Computes the cross entropy of logits with labels that are distributions over the classes.
 
-    Use it for labels such as one-hot vectors, mixed labels or the predictions of a teacher. For integer labels
+    Use it for labels such as one-hot vectors, mixed labels or the predictions of a teacher. For integer labels,
     `softmax_cross_entropy_with_integer_labels` needs less memory.
 
         loss = - sum_j w_j y_j log softmax(logits)_j
@@ -66,17 +66,17 @@ def softmax_cross_entropy(
       logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
       labels: Distributions over the classes (not negative, with sum 1), with the shape of `logits`.
       axis: The axis of the classes: an integer, several integers, or None for all axes.
-      where: Which classes to include, booleans with the shape of `logits`; without `axis`, which rows to include.
-        All by default. Entries that are left out may be NaN.
-      class_weights: A weight for each class, (classes,). 1 by default. The result is not normalized: for a weighted
-        mean, divide the sum of the losses by the sum of the weights of their labels.
+      where: Booleans with the shape of `logits` choose the classes to include; booleans whose shape lacks `axis` choose
+        the rows. All by default. Entries that are left out may be NaN.
+      class_weights: A weight for each class, (classes,). 1 by default. The losses are not normalized by the weights:
+        for a weighted mean, divide the sum of the losses by the sum of the labels' weights.
       label_smoothing: Fraction of each label that is spread evenly over the classes that are not masked (Szegedy et
         al., 2016, "Rethinking the Inception Architecture for Computer Vision"). In [0, 1], 0 by default; 0.1 is
         usual.
 
     Returns:
-      The losses, with the shape of `logits` without `axis`, in the dtype of the arguments (computed in float32 or
-      wider). A row in which all classes are masked has loss 0.
+      The losses, in the dtype of the arguments (computed in float32 or wider). Their shape is the shape of `logits`
+      with `axis` removed. A row in which all classes are masked has loss 0.
 
     Raises:
       TypeError: `logits` does not hold floating-point numbers.
@@ -99,7 +99,9 @@ def safe_softmax_cross_entropy(
     class_weights: ArrayLike | None = None,
     label_smoothing: ArrayLike = 0.0,
 ) -> Array:
-    """Computes the same as `softmax_cross_entropy`, which already treats 0 log 0 as 0; it exists because optax has it.
+    """Computes the same as `softmax_cross_entropy`; exists for code that uses optax's function of this name.
+
+    In gradtx, `softmax_cross_entropy` already treats 0 log 0 as 0.
 
     Args:
       logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
@@ -135,17 +137,19 @@ def softmax_cross_entropy_with_integer_labels(
 ) -> Array:
     """Computes the cross entropy of logits with integer labels, the indices of the right classes.
 
-    Use it for classification and language models. `chunked_softmax_cross_entropy_with_integer_labels` does not need
-    the logits of all tokens at once.
+    Use it for classification and language models. If the logits of all tokens need too much memory, use
+    `chunked_softmax_cross_entropy_with_integer_labels`.
 
         loss = log sum_j exp(logits_j) - logits_label
 
     Args:
       logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
-      labels: The right class of each row, integers in [0, classes), with the shape of `logits` without `axis`.
-      axis: The axis of the classes. With several, a label is an index into them as one flat axis.
-      where: Which classes or rows to include, booleans; see `softmax_cross_entropy`. All by default. A label of a
-        class that is left out has probability 0 and an infinite loss.
+      labels: The right class of each row, integers in [0, classes). Their shape is the shape of `logits` with `axis`
+        removed.
+      axis: The axis of the classes, an integer or several. Several axes are flattened into one, and a label is an index
+        into the flat axis.
+      where: Which classes or rows to include, booleans; see `softmax_cross_entropy`. All by default. If the label's
+        class is left out, its probability is 0 and the loss is infinite.
       class_weights: A weight for each class, (classes,): the loss of a row is multiplied by the weight of its
         label. 1 by default.
       label_smoothing: Fraction of each label that is spread evenly over the classes; see `softmax_cross_entropy`.
@@ -157,7 +161,7 @@ def softmax_cross_entropy_with_integer_labels(
 
     Raises:
       TypeError: `logits` does not hold floating-point numbers, or `labels` does not hold integers.
-      ValueError: shapes do not fit, a number is out of range, or a label is, outside `jax.jit`.
+      ValueError: shapes do not match, a number is out of range, or (outside `jax.jit`) a label is out of range.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> logits = jnp.array([[2.0, 0.0, -jnp.inf], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
@@ -186,7 +190,7 @@ def _class_axes(who: str, axis: Axis, ndim: int) -> tuple[int, ...]:
 
 
 def integer_rows(x: Array, labels: Array, ignored: Array | None, weights: Array | None, smoothing: Any) -> Array:
-    """Returns the cross entropies of rows of logits, with labels in range; `smoothing` may be None."""
+    """Returns the cross entropy of each row of logits; the labels must be in range, and `smoothing` may be None."""
     if ignored is not None:
         x = jnp.where(ignored[..., None], -jnp.inf, x)
     loss = softmax.hard(x, labels)
@@ -203,8 +207,10 @@ def integer_rows(x: Array, labels: Array, ignored: Array | None, weights: Array 
 def class_labels(
     who: str, labels: ArrayLike, shape: tuple[int, ...], ignore_label: int | None, counted: Any = True
 ) -> tuple[Array, Array | None, Array | None]:
-    """Returns labels that are safe to look up, which of them to ignore, and which were out of range, unless that
-    raises.
+    """Returns labels clipped to the range of the classes, which labels to ignore, and which were out of range.
+
+    The second result is None without `ignore_label`. The third result is None for concrete labels, which raise a
+    ValueError if they are out of range.
     """
     labels, classes = whole(who, "labels", labels), shape[-1]
     if labels.shape != shape[:-1]:
@@ -222,7 +228,7 @@ def class_labels(
 def class_numbers(
     who: str, class_weights: ArrayLike | None, label_smoothing: ArrayLike, classes: int, dtype: Any
 ) -> tuple[Array | None, Any]:
-    """Returns the weights of the classes and the fraction for label smoothing; None if it changes nothing."""
+    """Checks the class weights and the fraction for label smoothing; returns None for each that changes nothing."""
     part = Limits(ge=0, le=1).check(who, "label_smoothing", label_smoothing, schedules=False)
     part = None if leaf.is_number(part) and part == 0 else part
     if class_weights is None:
@@ -242,23 +248,24 @@ def poly_loss_cross_entropy(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Computes the cross entropy with an adjustable first term of its expansion in 1 - p (PolyLoss).
+    """Computes PolyLoss: the cross entropy plus `epsilon` times the expected probability of a wrong class.
 
-    Use it in place of the cross entropy if you can tune one more number (Leng et al., 2022, "PolyLoss: A Polynomial
-    Expansion Perspective of Classification Loss Functions", https://arxiv.org/abs/2204.12511, Poly-1):
+    Use it instead of the cross entropy if you can tune another hyperparameter. It adjusts the first term of the cross
+    entropy's expansion in powers of 1 - p (Leng et al., 2022, "PolyLoss: A Polynomial Expansion Perspective of
+    Classification Loss Functions", https://arxiv.org/abs/2204.12511, Poly-1):
 
         loss = - sum_j y_j log p_j + epsilon sum_j y_j (1 - p_j),    p = softmax(logits)
 
     Args:
       logits: Unnormalized log probabilities, (..., classes). -inf masks a class.
       labels: Distributions over the classes, with the shape of `logits`.
-      epsilon: The coefficient. Above 0 it raises the gradient of examples that are nearly right. 2 by default, as for
-        images in the paper; -1 for detection and segmentation.
+      epsilon: The coefficient. A positive `epsilon` raises the gradient of examples that are nearly right. 2 by
+        default, which the paper uses for image classification; the paper uses -1 for detection and segmentation.
       axis: The axis of the classes: an integer, several integers, or None for all axes.
       where: Which classes or rows to include, booleans; see `softmax_cross_entropy`. All by default.
 
     Returns:
-      The losses, with the shape of `logits` without `axis`, in the dtype of the arguments.
+      The losses, in the dtype of the arguments. Their shape is the shape of `logits` with `axis` removed.
 
     Raises:
       TypeError: `logits` does not hold floating-point numbers.
@@ -295,7 +302,7 @@ def _along_rows(weights: Array, ndim: int) -> Array:
 
 
 def _targets(who: str, x: Array, y: Array, class_weights: Any, label_smoothing: Any) -> Array:
-    """The labels' distributions, smoothed, times the weights of the classes."""
+    """Returns the label distributions, smoothed and multiplied by the class weights."""
     weights, part = class_numbers(who, class_weights, label_smoothing, x.shape[-1], x.dtype)
     y = y if part is None else (1 - part) * y + part * softmax.share(x)
     return y if weights is None else y * _along_rows(weights, x.ndim)

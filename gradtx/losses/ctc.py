@@ -3,14 +3,15 @@
 
     loss = - log sum of p(alignment) over the alignments that read as the labels
 
-An alignment says a label or a blank in each frame, p is the product of the frames' probabilities, and it reads as its
-labels without repetitions, then without blanks. The sum takes one pass over the frames t. With b[n] and e[n] the
-probabilities of having read n labels at t, ending with a blank, or with label n itself:
+An alignment assigns a label or a blank to each frame, and its probability p is the product of the frames'
+probabilities. To read an alignment, first merge repeated labels, then remove the blanks. The sum takes one pass over
+the frames t. b[n] is the probability of having read n labels up to frame t if frame t is a blank, and e[n] the same if
+frame t is label n:
 
     b[n] <- p_t(blank)   (b[n] + e[n])
     e[n] <- p_t(label n) (e[n] + b[n - 1] + e[n - 1] unless label n repeats label n - 1)
 
-in logarithms. `log_epsilon` stands for the logarithm of 0.
+All probabilities are kept as logarithms; `log_epsilon` replaces the logarithm of 0.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def ctc_loss(
     blank_id: int = 0,
     log_epsilon: ArrayLike = -1e5,
 ) -> Array:
-    """Computes the negative log probability that frames read as a sequence of labels, over all alignments.
+    """Computes the negative log probability of a label sequence, summed over all alignments with the frames.
 
     Use it for speech and handwriting, where it is unknown which frames a label belongs to.
 
@@ -49,19 +50,19 @@ def ctc_loss(
       logit_paddings: 1 for frames that do not exist, 0 for others, (batch, frames). Padded entries may have any
         value.
       labels: Integers in [0, classes) other than `blank_id`, (batch, length). Padded entries may have any value.
-      label_paddings: 1 for labels that do not exist, 0 for others, (batch, length); the ones must be at the end of
-        each row.
+      label_paddings: 1 for labels that do not exist, 0 for others, (batch, length). In each row all padding must be at
+        the end.
       blank_id: The class of the blank. 0 by default.
-      log_epsilon: Stands for the logarithm of 0. Negative; -1e5 by default. If labels do not fit into their frames,
-        the loss has about this size.
+      log_epsilon: Finite replacement for the logarithm of 0. Negative; -1e5 by default. If a sequence has more labels
+        than fit into its frames, the loss is about `-log_epsilon`.
 
     Returns:
-      The losses, (batch,), in the dtype of `logits` (computed in float32 or wider). Labels out of range, or blanks,
-      give NaN in traced code, such as inside `jax.jit`.
+      The losses, (batch,), in the dtype of `logits` (computed in float32 or wider). Labels that are out of range or
+      equal to `blank_id` give NaN in traced code, such as inside `jax.jit`.
 
     Raises:
       TypeError: `logits` does not hold floating-point numbers, or `labels` does not hold integers.
-      ValueError: shapes do not fit, a number is out of range, or, outside `jax.jit`, a label is out of range or the
+      ValueError: shapes do not match, a number is out of range, or (outside `jax.jit`) a label is out of range or the
         blank, or padding is not at the end.
 
     >>> import jax.numpy as jnp, gradtx as gx
@@ -81,7 +82,7 @@ def ctc_loss_with_forward_probs(
     blank_id: int = 0,
     log_epsilon: ArrayLike = -1e5,
 ) -> tuple[Array, Array, Array]:
-    """Computes `ctc_loss` and the log probabilities of having read n labels after each frame.
+    """Computes `ctc_loss`, and the log probability of having read n labels up to each frame.
 
     Use it to align labels with frames, or to see where a sequence goes wrong.
 
@@ -89,15 +90,16 @@ def ctc_loss_with_forward_probs(
       logits: Logits, (batch, frames, classes).
       logit_paddings: 1 for frames that do not exist, (batch, frames).
       labels: Integers in [0, classes) other than `blank_id`, (batch, length).
-      label_paddings: 1 for labels that do not exist, (batch, length); the ones must be at the end of each row.
+      label_paddings: 1 for labels that do not exist, (batch, length). In each row all padding must be at the end.
       blank_id: The class of the blank. 0 by default.
       log_epsilon: Stands for the logarithm of 0. Negative; -1e5 by default.
 
     Returns:
-      `(losses, blank, label)` in the dtype of `logits`: the losses, (batch,); the log probabilities that the first
-      n labels were read when frame t said a blank, (frames, batch, length + 1); and that n + 1 labels were read
-      when frame t said the last of them, (frames, batch, length). The last frame of `blank` counts both ends.
-      Padded frames repeat the frame before them. Impossible events have about `log_epsilon`.
+      `(losses, blank, label)` in the dtype of `logits`. `losses`, (batch,), is the result of `ctc_loss`. `blank[t, i,
+      n]`, shape (frames, batch, length + 1), is the log probability that the first n labels were read up to frame t and
+      frame t is a blank. `label[t, i, n]`, shape (frames, batch, length), is the log probability that the first n + 1
+      labels were read up to frame t and frame t is label n. The last frame of `blank` includes both cases. Padded
+      frames repeat the values of the frame before. Impossible events have a log probability of about `log_epsilon`.
 
     Raises:
       TypeError: `logits` does not hold floating-point numbers, or `labels` does not hold integers.
@@ -146,7 +148,7 @@ def _ctc(
 
 @jax.jit
 def _read(start: tuple[Array, Array], inputs: list[Array], onward: Array) -> tuple[Any, Any]:
-    """The log probabilities b and e after the last frame, and after each."""
+    """Returns the log probabilities (b, e) after the last frame, and the same for every frame."""
 
     def step(carry: tuple[Array, Array], frame: list[Array]) -> tuple[Any, Any]:
         (b, e), (log_blank, log_label, skipped) = carry, frame
@@ -159,13 +161,13 @@ def _read(start: tuple[Array, Array], inputs: list[Array], onward: Array) -> tup
 
 
 def _add_at_end(b: Array, e: Array) -> Array:
-    """The probabilities of having read n labels, whether the last frame said a blank or label n."""
+    """Returns the log probability of having read n labels, whether the current frame is a blank or label n."""
     return jnp.concatenate([b[:, :1], jnp.logaddexp(b[:, 1:], e)], axis=1)
 
 
 @jax.custom_jvp
 def _log_softmax(x: Array) -> Array:
-    """Returns the log probabilities of each frame, all finite, with derivatives even for logits of -inf."""
+    """Returns the log probabilities of each frame; values and derivatives are finite even for logits of -inf."""
     top = jnp.max(x, axis=-1, keepdims=True)
     lead = jnp.maximum(minus(x, jnp.where(top == -jnp.inf, 0, top)), -float(jnp.finfo(x.dtype).max))
     return minus(lead, softmax.log_normalizer(lead)[..., None])
@@ -193,7 +195,10 @@ def _check_shapes(who: str, x: Array, off: Any, labels: Any, missing: Any) -> No
 
 
 def _labels(who: str, labels: Array, missing: Array, classes: int, blank: int) -> tuple[Array, Array | None]:
-    """Returns labels that are safe to look up, and which sequences have a forbidden label, unless that raises."""
+    """Returns labels with the blank as padding, and which traced sequences have bad labels or paddings.
+
+    Concrete labels raise a ValueError instead; the second result is then None.
+    """
     advice = f"logits has {classes} classes. Mark padding by label_paddings."
     there, outside = in_range(who, "labels", labels, range(classes), counted=~missing, advice=advice)
     wrong = ((there == blank) | (jnp.zeros_like(missing) if outside is None else outside)) & ~missing

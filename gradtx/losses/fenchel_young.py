@@ -1,10 +1,10 @@
-"""Fenchel-Young losses: one for every convex function that generalizes the maximum.
+"""Fenchel-Young losses: every convex function that generalizes the maximum defines a loss.
 
     loss(s, y) = max_fun(s) - <y, s>          (plus the conjugate of max_fun at y, which does not depend on s)
 
-logsumexp makes the softmax cross entropy, max the perceptron's loss. The derivative by the scores is the gradient of
-`max_fun`, a prediction, minus the target (Blondel, Martins & Niculae, 2020, "Learning with Fenchel-Young Losses",
-https://arxiv.org/abs/1901.02324).
+With logsumexp the loss is the softmax cross entropy, with max it is the loss of the perceptron. The derivative with
+respect to the scores is the gradient of `max_fun` (the prediction) minus the target (Blondel, Martins & Niculae, 2020,
+"Learning with Fenchel-Young Losses", https://arxiv.org/abs/1901.02324).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["make_fenchel_young_loss"]
 def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., Array]:
     """Makes a loss from a maximum, such as logsumexp: loss(scores, targets) = max_fun(scores) - <targets, scores>.
 
-    For structured predictions, whose `max_fun` is a maximum over structures, smoothed or not.
+    Use it for structured prediction, where `max_fun` is a maximum over structures, smoothed or not.
 
     Args:
       max_fun: A convex function of one vector of scores that returns a number. JAX differentiates it.

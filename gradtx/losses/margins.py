@@ -1,11 +1,12 @@
-"""Losses that are 0 once the right answer leads by a margin.
+"""Losses that are 0 once the score of the right class leads by a margin.
 
-    two classes, t = -1 or 1                 many classes, of which k is right
+    two classes, t = -1 or 1                 many classes, k is the right class
     hinge_loss       max(0, 1 - t s)         multiclass_hinge_loss       max_j (s_j + [j != k]) - s_k
     perceptron_loss  max(0, - t s)           multiclass_perceptron_loss  max_j s_j - s_k
     sparsemax_loss   sparse_plus(- t s)      multiclass_sparsemax_loss   max_p (<p, s> + (1 - |p|^2) / 2) - s_k
 
-where p is a distribution, and sparse_plus(z) is 0 up to z = -1, z from 1 on, and (z + 1)^2 / 4 in between.
+s is a score. max_p is the maximum over all distributions p. sparse_plus(z) is 0 for z <= -1, z for z >= 1, and (z +
+1)^2 / 4 in between.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ __all__ = [
 def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
     """Computes the loss of support vector machines, max(0, 1 - target * output).
 
-    For binary classification without probabilities (Cortes & Vapnik, 1995, "Support-Vector Networks"): it is 0 for an
-    output on the right side, at least 1 away from 0.
+    Use it for binary classification without probabilities (Cortes & Vapnik, 1995, "Support-Vector Networks"). The loss
+    is 0 if the output has the sign of the target and is at least 1 in absolute value.
 
     Args:
       predictor_outputs: Scores of any shape; their sign is the decision.
@@ -71,7 +72,8 @@ def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
 def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
     """Computes the loss of the perceptron, max(0, - target * output).
 
-    Like `hinge_loss` without a margin (Rosenblatt, 1958, "The Perceptron"): 0 for every output on the right side.
+    Works like `hinge_loss` without a margin (Rosenblatt, 1958, "The Perceptron"): the loss is 0 for every output with
+    the sign of the target.
 
     Args:
       predictor_outputs: Scores of any shape; their sign is the decision.
@@ -93,10 +95,11 @@ def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> Array:
 
 
 def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> Array:
-    """Computes the binary sparsemax loss, whose probability is exactly 0 or 1 for logits beyond -1 or 1.
+    """Computes the binary sparsemax loss; its probability is exactly 0 for logits <= -1, and exactly 1 for logits >= 1.
 
-    For binary classification with probabilities that may be exactly 0 and 1 (Blondel, Martins & Niculae, 2020,
-    "Learning with Fenchel-Young Losses", section 4.4): 0 if and only if `jax.nn.sparse_sigmoid(logits)` is the label.
+    Use it for binary classification with probabilities that may be exactly 0 and 1 (Blondel, Martins & Niculae, 2020,
+    "Learning with Fenchel-Young Losses", section 4.4). The loss is 0 if and only if the probability,
+    `jax.nn.sparse_sigmoid(logits)`, equals the label.
 
     Args:
       logits: Scores of any shape.
@@ -124,10 +127,11 @@ def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
-    """Computes by how much the right class fails to lead all others by 1: max_j (s_j + [j != label]) - s_label.
+    """Computes the multiclass hinge loss, max_j (s_j + [j != label]) - s_label.
 
-    For classification without probabilities (Crammer & Singer, 2001, "On the Algorithmic Implementation of
-    Multiclass Kernel-based Vector Machines").
+    Use it for classification without probabilities. The loss is 0 if the score of the right class exceeds all other
+    scores by at least 1 (Crammer & Singer, 2001, "On the Algorithmic Implementation of Multiclass Kernel-based Vector
+    Machines").
 
     Args:
       scores: A score for each class, (..., classes). -inf masks a class.
@@ -139,7 +143,7 @@ def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 
     Raises:
       TypeError: `scores` is complex, or `labels` does not hold integers.
-      ValueError: the shapes do not fit, or a label is out of range, outside `jax.jit`.
+      ValueError: the shapes do not match, or a label is out of range, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.multiclass_hinge_loss(jnp.array([[3.0, 1.0, 0.0], [1.0, 1.5, 0.0]]), jnp.array([0, 0])))
@@ -150,10 +154,10 @@ def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
-    """Computes by how much the right class is below the highest score: max_j s_j - s_label.
+    """Computes the multiclass perceptron loss, max_j s_j - s_label.
 
-    Like `multiclass_hinge_loss` without a margin (Collins, 2002, "Discriminative Training Methods for Hidden Markov
-    Models").
+    Works like `multiclass_hinge_loss` without a margin: the loss is 0 if the right class has the highest score
+    (Collins, 2002, "Discriminative Training Methods for Hidden Markov Models").
 
     Args:
       scores: A score for each class, (..., classes). -inf masks a class.
@@ -164,7 +168,7 @@ def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 
     Raises:
       TypeError: `scores` is complex, or `labels` does not hold integers.
-      ValueError: the shapes do not fit, or a label is out of range, outside `jax.jit`.
+      ValueError: the shapes do not match, or a label is out of range, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.multiclass_perceptron_loss(jnp.array([[3.0, 1.0], [1.0, 1.5]]), jnp.array([0, 0])))
@@ -175,12 +179,13 @@ def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
-    """Computes the sparsemax loss, whose probabilities are the point of the simplex nearest to the scores.
+    """Computes the sparsemax loss; its probabilities are the point of the simplex nearest to the scores.
 
-    For classification with sparse probabilities p = projection_simplex(scores) (Martins & Astudillo, 2016, "From
-    Softmax to Sparsemax", https://arxiv.org/abs/1602.02068). It is 0 where the right class leads by 1.
+    Use it for classification with sparse probabilities p = projection_simplex(scores) (Martins & Astudillo, 2016, "From
+    Softmax to Sparsemax", https://arxiv.org/abs/1602.02068). The loss is 0 if the score of the right class exceeds all
+    other scores by at least 1.
 
-        loss = <p, s> + (1 - |p|^2) / 2 - s_label,    its derivative p - one_hot(label)
+        loss = <p, s> + (1 - |p|^2) / 2 - s_label,    d loss / d s = p - one_hot(label)
 
     Args:
       scores: A score for each class, (..., classes). -inf masks a class.
@@ -192,7 +197,7 @@ def multiclass_sparsemax_loss(scores: ArrayLike, labels: ArrayLike) -> Array:
 
     Raises:
       TypeError: `scores` is complex, or `labels` does not hold integers.
-      ValueError: the shapes do not fit, or a label is out of range, outside `jax.jit`.
+      ValueError: the shapes do not match, or a label is out of range, outside `jax.jit`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.multiclass_sparsemax_loss(jnp.array([[3.0, 1.0, 0.0], [0.5, 0.0, -2.0]]), jnp.array([0, 0])))
@@ -235,7 +240,7 @@ def _scored(who: str, scores: Any, labels: Any) -> tuple[Array, Array, Any]:
 
 
 def _leads(who: str, scores: Any, labels: Any) -> tuple[Array, Array, Any]:
-    """Returns by how much each class leads the right one, and which is the right one."""
+    """Returns each score minus the score of the right class, which class is the right one, and the result's dtype."""
     x, labels, dtype = _scored(who, scores, labels)
     lead = minus(x, jnp.take_along_axis(x, labels[..., None], axis=-1))
     return lead, _is_label(x, labels), dtype

@@ -28,22 +28,22 @@ def ranking_softmax_loss(
 ) -> Array:
     """Computes the cross entropy between the relevances of a list of items and the softmax of their scores.
 
-    For ranking, where lists have few relevant items (Cao et al., 2007, "Learning to Rank: From Pairwise Approach to
+    Use it for ranking if lists have few relevant items (Cao et al., 2007, "Learning to Rank: From Pairwise Approach to
     Listwise Approach").
 
         loss = - sum_i w_i y_i log softmax(s)_i
 
     Args:
       logits: A score for each item, (..., items).
-      labels: The relevance of each item, with the same shape. Not negative; the sum may be anything.
+      labels: The relevance of each item, with the same shape. Not negative; the relevances of a list need not sum to 1.
       where: Which items exist, with the same shape. All by default.
       weights: A weight for each item, with the same shape. 1 by default.
-      reduce_fn: `jnp.mean` (by default), `jnp.sum`, or another function with an argument `where`, for all lists that
-        have an item. None returns the loss of each list.
+      reduce_fn: How to combine the losses of the lists: `jnp.mean` (default), `jnp.sum`, or another function with an
+        argument `where`. Lists without items are left out. None returns the loss of each list.
 
     Returns:
       The loss, or with `reduce_fn=None` the losses, (...), in the dtype of the arguments (computed in float32 or
-      wider). The loss of a list without items is 0, and so is the mean over no lists.
+      wider). The loss of a list without items is 0, and the mean over no lists is 0.
 
     Raises:
       TypeError: `logits` does not hold floating-point numbers.

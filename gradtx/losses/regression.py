@@ -1,4 +1,4 @@
-"""Losses of numbers and of directions. Each loss of numbers is a function of the error e = prediction - target.
+"""Regression losses, which are functions of the error e = prediction - target, and cosine similarity.
 
 squared_error  e^2                  huber_loss         e^2 / 2 up to |e| = delta, then linear
 l2_loss        e^2 / 2              log_cosh           log cosh e
@@ -34,8 +34,8 @@ __all__ = [
 def squared_error(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
     """Computes the squares of the errors; their mean is the mean squared error.
 
-    Use it for regression with errors that are roughly normal. `l2_loss` is half of it; `huber_loss` gives outliers
-    less weight.
+    Use it for regression if the errors are roughly normal. `l2_loss` is half the squared error; `huber_loss` gives
+    outliers less weight.
 
     Args:
       predictions: An array of any shape.
@@ -43,7 +43,7 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike | None = None) -> A
 
     Returns:
       The losses, entry by entry, in the dtype of the arguments (computed in float32 or wider). A square beyond the
-      dtype's range is its largest number.
+      dtype's range becomes the dtype's largest number.
 
     Raises:
       TypeError: an argument does not hold real floating-point numbers.
@@ -82,9 +82,8 @@ def l2_loss(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
 def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delta: ArrayLike = 1.0) -> Array:
     """Computes a loss that is quadratic in small errors and linear in large ones.
 
-    For regression with outliers (Huber, 1964, "Robust Estimation of a Location Parameter",
-    https://doi.org/10.1214/aoms/1177703732). Its derivative is the derivative of `l2_loss`, clipped to [-delta,
-    delta].
+    Use it for regression with outliers (Huber, 1964, "Robust Estimation of a Location Parameter",
+    https://doi.org/10.1214/aoms/1177703732). Its derivative is the derivative of `l2_loss`, clipped to [-delta, delta].
 
         loss = c (e - c / 2),    c = clip(e, -delta, delta)
 
@@ -147,15 +146,15 @@ def cosine_similarity(
 ) -> Array:
     """Computes the cosine of the angle between vectors: <a, b> / (|a| |b|), in [-1, 1].
 
-    For directions, such as embeddings, whose lengths do not matter. For all pairs of two batches, use `jax.vmap`.
+    Use it if only directions matter, not lengths, as for embeddings. For all pairs of two batches, use `jax.vmap`.
 
     Args:
       predictions: Vectors, (..., n).
       targets: Vectors of the same shape.
       epsilon: Lower bound on the squares of |a| and |b|. Not negative, 0 by default.
       axis: The axis of the vectors: an integer, several integers, or None for all axes.
-      where: Which entries to include, booleans with the shape of `predictions`; without `axis`, which vectors to
-        include. All by default.
+      where: Which entries to include, booleans with the shape of `predictions`; or, if their shape lacks `axis`, which
+        vectors to include. All by default.
 
     Returns:
       The cosines, (...), in the dtype of the arguments (computed in float32 or wider). If a vector is 0, the cosine
@@ -188,8 +187,8 @@ def cosine_distance(
       targets: Vectors of the same shape.
       epsilon: Lower bound on the squares of the norms. Not negative, 0 by default.
       axis: The axis of the vectors: an integer, several integers, or None for all axes.
-      where: Which entries to include, booleans with the shape of `predictions`; without `axis`, which vectors to
-        include. All by default.
+      where: Which entries to include, booleans with the shape of `predictions`; or, if their shape lacks `axis`, which
+        vectors to include. All by default.
 
     Returns:
       The distances, (...), in the dtype of the arguments. If a vector is 0, the distance is 1 and its derivative is
@@ -242,8 +241,10 @@ def _half_square(e: Array) -> Array:
 
 @jax.custom_jvp
 def _log_cosh(e: Array) -> Array:
-    """The loss, with u = exp(-|e|): log(1 + (1 - u)^2 / (2 u)) for small errors, which keeps their digits, and else
-    log(1 + u^2) + |e| - log 2.
+    """Returns log cosh e, computed from u = exp(-|e|).
+
+    The formula for small errors, which keeps their precision, is log(1 + (1 - u)^2 / (2 u)). Otherwise it is log(1 +
+    u^2) + |e| - log 2.
     """
     size = jnp.abs(e)
     small, less = size < 1, jnp.expm1(-size)

@@ -1,10 +1,11 @@
-"""Segmentation losses: how much of two masks does not overlap.
+"""Segmentation losses that measure how little two masks overlap.
 
     dice_c = (I_c + smooth) / (I_c + alpha (P_c - I_c) + beta (T_c - I_c) + smooth),    loss = 1 - dice
 
-where P_c and T_c sum the predicted and the true mask of class c over all pixels, and I_c their product. With alpha =
-beta = 1/2 that is the Dice coefficient (Milletari, Navab & Ahmadi, 2016, "V-Net", https://arxiv.org/abs/1606.04797);
-other weights make it Tversky's index (Salehi, Erdogmus & Gholipour, 2017, https://arxiv.org/abs/1706.05721).
+P_c and T_c are the sums of the predicted and of the true mask of class c over all pixels, and I_c is the sum of the
+product of both masks. With alpha = beta = 1/2 this is the Dice coefficient (Milletari, Navab & Ahmadi, 2016, "V-Net",
+https://arxiv.org/abs/1606.04797); with other alpha and beta it is Tversky's index (Salehi, Erdogmus & Gholipour, 2017,
+https://arxiv.org/abs/1706.05721).
 """
 
 from __future__ import annotations
@@ -39,19 +40,22 @@ def dice_loss(
 ) -> Array:
     """Computes one minus the Dice coefficient of predicted and true masks, class by class.
 
-    Use it for segmentation if most pixels are background: pixels in neither mask do not count.
+    Use it for segmentation if most pixels are background: pixels that are in neither mask do not affect the loss.
 
     Args:
-      predictions: Logits, (batch, ..., classes), or (batch, ..., 1) for one mask, whose sigmoid is taken.
-      targets: One-hot masks of the same shape. The axis of one class may be missing in one of the two.
+      predictions: Logits, (batch, ..., classes); a softmax is applied over the classes. With a single class, (batch,
+        ..., 1), a sigmoid is applied.
+      targets: One-hot masks of the same shape. With a single class, either `predictions` or `targets` may lack the
+        class axis.
       class_weights: A factor for the loss of each class, (classes,). 1 by default.
-      smooth: Added to numerator and denominator, so that two empty masks agree. Not negative, 1 by default.
+      smooth: Added to numerator and denominator; makes the loss less sensitive if a mask has few pixels or none. Not
+        negative, 1 by default.
       alpha: Weight of false positives. Not negative, 1/2 by default.
       beta: Weight of false negatives; a weight above `alpha` favours recall. Not negative, 1/2 by default.
       apply_softmax: Whether predictions are logits (True, the default) or already probabilities.
       reduction: "mean" or "sum" over classes, or "none" for the loss of each class.
       ignore_background: Whether to leave out the first class. False by default.
-      axis: The axes of the pixels. None (default) for all but the first and the last.
+      axis: The axes of the pixels. By default (None) all axes except the first and the last.
 
     Returns:
       The losses, (batch,), or (batch, classes) without reduction, in the dtype of the arguments (computed in float32
@@ -59,7 +63,7 @@ def dice_loss(
 
     Raises:
       TypeError: an argument does not hold real numbers.
-      ValueError: shapes do not fit, a number is out of range, or, outside `jax.jit`, probabilities do not sum to 1.
+      ValueError: shapes do not match, a number is out of range, or, outside `jax.jit`, probabilities do not sum to 1.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> masks = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])  # two pixels of two classes
@@ -85,10 +89,11 @@ def multiclass_generalized_dice_loss(
 ) -> Array:
     """Computes the Dice loss with a weight for each class, so that rare classes count as much as frequent ones.
 
-    For segmentation with classes of very different sizes (Sudre et al., 2017, "Generalised Dice Overlap as a Deep
-    Learning Loss Function for Highly Unbalanced Segmentations", https://arxiv.org/abs/1707.03237). The weights are
-    proportional to 1 / (pixels of the class)^2 in the batch, with mean 1; they multiply the loss of each class. A
-    class without any pixel gets nearly all of the weight, so use it for batches that have all classes.
+    Use it for segmentation with classes of very different sizes (Sudre et al., 2017, "Generalised Dice Overlap as a
+    Deep Learning Loss Function for Highly Unbalanced Segmentations", https://arxiv.org/abs/1707.03237). The loss of
+    each class is multiplied by a weight proportional to 1 / (pixels of the class in the batch)^2; the weights have mean
+    1. A class without any pixel gets nearly all of the weight, so use this loss only if every batch contains all
+    classes.
 
     Args:
       predictions: Logits, (batch, ..., classes).
@@ -126,7 +131,7 @@ def binary_dice_loss(
 ) -> Array:
     """Computes the Dice loss of one mask.
 
-    For segmentation into foreground and background; see `dice_loss`.
+    Use it for segmentation into foreground and background; see `dice_loss`.
 
     Args:
       predictions: Logits of the foreground, (batch, ...) or (batch, ..., 1).
@@ -139,7 +144,7 @@ def binary_dice_loss(
 
     Raises:
       TypeError: an argument does not hold real numbers.
-      ValueError: shapes do not fit, a number is out of range, or a probability is, outside `jax.jit`.
+      ValueError: shapes do not match, a number is out of range, or (outside `jax.jit`) a probability is out of range.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.binary_dice_loss(jnp.zeros((1, 4)), jnp.array([[1.0, 1.0, 0.0, 0.0]])).round(4))
@@ -155,7 +160,7 @@ def binary_dice_loss(
 
 
 def _masks(who: str, predictions: Any, targets: Any, logits: bool) -> tuple[Array, Array, Any]:
-    """Probabilities and targets, with an axis of classes."""
+    """Returns probabilities and targets, both with a class axis, and the dtype of the result."""
     names = ("targets",)
     (p, t), dtype = floats(who, also_integers=names, predictions=predictions, targets=targets)
     if p.ndim == t.ndim - 1:
@@ -182,14 +187,14 @@ def _check_probabilities(who: str, p: Array) -> None:
         if ((found < -1e-5) | (found > 1 + 1e-5)).any():
             raise ValueError(
                 f"{who}: predictions must be probabilities, but they range from {found.min():g} to {found.max():g}. "
-                "Leave the sigmoid to the loss, or apply it first."
+                "Pass logits and let the loss apply the sigmoid, or apply it first."
             )
         return
     total = found.sum(axis=-1)
     if not np.allclose(total, 1, rtol=1e-2 if p.dtype == np.float32 else 1e-5):
         raise ValueError(
             f"{who}: predictions must be probabilities whose sum over the classes is 1, but the sums range from "
-            f"{total.min():g} to {total.max():g}. Leave the softmax to the loss, or apply it first."
+            f"{total.min():g} to {total.max():g}. Pass logits and let the loss apply the softmax, or apply it first."
         )
 
 

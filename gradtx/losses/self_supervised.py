@@ -1,7 +1,10 @@
-"""Losses of embeddings that compare them with one another.
+"""Losses that compare embeddings of different examples.
 
-ntxent               mean over positive pairs (i, j) of log(1 + sum_k exp(s_ik - s_ij)),   k: other labels than i
-triplet_margin_loss  max(0, |a - p| - |a - n| + margin)
+ntxent               mean over pairs (i, j) with equal labels of log(1 + sum_k exp(s_ik - s_ij))
+triplet_margin_loss  max(0, |a - p| - |a - n| + margin),   a the anchor, p the positive, n the negative
+
+s_ij is the cosine of the embeddings i and j, divided by the temperature; k runs over the examples whose label differs
+from the label of i.
 """
 
 from __future__ import annotations
@@ -25,18 +28,18 @@ __all__ = ["ntxent", "triplet_margin_loss"]
 def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: ArrayLike = 0.07) -> Array:
     """Computes the contrastive loss of SimCLR, which pulls embeddings of the same label together and others apart.
 
-    For representations from augmented views (Chen et al., 2020, "A Simple Framework for Contrastive Learning of
-    Visual Representations", https://arxiv.org/abs/2002.05709). With s_ij = cosine(i, j) / temperature, a pair (i,
-    j) of one label has the loss
+    Use it to learn representations from augmented views (Chen et al., 2020, "A Simple Framework for Contrastive
+    Learning of Visual Representations", https://arxiv.org/abs/2002.05709). With s_ij = cosine(i, j) / temperature, the
+    loss of a pair (i, j) with equal labels is
 
-        - log (exp(s_ij) / (exp(s_ij) + sum_k exp(s_ik))),    k over the examples with another label than i
+        - log (exp(s_ij) / (exp(s_ij) + sum_k exp(s_ik))),    k over the examples whose label differs from i's label
 
     Args:
-      embeddings: One vector for each example, (examples, n). Vectors of 0 have cosine 0 with all others.
+      embeddings: One vector for each example, (examples, n). A zero vector has cosine 0 with all others.
       labels: Labels that define pairs, (examples,): examples with equal labels, such as views of one image, are
         positive pairs.
-      temperature: Divisor of the cosines; a smaller one puts more weight on the hardest negatives. Positive; 0.07
-        by default.
+      temperature: Divisor of the cosines; a smaller temperature puts more weight on the hardest negatives. Positive;
+        0.07 by default.
 
     Returns:
       The mean over all ordered pairs, one number, in the dtype of `embeddings` (computed in float32 or wider). 0 if
@@ -44,7 +47,7 @@ def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: ArrayLike = 0.
 
     Raises:
       TypeError: `embeddings` does not hold real floating-point numbers.
-      ValueError: the shapes do not fit, or `temperature` is not positive.
+      ValueError: the shapes do not match, or `temperature` is not positive.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> embeddings = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
@@ -77,17 +80,17 @@ def triplet_margin_loss(
     margin: ArrayLike = 1.0,
     eps: ArrayLike = 1e-6,
 ) -> Array:
-    """Computes by how much an anchor fails to be nearer to its positive than to its negative, with a margin.
+    """Computes the triplet loss: 0 if an anchor is nearer to its positive than to its negative by a margin.
 
-    For embeddings where distances mean something, such as of faces (Balntas et al., 2016, "Learning Shallow
-    Convolutional Feature Descriptors with Triplet Losses").
+    Use it for embeddings whose distances should measure similarity, such as embeddings of faces (Balntas et al., 2016,
+    "Learning Shallow Convolutional Feature Descriptors with Triplet Losses").
 
         loss = max(0, d(a, p) - d(a, n) + margin),    d(a, b) = (sum |a_i - b_i|^q + eps)^(1 / q)
 
     Args:
       anchors: Vectors, (..., n).
       positives: Vectors of the same shape that should be near the anchors.
-      negatives: Vectors of the same shape that should be far from them.
+      negatives: Vectors of the same shape that should be far from the anchors.
       axis: The axis of the vectors: an integer, several integers, or None for all axes.
       norm_degree: q. Positive, 2 by default for the Euclidean distance.
       margin: By how much the negative should be farther away than the positive. 1 by default.
@@ -117,7 +120,7 @@ def triplet_margin_loss(
 
 
 def _distance(d: Array, over: tuple[int, ...], degree: Any, eps: Array) -> Array:
-    """(sum |d|^q + eps)^(1 / q), with the largest |d| as the unit, so that powers stay in range."""
+    """Returns (sum |d|^q + eps)^(1 / q); d is scaled by the largest |d|, so that the powers stay in range."""
     floor = eps ** (1 / degree)
     largest = jnp.max(jnp.abs(d), axis=over, keepdims=True, initial=0)
     unit = lax.stop_gradient(jnp.maximum(largest, floor))

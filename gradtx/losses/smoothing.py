@@ -22,23 +22,23 @@ def smooth_labels(
 ) -> Array:
     """Spreads a fraction of each label evenly over all classes: (1 - alpha) * labels + alpha / classes.
 
-    For the labels of a cross entropy, against overconfident predictions (Szegedy et al., 2016, "Rethinking the
-    Inception Architecture for Computer Vision"; Müller et al., 2019, "When Does Label Smoothing Help?"). The cross
-    entropies do this themselves with their argument `label_smoothing`.
+    Use it for the labels of a cross entropy, to avoid overconfident predictions (Szegedy et al., 2016, "Rethinking the
+    Inception Architecture for Computer Vision"; Müller et al., 2019, "When Does Label Smoothing Help?").
+    `gx.losses.softmax_cross_entropy` and similar losses smooth the labels themselves if you pass `label_smoothing`.
 
     Args:
       labels: Distributions over classes, such as one-hot labels, (..., classes).
       alpha: The fraction; 0.1 is usual. In [0, 1].
       axis: The axis of the classes: an integer, several integers, or None for all axes.
-      where: Which classes exist, booleans with the shape of `labels`; without `axis`, which rows exist. All by
-        default; entries of others become 0.
+      where: Booleans with the shape of `labels` choose the classes that exist; booleans whose shape lacks `axis` choose
+        the rows. All by default; entries that are left out become 0.
 
     Returns:
       Labels of the same shape and dtype.
 
     Raises:
       TypeError: `labels` does not hold real floating-point numbers.
-      ValueError: `alpha` is out of range, or the shape of `where` does not fit.
+      ValueError: `alpha` is out of range, or the shape of `where` does not match.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.losses.smooth_labels(jnp.array([0.0, 1.0]), 0.1))

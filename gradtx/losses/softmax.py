@@ -1,10 +1,10 @@
-"""Cross entropies of rows of logits, on which the losses with a softmax build.
+"""Cross entropies of rows of logits, the basis of all losses with a softmax.
 
     hard(x, k) = log sum_j exp(x_j) - x_k
     soft(x, y) = sum_j y_j (log sum_i exp(x_i) - x_j),    0 log 0 = 0
 
-A logit of -inf stands for a class that is masked: its probability is 0. A row that is all -inf has loss 0. The
-derivatives are defined here, because JAX's own are NaN at -inf; they can be differentiated again.
+A logit of -inf masks a class: its probability is 0. A row of only -inf has loss 0. The derivatives are defined by hand,
+because the derivatives that JAX computes are NaN at -inf. Higher derivatives work as well.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ __all__ = ["bounded", "hard", "log_normalizer", "probabilities", "share", "soft"
 
 
 def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
-    """Returns the largest logit, exp(logits - largest), their sum (1 if it is 0), and whether the row has any
-    class.
+    """Returns the largest logit, exp(logits - largest), the sum of these, and whether any class is not masked.
+
+    For a row of only -inf, the largest logit is replaced with 0 and the sum with 1.
     """
     top = lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=-jnp.inf))
     top = jnp.where(top == -jnp.inf, 0, top)
@@ -34,14 +35,14 @@ def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def probabilities(x: Array) -> Array:
-    """Returns the softmax of rows; zeros for a row that is all -inf."""
+    """Returns the softmax of rows; zeros for a row of only -inf."""
     _, terms, total, _ = _exponentials(x)
     return terms / total
 
 
 @jax.custom_jvp
 def log_normalizer(x: Array) -> Array:
-    """Returns the logarithm of the sum of exp over rows; -inf, with derivative 0, for a row that is all -inf."""
+    """Returns log sum exp of each row; -inf, with derivative 0, for a row of only -inf."""
     top, _, total, some = _exponentials(x)
     return jnp.squeeze(jnp.where(some, top + jnp.log(total), -jnp.inf), -1)
 
@@ -53,7 +54,7 @@ def _log_normalizer_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[
 
 @jax.custom_jvp
 def hard(x: Array, labels: Array) -> Array:
-    """The cross entropy with integer labels in range."""
+    """Returns the cross entropy of each row with an integer label, which must be in range."""
     top, _, total, some = _exponentials(x)
     label = jnp.take_along_axis(x, labels[..., None], axis=-1)
     return jnp.squeeze(jnp.where(some, jnp.log(total) - minus(label, top), 0), -1)
@@ -69,7 +70,10 @@ def _hard_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tu
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def soft(x: Array, y: Array, dtype: Any) -> Array:
-    """The cross entropy with a weight for each class; derivatives by the weights are within the range of `dtype`."""
+    """Returns the cross entropy of each row with a weight y_j for each class.
+
+    Derivatives with respect to the weights are kept within the finite range of `dtype`.
+    """
     top, _, total, some = _exponentials(x)
     used = some & (y != 0)
     terms = jnp.where(used, y * _half(x, top, total), 0)
@@ -87,17 +91,17 @@ def _soft_jvp(dtype: Any, primals: tuple[Array, Array], tangents: tuple[Array, A
 
 
 def _half(x: Array, top: Array, total: Array) -> Array:
-    """Returns half of - log softmax: the difference of two extreme logits may overflow."""
+    """Returns half of - log softmax, because the difference of two extreme logits may overflow."""
     return jnp.log(total) / 2 - (x / 2 - top / 2)
 
 
 def share(x: Array) -> Array:
-    """The uniform distribution over the classes of each row that are not masked."""
+    """Returns the uniform distribution over the classes of each row that are not masked."""
     here = x != -jnp.inf
     return here / jnp.maximum(jnp.sum(here, axis=-1, keepdims=True), 1).astype(x.dtype)
 
 
 def bounded(x: Array, dtype: Any = None) -> Array:
-    """Replaces infinity in the coefficient of a tangent by the dtype's largest number, so that 0 times it is 0."""
+    """Replaces infinity in a coefficient with the dtype's largest number, so that 0 times the coefficient is 0."""
     bound = float(jnp.finfo(x.dtype if dtype is None else dtype).max)
     return jnp.clip(x, -bound, bound)

@@ -1,12 +1,14 @@
-"""Evaluates functions of a batch on one part of it after the other, to save memory.
+"""Evaluates a function of a batch on one micro-batch after the other, to save memory.
 
-    carry = init(the shapes of a result);   for each part k:  carry = update(carry, f(part k), k);   finalize(carry)
+    carry = init(shapes of a result);  for each micro-batch j:  carry = update(carry, f(micro-batch j), j);
+    result = finalize(carry)
 
-A batch of k m rows has k parts of m rows: part i has rows i, i + k, i + 2 k, ... So if the batch is split over
-devices in blocks, every part is split over all of them, and nothing is sent between devices.
+A batch of k * m rows is split into k micro-batches of m rows. Micro-batch i has the rows i, i + k, i + 2 k, ... So if
+the batch is sharded over devices in blocks, every micro-batch is sharded over all devices, and no data moves between
+devices.
 
-An `Accumulator` says how results are combined; `AccumulationType` names four usual ways. Sums and means of narrow
-floats are accumulated in float32.
+An `Accumulator` defines how the results of the micro-batches are combined; `AccumulationType` names four usual ways.
+Sums and means of 16-bit floats are accumulated in float32.
 """
 
 from gradtx.microbatching.accumulators import AccumulationType, Accumulator

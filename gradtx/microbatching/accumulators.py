@@ -1,4 +1,4 @@
-"""Ways to combine the results of the parts of a batch."""
+"""Ways to combine the results of the micro-batches of a batch."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ __all__ = ["AccumulationType", "Accumulator", "check_accumulators", "composed"]
 
 
 class Accumulator(Frozen):
-    """Says how the results of the parts of a batch are combined; write one if no `AccumulationType` fits.
+    """Defines how the results of the micro-batches are combined; write one if no `AccumulationType` suits.
 
-    Each function gets a subtree of the result: the one at the position of this object in `accumulator`.
+    If the argument `accumulator` is a tree, each function below gets only the subtree of the result at the position of
+    this object.
 
     Args:
-      init: A function from a tree of `jax.ShapeDtypeStruct`, the shapes of one part's result, to the first carry.
-      update: A function `(carry, value, index)` that returns the carry after the part with this index, which counts
-        from 0.
-      finalize: A function from the last carry to the combined result.
-      aggregate: A function that reduces the results of one part in `micro_vmap`, arrays with a leading axis of
-        examples.
+      init: A function that gets the shapes of a micro-batch's result, as a tree of `jax.ShapeDtypeStruct`, and returns
+        the first carry.
+      update: A function `(carry, value, index)` that returns the next carry. `value` is the result of the micro-batch
+        with the index `index`, counted from 0.
+      finalize: A function that gets the last carry and returns the combined result.
+      aggregate: A function for `micro_vmap` that reduces the results of the examples in a micro-batch, arrays with a
+        leading axis of examples, to one result.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> largest = gx.microbatching.Accumulator(
@@ -49,22 +51,22 @@ class Accumulator(Frozen):
 
 
 class AccumulationType(enum.Enum):
-    """The usual ways to combine the results of the parts of a batch: MEAN, SUM, RUNNING_MEAN and CONCAT."""
+    """The usual ways to combine the results of the micro-batches: MEAN, SUM, RUNNING_MEAN and CONCAT."""
 
     MEAN = enum.auto()
-    """The sum divided by the number of all parts, even if not all of them were evaluated."""
+    """The sum divided by the number of all micro-batches, even if only some of them were evaluated."""
     SUM = enum.auto()
-    """The sum; for booleans, the number of True."""
+    """The sum; for booleans, the number of True entries."""
     RUNNING_MEAN = enum.auto()
-    """The mean over the parts that were evaluated."""
+    """The mean over the micro-batches that were evaluated."""
     CONCAT = enum.auto()
-    """All rows, in the order of the batch, along the first axis; zeros for parts that were not evaluated.
+    """All rows, in the order of the batch, along the first axis; zeros for micro-batches that were not evaluated.
 
-    Single numbers are put side by side, one for each part."""
+    If the result of a micro-batch is a scalar, the scalars of all micro-batches are stacked in one array."""
 
 
 def _wide(x: Any) -> np.dtype:
-    """Returns the dtype in which values like `x` are added up."""
+    """Returns the dtype in which arrays like `x` are summed."""
     if x.dtype == bool:
         return jnp.result_type(int)
     return leaf.accumulator_dtype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x.dtype
@@ -83,7 +85,7 @@ def _inexact(who: str, kind: AccumulationType, x: Any) -> None:
 
 
 def _leafwise(init: Any, update: Any, finalize: Any, aggregate: Any) -> Callable[[Any], Accumulator]:
-    """Returns a function that makes an accumulator of a tree, given what the arrays of one result are like."""
+    """Returns a function that makes an accumulator for all leaves of a tree, from the shapes and dtypes of a result."""
 
     def of(like: Any) -> Accumulator:
         each = jax.tree.map
@@ -98,7 +100,7 @@ def _leafwise(init: Any, update: Any, finalize: Any, aggregate: Any) -> Callable
 
 
 def _returned(carry: Array, like: Any) -> Array:
-    """Returns a sum or mean in the dtype of the values; for booleans an integer."""
+    """Casts a sum or mean to the dtype of the results; sums of booleans stay integers."""
     return carry if like.dtype == bool else leaf.narrow(carry, like.dtype)
 
 
@@ -147,7 +149,7 @@ def check_accumulators(who: str, accumulator: Any) -> None:
 
 
 def composed(who: str, accumulator: Any, like: Any, count: int) -> Accumulator:
-    """Returns one accumulator for the whole result, from a tree of them that may end above the result's leaves."""
+    """Returns one accumulator for the whole result, from a tree of accumulators that is a prefix of the result."""
     kinds, treedef = jax.tree.flatten(accumulator)
     try:
         likes = treedef.flatten_up_to(like)

@@ -1,4 +1,4 @@
-"""Functions that evaluate another function on the parts of a batch, one after the other."""
+"""Functions that evaluate another function on one micro-batch after the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["micro_grad", "micro_vmap", "microbatch"]
 
 
 class IndividualOutputs(NamedTuple):
-    """What `micro_grad` returns for each example: the function's values, the metrics of the gradients, and the aux."""
+    """What `micro_grad` returns for each example: losses (`values`), `metrics` of the gradients, and `aux`."""
 
     values: Any
     metrics: Any
@@ -35,31 +35,31 @@ def microbatch(
     in_axes: int | Sequence[int] = 0,
     num_real_microbatches: Any = None,
 ) -> Callable[..., Any]:
-    """Makes a function that evaluates `fun` on one part of the batch after the other, and combines the results.
+    """Makes a function that evaluates `fun` on one micro-batch after the other, and combines the results.
 
-    Use it for a gradient, or another sum over examples, whose intermediate arrays for the whole batch do not fit
-    into memory: only those of one part are held at a time. For gradients of a mean use the accumulator MEAN. The
-    wrapper `gx.accumulate` adds up gradients over several calls of `update` instead.
+    Use it for a gradient, or another sum over examples, if the intermediate arrays for the whole batch do not fit into
+    memory: only the arrays of one micro-batch are held at a time. For gradients of a mean, pass the accumulator MEAN.
+    The wrapper `gx.accumulate` combines gradients over several calls of `update` instead.
 
     Args:
       fun: Any function of arrays.
       argnums: The position, or positions, of the arguments with a batch axis.
-      microbatch_size: Number of rows of a part; it must divide the batch. None returns `fun` itself.
+      microbatch_size: Number of rows of a micro-batch; it must divide the batch size. None returns `fun` itself.
       accumulator: How results are combined: an `AccumulationType` (SUM by default), an `Accumulator`, or a tree of
         them with the structure of the result or of its upper part.
       argnames: The name, or names, of keyword arguments with a batch axis. None by default.
-      in_axes: The batch axis of all leaves of these arguments: one integer (0 by default), or one for each of
-        `argnums`, then `argnames`.
-      num_real_microbatches: Number of parts to evaluate. None (default) for all. An integer array may change
-        without a new compilation, but then there is no reverse derivative.
+      in_axes: The batch axis of all leaves of these arguments: one integer for all arguments (0 by default), or one
+        integer for each argument in `argnums`, then in `argnames`.
+      num_real_microbatches: Number of micro-batches to evaluate. None (default) for all. If you pass an integer array,
+        the number may change without recompiling, but the function has no reverse-mode derivative.
 
     Returns:
-      A function with the arguments of `fun`. It needs memory for one part, the carry, and the arguments.
+      A function with the arguments of `fun`. It needs memory for one micro-batch, the carry, and the arguments.
 
     Raises:
-      TypeError: an argument has the wrong type, or a mean is asked of integers.
-      ValueError: the batch axes differ in length, `microbatch_size` does not divide it, or `accumulator` does not
-        fit.
+      TypeError: an argument has the wrong type, or the accumulator is a mean and a result holds integers.
+      ValueError: the batch axes differ in length, `microbatch_size` does not divide this length, or the structure of
+        `accumulator` does not match the result.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> loss = lambda w, x, y: jnp.mean((x @ w - y) ** 2)
@@ -124,7 +124,7 @@ def _axes(who: str, batched: Any, in_axes: Any) -> tuple[int, ...]:
 
 
 def _several(who: str, name: str, value: Any, kind: type[Any]) -> tuple[Any, ...]:
-    """Returns the items of an argument that is a single item or a sequence."""
+    """Returns the items of an argument as a tuple; the argument is a single item or a sequence."""
     items = (value,) if isinstance(value, kind) else value
     good = isinstance(items, Sequence) and all(isinstance(x, kind) and not isinstance(x, bool) for x in items)
     if not good or any(isinstance(x, int) and x < 0 for x in items) or len(set(items)) < len(items):
@@ -141,7 +141,7 @@ def _check_count(who: str, count: Any) -> None:
 
 
 def _batches(who: str, axes: dict[Any, int], given: Any, size: int) -> tuple[int, dict[Any, Any], dict[Any, Any]]:
-    """Returns the number of parts, the arguments with their batch axis split in two, and where it is in each leaf."""
+    """Returns the number of micro-batches, the arguments with split batch axes, and each leaf's batch axis."""
     missing = [key for key in axes if key not in given]
     if missing:
         place = f"position {missing[0]}" if isinstance(missing[0], int) else f"the name {missing[0]!r}"
@@ -169,26 +169,26 @@ def micro_vmap(
     accumulator: Any = AccumulationType.CONCAT,
     num_real_microbatches: Any = None,
 ) -> Callable[..., Any]:
-    """Makes a function that maps `fun` over a batch like `jax.vmap`, one part of the batch after the other.
+    """Makes a function that maps `fun` over a batch like `jax.vmap`, one micro-batch after the other.
 
-    Use it where `jax.vmap` over the whole batch needs too much memory.
+    Use it if `jax.vmap` over the whole batch needs too much memory.
 
     Args:
       fun: A function of one example.
-      in_axes: The batch axis of the positional arguments, None for arguments without one: one for all (0 by
-        default), or a sequence. Keyword arguments are mapped over their first axis.
+      in_axes: The batch axis of the positional arguments: one integer for all (0 by default), or a sequence with an
+        integer, or None for no batch axis, for each argument. Keyword arguments are mapped over their first axis.
       out_axes: Must be 0: the batch is the first axis of the results.
-      microbatch_size: Number of examples to map at a time; it must divide the batch. None (default) for all.
+      microbatch_size: Number of examples to map at a time; it must divide the batch size. None (default) for all.
       vmap_fn: A function like `jax.vmap` (default) that does the mapping; it is called with three arguments.
-      accumulator: How results are combined: CONCAT (default) keeps the result of each example. Others, such as SUM,
-        reduce the results over the batch, and never hold all of them. See `microbatch`.
-      num_real_microbatches: Number of parts to evaluate. None (default) for all. See `microbatch`.
+      accumulator: How results are combined: CONCAT (default) keeps the result of each example. Accumulators such as SUM
+        reduce the results over the batch, and never hold the results of all examples. See `microbatch`.
+      num_real_microbatches: Number of micro-batches to evaluate. None (default) for all. See `microbatch`.
 
     Returns:
       A function of a batch.
 
     Raises:
-      ValueError: `out_axes` is not 0, or for the reasons of `microbatch`.
+      ValueError: `out_axes` is not 0, or `microbatch` would raise a ValueError.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> print(gx.microbatching.micro_vmap(lambda x: x**2, microbatch_size=2)(jnp.arange(6)))
@@ -240,8 +240,8 @@ def micro_grad(
 ) -> Callable[..., Any]:
     """Makes a function that computes the gradient of each example, transforms it, and combines the results.
 
-    Use it to clip the gradients of single examples, or for their moments and norms. Only `microbatch_size`
-    gradients are held at a time.
+    Use it to clip the gradients of single examples, or to compute the moments or norms of these gradients. Only
+    `microbatch_size` gradients are held in memory at a time.
 
     Args:
       fun: A real loss, a function `(params, batch)`.
@@ -252,10 +252,10 @@ def micro_grad(
         axis.
       microbatch_size: Number of examples at a time. None (default) for all. See `microbatch`.
       accumulator: How the transformed gradients of the examples are combined; SUM by default. See `microbatch`.
-      transform_fn: A function of the gradient of one example. By default it returns the gradient.
-      metrics_fn: A function of the gradient of one example, before `transform_fn`, whose results are returned for
-        each example. Nothing by default.
-      num_real_microbatches: Number of parts to evaluate. None (default) for all. See `microbatch`.
+      transform_fn: A function that transforms the gradient of one example. By default the gradient is unchanged.
+      metrics_fn: A function that computes metrics from the gradient of one example, before `transform_fn`; the metrics
+        of each example are returned. No metrics by default.
+      num_real_microbatches: Number of micro-batches to evaluate. None (default) for all. See `microbatch`.
 
     Returns:
       A function with the arguments of `fun`. It returns the combined gradients, and a named tuple of the losses

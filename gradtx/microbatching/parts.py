@@ -1,4 +1,4 @@
-"""Splits the axis of a batch into two, the rows of a part and the parts, also on meshes."""
+"""Splits the batch axis into two axes, the rows of a micro-batch and the micro-batches, also on meshes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["axis_of", "joined", "parts_of", "placed", "reshape_batch_axis", "spl
 
 
 def _spec(x: Any) -> tuple[Any, ...]:
-    """Returns what splits each axis of an array on a mesh with explicit axes."""
+    """Returns the mesh axes that shard each axis of an array, on a mesh with explicit axes."""
     spec = tuple(mesh.place(x).spec)  # pyright: ignore[reportOptionalMemberAccess]
     return spec + (None,) * (len(x.shape) - len(spec))
 
 
 def _reshaped(x: Array, shape: Sequence[int], spec: Any) -> Array:
-    """Returns `x.reshape(shape)`; on a mesh with explicit axes, its axes are split as in `spec`."""
+    """Returns `x.reshape(shape)`; on a mesh with explicit axes, the result is sharded as in `spec`."""
     where = mesh.place(x)
     if where is None:
         return x.reshape(shape)
@@ -45,7 +45,7 @@ def reshape_batch_axis(tree: Any, microbatch_size: int, axis: int = 0) -> Any:
 
     Args:
       tree: A tree of arrays.
-      microbatch_size: Number of rows of a part; it must divide the length of the batch axis.
+      microbatch_size: Number of rows of a micro-batch; it must divide the length of the batch axis.
       axis: The batch axis of every leaf. 0 by default.
 
     Returns:
@@ -82,13 +82,13 @@ def parts_of(who: str, rows: int, size: int) -> int:
     if rows % size or not rows:
         raise ValueError(
             f"{who}: the batch has {rows} rows, which is not divisible by microbatch_size={size} into one or more "
-            "parts. Choose a divisor, or pad the batch and give the padding no weight."
+            "parts. Choose a divisor, or pad the batch and give the padding weight 0."
         )
     return rows // size
 
 
 def placed(x: Array, like: Any, *, after_first: bool = False) -> Array:
-    """Places an array like `like` on a mesh with explicit axes; `after_first`, with one more axis after the first."""
+    """Shards `x` like `like` on a mesh with explicit axes; with `after_first`, `x` has one more axis after axis 0."""
     where = getattr(like, "sharding", None)
     if not isinstance(where, NamedSharding) or not where.mesh.are_all_axes_explicit:
         return x
@@ -98,6 +98,6 @@ def placed(x: Array, like: Any, *, after_first: bool = False) -> Array:
 
 
 def joined(x: Array, rest: Sequence[int]) -> Array:
-    """Merges the first two axes, (rows of a part, parts)."""
+    """Merges the first two axes, (rows of a micro-batch, micro-batches), into the batch axis."""
     spec = mesh.place(x) and (*_spec(x)[:1], *_spec(x)[2:])
     return _reshaped(x, (-1, *rest), spec)

@@ -4,7 +4,8 @@
     print(report)
     report.raise_if_broken()
 
-Each law is a function with `@law` above it, in the file of its topic; its docstring says what it promises.
+The contract is a list of laws. Each law is a function decorated with `@law`, in the file of its topic; the docstring of
+the function says what the law promises.
 """
 
 # ruff: noqa: I001  (in the order in which a report lists them)

@@ -1,7 +1,7 @@
-"""Law 11: every tree, state or extra argument that does not fit raises an error that names it.
+"""Law 11: every tree, state or extra argument that does not match raises an error that names it.
 
-Each call must raise ValueError or TypeError before anything is computed. So the calls are made with abstract
-values: a call that gets as far as computing is traced, and counts as accepted.
+Each call must raise ValueError or TypeError before anything is computed. So the calls are made with abstract values: if
+a call reaches the computation, it is traced and counts as accepted.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ ERRORS = (ValueError, TypeError)
 
 
 def refused(call: Callable[[], Any], named: str) -> str | None:
-    """Returns what is wrong with how a call fails; None if its error names what it should."""
+    """Returns what is wrong with the error of a call; None if the error is right and contains `named`."""
     try:
         call()
     except ERRORS as error:
@@ -35,7 +35,7 @@ def refused(call: Callable[[], Any], named: str) -> str | None:
 
 
 def bad_uses(tx: Transformation) -> Iterator[tuple[str, Callable[[], Any], str]]:
-    """Yields what is wrong, the call, and what the message must contain."""
+    """Yields bad calls: what is wrong with the call, the call, and a text that the error message must contain."""
     shapes = jax.eval_shape(lambda: draw(0, "float32"))
     others = jax.tree.map(lambda x: jax.ShapeDtypeStruct((3, *x.shape[1:]), x.dtype), shapes)
 
@@ -59,7 +59,7 @@ def bad_uses(tx: Transformation) -> Iterator[tuple[str, Callable[[], Any], str]]
     yield "the state of no transformation", lambda: use(state={"nothing": 1}), "state"
     yield "an unknown extra argument", lambda: use(valeu=1.0), "valeu"
     for what, tree in (("other parameters", zeros(others)), ("fewer parameters", {"w": params["w"]})):
-        with contextlib.suppress(*ERRORS):  # a transformation with the mask of one tree has no state for another
+        with contextlib.suppress(*ERRORS):  # a transformation whose mask is made for one tree cannot init another tree
             other = tx.init(tree)
             if not same_outline(other, state):
                 yield f"the state of {what}", lambda other=other: use(state=other), "state"
@@ -78,7 +78,7 @@ def same_outline(a: State, b: State) -> bool:
 
 
 def with_one_wrong_array(tx: Transformation, state: State, params: Params) -> Iterator[tuple[str, State, str]]:
-    """Yields the state with one array of another shape, or a string in its place, and the name of its field."""
+    """Yields what is wrong, the state with one array replaced by a wrong shape or a string, and the array's field."""
     places: list[Place] = []
     map_state(lambda place, x: places.append(place) or x, tx, state, params)
     for i, place in enumerate(places):
@@ -96,13 +96,16 @@ def with_one_wrong_array(tx: Transformation, state: State, params: Params) -> It
 
 
 def is_declared(state: State) -> bool:
-    """Whether it is a state, with something in it, of a transformation that declares its state."""
+    """Whether `x` is a nonempty state whose fields are declared by slots."""
     slots = getattr(state, "_field_defaults", {})
     return bool(slots) and all(isinstance(slot, Slot) for slot in slots.values())
 
 
 def with_one_wrong_part(state: State) -> Iterator[tuple[str, State, str]]:
-    """Yields the state with another class of the same name, a number, or something incomplete in one place."""
+    """Yields what is wrong, a state that is wrong in one place, and a text that the error message must contain.
+
+    The wrong place holds a different class of the same name, a number, or an incomplete container.
+    """
     if type(state) is tuple:
         yield "a link too many", (*state, ()), "state"
         for i, part in enumerate(state):
@@ -118,7 +121,7 @@ def with_one_wrong_part(state: State) -> Iterator[tuple[str, State, str]]:
 
 
 def wrong_fields(field: str, slot: Slot, value: Any) -> Iterator[tuple[str, Any, str]]:
-    """Yields values that must not be accepted in a field that holds `value`."""
+    """Yields what is wrong, a bad value for `field`, and a text that the error message must contain."""
     if isinstance(slot, child_state) and slot.of is not None:
         yield from with_one_wrong_part(value)
         return
@@ -132,9 +135,10 @@ def wrong_fields(field: str, slot: Slot, value: Any) -> Iterator[tuple[str, Any,
 
 @law(11, "bad states", quick=True, of_values=True)
 def bad_states_are_refused(subject: Subject) -> list[Finding]:
-    """A state of which one array, one field or one class is not what `init` makes raises an error that names the field.
+    """If one array, field or class of a state differs from what `init` makes, `update` raises an error that names the
+    field.
 
-    Every array of every state inside is replaced in turn, and nothing is computed before the error.
+    The law replaces every array of every nested state in turn, and checks that nothing is computed before the error.
     """
     if subject.reads_no_trees:
         raise NotApplicableError(subject.reads_no_trees)
@@ -155,7 +159,7 @@ def bad_states_are_refused(subject: Subject) -> list[Finding]:
 
 @law(11, "bad trees", quick=True)
 def bad_trees_are_refused(subject: Subject) -> list[Finding]:
-    """Every tree, state or extra argument that does not fit raises an error that names it or its path."""
+    """Every tree, state or extra argument that does not match raises an error that names it or its path."""
     if subject.reads_no_trees:
         raise NotApplicableError(subject.reads_no_trees)
     findings: list[Finding] = []

@@ -1,4 +1,4 @@
-"""Law 15: a step has no branch where a selection, or a sum, will do."""
+"""Law 15: a step uses no conditional if a `where` or a sum gives the same result."""
 
 import jax
 
@@ -11,14 +11,14 @@ __all__ = []
 
 @law(15, "no branch", unless="branch", quick=True)
 def a_step_does_not_branch(subject: Subject) -> None:
-    """The program of a step has no conditional, unless skipping work is what the method is for.
+    """The compiled step has no conditional (`lax.cond`), unless the method's purpose is to skip work.
 
-    A conditional keeps copies of what its branches read, and on an accelerator the host waits for its condition in the
-    middle of the step.
+    A conditional keeps copies of the arrays that its branches read, and on an accelerator the step waits until the host
+    has read the condition.
     """
     params = jax.eval_shape(lambda: draw(0, "float32"))
     state = jax.eval_shape(subject.tx.init, params)
     step = jax.jit(lambda grads, state, params: update(subject.tx, grads, state, params))
     text = step.lower(params, state, params).as_text()
-    assert "stablehlo.case" not in text, "the step branches"
+    assert "stablehlo.case" not in text, "the compiled step has a conditional"
     assert "stablehlo.if" not in text, "the step branches"

@@ -17,7 +17,8 @@ from gradtx.types import Params, State, Updates
 __all__ = ["SUPPLIED", "extra_args", "trajectory", "update"]
 
 SUPPLIED = ("params", "value", "grad", "value_fn", "grad_fn", "hessian_diag", "tokens", "max_logits")
-"""The arguments beside `updates` and `state` that `update` is called with where a transformation asks for them."""
+"""The arguments that the laws pass to `update`, in addition to `updates` and `state`, if a transformation needs
+them."""
 
 
 def extra_args(tx: Any, grads: Updates, params: Params) -> dict[str, Any]:
@@ -49,12 +50,12 @@ def _slope(grads: Updates, params: Params, i: Any) -> Any:
 
 
 def _curvature(g: Any) -> Any:
-    """Returns positive numbers in float32 or wider."""
+    """Returns a positive Hessian diagonal in float32 or wider."""
     return jnp.minimum(jnp.abs(leaf.widen(jnp.asarray(g))), 10) + 0.5
 
 
 def _searches(tx: Any) -> bool:
-    """Whether a link of a chain needs the function itself."""
+    """Whether `tx`, or a transformation in a chain, evaluates the loss function, as a line search does."""
     if not isinstance(tx, GradientTransformation) or tx.takes_any:
         return getattr(tx, "searches", False)
     if isinstance(tx, chain):
@@ -66,7 +67,8 @@ def _searches(tx: Any) -> bool:
 def _bowl(grads: Updates, params: Params, there: Any) -> Any:
     """Returns a function of the parameters `there` that is 0 at `params`, where it has the given gradient.
 
-    Its curvatures differ, so that no step down the gradient ends where the gradient is only rounding.
+    The curvatures of its entries differ, so that a step along the gradient never ends exactly at the minimum, where the
+    gradient would consist of rounding errors.
     """
 
     def term(g: Any, q: Any, p: Any) -> Any:
@@ -83,7 +85,7 @@ def update(tx: Any, grads: Updates, state: State, params: Params) -> Any:
 
 
 def trajectory(tx: Any, params: Params, grads: Updates) -> Any:
-    """Returns updates and states of a few steps at fixed parameters, one for each of the stacked `grads`."""
+    """Returns the stacked updates and states of a few steps at fixed parameters, one step for each of `grads`."""
 
     def step(state: State, g: Any) -> Any:
         updates, state = update(tx, g, state, params)

@@ -1,4 +1,4 @@
-"""`check`: judges a transformation of your own by the laws of gradtx."""
+"""Checks your own transformation against the laws of gradtx with `check`."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from gradtx.testing.subject import LAWS, Law, Subject, judge
 __all__ = ["EXCEPTIONS", "check", "parts"]
 
 EXCEPTIONS = {
-    "by hand": "law 2, schedules by hand: the numbers are kept in the state, or cannot be schedules",
-    "own steps": "law 2, schedules by hand, asks less: an inner transformation counts its own steps",
+    "by hand": "law 2, schedules by hand: the hyperparameters are kept in the state, or cannot be schedules",
+    "own steps": "law 2, schedules by hand, is relaxed: an inner transformation counts its own steps",
     "like gradients": "law 4, updates like gradients: updates are in float32, so that parameters become exact",
     "rounding": "law 4, float32 inside: something is computed in the dtype of the parameters",
     "finite": "law 5: finite gradients may give infinite updates or states",
-    "reverse": "law 6: there is no reverse-mode derivative, as through a while loop",
+    "reverse": "law 6: there is no reverse-mode derivative, for example because of a while loop",
     "derivatives": "law 6, difference quotients: derivatives are finite, but do not equal difference quotients",
-    "scope": "law 9: the result depends on more than the base class says",
-    "trees": "law 10, odd trees: it is made for one tree",
+    "scope": "law 9: the result depends on more entries or leaves than the base class says",
+    "trees": "law 10, odd trees: the transformation is made for one tree",
     "rotation": "law 10, complex leaves: rotated gradients do not give rotated updates",
-    "branch": "law 15, no branch: skipping work is what it is for",
-    "eager": "law 15, eager steps: outside of jit a step compiles its loops anew",
-    "complex": "law 10, complex leaves, asks for a refusal: complex leaves raise an error that says so",
+    "branch": "law 15, no branch: the purpose of the conditional is to skip work",
+    "eager": "law 15, eager steps: outside of jit every step recompiles its loops",
+    "complex": "law 10, complex leaves, is replaced: complex leaves must raise an error that names them",
 }
-"""The exceptions that `unless` may name, with the law that each changes and the kind of reason that there may be."""
+"""Maps each name that `unless` accepts to the law that the exception changes, and to a typical reason."""
 
 
 def check(
@@ -50,27 +50,29 @@ def check(
     laws: int | str | Iterable[int | str] | None = None,
     unless: Mapping[str, str] | None = None,
 ) -> Report:
-    """Checks whether a transformation of your own keeps the laws that gradtx's transformations keep.
+    """Checks whether your own transformation keeps the laws that all transformations of gradtx keep.
 
-    Use it in the tests of a transformation that you write. It runs the transformation on small trees and judges it
-    law by law: values (law 1), hyperparameters as data (2), stable state (3), float32 inside (4), finite in and out
-    (5), derivatives (6), own buffers (7), jit, vmap and meshes (8), scope (9), odd trees and complex leaves (10),
-    bad calls (11), accounted state (13), stored state (14), no branch, eager steps (15). A transformation that
-    raises an error inside a law breaks that law. A full check takes some seconds to a minute, most of it
-    compilation.
+    Use it in the tests of a transformation that you write. A law is a property that every transformation should have,
+    such as "the state keeps its shapes and dtypes". `check` runs the transformation on small trees, law by law:
+    equality, repr and hash (law 1), hyperparameters as data (2), stable state (3), float32 arithmetic (4), finite
+    results (5), derivatives (6), buffers of its own (7), jit, vmap and meshes (8), scope (9), unusual trees and complex
+    leaves (10), errors for bad calls (11), declared state (13), quantized state (14), no conditionals and no
+    recompiling (15). If the transformation raises an error inside a law, the law is broken. A full check takes between
+    a few seconds and a minute, most of it compilation.
 
-    The laws run on the CPU in float64, with rank promotion and warnings as errors, whatever your configuration of
-    JAX is; the configuration is restored afterwards. The laws about meshes need 8 CPU devices: set the environment
-    variable `XLA_FLAGS=--xla_force_host_platform_device_count=8` before JAX starts.
+    The laws run on the CPU in float64, and rank promotion and warnings raise errors, whatever your configuration of JAX
+    is; the configuration is restored afterwards. The laws about meshes need 8 CPU devices: set the environment variable
+    `XLA_FLAGS=--xla_force_host_platform_device_count=8` before JAX starts.
 
-    `update` gets `params`, and `value`, `value_fn`, `grad`, `grad_fn`, `hessian_diag` and `tokens` if `tx` needs
-    them. A mask in `tx` should be a selector or a function, so that it fits the trees of the laws.
+    The laws call `update` with `params`, and with `value`, `value_fn`, `grad`, `grad_fn`, `hessian_diag`, `tokens` and
+    `max_logits` if `tx` needs them. Pass masks in `tx` as selectors or functions, because the laws use trees of their
+    own.
 
     Args:
-      tx: The transformation, a gradtx value with numbers or schedules as hyperparameters.
-      laws: The laws to judge it by, as numbers or names, such as `[3, "own buffers"]`. None (default) for all.
-      unless: Laws that this method cannot keep: a dict from the name of an exception to the reason, which the
-        report repeats. `gx.testing.EXCEPTIONS` explains the names. None by default.
+      tx: The transformation, with numbers or schedules as hyperparameters.
+      laws: The laws to check, as numbers or names, such as `[3, "own buffers"]`. None (default) for all.
+      unless: Laws that the transformation cannot keep: a dict from the name of an exception to the reason, which the
+        report repeats. `gx.testing.EXCEPTIONS` lists the names. None by default.
 
     Returns:
       A report, which prints as a table. `report.raise_if_broken()` raises an error that explains each broken law.
@@ -84,15 +86,15 @@ def check(
     1    traced value  kept
     3    stable state  kept
     9    elementwise   kept
-    9    layerwise     does not apply  the scope is another, or none is stated
-    9    treewide      does not apply  the scope is another, or none is stated
+    9    layerwise     does not apply  tx has a different scope, or does not state one
+    9    treewide      does not apply  tx has a different scope, or does not state one
     >>> report.passed
     True
 
     Raises:
       TypeError: `tx` is not a gradtx transformation.
-      ValueError: there is no such law or exception, an exception has no reason, `tx` needs an extra argument that
-        the laws do not supply, or it holds a mask for another tree.
+      ValueError: a law or an exception does not exist, an exception has no reason, `tx` needs an extra argument that
+        the laws do not supply, or `tx` contains a mask for a different tree.
     """
     _is_transformation(tx)
     _can_be_called(tx)
@@ -106,7 +108,7 @@ def _subject(tx: GradientTransformation, unless: Mapping[str, str]) -> Subject:
         make=lambda: tx,
         expression=re.sub(
             r"jnp\.asarray\([^()]*\)", "array", _text(tx)
-        ),  # the dtype of an array was not asked for as a dtype
+        ),  # so that the dtype in an array's repr does not count as a dtype argument
         name=type(tx).__name__,
         unless=dict(unless) | _by_paths(tx, unless),
         names=dict(_names(tx)),
@@ -114,9 +116,7 @@ def _subject(tx: GradientTransformation, unless: Mapping[str, str]) -> Subject:
 
 
 def _by_paths(tx: GradientTransformation, unless: Mapping[str, str]) -> dict[str, str]:
-    """Returns why the laws of scope do not apply to a selector in `tx` that picks leaves: they take the leaves
-    apart.
-    """
+    """Returns an exception from law 9 if `tx` contains a selector, because the law changes the paths of leaves."""
     fields = [getattr(part, f.name) for part in parts(tx) for f in dataclasses.fields(part)]
     selects = any(isinstance(x, Selector) for x in fields)
     return {"scope": "a selector says which leaves"} if selects and "scope" not in unless else {}
@@ -124,7 +124,7 @@ def _by_paths(tx: GradientTransformation, unless: Mapping[str, str]) -> dict[str
 
 @contextlib.contextmanager
 def _as_the_tests() -> Generator[None]:
-    """Sets the configuration in which the laws are judged."""
+    """Sets the JAX configuration in which the laws run."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
         stack.enter_context(jax.enable_x64(True))
@@ -136,7 +136,7 @@ def _as_the_tests() -> Generator[None]:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("error")
         for kind in (DeprecationWarning, PendingDeprecationWarning, ResourceWarning):
-            warnings.simplefilter("ignore", kind)  # these are about a library or the machine, not about `tx`
+            warnings.simplefilter("ignore", kind)  # these warnings are about a library or the machine, not about `tx`
         yield
 
 
@@ -154,7 +154,7 @@ def _is_transformation(tx: Any) -> None:
 
 
 def _chosen(laws: Any) -> list[Law]:
-    """Returns the laws of transformations, or those with the given numbers and names."""
+    """Returns the laws about transformations with the given numbers and names; all such laws for None."""
     listed = sorted((law for law in LAWS if law.about == "transformation"), key=lambda law: law.number)
     if laws is None:
         return listed
@@ -184,9 +184,7 @@ def _exceptions(unless: Any) -> dict[str, str]:
 
 
 def _can_be_called(tx: GradientTransformation) -> None:
-    """Raises if the laws would fail because of what they give to `update`, and not because of what `tx` does with
-    it.
-    """
+    """Raises if the laws cannot call `tx`: they lack an extra argument, or a mask is made for a different tree."""
     unknown = sorted(needs(tx) - set(SUPPLIED))
     if unknown:
         raise ValueError(
@@ -219,12 +217,12 @@ def _is_prefix(prefix: Any, tree: Any) -> bool:
 def _text(tx: Any) -> str:
     try:
         return repr(tx)
-    except Exception:  # law 1 says so
+    except Exception:  # law 1 reports this error
         return f"{type(tx).__name__}(...)"
 
 
 def parts(x: Any) -> Iterator[Value]:
-    """Yields a value and all values in it."""
+    """Yields `x` and all transformations, schedules and selectors nested in it."""
     if isinstance(x, Value):
         yield x
         x = [getattr(x, field.name) for field in dataclasses.fields(x)]
@@ -234,7 +232,7 @@ def parts(x: Any) -> Iterator[Value]:
 
 
 def _names(tx: Value) -> Iterator[tuple[str, Any]]:
-    """Returns the user's own classes and functions in a transformation, by the names that its repr shows."""
+    """Yields the user's own classes and functions in a transformation, each with its name in the repr."""
     for part in parts(tx):
         if not type(part).__module__.startswith("gradtx."):
             yield type(part).__name__, type(part)

@@ -11,11 +11,12 @@ import numpy as np
 __all__ = ["SHAPES", "at", "close", "draw", "finite", "stack"]
 
 SHAPES = {"w": (8, 2), "deep": [(8,)]}
-"""Few leaves and few shapes, because the laws mostly wait for compilation. An axis of 8 splits over 8 devices."""
+"""Few leaves and few shapes, because compilation takes most of the laws' time. An axis of 8 can be sharded over 8
+devices."""
 
 
 def draw(seed: int, dtype: Any = "float64", scale: float = 1.0) -> Any:
-    """Draws a tree of normal numbers with `SHAPES`."""
+    """Draws a tree of normally distributed random numbers with the shapes `SHAPES`."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda shape: jnp.asarray(scale * rng.normal(size=shape), dtype), SHAPES, is_leaf=lambda x: isinstance(x, tuple)
@@ -23,18 +24,18 @@ def draw(seed: int, dtype: Any = "float64", scale: float = 1.0) -> Any:
 
 
 def stack(trees: Any) -> Any:
-    """Makes one tree whose leaves have a leading axis over `trees`."""
+    """Stacks the leaves of `trees` along a new leading axis."""
     return jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *trees)
 
 
 def at(tree: Any, i: int) -> Any:
-    """Returns entry `i` of the leading axis of every leaf (in NumPy, which compiles nothing)."""
+    """Returns entry `i` of the leading axis of every leaf, as NumPy arrays, so that nothing is compiled."""
     return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[i]), tree)
 
 
 def close(actual: Any, expected: Any, rtol: float = 1e-12, atol: float = 0.0, about: str = "") -> None:
-    """Asserts that two trees have the same structure and close leaves; `about` says what it means if they do not."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected), f"{about or 'trees'}: another structure"
+    """Asserts that two trees have the same structure and close leaves; `about` starts the error message."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected), f"{about or 'trees'}: the tree structures differ"
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
         message = " at ".join(filter(None, (about, jax.tree_util.keystr(path))))
         a, b = (np.asarray(x, dtype=_wide(x)) for x in (a, b))
@@ -49,5 +50,5 @@ def _wide(x: Any) -> Any:
 
 
 def finite(tree: Any) -> bool:
-    """Says whether every entry of every leaf is finite."""
+    """Returns whether every entry of every leaf is finite."""
     return all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(tree))

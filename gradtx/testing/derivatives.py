@@ -1,4 +1,4 @@
-"""Law 6: derivatives by parameters, gradients and every hyperparameter are finite, also at zero gradients."""
+"""Law 6: derivatives with respect to parameters, gradients and hyperparameters are finite, also at zero gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from gradtx.types import Params, State, Transformation, Updates
 
 
 def loss(tx: Transformation, params: Params, grads: Updates) -> Any:
-    """Returns a number that depends on everything that three steps compute."""
+    """Returns a number that depends on all updates and states of three steps."""
 
     def step(carry: tuple[Params, State], scale: Array) -> tuple[tuple[Params, State], None]:
         params, state = carry
@@ -27,9 +27,9 @@ def loss(tx: Transformation, params: Params, grads: Updates) -> Any:
 
 
 def _derivative(subject: Subject) -> tuple[Callable[[Any], Any], Any]:
-    """The value and the derivatives of `loss`, compiled, and where the laws take them."""
+    """Returns the compiled value and gradient of `loss`, and the point at which the laws evaluate them."""
     if "derivative" not in subject.memory:
-        if subject.is_value:  # by every hyperparameter, too; arrays all: one compilation
+        if subject.is_value:  # hyperparameters are differentiated as well; as arrays, they need one compilation
             point = jax.tree.map(np.asarray, (subject.tx, subject.params, draw(1)))
             compiled = jax.jit(jax.value_and_grad(lambda point: loss(*point)))
         else:
@@ -41,7 +41,7 @@ def _derivative(subject: Subject) -> tuple[Callable[[Any], Any], Any]:
 
 @law(6, "derivatives", unless="reverse")
 def derivatives_are_finite(subject: Subject) -> None:
-    """Derivatives through three steps are finite, also at gradients of zeros."""
+    """Derivatives through three steps are finite, also at zero gradients."""
     value_and_grad, point = _derivative(subject)
     grads = point[-1]
     one_zero = {**grads, "deep": [np.asarray([0.0, 1.0, -1.0, 0.0, 2.0, 0.5, -0.5, 1.0])]}
@@ -50,7 +50,7 @@ def derivatives_are_finite(subject: Subject) -> None:
         value, found = value_and_grad((*point[:-1], g))
         assert finite((value, found)), f"derivatives at gradients {kind} are not finite"
 
-    # In float32 the squares of small numbers, which derivatives of quotients divide by, are zero.
+    # In float32 the square of a small number is zero, and derivatives of quotients divide by such squares.
     narrow = jax.tree.map(lambda x: jnp.asarray(x, "float32"), (subject.params, kinds["of zeros"]))
     with jax.disable_jit():
         found = jax.grad(lambda point: loss(subject.tx, *point))(narrow)
@@ -59,17 +59,17 @@ def derivatives_are_finite(subject: Subject) -> None:
 
 @law(6, "difference quotients", unless="derivatives")
 def derivatives_are_right(subject: Subject) -> None:
-    """Derivatives through three steps equal central differences in one random direction of everything at once."""
+    """Derivatives through three steps equal central differences along a random direction of all inputs."""
     if "reverse" in subject.unless:
         raise NotApplicableError(subject.unless["reverse"])
     for word, why in {"clip": "a corner of the function is near", "bfloat16": "it rounds to 8 bits"}.items():
         if word in subject.expression:
-            raise NotApplicableError(f"{why}: differences are of no use")
+            raise NotApplicableError(f"{why}: difference quotients say nothing about the derivative")
     value_and_grad, point = _derivative(subject)
     _, found = value_and_grad(point)
     rng = np.random.default_rng(0)
     leaves, treedef = jax.tree.flatten(point)
-    size = [np.where(np.isfinite(x), np.abs(x), 0) for x in leaves]  # an infinite bound stays where it is
+    size = [np.where(np.isfinite(x), np.abs(x), 0) for x in leaves]  # an infinite bound is not moved
     direction = [0.1 * rng.uniform(size=jnp.shape(x)) * x for x in size]
     slope = sum(np.sum(d * s) for d, s in zip(direction, jax.tree.leaves(found), strict=True))
     h = 1e-5

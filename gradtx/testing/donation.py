@@ -1,4 +1,4 @@
-"""Law 7: a fresh state shares no buffer with the parameters or itself; `init` works on abstract values."""
+"""Law 7: no two arrays of a fresh state and the parameters share a buffer; `init` works on abstract values."""
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +26,16 @@ def as_its_shapes_say(tx: Transformation, params: Params) -> None:
 
 @law(7, "own buffers", quick=True)
 def a_fresh_state_has_its_own_buffers(subject: Subject) -> None:
-    """A fresh state shares no buffer with the parameters or itself: both may be donated together."""
+    """No two arrays of a fresh state and the parameters share a buffer, so that both may be donated together."""
     shares_nothing(subject.tx, draw(0, "float32"))
 
 
 @law(7, "abstract init", quick=True)
 def init_is_abstract(subject: Subject) -> None:
-    """`jax.eval_shape(tx.init, params)` needs shapes alone, and says what `init` returns.
+    """`jax.eval_shape(tx.init, params)` works, and predicts the structure, shapes and dtypes that `init` returns.
 
-    `tx.init` of `jax.ShapeDtypeStruct` leaves returns arrays, and shapes of what depends on the parameters.
+    `tx.init` also works on `jax.ShapeDtypeStruct` leaves: it returns arrays, and shapes in place of the arrays that
+    depend on the values of the parameters.
     """
     as_its_shapes_say(subject.tx, draw(0, "float32"))
     if subject.is_value:
@@ -42,12 +43,12 @@ def init_is_abstract(subject: Subject) -> None:
 
 
 def takes_shapes(tx: Transformation, params: Params) -> None:
-    """Asserts that `init` of shapes makes the arrays that do not depend on the parameters."""
+    """Asserts that `init` of shapes returns arrays, except for arrays that depend on the values of the parameters."""
     state, others = tx.init(params), tx.init(draw(1, "float32", scale=1000.0))
     found = tx.init(jax.eval_shape(lambda: params))
-    assert jax.tree.structure(found) == jax.tree.structure(state), "another structure"
+    assert jax.tree.structure(found) == jax.tree.structure(state), "init of shapes returns a different structure"
     for x, one, other in zip(*map(jax.tree.leaves, (found, state, others)), strict=True):
-        assert (x.shape, x.dtype) == (one.shape, one.dtype), "another shape or dtype"
+        assert (x.shape, x.dtype) == (one.shape, one.dtype), "init of shapes returns a different shape or dtype"
         alike = bool(jnp.array_equal(one, other, equal_nan=jnp.issubdtype(one.dtype, jnp.inexact)))
-        assert isinstance(x, jax.Array) == alike, "a shape in place of an array, or an array of no parameters"
-        assert not alike or bool(jnp.all(x == one)), "another array"
+        assert isinstance(x, jax.Array) == alike, "init of shapes makes the wrong leaves arrays"
+        assert not alike or bool(jnp.all(x == one)), "init of shapes returns a different array"

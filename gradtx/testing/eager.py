@@ -1,4 +1,4 @@
-"""Law 15: outside of jit, too, a step is compiled once."""
+"""Law 15: even outside of jit, a step is compiled only once."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ __all__ = ["programs"]
 
 _LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"
 _counts: list[list[str]] = []
-"""A list for each `programs()` that is open: the names of the programs since then."""
+"""A list for each open `programs()` context: the names of the programs compiled since the context began."""
 
 
 def _listen(event: str, duration_secs: float, **about: str | int) -> None:
@@ -29,7 +29,7 @@ def _listen(event: str, duration_secs: float, **about: str | int) -> None:
 
 
 def _is_heard() -> bool:
-    """Whether a program that is compiled now is counted: others may have cleared JAX's listeners."""
+    """Whether compilations are counted right now; other code may have cleared JAX's listeners."""
     names: list[str] = []
     _counts.append(names)
     jax.jit(lambda: 0)()
@@ -51,24 +51,24 @@ def programs() -> Generator[list[str]]:
 
 
 _ROW = 4
-"""So many steps in a row are to compile nothing, which holds the second window of an accumulation of two."""
+"""Number of steps in a row that must compile nothing. It covers a whole cycle of a nested accumulation of two."""
 _STEPS = 16
 
 
 @law(15, "eager steps", unless="eager")
 def the_third_eager_step_compiles_nothing(subject: Subject) -> None:
-    """Outside of jit the third step compiles nothing, and steps with other numbers stop compiling.
+    """Outside of jit, the third step compiles nothing, and steps with changing hyperparameters stop compiling.
 
-    A closure that is made anew at every step is a new function for `lax.cond`, `lax.while_loop` and `lax.scan`, and so
-    a new program. The functions of the parameters that a step gets, such as `value_fn`, are the same here at all steps.
+    If a step creates a new closure for `lax.cond`, `lax.while_loop` or `lax.scan`, JAX compiles a new program at every
+    step. The functions that `update` gets, such as `value_fn`, are the same objects at all steps here.
 
-    A number is traced from its second value on, and what lies inside of an accumulation, or of two, sees its second
-    value late. So four steps in a row are to compile nothing among the first sixteen.
+    A hyperparameter is traced once it changes, and a transformation inside one or two accumulations sees the change
+    only after some steps. So the law asks that four steps in a row, within the first sixteen, compile nothing.
     """
     for dtype in ("float32", "float64"):
         with jax.enable_x64(dtype == "float64"):
             for t, names in zip(range(3), _compiled(lambda t: subject.tx, dtype), strict=False):
-                assert t < 2 or not names, f"a further step in {dtype} compiles {_first(names)}"
+                assert t < 2 or not names, f"in {dtype}, step {t} (counted from 0) compiles again: {_first(names)}"
             if subject.is_value:
                 try:
                     known = numbers(subject.tx)
@@ -85,11 +85,11 @@ def _comes_to_rest(tx_of: Callable[[int], Transformation], dtype: str) -> None:
         quiet, last = (0, names) if names else (quiet + 1, last)
         if quiet == _ROW:
             return
-    raise AssertionError(f"steps with new numbers in {dtype} do not stop compiling: one compiles {_first(last)}")
+    raise AssertionError(f"in {dtype}, steps with changing hyperparameters keep compiling: {_first(last)}")
 
 
 def _compiled(tx_of: Callable[[int], Transformation], dtype: str) -> Iterator[list[str]]:
-    """Steps without end, with `tx_of(t)` at step `t`: yields the names of the programs that each one compiles."""
+    """Takes steps forever, with `tx_of(t)` at step `t`; yields the names of the programs that each step compiles."""
     params, grads = draw(0, dtype), draw(1, dtype, scale=0.3)
     extra, state = extra_args(tx_of(0), grads, params), tx_of(0).init(params)
     for t in count():

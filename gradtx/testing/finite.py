@@ -1,4 +1,4 @@
-"""Law 5: finite in, finite out, for zeros, subnormal numbers and the dtype's largest, in every dtype."""
+"""Law 5: gradients of zeros, subnormal numbers or the dtype's largest numbers give finite results in every dtype."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -31,8 +31,9 @@ def extremes(dtype: str) -> dict[str, Array]:
 
 
 def sequences(dtype: str) -> dict[str, Array]:
-    """Yields three gradients each: every extreme with flipping sign, and plain numbers after a first gradient of
-    zeros.
+    """Returns sequences of three gradients by name.
+
+    Each extreme comes with alternating signs; another sequence has ordinary numbers after a first gradient of zeros.
     """
     late = jnp.asarray([1.0, -0.5], dtype)
     return {k: jnp.stack([x, -x, x]) for k, x in extremes(dtype).items()} | {"late": jnp.stack([0 * late, late, -late])}
@@ -40,12 +41,13 @@ def sequences(dtype: str) -> dict[str, Array]:
 
 @law(5, "finite", unless="finite")
 def finite_in_finite_out(subject: Subject) -> None:
-    """Gradients of zeros, of the smallest and of the largest numbers give finite updates and states, in every dtype.
+    """Zero gradients, and gradients of the dtype's smallest and largest numbers, give finite updates and states.
 
-    So does one bad value of the loss, where it is read, and the steps after it move on.
+    This holds in every dtype. If the method reads the loss (`value`), one loss of NaN or infinity also gives a finite
+    update, and later steps still move the parameters.
     """
     if "{'deep'" in subject.expression:
-        raise NotApplicableError("its masks and labels are of another tree")
+        raise NotApplicableError("the masks and labels of tx are made for a different tree")
 
     _bad_values(subject)
 
@@ -62,7 +64,7 @@ def finite_in_finite_out(subject: Subject) -> None:
 
 
 def _bad_values(subject: Subject) -> None:
-    """Checks that a loss (`value`) that is not finite gives a finite update, and that later steps go on."""
+    """Checks that a loss (`value`) that is not finite gives a finite update, and that later updates are not zero."""
     tx = subject.tx
     if "value" not in needs(tx) or "value_fn" in needs(tx):
         return
@@ -75,12 +77,12 @@ def _bad_values(subject: Subject) -> None:
                 updates, state = tx.update(at(subject.grads, t), state, subject.params, **given)
                 assert finite(updates), f"a value of {bad} at step 1 makes the update of step {t} not finite"
             assert any(bool(jnp.any(u != 0)) for u in jax.tree.leaves(updates)), (
-                f"after a value of {bad} it stands still"
+                f"after a value of {bad} all updates are zero"
             )
 
 
 def _guilty(name: str, x: Any) -> str:
-    """Returns the extremes whose entries of `x` are not finite, if all extremes are in one leaf."""
+    """Returns the names of the extremes whose entries of `x` are not finite; `x` may hold all extremes side by side."""
     names = name.split(", ")
     if np.ndim(x) != 2 or np.shape(x)[1] != 2 * len(names):
         return name
@@ -89,8 +91,10 @@ def _guilty(name: str, x: Any) -> str:
 
 
 def _leaves(subject: Subject, dtype: str) -> Iterable[tuple[str, Array]]:
-    """Returns the gradients of a leaf: all extremes in one for elementwise rules, else each alone, as one may hide
-    another.
+    """Returns the gradients of a leaf by name.
+
+    Elementwise rules get all extremes in one leaf. Other rules get each extreme separately, because an extreme could
+    hide the effect of another.
     """
     found = sequences(dtype)
     if "scope" not in subject.unless and scope_of(subject) == ELEMENTWISE:

@@ -1,4 +1,4 @@
-"""Law 8 on a mesh of 8 devices, with automatic and with explicit axes, and on its shards."""
+"""Law 8 on a mesh of 8 devices: with automatic axes, with explicit axes, and inside `shard_map`."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from gradtx.types import Params, State, Updates
 __all__ = ["SPECS", "collectives", "mesh_of", "placed"]
 
 SPECS = {"w": PartitionSpec("x", None), "deep": [PartitionSpec("x")]}
-"""How the leaves of the laws' trees are split."""
+"""How the leaves of the laws' trees are sharded."""
 
 
 def mesh_of(kind: Any) -> Any:
-    """Returns a mesh of 8 devices whose axis is of this kind."""
+    """Returns a mesh of 8 devices with one axis of this kind (automatic or explicit)."""
     devices = jax.local_devices(backend="cpu")[:8]
     if len(devices) < 8:
-        raise NotApplicableError("fewer than 8 devices")
+        raise NotApplicableError("JAX has fewer than 8 devices")
     return jax.make_mesh((8,), ("x",), axis_types=(kind,), devices=devices)
 
 
 def placed(tree: Any, mesh: Any, lead: tuple[None, ...] = ()) -> Any:
-    """Places a tree of the laws on a mesh; `lead` is for axes in front."""
+    """Shards a tree of the laws on a mesh; `lead` has a None for each additional leading axis."""
     return jax.tree.map(
         lambda x, spec: jax.device_put(x, NamedSharding(mesh, PartitionSpec(*lead, *spec))), tree, SPECS
     )
 
 
 def collectives(compiled: Any) -> list[str]:
-    """Returns the kinds of operations by which the devices of a compiled program wait for each other."""
+    """Returns the collective operations, such as all-reduce, in a compiled program."""
     kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
     return re.findall(rf"= .*? ({kinds})(?:-start)?\(", compiled.as_text())
 
@@ -52,31 +52,31 @@ def _types(tree: Any) -> Any:
 
 
 def _split(spec: Any) -> dict[int, Any]:
-    """Returns the axes of an array that are split, each with what splits it."""
+    """Maps each sharded axis of an array to the mesh axes that shard it."""
     return {i: name for i, name in enumerate(spec) if name is not None}
 
 
 @law(8, "explicit axes", quick=True)
 def explicit_axes_are_axes_like_any_other(subject: Subject) -> None:
-    """Leaves split over explicit axes are updated: updates are split as gradients are, and states as they began."""
+    """With explicit mesh axes, updates are sharded like the gradients, and the state keeps its initial sharding."""
     mesh = mesh_of(AxisType.Explicit)
     params = placed(subject.params, mesh)
     grads = placed(subject.grads, mesh, lead=(None,))
     structures: list[Any] = []
 
     def steps(params: Params, grads: Updates) -> tuple[Any, Any]:
-        updates, states = trajectory(subject.tx, params, grads)  # a scan: its state begins as it goes on
+        updates, states = trajectory(subject.tx, params, grads)  # a scan needs a state that keeps its sharding
         structures.append(jax.tree.structure((updates, states)))
         return updates, states
 
     avals = jax.jit(steps).trace(params, grads).jaxpr.out_avals
     updates, _ = structures[0].unflatten(avals)
-    assert _types(updates) == _types(jax.tree.map(jax.typeof, grads)), "updates are split otherwise than gradients"
+    assert _types(updates) == _types(jax.tree.map(jax.typeof, grads)), "updates and gradients are sharded differently"
 
 
 @law(8, "shards", quick=True)
 def shards_are_updated(subject: Subject) -> None:
-    """A step runs inside `shard_map`, which checks what varies from shard to shard."""
+    """A step runs inside `shard_map`, which checks which arrays vary from shard to shard."""
     mesh = mesh_of(AxisType.Auto)
 
     def step(params: Params) -> Updates:
@@ -88,10 +88,10 @@ def shards_are_updated(subject: Subject) -> None:
 
 @law(8, "mesh")
 def a_mesh_equals_one_device(subject: Subject) -> None:
-    """On 8 devices a step gives what it gives on one, up to rounding, and the state lies where it is declared to lie.
+    """A step on 8 devices equals a step on one, up to rounding, and the state has the sharding that it declares.
 
-    It stays there, so that a step is compiled once. An elementwise rule sends nothing, unless its state has sums of
-    leaves.
+    The state keeps this sharding, so that a step is compiled once. An elementwise rule sends nothing between devices,
+    unless its state contains sums over leaves.
     """
     slots = declared(subject.tx.State) if isinstance(subject.tx, Elementwise) else {}
     for kind in (AxisType.Auto, AxisType.Explicit):
@@ -105,17 +105,18 @@ def a_mesh_equals_one_device(subject: Subject) -> None:
         lies_as_declared(subject.tx, state, params, what)
         lies_as_planned(subject.tx, state, params, what)
         if isinstance(subject.tx, Elementwise) and not any(isinstance(x, reduced) for x in slots.values()):
-            assert not collectives(step), f"an elementwise step sends something {what}"
+            assert not collectives(step), f"an elementwise step sends data between devices {what}"
         seen: list[tuple[Updates, State]] = []
         for g in grads:
-            # It raises if the state has moved. One step at a time: a CPU may not have a thread for each device twice.
+            # The compiled step raises if the sharding of the state has changed. Wait for each step, because a CPU may
+            # not have enough threads to run two steps on 8 devices at the same time.
             updates, state = jax.block_until_ready(step(g, state, params))
             seen.append((updates, state))
-        close(stack(seen), subject.expected, rtol=1e-12, atol=1e-15, about=f"other results on 8 devices {what}")
+        close(stack(seen), subject.expected, rtol=1e-12, atol=1e-15, about=f"results on 8 devices differ {what}")
 
 
 def lies_as_planned(tx: Any, state: State, params: Params, what: str) -> None:
-    """Asserts that `gx.sharding.state_shardings` knows from shapes where every array of a state lies."""
+    """Asserts that `gx.sharding.state_shardings` predicts from shapes the sharding of every array of a state."""
     arrays, places = jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(state_shardings(tx, params))
     for (path, x), expected in zip(arrays, places, strict=True):
         where = f"{checks.keystr(path)} lies on {x.sharding}, and {expected} was expected, {what}"
@@ -123,21 +124,21 @@ def lies_as_planned(tx: Any, state: State, params: Params, what: str) -> None:
 
 
 def lies_as_declared(tx: Any, state: State, params: Params, what: str) -> None:
-    """Asserts that every array of a state is on all devices, split as the parameter's axes that its own axes follow."""
+    """Asserts that every array of a state is on all devices, and that its axes are sharded like the parameter's."""
     leaves = dict(zip(checks.paths(params), jax.tree.leaves(params), strict=True))
 
     def look(place: Any, x: Any) -> None:
         where, p = f"{place.link}.{place.field} {place.path}", leaves.get(place.path)
         follows = [(n, axis) for n, axis in zip(place.shape, place.axes, strict=True) if axis is not None]
         other = p is not None and any(p.shape[axis : axis + 1] != (n,) for n, axis in follows)
-        for part in jax.tree.leaves(x):  # an array has one, and a packed one may have more
-            assert isinstance(part.sharding, NamedSharding), f"{where} lies on {part.sharding} {what}"
-            assert len(part.sharding.device_set) == 8, f"{where} lies on some devices only {what}"
+        for part in jax.tree.leaves(x):  # a plain array is one leaf; a packed array may have several
+            assert isinstance(part.sharding, NamedSharding), f"{where} has the sharding {part.sharding} {what}"
+            assert len(part.sharding.device_set) == 8, f"{where} is on only some of the devices {what}"
             if p is None or other or (is_packed(x) and part.ndim != len(place.shape)):
-                continue  # it belongs to the whole tree, or to another view of it
+                continue  # the array belongs to the whole tree, or to a rearranged view of the tree
             spec = _split(p.sharding.spec)
             divided = [axis if n % 8 == 0 else None for n, axis in zip(part.shape, place.axes, strict=True)]
             expected = {i: spec[axis] for i, axis in enumerate(divided) if axis in spec}
-            assert _split(part.sharding.spec) == expected, f"{where} is split as {part.sharding.spec} {what}"
+            assert _split(part.sharding.spec) == expected, f"{where} is sharded as {part.sharding.spec} {what}"
 
     map_state(look, tx, state, params)

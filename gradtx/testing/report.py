@@ -17,8 +17,8 @@ WIDTH = 70
 class Report:
     """The verdicts of all laws about one transformation, which `check` returns.
 
-    `print(report)` shows a table: the number and the name of each law, whether it is kept or broken or does not
-    apply, and why.
+    `print(report)` shows a table with the number and the name of each law, the outcome (kept, broken or does not
+    apply), and the reason.
 
     Args:
       expression: The repr of the transformation.
@@ -33,7 +33,8 @@ class Report:
     expression: str
     """The transformation as text."""
     verdicts: tuple[Verdict, ...]
-    """A verdict for each law: `number`, `name`, `passed` of `total` questions, and `problem`, the first failure."""
+    """A verdict for each law: its `number` and `name`, how many of its `total` checks `passed`, and the first
+    `problem`."""
 
     @property
     def passed(self) -> bool:

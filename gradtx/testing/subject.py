@@ -1,4 +1,4 @@
-"""What a law judges, and how: a law is a function of a subject that raises if the subject breaks the law."""
+"""Defines laws and their subjects: a law is a function that raises an error if its subject breaks the law."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ __all__ = ["LAWS", "Finding", "Law", "NotApplicableError", "Subject", "Verdict",
 
 
 class NotApplicableError(Exception):
-    """Raised if a law does not apply to a subject; the text says why."""
+    """Raised by a law that does not apply to its subject; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
-    """A transformation (or a schedule), with the answers and results that the laws need about it."""
+    """A transformation (or a schedule) to check, with the information and the results that the laws need."""
 
     make: Callable[[], Any]
     """Makes the transformation."""
     expression: str
-    """The transformation as text, which says what was given: a dtype, a mask, a clip."""
+    """The transformation as text, which shows its arguments, such as a dtype or a mask."""
     name: str
-    """The name of the class or of the function that makes it."""
+    """The name of the class, or of the function that makes the transformation."""
     unless: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """The exceptions: the laws that this method cannot keep, each with the reason."""
+    """The exceptions by name, each with the reason why the method cannot keep the law."""
     names: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The names, in addition to gradtx's, that its repr needs to evaluate."""
+    """The names that the repr needs when it is evaluated, in addition to the names of gradtx."""
     is_value: bool = True
-    """Whether it is a value whose hyperparameters are data, as every transformation of gradtx is."""
+    """Whether the transformation is an immutable pytree whose hyperparameters are leaves, as in gradtx."""
     own_trees: str = ""
-    """Why the trees of the laws do not suit it; empty if they do."""
+    """Why the transformation cannot run on the trees of the laws; empty if it can."""
     accepted: Collection[str] = ()
-    """The bad calls of law 11 that it may accept."""
+    """The bad calls of law 11 that the transformation may accept."""
 
     @functools.cached_property
     def tx(self) -> Any:
@@ -49,7 +49,7 @@ class Subject:
 
     @functools.cached_property
     def params(self) -> Any:
-        with jax.ensure_compile_time_eval():  # numbers, even where a law asks for them while it traces
+        with jax.ensure_compile_time_eval():  # concrete arrays, even if a law reads this while it traces
             return draw(0)
 
     @functools.cached_property
@@ -60,7 +60,7 @@ class Subject:
 
     @functools.cached_property
     def run(self) -> Callable[[Any, Any], Any]:
-        """Returns updates and states of a few compiled steps, from the parameters and the gradients of all steps."""
+        """A compiled function from the parameters and the stacked gradients to the updates and states of all steps."""
         return jax.jit(lambda params, grads: trajectory(self.tx, params, grads))
 
     @functools.cached_property
@@ -70,7 +70,7 @@ class Subject:
 
     @functools.cached_property
     def memory(self) -> dict[Any, Any]:
-        """What more than one law computes of it, under a name of the laws' own."""
+        """A cache for results that several laws use, by names that the laws choose."""
         return {}
 
     @property
@@ -80,34 +80,34 @@ class Subject:
 
     @property
     def reads_no_trees(self) -> str:
-        """Why it reads no tree, and so raises for none; empty if it reads them."""
+        """Why the transformation never reads its trees, and so raises no errors about them; empty if it reads them."""
         if isinstance(self.tx, identity):
-            return "it reads no tree"
-        return "the function is the user's" if getattr(self.tx, "foreign", False) else ""
+            return "tx reads no tree"
+        return "tx calls a function of the user's" if getattr(self.tx, "foreign", False) else ""
 
     def is_of(self, kind: str) -> bool:
         return (kind == "schedule") != hasattr(self.tx, "update")
 
 
 Finding = tuple[str, str | None]
-"""What was checked, and what is wrong with it, or None."""
+"""A finding: what was checked, and what is wrong with it, or None."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """A promise. `check` raises if a subject breaks it, or returns the findings of many small questions."""
+    """A law: `check` raises an error if the subject breaks it, or returns a finding for each of many small checks."""
 
     number: int
     name: str
     check: Callable[[Any], Iterable[Finding] | None]
     about: str = "transformation"
-    """What it judges: transformations or schedules."""
+    """What the law is about: 'transformation' or 'schedule'."""
     of_values: bool = False
-    """Whether it is about values and hyperparameters as data, which only gradtx has."""
+    """Whether the law is about equality, repr or hyperparameters as leaves, which other libraries do not offer."""
     of_trees: bool = True
-    """Whether it runs the method on the trees of the laws."""
+    """Whether the law runs the transformation on the trees of the laws."""
     unless: str = ""
-    """The name of the exception by which a method says that it cannot keep this law (`Subject.unless`)."""
+    """The name of the exception (key of `Subject.unless`) for transformations that cannot keep this law."""
     quick: bool = False
     """Whether it compiles almost nothing."""
 
@@ -120,11 +120,11 @@ class Law:
 
 
 LAWS: list[Law] = []
-"""Every law that needs nothing but gradtx. `gradtx.testing` sorts them by number."""
+"""All laws that need only gradtx (not optax, for example). `gradtx.testing` sorts them by number."""
 
 
 def law(number: int, name: str, *, into: list[Law] = LAWS, **options: Any) -> Callable[[Any], Any]:
-    """Lists a function as a law."""
+    """Registers the decorated function as a law."""
 
     def listed(check: Callable[..., Any]) -> Callable[..., Any]:
         into.append(Law(number, name, check, **options))
@@ -139,17 +139,17 @@ class Verdict:
 
     Args:
       law: The law.
-      passed: Number of questions that were answered as promised.
-      total: Number of questions that were asked.
+      passed: Number of checks that passed.
+      total: Number of checks that ran.
       problem: The first failure, or why the law does not apply; empty if neither.
       error: The error that a broken law raised; None without one.
     """
 
     law: Law
     passed: int
-    """Number of the `total` questions that were answered as promised."""
+    """Number of checks that passed, out of `total`."""
     total: int
-    """Number of questions that the law asked: 0 if it does not apply."""
+    """Number of checks that the law ran: 0 if the law does not apply."""
     problem: str = ""
     """The first failure, or why the law does not apply."""
     error: BaseException | None = None
@@ -166,7 +166,7 @@ class Verdict:
 
     @property
     def promise(self) -> str:
-        """What the law promises."""
+        """What the law promises: the first line of its docstring."""
         return self.law.text.partition("\n\n")[0]
 
     @property
@@ -178,7 +178,7 @@ class Verdict:
 
 
 def judge(subject: Subject, laws: Iterable[Law]) -> list[Verdict]:
-    """Returns the verdicts of the laws about such a subject."""
+    """Runs the laws on a subject, and returns their verdicts."""
     return [_verdict(subject, law) for law in laws if subject.is_of(law.about)]
 
 
@@ -193,7 +193,7 @@ def _verdict(subject: Subject, law: Law) -> Verdict:
         findings = list(law.check(subject) or [("", None)])
     except NotApplicableError as reason:
         return Verdict(law, 0, 0, str(reason))
-    except Exception as error:  # any error breaks the promise, and is kept in the verdict
+    except Exception as error:  # any error breaks the law, and is kept in the verdict
         return Verdict(law, 0, 1, _first_line(error), error)
     wrong = [f"{what}: {problem}" for what, problem in findings if problem is not None]
     return Verdict(law, len(findings) - len(wrong), len(findings), wrong[0] if wrong else "")
@@ -205,7 +205,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def explained(verdicts: Iterable[Verdict]) -> str:
-    """Describes the broken laws: what each promises, and the traceback of the failure."""
+    """Returns a text about the broken laws: what each law promises, and the traceback of the failure."""
     texts: list[str] = []
     for verdict in verdicts:
         if verdict.passed < verdict.total:

@@ -1,4 +1,4 @@
-"""Law 8: jit equals eager, and vmap equals a loop; `mesh.py` has what it says of 8 devices."""
+"""Law 8: jit equals eager, and vmap equals a loop; `mesh.py` holds the laws about 8 devices."""
 
 from collections.abc import Iterable
 
@@ -12,9 +12,7 @@ from gradtx.types import Params, State, Transformation, Updates
 
 
 def one_by_one(tx: Transformation, params: Params, grads: Iterable[Updates]) -> list[tuple[Updates, State]]:
-    """Returns updates and states of a step for each of the gradients, at fixed parameters, with one call of
-    `update` each.
-    """
+    """Returns the updates and states of steps at fixed parameters, with one call of `update` for each gradient."""
     state = tx.init(params)
     seen: list[tuple[Updates, State]] = []
     for g in grads:
@@ -25,16 +23,16 @@ def one_by_one(tx: Transformation, params: Params, grads: Iterable[Updates]) -> 
 
 @law(8, "eager")
 def eager_equals_jit(subject: Subject) -> None:
-    """Steps outside of jit give what the compiled loop gives, up to rounding."""
+    """Steps outside of jit give the same results as the compiled loop, up to rounding."""
     eager = one_by_one(subject.tx, subject.params, [at(subject.grads, t) for t in range(3)])
-    close(stack(eager), subject.expected, rtol=1e-12, atol=1e-15, about="other results outside of jit")
+    close(stack(eager), subject.expected, rtol=1e-12, atol=1e-15, about="results outside of jit differ")
 
 
 @law(8, "vmap")
 def vmap_equals_a_loop(subject: Subject) -> None:
-    """A batch of two runs gives what the two give by themselves, up to rounding."""
+    """Two runs under `jax.vmap` give the same results as two separate runs, up to rounding."""
     params, grads = stack([subject.params, draw(10)]), stack([subject.grads, jax.tree.map(jnp.negative, subject.grads)])
     batch = jax.jit(jax.vmap(lambda params, grads: trajectory(subject.tx, params, grads)))(params, grads)
-    close(at(batch, 0), subject.expected, rtol=1e-12, atol=1e-15, about="other results under vmap")
+    close(at(batch, 0), subject.expected, rtol=1e-12, atol=1e-15, about="results under vmap differ")
     second = subject.run(*at((params, grads), 1))
     close(at(batch, 1), second, rtol=1e-12, atol=1e-15, about="other results under vmap")

@@ -1,4 +1,4 @@
-"""Law 10: odd trees, and complex leaves."""
+"""Law 10: unusual trees, and complex leaves."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 
 
 def trees() -> dict[str, Any]:
-    """Returns trees such as users may have, by what is odd about them."""
+    """Returns unusual trees that users may have, by a name that says what is unusual."""
     return {
         "empty dict": {},
         "nothing": None,
@@ -41,28 +41,30 @@ def trees() -> dict[str, Any]:
 
 @law(10, "odd trees", unless="trees")
 def odd_trees(subject: Subject) -> None:
-    """Empty trees, None, scalars, zero-size leaves, custom nodes and NumPy arrays are trees like any other."""
+    """Empty trees, None, scalars, zero-size leaves, custom pytree nodes and NumPy arrays work like other trees."""
     tx = subject.tx
     if "mask={" in subject.expression:
         if not subject.is_value:
-            raise NotApplicableError("the mask is that of one tree")
+            raise NotApplicableError("the mask is made for one tree")
         tx = tx.replace(mask=None)
     with jax.disable_jit():
         for name, tree in trees().items():
             state = tx.init(tree)
             updates, new_state = update(tx, tree, state, tree)
-            assert jax.tree.structure(updates) == jax.tree.structure(tree), f"{name}: updates of another structure"
-            assert jax.tree.structure(new_state) == jax.tree.structure(state), f"{name}: a state of another structure"
+            assert jax.tree.structure(updates) == jax.tree.structure(tree), f"{name}: updates of a different structure"
+            assert jax.tree.structure(new_state) == jax.tree.structure(state), (
+                f"{name}: a state of a different structure"
+            )
             for u, g in zip(jax.tree.leaves(updates), jax.tree.leaves(tree), strict=True):
-                assert np.shape(u) == np.shape(g), f"{name}: an update of another shape"
+                assert np.shape(u) == np.shape(g), f"{name}: an update of a different shape"
                 assert np.isfinite(u).all(), f"{name}: an update that is not finite"
 
 
 @law(10, "complex leaves", unless="rotation")
 def rotating_a_complex_gradient_rotates_the_update(subject: Subject) -> None:
-    """Rotating complex parameters and gradients rotates the update, or the method refuses complex leaves by name."""
+    """Rotating complex parameters and gradients rotates the update, or complex leaves raise a clear error."""
     if "mu_dtype" in subject.expression or "accumulator_dtype" in subject.expression:
-        raise NotApplicableError("a real dtype was asked for: no place for a complex moment")
+        raise NotApplicableError("the user sets a real dtype, which cannot hold a complex moment")
 
     def tree(seed: int) -> Any:
         return jax.tree.map(lambda x, y: x + 1j * y, draw(seed), draw(seed + 50))
@@ -75,5 +77,5 @@ def rotating_a_complex_gradient_rotates_the_update(subject: Subject) -> None:
             return
         straight = trajectory(subject.tx, params, grads)[0]
         turned = trajectory(subject.tx, *jax.tree.map(lambda x: turn * x, (params, grads)))[0]
-    assert all(jnp.iscomplexobj(u) for u in jax.tree.leaves(turned)), "real updates of complex gradients"
+    assert all(jnp.iscomplexobj(u) for u in jax.tree.leaves(turned)), "the updates of complex gradients are real"
     close(turned, jax.tree.map(lambda x: turn * x, straight), rtol=1e-10, atol=1e-14, about="the updates do not rotate")

@@ -1,4 +1,4 @@
-"""Law 1: repr, eval, ==, hash, pickle, copy; hash and == never read array contents."""
+"""Law 1: repr, eval, ==, hash, pickle and copy work; hash and == never read array contents."""
 
 import copy
 import pickle
@@ -17,13 +17,13 @@ def rebuilds(tx: Any, names: Mapping[str, Any]) -> None:
     text = repr(tx)
     for name, function in names.items():
         text = text.replace(repr(function), name)
-    assert eval(text, {**vars(gx), "jnp": jnp, **names}) == tx, f"its repr evaluates to another value: {text}"
+    assert eval(text, {**vars(gx), "jnp": jnp, **names}) == tx, f"eval(repr(tx)) is not equal to tx: {text}"
 
 
 @law(1, "value", of_values=True, quick=True, of_trees=False)
 @law(1, "value", of_values=True, quick=True, about="schedule")
 def a_value(subject: Subject) -> None:
-    """repr, eval, ==, hash, pickle and copy agree, and so do flatten and unflatten."""
+    """A copy made by eval(repr(tx)), pickle, copy, or flatten and unflatten has the same ==, hash and repr."""
     tx = subject.make()
     rebuilds(tx, subject.names)
     twins = {
@@ -34,8 +34,8 @@ def a_value(subject: Subject) -> None:
     }
     for how, twin in twins.items():
         assert twin == tx, f"not equal when {how}"
-        assert hash(twin) == hash(tx), f"another hash when {how}"
-        assert repr(twin) == repr(tx), f"another repr when {how}"
+        assert hash(twin) == hash(tx), f"the hash differs when {how}"
+        assert repr(twin) == repr(tx), f"the repr differs when {how}"
     leaves, treedef = jax.tree.flatten(tx)
     assert treedef.unflatten(leaves) == tx, "not equal when flattened and unflattened"
     for other in (gx.scale(123.0), gx.constant_schedule(123.0)):
@@ -45,7 +45,7 @@ def a_value(subject: Subject) -> None:
 @law(1, "traced value", of_values=True, quick=True, of_trees=False)
 @law(1, "traced value", of_values=True, quick=True, about="schedule")
 def a_traced_value(subject: Subject) -> None:
-    """==, hash and repr of traced values read no contents."""
+    """==, hash and repr work inside jit, because they never read the contents of arrays."""
 
     def same(traced: Any) -> list[Any]:
         assert traced == traced, "not equal to itself when traced"

@@ -1,4 +1,4 @@
-"""Draws pictures of schedules, races, runs and sweeps with matplotlib: `pip install 'gradtx[viz]'`."""
+"""Draws schedules, races of optimizers, runs and sweeps with matplotlib: `pip install 'gradtx[viz]'`."""
 
 from gradtx.viz.coordinates import plot_coordinates
 from gradtx.viz.panels import plot_metrics

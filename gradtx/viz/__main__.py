@@ -1,4 +1,4 @@
-"""Draws pictures from a shell.
+"""Draws schedules and races from the command line.
 
 python -m gradtx.viz schedule "cosine_decay_schedule(0.1, 1000)" --steps 1000 --out lr.png
 python -m gradtx.viz race --optimizers yogi,adamw,lion,muon --problem rosenbrock --out race.png
@@ -27,10 +27,10 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws the picture that the arguments ask for, and returns the exit status.
+    """Draws a schedule or a race from command-line arguments, and returns the exit status.
 
     Args:
-      argv: The arguments of the command line; by default those of this process.
+      argv: The command-line arguments; by default the arguments of this process.
     """
     parser = argparse.ArgumentParser(prog="python -m gradtx.viz", description="Pictures of gradtx's values.")
     commands = parser.add_subparsers(required=True, metavar="what")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_out(out: str) -> None:
-    """Raises before any work if the picture could not be written."""
+    """Raises an error, before any work, if the picture cannot be written to `out`."""
     folder, kind = Path(out).parent, Path(out).suffix[1:].lower()
     kinds = new_figure(1, 1).canvas.get_supported_filetypes()
     if not folder.is_dir():
@@ -81,8 +81,8 @@ def _add_race(commands: Any) -> None:
     command = commands.add_parser(
         "race",
         help="optimizers on a function of two variables, each at its best learning rate",
-        description="Optimizers on a function of two variables. A call that needs a learning rate and is not given one "
-        "runs at its best: the one, of 61 from 1e-4 to 10, with which it arrives first.",
+        description="Optimizers on a function of two variables. An optimizer without a learning rate runs at its best "
+        "learning rate: of 61 learning rates from 1e-4 to 10, the one with which it reaches the minimum first.",
     )
     command.add_argument(
         "--optimizers", required=True, metavar="LIST", help='names or calls, as in "yogi,sgd(momentum=0.9),dog"'
@@ -104,7 +104,7 @@ def _draw_race(args: argparse.Namespace, names: Mapping[str, Any]) -> None:
 
 
 def _progress() -> Any:
-    """Returns a progress bar for terminals if tqdm is installed, else a function that does nothing."""
+    """Returns a function that shows a progress bar if tqdm is installed, else a function that does nothing."""
     try:
         from tqdm import tqdm
     except ImportError:

@@ -1,4 +1,4 @@
-"""A coordinate check: how the sizes of activations depend on the width of a model."""
+"""Draws a coordinate check: how the sizes of activations depend on the width of a model."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["plot_coordinates"]
 
 
 def plot_coordinates(sizes: Mapping[str, Any], widths: Sequence[int], *, ylabel: str = "mean size") -> Figure:
-    """Draws the sizes of each layer's activations over the width, one line per step, with logarithmic axes.
+    """Draws the sizes of each layer's activations against the width, one line per step, with logarithmic axes.
 
-    Use it to check `scale_by_width`: train models of several widths for a few steps at one learning rate, and
-    measure the mean size of the entries of each layer's activations, or of their change since the start. If
-    learning rates carry over, the lines are level. If lines rise, a wide model will diverge at the learning rate of
-    a narrow one.
+    Use it to check `scale_by_width`: train models of several widths for a few steps with the same learning rate. For
+    each layer, measure the mean absolute value of the activations, or of their change since the start. If the learning
+    rate transfers between widths, the lines are level. If lines rise, a wide model will diverge at the learning rate of
+    a narrow model.
 
     Args:
-      sizes: For each layer by name an array of shape (steps, len(widths)).
+      sizes: Maps the name of each layer to an array of shape (steps, len(widths)).
       widths: The widths, at least two positive numbers.
       ylabel: The label of the vertical axis, "mean size" by default.
 
     Returns:
-      A matplotlib figure. The title of each panel has the layer's name and its slope after the last step: 0 is
-      level, 1 grows like the width.
+      A matplotlib figure. The title of each panel has the layer's name and the slope of its last line: 0 is level, 1
+      grows in proportion to the width.
 
     >>> import numpy as np, gradtx as gx
     >>> widths = np.array([64, 256, 1024])
@@ -41,7 +41,7 @@ def plot_coordinates(sizes: Mapping[str, Any], widths: Sequence[int], *, ylabel:
 
     Raises:
       TypeError: an argument is not an array of real numbers.
-      ValueError: the shapes disagree, there is no layer, or a width is not positive.
+      ValueError: the shapes do not match, there is no layer, or a width is not positive.
       ImportError: matplotlib is not installed.
     """
     xs = _real("widths", widths)
@@ -67,7 +67,7 @@ def _real(name: str, value: Any) -> np.ndarray:
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Returns the exponent of y as a power of x; infinite if y is not finite, and NaN if y has a zero."""
+    """Fits a power law y ~ x^a and returns a; infinity if y is not finite, and NaN if y is not positive."""
     if not np.isfinite(y).all():
         return float("inf")
     return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if (y > 0).all() else float("nan")

@@ -14,14 +14,14 @@ __all__ = ["entries"]
 
 
 def entries(text: str, names: Mapping[str, Any]) -> dict[str, GradientTransformation | Callable[[Any], Any]]:
-    """Maps each optimizer in a text to what `race` takes: a transformation, or a function of the learning rate.
+    """Maps each optimizer in a text to an entry of `race`: a transformation, or a function of the learning rate.
 
-    Optimizers are separated by commas: names, or calls that leave out the learning rate. Each call that needs an
-    argument `learning_rate` and does not get one receives the learning rate that the race tries.
+    An optimizer is a name or a call. If a function needs the argument `learning_rate` and the text does not pass it,
+    the race passes the learning rates that it tries.
 
     Args:
       text: The optimizers, separated by commas.
-      names: Maps each name that may be used to its value.
+      names: Maps each name that the text may use to its object.
 
     >>> import gradtx as gx
     >>> from gradtx.viz.entries import entries
@@ -32,7 +32,8 @@ def entries(text: str, names: Mapping[str, Any]) -> dict[str, GradientTransforma
     True
 
     Raises:
-      ValueError: the text is not such a list, uses a name that is not in `names`, or names an optimizer twice.
+      ValueError: the text is not a list of optimizers, uses a name that is not in `names`, or contains an optimizer
+        twice.
       TypeError: a call lacks another argument, or does not make a transformation.
     """
     found: dict[str, Any] = {}
@@ -55,7 +56,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _entry(text: str, names: Mapping[str, Any]) -> Any:
-    """Returns a function of the learning rate if some call takes it, else the transformation."""
+    """Returns a function of the learning rate if some call lacks the learning rate, else the transformation."""
     taken: list[str] = []
 
     def make(rate: Any) -> Any:
@@ -66,7 +67,7 @@ def _entry(text: str, names: Mapping[str, Any]) -> Any:
 
 
 def _given(name: str, item: Any, rate: Any, taken: list[str]) -> Any:
-    """Wraps `item` so that it gets the learning rate if it needs one and has none, which is noted in `taken`."""
+    """Wraps `item` so that it gets the learning rate if a call lacks it; appends `name` to `taken` in this case."""
     if not callable(item):
         return item
 
@@ -86,5 +87,5 @@ def _lacks_rate(item: Any, args: Any, kwargs: Any) -> bool:
         return False
     try:
         return "learning_rate" not in signature.bind_partial(*args, **kwargs).arguments
-    except TypeError:  # `item` itself says it better
+    except TypeError:  # a call of `item` will raise a better error
         return False

@@ -1,8 +1,7 @@
 """Reads expressions such as `cosine_decay_schedule(0.1, 1000)` from text, without Python's `eval`.
 
-An expression consists of calls of gradtx's public names and of `dict`, numbers and arithmetic on them, strings,
-True, False, None, lists, tuples and dicts. Everything else raises an error, so a text from an unknown source does
-no harm.
+An expression consists of calls of gradtx's public names and of `dict`, arithmetic on numbers, strings, True, False,
+None, lists, tuples and dicts. Everything else raises an error, so that a text from an unknown source can do no harm.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def parse(text: str, names: Mapping[str, Any]) -> Any:
 
     Args:
       text: The expression.
-      names: Maps each name that it may call to its value.
+      names: Maps each name that the expression may call to its object.
 
     >>> import gradtx as gx
     >>> from gradtx.viz.expression import parse
@@ -38,7 +37,7 @@ def parse(text: str, names: Mapping[str, Any]) -> Any:
     cosine_decay_schedule(init_value=0.1, decay_steps=1000, alpha=0.0, exponent=1.0)
 
     Raises:
-      ValueError: the text is not such an expression, or uses a name that is not in `names`.
+      ValueError: the text is not an expression of this kind, or uses a name that is not in `names`.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")

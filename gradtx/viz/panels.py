@@ -1,4 +1,4 @@
-"""Draws the recorded metrics of a run over the steps, each quantity in its own panel."""
+"""Draws the recorded metrics of a run against the steps, each quantity in its own panel."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["plot_metrics"]
 
 _UNEVEN = 10.0
 """A positive quantity whose largest value is more than this times its median is drawn on a logarithmic scale."""
-_GROUPED = ("learning_rate", "update_ratio")  # `with_metrics` writes the group after these names, others before theirs
+_GROUPED = ("learning_rate", "update_ratio")  # in these metrics the group is after the name; in others it is before
 
 
 def plot_metrics(history: Sequence[Mapping[str, Any]], steps: Sequence[int] | None = None) -> Figure:
-    """Draws recorded metrics over the steps, in one panel per quantity.
+    """Draws recorded metrics against the steps, in one panel per quantity.
 
-    Use it after a run to see the loss, norms and learning rates side by side. A positive quantity whose largest
-    value is more than ten times its median gets a logarithmic scale, on which zeros leave gaps. Groups of a
-    quantity, such as `update_ratio` and `update_ratio/bias`, share a panel. Values that are not finite leave a gap
-    in the curve, and are marked by crosses at the top.
+    Use it after a run to see the loss, norms and learning rates side by side. A panel gets a logarithmic scale if its
+    values are positive and the largest value is more than ten times the median; zeros then leave gaps. Groups of a
+    quantity, such as `update_ratio` and `update_ratio/bias`, share a panel. Values that are not finite leave a gap in
+    the curve, and are marked with crosses at the top.
 
     Args:
-      history: A dict of scalars for each step, such as `{"loss": value, **gx.metrics(state)}`. If a metric is
-        missing at some steps, its points are connected.
-      steps: The number of each step. None (default) for 1, 2, 3 and so on.
+      history: A dict of scalars for each step, such as `{"loss": value, **gx.metrics(state)}`. A metric may be missing
+        at some steps; a line then connects the steps that have the metric.
+      steps: The step number of each dict. None (default) for 1, 2, 3 and so on.
 
     Returns:
       A matplotlib figure; save it with its `savefig`.
@@ -79,13 +79,14 @@ class _Curve(NamedTuple):
 
 
 def _records(history: Any) -> list[dict[str, Any]]:
-    """Returns the dicts with NumPy scalars as values."""
+    """Returns the dicts of `history` with NumPy scalars as values."""
     if not isinstance(history, Sequence) or not all(isinstance(record, Mapping) for record in history):
         raise TypeError(
             "plot_metrics: history must be a list of dicts of scalars, one for each step, such as "
             f"[gx.metrics(state), ...], got {checks.shown(history)}."
         )
-    values = jax.device_get([list(record.values()) for record in history])  # a dict would come back sorted
+    # As lists, because device_get sorts the keys of a dict.
+    values = jax.device_get([list(record.values()) for record in history])
     records = [dict(zip(record, row, strict=True)) for record, row in zip(history, values, strict=True)]
     for i, record in enumerate(records):
         for name, value in record.items():
@@ -99,7 +100,7 @@ def _records(history: Any) -> list[dict[str, Any]]:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Returns the quantity of a metric, and the group of parameters or link of the chain that it is about, if any."""
+    """Splits a metric's name into its quantity and its group (of parameters, or a transformation of the chain)."""
     head, _, rest = name.partition("/")
     if head in _GROUPED:
         return head, rest
@@ -115,7 +116,7 @@ def _drawn(panels: Mapping[str, Mapping[str, _Curve]]) -> Figure:
     cells = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel().tolist()
     for cell, (quantity, curves) in zip(cells, panels.items(), strict=False):
         _panel(cell, quantity, curves)
-    for cell in cells[len(panels) - columns : len(panels)]:  # the lowest of each column
+    for cell in cells[len(panels) - columns : len(panels)]:  # the lowest panel of each column
         cell.set_xlabel("step")
         cell.tick_params(labelbottom=True)
     for cell in cells[len(panels) :]:
@@ -148,9 +149,7 @@ def _panel(axes: Any, quantity: str, curves: Mapping[str, _Curve]) -> None:
 
 
 def _is_uneven(values: np.ndarray) -> bool:
-    """Whether a logarithmic scale fits: no value is negative, few are zero, and some are much larger than the
-    others.
-    """
+    """Whether to use a logarithmic scale: no value is negative, few are zero, and some are far above the median."""
     if not len(values) or values.min() < 0 or np.mean(values > 0) < 0.9:
         return False
     return bool(values.max() > _UNEVEN * np.median(values))

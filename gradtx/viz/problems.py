@@ -1,4 +1,4 @@
-"""Functions of two variables on which optimizers race. Each is difficult in its own way.
+"""Functions of two variables on which optimizers race. Each function is difficult in a different way.
 
 - Rosenbrock has a curved valley that is flat along its floor.
 - Beale has a flat plain between steep corners.
@@ -25,9 +25,9 @@ class Problem(NamedTuple):
       start: The point from which every optimizer starts.
       minima: The points at which `f` has its lowest value.
       lowest: The lowest value of `f`.
-      window: The part of the plane that is drawn, as `((left, right), (bottom, top))`.
+      window: The region of the plane that is drawn, as `((left, right), (bottom, top))`.
       formula: `f` in LaTeX, without dollar signs.
-      source: Where the function and the start are from.
+      source: The publication of the function and of the start.
     """
 
     name: str
@@ -69,8 +69,8 @@ _ALL = (
         lowest=0.0,
         window=((-1.7, 1.7), (-0.8, 2.0)),
         formula="(1 - x)^2 + 100\\,(y - x^2)^2",
-        source="Rosenbrock, 1960, 'An Automatic Method for Finding the Greatest or Least Value of a Function'; the "
-        "start is that of More, Garbow and Hillstrom, 1981, 'Testing Unconstrained Optimization Software', problem 1",
+        source="Rosenbrock, 1960, 'An Automatic Method for Finding the Greatest or Least Value of a Function'; "
+        "the start is from More, Garbow and Hillstrom, 1981, 'Testing Unconstrained Optimization Software', problem 1",
     ),
     Problem(
         name="beale",
@@ -81,7 +81,7 @@ _ALL = (
         window=((-0.5, 4.0), (-1.2, 1.6)),
         formula="(1.5 - x + xy)^2 + (2.25 - x + xy^2)^2 + (2.625 - x + xy^3)^2",
         source="Beale, 1958, 'On an Iterative Method for Finding a Local Minimum of a Function of More than One "
-        "Variable'; the start is that of More, Garbow and Hillstrom, 1981, problem 5",
+        "Variable'; the start is taken from More, Garbow and Hillstrom, 1981, problem 5",
     ),
     Problem(
         name="himmelblau",
@@ -102,7 +102,7 @@ _ALL = (
         window=((-1.0, 2.0), (-1.5, 1.5)),
         formula="x^2 / 2 + y^4 / 4 - y^2 / 2",
         source="Nesterov, 2004, 'Introductory Lectures on Convex Optimization', section 1.2.3: from y = 0 gradient "
-        "descent ends in the saddle point at the origin; the start is ours, just beside that line",
+        "descent ends in the saddle point at the origin; the start is ours, close to that line",
     ),
     Problem(
         name="ravine",
@@ -112,7 +112,7 @@ _ALL = (
         lowest=0.0,
         window=((-5.0, 2.0), (-4.0, 2.0)),
         formula="(x + y)^2 / 20 + 5\\,(x - y)^2",
-        source="ours: a quadratic of condition number 100, turned so that a step size per coordinate does not undo it; "
+        source="ours: a quadratic of condition number 100, rotated so that step sizes for each coordinate do not help; "
         "compare Goodfellow, Bengio and Courville, 2016, 'Deep Learning', section 4.3.1",
     ),
 )

@@ -1,4 +1,4 @@
-"""Pictures of races: the paths on a map of the function and the gaps over the steps, still or animated."""
+"""Draws races: the paths on a map of the function, and the gap f - min f against the steps, still or animated."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _LEVELS = 14
 
 
 def plot_race(race: Race) -> Figure:
-    """Draws a race: the paths on a map of the function, and beside it f - min f over the steps.
+    """Draws a race: the paths on a map of the function, and next to the map the gap f - min f against the steps.
 
-    Stars mark the minima, and the cross marks the start. On the right, a thick line is the largest gap from each
-    step on: an optimizer arrives when its line falls below the goal. The thin line is the gap itself. The legend
-    has each optimizer's learning rate and the step at which it arrived.
+    Stars mark the minima, and the cross marks the start. On the right, the thin line is the gap at each step, and the
+    thick line is the largest gap from this step to the end of the race. An optimizer arrives when its thick line falls
+    below the goal. The legend shows each optimizer's learning rate and the step at which it arrived.
 
     Args:
       race: The result of `gx.viz.race`.
@@ -61,10 +61,10 @@ def animate_race(
     Args:
       race: The result of `gx.viz.race`.
       out: The path of the GIF.
-      frames: Number of pictures, 90 by default. Early steps, in which paths move fast, get more of them than late
-        ones.
+      frames: Number of pictures, 90 by default. Early steps, where the paths move fast, get more pictures than late
+        steps.
       fps: Pictures per second, 15 by default. The last picture is shown for two seconds.
-      progress: Wraps the frames while they are drawn, such as `tqdm.tqdm`. Nothing by default.
+      progress: A function that wraps the iterable of frames, such as `tqdm.tqdm`. By default no progress is shown.
 
     >>> import pathlib, tempfile, gradtx as gx
     >>> result = gx.viz.race({"sgd": gx.sgd}, "ravine", steps=20)
@@ -95,7 +95,7 @@ def _animated(race: Race, out: Any, frames: int, fps: int, progress: Any) -> Fig
     for artist in moving:
         artist.set_animated(True)
     canvas.draw()
-    still = canvas.copy_from_bbox(figure.bbox)  # drawn once: what moves is drawn over it
+    still = canvas.copy_from_bbox(figure.bbox)  # the still background is drawn once; moving artists are drawn over it
 
     def picture(step: int) -> Image.Image:
         show(step)
@@ -107,7 +107,7 @@ def _animated(race: Race, out: Any, frames: int, fps: int, progress: Any) -> Fig
     steps = len(race.racers[0].gaps) - 1
     palette = picture(steps).quantize(
         128, Image.Quantize.MAXCOVERAGE
-    )  # one for all, without dithering: what does not move costs no bytes
+    )  # one palette for all pictures, without dithering, so that still areas need no bytes
     at = np.rint(steps * np.linspace(0, 1, frames) ** 1.5).astype(int) if frames > 1 else np.array([steps])
     pictures = [picture(step).quantize(palette=palette, dither=Image.Dither.NONE) for step in progress(at.tolist())]
     durations = [1000 // fps] * (frames - 1) + [2000]
@@ -151,14 +151,15 @@ def _drawn(race: Race) -> tuple[Figure, list[Any], Callable[[int], None]]:
 
 
 def _map(axes: Any, problem: Problem) -> list[Any]:
-    """Draws contours of f - min f, at levels equally spaced in its logarithm. Returns the marks at minima and start."""
+    """Draws contours of f - min f at logarithmically spaced levels; returns the marks at the minima and the start."""
     left, right = problem.window[0]
     bottom, top = problem.window[1]
     x, y = np.meshgrid(np.linspace(left, right, _CELLS), np.linspace(bottom, top, _CELLS))
     gap = np.log10(np.maximum(problem.f(x, y) - problem.lowest, 1e-12))
     low, high = np.percentile(gap, [0.5, 100])
     levels = np.linspace(low, high, _LEVELS)
-    shades = {"vmin": low - 0.2 * (high - low), "vmax": high + 2.5 * (high - low)}  # light, for the paths to stand out
+    # Light colours, so that the paths stand out.
+    shades = {"vmin": low - 0.2 * (high - low), "vmax": high + 2.5 * (high - low)}
     axes.contourf(x, y, gap, levels=levels, cmap="Greys", extend="both", **shades)
     axes.contour(x, y, gap, levels=levels, colors="white", linewidths=0.6, linestyles="-")
     minima = axes.plot(*np.transpose(problem.minima), "*", mfc="none", mec="black", markersize=15, zorder=9)
@@ -170,7 +171,7 @@ def _map(axes: Any, problem: Problem) -> list[Any]:
 
 
 def _racer(chart: Any, gaps: Any, racer: Racer, i: int, steps: int) -> tuple[Any, Any, Any, Any]:
-    """Draws the lines of a racer: its path, its last point, its largest gaps and its gaps."""
+    """Draws a racer, and returns four lines: the path, the latest point, the largest gaps to come, and the gaps."""
     look, every = curve(i), max(1, steps // 10)
     (path,) = chart.plot(*racer.path.T, **look, linewidth=1.5, markersize=3.5, markevery=every)
     (head,) = chart.plot(*racer.path[-1:].T, look["marker"], color=look["color"], mec="black", markersize=5, zorder=6)
@@ -181,7 +182,7 @@ def _racer(chart: Any, gaps: Any, racer: Racer, i: int, steps: int) -> tuple[Any
 
 
 def _largest(racer: Racer) -> np.ndarray:
-    """Returns the largest gap from each step on, which is below the goal from the arrival on."""
+    """Returns for each step the largest gap from this step to the end; after the arrival it is below the goal."""
     return np.maximum.accumulate(racer.gaps[::-1])[::-1]
 
 

@@ -1,9 +1,9 @@
-"""Races: optimizers on one function of two variables, each at its best learning rate.
+"""Runs races of optimizers on a function of two variables, each optimizer at its best learning rate.
 
-An optimizer arrives at the first step from which on the gap f(x_t) - min f stays below `tol` times the gap at the
-start, if that leaves at least a tenth of the race. The best learning rate is the one with which it arrives first. If it
-arrives with none, it is the one with the smallest mean gap over the last tenth of the steps. One vmapped run over all
-learning rates finds it.
+An optimizer has arrived if the gap f(x_t) - min f stays below `tol` times the gap at the start for the rest of the
+race, which must be at least a tenth of all steps. The best learning rate is the learning rate with which the optimizer
+arrives first. If the optimizer arrives with no learning rate, the best is the learning rate with the smallest mean gap
+over the last tenth of the steps. All learning rates run at the same time under `jax.vmap`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gradtx.wrappers.value_and_step import value_and_step
 
 __all__ = ["Race", "Racer", "race"]
 
-_RATES = tuple(np.geomspace(1e-4, 10.0, 61).tolist())  # twelve a decade: each is 21% more than the one before
+_RATES = tuple(np.geomspace(1e-4, 10.0, 61).tolist())  # each is 21% larger than the previous one
 
 
 class Racer(NamedTuple):
@@ -31,10 +31,10 @@ class Racer(NamedTuple):
 
     Fields:
       label: The name under which it runs.
-      rate: Its best learning rate, or None if it ran as it was given.
+      rate: The best learning rate, or None if the optimizer was a transformation and ran unchanged.
       path: The points from the start on, one per row.
       gaps: f - min f at each of the points.
-      arrival: The step at which it arrived, or None.
+      arrival: The step at which the optimizer arrived, or None.
       matrix: Whether the optimizer treats the point, a 2 x 1 matrix, differently from a vector.
     """
 
@@ -73,26 +73,29 @@ def race(
 ) -> Race:
     """Runs optimizers on a function of two variables, each at its best learning rate.
 
-    A function of the learning rate, such as `gx.adam` or `lambda rate: gx.sgd(rate, momentum=0.9)`, is run at all
-    `rates` at once, and its best run takes part. A transformation, such as `gx.dog()`, runs as it is.
+    An optimizer is a function of the learning rate, such as `gx.adam` or `lambda rate: gx.sgd(rate, momentum=0.9)`, or
+    a transformation, such as `gx.dog()`. A function runs with all learning rates in `rates`, and only its best run
+    enters the race. A transformation runs unchanged.
 
-    The best learning rate is the one with which the optimizer *arrives* first: from that step on, and for at least
-    a tenth of the race, f(x_t) - min f stays below `tol` times its value at the start. If an optimizer never
-    arrives, its best learning rate is the one with the smallest mean gap over the last tenth of the steps.
+    The best learning rate is the learning rate with which the optimizer arrives first. To arrive means that f(x_t) -
+    min f stays below `tol` times the gap at the start for the rest of the race, which must be at least a tenth of all
+    steps. If an optimizer never arrives, its best learning rate is the learning rate with the smallest mean gap over
+    the last tenth of the steps.
 
-    The point is a 2 x 1 kernel, because some methods need matrices. Most methods treat its two entries like a
-    vector. For Muon it is a matrix of rank one, so each update is the momentum divided by its norm: with a constant
-    learning rate Muon circles the minimum at about that distance. `matrix` is True for such optimizers.
+    The parameters are a 2 x 1 matrix, because some methods need matrices. Most methods treat its two entries like a
+    vector. For Muon it is a matrix of rank one, so each update is the momentum divided by the norm of the momentum:
+    with a constant learning rate, Muon circles the minimum at a distance of about the learning rate. The result marks
+    such optimizers with `matrix=True`.
 
     Args:
       optimizers: A dict from a label to a transformation, or to a function of the learning rate.
       problem: "rosenbrock" (default), "beale", "himmelblau", "saddle", "ravine", or a `gx.viz.Problem`.
       steps: Number of steps, 300 by default.
       rates: The learning rates to try; by default 61 from 1e-4 to 10, equally spaced on a logarithmic scale.
-      tol: The fraction of the gap at the start that is left at arrival. Between 0 and 1; 1e-4 by default.
-      decay: Whether each of `rates` decays to zero over the race, by `gx.cosine_decay_schedule`. This suits methods
-        whose steps do not get shorter near the minimum, such as Lion and Muon. Transformations run as they are.
-        False by default.
+      tol: The goal, as a fraction of the gap at the start. Between 0 and 1; 1e-4 by default.
+      decay: Whether each learning rate in `rates` decays to zero over the race, by `gx.cosine_decay_schedule`. This
+        suits methods whose steps do not get shorter near the minimum, such as Lion and Muon. Transformations run
+        unchanged. False by default.
 
     Returns:
       A `Race`, which `gx.viz.plot_race` and `gx.viz.animate_race` draw.
@@ -105,9 +108,9 @@ def race(
     newton None 1
 
     Raises:
-      TypeError: `optimizers` is not a dict of such values, or an argument has the wrong type.
-      ValueError: there is no optimizer, or no problem with that name; a number is out of range; an optimizer needs
-        more than a loss function, such as the residuals.
+      TypeError: `optimizers` is not a dict of transformations and functions, or an argument has the wrong type.
+      ValueError: there is no optimizer, or no problem with that name; a number is out of range; an optimizer needs more
+        than a loss function, such as residuals.
     """
     problem = _problem(problem)
     checks.integer("race", "steps", steps, ge=1)
@@ -126,7 +129,7 @@ def race(
 
 
 def _best(label: str, entry: Any, at: Any, problem: Problem, steps: int, rates: np.ndarray, goal: float) -> Racer:
-    """Returns the run at the best learning rate."""
+    """Returns an optimizer's run at its best learning rate."""
     swept = not isinstance(entry, GradientTransformation)
     tried = rates if swept else rates[:1]
 
@@ -151,7 +154,7 @@ def _gaps(problem: Problem, paths: np.ndarray) -> np.ndarray:
 
 
 def _path(tx: GradientTransformation, problem: Problem, steps: int) -> Any:
-    """Returns the points from the start on."""
+    """Returns the points of a run, including the start."""
     start = jnp.asarray(problem.start, jnp.result_type(float)).reshape(2, 1)
     step = value_and_step(lambda point: problem.f(point[0, 0], point[1, 0]), tx)
 
@@ -164,9 +167,7 @@ def _path(tx: GradientTransformation, problem: Problem, steps: int) -> Any:
 
 
 def _arrivals(gaps: np.ndarray, goal: float) -> np.ndarray:
-    """Returns for each row the first step from which on the gap stays at or below the goal; steps + 1 if there is
-    none.
-    """
+    """Returns the step of arrival for each row of gaps: from there on, no gap exceeds the goal; steps + 1 if none."""
     steps = gaps.shape[1] - 1
     outside = gaps > goal
     first = np.where(outside.any(axis=1), steps + 1 - np.argmax(outside[:, ::-1], axis=1), 0)
@@ -174,7 +175,7 @@ def _arrivals(gaps: np.ndarray, goal: float) -> np.ndarray:
 
 
 def _sees_matrix(tx: GradientTransformation) -> bool:
-    """Whether the state for a matrix of 2 x 1 has other parts than the state for a vector."""
+    """Whether the state for a 2 x 1 matrix has a different structure than the state for a vector."""
     kernel, vector = (jax.ShapeDtypeStruct(shape, jnp.result_type(float)) for shape in ((2, 1), (2,)))
     return jax.tree.structure(jax.eval_shape(tx.init, kernel)) != jax.tree.structure(jax.eval_shape(tx.init, vector))
 
@@ -195,7 +196,7 @@ def _checked_rates(rates: Any) -> np.ndarray:
 
 
 def _entries(optimizers: Any, rate: Any) -> dict[str, Any]:
-    """Returns the optimizers by label, after each function of the learning rate has made a transformation once."""
+    """Checks the optimizers, calls each function of the learning rate once, and returns the optimizers by label."""
     if not isinstance(optimizers, Mapping):
         raise TypeError(
             "race: optimizers must be a dict from a label to a transformation or a function of the learning rate, "

@@ -1,11 +1,12 @@
 """The range test for the learning rate (Smith, 2017, "Cyclical Learning Rates for Training Neural Networks").
 
-The learning rate grows from step to step while the model trains, here by a constant factor (Smith: by a constant
-amount), and the loss of each batch is recorded. The test ends where the loss diverges.
+The learning rate grows from step to step while the model trains, and the loss of each batch is recorded. Here the
+learning rate grows by a constant factor (in Smith's paper, by a constant amount). The test ends when the loss diverges.
 
-The suggested learning rate is where the loss falls most steeply before its minimum: for each step, a straight line is
-fitted to the losses of the steps around it over log10 of the learning rate. Of the steps up to the one with the lowest
-fitted loss, the one with the most negative slope wins. Later steps do not count: there the loss may fall from a spike.
+The suggestion is the learning rate at which the loss falls most steeply before its minimum. For each step, a straight
+line is fitted to the losses of the neighboring steps, as a function of log10 of the learning rate. The suggestion is
+the learning rate of the step with the most negative slope. Steps after the lowest fitted loss are ignored, because
+there the loss may fall from a spike.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class RangeTest(NamedTuple):
       rates: The learning rates of the steps, in order.
       losses: The losses of the steps.
       smooth: The fitted loss at each step.
-      slope: The change of the fitted loss per tenfold learning rate.
+      slope: The change of the fitted loss when the learning rate grows by a factor of ten.
       suggestion: The learning rate at the steepest descent, or None if the loss never falls.
       diverged: Whether the test ended early because the loss diverged.
     """
@@ -64,25 +65,26 @@ def range_test(
 
     Use it before the first long run with a new model, optimizer or batch size (Smith, 2017,
     https://arxiv.org/abs/1506.01186). The suggestion is a first guess: look at the curve, which
-    `gx.viz.plot_range_test` draws. At its minimum, training is already close to divergence.
+    `gx.viz.plot_range_test` draws. At the minimum of the curve, training is already close to divergence.
 
-    The suggestion is the learning rate around which a straight line, fitted to the losses of a tenth of the steps
-    over log10 of the learning rate, has the most negative slope. Only learning rates up to the one with the lowest
-    fitted loss count, because later the loss may also fall from a spike.
+    For each step, a straight line is fitted to the losses of the neighboring steps (a tenth of all steps), as a
+    function of log10 of the learning rate. The suggestion is the learning rate of the step with the most negative
+    slope. Steps after the lowest fitted loss are ignored, because there the loss may fall from a spike.
 
-    The test ends early when the loss diverges: when it is not finite, or when its mean over a tenth of the steps
-    has risen above the lowest such mean both by more than the absolute value of the first mean and by more than it
-    had fallen from the first mean.
+    The test ends early when the loss diverges: when the loss is not finite, or when the mean loss over a tenth of the
+    steps has risen too far above the lowest such mean. Too far means by more than the absolute value of the first mean,
+    and by more than the mean had fallen before.
 
     Args:
       loss_fn: A function `(params, *batch)` that returns a real scalar, as for `gx.value_and_step`.
       tx: A transformation with a single `learning_rate`, which is replaced, or a function of the learning rate,
         such as `gx.adamw`.
-      params: The parameters to start from, as they are before training.
-      batches: Tuples of the arguments of `loss_fn` after the parameters. A list is started again when it ends.
+      params: The initial parameters.
+      batches: Batches, each a tuple of the arguments of `loss_fn` after the parameters. A list is repeated when it
+        ends.
       low: The first learning rate. Positive; 1e-6 by default.
       high: The last learning rate, greater than `low`; 10 by default.
-      steps: Number of steps from `low` to `high`; take more if losses are noisy. At least 10; 100 by default.
+      steps: Number of steps from `low` to `high`; use more if the losses are noisy. At least 10; 100 by default.
       has_aux: Whether `loss_fn` returns a pair (loss, aux). False by default.
 
     Returns:
@@ -98,7 +100,7 @@ def range_test(
     Raises:
       TypeError: an argument has the wrong type, or the loss is not a real scalar.
       ValueError: a number is out of range; `tx` has no learning rate, or several, or its state holds the learning
-        rate; `batches` ends before the test does; the first loss is not finite.
+        rate; `batches` ends too early; the first loss is not finite.
     """
     function("range_test", "loss_fn", loss_fn)
     checks.integer("range_test", "steps", steps, ge=10)
@@ -114,7 +116,7 @@ def range_test(
 def _train(
     loss_fn: Any, make: Any, params: Params, rates: np.ndarray, batches: Iterable[Any], has_aux: bool
 ) -> tuple[list[float], bool]:
-    """Returns the losses of the steps up to divergence, and whether it diverged."""
+    """Returns the losses up to the last step or to divergence, and whether the loss diverged."""
 
     @jax.jit
     def step(rate: Any, params: Params, state: State, *batch: Any) -> Any:
@@ -130,7 +132,7 @@ def _train(
 
 
 def _diverges(losses: list[float], steps: int) -> bool:
-    """Whether the last loss is not finite, or the mean of the last tenth of the steps is far above its lowest value."""
+    """Whether the latest loss is not finite, or the mean of the latest losses is far above the lowest such mean."""
     few = max(5, steps // 10)
     if not np.isfinite(losses[-1]):
         return True
@@ -141,7 +143,7 @@ def _diverges(losses: list[float], steps: int) -> bool:
 
 
 def _result(rates: np.ndarray, losses: list[float], diverged: bool) -> RangeTest:
-    """Fits a line to the losses around each step, up to a twentieth of the steps away."""
+    """Fits a line to the losses around each step: up to a twentieth of all steps on each side."""
     if not np.isfinite(losses[0]):
         raise ValueError(f"range_test: the loss is {losses[0]} before the first step. Check params and the batch.")
     half, n = max(2, len(rates) // 20), len(losses)
@@ -152,7 +154,7 @@ def _result(rates: np.ndarray, losses: list[float], diverged: bool) -> RangeTest
         if len(near) > half:
             slope[i], smooth[i] = np.polyfit(logs[near] - logs[i], y[near], 1)
     lowest = int(np.nanargmin(smooth)) if np.isfinite(smooth).any() else 0
-    # only steps up to the lowest, with neighbours on both sides
+    # only steps up to the lowest fitted loss, with neighbours on both sides
     slopes = np.nan_to_num(slope[half : min(lowest + 1, n - half)], nan=np.inf)
     falls = bool(len(slopes)) and slopes.min() < 0
     suggestion = float(rates[half + int(np.argmin(slopes))]) if falls else None
@@ -173,7 +175,7 @@ def _maker(tx: Any) -> Callable[[Any], GradientTransformation]:
 
 
 def _check_read(low: GradientTransformation, high: GradientTransformation, params: Params) -> None:
-    """Raises if the state keeps the learning rate of the first step, as the state of `inject_hyperparams` does."""
+    """Raises if the state holds the learning rate, like the state of `inject_hyperparams`, so that it never changes."""
 
     def differ(state: State) -> bool:
         one, other = (hyperparameters(tx, state).values() for tx in (low, high))
@@ -187,7 +189,7 @@ def _check_read(low: GradientTransformation, high: GradientTransformation, param
 
 
 def _repeated(batches: Iterable[Any], steps: int) -> Iterator[tuple[Any, ...]]:
-    """Yields as many batches as there are steps, and starts again when they end."""
+    """Yields a batch for each step; repeats the batches when they end."""
     taken = 0
     while True:
         before = taken
@@ -200,8 +202,8 @@ def _repeated(batches: Iterable[Any], steps: int) -> Iterator[tuple[Any, ...]]:
                 return
         if taken == before or iter(batches) is batches:
             raise ValueError(
-                f"range_test: batches ended after {taken} of {steps} steps. Give more batches, or a list, which is "
-                "started again."
+                f"range_test: batches ended after {taken} of {steps} steps. Pass more batches, or a list, which is "
+                "repeated."
             )
 
 
@@ -246,7 +248,7 @@ def _drawn(result: RangeTest) -> Figure:
 
 
 def plot_range_test(result: RangeTest) -> Figure:
-    """Draws the loss over the learning rate of a range test, and marks the suggestion and the divergence.
+    """Draws the loss of a range test against the learning rate, and marks the suggestion and the divergence.
 
     Args:
       result: The result of `gx.viz.range_test`.

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["cycle_starts", "plot_schedules"]
 
-_POINTS = 4000  # more are not seen
+_POINTS = 4000  # more points would not be visible
 
 
 def plot_schedules(schedules: Mapping[str, Schedule | Callable[[Any], Any]], steps: int) -> Figure:
     """Draws the curves of one or several schedules.
 
-    Use it to check a schedule before a run. Beginnings of cycles are marked.
+    Use it to check a schedule before a run. Marks show where cycles start.
 
     Args:
-      schedules: A dict from label to schedule, or function of the step count.
+      schedules: A dict from labels to schedules (or other functions of the step count).
       steps: Number of steps to draw.
 
     Returns:
@@ -54,7 +54,7 @@ def _drawn(curves: Mapping[str, np.ndarray], steps: int) -> Figure:
     shown = np.unique(np.linspace(0, steps - 1, min(steps, _POINTS)).round().astype(int))
     for label, curve in curves.items():
         starts = cycle_starts(curve)
-        drawn = np.union1d(shown, np.concatenate([starts, np.maximum(starts - 1, 0)]))  # the jumps are upright
+        drawn = np.union1d(shown, np.concatenate([starts, np.maximum(starts - 1, 0)]))  # draws jumps as vertical lines
         (line,) = axes.plot(drawn, curve[drawn], label=label)
         axes.plot(starts, curve[starts], "o", color=line.get_color(), markersize=4)
         for start in starts:
@@ -72,8 +72,8 @@ def _drawn(curves: Mapping[str, np.ndarray], steps: int) -> Figure:
 def cycle_starts(curve: np.ndarray) -> np.ndarray:
     """Returns the steps after the first at which a curve starts a new cycle.
 
-    A cycle starts where the curve jumps up, by more than a twentieth of its range and three times the changes
-    before and after, or where it turns from falling to rising.
+    A cycle starts where the curve turns from falling to rising, or where it jumps up by more than a twentieth of its
+    range and by more than three times the changes just before and after.
     """
     change = np.diff(curve)
     if not len(change):

@@ -1,4 +1,4 @@
-"""The look of gradtx's pictures: colours that the colour-blind can distinguish, and lines that also differ in grey."""
+"""The style of gradtx's pictures: colours that colour-blind readers can distinguish, and lines that differ in grey."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["COLOURS", "GREY", "LINES", "MARKERS", "curve", "new_figure", "style"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""The colours of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/, which the colour-blind can distinguish."""
+"""The colours of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/, for colour-blind readers."""
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 """A line style for each colour, so that curves also differ without colours."""
@@ -21,12 +21,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """A marker for each colour."""
 
 GREY = "#666666"
-"""The colour of things for comparison: goals, starts, notes."""
+"""The colour of goals, starting points and notes."""
 
 
 @contextlib.contextmanager
 def style() -> Generator[None]:
-    """Gives figures that are made inside this context gradtx's colours, lines and font sizes.
+    """Sets gradtx's colours, line styles and font sizes for all figures that you make inside this context.
 
     >>> import gradtx as gx
     >>> from matplotlib.figure import Figure
@@ -57,15 +57,15 @@ def style() -> Generator[None]:
 def curve(i: int) -> dict[str, Any]:
     """Returns the colour, line style and marker of the i-th curve, as arguments of `axes.plot`.
 
-    All of them are used before any is repeated. The line styles move on by one with each round of the colours, so
-    that 49 curves differ.
+    All colours are used before a colour is repeated. Each time the colours repeat, the line styles are shifted by one,
+    so that 49 curves differ.
     """
     n = len(COLOURS)
     return {"color": COLOURS[i % n], "linestyle": LINES[(i + i // n) % n], "marker": MARKERS[(i + i // n) % n]}
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure of a size in inches, without pyplot, which would look for a display."""
+    """Returns an empty figure of a size in inches. It does not use pyplot, which would look for a display."""
     _imported()
     from matplotlib.figure import Figure
 

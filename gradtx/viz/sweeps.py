@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_sweep"]
 
 _DECADES = 0.5
-"""Positive values that span more decades than this are coloured on a logarithmic scale."""
+"""Positive values that span more than this number of powers of ten get a logarithmic colour scale."""
 _LABELS = 12
 """Largest number of labels on an axis."""
 
@@ -33,12 +33,12 @@ def plot_sweep(
 ) -> Figure:
     """Draws a sweep over two hyperparameters as a heat map, with a ring around the best cell.
 
-    Brighter cells are better; the worst tenth share one colour. Runs that diverged, whose value is not finite, are
-    hatched. All cells have the same size, whatever the spacing of the hyperparameters. The colours (cividis) can be
-    distinguished by the colour-blind and in a grey print.
+    Brighter cells are better; the worst tenth of the cells have the same colour. Cells of runs that diverged (whose
+    value is not finite) are hatched. All cells have the same size, whatever the spacing of the hyperparameters.
+    Colour-blind readers can distinguish the colours (cividis), and so can readers of a grey print.
 
     Args:
-      values: The result of each run, such as its loss: an array of shape (len(y), len(x)), one row for each `y`.
+      values: The result of each run, such as the final loss: an array of shape (len(y), len(x)), one row for each `y`.
       x: The values of the hyperparameter along the horizontal axis.
       y: The values of the hyperparameter along the vertical axis.
       xlabel: The name of the hyperparameter `x`, "learning rate" by default.
@@ -62,7 +62,7 @@ def plot_sweep(
 
     Raises:
       TypeError: an argument is not an array of real numbers.
-      ValueError: the shapes disagree, no value is finite, or `best` is neither of the two words.
+      ValueError: the shapes do not match, no value is finite, or `best` is neither "lowest" nor "highest".
       ImportError: matplotlib is not installed.
     """
     checks.choice("plot_sweep", "best", best, ("lowest", "highest"))
@@ -116,7 +116,7 @@ def _drawn(grid: np.ndarray, x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: 
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(cells, ax=axes, label=label, pad=0.02, extend=cut, format="%.3g")
-    if isinstance(norm, LogNorm) and high < 10 * low:  # powers of ten alone would label at most one colour
+    if isinstance(norm, LogNorm) and high < 10 * low:  # labels at powers of ten would give at most one label
         bar.ax.yaxis.set_minor_formatter(bar.ax.yaxis.get_major_formatter())
     bar.outline.set_visible(False)
     if len(rows):

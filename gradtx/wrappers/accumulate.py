@@ -5,8 +5,8 @@ The micro-batches i = 1, ..., k have the gradients g_i and the weights w_i. The 
     g = sum_i w_i g_i / sum_i w_i
 
 If micro-batch i has w_i examples (or tokens), and g_i is the gradient of the mean loss over them, then g is the
-gradient of the large batch. With equal weights it is the plain mean. A running mean is kept, which does not overflow.
-The sum (`use_grad_mean=False`) may overflow.
+gradient of the large batch. With equal weights, g is the plain mean. The state holds a running mean, because a sum
+could overflow (as it may with `use_grad_mean=False`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _MeanState(NamedTuple):
 
 
 class _mean(Elementwise, state=_MeanState, takes=("weight",)):
-    """Accumulates the weighted mean (or sum) of the updates in the state, and returns the updates unchanged.
+    """Adds the updates to a weighted mean (or sum) in the state, and returns the updates unchanged.
 
     Set `all_count=False` when some weights may be 0: updates of weight 0 are then ignored even if they contain NaN.
     """
@@ -54,7 +54,7 @@ class _mean(Elementwise, state=_MeanState, takes=("weight",)):
     def at_step(self, t: Array, numbers: Any, *, weight: Any) -> tuple[Any, Any]:
         total = numbers.weight + weight
         new = leaf.ratio(weight, total) if self.use_grad_mean else weight
-        # While the weight is 0, `mean` may be scratch data (see `_step_if`): it gets the factor 0.
+        # While the weight is 0, `mean` may be scratch data (see `_step_if`), so `mean` gets the factor 0.
         old = jnp.where(numbers.weight > 0, 1 - new if self.use_grad_mean else 1.0, 0.0)
         return Shared(old=old, new=new), numbers._replace(weight=total)
 
@@ -69,10 +69,10 @@ class MultiStepsState(NamedTuple):
 
     `mini_step` counts the micro-batches since the last step, `gradient_step` the steps of the inner transformation.
     `acc_grads` is the mean gradient so far, and `acc_weight` the sum of the weights in it. After a step, `acc_weight`
-    is 0 and `acc_grads` holds scratch data: do not read it. With `every=1`, both are `()`. `skip_state` is what the
-    skip function returned for the last micro-batch. `updated` says whether the last micro-batch made a step; it exists
-    only with weights or a skip function, because otherwise the counters say so. `bad_weights` counts the weights that
-    were negative, infinite or NaN.
+    is 0 and `acc_grads` holds scratch data: do not read `acc_grads` then. With `every=1`, both fields are `()`.
+    `skip_state` is what the skip function returned for the last micro-batch. `updated` says whether the last
+    micro-batch made a step; this field exists only with weights or a skip function, because otherwise the two counters
+    tell. `bad_weights` counts the weights that were negative, infinite or NaN.
     """
 
     mini_step: Array = counter()
@@ -106,14 +106,16 @@ class accumulate(Wrapper, state=MultiStepsState):
     """Accumulates gradients: takes one step of `inner` for `every` micro-batches, with their mean gradient.
 
     Use it to train with a batch that does not fit in memory. Between two steps the update is zero, and the inner state
-    does not change. With weights, `every` micro-batches whose weights are all 0 make no step either; so to step with
-    the rest at the end of the data, fill up the window with micro-batches of weight 0.
+    does not change. With `weight`, `every` micro-batches whose weights are all 0 make no step either. If fewer than
+    `every` micro-batches are left at the end of the data, call `update` with micro-batches of weight 0 until the step
+    is made.
 
         g = sum_i w_i g_i / sum_i w_i
 
-    With `every=1` the updates are those of `inner`, and no buffer is kept. `inner` gets the mean in the mean's dtype.
-    The extra argument `grad` becomes the mean too; other extra arguments take their value from the last micro-batch.
-    `tx.has_updated(state)` says whether the last micro-batch made a step.
+    With `every=1` the updates are the updates of `inner`, and no buffer is kept. `inner` gets the mean in
+    `accumulator_dtype`. If `update` gets the extra argument `grad`, `inner` gets the mean gradient in its place; other
+    extra arguments take their value from the last micro-batch. `tx.has_updated(state)` says whether the last
+    micro-batch made a step.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
@@ -122,8 +124,8 @@ class accumulate(Wrapper, state=MultiStepsState):
       weight: None for equal weights (default); or the name of an extra argument of `update` that holds the weight of
         the micro-batch, such as its number of tokens. With `weight="tokens"`, call
         `tx.update(grads, state, params, tokens=n)` with a number that is not negative. A micro-batch of weight 0 counts
-        toward `every`, but its gradient is ignored. So is one whose weight turns out to be negative, infinite or NaN in
-        compiled code; `gx.metrics(state)["bad_weights"]` counts them.
+        toward `every`, but its gradient is ignored. In compiled code, a weight that is negative, infinite or NaN is
+        replaced by 0; `gx.metrics(state)["bad_weights"]` counts such weights.
       use_grad_mean: True for the mean gradient (default); False for the weighted sum.
       should_skip_update_fn: A function `f(updates, gradient_step, params)`, such as `skip_not_finite`. It returns
         whether to skip this micro-batch, and arrays to keep in the state. A skipped micro-batch does not count toward
@@ -132,8 +134,8 @@ class accumulate(Wrapper, state=MultiStepsState):
         parameter's dtype, but at least float32.
 
     Returns:
-      A transformation. State: one array per parameter (4 bytes in float32) and a few numbers, beside the inner state;
-        no array with `every=1`.
+      A transformation. State: one array per parameter (4 bytes in float32; no array with `every=1`) and a few scalars,
+        in addition to the inner state.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -157,12 +159,12 @@ class accumulate(Wrapper, state=MultiStepsState):
 
     @property
     def accumulates(self) -> bool:
-        """Whether the state holds a mean. With `every=1` it does not."""
+        """Whether the state holds a mean; with `every=1` no mean is needed."""
         return self.every != 1
 
     @property
     def may_not_update(self) -> bool:
-        """Whether a full window may make no step, or a micro-batch may be skipped."""
+        """Whether `every` micro-batches may pass without a step: all their weights may be 0, or some may be skipped."""
         return self.weight is not None or self.should_skip_update_fn is not None
 
     def first_skip_state(self, params: Any) -> Any:
@@ -211,8 +213,8 @@ class accumulate(Wrapper, state=MultiStepsState):
         if not (self.accumulates or self.may_not_update):
             out, inner_state = self.inner_update(updates, inner_state, params, extra)
             return out, mean, inner_state
-        # Both branches return one buffer: the update if `emit`, else the mean. This avoids copying it. After a step the
-        # next micro-batch gives the old buffer weight 0.
+        # Both branches return the same buffer: the update if `emit`, else the mean. This avoids a copy of the mean.
+        # After a step the next micro-batch gives the old buffer weight 0.
         buffer, inner_state = branch(
             "accumulate",
             emit,
@@ -222,7 +224,7 @@ class accumulate(Wrapper, state=MultiStepsState):
         return _update_or_zeros(emit, buffer, updates), alike("accumulate", buffer, mean), inner_state
 
     def has_updated(self, state: MultiStepsState) -> Array:
-        """Whether the last micro-batch made a step of `inner`."""
+        """Returns whether the last micro-batch made a step of `inner`."""
         return state.updated if self.may_not_update else (state.mini_step == 0) & (state.gradient_step > 0)
 
     def _period(self, gradient_step: Array) -> Any:
@@ -318,7 +320,7 @@ def skip_large_updates(
       updates: Tree of gradients of the micro-batch.
       gradient_step: Number of steps taken so far; not used (default None).
       params: The parameters; not used (default None).
-      max_squared_norm: Squared Euclidean norm, over all leaves, from which on a gradient is skipped.
+      max_squared_norm: Smallest squared Euclidean norm, over all leaves, at which a gradient is skipped.
 
     Returns:
       Whether to skip the micro-batch, and a dict with this boolean (`should_skip`) and the squared norm

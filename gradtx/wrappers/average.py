@@ -1,14 +1,14 @@
 """Averages of the parameters over the steps, kept in the state and read with `averaged_params(state)`.
 
-    ema_params        e_t = decay * e_(t-1) + (1 - decay) * x_(t+1), corrected for its start
+    ema_params        e_t = decay * e_(t-1) + (1 - decay) * x_(t+1), with bias correction
     polyak_average    sum_t w_t x_t / sum_t w_t                                    over t >= start
                       (Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging")
-    swa               the mean of x_(t+1), every so many steps, from a start on
+    swa               the mean of x_(t+1) over t = start, start + every, start + 2 * every, ...
                       (Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better Generalization")
 
 x_t are the parameters at which the gradient of step t = 0, 1, ... was taken, and x_(t+1) the parameters after the step.
-Each function adds a link at the end of a chain. The link leaves the updates unchanged; no link that changes them may
-follow it.
+Each function appends a transformation to a chain. The appended transformation leaves the updates unchanged, and it must
+be the last one, because it needs the final updates to compute x_(t+1).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class AverageState(NamedTuple):
-    """The number of steps, the average of the parameters, and the sum of its weights."""
+    """The number of steps, the average of the parameters, and the sum of the averaging weights."""
 
     count: Array = counter()
     average: Array = per_param(start=PARAM)
@@ -49,10 +49,10 @@ class AverageState(NamedTuple):
 
 
 class _Average(Elementwise, state=AverageState, needs=("params",)):
-    """Keeps an average in the state. Subclasses define which parameters are averaged, and with what weights."""
+    """Keeps an average in the state. Subclasses define which parameters are averaged, and how they are weighted."""
 
     def first_weight(self, params: Params) -> Array:
-        """Returns the sum of weights before the first step."""
+        """Returns the sum of the averaging weights before the first step."""
         return tree.number(params, 0.0)
 
     def at_step(self, t: Array, numbers: Any) -> tuple[Any, Any]:
@@ -60,11 +60,15 @@ class _Average(Elementwise, state=AverageState, needs=("params",)):
         return share, numbers._replace(weight=weight)
 
     def shares(self, weight: Array, t: Array) -> tuple[Array, Array]:
-        """Returns the share of the new parameters at step t (counted from 1), and the new sum of weights."""
+        """Returns the fraction of the new parameters in the average, and the updated sum of the averaging weights.
+
+        The average becomes (1 - fraction) * average + fraction * parameters. Step `t` is counted from 1, and `weight`
+        is the sum of the averaging weights before it.
+        """
         raise NotImplementedError
 
     def averaged(self, g: Array, p: Array) -> Array:
-        """Returns the parameters to average: here the parameters after the step."""
+        """Returns the parameters to average: by default the parameters after the step."""
         return p + g
 
     def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
@@ -72,7 +76,7 @@ class _Average(Elementwise, state=AverageState, needs=("params",)):
 
 
 class ema_of_params(_Average):
-    """Keeps an exponential moving average of the parameters in the state: the link that `ema_params` adds.
+    """Keeps an exponential moving average of the parameters in the state; `ema_params` adds it to an optimizer.
 
     Put it last in a chain. It leaves the updates unchanged.
 
@@ -106,17 +110,18 @@ class ema_of_params(_Average):
 
 
 class average_of_params(_Average):
-    """Keeps an average of the parameters in the state: the link that `polyak_average` and `swa` add.
+    """Keeps an average of the parameters in the state; `polyak_average` and `swa` add it to an optimizer.
 
     Put it last in a chain. It leaves the updates unchanged.
 
     Args:
-      weights: Weight of the parameters at each step, a number or a schedule of the step count. Not negative; default 1.
+      weights: Averaging weight of the parameters at each step, a number or a schedule of the step count. Not negative;
+        default 1.
       start: First step that is averaged, counted from 0 (default 0). Until then the average equals the latest
         parameters.
       every: Number of steps between two averaged ones (default 1). At least 1.
-      of: 'before' to average the parameters at which gradients are taken (default), 'after' to average the parameters
-        after each step.
+      of: 'before' to average the parameters before each step, at which the gradients are taken (default), or 'after' to
+        average the parameters after each step.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
@@ -150,8 +155,8 @@ class average_of_params(_Average):
 def ema_params(inner: Any, decay: HyperArg = 0.999, debias: bool = True) -> chain:
     """Adds to `inner` an exponential moving average of the parameters after each step.
 
-    Evaluate at `averaged_params(state)`: the average is often better than the last parameters, without a decaying
-    learning rate too. Usual for diffusion models and GANs.
+    Evaluate the model at `averaged_params(state)`: the average often performs better than the latest parameters, even
+    if the learning rate does not decay. Usual for diffusion models and GANs.
 
         e <- decay * e + (1 - decay) * p
 
@@ -163,8 +168,8 @@ def ema_params(inner: Any, decay: HyperArg = 0.999, debias: bool = True) -> chai
         parameters.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
-        inner state.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), in addition
+        to the inner state.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -184,8 +189,8 @@ def ema_params(inner: Any, decay: HyperArg = 0.999, debias: bool = True) -> chai
 def polyak_average(inner: Any, weights: HyperArg | None = None, start: int = 0) -> chain:
     """Adds to `inner` the average of the parameters at which gradients were taken, from step `start` on.
 
-    Evaluate at `averaged_params(state)`. With a constant learning rate the average converges where the parameters only
-    fluctuate around the minimum.
+    Evaluate the model at `averaged_params(state)`. With a constant learning rate the parameters only fluctuate around
+    the minimum, while their average converges.
 
         sum_t w_t x_t / sum_t w_t      over t >= start
 
@@ -197,8 +202,8 @@ def polyak_average(inner: Any, weights: HyperArg | None = None, start: int = 0) 
         parameters.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
-        inner state.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), in addition
+        to the inner state.
 
     References:
       Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging".
@@ -222,19 +227,19 @@ def swa(inner: Any, start: int, every: int = 1) -> chain:
     """Adds to `inner` stochastic weight averaging: the mean of the parameters from step `start` on.
 
     The mean is taken over the parameters after the steps `start`, `start + every`, `start + 2 * every` and so on,
-    counted from 0. Take it for the last part of a run, with a constant or cyclical learning rate, and evaluate at
-    `averaged_params(state)`. Statistics of batch normalization have to be computed again for the average.
+    counted from 0. Use `swa` for the last epochs of a run, with a constant or cyclical learning rate, and evaluate the
+    model at `averaged_params(state)`. Recompute the statistics of batch normalization for the averaged parameters.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It must contain everything that changes the updates.
-      start: First step whose parameters are averaged, counted from 0. With a cyclical learning rate give the last step
+      start: First step whose parameters are averaged, counted from 0. With a cyclical learning rate, pass the last step
         of a cycle.
-      every: Number of steps between two averaged ones (default 1). At least 1. With a cyclical learning rate give the
+      every: Number of steps between two averaged ones (default 1). At least 1. With a cyclical learning rate, pass the
         length of a cycle.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
-        inner state.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), in addition
+        to the inner state.
 
     References:
       Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better Generalization".
@@ -257,12 +262,12 @@ def averaged_params(state: State) -> Any:
     """Returns the average of the parameters that `ema_params`, `polyak_average` or `swa` keeps in a state.
 
     Args:
-      state: A state that contains one such average at any depth, as `tx.init` or `tx.update` returned it.
+      state: The state from `tx.init` or `tx.update`. It must contain exactly one such average, at any depth.
 
     Returns:
-      A tree with the structure and shapes of the parameters, in float32 or wider; before the first step it equals the
-        parameters. For an average inside a group of `partition` it is a dict from path to array with the leaves of that
-        group.
+      A tree with the structure and shapes of the parameters, in float32 or wider; before the first step the average
+        equals the parameters. For an average inside a group of `partition`, a dict that maps the path of each leaf of
+        this group to its average.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

@@ -19,10 +19,10 @@ _LEAST_SHARE = 1e-3
 
 
 class with_grad_arg(Wrapper):
-    """Passes the incoming updates, the gradient, to the links of `inner` as the extra argument `grad`.
+    """Passes the incoming updates (the gradient) to `inner` as the extra argument `grad`.
 
-    Take it around a chain with links such as `mask_misaligned`, which compare the update with the gradient. Then
-    `update` need not be called with `grad=`.
+    Wrap it around a chain that contains a transformation such as `mask_misaligned`, which compares the update with the
+    gradient. You then need not call `update` with `grad=`.
 
     Args:
       inner: The transformation to wrap, such as `gx.chain(gx.adamw(1e-3), gx.mask_misaligned())`.
@@ -43,14 +43,15 @@ class with_grad_arg(Wrapper):
 
 
 class mask_misaligned(Layerwise, needs=("grad",), by_leaf=("grad",)):
-    """Sets entries of the update that point up the gradient to zero, and scales up the others.
+    """Sets update entries that would increase the loss to zero, and scales up the remaining entries.
 
-    This is the link that `cautious` adds. The remaining entries of each leaf are divided by their share of all entries,
-    at least 0.001, so that the mean size of the update stays about the same. `update` needs the extra argument `grad`,
-    the gradient; inside of `with_grad_arg` it is passed by itself.
+    `cautious` adds this transformation to an optimizer. An update entry is kept if its sign is opposite to the sign of
+    the gradient. The kept entries of each leaf are divided by the fraction of entries that were kept (at least 0.001),
+    so that the mean size of the update stays about the same. `update` needs the gradient as the extra argument `grad`;
+    `with_grad_arg` passes it automatically.
 
     Returns:
-      A transformation whose `update` needs `grad`. It keeps no state except a step count.
+      A transformation whose `update` needs `grad`. State: a step count.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -76,17 +77,18 @@ def _opposed(u: Array, g: Array) -> Array:
 
 @constructor
 def cautious(inner: Any) -> with_grad_arg:
-    """Drops the entries of an optimizer's update that point up the current gradient.
+    """Drops the entries of an optimizer's update that would increase the loss, judged by the current gradient.
 
-    Take it with an optimizer with momentum, whose update may still follow old gradients. In each leaf the remaining
-    entries are divided by their share of all entries, at least 0.001, so that the mean size of the update stays about
-    the same.
+    Use it with an optimizer that has momentum, because such an update may still follow old gradients. An update entry
+    is kept if its sign is opposite to the sign of the gradient. The kept entries of each leaf are divided by the
+    fraction of entries that were kept (at least 0.001), so that the mean size of the update stays about the same.
 
     Args:
-      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It must descend, that is, contain the learning rate.
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. Its updates must descend, so it must contain the
+        learning rate.
 
     Returns:
-      A transformation. State: the inner state.
+      A transformation. State: a step count, in addition to the inner state.
 
     References:
       Liang et al., 2024, "Cautious Optimizers: Improving Training with One Line of Code".

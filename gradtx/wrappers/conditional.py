@@ -51,15 +51,16 @@ class _Conditional(Wrapper):
         return super().accepts(name) or (self.forward_extra_args and takes(self.should_transform_fn, name))
 
     def _left_out(self, updates: Updates) -> Any:
-        """Returns the updates of a step on which the inner transformation is not applied."""
+        """Returns the outgoing updates of a step on which the inner transformation is not applied."""
         raise NotImplementedError
 
 
 class conditionally_transform(_Conditional, state=ConditionallyTransformState):
-    """Applies `inner` on the steps for which a function returns true; other steps pass the updates on unchanged.
+    """Applies `inner` only on steps for which a function returns true; other steps leave the updates unchanged.
 
-    Take it for a link that should act only during a part of training, such as clipping during the warm-up. On the other
-    steps the inner state does not change. To set the updates of the other steps to zero, use `conditionally_mask`.
+    Use it for a transformation that should act only during some phase of training, such as clipping during the warm-up.
+    On the other steps the inner state does not change. To set the updates of the other steps to zero, use
+    `conditionally_mask`.
 
     Args:
       inner: The transformation to wrap, such as `gx.clip(1.0)`.
@@ -69,7 +70,7 @@ class conditionally_transform(_Conditional, state=ConditionallyTransformState):
         False.
 
     Returns:
-      A transformation. State: a step count, beside the inner state.
+      A transformation. State: a step count, in addition to the inner state.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -87,11 +88,11 @@ class conditionally_transform(_Conditional, state=ConditionallyTransformState):
 
 
 class conditionally_mask(_Conditional, state=ConditionallyMaskState):
-    """Applies `inner` on the steps for which a function returns true; on other steps the update is zero.
+    """Applies `inner` only on steps for which a function returns true; on other steps the update is zero.
 
-    Take it for an optimizer that should move the parameters on some steps only, such as the generator of a GAN. On the
-    other steps the inner state does not change. To pass the updates of the other steps on unchanged, use
-    `conditionally_transform`.
+    Use it for an optimizer that should move the parameters only on some steps, such as the optimizer of a GAN's
+    generator. On the other steps the inner state does not change. To leave the updates of the other steps unchanged,
+    use `conditionally_transform`.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
@@ -101,7 +102,7 @@ class conditionally_mask(_Conditional, state=ConditionallyMaskState):
         False.
 
     Returns:
-      A transformation. State: a step count, beside the inner state.
+      A transformation. State: a step count, in addition to the inner state.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

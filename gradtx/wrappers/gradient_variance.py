@@ -4,8 +4,9 @@
 
     M <- decay * M + (1 - decay) * m,    V <- decay * V + (1 - decay) * v
 
-If a step takes k batches of b examples, sums of squares are combined batch by batch (Chan, Golub and LeVeque, 1983,
-"Algorithms for Computing the Sample Variance"). For batch j with mean m_j, and the mean m of the batches before it:
+If a step accumulates k batches of b examples, sums of squares S are combined batch by batch (Chan, Golub and LeVeque,
+1983, "Algorithms for Computing the Sample Variance"). For batch j with the mean m_j and the sum of squares S_j, and
+with the mean m of the batches before batch j:
 
     S <- S + S_j + |m_j - m|^2 * b (j - 1) / j,    m <- m + (m_j - m) / j
 """
@@ -35,8 +36,8 @@ __all__ = ["GradientVarianceState", "add_mean_variance_to_opt", "get_unbiased_me
 class GradientVarianceState(NamedTuple):
     """The step counts, the mean and sum of squares of the unfinished step, the moving averages, and the inner state.
 
-    `micro_step` counts the batches of the unfinished step. `weight` is the total weight of the moving averages, by
-    which they are divided to correct their start at zero.
+    `micro_step` counts the batches of the unfinished step. `weight` is the bias-correction divisor: the moving averages
+    start at zero and are divided by `weight` when they are read.
     """
 
     count: Array = counter()
@@ -52,25 +53,26 @@ class GradientVarianceState(NamedTuple):
 class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
     """Steps with the mean of per-example gradients, and keeps moving averages of their mean and variance.
 
-    Take it to see how noisy the gradient is. A batch is large enough if the variance divided by the batch size is small
-    compared to the squared mean. The incoming updates have an axis of examples, as
-    `jax.vmap(jax.grad(loss), in_axes=(None, 0))` returns them. Read the averages with
+    Use it to see how noisy the gradient is. A batch is large enough if the variance divided by the batch size is small
+    compared to the squared mean. Pass per-example gradients as the updates: each leaf needs an axis of examples, as in
+    the result of `jax.vmap(jax.grad(loss), in_axes=(None, 0))`. Read the averages with
     `get_unbiased_mean_and_variance_ema(state)`.
 
     Args:
-      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It gets the mean.
-      ema_decay: Decay rate of the moving averages; 0 keeps the values of the last step. In [0, 1); default 0.9 (about
-        the last 10 steps).
+      inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It gets the mean of the per-example gradients.
+      ema_decay: Decay rate of the moving averages; with 0 they are the values of the latest step. In [0, 1); default
+        0.9 (about the last 10 steps).
       per_elt_axis: Axis of the examples in each leaf, or a sequence of several axes (default 0).
       accumulation_steps: Number of calls of `update` that make one step (default 1). At least 1. The update of the
         other calls is zero.
 
     Returns:
       A transformation. State: two arrays per parameter (8 bytes in float32), or four with more than one accumulation
-        step (16 bytes in float32), beside the inner state.
+        step (16 bytes in float32), in addition to the inner state.
 
     Raises:
-      ValueError: The leaves have different numbers of examples, or a step has only one example, which has no variance.
+      ValueError: The leaves have different numbers of examples, or a step has only one example, so the variance is
+        undefined.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -94,7 +96,7 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
         return True  # the outgoing updates lack the axes of the examples
 
     def _check_trees(self, updates: Any, params: Any) -> None:
-        """Checks only the axes of examples, which neither the parameters nor later updates have."""
+        """Checks only the axes of examples; other checks would fail, as the parameters lack these axes."""
         n = examples(type(self).__name__, updates, self.per_elt_axis)
         if jax.tree.leaves(updates) and n * self.accumulation_steps < 2:
             raise ValueError(
@@ -131,7 +133,7 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
         return unless_skipped(type(self).__name__, done, gradient, waiting, take)
 
     def _squares(self, g: Any) -> Array:
-        """Returns the sum over the examples of their squared distances from the mean."""
+        """Returns the sum over the examples of the squared deviations from the mean."""
         apart = leaf.widen(jnp.asarray(g)) - mean_of(g, self.per_elt_axis, keepdims=True)
         return leaf.saturated(jnp.sum(leaf.abs_sq(apart), axis=self.per_elt_axis))
 
@@ -156,16 +158,17 @@ class add_mean_variance_to_opt(Wrapper, state=GradientVarianceState):
 
 
 def get_unbiased_mean_and_variance_ema(state: State) -> tuple[Any, Any]:
-    """Returns the averages that `add_mean_variance_to_opt` keeps, corrected for their start at zero.
+    """Returns the moving averages that `add_mean_variance_to_opt` keeps, with bias correction.
 
     Args:
-      state: A state that contains one of `add_mean_variance_to_opt` at any depth.
+      state: A state that contains exactly one state of `add_mean_variance_to_opt`, at any depth.
 
     Returns:
-      The average mean and the average variance, each a tree like the parameters. Zeros before the first step.
+      The moving averages of the mean and of the variance, each a tree like the parameters. Both are zero before the
+      first step.
 
     Raises:
-      ValueError: The state contains none of `add_mean_variance_to_opt`, or several.
+      ValueError: The state contains no state of `add_mean_variance_to_opt`, or several.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

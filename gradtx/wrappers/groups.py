@@ -1,4 +1,4 @@
-"""Groups of leaves: transform some leaves, and leave others unchanged, freeze them, or lower their learning rates."""
+"""Transforms some leaves and leaves the others unchanged, freezes leaves, or lowers their learning rates by depth."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class mask_labels(Value):
 def masked(inner: Any, mask: Any, rest: Any = "keep") -> partition:
     """Applies `inner` to the leaves that `mask` selects.
 
-    The other leaves keep their updates by default. The state of `inner` holds nothing for them. Take
-    `selective_transform` to train some parameters and freeze the others, and `partition` for more than two groups.
+    By default, the updates of the other leaves are unchanged. The state of `inner` has no arrays for the other leaves.
+    Use `selective_transform` to train some parameters and freeze the others, and `partition` for more than two groups.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It sees a dict from path to leaf with the selected
@@ -101,7 +101,8 @@ def masked(inner: Any, mask: Any, rest: Any = "keep") -> partition:
 
     Raises:
       TypeError: `mask` is neither a function nor a tree of booleans, or `rest` is not a transformation.
-      ValueError: A selector matches no leaf, the mask does not fit the tree, or `rest` is another string.
+      ValueError: A selector matches no leaf, the mask does not match the tree, or `rest` is a string other than 'keep'
+      and 'zero'.
     """
     others: dict[Any, GradientTransformation] = {"keep": identity(), "zero": set_to_zero()}
     if isinstance(rest, str) and rest not in others:
@@ -114,8 +115,8 @@ def masked(inner: Any, mask: Any, rest: Any = "keep") -> partition:
 def freeze(mask: Any) -> partition:
     """Sets the updates of the leaves that `mask` selects to zero, and keeps the updates of the others.
 
-    Put it last in a chain. The links before it still keep state for the frozen leaves; `selective_transform` saves this
-    memory.
+    Put it last in a chain. The transformations before it still keep state for the frozen leaves; `selective_transform`
+    saves this memory.
 
     Args:
       mask: Which leaves to freeze: a selector such as `gx.select.path("embed/**")`, a tree of booleans like the
@@ -137,9 +138,9 @@ def freeze(mask: Any) -> partition:
 
 @constructor
 def selective_transform(optimizer: Any, *, freeze_mask: Any) -> partition:
-    """Trains only the leaves that `freeze_mask` does not select; the others are frozen and take no state.
+    """Trains only the leaves that `freeze_mask` does not select; the other leaves are frozen and need no state.
 
-    Take it for fine-tuning with frozen layers.
+    Use it for fine-tuning with frozen layers.
 
     Args:
       optimizer: The transformation for the leaves to train, such as `gx.adamw(1e-3)`. It sees a dict from path to leaf
@@ -169,7 +170,7 @@ def _check_depth(who: str, name: str, value: Any) -> Any:
 
 
 def _depths(who: str, depth_of: Any, tree: Any) -> list[np.ndarray]:
-    """Returns the depth of each leaf, as an array, so that leaves of different depths share one compilation."""
+    """Returns the depth of each leaf, as an array so that leaves of different depths share one compiled function."""
     if not isinstance(depth_of, FrozenTree):
         found = [checks.integer(who, f"depth_of({path!r})", depth_of(path), ge=0) for path in checks.paths(tree)]
     else:
@@ -178,7 +179,7 @@ def _depths(who: str, depth_of: Any, tree: Any) -> list[np.ndarray]:
 
 
 class scale_by_depth(Elementwise):
-    """Scales each leaf of the updates by decay^depth: the link that `layerwise_lr_decay` adds.
+    """Scales each leaf of the updates by decay^depth; `layerwise_lr_decay` appends it to an optimizer.
 
         u = decay^depth * g
 
@@ -207,9 +208,9 @@ class scale_by_depth(Elementwise):
 
 @constructor
 def layerwise_lr_decay(inner: Any, depth_of: Any, decay: HyperArg) -> chain:
-    """Gives deeper layers smaller learning rates: multiplies the update of a leaf of depth d by decay^d.
+    """Lowers the learning rate of deeper layers: multiplies the update of a leaf of depth d by decay^d.
 
-    Take it to fine-tune a pretrained model. Count the depth from the output, so that the layers near the input move
+    Use it to fine-tune a pretrained model. Count the depth from the output, so that the layers near the input move
     least.
 
         u = decay^depth * inner(g)
@@ -221,7 +222,7 @@ def layerwise_lr_decay(inner: Any, depth_of: Any, decay: HyperArg) -> chain:
       decay: Factor for each further level of depth, often 0.65 to 0.95. In (0, 1].
 
     Returns:
-      A transformation. State: a step count, beside the inner state.
+      A transformation. State: a step count, in addition to the inner state.
 
     References:
       Clark et al., 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators", appendix B.

@@ -30,7 +30,8 @@ __all__ = ["ApplyIfFiniteState", "apply_if_finite"]
 class ApplyIfFiniteState(NamedTuple):
     """The counts of steps that were not finite, whether the last step was finite, and the inner state.
 
-    `notfinite_count` counts the latest run of steps that were not finite, `total_notfinite` all of them.
+    `notfinite_count` counts the steps in a row, up to the latest step, that were not finite; `total_notfinite` counts
+    all steps that were not finite.
     """
 
     notfinite_count: Array = counter()
@@ -52,10 +53,10 @@ def if_finite(
     step: Step,
     accepted: Any = False,
 ) -> tuple[Any, Any, Array]:
-    """Takes a step if its updates are finite before and after it, or if it is `accepted`; else skips it.
+    """Takes a step if the incoming and the new updates are finite, or if `accepted` is true; else skips the step.
 
-    Returns the updates and the state, zeros and the old state for a skipped step; and whether the updates were finite.
-    A rule whose updates are bounded needs no check of the new updates.
+    Returns the new updates, the new state, and whether the updates were finite. For a skipped step the updates are zero
+    and the state is unchanged. If `inner` has bounded updates, the new updates need no check.
     """
     sound = tree.finite(updates)
     if _is_bounded(inner, updates):
@@ -72,7 +73,7 @@ def if_finite(
 
 
 def _is_bounded(inner: GradientTransformation, updates: Updates) -> bool:
-    """Whether finite gradients, parameters and numbers are sure to give finite updates in these dtypes."""
+    """Whether finite gradients, parameters and hyperparameters always give finite updates in these dtypes."""
     dtypes = {jnp.result_type(u) for u in jax.tree.leaves(updates)}
     if not all(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
         return False  # `inner` raises an error for such updates
@@ -81,7 +82,7 @@ def _is_bounded(inner: GradientTransformation, updates: Updates) -> bool:
 
 
 def _finite_numbers(inner: GradientTransformation, state: State) -> Array:
-    """Whether the factors of this step are as small as the bound `largest` assumes."""
+    """Whether the learning rates of this step are below `LARGEST_RATE`, which the bound `inner.largest` assumes."""
     values = hyperparameters(inner, state).items()
     factors = [x for name, x in values if name.rpartition(".")[2] in ("learning_rate", "step_size")]
     return functools.reduce(jnp.logical_and, [jnp.abs(x) <= LARGEST_RATE for x in factors], jnp.array(True))
@@ -90,26 +91,27 @@ def _finite_numbers(inner: GradientTransformation, state: State) -> Array:
 class apply_if_finite(Wrapper, state=ApplyIfFiniteState):
     """Skips steps whose gradients or updates contain NaN or infinity.
 
-    On such a step the update is zero and the inner state is unchanged. Take it to survive a single bad batch. Put it
+    On such a step the update is zero and the inner state is unchanged. Use it to survive a single bad batch. Put it
     outermost: `apply_if_finite(chain(clip_by_global_norm(1.0), adamw(1e-3)))`. `gx.metrics(state)` reports whether the
-    last step was finite (`finite`), the number of steps that were not (`skipped`), and the length of the latest run of
-    such steps (`notfinite_streak`).
+    last step was finite (`finite`), the number of steps that were not finite (`skipped`), and the number of such steps
+    in a row up to now (`notfinite_streak`).
 
-    If `inner` has bounded updates, as Adam, AdamW, Lion and signSGD have with the usual hyperparameters, only its
-    gradients, learning rates and (for weight decay) parameters are checked. The updates of other transformations are
-    checked as well, which takes another pass over them. A learning rate above 1e15 counts as infinite.
+    If the updates of `inner` are bounded (true of Adam, AdamW, Lion and signSGD with the usual hyperparameters), only
+    the gradients, the learning rates and (for weight decay) the parameters are checked. For other transformations the
+    new updates are checked as well, which takes another pass over the updates. A learning rate above 1e15 counts as
+    infinite.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
       max_consecutive_errors: Number of bad steps in a row that are always skipped (default 5). `policy` says what
-        happens to further ones. Not negative.
+        happens to further bad steps. Not negative.
       policy: What to do after `max_consecutive_errors` bad steps in a row. 'skip' (default) keeps skipping, so that
-        neither NaN nor infinity ever gets through. 'raise' raises a FloatingPointError; in a jitted step it is raised
-        when the results are waited for, as a `jax.errors.JaxRuntimeError` with the same text. 'accept' takes the step
-        as it is, so that the run shows what went wrong, and starts the count again.
+        neither NaN nor infinity ever gets through. 'raise' raises a FloatingPointError; a jitted step raises a
+        `jax.errors.JaxRuntimeError` with the same text instead, when you wait for its results. 'accept' takes the step
+        with its NaN or infinity, so that the run shows what went wrong, and resets the count.
 
     Returns:
-      A transformation. State: two counts and a boolean (9 bytes), beside the inner state.
+      A transformation. State: two counts and a boolean (9 bytes), in addition to the inner state.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

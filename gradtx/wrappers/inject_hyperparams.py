@@ -1,8 +1,8 @@
 """Keeps hyperparameters in the state, for code written for optax.
 
-New code does not need it. In gradtx `tx.replace(learning_rate=...)` changes a number without a new trace, and
-`gradtx.hyperparameters(tx, state)` reads all numbers. This wrapper keeps the numbers in the state instead: read and set
-them as `state.hyperparams["learning_rate"]`.
+New code does not need this wrapper: `tx.replace(learning_rate=...)` changes a hyperparameter without recompiling, and
+`gradtx.hyperparameters(tx, state)` reads all hyperparameters. This wrapper keeps the hyperparameters in the state
+instead, where you read and set them as `state.hyperparams["learning_rate"]`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ __all__ = ["InjectHyperparamsState", "inject_hyperparams"]
 class InjectHyperparamsState(NamedTuple):
     """The state of a transformation made by `inject_hyperparams`.
 
-    `hyperparams` holds the numbers that the last update used. Set them here; a schedule overwrites what is set.
-    `gradtx.hyperparameters(tx, state)` shows the numbers that the next update will use. `hyperparams_states` holds the
-    states of schedules that have one, by the names of the hyperparameters.
+    `hyperparams` holds the hyperparameter values that the previous update used. Set new values here; a hyperparameter
+    that follows a schedule is overwritten by its schedule. `gradtx.hyperparameters(tx, state)` shows the values that
+    the next update will use. `hyperparams_states` maps the name of each hyperparameter with a stateful schedule to the
+    schedule's state.
     """
 
     count: Array = counter()
@@ -49,24 +50,25 @@ def inject_hyperparams(
 ) -> Callable[..., GradientTransformation]:
     """Makes a function like `inner_factory` whose transformation keeps its hyperparameters in the state.
 
-    Take it for code written for optax that sets `state.hyperparams["learning_rate"]`. New code can use
+    Use it for code written for optax that sets `state.hyperparams["learning_rate"]`. New code can use
     `tx.replace(learning_rate=...)` instead.
 
-    Numbers, arrays and schedules are kept, including defaults. Not kept are `static_args`, flags, integers that
-    determine shapes, and other functions, such as masks. A schedule is called with the number of steps taken. A
-    `gx.rules.StatefulSchedule` is called with its own state, which is kept too, and with the extra arguments of
-    `update`. Every other hyperparameter can be set in `state.hyperparams`, which holds the numbers of the last update.
-    If you set the decay of a moving average there, its start at zero is corrected as if all steps had used that decay;
-    for a schedule the correction is exact.
+    The state holds all arguments that are numbers, arrays or schedules, including defaults. The state does not hold
+    `static_args`, flags, integers that determine shapes, and functions that are not schedules, such as masks. A
+    schedule is called with the number of steps taken. A `gx.rules.StatefulSchedule` is called with its own state, which
+    is kept in the state as well, and with the extra arguments of `update`. Every hyperparameter without a schedule can
+    be set in `state.hyperparams`, which holds the values that the previous update used. If you set the decay rate of a
+    moving average there, its bias correction assumes that all steps used this decay rate; with a schedule the bias
+    correction is exact.
 
     Args:
       inner_factory: A function that makes a transformation, such as `gx.sgd`. Its arguments must have names.
-      static_args: The name of an argument that is not kept, or several names. None by default.
+      static_args: The name of an argument that should not be in the state, or several names. None by default.
       hyperparam_dtype: Dtype of the hyperparameters in the state. By default, and at least, float32.
 
     Returns:
       A function with the arguments of `inner_factory`. State of its transformations: a step count and 4 bytes per
-        hyperparameter, beside the inner state.
+        hyperparameter, in addition to the inner state.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -111,7 +113,7 @@ def inject_hyperparams(
 
 
 def _check_names(factory: Callable[..., Any], signature: inspect.Signature, fixed: set[str]) -> None:
-    """Raises unless all arguments of the factory have names, and those in `fixed` are among them."""
+    """Raises unless all arguments of the factory have names, and `fixed` contains only names of its arguments."""
     for name, parameter in signature.parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
             shown = f"*{name}" if parameter.kind is parameter.VAR_POSITIONAL else f"the positional-only {name}"
@@ -133,10 +135,10 @@ def _name_of(factory: Callable[..., Any]) -> str:
 
 
 def _as_hyperparameter(x: Any, built: GradientTransformation) -> Any:
-    """Returns a number, an array or a schedule; None for everything else.
+    """Returns `x` as a hyperparameter if it is a number, an array or a schedule; otherwise None.
 
     A callable counts as a schedule only if the built transformation wrapped it in `function_schedule`, because a mask,
-    for instance, is callable too.
+    for instance, is also callable.
     """
     if leaf.is_number(x) or isinstance(x, (Schedule, jax.Array)):
         return x
@@ -161,24 +163,27 @@ def _accepts_array(factory: Callable[..., Any], arguments: dict[str, Any], name:
 
 
 def _first(name: str, schedule: StatefulSchedule) -> Any:
-    """Returns the number of the first step, as a Python number unless it is traced, so that values can be compared."""
+    """Returns the schedule's value at the first step, as a Python number unless it is traced.
+
+    With Python numbers, transformations can be compared with `==`.
+    """
     number = _number("inject_hyperparams", name, schedule(schedule.init()))
     return number if isinstance(number, Tracer) else number.item()
 
 
 def _number(who: str, name: str, value: Any) -> Array:
-    """Returns the number that a stateful schedule gave, as a scalar array."""
+    """Returns the value of a stateful schedule as a scalar array."""
     checks.scalar(who, f"the value of the schedule {name}", value)
     return jnp.asarray(value, float)
 
 
 def _owned(x: Any) -> Array:
-    """Returns a copy in its own buffer and without a weak type, so that it may be donated and keeps its dtype."""
+    """Returns a copy of `x` that may be donated (own buffer) and keeps its dtype in arithmetic (no weak type)."""
     return jnp.array(x, jnp.result_type(x), copy=True)
 
 
 def _like(name: str, state: State, last: Any) -> Any:
-    """Returns the next state of a schedule, in the dtypes of the last one."""
+    """Returns the next state of a schedule, in the dtypes of its previous state."""
     who, what = "inject_hyperparams", f"the next state of the schedule {name}"
     checks.same_tree(who, what, state, "the last one", last)
 
@@ -199,18 +204,18 @@ def _as_real(x: Any) -> Any:
 
 
 class _Injected(Composite, state=InjectHyperparamsState):
-    """Builds the transformation anew at every step, from the hyperparameters in the state."""
+    """Rebuilds the transformation at every step from the hyperparameters in the state."""
 
     factory: Any = static(check=function)
     names: tuple[str, ...] = static()
     """The names of the arguments that are kept in the state."""
     values: tuple[Any, ...] = child()
-    """Their values as they were given: numbers, arrays or schedules."""
+    """The values of these arguments as the user passed them: numbers, arrays or schedules."""
     others: FrozenTree = static()
     """All other arguments by name."""
     hyperparam_dtype: Any = dtype(default=None)
     stateful: FrozenTree = static(default=FrozenTree({}))
-    """The schedules that have a state, by argument name; their `values` are the numbers of the first step."""
+    """The schedules that have a state, by argument name; `values` holds their values at the first step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -225,7 +230,7 @@ class _Injected(Composite, state=InjectHyperparamsState):
         return self._numbers(jnp.zeros((), jnp.int32), self._initial(), self.first_schedule_states(), {})
 
     def first_schedule_states(self, params: Params = None) -> dict[str, Any]:
-        """Returns the states of the schedules that have one, before the first step."""
+        """Returns the initial states of all schedules that have a state."""
         del params
         return {name: jax.tree.map(_owned, x.init()) for name, x in self.stateful.tree.items()}
 
@@ -254,8 +259,8 @@ class _Injected(Composite, state=InjectHyperparamsState):
     def _numbers(self, count: Array, current: dict[str, Any], states: Any, extra: dict[str, Any]) -> dict[str, Array]:
         """Returns the hyperparameters of a step as numbers.
 
-        Schedules are called with `count`, or with their state and extra arguments. The others come from `current`: the
-        constructor's values before the first step, the state's `hyperparams` later.
+        Schedules are called with `count`, or with their state and extra arguments. The other hyperparameters come from
+        `current`: the constructor's values before the first step, the state's `hyperparams` later.
         """
         kept_dtype = jnp.promote_types(self.hyperparam_dtype or jnp.result_type(float), jnp.float32)
         found: dict[str, Array] = {}
@@ -274,7 +279,7 @@ class _Injected(Composite, state=InjectHyperparamsState):
         return dict(zip(self.names, self.values, strict=True))
 
     def _hyperparameters(self, state: State) -> Iterator[tuple[str, Any]]:
-        """Yields the kept arguments of the factory; with a state, the numbers that the next update will use."""
+        """Yields the hyperparameters by name; with a state, with the values that the next update will use."""
         now = self._parts()
         if state is not None:
             now = self._numbers(state.count, state.hyperparams, state.hyperparams_states, {})
@@ -302,4 +307,4 @@ class _Injected(Composite, state=InjectHyperparamsState):
         return f"inject_hyperparams({_name_of(self.factory)}{option})({inner})"
 
 
-_Injected.__name__ = "inject_hyperparams"  # in errors and descriptions; pickle goes by the qualified name
+_Injected.__name__ = "inject_hyperparams"  # the name in errors and descriptions; pickle uses the qualified name

@@ -5,7 +5,7 @@ Every `sync_period` steps the slow weights phi move towards the parameters theta
     phi <- phi + slow_step_size * (theta - phi),    theta <- phi
 
 Zhang, Lucas, Hinton and Ba, 2019, "Lookahead Optimizer: k steps forward, 1 step back". The slow weights are kept in the
-state, so that the parameters are ordinary ones.
+state, so the parameters need no special container (unlike in optax).
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class LookaheadState(NamedTuple):
 
 
 class scale_by_lookahead(Elementwise, state=LookaheadState, needs=("params",)):
-    """Moves the parameters back to slow weights every `sync_period` steps: the link that `lookahead` adds.
+    """Moves the parameters back towards slow weights every `sync_period` steps; `lookahead` adds it to an optimizer.
 
     Put it after the learning rate.
 
     Args:
       sync_period: Number of steps between two synchronizations with the slow weights. At least 1.
-      slow_step_size: Share of the way that the slow weights move towards the parameters. In [0, 1].
+      slow_step_size: Fraction of the distance by which the slow weights move towards the parameters. In [0, 1].
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32).
@@ -78,16 +78,16 @@ class ResetEveryState(NamedTuple):
 
 
 class reset_state_every(Wrapper, state=ResetEveryState, needs=("params",)):
-    """Starts the state of `inner` anew after every `period` steps.
+    """Reinitializes the state of `inner` after every `period` steps.
 
-    The new state is `inner.init(params)` at the parameters of that time.
+    The new state is `inner.init(params)` with the current parameters.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
-      period: Number of steps after which the state starts anew. At least 1.
+      period: Number of steps after which the state is reinitialized. At least 1.
 
     Returns:
-      A transformation whose `update` needs `params`. State: a step count, beside the inner state.
+      A transformation whose `update` needs `params`. State: a step count, in addition to the inner state.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -116,19 +116,20 @@ class reset_state_every(Wrapper, state=ResetEveryState, needs=("params",)):
 def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, reset_state: bool = False) -> chain:
     """Moves the parameters back towards slow weights every `sync_period` steps (Lookahead).
 
-    It makes an optimizer less sensitive to its learning rate and its steps less noisy.
+    Lookahead makes an optimizer less sensitive to the learning rate, and makes the steps less noisy.
 
         phi <- phi + slow_step_size * (p - phi),    p <- phi      every sync_period steps
 
     Args:
       fast_optimizer: The optimizer that takes the steps, such as `gx.adamw(1e-3)`.
       sync_period: Number of steps between two synchronizations with the slow weights, often 5 or 6. At least 1.
-      slow_step_size: Share of the way that the slow weights move towards the parameters, often 0.5. In [0, 1].
-      reset_state: Whether to start the optimizer's state anew after each synchronization. Default False.
+      slow_step_size: Fraction of the distance by which the slow weights move towards the parameters, often 0.5. In [0,
+        1].
+      reset_state: Whether to reinitialize the optimizer's state after each synchronization. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`, the ordinary parameters (unlike optax, which needs a
-        `LookaheadParams`). State: one array per parameter (4 bytes in float32), beside the state of `fast_optimizer`.
+      A transformation whose `update` needs `params`, the ordinary parameters (optax needs a `LookaheadParams` instead).
+        State: one array per parameter (4 bytes in float32), in addition to the state of `fast_optimizer`.
 
     References:
       Zhang, Lucas, Hinton and Ba, 2019, "Lookahead Optimizer: k steps forward, 1 step back".

@@ -3,9 +3,11 @@
 The loss is multiplied by a scale S before it is differentiated, and the gradients are then divided by S in float32:
 
     not finite      the step is skipped, S <- max(S * backoff_factor, min_scale)
-    finite          the step is taken; after `growth_interval` of them in a row, S <- min(S * growth_factor, max_scale)
+    finite          the step is taken; after `growth_interval` finite steps in a row,
+                    S <- min(S * growth_factor, max_scale)
 
-Micikevicius et al., 2018, "Mixed Precision Training". float16 needs it; bfloat16 has float32's range and does not.
+Micikevicius et al., 2018, "Mixed Precision Training". float16 needs loss scaling; bfloat16 does not, because it has the
+range of float32.
 """
 
 from __future__ import annotations
@@ -47,10 +49,10 @@ class DynamicLossScaleState(NamedTuple):
 class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
     """Divides gradients of a scaled loss by the scale, skips steps that are not finite, and adapts the scale.
 
-    Take it to train in float16, whose small gradients underflow to zero. bfloat16 does not need it. Multiply the loss,
-    in float32, by `loss_scale(state)` before you differentiate it; `value_and_step` does so by itself. (A loss in
-    float16 cannot be multiplied by a scale above 2^15.) Put this wrapper outermost, so that everything inside, clipping
-    too, sees the true gradients, in float32 or wider.
+    Use it to train in float16, where small gradients underflow to zero; bfloat16 does not need it. Convert the loss to
+    float32 and multiply it by `loss_scale(state)` before you differentiate it; `value_and_step` multiplies
+    automatically. (A loss in float16 cannot be multiplied by a scale above 2^15.) Put this wrapper outermost, so that
+    all transformations inside, including clipping, see the true gradients, in float32 or wider.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
@@ -63,7 +65,7 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
       max_scale: Upper bound on the scale (default 16777216 = 2^24). Positive, at most 2^126.
 
     Returns:
-      A transformation. State: four numbers (16 bytes), beside the inner state.
+      A transformation. State: four numbers (16 bytes), in addition to the inner state.
 
     References:
       Micikevicius et al., 2018, "Mixed Precision Training".
@@ -137,7 +139,7 @@ def loss_scale(state: State) -> Array:
     """Returns the number by which to multiply the loss before it is differentiated.
 
     Args:
-      state: A state that contains one of `dynamic_loss_scale` at any depth.
+      state: A state that contains exactly one state of `dynamic_loss_scale`, at any depth.
 
     Returns:
       The scale, a float32 scalar.
@@ -148,7 +150,7 @@ def loss_scale(state: State) -> Array:
       32768.0
 
     Raises:
-      ValueError: The state contains none of `dynamic_loss_scale`, or more than one.
+      ValueError: The state contains no state of `dynamic_loss_scale`, or several.
     """
     advice = "Wrap the whole transformation in gx.dynamic_loss_scale(tx)."
     return only("loss_scale", state, DynamicLossScaleState, "parts of a dynamic_loss_scale", advice).loss_scale

@@ -1,7 +1,7 @@
 """Mechanic: tunes the learning rate of any base optimizer during the run.
 
-With the base's steps u_t, their sum Delta_t = u_1 + ... + u_t, and the scale s_t = sum_i s_t^i over `num_betas` tuners
-with decays b_i = 1 - 10^-i,
+With the updates u_t of the base optimizer, their sum Delta_t = u_1 + ... + u_t, and the scale s_t = sum_i s_t^i over
+`num_betas` tuners with decay rates b_i = 1 - 10^-i,
 
     x_(t+1) = x_1 + s_(t+1) * Delta_(t+1)
     h_t       = -<g_t + weight_decay * s_t |g_t| / (|x_t| + eps) * x_t, Delta_t>
@@ -42,7 +42,7 @@ __all__ = ["MechanicState", "mechanize", "scale_by_mechanic"]
 
 @reports(mechanic_scale="total")
 class MechanicState(NamedTuple):
-    """The number of steps, the first parameters, and the numbers of the tuners.
+    """The number of steps, the initial parameters, and the tuners' values.
 
     Each tuner has a reward `r`, a bound `m`, a variance `v` and a scale `s`; `total` is the sum of the scales.
     """
@@ -57,9 +57,9 @@ class MechanicState(NamedTuple):
 
 
 class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad")):
-    """Scales the updates by a learning rate that is tuned during the run: the link that `mechanize` adds.
+    """Scales the updates by a learning rate that is tuned during the run; `mechanize` adds it to an optimizer.
 
-    Put it after the base optimizer, inside of `with_grad_arg`, which passes the extra argument `grad`.
+    Put it after the base optimizer, inside `with_grad_arg`, which passes the extra argument `grad`.
 
     Args:
       weight_decay: Strength of the decay that steers the tuning (default 0.01). Not negative. It does not decay the
@@ -119,7 +119,7 @@ class scale_by_mechanic(Treewide, state=MechanicState, needs=("params", "grad"))
     def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         before, after = shared.before, shared.after
         # x_1 + s' (Delta + u) - x with Delta = (x - x_1) / (s + eps), rearranged so that nothing is added to the
-        # parameters, whose rounding would swallow small steps.
+        # parameters: their rounding would lose small steps.
         return (p - slots.x0) * ((after - before - self.eps) / (before + self.eps)) + g * after, slots
 
 
@@ -133,8 +133,9 @@ def mechanize(
 ) -> with_grad_arg:
     """Tunes the learning rate of an optimizer during the run (Mechanic).
 
-    Give the base optimizer the learning rate 1, or a schedule with a maximum of 1 that ends low: it keeps its shape,
-    and only its size is tuned. `gx.metrics(state)` reports the current scale as `mechanic_scale`.
+    Set the learning rate of the base optimizer to 1, or to a schedule with a maximum of 1 that ends low. Mechanic
+    multiplies the schedule by a tuned scale; the shape of the schedule is kept. `gx.metrics(state)` reports the current
+    scale as `mechanic_scale`.
 
     Args:
       base_optimizer: The optimizer to tune, such as `gx.adamw(1.0)`.
@@ -148,7 +149,7 @@ def mechanize(
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32) and four
-        numbers per tuner, beside the state of `base_optimizer`.
+        numbers per tuner, in addition to the state of `base_optimizer`.
 
     References:
       Cutkosky, Defazio and Mehta, 2023, "Mechanic: A Learning Rate Tuner".

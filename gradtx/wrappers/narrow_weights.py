@@ -1,17 +1,18 @@
-"""Training with 16-bit parameters: keeps the digits that their rounding drops, or rounds them at random.
+"""Trains 16-bit parameters without losing small steps: keeps the bits that rounding drops, or rounds at random.
 
-A step smaller than half a unit in a parameter's last place does not change it: 1 + 1e-3 is 1 in bfloat16. With x the
-weights in float32, p the parameters, and u the updates of `inner`, which sees x,
+A step smaller than half a unit in a parameter's last place does not change the parameter: 1 + 1e-3 is 1 in bfloat16. So
+each parameter p stands for a float32 weight x. `inner` sees x and computes its update u; the state s holds the bits of
+x that p lacks:
 
-    x_t = w(p_t, s_t),    x_(t+1) = x_t + u_t,    p_(t+1) = round(x_(t+1)),    s_(t+1) = what p_(t+1) lacks
+    x_t = weight(p_t, s_t),    x_(t+1) = x_t + u_t,    p_(t+1) = round(x_(t+1)),    s_(t+1) = remainder of the rounding
 
-    master_weights       s = x, all of it (Micikevicius et al., 2018, "Mixed Precision Training")
+    master_weights       s = x, the whole weight (Micikevicius et al., 2018, "Mixed Precision Training")
     corrected_weights    s = x - p in 8 or 16 bits (Kahan, 1965, "Further Remarks on Reducing Truncation Errors")
     stochastic_weights   x = p, nothing is kept; p_(t+1) is x_(t+1) rounded up or down at random, so that its mean is
                          x_(t+1) (Gupta et al., 2015, "Deep Learning with Limited Numerical Precision")
 
-The parameters have priority: if they are changed between two steps, clipped or loaded, the weights start from the new
-values.
+The parameters have priority: if they are changed between two steps (clipped or loaded, for example), the weights
+restart from the new values.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ __all__ = [
 
 
 class _InFloat32(View):
-    """Shows 16-bit leaves in float32."""
+    """Presents 16-bit leaves in float32 to the inner transformation."""
 
     def seen(self, tree: Any) -> Any:
         return jax.tree.map(lambda x: leaf.widen(jnp.asarray(x)), tree)
@@ -77,20 +78,20 @@ class _Wide(Wrapper, needs=("params",)):
 
 
 class _NarrowWeights(_Wide, needs=("params",)):
-    """Keeps beside each 16-bit parameter the digits that it lacks compared with a float32 weight.
+    """Keeps a float32 weight for each 16-bit parameter: the state holds the bits that the parameter lacks.
 
-    Subclasses define in which form.
+    Subclasses define in which form these bits are stored.
     """
 
     kept: ClassVar[str]
-    """The field of the state with the kept digits; its leaf is None for a parameter in float32 or wider."""
+    """Name of the state's field with the kept bits; its leaf is None for a parameter in float32 or wider."""
 
     def weight(self, p: Array, kept: Array) -> Array:
         """Returns the weight in float32."""
         raise NotImplementedError
 
     def split(self, x: Array, dtype: Any) -> tuple[Array, Array]:
-        """Returns the parameter nearest to the weight `x`, in its dtype, and what is kept beside it."""
+        """Returns the parameter (in `dtype`) nearest to the weight `x`, and the bits to keep in the state."""
         raise NotImplementedError
 
     def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, Any]:
@@ -108,7 +109,7 @@ class _NarrowWeights(_Wide, needs=("params",)):
         return leaf.widen(p) if kept is None else self.weight(p, kept)
 
     def _moved(self, p: Array, x: Array, u: Array, kept: Array | None) -> tuple[Array, Any]:
-        """Returns the step of a parameter, which is exact in float32, and what is kept of the weight after it."""
+        """Returns the update of a parameter, which is exact in float32, and the bits of the new weight to keep."""
         if kept is None:
             return u, None
         new, kept = self.split(x + leaf.narrow(u, x.dtype), p.dtype)
@@ -126,20 +127,21 @@ class MasterWeightsState(NamedTuple):
 class master_weights(_NarrowWeights, state=MasterWeightsState):
     """Keeps a float32 copy of bfloat16 and float16 parameters, so that small steps are not lost.
 
-    Take it to train with 16-bit parameters if there is memory for the copy. Without it, each step smaller than half a
+    Use it to train 16-bit parameters if there is memory for the copy. Without a copy, each step smaller than half a
     unit in a parameter's last place is lost: 1 + 1e-3 is 1 in bfloat16.
 
-    `inner` sees parameters and gradients in float32. The updates lead from the parameters to the rounded copy. They are
-    in float32, whatever the dtype of the gradients, because the difference of two 16-bit numbers may need more digits.
-    A wrapper around it may round them to the gradients' dtype, which changes only steps larger than half of a
-    parameter. If a parameter was changed since the last step, loaded or clipped, its copy starts from the new value.
+    `inner` sees parameters and gradients in float32. The updates are the difference between the rounded copy and the
+    parameters. They are in float32, whatever the dtype of the gradients, because the difference of two 16-bit numbers
+    may need more bits. If another wrapper around this one rounds the updates to the gradients' dtype, only updates
+    larger than half of the parameter change. If a parameter was changed since the previous step (loaded or clipped, for
+    example), its copy restarts from the new value.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
 
     Returns:
       A transformation whose `update` needs `params`. State: 4 bytes for each entry of a 16-bit parameter, none for
-        other parameters, beside the inner state.
+        other parameters, in addition to the inner state.
 
     References:
       Micikevicius et al., 2018, "Mixed Precision Training".
@@ -167,7 +169,7 @@ class master_weights(_NarrowWeights, state=MasterWeightsState):
 
 
 class CorrectedWeightsState(NamedTuple):
-    """The number of steps, the digits that rounding dropped from the parameters, and the inner state."""
+    """The number of steps, the bits that rounding dropped from the parameters, and the inner state."""
 
     count: Array = counter()
     remainder: Array = per_param(dtype="remainder_dtype", only_narrow=True)
@@ -175,20 +177,20 @@ class CorrectedWeightsState(NamedTuple):
 
 
 class corrected_weights(_NarrowWeights, state=CorrectedWeightsState):
-    """Keeps the digits that bfloat16 and float16 parameters drop, in 8 or 16 bits, so that small steps are not lost.
+    """Keeps the rounding error of bfloat16 and float16 parameters in 8 or 16 bits, so that small steps are not lost.
 
-    Take it instead of `master_weights` to save memory: the parameter and its remainder together are the weight. With 16
-    bits, a bfloat16 parameter and its remainder have the 24 binary digits of a float32; with 8 bits, the weight has 16.
-    The updates are in float32, as with `master_weights`.
+    Use it instead of `master_weights` to save memory. The parameter and its remainder (the rounding error) together
+    represent the weight. For a bfloat16 parameter, a 16-bit remainder gives the weight the 24 significant bits of a
+    float32; an 8-bit remainder gives it 16 significant bits. The updates are in float32, as with `master_weights`.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It sees parameters and gradients in float32.
-      remainder_dtype: 'int16' (default) or 'int8'. Take 'int8' for runs whose steps are larger than 1e-5 times the
-        weights.
+      remainder_dtype: Dtype of the remainder, 'int16' (default) or 'int8'. 'int8' is enough if the steps are larger
+        than 1e-5 times the weights.
 
     Returns:
       A transformation whose `update` needs `params`. State: 2 bytes ('int16') or 1 byte ('int8') for each entry of a
-        16-bit parameter, none for other parameters, beside the inner state.
+        16-bit parameter, none for other parameters, in addition to the inner state.
 
     References:
       Kahan, 1965, "Further Remarks on Reducing Truncation Errors".
@@ -226,17 +228,17 @@ class StochasticWeightsState(NamedTuple):
 class stochastic_weights(_Wide, state=StochasticWeightsState):
     """Rounds bfloat16 and float16 parameters up or down at random, so that small steps are not lost on average.
 
-    Take it if there is no memory for `corrected_weights`. A step of a tenth of a unit in a parameter's last place moves
-    it by the whole unit with probability 0.1. The random numbers are computed from the seed, the step, the leaf's path
-    and the entry's index. So a run repeats bit for bit, on any mesh, and no key is kept. The updates are in float32, as
-    with `master_weights`.
+    Use it if there is no memory for `corrected_weights`. A step of a tenth of a unit in a parameter's last place moves
+    the parameter by the whole unit with probability 0.1. The random numbers are computed from the seed, the step, the
+    leaf's path and the entry's index. So a run can be repeated bit for bit, on any mesh, and the state holds no random
+    key. The updates are in float32, as with `master_weights`.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It sees parameters and gradients in float32.
       seed: Seed of the random numbers, an integer; the same seed gives the same run. Default 0.
 
     Returns:
-      A transformation whose `update` needs `params`. State: a step count, beside the inner state.
+      A transformation whose `update` needs `params`. State: a step count, in addition to the inner state.
 
     References:
       Gupta et al., 2015, "Deep Learning with Limited Numerical Precision".
@@ -263,7 +265,7 @@ class stochastic_weights(_Wide, state=StochasticWeightsState):
         return treedef.unflatten(drawn), state._replace(count=counted(state.count), inner_state=inner_state)
 
     def _moved(self, path: str, p: Array, u: Array, count: Array) -> Array:
-        """Returns the step of a parameter, which is exact in float32."""
+        """Returns the update of a parameter, which is exact in float32."""
         wide = leaf.widen(p)
         if wide.dtype == p.dtype:
             return u

@@ -1,4 +1,4 @@
-"""Schedules that begin again in the middle of a run, while moments and everything else go on."""
+"""Restarts schedules in the middle of a run; moments and all other state are kept."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["restart_schedules"]
 def restart_schedules(tx: Any, state: State) -> Any:
     """Restarts the schedules of a transformation, and keeps its moments.
 
-    Use it to train on with a new warmup: after a phase of a curriculum, or when a finished run is continued. Every link
-    of a chain counts its own steps. In links with a schedule the count is set to 0, and a schedule with a state of its
-    own (`gx.rules.StatefulSchedule`) gets its first one. All other counts stay, so that moments are corrected for the
-    age that they have. In the state of another library's transformation, counts that stand alone are set to 0, such as
-    that of `optax.scale_by_schedule`.
+    Use it to continue training with a new warmup: after a phase of a curriculum, or when you continue a finished run.
+    Every transformation of a chain counts its own steps. If a transformation follows a schedule, its step count is set
+    to 0. A schedule that has a state (`gx.rules.StatefulSchedule`) is reset to its initial state. All other step counts
+    are kept, so the bias correction of the moments stays right. In the state of another library's transformation, a
+    state whose only field is a step count is set to 0, such as the state of `optax.scale_by_schedule`.
 
     Args:
-      tx: The transformation, with the schedules that are to begin. They may differ from those of the steps so far.
-      state: Its state, of a run or from a checkpoint.
+      tx: The transformation, with the schedules to start. They may differ from the schedules of the steps so far.
+      state: The state of `tx`, from a run or a checkpoint.
 
     Returns:
-      The state with other counts; every other array is the same.
+      The state with the step counts of the schedules reset; every other array is the same.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.adam(gx.linear_schedule(0.0, 1.0, 10))
@@ -47,22 +47,23 @@ def restart_schedules(tx: Any, state: State) -> Any:
 
     Raises:
       TypeError, ValueError: `state` is not a state of `tx`.
-      ValueError: No hyperparameter follows a schedule; or one does in a link that has moments, too, such as
-        `scale_by_adam(b1=schedule)`. One count serves both there, and only one of them can begin again.
+      ValueError: No hyperparameter follows a schedule; or a schedule is in a transformation with moments, such as
+        `scale_by_adam(b1=schedule)`. There one step count serves both the schedule and the bias correction of the
+        moments, so the schedule cannot be restarted separately.
     """
     tx = as_transformation("restart_schedules", tx)
     tx._check_fits(state, Owner(type(tx).__name__, UNKNOWN, ""))
     state, restarted = _restarted(tx, state)
     if not restarted:
         raise ValueError(
-            "restart_schedules: no hyperparameter of this transformation follows a schedule. Give the transformation "
-            "whose schedules are to begin, as in restart_schedules(gx.adam(schedule), state)."
+            "restart_schedules: no hyperparameter of this transformation follows a schedule. Pass the transformation "
+            "whose schedules should restart, as in restart_schedules(gx.adam(schedule), state)."
         )
     return state
 
 
 def _restarted(tx: Any, state: State) -> tuple[Any, bool]:
-    """The state with restarted schedules, and whether there are any."""
+    """Returns the state with restarted schedules, and whether there are any schedules."""
     if not isinstance(tx, Stateful):
         return _restarted_foreign(state)
     restarted = False
@@ -80,16 +81,16 @@ def _restarted(tx: Any, state: State) -> tuple[Any, bool]:
     memory = [name for name, slot in slots.items() if not isinstance(slot, child_state)]
     if memory:
         raise ValueError(
-            f"restart_schedules: {type(tx).__name__} has one count, for its schedule ({', '.join(scheduled)}) and for "
-            f"what it remembers ({', '.join(memory)}). If both are to begin again, set it: gx.tree.set(state, "
-            "filtering, count=0). Else put the schedule into a link of its own, such as "
-            "gx.scale_by_learning_rate(schedule)."
+            f"restart_schedules: one step count of {type(tx).__name__} serves both its schedule "
+            f"({', '.join(scheduled)}) and its state ({', '.join(memory)}), so the schedule cannot be restarted alone. "
+            "Start with a new state, tx.init(params), or put the schedule into a transformation without such a state, "
+            "such as gx.scale_by_learning_rate(schedule)."
         )
     return state._replace(count=jnp.zeros_like(state.count)), True
 
 
 def _restarted_injected(tx: Any, state: State, restarted: bool) -> tuple[Any, bool]:
-    """The same for hyperparameters in the state: some schedules go by the count, others have states of their own."""
+    """Does the work of `_restarted` for `inject_hyperparams`: resets the step count and the states of schedules."""
     first = tx.first_schedule_states()
     if any(map(_is_schedule, tx.values)):
         state, restarted = state._replace(count=jnp.zeros_like(state.count)), True
@@ -97,7 +98,7 @@ def _restarted_injected(tx: Any, state: State, restarted: bool) -> tuple[Any, bo
 
 
 def _restarted_foreign(state: State) -> tuple[Any, bool]:
-    """The state of another library's transformation, in which the counts begin again that stand alone."""
+    """Sets to 0 each state of another library that holds only a step count; also returns whether there is one."""
 
     def lone(node: Any) -> bool:
         return getattr(node, "_fields", None) == ("count",)
@@ -112,10 +113,10 @@ def _is_schedule(x: Any) -> bool:
 
 
 def _has_schedule(x: Any) -> bool:
-    """Whether a hyperparameter is a schedule, or a function with one among its data."""
+    """Whether a hyperparameter is a schedule, or a pytree that contains a schedule."""
     return any(map(_is_schedule, jax.tree.leaves(x, is_leaf=_is_schedule)))
 
 
 def _like(new: Any, old: Any) -> Any:
-    """The first states of schedules, where those of now lie."""
+    """Returns the states `new` with the dtypes and the sharding of the states `old`."""
     return jax.tree.map(lambda first, now: jnp.zeros_like(now) + first.astype(now.dtype), new, old)

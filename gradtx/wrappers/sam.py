@@ -1,8 +1,9 @@
 """Sharpness-aware minimization (SAM): steps with the gradient at the worst point nearby.
 
-The adversary takes k - 1 steps e up the gradient. The optimizer then takes its step from x with the gradient at x + e:
+An adversary climbs for k - 1 steps (k is `sync_period`), to the point x + e. The optimizer then takes its step from x
+with the gradient at x + e. With k = 2:
 
-    e_t     = -adv_optimizer(g(x_t))                              the adversary ascends
+    e_t     = -adv_optimizer(g(x_t))                              the adversary climbs
     x_(t+1) = x_t + optimizer(g(x_t + e_t))
 
 Foret, Kleiner, Mobahi and Neyshabur, 2021, "Sharpness-Aware Minimization for Efficiently Improving Generalization".
@@ -29,7 +30,7 @@ __all__ = ["SAMState", "sam"]
 
 
 class SAMState(NamedTuple):
-    """The steps since the optimizer's last one, both inner states, and the parameters of that time.
+    """The calls since the optimizer's latest step, both inner states, and the parameters where the climb started.
 
     In opaque mode the parameters are not kept: `cache` is ().
     """
@@ -49,29 +50,30 @@ def _check_axis(who: str, name: str, value: Any) -> Any:
 class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
     """Steps with the gradient at a worst point nearby, which finds flatter minima (sharpness-aware minimization).
 
-    Take it to improve generalization at the price of `sync_period` gradients per step. `adv_optimizer` climbs from the
-    parameters for `sync_period - 1` steps; then `inner` steps from where the climb started, with the gradient at the
-    point reached.
+    Use it to improve generalization at the price of `sync_period` gradients per step. `adv_optimizer` climbs from the
+    parameters for `sync_period - 1` steps. Then `inner` takes a step from the starting point, with the gradient at the
+    point that the climb reached.
 
         e = -adv_optimizer(g(p)),     p <- p + inner(g(p + e))
 
-    In the default mode every call of `update` is one of these steps. The parameters really move up and back down, so
-    always pass the gradient at the current parameters. With `opaque_mode` one call makes the whole round; it needs the
-    extra argument `grad_fn(params, i)`, the gradient of the i-th inner step, which `value_and_step` passes by itself.
+    In the default mode every call of `update` makes one of these steps. The parameters really move up and back down, so
+    always pass the gradient at the current parameters. With `opaque_mode` one call makes all `sync_period` steps;
+    `update` then needs the extra argument `grad_fn(params, i)`, which returns the gradient after the i-th climbing
+    step. `value_and_step` passes `grad_fn` automatically.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
-      adv_optimizer: The optimizer that climbs, written as if it descended; usually
-        `gx.chain(gx.normalize(), gx.sgd(0.05))`, whose learning rate is the radius of the neighborhood.
+      adv_optimizer: The optimizer that climbs. Pass an ordinary optimizer; its updates are negated. Usually
+        `gx.chain(gx.normalize(), gx.sgd(0.05))`, where the learning rate is the radius of the neighborhood.
       sync_period: Number of gradients for one step of `inner` (default 2: one step up). At least 1.
-      reset_state: Whether to start the state of `adv_optimizer` anew after each round. Default True.
-      opaque_mode: Whether one call of `update` makes a whole round. Default False.
+      reset_state: Whether to reinitialize the state of `adv_optimizer` after each step of `inner`. Default True.
+      opaque_mode: Whether one call of `update` makes all climbing steps and the step of `inner`. Default False.
       batch_axis_name: Name of the mapped axis, as in `jax.pmap`, over which to average the gradients in opaque mode.
         None by default.
 
     Returns:
       A transformation whose `update` needs `params`, and `grad_fn` in opaque mode. State: one array per parameter (4
-        bytes in float32), none in opaque mode, beside both inner states.
+        bytes in float32; no array in opaque mode), in addition to the states of `inner` and `adv_optimizer`.
 
     References:
       Foret, Kleiner, Mobahi and Neyshabur, 2021, "Sharpness-Aware Minimization for Efficiently Improving
@@ -95,11 +97,11 @@ class sam(Wrapper, state=SAMState, needs=("params",), takes=("grad_fn",)):
 
     @property
     def transparent(self) -> bool:
-        """Whether every call of `update` is one step."""
+        """Whether each call of `update` makes one step (the default), so the state must hold the starting point."""
         return not self.opaque_mode
 
     def movers(self) -> dict[str, GradientTransformation]:
-        """Returns the optimizer alone, because the adversary's steps are undone."""
+        """Returns only `inner`, because the steps of `adv_optimizer` are undone."""
         return {"inner": self.inner}
 
     def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, SAMState]:

@@ -1,6 +1,6 @@
 """Schedule-free learning: averaging instead of a learning rate schedule.
 
-A base method takes steps u_t from z, with its gradient at y, a point between z and the average x:
+A base method takes steps u_t from z. Its gradient is taken at y, a point between z and the average x:
 
     y_t     = (1 - b1) z_t + b1 x_t                         the parameters, where gradients are taken
     z_(t+1) = z_t + u_t(y_t)
@@ -45,10 +45,10 @@ __all__ = [
 
 
 class ScheduleFreeState(NamedTuple):
-    """The number of steps, the base method's iterate z, and the numbers of the average.
+    """The number of steps, the base method's iterate z, and the scalars of the average.
 
-    `b1` is that hyperparameter at the last step, `weight_sum` the sum of the weights, `max_lr` the largest learning
-    rate.
+    `b1` is the value of `b1` at the latest step, `weight_sum` the sum of the averaging weights, `max_lr` the largest
+    learning rate so far.
     """
 
     count: Array = counter()
@@ -59,7 +59,7 @@ class ScheduleFreeState(NamedTuple):
 
 
 class scale_by_schedule_free(Elementwise, state=ScheduleFreeState, needs=("params",)):
-    """Averages the iterates of a base method (schedule-free learning): the link that `schedule_free` adds.
+    """Averages the iterates of a base method (schedule-free learning); `schedule_free` adds it to the base method.
 
     Put it after the learning rate of the base method.
 
@@ -98,10 +98,10 @@ class scale_by_schedule_free(Elementwise, state=ScheduleFreeState, needs=("param
 
     def update_leaf(self, g: Array, slots: Slots, p: Any, shared: Any) -> tuple[Array, Any]:
         c, b1, z = shared.share, shared.b1, slots.z + g
-        # y_(t+1) - y_t is computed from the steps of x and z, so that a small step is not lost in the parameters'
-        # rounding. Since z - y = b1 (z - x), both terms are multiplied before they are added, which avoids overflow.
+        # y_(t+1) - y_t is computed from the changes of x and z, so that the parameters' rounding loses no small change.
+        # Since z - y = b1 (z - x), both terms are multiplied before they are added, which avoids overflow.
         of_distance, of_step = (self.b1 * c - (self.b1 - b1)) / b1, self.b1 * c + (1 - self.b1)
-        # z - slots.z is the step of z after rounding, so that g need not be kept in memory beside z.
+        # z - slots.z is the change of z after rounding. It replaces g, so that memory need not hold both g and z.
         return of_distance * (slots.z - p) + of_step * (z - slots.z), slots._replace(z=z)
 
 
@@ -117,10 +117,11 @@ def schedule_free(
     weight_lr_power: HyperArg = 2.0,
     state_dtype: Any = None,
 ) -> chain:
-    """Replaces the decaying learning rate schedule and the momentum of an optimizer by averaging.
+    """Replaces the decaying learning rate schedule and the momentum of an optimizer with averaging.
 
-    Take it if the length of the run is not known in advance. Use a constant learning rate, perhaps after a warm-up, and
-    a base optimizer without momentum. Evaluate the model, and save it, at `schedule_free_eval_params(state, params)`.
+    Use it if the length of the run is not known in advance. Choose a constant learning rate, with or without a warm-up,
+    and a base optimizer without momentum. To evaluate or export the model, use `schedule_free_eval_params(state,
+    params)` as its parameters.
 
     Args:
       base_optimizer: The optimizer without momentum, such as `gx.sgd(0.1)`.
@@ -133,8 +134,8 @@ def schedule_free(
       state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
-        state of `base_optimizer`.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), in addition
+        to the state of `base_optimizer`.
 
     References:
       Defazio et al., 2024, "The Road Less Scheduled".
@@ -157,8 +158,8 @@ def schedule_free_eval_params(state: State, params: Params) -> Any:
     """Returns the averaged parameters x of schedule-free learning, at which to evaluate the model.
 
     Args:
-      state: A state that contains one of `schedule_free` at any depth.
-      params: The current parameters, which the last update led to.
+      state: A state that contains exactly one state of `schedule_free`, at any depth.
+      params: The current parameters, that is, the parameters after the latest update.
 
     Returns:
       A tree like `params`, with the average.
@@ -170,7 +171,7 @@ def schedule_free_eval_params(state: State, params: Params) -> Any:
       [1. 1.]
 
     Raises:
-      ValueError: The state contains none of `schedule_free`, or more than one.
+      ValueError: The state contains no state of `schedule_free`, or several.
     """
     advice = "Pass the state that tx.init or tx.update of gx.schedule_free returned, or a state that contains it."
     part = only("schedule_free_eval_params", state, ScheduleFreeState, "schedule_free", advice)
@@ -246,8 +247,8 @@ def schedule_free_adamw(
 ) -> chain:
     """Schedule-free AdamW: Adam's scaling and decoupled weight decay, with averaging instead of momentum.
 
-    Take it for the tasks of `adamw` if the length of the run is not known in advance. A warm-up helps. Evaluate the
-    model at `schedule_free_eval_params(state, params)`.
+    Use it instead of `adamw` if the length of the run is not known in advance. A warm-up helps. Evaluate the model at
+    `schedule_free_eval_params(state, params)`.
 
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative; default 0.0025.

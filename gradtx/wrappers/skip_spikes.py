@@ -1,12 +1,12 @@
-"""Skips steps whose gradient is much longer than the gradients before it.
+"""Skips steps whose gradient norm is much larger than the norms of the previous gradients.
 
-With the norm n_t of the gradient, moving averages of the mean m and the variance v of the finite norms so far
-(corrected for their start at zero), and a limit
+n_t is the norm of the gradient. m and v are moving averages (with bias correction) of the mean and the variance of the
+finite norms so far. The limit is
 
     l = m + deviations * max(sqrt(v), m / 100)
 
-a step is skipped if n_t > l, after the first `warmup` finite norms. The averages see min(n_t, l): a single spike moves
-them little, and norms that stay large are soon accepted as normal.
+After the first `warmup` finite norms, a step is skipped if n_t > l. The averages are updated with min(n_t, l), so a
+single spike changes them little, while norms that stay large are soon accepted as normal.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from gradtx.types import Params, State, Updates
 
 __all__ = ["SkipSpikesState", "skip_spikes"]
 
-_LEAST_DEVIATION = 0.01  # times the mean; after nearly equal norms, a slightly larger one is not a spike
+_LEAST_DEVIATION = 0.01  # times the mean; after nearly equal norms, a slightly larger norm is not a spike
 
 
 @reports("skipped", "norm_mean")
 class SkipSpikesState(NamedTuple):
     """The number of steps, mean and variance of the gradient's norm, the number of skipped steps, and the inner state.
 
-    `measured` counts the norms in the averages, that is, the finite ones. `weight` is their total weight in a moving
-    average that starts at zero: one minus the product of the decays.
+    `measured` counts the finite norms, which are the norms in the averages. `weight` is the bias-correction divisor of
+    the averages: one minus the product of the decay rates.
     """
 
     count: Array = counter()
@@ -52,21 +52,22 @@ class SkipSpikesState(NamedTuple):
 class skip_spikes(Wrapper, state=SkipSpikesState):
     """Skips steps whose gradient norm is many standard deviations above its moving average.
 
-    Take it against rare bad batches, whose large gradients would spoil the moments of an optimizer. A skipped step has
+    Use it against rare bad batches, whose large gradients would corrupt the moments of an optimizer. A skipped step has
     a zero update, and the inner state does not change. A step whose norm is infinite or NaN is always skipped, and
     counts neither toward the averages nor toward the warm-up. `gx.metrics(state)` reports the number of `skipped` steps
     and the `norm_mean`.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
-      deviations: Number of standard deviations above the mean from which on a norm is a spike (default 6). Positive.
+      deviations: A norm is a spike if it is more than this number of standard deviations above the mean (default 6).
+        Positive.
       decay: Decay rate of the moving averages of the norm; closer to 1 averages over more steps. In [0, 1); default
         0.99 (about the last 100 steps).
-      warmup: Number of first steps with a finite norm that are never skipped (default 20), because the averages are not
-        reliable yet. At least 1.
+      warmup: Number of steps with a finite norm at the beginning of the run that are never skipped (default 20),
+        because the averages are not reliable yet. At least 1.
 
     Returns:
-      A transformation. State: six numbers (24 bytes), beside the inner state.
+      A transformation. State: six numbers (24 bytes), in addition to the inner state.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx

@@ -20,14 +20,15 @@ __all__ = ["value_and_step"]
 
 
 def value_and_step(loss_fn: Callable[..., Any], tx: Any, has_aux: bool = False) -> Callable[..., Any]:
-    """Makes a training step from a loss and a transformation: differentiate, update, apply.
+    """Makes a training step that differentiates a loss, computes the updates, and applies them to the parameters.
 
     The result is `step(params, state, *batch, **extra) -> (params, state, value)`, or `(params, state, value, aux)`
-    with `has_aux`. It is a pure function: `jax.jit(step, donate_argnums=(0, 1))` runs it in place. The step passes to
-    `tx.update` everything that a transformation may need: `value`, `grad`, `value_fn(params)` and, if `tx` uses it (as
-    `sam` does), `grad_fn(params, i)`, and the keyword arguments of `step`, such as `key=` or `tokens=`. The gradient of
-    a complex leaf is conjugated, so that the step descends. If the state contains a `dynamic_loss_scale`, the loss is
-    multiplied by its scale before it is differentiated; the returned `value` is not.
+    with `has_aux`. It is a pure function; to compile it and reuse the memory of the old parameters and state, call
+    `jax.jit(step, donate_argnums=(0, 1))`. The step passes to `tx.update` all extra arguments that a transformation may
+    need: `value`, `grad`, `value_fn(params)`, the keyword arguments of `step`, such as `key=` or `tokens=`, and, if
+    `tx` uses it (`sam`, for example), `grad_fn(params, i)`. The gradient of a complex leaf is conjugated, so that the
+    step descends. If the state contains a `dynamic_loss_scale`, the loss is multiplied by its scale before it is
+    differentiated; the returned `value` is not scaled.
 
     Args:
       loss_fn: Function `loss_fn(params, *batch)` that returns the loss, a real scalar; with `has_aux` a pair of the
@@ -92,6 +93,6 @@ def _real_scalar(value: Any) -> Any:
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or jnp.shape(value) != ():
         raise TypeError(
             f"value_and_step: the loss must be a real scalar, got {checks.shown(value)}. Return one number, such as a "
-            "mean over the batch; where the loss function returns a pair (loss, aux), pass has_aux=True."
+            "mean over the batch; if the loss function returns a pair (loss, aux), pass has_aux=True."
         )
     return value

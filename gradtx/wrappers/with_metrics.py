@@ -1,4 +1,4 @@
-"""Reports what a step did as numbers: norms, ratios, the learning rate, and whether everything was finite."""
+"""Measures each step: norms, ratios, the learning rate, and whether gradients and updates were finite."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["MetricsState", "with_metrics"]
 
 @reports("values")
 class MetricsState(NamedTuple):
-    """The number of steps, the metrics of the last step by name, and the inner state."""
+    """The number of steps, the metrics of the latest step by name, and the inner state."""
 
     count: Array = counter()
     values: dict[str, Array] = per_tree(start="first_values")
@@ -47,27 +47,29 @@ def _check_groups(who: str, name: str, value: Any) -> Any:
 
 
 class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
-    """Adds metrics of the last step to `inner`; read them with `gx.metrics(state)`.
+    """Measures each step of `inner`; read the metrics of the latest step with `gx.metrics(state)`.
 
         grad_norm       norm of the incoming updates, before any clipping
         update_norm     norm of the outgoing updates
         param_norm      norm of the parameters before the step
         update_ratio    update_norm / param_norm, and `update_ratio/<group>` for the leaves of each group
-        learning_rate   the learning rate of the last step of `inner`, times the factor of a `reduce_on_plateau` in the
-                        same chain; several rates each by name, as in `learning_rate/a.scale_by_learning_rate`.
-                        While gradients are accumulated, and in a skipped step, it stays as it was
+        learning_rate   the learning rate of the latest step of `inner`, times the factor of a `reduce_on_plateau` in
+                        the same chain; several learning rates are reported by name, as in
+                        `learning_rate/a.scale_by_learning_rate`. A call of `update` that skips the step or only
+                        accumulates gradients does not change this metric
         finite          whether all incoming and outgoing updates were finite
 
-    `gx.metrics(state)` also has what the links inside report: `clip_factor`, the `lr_scale` of `reduce_on_plateau`,
-    `skipped` steps, `loss_scale`, measurements. All metrics are zero before the first step. Put it outermost.
+    `gx.metrics(state)` also contains the metrics that the transformations inside report: `clip_factor`, the `lr_scale`
+    of `reduce_on_plateau`, the number of `skipped` steps, `loss_scale`, and measurements. All metrics are zero before
+    the first step. Put `with_metrics` outermost.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
-      groups: A dict from a name to a mask, such as `{"bias": gx.select.path("**/bias")}`: for each group there is an
-        `update_ratio` of its own. No groups by default.
+      groups: A dict from a name to a mask, such as `{"bias": gx.select.path("**/bias")}`: each group gets its own
+        metric `update_ratio/<name>`. No groups by default.
 
     Returns:
-      A transformation whose `update` needs `params`. State: a few numbers, beside the inner state.
+      A transformation whose `update` needs `params`. State: a few scalars, in addition to the inner state.
 
     Example:
       >>> import jax.numpy as jnp, gradtx as gx
@@ -118,11 +120,12 @@ class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
 
 
 def _rates(tx: Any, before: Any, after: Any, scale: Any) -> dict[str, tuple[Array, Any]]:
-    """Returns the learning rates of a step times `scale`, by name, and whether the part that has each took the step.
+    """Maps the name of each learning rate to its value times `scale`, and whether its transformation took the step.
 
-    `before` and `after` are the states. In a step that is skipped or only accumulated the counter stays as it is.
+    `before` and `after` are the states before and after the step. A call of `update` that skips the step or only
+    accumulates gradients does not change the step count.
     """
-    counts = isinstance(getattr(before, "count", None), Array)  # the method of a tuple has this name, too
+    counts = isinstance(getattr(before, "count", None), Array)  # a tuple without the field has a method `count`
     stepped = after.count != before.count if counts else True
     found = {
         name: (jnp.asarray(x) * scale, stepped)
@@ -138,7 +141,7 @@ def _rates(tx: Any, before: Any, after: Any, scale: Any) -> dict[str, tuple[Arra
 
 
 def _scale(tx: Any, state: State) -> Any:
-    """Returns the product of the factors of all plateau links that the updates of `tx` have passed."""
+    """Returns the product of the factors of all `reduce_on_plateau` inside `tx` that every update passes through."""
     if isinstance(tx, reduce_on_plateau):
         return state.scale
     inside = tx._members(state) if isinstance(tx, Composite) and _is_serial(tx) else ()
@@ -146,7 +149,7 @@ def _scale(tx: Any, state: State) -> Any:
 
 
 def _is_serial(tx: Composite) -> bool:
-    """Whether the updates pass through all inner transformations, as in a chain; groups each see other leaves."""
+    """Whether all updates pass through all inner transformations: true of a chain, false of groups."""
     return isinstance(tx, chain) or len(tx.children()) == 1
 
 

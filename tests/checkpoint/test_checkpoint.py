@@ -307,7 +307,7 @@ def test_a_schedule_with_a_state_begins_again():
 def test_what_cannot_begin_again_alone_is_refused():
     for tx, message in (
         (gx.inject_hyperparams(gx.adam)(0.1), "no hyperparameter of this transformation follows a schedule"),
-        (gx.adam(0.1, b1=RATE), r"scale_by_adam has one count, for its schedule \(b1\) .* \(mu, nu, weights\)"),
+        (gx.adam(0.1, b1=RATE), r"count of scale_by_adam serves both its schedule \(b1\) .* \(mu, nu, weights\)"),
         (gx.adam(0.1), "no hyperparameter of this transformation follows a schedule"),
     ):
         with pytest.raises(ValueError, match=message):
