@@ -63,7 +63,7 @@ def sample_cycles(call: dict[str, Callable[[Any], Any]], carry: dict[str, Any], 
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """All samples, in seconds."""
+    """Returns all samples, in seconds."""
     txs = {
         "gradtx": gradtx.accumulate(gradtx.adamw(1e-3), args.every),
         "optax": optax.MultiSteps(optax.adamw(1e-3), args.every),
@@ -107,7 +107,7 @@ def _say(what: str) -> None:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The ratios, and the medians behind them, in GitHub's table format."""
+    """Returns the ratios, and the medians that they are computed from, in GitHub's table format."""
     ours, theirs = (result["median"][name] for name in LIBRARIES)
     rows = [
         ["ratio", *(f"{ours[key] / theirs[key]:.3f}" for key in COLUMNS)],

@@ -41,13 +41,13 @@ MARK = "<!-- scores -->"
 
 
 def area(method: str) -> str:
-    """The folder of gradtx in which a method lives; `optimizers` for one that only optax has."""
+    """Returns the folder of gradtx that contains a method; `optimizers` for a method that only optax has."""
     module = getattr(getattr(gx, method, None), "__module__", "")
     return module.split(".")[1] if module.startswith("gradtx.") else "optimizers"
 
 
 def rows_of_case(library: str, case: Case) -> list[Row]:
-    """The verdicts of all laws about one case."""
+    """Returns the verdicts of all laws on one case."""
     verdicts = judge(Subject(case, LIBRARIES[library]), LAWS)
     environment.make_room()
     name = case.constructor
@@ -55,7 +55,7 @@ def rows_of_case(library: str, case: Case) -> list[Row]:
 
 
 def rows_of_corner(library: str, name: str) -> list[Row]:
-    """The verdict of one corner."""
+    """Returns the verdict on one corner case."""
     problem = ""
     try:
         CORNERS[name](LIBRARIES[library])
@@ -69,7 +69,7 @@ Task = tuple[Callable[..., list[Row]], Any, Any]
 
 
 def tasks(libraries: Iterable[str], areas: Sequence[str], every: int) -> list[Task]:
-    """All that is to be asked, or every so-manieth of it."""
+    """Returns all cases and corners to check, or a regular sample of them."""
     found: list[Task] = []
     for name in libraries:
         with its_rules(LIBRARIES[name]):
@@ -81,7 +81,7 @@ def tasks(libraries: Iterable[str], areas: Sequence[str], every: int) -> list[Ta
 
 
 def run(todo: Sequence[Task], jobs: int) -> list[Row]:
-    """All rows, by several processes."""
+    """Computes all rows, in several processes."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
         futures = [pool.submit(*task) for task in todo]

@@ -37,13 +37,13 @@ PROBE_EVERY = 3  # steps between two samples of the bandwidth
 
 
 def least_bytes(params: Any, state: Any) -> int:
-    """What one step has to move."""
+    """Returns the number of bytes that one step must read and write."""
     floating = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return 3 * gradtx.tree.nbytes(params) + 2 * gradtx.tree.nbytes(floating)
 
 
 def measure(names: Sequence[str], entries: int, repeats: int) -> dict[str, dict[str, float]]:
-    """By method the median step in seconds, and the time that its bytes would take."""
+    """Returns for each method the median time of a step in seconds, and the time that its bytes would take."""
     shapes, shared, found = trees.large(entries), methods.shared(), {}
     params, grads = trees.draw(shapes, seed=0), trees.draw(shapes, seed=1)
     probe = jax.jit(lambda x: x + 1, donate_argnums=0)
@@ -64,7 +64,7 @@ def measure(names: Sequence[str], entries: int, repeats: int) -> dict[str, dict[
 
 
 def in_a_process(args: argparse.Namespace, flags: str) -> dict[str, dict[str, float]]:
-    """What `measure` finds in a process with these flags for XLA."""
+    """Runs `measure` in a new process with these XLA flags, and returns its result."""
     options = [f"--entries={args.entries}", f"--repeats={args.repeats}", "--here", "--method", *args.method]
     environment = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
     command = [sys.executable, "-m", "benchmarks.floor", *options]
@@ -72,7 +72,7 @@ def in_a_process(args: argparse.Namespace, flags: str) -> dict[str, dict[str, fl
 
 
 def table(default: dict[str, Any], flagged: dict[str, Any]) -> str:
-    """The times, and the fractions of the floor, in GitHub's table format."""
+    """Returns the times, and the fractions of the floor, in GitHub's table format."""
     rows = []
     for name, of in default.items():
         row = {"method": name, "step, ms": f"{1e3 * of['step']:.3g}", "of floor": f"{of['floor'] / of['step']:.2f}"}

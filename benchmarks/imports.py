@@ -39,7 +39,7 @@ print(time.perf_counter() - start)
 
 
 def seconds(statement: str, folder: str, *, afresh: bool = False) -> float:
-    """How long a statement takes in a new process with jax.
+    """Measures how long a statement takes in a new process that has imported jax.
 
     `folder` has the compiled bytecode: the first run fills it. With `afresh=True` it must be empty, and stays so.
     """
@@ -48,7 +48,7 @@ def seconds(statement: str, folder: str, *, afresh: bool = False) -> float:
 
 
 def measure(repeats: int) -> dict[tuple[str, bool, str], float]:
-    """The medians by library, whether it is compiled afresh, and statement."""
+    """Returns the medians, by library, by whether its files must be compiled first, and by statement."""
     asked = [(name, afresh, x) for name, found in STATEMENTS.items() for afresh in (False, True) for x in found]
     samples: dict[tuple[str, bool, str], list[float]] = {key: [] for key in asked}
     with tempfile.TemporaryDirectory() as full, tempfile.TemporaryDirectory() as empty:

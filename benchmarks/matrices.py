@@ -57,7 +57,7 @@ SIDES = {"soap": 6, "shampoo": 4}
 
 
 def made(name: str) -> tuple[Any, Any]:
-    """The library that has the method, and the transformation."""
+    """Returns the library that has the method, and the transformation."""
     if name == "optax muon":
         return optax, optax.contrib.muon(1e-3)
     return gx, eval(METHODS[name], {name: getattr(gx, name)})
@@ -80,7 +80,7 @@ def first_step(name: str, shapes: Any) -> tuple[float, float, float]:
 
 
 def steps_in_turns(names: Sequence[str], shapes: Any, repeats: int) -> list[float]:
-    """The median seconds of a step of each method, which take turns."""
+    """Returns the median time of a step of each method in seconds; the methods take turns."""
     params, grads = trees.draw(shapes, 0), trees.draw(shapes, 1)
     steps, carry, samples = {}, {}, {name: [] for name in names}
     for name in names:
@@ -94,14 +94,14 @@ def steps_in_turns(names: Sequence[str], shapes: Any, repeats: int) -> list[floa
 
 
 def speed() -> float:
-    """The flops a second of one large product."""
+    """Measures the floating-point operations per second of one large matrix product."""
     x = jnp.ones((2048, 2048), jnp.float32)
     product = jax.jit(lambda x: x @ x)
     return 2 * 2048**3 / statistics.median(timed(product, x)[0] for _ in range(7))
 
 
 def products(name: str, shapes: Any) -> float:
-    """The flops of the products in a step of `soap` or `shampoo`: a side of more than 8192 has no factor."""
+    """Counts the flops of the products in a step of `soap` or `shampoo`; a side longer than 8192 has no factor."""
     sides = [s.shape for s in jax.tree.leaves(shapes) if len(s.shape) == 2]
     entries = sum(m * n * sum(min(side, _block(name, side)) for side in (m, n) if side <= 8192) for m, n in sides)
     return SIDES[name] * entries

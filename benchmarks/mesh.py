@@ -29,7 +29,7 @@ LEAVES, SHAPE, ROUNDS = 24, (512, 512), 7
 
 
 def _best(f: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
-    """The least time of several calls, in seconds."""
+    """Returns the shortest time of several calls, in seconds."""
     times = []
     for _ in range(ROUNDS):
         start = clock()

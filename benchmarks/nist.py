@@ -25,7 +25,7 @@ ENOUGH = 6
 
 
 def rows(names: Sequence[str], **options: Any) -> list[dict[str, Any]]:
-    """One row for each start, in the columns of the table."""
+    """Returns one row of the table for each start."""
     found = []
     for name in names:
         problem = PROBLEMS[name]

@@ -39,7 +39,7 @@ WARM_UP = 3
 
 
 def centered(row: Any) -> Any:
-    """The row without its mean."""
+    """Returns the row minus its mean."""
     return row - jnp.mean(row)
 
 
@@ -63,7 +63,7 @@ def optax_step() -> tuple[Any, Callable[..., Any]]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, list[float]]:
-    """The samples of each method, in seconds."""
+    """Returns the samples of each method, in seconds."""
     shape = args.rows, args.columns
     params = jax.nn.softmax(jax.random.normal(jax.random.key(0), shape), axis=-1)
     grads = [jax.random.normal(jax.random.key(i), shape) for i in range(1, 5)]

@@ -46,7 +46,7 @@ FORMATS: tuple[Any, ...] = (
 
 
 def error(form: Any) -> float:
-    """The relative error of one storing and loading."""
+    """Returns the relative error of converting an array to a format and back."""
     x = jax.random.normal(jax.random.key(0), (256, 1024))
     tx = gx.stored(gx.trace(0.0), form)
     _, state = tx.update(x, tx.init(x))
@@ -54,7 +54,7 @@ def error(form: Any) -> float:
 
 
 def measured(formats: Sequence[Any], shapes: Sequence[tuple[int, ...]], rounds: int) -> list[dict[str, Any]]:
-    """A row for each format."""
+    """Measures each format, and returns one row for each."""
     keys = jax.random.split(jax.random.key(0), len(shapes))
     grads = {f"w{i}": jax.random.normal(key, shape) for i, (key, shape) in enumerate(zip(keys, shapes, strict=True))}
     size = max(g.size for g in grads.values())

@@ -43,7 +43,7 @@ METHODS: dict[str, tuple[Callable[[Any], Any], float]] = {
 
 
 class Task(NamedTuple):
-    """What is learned: data in two parts, shapes of the parameters, and logits from parameters and inputs."""
+    """A learning task: training and test data, the shapes of the parameters, and a function that computes logits."""
 
     train: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
@@ -59,7 +59,7 @@ def _split(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
 
 
 def digits() -> Task:
-    """Images of digits, for a perceptron."""
+    """Makes the task of classifying images of digits with a perceptron."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -74,7 +74,7 @@ def digits() -> Task:
 
 
 def text() -> Task:
-    """The help texts of Python, for a model of the next character."""
+    """Makes the task of predicting the next character in the help texts of Python."""
     from pydoc_data.topics import topics
 
     characters = np.frombuffer("".join(topics.values()).encode("ascii", "replace"), np.uint8)[:200_000]
@@ -93,7 +93,7 @@ def text() -> Task:
 
 
 def patches() -> Task:
-    """Patches of photographs, for a convolutional network."""
+    """Makes the task of classifying patches of photographs with a convolutional network."""
     from sklearn.datasets import load_sample_images
 
     rng, xs, ys = np.random.default_rng(0), [], []
@@ -122,7 +122,7 @@ TASKS = {"digits": digits, "text": text, "patches": patches}
 
 
 def first(task: Task, key: Any) -> Any:
-    """The first parameters."""
+    """Returns the initial parameters."""
     keys = dict(zip(task.shapes, jax.random.split(key, len(task.shapes)), strict=True))
     return {
         name: jnp.zeros(shape)
@@ -139,7 +139,7 @@ def loss(task: Task, params: Any, x: Any, y: Any) -> Any:
 
 
 def run(task: Task, tx: Any, steps: int, batch: int, seed: Any) -> Any:
-    """The loss on held-out data at the end of a run."""
+    """Trains, and returns the loss on held-out data at the end."""
     x, y = map(jnp.asarray, task.train)
     key = jax.random.key(seed)
     params = first(task, key)

@@ -46,13 +46,13 @@ QUICK_TREES = {"one matrix": trees.matrix(), "few layers": trees.few()}
 
 
 def compiled(method: Method, library: str, shapes: Any) -> Any:
-    """The compiled step of a method."""
+    """Compiles the step of a method."""
     state = jax.eval_shape(method.make(library, shapes).init, shapes)
     return method.step(library, shapes).lower(shapes, state, shapes).compile()
 
 
 def measure(method: Method, name: str, params: Any, grads: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """The medians of one method on one tree, in seconds, and what does not take time."""
+    """Returns the median times of one method on one tree in seconds, and the counts of its compiled program."""
     shapes = jax.eval_shape(lambda: params)
     txs = {library: method.make(library, shapes) for library in LIBRARIES}
     states = {library: jax.eval_shape(tx.init, shapes) for library, tx in txs.items()}
@@ -86,7 +86,7 @@ def measure(method: Method, name: str, params: Any, grads: Any, args: argparse.N
 
 
 def inspect(chosen: Sequence[Method]) -> list[str]:
-    """What gradtx's compiled steps have more of than optax's, and reasons that nothing needs any more."""
+    """Returns where gradtx's compiled steps have more than optax's, and the reasons that are no longer needed."""
     more: dict[tuple[str, str], str] = {}
     for name, shapes in QUICK_TREES.items():
         for method in tqdm(chosen, desc=name, file=sys.stderr, disable=None):

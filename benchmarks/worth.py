@@ -47,7 +47,7 @@ GRID = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def run(task: Task, make: Callable[[Any], Any], batch: int, rate: Any, seed: Any, steps: Any) -> Any:
-    """The loss on held-out data after so many steps; `steps` may be traced, so that all budgets share one program."""
+    """Returns the loss on held-out data after `steps` steps, which may be traced, so all budgets share one program."""
     x, y = map(jnp.asarray, task.train)
     key = jax.random.key(seed)
     params = first(task, key)
@@ -65,7 +65,7 @@ def run(task: Task, make: Callable[[Any], Any], batch: int, rate: Any, seed: Any
 
 
 def scores(task: Task, name: str, batch: int) -> Callable[[int], tuple[float, float, bool]]:
-    """For a number of steps: the best mean over the seeds, the rate that had it, and whether that ended the grid."""
+    """Returns the best mean loss over the seeds, its learning rate, and whether that rate is an end of the grid."""
     make, middle = METHODS[name]
     rates = jnp.asarray([middle * factor for factor in GRID])
     over_seeds = jax.vmap(functools.partial(run, task, make, batch), (None, 0, None))
@@ -80,7 +80,7 @@ def scores(task: Task, name: str, batch: int) -> Callable[[int], tuple[float, fl
 
 
 def row(task: Task, name: str, target: float, steps: int, batch: int) -> dict[str, Any]:
-    """What a method needs to reach the target."""
+    """Returns the row of the table for a method: the fraction of AdamW's steps that it needs to reach the target."""
     start, score, reached, tried = time.perf_counter(), scores(task, name, batch), None, []
     for fraction in FRACTIONS:
         value, rate, at_end = score(round(fraction * steps))

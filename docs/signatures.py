@@ -40,13 +40,13 @@ class Docstrings(griffe.Extension):
 
 
 def fenced(text: str) -> str:
-    """A docstring in which the examples that are not indented are blocks of code."""
+    """Returns the docstring with examples that are not indented as blocks of code."""
     blocks = re.split(r"(?:^|\n)\n?(>>> .*?)(?=\n\n|\Z)", inspect.cleandoc(text), flags=re.DOTALL)
     return "".join(f"\n\n```pycon\n{part}\n```\n" if i % 2 else part for i, part in enumerate(blocks)).strip()
 
 
 def shown(value: object) -> str:
-    """A default as its reader would write it."""
+    """Returns a default as users would write it."""
     return getattr(value, "__name__", "...") if " at 0x" in repr(value) else repr(value)
 
 
