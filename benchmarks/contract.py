@@ -1,14 +1,14 @@
-"""The contract: how many of its cases a library passes, law by law and method by method, for gradtx and for optax.
+"""Counts how many cases pass each law of the contract, law by law and method by method, for gradtx and for optax.
 
     pip install -e '.[test]'
     python -m benchmarks.contract                          # both, side by side
     python -m benchmarks.contract --library optax --area optimizers --json optax.json
 
-Every public constructor of a library is found by walking its namespace and called, with the settings of
-`tests/cases.py`; every law of `gradtx.testing` and `tests/laws` is asked about every case, through the same public
-calls for both libraries. A law may have nothing to say about a case: optax has no values and no hyperparameters as data
-(laws 1, 2 and 12), and some methods name a law that they cannot keep, with the reason. Those count as not applicable,
-apart. Law 11 asks many questions of one case; there passed / total counts the questions, in all others the cases.
+The program finds every public constructor in the namespace of a library, and calls it with the settings of
+`tests/cases.py`. It checks every case against every law of `gradtx.testing` and `tests/laws`, with the same public
+calls for both libraries. Cases to which a law does not apply are counted separately. A law may not apply because optax
+has no counterpart (laws 1, 2 and 12), or because a method names the law, with a reason, as one that it cannot keep. Law
+11 makes many calls for one case; its passed / total counts calls, while all other laws count cases.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""How close each method's step comes to what the machine's memory allows.
+"""Measures how close the step of each method comes to the limit that the memory bandwidth sets.
 
     python -m benchmarks.floor
     python -m benchmarks.floor --method adamw yogi lion --entries 4194304
 
-A step must read the gradients, and read and write the parameters and the arrays of the state, each once. The floor is
-the time in which the machine moves so many bytes, at the bandwidth of adding 1 to an array in place, measured between
-the steps. `of floor` is the floor over the median step: 1 is the machine's limit. One float32 leaf.
+A step must read the gradients once, and read and write the parameters and the arrays of the state once. The floor is
+the time to move so many bytes, at the bandwidth of adding 1 to an array in place, which is measured between the steps.
+`of floor` is the floor divided by the median time of a step: 1 is the limit of the machine. The tree is one float32
+leaf.
 
-XLA's CPU backend compiles one loop for each result by default, so that AdamW reads the gradient twice and both moments
-twice. `gradtx.cpu_flags()` makes it compute several results in one loop. Both columns are measured, each in a process
-of its own, since XLA reads its flags when it starts; on other backends there is one.
+XLA's CPU backend compiles one loop for each result by default, so AdamW reads the gradient twice and both moments
+twice. With `gradtx.cpu_flags()` XLA computes several results in one loop. The program measures both, each in a separate
+process, because XLA reads its flags when it starts. On other backends it only measures the default.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""How long it takes to import gradtx and optax, beyond the import of jax.
+"""Measures how long it takes to import gradtx and optax after `import jax`.
 
     python -m benchmarks.imports
     python -m benchmarks.imports --repeats 3
 
-Every figure is the median of new processes, in which jax has been imported before the clock starts. The columns:
+Every figure is the median over new processes that have imported jax before the clock starts. The columns are:
 
 import       `import gradtx`, or `import optax`
 adamw        the import, and `adamw(1e-3)`
 everything   `from gradtx import *`, or `import optax.contrib`
 
-In the rows `cached`, bytecode is there from an earlier run, as it is for users from the second time on. In the rows
-`compiled`, Python compiles every file of the library, and of what that imports beyond jax. The processes take turns.
+In the rows `cached`, the bytecode exists from an earlier run, as it does for users from the second import on. In the
+rows `compiled`, Python first compiles every file of the library, and of the packages that it imports besides jax. The
+processes take turns.
 """
 
 from __future__ import annotations

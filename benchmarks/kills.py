@@ -1,13 +1,14 @@
-"""Kills a run of two processes in the middle of saves, and checks that every restart goes on where it must.
+"""Kills a run of two processes in the middle of saves, and checks that every restart continues correctly.
 
     python -m benchmarks.kills --kills 20
 
-`examples.distributed.train` runs once undisturbed. Then it runs again, saves every few steps in the background, and is
-killed: all processes at once, by SIGKILL, at a random moment after a save has begun. After each kill it is started
-again, until it has been killed so many times while a save was unfinished; then it may run to its end. Checked are:
+`examples.distributed.train` runs once without interruption. Then it runs again, and saves every few steps in the
+background. The benchmark kills all its processes at once with SIGKILL, at a random moment after a save has begun, and
+starts the program again. When `--kills` kills have interrupted an unfinished save, the program may run to its end. The
+benchmark checks that
 
-- each restart begins at the last complete checkpoint, and none was lost but the one whose save was killed;
-- every loss of every attempt is bit for bit that of the undisturbed run, and so are parameters and state at the end.
+- each restart begins at the last complete checkpoint, and only the unfinished checkpoint was lost;
+- every loss of every attempt, and the parameters and the state at the end, equal those of the first run bit for bit.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from examples.distributed import launch, train
 
 PROCESSES, DEVICES = 2, 2
 EVERY = 4  # steps between two saves
-SLOWEST = 300.0  # seconds that anything may take
+SLOWEST = 300.0  # seconds to wait for anything before giving up
 
 
 class Kill(NamedTuple):

@@ -1,8 +1,8 @@
 """The methods that gradtx and optax both have: what `benchmarks.sweep` and `benchmarks.floor` measure.
 
-They are found as the contract finds its cases, by walking the public names of both libraries, and built from one
-expression. A method whose case is written for the small trees of the tests, or that the two libraries call
-differently, has its expressions here.
+The methods are found like the cases of the contract: in the public names of both libraries. Both libraries evaluate the
+same expression for a method. This file has the expressions of methods whose case only suits the small trees of the
+tests, or whose names or arguments differ between the libraries.
 """
 
 from __future__ import annotations

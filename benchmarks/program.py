@@ -1,4 +1,4 @@
-"""What a compiled step does, whatever the machine is busy with: its kernels, copies, branches, bytes and memory."""
+"""Counts the kernels, copies, branches, bytes and memory of a compiled step, which do not depend on a busy machine."""
 
 from __future__ import annotations
 

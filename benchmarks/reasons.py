@@ -1,4 +1,4 @@
-"""Where gradtx's compiled step may have more of something than optax's, and why."""
+"""Compares compiled steps with optax's, except where `reasons.toml` gives a reason why gradtx's step has more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmarks print and draw of their results."""
+"""Prints and draws the results of the benchmarks."""
 
 from __future__ import annotations
 

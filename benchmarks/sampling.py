@@ -1,8 +1,8 @@
-"""How the benchmarks sample: both libraries in turns, in one process.
+"""Samples times for the benchmarks: both libraries take turns in one process.
 
-Both build each optimizer from the same expression and go through the same functions below. Every quantity is sampled in
-turns: one sample of each library a round, and who goes first alternates. A ratio is the median of gradtx's samples over
-the median of optax's; below 1, gradtx is faster. Machines are noisy: only ratios within one run mean something.
+Both libraries build each optimizer from the same expression, and are measured by the functions below. Each round takes
+one sample of each library; the library that goes first alternates. A ratio is the median of gradtx's samples divided by
+the median of optax's samples; below 1, gradtx is faster. Machines are noisy, so only compare ratios within one run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of `benchmarks.contract`: scores by law, by corner and by method, the libraries side by side."""
+"""Makes the tables of `benchmarks.contract`: scores of the libraries by law, by corner and by method."""
 
 from __future__ import annotations
 

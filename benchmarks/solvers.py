@@ -1,14 +1,15 @@
-"""How many unconstrained problems of the CUTEst collection a solver solves: gradtx, optax, optimistix and SciPy.
+"""Counts the unconstrained problems of the CUTEst collection that solvers of gradtx, optax, optimistix and SciPy solve.
 
     pip install -e '.[solvers]'
     python -m benchmarks.solvers
     python -m benchmarks.solvers --problems ROSENBR HELIX --methods "gradtx lbfgs" "optax lbfgs"
 
-The problems are those of sif2jax with at most 100 variables, from their first starting points, in float64, with at most
-1,000 iterations and the tightest tolerances that a solver takes. A problem counts as solved by a method whose value is
-within 1e-6 of the best that any method in the run found: relative to it, or absolute where it is smaller than 1. Every
-method is judged by the best point that it saw; some of the optima that the collection states are wrong, and none is
-used. A run takes about an hour on two cores; `--json` keeps what is found as it goes, and goes on from there.
+The problems are the problems of sif2jax with at most 100 variables, from their first starting points, in float64, with
+at most 1,000 iterations and the tightest tolerances that a solver accepts. A method solves a problem if its value is
+within 1e-6 of the best value that any method in the run found; the tolerance is relative, or absolute if the best value
+is below 1. The value of a method is the value at the best point that it evaluated. The optima that the collection
+states are not used, because some of them are wrong. A run takes about an hour on two cores; `--json` saves results
+during the run, and continues from saved results.
 """
 
 from __future__ import annotations

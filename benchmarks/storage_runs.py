@@ -1,18 +1,18 @@
-"""Whole training runs with stored state against the same runs in float32: does a format change where a run ends?
+"""Compares whole training runs with quantized states with runs in float32: does a format change the final loss?
 
     python -m benchmarks.storage_runs
     python -m benchmarks.storage_runs --steps 200 --tasks digits
 
-Three tasks, whose data ship with Python packages, three methods, and formats for the state. Each cell is the loss on
-held-out data after the last step (learning rates decay to zero), the mean over three seeds, which give other first
-parameters and other batches. A format sees the same seeds as float32. The loss is what is trained: cross entropy with
-labels smoothed by 0.1.
+There are three tasks, whose data come with Python packages, three methods, and several formats for the state. Each cell
+of the table is the loss on held-out data after the last step, as the mean over three seeds; learning rates decay to
+zero. The seed determines the initial parameters and the batches, and every format uses the same seeds as float32. The
+loss is the training loss: cross entropy with labels smoothed by 0.1.
 
 digits   A perceptron with two hidden layers of 128 on 1,797 images of 8 x 8 (scikit-learn).
 text     A language model of characters: 16 characters of context, embedded in 16, one hidden layer of 256; on the
          help texts of Python (`pydoc_data.topics`).
-patches  A convolutional network on patches of 12 x 12 pixels: from which quarter of which of two photographs is a patch
-         (scikit-learn's sample images)?
+patches  A convolutional network that recognizes, for patches of 12 x 12 pixels, the photograph (of two) and its quarter
+         from which a patch was cut (scikit-learn's sample images).
 """
 
 from __future__ import annotations

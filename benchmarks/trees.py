@@ -7,7 +7,7 @@
     matrix     one leaf of two axes
     few        two blocks of a convolution, a dense layer and their vectors
 
-A shape is a `jax.ShapeDtypeStruct`, so a tree of them can be traced, and costs no memory.
+A shape is a `jax.ShapeDtypeStruct`, so a function can be traced for a tree of shapes without allocating memory.
 """
 
 from __future__ import annotations

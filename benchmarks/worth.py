@@ -1,15 +1,16 @@
-"""Are methods for matrices worth their steps? How many steps they need to reach the loss where AdamW ends.
+"""Measures how many steps methods for matrices need to reach the final loss of AdamW.
 
     python -m benchmarks.worth
     python -m benchmarks.worth --tasks digits --methods soap muon --steps 400
     python -m benchmarks.worth --quick
 
-The tasks are those of `benchmarks.storage_runs`. A run takes a number of steps, in which the learning rate decays to
-zero along a cosine; its score is the loss on held-out data after the last of them. AdamW is given `--steps` steps. Each
-method is given more and more of them, until its score is AdamW's or better: the table says with what fraction that was,
-and the score of each fraction that was tried. Every score is that of the best rate of the method's grid, the mean over
-three seeds, which give other first parameters and other batches; so is AdamW's. All rates and seeds of
-a method run at once (`vmap`). A star says that the best rate was the lowest or the highest of the grid.
+The tasks are the tasks of `benchmarks.storage_runs`. In each run the learning rate decays to zero along a cosine; the
+score of a run is the loss on held-out data after the last step. AdamW runs for `--steps` steps. Each other method runs
+for larger and larger fractions of these steps, until its score is as good as AdamW's score. The table has this
+fraction, and the score for each fraction that was tried. Every score, AdamW's included, is for the best learning rate
+of the method's grid, and is the mean over three seeds, which determine the initial parameters and the batches. All
+learning rates and seeds of a method run at once (`vmap`). A star marks a best learning rate that is the lowest or the
+highest of the grid.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The pictures of the site: schedules, races of optimizers, and the textbook. They are drawn when the site is built.
+"""Draws the pictures of the site when it is built: schedules, races of optimizers, and the textbook.
 
-What was drawn is kept in `.cache/docs`, under a name that follows the sources, so that `mkdocs serve` draws nothing
-twice. With `GRADTX_DOCS=quick` the textbook is left to its page of links, and races have few learning rates.
+Pictures are kept in `.cache/docs`, under a name that depends on the sources, so that `mkdocs serve` draws each picture
+only once. With `GRADTX_DOCS=quick` the textbook is only a page of links, and races try few learning rates.
 """
 
 from __future__ import annotations

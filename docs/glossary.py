@@ -1,23 +1,23 @@
-"""Checks that every argument of a public callable is documented, and keeps the shared ones in step with the glossary.
+"""Checks that every argument of a public callable is documented, and copies shared lines from the glossary.
 
     python -m docs.glossary            report what is missing, stale or contradictory
     python -m docs.glossary --write    fill in and update the arguments that the glossary knows
     python -m docs.glossary --list     write docs/undocumented.txt, the functions that still lack documentation
     python -m docs.glossary --write --only gradtx.optimizers --missing
 
-Most arguments mean the same in many functions. `docs/glossary.toml` says once what they mean, and `--write` copies the
-sentence into the docstrings as static text, because editors show docstrings without running the code.
+Most arguments mean the same in many functions. `docs/glossary.toml` explains each of them once, and `--write` copies
+the explanation into the docstrings as static text, because editors show docstrings without running the code.
 
 A line below `Args:` reads: what the argument means; anything that this function adds; the limits and the default.
 
     b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more
       steps. In [0, 1); default 0.999.
 
-- A line is shared when it begins with the first seven words of a sentence of the glossary. It must then begin with
-  the whole sentence, and may go on. A line that begins otherwise is the function's own, and is left alone.
+- A line is shared if it begins with the first seven words of a sentence of the glossary. It must then begin with the
+  whole sentence, and may continue. A line that begins differently belongs to the function, and is not changed.
 - The last sentence repeats the limits that the code declares (`hyper(0.999, ge=0, lt=1)`) and the default of the
-  signature. `--write` appends and updates it. A line that gives its limits or its default in other words keeps them,
-  but a number after the word "default" must be the signature's.
+  signature. `--write` appends or updates this sentence. If a line states its limits or its default in different words,
+  the words stay, but a number after the word "default" must be the default of the signature.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The API reference: a page for each topic, with every public name.
 
-The topics are the groups of `gradtx/__init__.py`. `docs/hooks.py` makes the pages when the site is built; each entry
-is an instruction for mkdocstrings, which reads signatures and docstrings.
+The topics are the groups of names in `gradtx/__init__.py`. `docs/hooks.py` makes the pages when the site is built. Each
+entry is an instruction for mkdocstrings, which reads signatures and docstrings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the table of `docs/scale.md`: what a step sends between eight devices, counted in the compiled program.
+"""Writes the table of `docs/scale.md`: the collectives of a step on eight devices, counted in the compiled program.
 
 python -m docs.scale
 """

@@ -1,8 +1,8 @@
 """An extension of griffe, which reads the sources for the API reference.
 
-- The constructors of transformations are made from their fields when the classes are, so that no source shows them:
-  their signatures are taken from the imported classes.
-- Examples (`>>>`) that stand in the text of a docstring become blocks of code.
+- The constructors of transformations are generated from their fields when Python makes the classes, so they are not in
+  the sources. The extension takes their signatures from the imported classes.
+- Examples (`>>>`) in the text of a docstring become blocks of code.
 """
 
 from __future__ import annotations
