@@ -4,8 +4,8 @@
     python -m benchmarks.matrices --parts compile --methods muon soap
     python -m benchmarks.matrices --quick
 
-compile   For `--leaves` matrices of 64 x 64: seconds to trace and lower, seconds to compile, and processor time in seconds
-          to compile. `of 5 s` is the sum of the first two, divided by 5 seconds, a time that users accept.
+compile   For `--leaves` matrices of 64 x 64: seconds to trace and lower, seconds to compile, and processor seconds to
+          compile. `of 5 s` is the sum of the first two, divided by 5 seconds, a time that users accept.
 squares   For `--squares` matrices of 512 x 512: ratios of Muon to optax's Muon, for the step and its compilation.
 step      For GPT-2 of width 256: ratio to AdamW's step of a step that does not recompute roots or bases. `products` is
           the number of GFLOP of the method's matrix products in this step. `floor` is the time of these products at the
