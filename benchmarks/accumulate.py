@@ -1,11 +1,11 @@
-"""What gradient accumulation costs: gradtx against optax, on a tree of many leaves, in one process.
+"""Measures the cost of gradient accumulation in gradtx and optax, on a tree of many leaves, in one process.
 
     python -m benchmarks.accumulate
     python -m benchmarks.accumulate --leaves 161 --every 8 --json out.json
 
-Both libraries wrap AdamW: `gradtx.accumulate(gradtx.adamw(1e-3), 4)` and `optax.MultiSteps(optax.adamw(1e-3), 4)`.
-Samples are taken in turns, and a ratio is that of medians, as `benchmarks/sampling.py` says;
-below 1, gradtx is faster. Arrays are float32, 64 entries to a leaf.
+Both libraries wrap AdamW: `gradtx.accumulate(gradtx.adamw(1e-3), 4)` and `optax.MultiSteps(optax.adamw(1e-3), 4)`. The
+libraries take turns, and a ratio is a ratio of medians, as the docstring of `benchmarks/sampling.py` explains; below 1,
+gradtx is faster. Arrays are float32, with 64 entries per leaf.
 
 trace, lower, compile, total
           The stages of `jax.jit(step, ...)` from shapes alone, and their sum, where `step` is `tx.update` and
@@ -13,14 +13,13 @@ trace, lower, compile, total
 eager     `tx.update(grads, state, params)` outside `jax.jit`, with all caches of JAX in memory warm.
 step      One call of `jax.jit(step, ...)`.
 
-An update in the middle of a cycle and the one that ends it are different work. So a sample of `eager` and of `step` is
-a mean over a whole cycle, one update for each micro-batch. Each update is waited for.
+The update that ends a cycle does more work than the other updates. So a sample of `eager` and of `step` is a mean over
+a whole cycle, with one update for each micro-batch. The program waits for the result of each update.
 
-Eager, `optax.MultiSteps` compiles at every update: its `lax.cond` is of functions that are new each time. The
-persistent compilation cache, which would spare it some of that, is off.
+Outside of `jax.jit`, `optax.MultiSteps` compiles at every update, because the functions that it passes to `lax.cond`
+are new each time. The persistent compilation cache, which would avoid a part of this work, is off.
 
-Before steps are timed, both libraries take a cycle, and the benchmark stops with an error unless they moved the
-parameters alike.
+Before steps are timed, both libraries run one cycle; the benchmark raises an error if their parameters differ.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def sample_cycles(call: dict[str, Callable[[Any], Any]], carry: dict[str, Any], 
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """All samples, in seconds."""
+    """Returns all samples, in seconds."""
     txs = {
         "gradtx": gradtx.accumulate(gradtx.adamw(1e-3), args.every),
         "optax": optax.MultiSteps(optax.adamw(1e-3), args.every),
@@ -107,7 +106,7 @@ def _say(what: str) -> None:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The ratios, and the medians behind them, in GitHub's table format."""
+    """Returns the ratios, and the medians that they are computed from, in GitHub's table format."""
     ours, theirs = (result["median"][name] for name in LIBRARIES)
     rows = [
         ["ratio", *(f"{ours[key] / theirs[key]:.3f}" for key in COLUMNS)],

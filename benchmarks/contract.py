@@ -1,14 +1,14 @@
-"""The contract: how many of its cases a library passes, law by law and method by method, for gradtx and for optax.
+"""Counts how many cases pass each law of the contract, law by law and method by method, for gradtx and for optax.
 
     pip install -e '.[test]'
     python -m benchmarks.contract                          # both, side by side
     python -m benchmarks.contract --library optax --area optimizers --json optax.json
 
-Every public constructor of a library is found by walking its namespace and called, with the settings of
-`tests/cases.py`; every law of `gradtx.testing` and `tests/laws` is asked about every case, through the same public
-calls for both libraries. A law may have nothing to say about a case: optax has no values and no hyperparameters as data
-(laws 1, 2 and 12), and some methods name a law that they cannot keep, with the reason. Those count as not applicable,
-apart. Law 11 asks many questions of one case; there passed / total counts the questions, in all others the cases.
+The program finds every public constructor in the namespace of a library, and calls it with the settings of
+`tests/cases.py`. It checks every case against every law of `gradtx.testing` and `tests/laws`, with the same public
+calls for both libraries. Cases to which a law does not apply are counted separately. A law may not apply because optax
+has no counterpart (laws 1, 2 and 12), or because a method names the law, with a reason, as one that it cannot keep. Law
+11 makes many calls for one case; its passed / total counts calls, while all other laws count cases.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ MARK = "<!-- scores -->"
 
 
 def area(method: str) -> str:
-    """The folder of gradtx in which a method lives; `optimizers` for one that only optax has."""
+    """Returns the folder of gradtx that contains a method; `optimizers` for a method that only optax has."""
     module = getattr(getattr(gx, method, None), "__module__", "")
     return module.split(".")[1] if module.startswith("gradtx.") else "optimizers"
 
 
 def rows_of_case(library: str, case: Case) -> list[Row]:
-    """The verdicts of all laws about one case."""
+    """Returns the verdicts of all laws on one case."""
     verdicts = judge(Subject(case, LIBRARIES[library]), LAWS)
     environment.make_room()
     name = case.constructor
@@ -55,7 +55,7 @@ def rows_of_case(library: str, case: Case) -> list[Row]:
 
 
 def rows_of_corner(library: str, name: str) -> list[Row]:
-    """The verdict of one corner."""
+    """Returns the verdict on one corner case."""
     problem = ""
     try:
         CORNERS[name](LIBRARIES[library])
@@ -69,7 +69,7 @@ Task = tuple[Callable[..., list[Row]], Any, Any]
 
 
 def tasks(libraries: Iterable[str], areas: Sequence[str], every: int) -> list[Task]:
-    """All that is to be asked, or every so-manieth of it."""
+    """Returns all cases and corners to check, or a regular sample of them."""
     found: list[Task] = []
     for name in libraries:
         with its_rules(LIBRARIES[name]):
@@ -81,7 +81,7 @@ def tasks(libraries: Iterable[str], areas: Sequence[str], every: int) -> list[Ta
 
 
 def run(todo: Sequence[Task], jobs: int) -> list[Row]:
-    """All rows, by several processes."""
+    """Computes all rows, in several processes."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
         futures = [pool.submit(*task) for task in todo]

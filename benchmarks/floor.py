@@ -1,15 +1,16 @@
-"""How close each method's step comes to what the machine's memory allows.
+"""Measures how close the step of each method comes to the limit that the memory bandwidth sets.
 
     python -m benchmarks.floor
     python -m benchmarks.floor --method adamw yogi lion --entries 4194304
 
-A step must read the gradients, and read and write the parameters and the arrays of the state, each once. The floor is
-the time in which the machine moves so many bytes, at the bandwidth of adding 1 to an array in place, measured between
-the steps. `of floor` is the floor over the median step: 1 is the machine's limit. One float32 leaf.
+A step must read the gradients once, and read and write the parameters and the arrays of the state once. The floor is
+the time to move so many bytes, at the bandwidth of adding 1 to an array in place, which is measured between the steps.
+`of floor` is the floor divided by the median time of a step: 1 is the limit of the machine. The tree is one float32
+leaf.
 
-XLA's CPU backend compiles one loop for each result by default, so that AdamW reads the gradient twice and both moments
-twice. `gradtx.cpu_flags()` makes it compute several results in one loop. Both columns are measured, each in a process
-of its own, since XLA reads its flags when it starts; on other backends there is one.
+XLA's CPU backend compiles one loop for each result by default, so AdamW reads the gradient twice and both moments
+twice. With `gradtx.cpu_flags()` XLA computes several results in one loop. The program measures both, each in a separate
+process, because XLA reads its flags when it starts. On other backends it only measures the default.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ PROBE_EVERY = 3  # steps between two samples of the bandwidth
 
 
 def least_bytes(params: Any, state: Any) -> int:
-    """What one step has to move."""
+    """Returns the number of bytes that one step must read and write."""
     floating = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return 3 * gradtx.tree.nbytes(params) + 2 * gradtx.tree.nbytes(floating)
 
 
 def measure(names: Sequence[str], entries: int, repeats: int) -> dict[str, dict[str, float]]:
-    """By method the median step in seconds, and the time that its bytes would take."""
+    """Returns for each method the median time of a step in seconds, and the time that its bytes would take."""
     shapes, shared, found = trees.large(entries), methods.shared(), {}
     params, grads = trees.draw(shapes, seed=0), trees.draw(shapes, seed=1)
     probe = jax.jit(lambda x: x + 1, donate_argnums=0)
@@ -64,7 +65,7 @@ def measure(names: Sequence[str], entries: int, repeats: int) -> dict[str, dict[
 
 
 def in_a_process(args: argparse.Namespace, flags: str) -> dict[str, dict[str, float]]:
-    """What `measure` finds in a process with these flags for XLA."""
+    """Runs `measure` in a new process with these XLA flags, and returns its result."""
     options = [f"--entries={args.entries}", f"--repeats={args.repeats}", "--here", "--method", *args.method]
     environment = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
     command = [sys.executable, "-m", "benchmarks.floor", *options]
@@ -72,7 +73,7 @@ def in_a_process(args: argparse.Namespace, flags: str) -> dict[str, dict[str, fl
 
 
 def table(default: dict[str, Any], flagged: dict[str, Any]) -> str:
-    """The times, and the fractions of the floor, in GitHub's table format."""
+    """Returns the times, and the fractions of the floor, in GitHub's table format."""
     rows = []
     for name, of in default.items():
         row = {"method": name, "step, ms": f"{1e3 * of['step']:.3g}", "of floor": f"{of['floor'] / of['step']:.2f}"}

@@ -1,16 +1,17 @@
-"""How long it takes to import gradtx and optax, beyond the import of jax.
+"""Measures how long it takes to import gradtx and optax after `import jax`.
 
     python -m benchmarks.imports
     python -m benchmarks.imports --repeats 3
 
-Every figure is the median of new processes, in which jax has been imported before the clock starts. The columns:
+Every figure is the median over new processes that have imported jax before the clock starts. The columns are:
 
 import       `import gradtx`, or `import optax`
 adamw        the import, and `adamw(1e-3)`
 everything   `from gradtx import *`, or `import optax.contrib`
 
-In the rows `cached`, bytecode is there from an earlier run, as it is for users from the second time on. In the rows
-`compiled`, Python compiles every file of the library, and of what that imports beyond jax. The processes take turns.
+In the rows `cached`, the bytecode exists from an earlier run, as it does for users from the second import on. In the
+rows `compiled`, Python first compiles every file of the library, and of the packages that it imports besides jax. The
+processes take turns.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ print(time.perf_counter() - start)
 
 
 def seconds(statement: str, folder: str, *, afresh: bool = False) -> float:
-    """How long a statement takes in a new process with jax.
+    """Measures how long a statement takes in a new process that has imported jax.
 
     `folder` has the compiled bytecode: the first run fills it. With `afresh=True` it must be empty, and stays so.
     """
@@ -48,7 +49,7 @@ def seconds(statement: str, folder: str, *, afresh: bool = False) -> float:
 
 
 def measure(repeats: int) -> dict[tuple[str, bool, str], float]:
-    """The medians by library, whether it is compiled afresh, and statement."""
+    """Returns the medians, by library, by whether its files must be compiled first, and by statement."""
     asked = [(name, afresh, x) for name, found in STATEMENTS.items() for afresh in (False, True) for x in found]
     samples: dict[tuple[str, bool, str], list[float]] = {key: [] for key in asked}
     with tempfile.TemporaryDirectory() as full, tempfile.TemporaryDirectory() as empty:

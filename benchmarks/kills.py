@@ -1,13 +1,14 @@
-"""Kills a run of two processes in the middle of saves, and checks that every restart goes on where it must.
+"""Kills a run of two processes in the middle of saves, and checks that every restart continues correctly.
 
     python -m benchmarks.kills --kills 20
 
-`examples.distributed.train` runs once undisturbed. Then it runs again, saves every few steps in the background, and is
-killed: all processes at once, by SIGKILL, at a random moment after a save has begun. After each kill it is started
-again, until it has been killed so many times while a save was unfinished; then it may run to its end. Checked are:
+`examples.distributed.train` runs once without interruption. Then it runs again, and saves every few steps in the
+background. The benchmark kills all its processes at once with SIGKILL, at a random moment after a save has begun, and
+starts the program again. When `--kills` kills have interrupted an unfinished save, the program may run to its end. The
+benchmark checks that
 
-- each restart begins at the last complete checkpoint, and none was lost but the one whose save was killed;
-- every loss of every attempt is bit for bit that of the undisturbed run, and so are parameters and state at the end.
+- each restart begins at the last complete checkpoint, and only the unfinished checkpoint was lost;
+- every loss of every attempt, and the parameters and the state at the end, equal those of the first run bit for bit.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from examples.distributed import launch, train
 
 PROCESSES, DEVICES = 2, 2
 EVERY = 4  # steps between two saves
-SLOWEST = 300.0  # seconds that anything may take
+SLOWEST = 300.0  # seconds to wait for anything before giving up
 
 
 class Kill(NamedTuple):
-    """What one kill met."""
+    """The state of the run when it was killed."""
 
     after: float
     """The seconds since the save began for which the kill has waited."""
@@ -42,23 +43,23 @@ class Kill(NamedTuple):
 
 
 def complete(folder: Path) -> set[int]:
-    """The steps of the complete checkpoints."""
+    """Returns the steps of the complete checkpoints."""
     return {int(path.name) for path in folder.glob("*") if path.name.isdigit()}
 
 
 def in_flight(folder: Path) -> set[int]:
-    """The steps of the saves that have begun, and are not complete."""
+    """Returns the steps of the saves that have begun and are not complete."""
     return {int(path.name.partition(".")[0]) for path in folder.glob("*.orbax-checkpoint-tmp*")}
 
 
 def losses(log: Path) -> list[tuple[int, str]]:
-    """The steps in a log with their losses; the last line is left out if the process was killed in it."""
+    """Reads the losses by step from a log; leaves out the last line if the process was killed while writing it."""
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
     return [(int(step), loss) for step, loss in (line.split() for line in lines if line.endswith("\n"))]
 
 
 def work(process: int, address: str, arguments: list[str], output: Path) -> None:
-    """One process of a run."""
+    """Runs one process of a training run."""
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -67,7 +68,7 @@ def work(process: int, address: str, arguments: list[str], output: Path) -> None
 
 
 class Workers:
-    """The processes of one run, forks of a server that has imported the program, so that they begin quickly."""
+    """The processes of one training run, forked from a server that has imported the program, for a quick start."""
 
     def __init__(self, arguments: list[str], root: Path) -> None:
         self.outputs = [root / f"output {i}" for i in range(PROCESSES)]
@@ -103,7 +104,7 @@ class Workers:
         return [line.rpartition(" ")[2] for line in self.text().splitlines() if "digest" in line]
 
     def text(self) -> str:
-        """What the processes have printed."""
+        """Returns what the processes have printed."""
         return "\n".join(output.read_text() for output in self.outputs)
 
 
@@ -121,7 +122,7 @@ def kill_in_a_save(workers: Workers, folder: Path, log: Path, lasting: float, se
 
 
 def time_of_a_save(workers: Workers, folder: Path) -> float:
-    """How long a save in the background takes, from its first file to its last."""
+    """Measures how long a save in the background takes, from its first file to its last."""
     workers.until(lambda: in_flight(folder))
     began = time.monotonic()
     workers.until(lambda: complete(folder))
@@ -130,7 +131,7 @@ def time_of_a_save(workers: Workers, folder: Path) -> float:
 
 
 def attempts(kills: int, steps: int, width: int, seed: random.Random) -> Iterator[str]:
-    """One line for each kill; raises an AssertionError where a restart is not what it must be."""
+    """Yields one line for each kill; raises an AssertionError if a restart differs from what it must be."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         common = ["--steps", str(steps), "--width", str(width), "--save-every", str(EVERY)]

@@ -1,18 +1,19 @@
-"""What the methods for matrices cost: compiling them for many matrices, and a step of them beside AdamW's.
+"""Measures the cost of methods for matrices: compiling them for many matrices, and their steps compared with AdamW's.
 
     python -m benchmarks.matrices
     python -m benchmarks.matrices --parts compile --methods muon soap
     python -m benchmarks.matrices --quick
 
-compile   `--leaves` matrices of 64 x 64: seconds to trace and lower, seconds to compile, and of processor time in that;
-          `of 5 s` is the sum of the first two over what a user waits gladly.
-squares   `--squares` matrices of 512 x 512: Muon over optax's, the step and its compilation.
-step      GPT-2 of width 256: a step between two renewals of roots or bases over AdamW's. `products` says how many
-          GFLOP a method's products of matrices take in it, `floor` the time of these at the speed of one large product,
-          over AdamW's step: no version of the method could be quicker on this machine.
+compile   For `--leaves` matrices of 64 x 64: seconds to trace and lower, seconds to compile, and processor seconds to
+          compile. `of 5 s` is the sum of the first two, divided by 5 seconds, a time that users accept.
+squares   For `--squares` matrices of 512 x 512: ratios of Muon to optax's Muon, for the step and its compilation.
+step      For GPT-2 of width 256: ratio to AdamW's step of a step that does not recompute roots or bases. `products` is
+          the number of GFLOP of the method's matrix products in this step. `floor` is the time of these products at the
+          speed of one large product, divided by the time of AdamW's step; no version of the method could be faster on
+          this machine.
 
-Steps are timed in turns, a method and what it is compared with; a figure is a ratio of medians. Between renewals means:
-`interval` is longer than the run, and the first steps, which renew, are not timed.
+A method and the method that it is compared with take turns; a figure is a ratio of medians. To time steps that do not
+recompute roots or bases, `interval` is longer than the run, and the first steps are not timed.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ SIDES = {"soap": 6, "shampoo": 4}
 
 
 def made(name: str) -> tuple[Any, Any]:
-    """The library that has the method, and the transformation."""
+    """Returns the library that has the method, and the transformation."""
     if name == "optax muon":
         return optax, optax.contrib.muon(1e-3)
     return gx, eval(METHODS[name], {name: getattr(gx, name)})
@@ -80,7 +81,7 @@ def first_step(name: str, shapes: Any) -> tuple[float, float, float]:
 
 
 def steps_in_turns(names: Sequence[str], shapes: Any, repeats: int) -> list[float]:
-    """The median seconds of a step of each method, which take turns."""
+    """Returns the median time of a step of each method in seconds; the methods take turns."""
     params, grads = trees.draw(shapes, 0), trees.draw(shapes, 1)
     steps, carry, samples = {}, {}, {name: [] for name in names}
     for name in names:
@@ -94,14 +95,14 @@ def steps_in_turns(names: Sequence[str], shapes: Any, repeats: int) -> list[floa
 
 
 def speed() -> float:
-    """The flops a second of one large product."""
+    """Measures the floating-point operations per second of one large matrix product."""
     x = jnp.ones((2048, 2048), jnp.float32)
     product = jax.jit(lambda x: x @ x)
     return 2 * 2048**3 / statistics.median(timed(product, x)[0] for _ in range(7))
 
 
 def products(name: str, shapes: Any) -> float:
-    """The flops of the products in a step of `soap` or `shampoo`: a side of more than 8192 has no factor."""
+    """Counts the flops of the products in a step of `soap` or `shampoo`; a side longer than 8192 has no factor."""
     sides = [s.shape for s in jax.tree.leaves(shapes) if len(s.shape) == 2]
     entries = sum(m * n * sum(min(side, _block(name, side)) for side in (m, n) if side <= 8192) for m, n in sides)
     return SIDES[name] * entries

@@ -1,9 +1,9 @@
-"""What a mesh costs: the times to trace and lower an update on eight host devices, and to run it, against one device.
+"""Measures the cost of a mesh: times to trace, lower and run an update on eight host devices, compared with one device.
 
     python -m benchmarks.mesh
 
-The eight devices share the cores of one machine, so that the times of the update say what the mesh adds, not what eight
-machines would save. Tracing and lowering should take at most 1.2 times as long as without a mesh.
+The eight devices share the cores of one machine. So the times of the update show the overhead of the mesh, not the gain
+from eight machines. Tracing and lowering should take at most 1.2 times as long as without a mesh.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEAVES, SHAPE, ROUNDS = 24, (512, 512), 7
 
 
 def _best(f: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
-    """The least time of several calls, in seconds."""
+    """Returns the shortest time of several calls, in seconds."""
     times = []
     for _ in range(ROUNDS):
         start = clock()

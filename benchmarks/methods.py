@@ -1,8 +1,8 @@
 """The methods that gradtx and optax both have: what `benchmarks.sweep` and `benchmarks.floor` measure.
 
-They are found as the contract finds its cases, by walking the public names of both libraries, and built from one
-expression. A method whose case is written for the small trees of the tests, or that the two libraries call
-differently, has its expressions here.
+The methods are found like the cases of the contract: in the public names of both libraries. Both libraries evaluate the
+same expression for a method. This file has the expressions of methods whose case only suits the small trees of the
+tests, or whose names or arguments differ between the libraries.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ def as_users_run() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A method of both libraries."""
+    """A method that both libraries have."""
 
     name: str
     expressions: dict[str, str]
     """By library."""
 
     def make(self, library: str, params: Any) -> Any:
-        """The transformation that a library makes of its expression, for parameters of these shapes."""
+        """Evaluates a library's expression to a transformation, for parameters of these shapes."""
         its, numbers = LIBRARIES[library], NUMBERS[library]
         names = {
             "vectors": jax.tree.map(lambda p: p.ndim < 2, params),
@@ -103,23 +103,23 @@ class Method:
         return made if its.values else optax.with_extra_args_support(made)
 
     def step(self, library: str, params: Any) -> Any:
-        """The optimizer's part of a training step, jitted: what is measured."""
+        """Returns the jitted function that is measured: the optimizer's part of a training step."""
         return jitted_step(SPACES[library], self.make(library, params), self.extra)
 
     def extra(self, params: Any, grads: Any) -> dict[str, Any]:
-        """The extra arguments of `update` that the method asks for."""
+        """Returns the extra arguments of `update` that the method needs."""
         if "linesearch" in self.name:
             return {"value": bowl(params), "grad": grads, "value_fn": bowl}
         return {"value": jnp.float32(1.0)} if self.name in VALUED else {}
 
 
 def bowl(params: Any) -> Any:
-    """A function of the parameters for line searches."""
+    """Returns a loss for line searches: a quadratic function of the parameters."""
     return sum(jnp.vdot(p, p) for p in jax.tree.leaves(params)) / 2
 
 
 def shared() -> dict[str, Method]:
-    """Every constructor of both libraries, each with one set of arguments, and a few further settings, by name."""
+    """Returns every constructor of both libraries by name, with one set of arguments, and a few further settings."""
     theirs = _expressions(OPTAX)
     ours = _expressions(GRADTX)
     found = {name: (ours[name], theirs[name]) for name in ours if name in theirs and name not in APART}
@@ -129,7 +129,7 @@ def shared() -> dict[str, Method]:
 
 
 def _expressions(library: Library) -> dict[str, str]:
-    """The first case of each constructor of transformations."""
+    """Returns the first case of each constructor of transformations."""
     schedules = {case.constructor for case in SCHEDULES}
     with its_rules(library):
         cases = library.cases()

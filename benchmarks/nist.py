@@ -1,11 +1,12 @@
-"""The nonlinear regressions of NIST StRD: how many certified digits a solver finds, from both starts of 27 problems.
+"""Counts the correct digits of `least_squares` on the 27 nonlinear regressions of NIST StRD, from both starting points.
 
     python -m benchmarks.nist
     python -m benchmarks.nist --method gauss_newton --problems Misra1a Rat43
 
-Float64, at the default tolerance and number of steps. Digits are the log relative error of the worst parameter, at most
-the 11 that are certified; a start counts as solved from 6 on. The column `sum` has the digits of the residual sum of
-squares: that of Lanczos1 is made of rounding errors and has none to find.
+The solver runs in float64 with the default tolerance and number of steps. The number of digits is -log10 of the
+relative error of the worst parameter, at most 11, because NIST certifies 11 digits. A start counts as solved with at
+least 6 digits. The column `sum` has the digits of the residual sum of squares; for Lanczos1 this sum consists of
+rounding errors, so no digits can be expected.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ENOUGH = 6
 
 
 def rows(names: Sequence[str], **options: Any) -> list[dict[str, Any]]:
-    """One row for each start, in the columns of the table."""
+    """Returns one row of the table for each start."""
     found = []
     for name in names:
         problem = PROBLEMS[name]

@@ -1,4 +1,4 @@
-"""What a compiled step does, whatever the machine is busy with: its kernels, copies, branches, bytes and memory."""
+"""Counts the kernels, copies, branches, bytes and memory of a compiled step, which do not depend on a busy machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONTROL = frozenset({"conditional", "while", "call", "async-start", "async-done
 
 
 class Program(NamedTuple):
-    """What can be read off a compiled program."""
+    """The counts that can be read from a compiled program."""
 
     kernels: int
     """Operations that read or write an array: fusions, reductions, products."""
@@ -41,7 +41,7 @@ class Program(NamedTuple):
 
 
 def program(compiled: jax.stages.Compiled) -> Program:
-    """What a compiled function does."""
+    """Counts what a compiled function does."""
     found = list(_executed(compiled.as_text() or ""))
     work = [(opcode, n) for opcode, n in found if opcode not in _FREE | _CONTROL]
     cost: Any = compiled.cost_analysis() or {}
@@ -57,7 +57,7 @@ def program(compiled: jax.stages.Compiled) -> Program:
 
 
 def _executed(text: str) -> Iterator[tuple[str, int]]:
-    """Each instruction that runs by itself, not as a part of another: its opcode, and the entries that it deals with.
+    """Yields each instruction that is not fused into another: its opcode, and the number of entries that it processes.
 
     These are the entries of its largest operand or result.
     """
@@ -82,5 +82,5 @@ def _executed(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _entries(kind: str) -> int:
-    """The entries of the largest array in a type."""
+    """Returns the number of entries of the largest array in a type."""
     return max((math.prod(map(int, filter(None, shape.split(",")))) for shape in _SHAPE.findall(kind)), default=0)

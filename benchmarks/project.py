@@ -1,19 +1,19 @@
-"""What a projection at the end of a chain costs: AdamW on a matrix whose rows stay on the simplex, in one process.
+"""Measures the cost of a projection at the end of a chain: AdamW on a matrix whose rows stay on the simplex.
 
     python -m benchmarks.project
     python -m benchmarks.project --rows 1000 --columns 1000 --json out.json
 
 Every line is one jitted step, `tx.update` and `apply_updates` with params and state donated, in float32:
 
-adamw      `gx.adamw(1e-3)`, alone
+adamw      `gx.adamw(1e-3)`
 clip       followed by `clip_params(0.0, 1.0)`
-center     followed by the mean of every row taken out: one sum, and no threshold to look for. No projection of rows can
-           cost less, because a row must have been read before its first entry can be written.
+center     followed by subtracting the mean of every row, which needs one sum and no search for a threshold. No
+           projection of rows can cost less, because a row must be read before its first entry can be written.
 simplex    followed by `project(projection_simplex, axis=-1)`
 l1 ball    followed by `project(projection_l1_ball, axis=-1)`
-optax      `optax.adamw(1e-3)`, then `optax.projections.projection_simplex` of every row: with a sort
+optax      `optax.adamw(1e-3)`, then `optax.projections.projection_simplex` of every row, which sorts the row
 
-Samples are taken in turns; a ratio is that of medians, over `adamw`.
+The lines take turns; a ratio is the median time divided by the median time of `adamw`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WARM_UP = 3
 
 
 def centered(row: Any) -> Any:
-    """The row without its mean."""
+    """Returns the row minus its mean."""
     return row - jnp.mean(row)
 
 
@@ -63,7 +63,7 @@ def optax_step() -> tuple[Any, Callable[..., Any]]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, list[float]]:
-    """The samples of each method, in seconds."""
+    """Returns the samples of each method, in seconds."""
     shape = args.rows, args.columns
     params = jax.nn.softmax(jax.random.normal(jax.random.key(0), shape), axis=-1)
     grads = [jax.random.normal(jax.random.key(i), shape) for i in range(1, 5)]

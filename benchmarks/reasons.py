@@ -1,4 +1,4 @@
-"""Where gradtx's compiled step may have more of something than optax's, and why."""
+"""Compares compiled steps with optax's, except where `reasons.toml` gives a reason why gradtx's step has more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SLACK = {"kernels": (1.0, 0), "copies": (1.0, 0), "bytes_accessed": (1.01, 1024)
 
 
 def dearer(ours: Program, theirs: Program) -> list[str]:
-    """The columns of which gradtx has more.
+    """Returns the columns in which gradtx has more than optax.
 
     A copy is a kernel, too: where gradtx has fewer copies, it may have so many kernels more.
     """
@@ -30,7 +30,7 @@ def dearer(ours: Program, theirs: Program) -> list[str]:
 
 
 def unexplained(more: Mapping[tuple[str, str], str], methods: Collection[str]) -> list[str]:
-    """The findings without a reason, and the reasons without a finding, of some methods."""
+    """Returns, for some methods, the findings without a reason and the reasons without a finding."""
     given = {(name, column) for name, why in tomllib.loads(FILE.read_text()).items() for column in why}
     stale = sorted((name, column) for name, column in given - more.keys() if name in methods)
     return [text for key, text in more.items() if key not in given] + [

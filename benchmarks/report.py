@@ -1,4 +1,4 @@
-"""What the benchmarks print and draw of their results."""
+"""Prints and draws the results of the benchmarks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Result = dict[str, Any]
 
 
 def environment() -> dict[str, Any]:
-    """What a result depends on."""
+    """Returns a description of the machine and the versions, on which results depend."""
     versions = {lib.__name__: lib.__version__ for lib in (jax, optax, gradtx)}
     device = jax.devices()[0]
     return {**versions, "backend": device.platform, "device": device.device_kind, "cpus": os.cpu_count()}
@@ -36,7 +36,7 @@ def ratios(result: Result) -> dict[str, float]:
 
 
 def tables(results: Sequence[Result]) -> str:
-    """The summary, then every method on every tree, in GitHub's table format."""
+    """Returns the summary and then every method on every tree, in GitHub's table format."""
     parts = ["ratios, gradtx over optax: geometric mean, and the worst", _summary(results)]
     for tree in dict.fromkeys(result["tree"] for result in results):
         of_tree = [result for result in results if result["tree"] == tree]

@@ -1,8 +1,8 @@
-"""How the benchmarks sample: both libraries in turns, in one process.
+"""Samples times for the benchmarks: both libraries take turns in one process.
 
-Both build each optimizer from the same expression and go through the same functions below. Every quantity is sampled in
-turns: one sample of each library a round, and who goes first alternates. A ratio is the median of gradtx's samples over
-the median of optax's; below 1, gradtx is faster. Machines are noisy: only ratios within one run mean something.
+Both libraries build each optimizer from the same expression, and are measured by the functions below. Each round takes
+one sample of each library; the library that goes first alternates. A ratio is the median of gradtx's samples divided by
+the median of optax's samples; below 1, gradtx is faster. Machines are noisy, so only compare ratios within one run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Samples = dict[str, list[float]]
 
 
 def jitted_step(lib: Any, tx: Any, extra: Callable[[Any, Any], dict[str, Any]] = lambda params, grads: {}) -> Any:
-    """The function that is timed: the optimizer's part of a training step."""
+    """Returns the function that is timed: the optimizer's part of a training step."""
 
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
         updates, state = tx.update(grads, state, params, **extra(params, grads))
@@ -44,7 +44,7 @@ def timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[floa
 
 
 def turn(i: int) -> list[str]:
-    """The libraries in the order of round `i`."""
+    """Returns the libraries in the order of round `i`."""
     return list(LIBRARIES)[:: -1 if i % 2 else 1]
 
 
@@ -110,7 +110,7 @@ def sample_eager(updates: dict[str, Callable[..., Any]], states: dict[str, Any],
 
 
 def distance_apart(start: Any, one: Any, other: Any) -> float:
-    """How far apart two runs ended, as a fraction of how far the second one moved from the start."""
+    """Returns the distance between the ends of two runs, divided by how far the second run moved from the start."""
 
     def distance(a: Any, b: Any) -> float:
         return float(optax.tree.norm(jax.tree.map(jnp.subtract, a, b)))

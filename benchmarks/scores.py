@@ -1,4 +1,4 @@
-"""The tables of `benchmarks.contract`: scores by law, by corner and by method, the libraries side by side."""
+"""Makes the tables of `benchmarks.contract`: scores of the libraries by law, by corner and by method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CORNER = "corner"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One case before one law."""
+    """The verdict of one law on one case."""
 
     library: str
     area: str
@@ -33,7 +33,7 @@ class Row:
 
 
 def tables(rows: Sequence[Row], laws: Sequence[Law]) -> str:
-    """Everything, in GitHub's table format: for each score the first failure of the library that is compared with."""
+    """Returns all tables in GitHub's format, with the first failure of the compared library for each score."""
     promises = {str(law): law.text.partition("\n\n")[0] for law in laws}
     order = list(promises)
     by_law = sorted((row for row in rows if row.law != CORNER), key=lambda row: order.index(row.law))
@@ -52,7 +52,7 @@ def tables(rows: Sequence[Row], laws: Sequence[Law]) -> str:
 
 
 def _of_both(rows: Sequence[Row]) -> set[tuple[str, str]]:
-    """The questions, as case and law, that both libraries were asked."""
+    """Returns the pairs of a case and a law that were checked for both libraries."""
     asked = collections.defaultdict(set)
     for row in rows:
         if row.total:
@@ -68,7 +68,7 @@ def _labelled(rows: Sequence[Row], both: set[tuple[str, str]]) -> list[tuple[str
 
 
 def _table(pairs: Sequence[tuple[str, Row]], promises: dict[str, str] | None = None, *, failures: bool = True) -> str:
-    """A line for each label, in which every library has its score; `failures` adds what goes wrong first."""
+    """Makes a table with a row for each label and a column for each library; `failures` adds the first failure."""
     groups: dict[str, dict[str, list[Row]]] = collections.defaultdict(lambda: collections.defaultdict(list))
     for label, row in pairs:
         groups[label][row.library].append(row)
@@ -84,7 +84,7 @@ def _table(pairs: Sequence[tuple[str, Row]], promises: dict[str, str] | None = N
 
 
 def score(rows: Iterable[Row]) -> str:
-    """Passed / total, and in parentheses in how many cases there was nothing to ask."""
+    """Formats a score: passed / total, and in parentheses the number of cases to which the law does not apply."""
     rows = list(rows)
     passed, total, none = sum(r.passed for r in rows), sum(r.total for r in rows), sum(r.total == 0 for r in rows)
     return " ".join(([f"{passed} / {total}"] if total else []) + ([f"({none})"] if none else []))

@@ -1,14 +1,15 @@
-"""How many unconstrained problems of the CUTEst collection a solver solves: gradtx, optax, optimistix and SciPy.
+"""Counts the unconstrained problems of the CUTEst collection that solvers of gradtx, optax, optimistix and SciPy solve.
 
     pip install -e '.[solvers]'
     python -m benchmarks.solvers
     python -m benchmarks.solvers --problems ROSENBR HELIX --methods "gradtx lbfgs" "optax lbfgs"
 
-The problems are those of sif2jax with at most 100 variables, from their first starting points, in float64, with at most
-1,000 iterations and the tightest tolerances that a solver takes. A problem counts as solved by a method whose value is
-within 1e-6 of the best that any method in the run found: relative to it, or absolute where it is smaller than 1. Every
-method is judged by the best point that it saw; some of the optima that the collection states are wrong, and none is
-used. A run takes about an hour on two cores; `--json` keeps what is found as it goes, and goes on from there.
+The problems are the problems of sif2jax with at most 100 variables, from their first starting points, in float64, with
+at most 1,000 iterations and the tightest tolerances that a solver accepts. A method solves a problem if its value is
+within 1e-6 of the best value that any method in the run found; the tolerance is relative, or absolute if the best value
+is below 1. The value of a method is the value at the best point that it evaluated. The optima that the collection
+states are not used, because some of them are wrong. A run takes about an hour on two cores; `--json` saves results
+during the run, and continues from saved results.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def with_gradtx(tx: Any) -> Solver:
 
 
 def with_optax(tx: Any) -> Solver:
-    """The loop of optax's own examples, which keeps the best point."""
+    """Runs the loop of optax's own examples, and keeps the best point."""
 
     def solve(fun: Any, x0: Any) -> Any:
         look = optax.value_and_grad_from_state(fun)
@@ -116,14 +117,14 @@ METHODS: dict[str, Solver] = {
 
 
 def problems(largest: int = 100) -> dict[str, Any]:
-    """The problems with at most so many variables, by name."""
+    """Returns the problems with at most `largest` variables, by name."""
     import sif2jax  # it takes minutes to import
 
     return {p.name: p for p in sif2jax.unconstrained_minimisation_problems if p.num_variables() <= largest}
 
 
 def values(problem: Any, methods: list[str]) -> dict[str, list[float]]:
-    """For every method the value that it reached and the seconds that it took, compiling included."""
+    """Returns for every method the value that it reached, and the time in seconds, including compilation."""
     start, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), problem.y0))
 
     def fun(x: Any) -> Any:
@@ -139,7 +140,7 @@ def values(problem: Any, methods: list[str]) -> dict[str, list[float]]:
 
 
 def errors(found: dict[str, list[float]]) -> dict[str, float]:
-    """By how much every method misses the best value of the run, relative to it or absolute where it is below 1."""
+    """Returns the gap of every method to the run's best value: relative, or absolute if the best value is below 1."""
     best = min((value for value, _ in found.values() if np.isfinite(value)), default=np.nan)
     return {
         name: (value - best) / max(1.0, abs(best)) if np.isfinite(value) else np.inf

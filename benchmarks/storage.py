@@ -1,17 +1,17 @@
-"""What storage formats cost: time, temporary memory and bytes of a jitted AdamW step, against plain float32 state.
+"""Measures the cost of storage formats: time, memory and bytes of a jitted AdamW step, compared with a float32 state.
 
     python -m benchmarks.storage
     python -m benchmarks.storage --json out.json
 
 The tree has three float32 leaves of a million entries each. A step is `tx.update` and `apply_updates`, with the
-parameters and the state donated; formats take turns, and a time is the median over the rounds, given as a ratio to that
-of the plain state in the same run. `quickest` is the ratio of the shortest times, which a busy machine distorts less.
+parameters and the state donated. The formats take turns. A time is the median over the rounds, as a ratio to the time
+with a float32 state in the same run. `quickest` is the ratio of the shortest times, which a busy machine distorts less.
 
-bytes  State per parameter, by `gx.describe`.
-temp   Temporary memory of the compiled step, per entry of the largest leaf. A float32 copy of a slot would be 4 of it;
-       what the plain step takes is in the first line.
-error  Of one storing and loading of a normally distributed array: root of the mean square, relative to that of the
-       array. For 'mu' alone, so signed.
+bytes  Bytes of the state per parameter, from `gx.describe`.
+temp   Bytes of temporary memory of the compiled step, per entry of the largest leaf. A float32 copy of one state array
+       would add 4. The first line shows the figure for a float32 state.
+error  Relative root mean square error of converting a normally distributed array to the format and back once, with the
+       signed format that is used for `mu`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FORMATS: tuple[Any, ...] = (
 
 
 def error(form: Any) -> float:
-    """The relative error of one storing and loading."""
+    """Returns the relative error of converting an array to a format and back."""
     x = jax.random.normal(jax.random.key(0), (256, 1024))
     tx = gx.stored(gx.trace(0.0), form)
     _, state = tx.update(x, tx.init(x))
@@ -54,7 +54,7 @@ def error(form: Any) -> float:
 
 
 def measured(formats: Sequence[Any], shapes: Sequence[tuple[int, ...]], rounds: int) -> list[dict[str, Any]]:
-    """A row for each format."""
+    """Measures each format, and returns one row for each."""
     keys = jax.random.split(jax.random.key(0), len(shapes))
     grads = {f"w{i}": jax.random.normal(key, shape) for i, (key, shape) in enumerate(zip(keys, shapes, strict=True))}
     size = max(g.size for g in grads.values())

@@ -1,18 +1,18 @@
-"""Whole training runs with stored state against the same runs in float32: does a format change where a run ends?
+"""Compares whole training runs with quantized states with runs in float32: does a format change the final loss?
 
     python -m benchmarks.storage_runs
     python -m benchmarks.storage_runs --steps 200 --tasks digits
 
-Three tasks, whose data ship with Python packages, three methods, and formats for the state. Each cell is the loss on
-held-out data after the last step (learning rates decay to zero), the mean over three seeds, which give other first
-parameters and other batches. A format sees the same seeds as float32. The loss is what is trained: cross entropy with
-labels smoothed by 0.1.
+There are three tasks, whose data come with Python packages, three methods, and several formats for the state. Each cell
+of the table is the loss on held-out data after the last step, as the mean over three seeds; learning rates decay to
+zero. The seed determines the initial parameters and the batches, and every format uses the same seeds as float32. The
+loss is the training loss: cross entropy with labels smoothed by 0.1.
 
 digits   A perceptron with two hidden layers of 128 on 1,797 images of 8 x 8 (scikit-learn).
 text     A language model of characters: 16 characters of context, embedded in 16, one hidden layer of 256; on the
          help texts of Python (`pydoc_data.topics`).
-patches  A convolutional network on patches of 12 x 12 pixels: from which quarter of which of two photographs is a patch
-         (scikit-learn's sample images)?
+patches  A convolutional network that recognizes, for patches of 12 x 12 pixels, the photograph (of two) and its quarter
+         from which a patch was cut (scikit-learn's sample images).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ METHODS: dict[str, tuple[Callable[[Any], Any], float]] = {
 
 
 class Task(NamedTuple):
-    """What is learned: data in two parts, shapes of the parameters, and logits from parameters and inputs."""
+    """A learning task: training and test data, the shapes of the parameters, and a function that computes logits."""
 
     train: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
@@ -59,7 +59,7 @@ def _split(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
 
 
 def digits() -> Task:
-    """Images of digits, for a perceptron."""
+    """Makes the task of classifying images of digits with a perceptron."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -74,7 +74,7 @@ def digits() -> Task:
 
 
 def text() -> Task:
-    """The help texts of Python, for a model of the next character."""
+    """Makes the task of predicting the next character in the help texts of Python."""
     from pydoc_data.topics import topics
 
     characters = np.frombuffer("".join(topics.values()).encode("ascii", "replace"), np.uint8)[:200_000]
@@ -93,7 +93,7 @@ def text() -> Task:
 
 
 def patches() -> Task:
-    """Patches of photographs, for a convolutional network."""
+    """Makes the task of classifying patches of photographs with a convolutional network."""
     from sklearn.datasets import load_sample_images
 
     rng, xs, ys = np.random.default_rng(0), [], []
@@ -122,7 +122,7 @@ TASKS = {"digits": digits, "text": text, "patches": patches}
 
 
 def first(task: Task, key: Any) -> Any:
-    """The first parameters."""
+    """Returns the initial parameters."""
     keys = dict(zip(task.shapes, jax.random.split(key, len(task.shapes)), strict=True))
     return {
         name: jnp.zeros(shape)
@@ -139,7 +139,7 @@ def loss(task: Task, params: Any, x: Any, y: Any) -> Any:
 
 
 def run(task: Task, tx: Any, steps: int, batch: int, seed: Any) -> Any:
-    """The loss on held-out data at the end of a run."""
+    """Trains, and returns the loss on held-out data at the end."""
     x, y = map(jnp.asarray, task.train)
     key = jax.random.key(seed)
     params = first(task, key)

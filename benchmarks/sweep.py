@@ -1,25 +1,26 @@
-"""Every method that gradtx and optax share, on four trees: time, compilation, memory.
+"""Measures time, compilation and memory of every method that gradtx and optax share, on four trees of parameters.
 
-    python -m benchmarks.sweep                                    # all of it; takes hours on two cores
+    python -m benchmarks.sweep                                    # everything; takes hours on two cores
     python -m benchmarks.sweep --method adam yogi --tree resnet50
-    python -m benchmarks.sweep --quick                            # in CI: no clock, and an exit status
+    python -m benchmarks.sweep --quick                            # in CI: measures no times; the exit status tells
 
-The methods are found by walking the libraries (`benchmarks/methods.py`), the trees are in `benchmarks/trees.py`, and
-`benchmarks/sampling.py` says how samples are taken. Arrays are float32 on the default device. The columns are ratios,
-gradtx over optax:
+`benchmarks/methods.py` finds the methods in both libraries, `benchmarks/trees.py` has the trees, and the docstring of
+`benchmarks/sampling.py` explains how times are sampled. Arrays are float32 on the default device. The columns are
+ratios of gradtx to optax, except where "both" is written:
 
-step          One call of the compiled step, with parameters and state donated: `update` and `apply_updates`.
-trace+lower   From the function to the program that the compiler gets, with JAX's caches empty.
-compile       Compiling that program, with the persistent cache off.
-first step    The sum of the two.
-eager         `update` outside `jax.jit`, and `first eager` the first such call.
-kernels       Operations on arrays in the compiled step; `copies` of arrays beside.
-bytes         What these read and write, by the compiler's cost analysis.
-temporary     Memory beside arguments and results, by its memory analysis; in bytes per parameter, of both.
-state         Bytes per parameter, of both.
+step          Time of one call of the compiled step: `update` and `apply_updates`, with parameters and state donated.
+trace+lower   Time from the Python function to the program that the compiler gets, with JAX's caches empty.
+compile       Time to compile this program, with the persistent cache off.
+first step    The sum of `trace+lower` and `compile`.
+eager         Time of `update` outside `jax.jit`; `first eager` is the time of the first such call.
+kernels       Number of operations on arrays in the compiled step; `copies` is the number of copies of arrays.
+bytes         Bytes that the kernels and copies read and write, from the compiler's cost analysis.
+temporary     Memory besides arguments and results, from the compiler's memory analysis; bytes per parameter, of both.
+state         Size of the state; bytes per parameter, of both.
 
-The last five do not depend on what else the machine does. `--quick` compiles every method on a matrix and on a few
-layers, and fails where gradtx has more of one of them than optax, unless `benchmarks/reasons.toml` says why.
+`kernels`, `copies`, `bytes`, `temporary` and `state` do not depend on how busy the machine is. `--quick` compiles every
+method on a matrix and on a few layers, and fails if gradtx has more than optax in one of these columns, unless
+`benchmarks/reasons.toml` gives a reason.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ QUICK_TREES = {"one matrix": trees.matrix(), "few layers": trees.few()}
 
 
 def compiled(method: Method, library: str, shapes: Any) -> Any:
-    """The compiled step of a method."""
+    """Compiles the step of a method."""
     state = jax.eval_shape(method.make(library, shapes).init, shapes)
     return method.step(library, shapes).lower(shapes, state, shapes).compile()
 
 
 def measure(method: Method, name: str, params: Any, grads: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """The medians of one method on one tree, in seconds, and what does not take time."""
+    """Returns the median times of one method on one tree in seconds, and the counts of its compiled program."""
     shapes = jax.eval_shape(lambda: params)
     txs = {library: method.make(library, shapes) for library in LIBRARIES}
     states = {library: jax.eval_shape(tx.init, shapes) for library, tx in txs.items()}
@@ -86,7 +87,7 @@ def measure(method: Method, name: str, params: Any, grads: Any, args: argparse.N
 
 
 def inspect(chosen: Sequence[Method]) -> list[str]:
-    """What gradtx's compiled steps have more of than optax's, and reasons that nothing needs any more."""
+    """Returns where gradtx's compiled steps have more than optax's, and the reasons that are no longer needed."""
     more: dict[tuple[str, str], str] = {}
     for name, shapes in QUICK_TREES.items():
         for method in tqdm(chosen, desc=name, file=sys.stderr, disable=None):

@@ -7,7 +7,7 @@
     matrix     one leaf of two axes
     few        two blocks of a convolution, a dense layer and their vectors
 
-A shape is a `jax.ShapeDtypeStruct`, so a tree of them can be traced, and costs no memory.
+A shape is a `jax.ShapeDtypeStruct`, so a function can be traced for a tree of shapes without allocating memory.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _GPT2_LAYERS, _GPT2_VOCABULARY, _GPT2_POSITIONS = 12, 50257, 1024
 
 
 def large(entries: int = 2**24) -> ShapeTree:
-    """One leaf."""
+    """Returns a tree with one large leaf."""
     return {"kernel": _shape(entries)}
 
 
 def small(leaves: int = 1000) -> ShapeTree:
-    """Many leaves of 64 entries each."""
+    """Returns a tree with many leaves of 64 entries each."""
     return {f"layer_{i:04}": {"bias": _shape(64)} for i in range(leaves)}
 
 
 def resnet50() -> ShapeTree:
-    """ResNet-50 with 1,000 classes: kernels (height, width, in, out) without bias, each with a batch norm."""
+    """Returns the parameters of ResNet-50 with 1,000 classes: kernels without bias, each with a batch norm."""
     tree: ShapeTree = {"stem": _conv(7, 3, 64)}
     channels = 64
     for i, (blocks, width) in enumerate(_RESNET50_STAGES):
@@ -48,7 +48,7 @@ def resnet50() -> ShapeTree:
 
 
 def gpt2(width: int = 256) -> ShapeTree:
-    """GPT-2 small with another width; the output layer shares the weights of the token embedding."""
+    """Returns the parameters of GPT-2 small with the given width; the output layer shares the token embedding."""
     tree: ShapeTree = {"wte": _shape(_GPT2_VOCABULARY, width), "wpe": _shape(_GPT2_POSITIONS, width)}
     for i in range(_GPT2_LAYERS):
         tree[f"h_{i}"] = {
@@ -62,7 +62,7 @@ def gpt2(width: int = 256) -> ShapeTree:
 
 
 def matrix(rows: int = 2048, columns: int = 1024) -> ShapeTree:
-    """One matrix."""
+    """Returns a tree with one matrix."""
     return {"kernel": _shape(rows, columns)}
 
 

@@ -1,15 +1,16 @@
-"""Are methods for matrices worth their steps? How many steps they need to reach the loss where AdamW ends.
+"""Measures how many steps methods for matrices need to reach the final loss of AdamW.
 
     python -m benchmarks.worth
     python -m benchmarks.worth --tasks digits --methods soap muon --steps 400
     python -m benchmarks.worth --quick
 
-The tasks are those of `benchmarks.storage_runs`. A run takes a number of steps, in which the learning rate decays to
-zero along a cosine; its score is the loss on held-out data after the last of them. AdamW is given `--steps` steps. Each
-method is given more and more of them, until its score is AdamW's or better: the table says with what fraction that was,
-and the score of each fraction that was tried. Every score is that of the best rate of the method's grid, the mean over
-three seeds, which give other first parameters and other batches; so is AdamW's. All rates and seeds of
-a method run at once (`vmap`). A star says that the best rate was the lowest or the highest of the grid.
+The tasks are the tasks of `benchmarks.storage_runs`. In each run the learning rate decays to zero along a cosine; the
+score of a run is the loss on held-out data after the last step. AdamW runs for `--steps` steps. Each other method runs
+for larger and larger fractions of these steps, until its score is as good as AdamW's score. The table has this
+fraction, and the score for each fraction that was tried. Every score, AdamW's included, is for the best learning rate
+of the method's grid, and is the mean over three seeds, which determine the initial parameters and the batches. All
+learning rates and seeds of a method run at once (`vmap`). A star marks a best learning rate that is the lowest or the
+highest of the grid.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ GRID = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def run(task: Task, make: Callable[[Any], Any], batch: int, rate: Any, seed: Any, steps: Any) -> Any:
-    """The loss on held-out data after so many steps; `steps` may be traced, so that all budgets share one program."""
+    """Returns the loss on held-out data after `steps` steps, which may be traced, so all budgets share one program."""
     x, y = map(jnp.asarray, task.train)
     key = jax.random.key(seed)
     params = first(task, key)
@@ -65,7 +66,7 @@ def run(task: Task, make: Callable[[Any], Any], batch: int, rate: Any, seed: Any
 
 
 def scores(task: Task, name: str, batch: int) -> Callable[[int], tuple[float, float, bool]]:
-    """For a number of steps: the best mean over the seeds, the rate that had it, and whether that ended the grid."""
+    """Returns the best mean loss over the seeds, its learning rate, and whether that rate is an end of the grid."""
     make, middle = METHODS[name]
     rates = jnp.asarray([middle * factor for factor in GRID])
     over_seeds = jax.vmap(functools.partial(run, task, make, batch), (None, 0, None))
@@ -80,7 +81,7 @@ def scores(task: Task, name: str, batch: int) -> Callable[[int], tuple[float, fl
 
 
 def row(task: Task, name: str, target: float, steps: int, batch: int) -> dict[str, Any]:
-    """What a method needs to reach the target."""
+    """Returns the row of the table for a method: the fraction of AdamW's steps that it needs to reach the target."""
     start, score, reached, tried = time.perf_counter(), scores(task, name, batch), None, []
     for fraction in FRACTIONS:
         value, rate, at_end = score(round(fraction * steps))

@@ -1,7 +1,7 @@
-"""The pictures of the site: schedules, races of optimizers, and the textbook. They are drawn when the site is built.
+"""Draws the pictures of the site when it is built: schedules, races of optimizers, and the textbook.
 
-What was drawn is kept in `.cache/docs`, under a name that follows the sources, so that `mkdocs serve` draws nothing
-twice. With `GRADTX_DOCS=quick` the textbook is left to its page of links, and races have few learning rates.
+Pictures are kept in `.cache/docs`, under a name that depends on the sources, so that `mkdocs serve` draws each picture
+only once. With `GRADTX_DOCS=quick` the textbook is only a page of links, and races try few learning rates.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ STEPS = 300
 
 
 def quick() -> bool:
-    """Whether the site is built in its short form."""
+    """Returns whether the site is built in its short form, with `GRADTX_DOCS=quick`."""
     return os.environ.get("GRADTX_DOCS") == "quick"
 
 
 def drawn(name: str, draw: Callable[[Path], None], *sources: object) -> Path:
-    """The path of a picture, which is drawn unless it was drawn from the same sources before."""
+    """Returns the path of a picture, and draws the picture unless it was drawn from the same sources before."""
     digest = hashlib.sha256(repr((sources, inspect.getsource(draw))).encode() + code()).hexdigest()[:16]
     path = CACHE / digest / name
     if not path.exists():
@@ -48,25 +48,25 @@ def drawn(name: str, draw: Callable[[Path], None], *sources: object) -> Path:
 
 @functools.cache
 def code() -> bytes:
-    """What the sources of the package and of the textbook are, so that pictures follow them."""
+    """Returns a digest of the sources of the package and the textbook; pictures are redrawn when it changes."""
     files = [*(ROOT / "gradtx").rglob("*.py"), *(ROOT / "examples" / "textbook").glob("*.py")]
     return b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sorted(files))
 
 
 def typed() -> dict[str, dict[str, dict[str, str]]]:
-    """What `gallery.toml` says: the expression of each schedule, and the families of optimizers."""
+    """Returns the contents of `gallery.toml`: the expression of each schedule, and the families of optimizers."""
     return tomllib.loads((HERE / "gallery.toml").read_text(encoding="utf-8"))
 
 
 def evaluated(expression: str) -> object:
-    """The value of an expression such as `gx.cosine_decay_schedule(0.1, 1000)`."""
+    """Evaluates an expression such as `gx.cosine_decay_schedule(0.1, 1000)`."""
     import jax.numpy as jnp
 
     return eval(expression, {"gx": gx, "jnp": jnp})
 
 
 def schedules() -> tuple[str, dict[str, Path]]:
-    """The gallery of schedules in Markdown, and its pictures by their path in the site."""
+    """Returns the gallery of schedules in Markdown, and a dict from paths in the site to pictures."""
     lines, pictures = [], {}
     for name, entry in typed()["schedules"].items():
 
@@ -81,7 +81,7 @@ def schedules() -> tuple[str, dict[str, Path]]:
 
 
 def races() -> tuple[str, dict[str, Path]]:
-    """The gallery of optimizers in Markdown: for each family a race, and when to pick each of its members."""
+    """Returns the gallery of optimizers in Markdown: for each family a race, and when to pick each of its members."""
     lines, pictures = [], {}
     advice = optimizers.typed()
     for family, entry in typed()["families"].items():
@@ -104,7 +104,7 @@ def races() -> tuple[str, dict[str, Path]]:
 
 
 def textbook_page() -> tuple[str, dict[str, Path]]:
-    """The textbook in Markdown with its pictures: a section for each script, with formulas and the conclusion."""
+    """Returns the textbook in Markdown and its pictures: a section for each script, with formulas and conclusion."""
     lines, pictures = [], {}
     for name in textbook.scripts():
         if quick():
@@ -126,7 +126,7 @@ def textbook_page() -> tuple[str, dict[str, Path]]:
 
 
 def section(entry: chapter.Entry) -> str:
-    """A script's part of the page."""
+    """Returns the section of the page for one script."""
     width, height = entry.size
     picture = (
         f'<img alt="{escape(entry.alt)}" src="images/textbook/{entry.name}.png" width="{width}" height="{height}">'
@@ -137,7 +137,7 @@ def section(entry: chapter.Entry) -> str:
 
 
 def explained(name: str, title: str, text: list[Markup], formulas: list[chapter.Formula]) -> str:
-    """The heading of a script, its explanation and its formulas."""
+    """Returns the heading of a script, its explanation and its formulas."""
     lines = [f"## {title} {{ #{name} }}", *(f"<p>{part}</p>" for part in text)]
     for formula in formulas:
         where = f'<a href="{formula.url}">{escape(formula.source)}</a>' if formula.url else escape(formula.source)

@@ -1,23 +1,23 @@
-"""Checks that every argument of a public callable is documented, and keeps the shared ones in step with the glossary.
+"""Checks that every argument of a public callable is documented, and copies shared lines from the glossary.
 
     python -m docs.glossary            report what is missing, stale or contradictory
     python -m docs.glossary --write    fill in and update the arguments that the glossary knows
     python -m docs.glossary --list     write docs/undocumented.txt, the functions that still lack documentation
     python -m docs.glossary --write --only gradtx.optimizers --missing
 
-Most arguments mean the same in many functions. `docs/glossary.toml` says once what they mean, and `--write` copies the
-sentence into the docstrings as static text, because editors show docstrings without running the code.
+Most arguments mean the same in many functions. `docs/glossary.toml` explains each of them once, and `--write` copies
+the explanation into the docstrings as static text, because editors show docstrings without running the code.
 
 A line below `Args:` reads: what the argument means; anything that this function adds; the limits and the default.
 
     b2: Decay rate of the second moment (the moving average of the squared gradient); a value closer to 1 averages over
       more steps. In [0, 1); default 0.999.
 
-- A line is shared when it begins with the first seven words of a sentence of the glossary. It must then begin with
-  the whole sentence, and may go on. A line that begins otherwise is the function's own, and is left alone.
+- A line is shared if it begins with the first seven words of a sentence of the glossary. It must then begin with the
+  whole sentence, and may continue. A line that begins differently belongs to the function, and is not changed.
 - The last sentence repeats the limits that the code declares (`hyper(0.999, ge=0, lt=1)`) and the default of the
-  signature. `--write` appends and updates it. A line that gives its limits or its default in other words keeps them,
-  but a number after the word "default" must be the signature's.
+  signature. `--write` appends or updates this sentence. If a line states its limits or its default in different words,
+  the words stay, but a number after the word "default" must be the default of the signature.
 """
 
 from __future__ import annotations
@@ -76,16 +76,16 @@ class Callable:
 
     @functools.cached_property
     def args(self) -> dict[str, str]:
-        """The documented arguments with their text on one line."""
+        """Returns the documented arguments, each with its text on one line."""
         return documented(inspect.getdoc(self.item) or "")
 
     @functools.cached_property
     def missing(self) -> list[inspect.Parameter]:
-        """The parameters without a line below `Args:`."""
+        """Returns the parameters without a line below `Args:`."""
         return [p for p in self.parameters if p.name not in self.args]
 
     def limits(self, name: str) -> str:
-        """The limits that the code declares for an argument, as words; "" if it declares none."""
+        """Returns the limits that the code declares for an argument, in words; "" if it declares none."""
         for cls in (self.item, *self._links):
             check = getattr(cls, "_checks", {}).get(name) if isinstance(cls, type) else None
             if check is not None:
@@ -94,7 +94,7 @@ class Callable:
 
     @functools.cached_property
     def _links(self) -> list[type]:
-        """The classes of the transformations that a function makes by its default settings, where it makes some."""
+        """Returns the classes of the transformations that a function makes with its default settings."""
         if isinstance(self.item, type) or ".optimizers." not in self.module:
             return []
         required = [
@@ -120,7 +120,7 @@ def _all_links(made: Any, leaves: list[Any]) -> list[type]:
 
 
 def callables() -> list[Callable]:
-    """The public functions and classes, each once; the classes of states are left out, as nobody makes one by hand."""
+    """Returns each public function and class once; leaves out classes of states, which users do not make by hand."""
     return list(_walk(gx, "gx", set()))
 
 
@@ -143,7 +143,7 @@ def _walk(namespace: Any, path: str, seen: set[int]) -> Iterator[Callable]:
 
 
 def documented(doc: str) -> dict[str, str]:
-    """The entries below `Args:` by name, each with its text on one line. An entry may have several names."""
+    """Returns the entries below `Args:` by name, each with its text on one line. An entry may have several names."""
     lines = doc.splitlines()
     found = {}
     for names, first, last in _entries(lines):
@@ -153,7 +153,7 @@ def documented(doc: str) -> dict[str, str]:
 
 
 def _entries(lines: list[str]) -> list[tuple[list[str], int, int]]:
-    """The names, the first line and the line after the last of every entry below `Args:`."""
+    """Returns, for every entry below `Args:`, its names, the number of its first line, and of the line after it."""
     start = next((i for i, line in enumerate(lines) if line.strip() == "Args:"), None)
     if start is None:
         return []
@@ -191,7 +191,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _sense(fn: Callable, name: str, text: str | None) -> dict[str, Any] | None:
-    """The entry of the glossary that a line repeats; without a line, the first one for the function's module."""
+    """Returns the glossary's entry that a line repeats; without a line, the first entry for the function's module."""
     for sense in _glossary().get(name, []):
         if text is None:
             if any(f"{fn.module}.".startswith(f"{prefix}.") for prefix in sense.get("in", [fn.module])):
@@ -202,7 +202,7 @@ def _sense(fn: Callable, name: str, text: str | None) -> dict[str, Any] | None:
 
 
 def _shown(value: Any) -> str | None:
-    """A default as a docstring gives it; None where the signature says nothing that can be repeated in words."""
+    """Returns a default as docstrings write it; None if the signature has no default that can be written in words."""
     if isinstance(value, (bool, str)) or (isinstance(value, tuple) and value):
         return repr(value)
     if isinstance(value, (int, float)):
@@ -216,7 +216,7 @@ def _shown(value: Any) -> str | None:
 
 
 def _limits(check: Any) -> str:
-    """The limits of a field's check in words."""
+    """Returns the limits that a field checks, in words."""
     owner, keywords = getattr(check, "__self__", None), getattr(check, "keywords", {})
     owner = getattr(getattr(check, "func", None), "__self__", owner)
     if "options" in keywords:
@@ -237,7 +237,7 @@ def _limits(check: Any) -> str:
 
 
 def _clause(limits: str, default: str | None, reasons: dict[str, str]) -> str:
-    """The sentence that repeats the limits and the default; "" where there is nothing to repeat."""
+    """Returns the sentence that repeats the limits and the default; "" if there is nothing to repeat."""
     if default is None:
         return f"{limits}." if limits else ""
     default += f" ({reasons[default]})" if default in reasons else ""
@@ -245,7 +245,7 @@ def _clause(limits: str, default: str | None, reasons: dict[str, str]) -> str:
 
 
 def expected(fn: Callable, p: inspect.Parameter, text: str | None) -> str | None:
-    """The line as it should be, given the present one; None where it is missing and the glossary has no entry."""
+    """Returns the line as it should be, given the present line; None without a line and an entry in the glossary."""
     sense = _sense(fn, p.name, text)
     if text is None and sense is None:
         return None
@@ -269,7 +269,7 @@ def expected(fn: Callable, p: inspect.Parameter, text: str | None) -> str | None
 
 
 def _contradictions(p: inspect.Parameter, text: str) -> Iterator[str]:
-    """What a line says of the default that the signature contradicts."""
+    """Yields the claims of a line about the default that contradict the signature."""
     value = p.default
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         for number in re.findall(rf"\bdefault (?:is )?({NUMBER})(?![\w/])", text, re.IGNORECASE):
@@ -298,7 +298,7 @@ def problems() -> Iterator[str]:
 
 
 def undocumented() -> list[str]:
-    """The callables with arguments that have no line below `Args:`."""
+    """Returns the callables with arguments that have no line below `Args:`."""
     return sorted(fn.name for fn in callables() if fn.missing)
 
 
@@ -334,7 +334,7 @@ def _write_file(path: pathlib.Path, fns: list[Callable]) -> None:
 
 
 def _rewritten(doc: list[str], fn: Callable, indent: int) -> list[str]:
-    """The lines of a docstring, quotes included, with its arguments as they should be."""
+    """Returns the lines of a docstring, including the quotes, with the lines of its arguments as they should be."""
     wanted = {p.name: expected(fn, p, fn.args.get(p.name)) for p in fn.parameters}
     new = {name: text for name, text in wanted.items() if text and text != fn.args.get(name)}
     for name in new:
@@ -366,7 +366,7 @@ def _rewritten(doc: list[str], fn: Callable, indent: int) -> list[str]:
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
-    """The lines of an entry; an interval such as [0, 1) stays on one line."""
+    """Wraps an entry into lines; an interval such as [0, 1) stays on one line."""
     text = re.sub(r"([\[(]-?[\w.]+), (-?[\w.]+[\])])", "\\1,\u00a0\\2", text)
     first, rest = " " * indent, " " * (indent + 2)
     wrap = textwrap.TextWrapper(WIDTH, first, rest, break_long_words=False, break_on_hyphens=False)
@@ -374,7 +374,7 @@ def _wrapped(text: str, indent: int) -> list[str]:
 
 
 def main() -> int:
-    """Reports, or writes and reports; 1 where something is wrong."""
+    """Runs the program: reports what differs, and writes it with `--write`. Returns 1 if something is wrong, else 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--write", action="store_true", help="fill in and update the arguments that the glossary knows")
     parser.add_argument(

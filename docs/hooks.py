@@ -1,4 +1,4 @@
-"""What mkdocs does beyond copying pages: it adds the reference, the galleries, the textbook and the other documents.
+"""Hooks for mkdocs: they add the reference, the galleries, the textbook and other documents to the site.
 
 Links between files of the repository become links between pages of the site. A link to a source file becomes a link to
 the entry in the reference, where its text is a public name, and plain text otherwise.

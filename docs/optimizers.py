@@ -36,12 +36,12 @@ SCOPES = (gx.rules.Elementwise, gx.rules.Layerwise, gx.rules.Treewide)
 
 
 def optimizers() -> Iterator[str]:
-    """All public functions and classes that make an optimizer, in alphabetical order."""
+    """Yields the names of all public functions and classes that make an optimizer, in alphabetical order."""
     return (name for name in _exported() if not name.startswith("scale_by_") and name not in LINKS)
 
 
 def methods() -> Iterator[str]:
-    """The optimizers, and the rules of those files that have none, in alphabetical order."""
+    """Yields the optimizers, and the rules of files that define no optimizer, in alphabetical order."""
     files = {getattr(gx, name).__module__ for name in optimizers()}
     return (
         name
@@ -51,7 +51,7 @@ def methods() -> Iterator[str]:
 
 
 def _exported() -> Iterator[str]:
-    """The public names of the methods' files that are transformations, or functions that return one."""
+    """Yields the public names, in the files of the methods, of transformations and of functions that return one."""
     for name in sorted(gx.__all__):
         item = getattr(gx, name)
         made = getattr(gx, str(inspect.signature(item).return_annotation), None) if inspect.isfunction(item) else item
@@ -61,14 +61,14 @@ def _exported() -> Iterator[str]:
 
 
 def default(name: str) -> Any:
-    """The method by its default settings; what has no default, such as a learning rate, is 1."""
+    """Makes the method with its default settings; arguments without a default, such as a learning rate, are 1."""
     constructor = getattr(gx, name)
     required = [p.name for p in inspect.signature(constructor).parameters.values() if p.default is p.empty]
     return constructor(**dict.fromkeys(required, 1))
 
 
 def _links(tx: Any) -> list[Any]:
-    """The transformations of which one is made, through all chains and groups."""
+    """Returns the transformations inside `tx`, through all chains and groups."""
 
     def single(x: Any) -> bool:
         return isinstance(x, gx.GradientTransformation) and not isinstance(x, (gx.chain, gx.partition))
@@ -77,12 +77,12 @@ def _links(tx: Any) -> list[Any]:
 
 
 def scope(tx: Any) -> str:
-    """The widest scope of the links."""
+    """Returns the widest scope of the transformations inside `tx`."""
     return SCOPES[max(_width(x) for x in _links(tx))].__name__.lower()
 
 
 def _width(link: Any) -> int:
-    """The place of a link's scope: that of its base class; if it is no rule, of its folder, or else the whole tree."""
+    """Returns the index in `SCOPES` of a transformation, by its base class, else by its folder, else the last one."""
     for i, base in enumerate(SCOPES):
         if isinstance(link, base) or f".{base.__name__.lower()}." in type(link).__module__:
             return i
@@ -90,23 +90,23 @@ def _width(link: Any) -> int:
 
 
 def needs(tx: Any) -> list[str]:
-    """What `update` cannot do without, beyond the gradients and the state."""
+    """Returns the names of the arguments that `update` requires, besides the gradients and the state."""
     return list(dict.fromkeys(name for x in _links(tx) for name in getattr(x, "needs", ())))
 
 
 def takes(tx: Any) -> list[str]:
-    """What `update` has a use for, but can do without."""
+    """Returns the names of the optional extra arguments of `update`."""
     return sorted({name for x in _links(tx) for name in x.extra_args} - set(needs(tx)))
 
 
 def memory(tx: Any) -> str:
-    """The size of the state over that of the parameters, one large matrix."""
+    """Returns the size of the state divided by the size of the parameters, for one large matrix."""
     ratio = gx.tree.nbytes(jax.eval_shape(tx.init, PARAMS)) / gx.tree.nbytes(PARAMS)
     return f"{ratio:.3f}".rstrip("0").rstrip(".")
 
 
 def times() -> dict[str, str]:
-    """The time of a step in nanoseconds per parameter, where `python -m benchmarks.sweep` has measured it."""
+    """Returns the time of a step in nanoseconds per parameter, as `python -m benchmarks.sweep` measured it."""
     rows = json.loads(SWEEP.read_text())["results"]
     measured = {row["method"]: row for row in rows if row["tree"] == "large"}
     return {
@@ -117,12 +117,12 @@ def times() -> dict[str, str]:
 
 
 def typed() -> dict[str, dict[str, str]]:
-    """The typed columns by method."""
+    """Returns the contents of `optimizers.toml`: for each method, the paper and when to pick the method."""
     return tomllib.loads((HERE / "optimizers.toml").read_text())
 
 
 def table() -> str:
-    """The table in Markdown."""
+    """Returns the table in Markdown."""
     rows = []
     text, time = typed(), times()
     for name in methods():
@@ -136,7 +136,7 @@ def table() -> str:
 
 
 def page() -> str:
-    """The whole page, with the table as it should be."""
+    """Returns the whole page, with a new table."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}\n\n{END}{after}"

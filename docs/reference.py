@@ -1,7 +1,7 @@
 """The API reference: a page for each topic, with every public name.
 
-The topics are the groups of `gradtx/__init__.py`. `docs/hooks.py` makes the pages when the site is built; each entry
-is an instruction for mkdocstrings, which reads signatures and docstrings.
+The topics are the groups of names in `gradtx/__init__.py`. `docs/hooks.py` makes the pages when the site is built. Each
+entry is an instruction for mkdocstrings, which reads signatures and docstrings.
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ def topics() -> dict[str, list[str]]:
 
 
 def names(module: ModuleType) -> list[str]:
-    """The public names of a module such as `gx.tree`, without the modules in it."""
+    """Returns the public names of a module such as `gx.tree`, without its submodules."""
     listed = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
     return [name for name in listed if documented(getattr(module, name))]
 
 
 def documented(item: object) -> bool:
-    """Whether an item is a function or a class with a docstring, so that it has an entry of its own."""
+    """Returns whether an object is a function or a class with a docstring, which gets an entry of the reference."""
     return (inspect.isfunction(item) or inspect.isclass(item)) and bool(inspect.getdoc(item))
 
 
 def entries(name: str) -> Iterator[tuple[str, object]]:
-    """The full names below one public name, each with its object: itself, or what its module has."""
+    """Yields the full names and objects of the entries for a public name: the name, or the contents of a module."""
     item = getattr(gx, name)
     if not hasattr(item, "__path__") and not isinstance(item, ModuleType):
         yield f"gradtx.{name}", item
@@ -78,25 +78,25 @@ def entries(name: str) -> Iterator[tuple[str, object]]:
 
 
 def slug(topic: str) -> str:
-    """The file name of a topic's page."""
+    """Returns the file name of a topic's page."""
     return re.sub(r"[^a-z0-9]+", "-", topic.lower()).strip("-") + ".md"
 
 
 def summary(item: object) -> str:
-    """The first sentence of a docstring, on one line that is safe in a table."""
+    """Returns the first sentence of a docstring, on one line that is safe in a table."""
     first = (inspect.getdoc(item) or "").split("\n\n")[0]
     return re.split(r"(?<=\.)\s", " ".join(first.split()), maxsplit=1)[0].replace("|", "\\|")
 
 
 def pages() -> dict[str, str]:
-    """The page of each topic, by its path in the site."""
+    """Returns the page of each topic, by its path in the site."""
     made = {topic: page(topic, found) for topic, found in topics().items()}
     made |= {topic: listed(topic, list(others(modules))) for topic, modules in COMPAT.items()}
     return {f"{FOLDER}/{slug(topic)}": text for topic, text in made.items()}
 
 
 def page(topic: str, found: list[str]) -> str:
-    """One page: what its modules are for, an overview, and an entry for each name."""
+    """Returns one page: what its modules are for, an overview, and an entry for each name."""
     lines = []
     for name in found:
         item = getattr(gx, name)
@@ -106,26 +106,26 @@ def page(topic: str, found: list[str]) -> str:
 
 
 def listed(topic: str, found: list[tuple[str, object]], *lines: str) -> str:
-    """A page with a title, some lines, an overview of full names, and an entry for each."""
+    """Returns a page with a title, some lines, an overview of full names, and an entry for each name."""
     rows = [f"| [`{short(full)}`][{full}] | {summary(item)} |" for full, item in found]
     table = ["| name | what it does |", "| --- | --- |", *rows]
     return "\n".join([f"# {topic}", "", *lines, *table, *(f"\n::: {full}" for full, _ in found)]) + "\n"
 
 
 def others(modules: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, object]]:
-    """The full names in modules outside of the namespace, each with its object."""
+    """Yields the full names and objects in modules outside of the namespace."""
     for path, chosen in modules.items():
         module = importlib.import_module(path)
         yield from ((f"{path}.{name}", getattr(module, name)) for name in chosen or names(module))
 
 
 def short(full: str) -> str:
-    """A full name as users write it."""
+    """Returns a full name as users write it."""
     return full if full.startswith("gradtx.compat.") else full.replace("gradtx.", "gx.", 1)
 
 
 def index() -> str:
-    """The page of all topics, each with its names."""
+    """Returns the page that lists all topics, each with its names."""
     lines = ["# API reference", "", "Every public name, by topic. The search box above finds names, too.", ""]
     for topic, found in topics().items():
         links = ", ".join(f"[`{name}`][gradtx.{name}]" for name in found)

@@ -1,4 +1,4 @@
-"""Writes the table of `docs/scale.md`: what a step sends between eight devices, counted in the compiled program.
+"""Writes the table of `docs/scale.md`: the collectives of a step on eight devices, counted in the compiled program.
 
 python -m docs.scale
 """
@@ -36,13 +36,13 @@ EXPRESSIONS = [
 
 
 def parameters(mesh: Any, n: int = 3) -> dict[str, Any]:
-    """The shapes of some matrices whose columns are split over the axis 'model'."""
+    """Returns the shapes of `n` matrices whose columns are split over the mesh axis 'model'."""
     where = NamedSharding(mesh, PartitionSpec(None, "model"))
     return {f"w{i}": jax.ShapeDtypeStruct((512, 256), "float32", sharding=where) for i in range(n)}
 
 
 def compiled_step(tx: Any, params: Any, zero_axis: Any) -> Any:
-    """The compiled update of parameters of these shapes, which say where they lie; nothing is run."""
+    """Compiles the update for parameters with these shapes and shardings, and does not run it."""
     places = jax.tree.map(lambda x: x.sharding, params)
     shardings = gx.sharding.state_shardings(tx, params, zero_axis=zero_axis)
     shapes = jax.eval_shape(tx.init, params)
@@ -66,7 +66,7 @@ def _row(expression: str) -> list[str]:
 
 
 def page() -> str:
-    """The page with a fresh table."""
+    """Returns the page with a new table."""
     text = PAGE.read_text()
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]

@@ -1,8 +1,8 @@
 """An extension of griffe, which reads the sources for the API reference.
 
-- The constructors of transformations are made from their fields when the classes are, so that no source shows them:
-  their signatures are taken from the imported classes.
-- Examples (`>>>`) that stand in the text of a docstring become blocks of code.
+- The constructors of transformations are generated from their fields when Python makes the classes, so they are not in
+  the sources. The extension takes their signatures from the imported classes.
+- Examples (`>>>`) in the text of a docstring become blocks of code.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Docstrings(griffe.Extension):
 
 
 def fenced(text: str) -> str:
-    """A docstring in which the examples that are not indented are blocks of code."""
+    """Returns the docstring with examples that are not indented as blocks of code."""
     blocks = re.split(r"(?:^|\n)\n?(>>> .*?)(?=\n\n|\Z)", inspect.cleandoc(text), flags=re.DOTALL)
     return "".join(f"\n\n```pycon\n{part}\n```\n" if i % 2 else part for i, part in enumerate(blocks)).strip()
 
 
 def shown(value: object) -> str:
-    """A default as its reader would write it."""
+    """Returns a default as users would write it."""
     return getattr(value, "__name__", "...") if " at 0x" in repr(value) else repr(value)
 
 

@@ -3,8 +3,8 @@
     python examples/character_model.py
     python examples/character_model.py --steps 3000
 
-The matrices are trained with Muon, everything else with AdamW, as `gx.muon` does by itself. The program prints the loss
-on held-out text in bits per character (no model at all: 6.6), and a line that the model has written.
+`gx.muon` trains the matrices with Muon and everything else with AdamW. The program prints the loss on held-out text in
+bits per character (guessing gives 6.6), and a line of text that the model has written.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def normalized(x, scale):
 
 
 def logits(params, text):
-    """For each character of `text`, of shape (batch, length), the scores of the next."""
+    """Returns, for each character of `text`, of shape (batch, length), the scores of the next character."""
     x = params["embed"]["character"][text] + params["embed"]["place"][: text.shape[1]]
     for layer in params["layers"]:
         a, m = layer["attention"], layer["mlp"]
@@ -63,7 +63,7 @@ def main(argv=None):
 
     known, codes = np.unique(list("".join(topics.values())[:300_000]), return_inverse=True)
     windows = np.lib.stride_tricks.sliding_window_view(codes, LENGTH + 1)
-    train, test = windows[:-30_000], windows[-30_000 + LENGTH :: LENGTH]  # which share no character
+    train, test = windows[:-30_000], windows[-30_000 + LENGTH :: LENGTH]  # no character is in both
 
     params = init_params(jax.random.key(0), len(known))
     schedule = gx.warmup_cosine_decay_schedule(0.0, 0.02, warmup_steps=steps // 10, decay_steps=steps)

@@ -1,14 +1,16 @@
 """Checks that a learning rate carries over from narrow to wide networks with `gx.scale_by_width`, and draws it.
 
-Multilayer perceptrons of several widths take a few steps of Adam on scikit-learn's handwritten digits, all at one
-learning rate. Without the link, the wider the network the more its activations change in a step; with it they change
-alike at every width, so that a rate that was tuned on a narrow network fits a wide one.
+Multilayer perceptrons of several widths take a few steps of Adam on scikit-learn's handwritten digits, all with the
+same learning rate. Without `gx.scale_by_width`, the activations of wider networks change more in a step. With it, the
+activations change by about the same amount at every width, so a learning rate that was tuned on a narrow network also
+works for a wide network.
 
     pip install '.[examples]'
     python examples/coordinate_check.py
 
-It prints the exponent of the width by which each layer's activations change, and saves two pictures in the folder
-`out`. Initial weights follow the parametrization in both runs: variance 1 / inputs, and 1 / inputs^2 in the last layer.
+The change of the activations of each layer grows as a power of the width. The program prints the exponent of this
+power, and saves two pictures in the folder `out`. In both runs, the initial weights have the variances of maximal
+update parametrization: 1 / inputs, and 1 / inputs^2 in the last layer.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ LAYERS = ("first", "hidden", "last")
 
 
 def init(width: int) -> dict[str, Any]:
-    """The weights of a network."""
+    """Initializes the weights of a network."""
     shapes = {"first": (64, width), "hidden": (width, width), "last": (width, 10)}
     keys = jax.random.split(jax.random.key(0), len(shapes))
     power = {"first": 0.5, "hidden": 0.5, "last": 1.0}
@@ -42,14 +44,14 @@ def init(width: int) -> dict[str, Any]:
 
 
 def activations(params: Any, x: Any) -> dict[str, Any]:
-    """What each layer returns, before the nonlinearity."""
+    """Returns the output of each layer, before the nonlinearity."""
     first = x @ params["first"]
     hidden = jax.nn.relu(first) @ params["hidden"]
     return {"first": first, "hidden": hidden, "last": jax.nn.relu(hidden) @ params["last"]}
 
 
 def changes(tx: Any, width: int, x: Any, y: Any, steps: int = STEPS) -> dict[str, np.ndarray]:
-    """For each layer the mean size of the change of its activations since the start, after each step."""
+    """Returns for each layer, after each step, the mean absolute change of its activations since the start."""
 
     def loss(params: Any) -> Any:
         logits = activations(params, x)["last"]
@@ -70,7 +72,7 @@ def changes(tx: Any, width: int, x: Any, y: Any, steps: int = STEPS) -> dict[str
 
 
 def check(tx: Any, widths: tuple[int, ...] = WIDTHS, images: int = 256) -> dict[str, np.ndarray]:
-    """For each layer the changes by step and width."""
+    """Returns the changes for each layer, by step and width."""
     data = load_digits()
     x, y = jnp.asarray(data.data[:images] / 16), jnp.asarray(data.target[:images])
     found = [changes(tx, width, x, y) for width in widths]
@@ -78,14 +80,14 @@ def check(tx: Any, widths: tuple[int, ...] = WIDTHS, images: int = 256) -> dict[
 
 
 def optimizers(rate: float = RATE, base: int = WIDTHS[0]) -> dict[str, Any]:
-    """Adam as it is, and with steps that follow from a network of width `base`."""
+    """Returns Adam, and Adam with updates scaled from a network of width `base`."""
     shapes = jax.eval_shape(lambda: init(base))
     scaled = gx.chain(gx.scale_by_adam(), gx.scale_by_width(shapes, "adam"), gx.scale_by_learning_rate(rate))
     return {"adam": gx.adam(rate), "scaled": scaled}
 
 
 def slope(sizes: np.ndarray, widths: tuple[int, ...] = WIDTHS) -> float:
-    """The exponent of the width after the last step."""
+    """Estimates the exponent of the width in the changes after the last step."""
     return float(np.polyfit(np.log(widths), np.log(sizes[-1]), 1)[0])
 
 

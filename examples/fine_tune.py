@@ -2,9 +2,10 @@
 
     python examples/fine_tune.py
 
-A perceptron is trained to tell the digits 0 to 4 apart, then fine-tuned with 100 images of the digits 5 to 9. The
-first layer is frozen and has no state, the second learns with a quarter of the learning rate of the head. The program
-shows who is trained and how, how far each layer moved, and the accuracy on held-out images of 5 to 9.
+A perceptron is trained to classify the digits 0 to 4, and then fine-tuned with 100 images of the digits 5 to 9. The
+first layer is frozen and has no state; the second layer has a quarter of the learning rate of the head. The program
+prints which layers are trained with which settings, how far each layer moved, and the accuracy on held-out images of 5
+to 9.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def train(tx, params, images, labels, steps):
 
 
 def depth(path):
-    """How far a layer is from the output: the learning rate is multiplied by 0.25 for each."""
+    """Returns the distance of a layer from the output; the learning rate is multiplied by 0.25 for each unit."""
     return 0 if path.startswith("head") else 1
 
 

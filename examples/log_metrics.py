@@ -1,11 +1,12 @@
-"""Logs what happens in training: to lines of JSON, TensorBoard or Weights & Biases.
+"""Logs the metrics of a training run to a file of JSON lines, to TensorBoard or to Weights & Biases.
 
     python examples/log_metrics.py
     python examples/log_metrics.py --to tensorboard      # needs tensorboardX
     python examples/log_metrics.py --to wandb            # needs wandb
 
-`gx.with_metrics` keeps the numbers of the last step in the state, and `gx.metrics(state)` reads them: norms, the clip
-factor, the learning rate of each group, steps that were skipped. A logger is a function of the step and these numbers.
+`gx.with_metrics` keeps the metrics of the last step in the state, and `gx.metrics(state)` returns them: norms, the clip
+factor, the learning rate of each group, the number of skipped steps. Each logger in this program is a function of the
+step and the metrics.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def main(argv=None):
     log, state = LOGGERS[args.to](args.out), tx.init(params)
     for step in range(1, args.steps + 1):
         params, state, numbers = train_step(params, state, step)
-        if step % args.every == 0 or step == args.steps:  # to read a number is to wait for the device: better seldom
+        if step % args.every == 0 or step == args.steps:  # reading a metric waits for the device
             log(step, {name: float(x) for name, x in numbers.items()})
     print(f"loss {numbers['loss']:.4f}; logged {', '.join(numbers)}")
 

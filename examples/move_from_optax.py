@@ -1,9 +1,10 @@
-"""Moves a run from optax to gradtx in its middle, with its moments and its place in the schedule.
+"""Moves a running training run from optax to gradtx, with its moments and its position in the schedule.
 
     python examples/move_from_optax.py
 
-Half of the run is optax's AdamW with clipping and a schedule. Then `from_optax` makes gradtx's state of optax's, and
-the same chain in gradtx goes on. The program prints how far the run is from one that optax trained to the end.
+The first half of the run uses optax's AdamW with clipping and a schedule. Then `from_optax` converts the state of optax
+to a state of gradtx, and the same chain in gradtx continues. The program prints the distance of the result from a run
+that optax trained to the end.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def main(argv=None):
     half, state = train(theirs, params, theirs.init(params), 0, steps // 2)
     moved, _ = train(ours, half, from_optax(state, ours, half), steps // 2, steps)
     stayed, _ = train(theirs, half, state, steps // 2, steps)
-    fresh, _ = train(ours, half, ours.init(half), steps // 2, steps)  # what the state is worth
+    fresh, _ = train(ours, half, ours.init(half), steps // 2, steps)  # for comparison: with a new state
 
     def distance(a, b):
         return float(gx.tree.norm(gx.tree.sub(a, b)) / gx.tree.norm(b))

@@ -1,10 +1,10 @@
-"""Saves a run with orbax, and resumes it in a way that changes no bit.
+"""Saves a run with orbax, and resumes it with bit for bit the same result.
 
     python examples/resume_with_orbax.py
 
-A state of gradtx is a tree of arrays, so orbax saves it as it is, and restores it into the shapes that `tx.init` gives.
-The program trains once without a break, and once with a checkpoint half-way, and prints whether both end with the same
-bits: parameters, moments, averages, step counts and the key of the noise.
+A state of gradtx is a tree of arrays, so orbax can save it directly, and restore it with the shapes that `tx.init`
+returns. The program trains once without interruption, and once with a checkpoint after half of the steps. It prints
+whether both runs end with bit for bit the same parameters, moments, averages, step counts and random key.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main(argv=None):
         path = Path(folder) / "checkpoint"
         checkpointer.save(path, {"params": half[0], "state": half[1]})
         checkpointer.wait_until_finished()
-        like = jax.eval_shape(lambda p: {"params": p, "state": tx.init(p)}, params)  # no array is made for it
+        like = jax.eval_shape(lambda p: {"params": p, "state": tx.init(p)}, params)  # only shapes; allocates nothing
         restored = checkpointer.restore(path, like)
     resumed = train(restored["params"], restored["state"], steps // 2, steps)
 

@@ -1,18 +1,18 @@
 """Trains a small convolutional network on scikit-learn's handwritten digits with a composed gradtx optimizer.
 
-The data are 1,797 images of 8 x 8 pixels that come with scikit-learn; a quarter of them is held out for testing.
-The optimizer is a chain: clipping by global norm, a method, weight decay on the kernels (none for adam and nadam),
-and a learning rate that warms up and then follows half a cosine. The whole step is one jitted function with donated
-buffers.
+The data are 1,797 images of 8 x 8 pixels that come with scikit-learn; a quarter of them is held out for testing. The
+optimizer is a chain: clipping by the global norm, the method that `--optimizer` names, weight decay on the kernels
+(none for adam and nadam), and a learning rate that warms up and then follows half a cosine. The whole step is one
+jitted function with donated arguments.
 
     pip install '.[examples]'
     python examples/train_digits.py
     python examples/train_digits.py --optimizer adamw --steps 600
     python examples/train_digits.py --checkpoint out/run
 
-It prints the optimizer and what its state costs, trains, and saves a picture of the run in the folder `out`. With
-`--checkpoint`, which needs orbax, it saves the run while it goes on, and resumes one that was interrupted: it ends bit
-for bit where the run would have ended.
+The program prints the optimizer and the size of its state, trains, and saves a picture of the run in the folder `out`.
+With `--checkpoint`, which needs orbax, it saves checkpoints during the run, and resumes an interrupted run. A resumed
+run ends bit for bit like a run without interruption.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from tqdm import tqdm
 import gradtx as gx
 
 BATCH_SIZE = 64
-MAX_NORM = 1.0  # to which the gradient is clipped
+MAX_NORM = 1.0  # for clipping the gradient
 FETCH_EVERY = 20  # steps between two fetches of metrics from the device
 SAVE_EVERY = 100  # steps between two checkpoints
-TESTS = 12  # of the accuracy on the test set, evenly spread over the run
-LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernels and results
+TESTS = 12  # evaluations of the test accuracy, evenly spread over the run
+LAYOUT = ("NHWC", "HWIO", "NHWC")  # layouts of images, kernels and outputs of convolutions
 
 Params = dict[str, dict[str, Array]]
 
 
 class Method(NamedTuple):
-    """The link that gives an optimizer its name, its peak learning rate, and the decay of the kernels."""
+    """The transformation that gives an optimizer its name, its peak learning rate, and the kernels' weight decay."""
 
     link: gx.GradientTransformation
     peak_rate: float
@@ -82,7 +82,7 @@ class Metrics(NamedTuple):
 
 
 def load_data() -> tuple[Digits, Digits]:
-    """The training and the test set. The split is the same in every run."""
+    """Loads the training and the test set. The split is the same in every run."""
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).reshape(-1, 8, 8, 1).astype(np.float32)
     split = train_test_split(images, labels.astype(np.int32), test_size=0.25, stratify=labels, random_state=0)
@@ -91,7 +91,7 @@ def load_data() -> tuple[Digits, Digits]:
 
 
 def init_params(key: Array) -> Params:
-    """Kernels after He et al. (2015), biases zero."""
+    """Initializes the kernels as in He et al. (2015), and the biases with zero."""
     shapes = {"conv1": (3, 3, 1, 32), "conv2": (3, 3, 32, 64), "dense": (4 * 4 * 64, 10)}
     init = jax.nn.initializers.he_normal()
     keys = jax.random.split(key, len(shapes))
@@ -108,7 +108,7 @@ def logits(params: Params, images: Array) -> Array:
 
 
 def sample(key: Array, data: Digits) -> Digits:
-    """A minibatch drawn with replacement, each image shifted by up to one pixel in each direction."""
+    """Draws a minibatch with replacement, and shifts each image by up to one pixel in each direction."""
     rows_key, shifts_key = jax.random.split(key)
     rows = jax.random.randint(rows_key, (BATCH_SIZE,), 0, len(data.labels))
     shifts = jax.random.randint(shifts_key, (BATCH_SIZE, 2), 0, 3)
@@ -132,7 +132,7 @@ def make_optimizer(method: Method, steps: int, params: Params) -> gx.GradientTra
     return gx.chain(*links, gx.scale_by_learning_rate(schedule))
 
 
-# The optimizer is a hashable value, so it can be a static argument: its numbers are compiled in.
+# The optimizer is hashable, so it can be a static argument: its hyperparameters are constants of the compiled program.
 @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def train_step(
     tx: gx.GradientTransformation, params: Params, state: Any, data: Digits, key: Array, step: int
@@ -159,9 +159,9 @@ def train(
     steps: int,
     manager: Any = None,
 ) -> tuple[Metrics, dict[int, float]]:
-    """The metrics of every step, and the test accuracy by step. The buffers of `params` and `state` are donated.
+    """Trains, and returns the metrics of every step and the test accuracy by step. Donates `params` and `state`.
 
-    With a checkpoint manager of orbax the run is saved, and goes on from the last checkpoint, if there is one.
+    With a checkpoint manager, saves the run, and continues from the last checkpoint if there is one.
     """
     done, kept = 0, Metrics(*np.full((4, steps), np.nan, np.float32))
     accuracies = np.full(steps + 1, np.nan, np.float32)
@@ -176,7 +176,7 @@ def train(
             recent.append(metrics)
             if step in test_after:
                 tests[step] = test_accuracy(params, test)
-            # To fetch is to wait for the device: better seldom, for many steps at once.
+            # Fetching waits for the device, so fetch rarely, for many steps at once.
             if step % FETCH_EVERY == 0 or step == steps:
                 for curve, values in zip(kept, zip(*jax.device_get(recent), strict=True), strict=True):
                     curve[step - len(recent) : step] = values
@@ -223,7 +223,7 @@ def plot(path: Path, title: str, metrics: Metrics, tests: dict[int, float]) -> N
 
 
 def checkpoints(folder: Path | None) -> Any:
-    """The manager of the checkpoints in a folder, as a context that ends when all are written; None for no folder."""
+    """Opens a checkpoint manager for a folder, and waits for its writes at the end; yields None without a folder."""
     if folder is None:
         return contextlib.nullcontext()
     import orbax.checkpoint as ocp

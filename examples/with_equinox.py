@@ -2,8 +2,8 @@
 
     python examples/with_equinox.py
 
-A model of equinox is a tree with arrays and functions in it; `eqx.filter` picks the arrays, which are what gradtx
-needs. The program prints the accuracy on held-out images.
+An equinox model is a tree of arrays and functions. `eqx.filter` picks the arrays, which are the parameters for gradtx.
+The program prints the accuracy on held-out images.
 """
 
 import argparse

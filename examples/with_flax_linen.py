@@ -1,9 +1,9 @@
-"""Trains a convolutional network of flax linen to tell from which part of which photograph a patch is.
+"""Trains a convolutional network of flax linen to recognize the part of a photograph from which a patch was cut.
 
     python examples/with_flax_linen.py
 
-The two photographs come with scikit-learn; each is cut into four parts. A gradtx transformation goes into `TrainState`
-as it is. The program prints the accuracy on held-out patches; guessing gives 12.5%.
+The two photographs come with scikit-learn; each is divided into four parts. You can pass a gradtx transformation to
+`TrainState` unchanged. The program prints the accuracy on held-out patches; guessing gives 12.5%.
 """
 
 import argparse
@@ -29,7 +29,7 @@ class Network(linen.Module):
 
 
 def patches(count):
-    """Patches with entries in [-0.5, 0.5], and the parts that they are from."""
+    """Returns patches with entries in [-0.5, 0.5], and the index of the part that each patch is from."""
     rng, photographs = np.random.default_rng(0), load_sample_images().images
     found, labels = np.zeros((count, SIZE, SIZE, 3), np.float32), rng.integers(0, 8, count)
     for i, label in enumerate(labels):

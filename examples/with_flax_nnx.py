@@ -2,7 +2,7 @@
 
     python examples/with_flax_nnx.py
 
-A gradtx transformation goes into `nnx.Optimizer` as it is. The program prints the accuracy on held-out images.
+You can pass a gradtx transformation to `nnx.Optimizer` unchanged. The program prints the accuracy on held-out images.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main(argv=None):
 
     images, labels = load_digits(return_X_y=True)
     images = jnp.asarray(images, jnp.float32).reshape(-1, 8, 8, 1) / 16
-    test = slice(1400, None)  # the images before are for training
+    test = slice(1400, None)  # the images before these are for training
 
     model = Network(nnx.Rngs(0))
     schedule = gx.warmup_cosine_decay_schedule(0.0, 0.01, warmup_steps=steps // 10, decay_steps=steps)

@@ -2,8 +2,8 @@
 
     python -m examples.distributed.launch --processes 2 --devices 2 -- --steps 40
 
-What follows `--` goes to the program, `examples.distributed.train` by default. Each process computes on the CPU, as if
-it had so many devices. A cluster's own launcher takes the place of this one.
+The arguments after `--` are passed to the program, `examples.distributed.train` by default. Each process computes on
+the CPU, with the given number of simulated devices. On a cluster, use the launcher of the cluster instead.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 def environment(process: int, processes: int, devices: int, address: str) -> dict[str, str]:
-    """The variables that tell a process which of several it is."""
+    """Returns the environment variables that tell a process its index and the number of processes."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     return {
         "JAX_PLATFORMS": "cpu",
@@ -54,7 +54,7 @@ def start(
 
 
 def wait(workers: Sequence[subprocess.Popen[Any]]) -> int:
-    """Waits for all processes, and returns 0; if one fails, ends the others, and returns what that one returned."""
+    """Waits for all processes, and returns 0; if a process fails, ends the others and returns its exit status."""
     try:
         while True:
             codes = [worker.poll() for worker in workers]

@@ -1,15 +1,16 @@
-"""Trains a small network with as many processes as there are, on a mesh of their devices.
+"""Trains a small network in one or more processes, on a mesh of all their devices.
 
-The mesh has two axes: each batch is split over "data", and the hidden layers over "model". The optimizer's state is
-split over "data" too (ZeRO-1), so that each device has its part of it alone. With `--checkpoint` the run is saved while
-it goes on, and a run that was killed resumes from its last complete checkpoint, bit for bit.
+The mesh has two axes: each batch is split over "data", and the hidden layers are split over "model". The optimizer's
+state is also split over "data" (ZeRO-1), so each device only holds its own shard of the state. With `--checkpoint` the
+program saves checkpoints during the run, and a run that was killed resumes from its last complete checkpoint, bit for
+bit.
 
     pip install '.[checkpoint]'
     python -m examples.distributed.train
     python -m examples.distributed.launch --processes 2 --devices 2 -- --checkpoint /tmp/run
 
-The last line starts two processes on this machine. On a cluster the same program is started by Slurm or Kubernetes;
-`docs/distributed.md` says how.
+The last line starts two processes on this machine. On a cluster, Slurm or Kubernetes starts the same program;
+`docs/distributed.md` explains how.
 """
 
 from __future__ import annotations
@@ -52,24 +53,24 @@ class Batch(NamedTuple):
 
 
 def join_the_others() -> None:
-    """Connects this process with the others of the run, if the launcher has started several."""
+    """Connects this process with the other processes of the run, if the launcher has started several."""
     env = os.environ
-    if "JAX_NUM_PROCESSES" in env:  # a launcher that says all of it, in JAX_COORDINATOR_ADDRESS too
+    if "JAX_NUM_PROCESSES" in env:  # the launcher sets JAX_COORDINATOR_ADDRESS, too
         number, own = int(env["JAX_NUM_PROCESSES"]), int(env["JAX_PROCESS_ID"])
         jax.distributed.initialize(num_processes=number, process_id=own, cluster_detection_method="deactivate")
     elif int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1 or "JOB_COMPLETION_INDEX" in env:
-        jax.distributed.initialize()  # JAX asks Slurm, or Kubernetes
+        jax.distributed.initialize()  # JAX gets the rest from Slurm or Kubernetes
 
 
 def make_mesh(model: int | None) -> Mesh:
-    """All devices of all processes; the axis "model" has 2 of them by default, if their number is even."""
+    """Makes a mesh of all devices of all processes; the axis "model" has length 2 by default if that is possible."""
     devices = jax.device_count()
     model = model or (2 if devices % 2 == 0 else 1)
     return jax.make_mesh((devices // model, model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def init_params(key: Array, width: int) -> Params:
-    """Kernels after He et al. (2015), the bias zero."""
+    """Initializes the kernels as in He et al. (2015), and the bias with zero."""
     init = jax.nn.initializers.he_normal()
     shapes = {"in": (INPUTS, width), "hidden": (width, width), "out": (width, CLASSES)}
     keys = jax.random.split(key, len(shapes))
@@ -78,17 +79,17 @@ def init_params(key: Array, width: int) -> Params:
 
 
 def loss_of(params: Params, batch: Batch) -> Array:
-    """The mean cross entropy."""
+    """Computes the mean cross entropy."""
     x = jax.nn.relu(batch.inputs @ params["in"] + params["bias"])
     x = jax.nn.relu(x @ params["hidden"])
     return gx.losses.softmax_cross_entropy_with_integer_labels(x @ params["out"], batch.classes).mean()
 
 
 def load_batch(step: int, sharding: NamedSharding, dtype: Any) -> Batch:
-    """The batch of a step, of which each process makes only the rows of its own devices.
+    """Makes the batch of a step; each process only makes the rows of its own devices.
 
-    A data set would be read here, at the rows that `index` asks for. The batch depends on the step alone, so that a
-    resumed run sees what it would have seen.
+    To use a data set, read the rows that `index` selects. The batch only depends on the step, so a resumed run gets the
+    same batches as a run without interruption.
     """
     random = np.random.default_rng(step)
     inputs = random.normal(size=(BATCH_SIZE, INPUTS)).astype(dtype)
@@ -105,7 +106,7 @@ def make_optimizer(steps: int) -> gx.GradientTransformation:
 
 
 class Run(NamedTuple):
-    """What changes from step to step."""
+    """The step count, the parameters and the optimizer's state."""
 
     step: int
     params: Params
@@ -113,7 +114,7 @@ class Run(NamedTuple):
 
 
 def start(tx: gx.GradientTransformation, places: Any, width: int, manager: Any) -> tuple[Run, Any]:
-    """The last complete checkpoint, or the beginning; and where the state lies."""
+    """Returns the run from the last complete checkpoint, or a new run, and the shardings of the state."""
     make, key = partial(init_params, width=width), jax.random.key(0)
     shapes = jax.tree.map(
         lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), jax.eval_shape(make, key), places
@@ -129,7 +130,7 @@ def start(tx: gx.GradientTransformation, places: Any, width: int, manager: Any) 
 def train(
     tx: gx.GradientTransformation, run: Run, places: Any, shardings: Any, steps: int, manager: Any
 ) -> Iterable[Any]:
-    """Yields the run and the loss after each step; saves it where the manager wants to."""
+    """Yields the run and the loss after each step; saves the run at the steps that the manager selects."""
     mesh = places["in"].mesh
 
     @partial(jax.jit, donate_argnums=(0, 1), out_shardings=(places, shardings, NamedSharding(mesh, PartitionSpec())))
@@ -148,7 +149,7 @@ def train(
 
 
 def digest(tree: Any) -> str:
-    """A checksum of the parts of all arrays that this process has."""
+    """Computes a checksum of the shards of all arrays that this process holds."""
     crc = 0
     for x in jax.tree.leaves(tree):
         for shard in x.addressable_shards:
@@ -186,7 +187,7 @@ def main(argv: list[str] | None = None) -> None:
         if first and run.step % 10 == 0:
             print(f"step {run.step}: loss {loss:.4f}", flush=True)
     if manager is not None:
-        manager.close()  # waits for what is still being written
+        manager.close()  # waits for files that are still being written
     took, parts = time.perf_counter() - begin, digest((run.params, run.state))
     os.write(1, f"process {jax.process_index()}: {took:.1f} s, digest {parts}\n".encode())  # one write, so one line
 

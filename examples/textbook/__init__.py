@@ -1,4 +1,4 @@
-"""The chapter on optimization as pictures: `python -m examples.textbook` draws them all and writes a page of them."""
+"""The chapter on optimization in pictures: `python -m examples.textbook` draws them and writes a page of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHAPTER = (
 
 
 def scripts() -> list[str]:
-    """The names of all scripts: the files of this folder that run as programs."""
+    """Returns the names of all scripts: the files of this folder that run as programs."""
     files = Path(__file__).parent.glob("*.py")
     found = sorted(path.stem for path in files if "page.main(__file__)\n" in path.read_text(encoding="utf-8"))
     return sorted(found, key=lambda name: CHAPTER.index(name) if name in CHAPTER else len(CHAPTER))

@@ -1,7 +1,7 @@
 """Draws all pictures of the textbook, and writes the page that shows them: `python -m examples.textbook`.
 
-Scripts run in a few processes, one for each core. One that fails is named at the end, with its traceback; the page then
-has the others.
+Scripts run in one process per core. If a script fails, its name and its traceback are printed at the end, and the page
+shows the other scripts.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def drawn(names: list[str], out: Path, jobs: int) -> Iterator[tuple[str, page.Entry | str]]:
-    """Runs scripts as they come, in `jobs` processes: the name of each, and its part of the page or a traceback."""
+    """Runs scripts in `jobs` processes; yields each name at the end, with its part of the page or a traceback."""
     if jobs < 2:
         yield from ((name, page.attempt(name, out)) for name in names)
         return

@@ -53,7 +53,7 @@ class Moments(NamedTuple):
 
 
 class scale_by_uncorrected_adam(rules.Elementwise, state=Moments):
-    """Adam without the corrections of its start."""
+    """Adam without bias correction."""
 
     def update_leaf(self, g: Any, slots: Any, p: Any, shared: Any) -> tuple[Any, Any]:
         mu, nu = B1 * slots.mu + (1 - B1) * g, B2 * slots.nu + (1 - B2) * g**2
@@ -74,13 +74,13 @@ class Result(NamedTuple):
 
 
 def steps(tx: gx.chain, grads: jax.Array) -> np.ndarray:
-    """The steps for a sequence of gradients, without their sign."""
+    """Returns the negative updates for a sequence of gradients."""
     return -np.asarray(jax.lax.scan(lambda state, g: tx.update(g, state)[::-1], tx.init(grads[0]), grads)[1])
 
 
 @jax.jit
 def decayed(tx: gx.chain) -> jax.Array:
-    """The mean weights after gradients that are noise alone; they start at 1."""
+    """Returns the mean weights after a run in which gradients are only noise; the weights start at 1."""
 
     def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
         w, state = carry

@@ -52,7 +52,7 @@ class Result(NamedTuple):
 
 
 def follow(tx: gx.GradientTransformation, start: jax.Array, grad: Any, *data: Any) -> jax.Array:
-    """The points at which the gradients were taken, one for each entry of the data."""
+    """Returns the points at which the gradients were computed, one for each entry of the data."""
 
     def step(carry: Any, entry: Any) -> tuple[Any, jax.Array]:
         x, state = carry
@@ -63,13 +63,13 @@ def follow(tx: gx.GradientTransformation, start: jax.Array, grad: Any, *data: An
 
 
 def sweep(run: Any, *data: np.ndarray) -> np.ndarray:
-    """The mean over all rows of the data, at every rate."""
+    """Returns the mean over all rows of the data, for every learning rate."""
     over_rows = jax.vmap(run, (None, *(0 for _ in data)))
     return np.asarray(jax.jit(jax.vmap(over_rows, (0, *(None for _ in data))))(SWEEP, *data)).mean(axis=1)
 
 
 def rare_features(make: Any) -> np.ndarray:
-    """Root mean squared errors of the weights, most frequent feature first, at the rate with the least mean loss."""
+    """Returns root mean squared errors of the weights, most frequent feature first, at the best learning rate."""
 
     def grad(w: jax.Array, feature: jax.Array, label: jax.Array) -> jax.Array:
         return jnp.zeros(FEATURES).at[feature].set(w[feature] - label)
@@ -84,7 +84,7 @@ def rare_features(make: Any) -> np.ndarray:
 
 
 def moving_target(make: Any) -> np.ndarray:
-    """Mean squared distances from a target on a sine, by period, at the rate that is best in the first period."""
+    """Returns mean squared distances from a target on a sine by period, at the rate that is best in the first one."""
     target = jnp.sin(2 * jnp.pi * jnp.arange(PERIOD * PERIODS) / PERIOD)
 
     def run(rate: jax.Array, noise: jax.Array) -> jax.Array:

@@ -92,7 +92,7 @@ def compute() -> Result:
 
 
 def violations(result: Result) -> np.ndarray:
-    """By how much the minimum for each weight violates the two constraints."""
+    """Returns by how much the minimum for each penalty weight violates the two constraints."""
     return np.stack([np.sum(result.penalty**2, axis=1) - 1, 0.6 - result.penalty[:, 1]])
 
 

@@ -1,13 +1,13 @@
 """Gradient descent four ways.
 
 We predict how diabetes progresses in 442 patients from ten measurements, by linear regression. A step of gradient
-descent may use the mean gradient of all 128 patients in the training set, of one of them, or of a mini-batch of 16.
-What we would like is the gradient of the expected loss, over everybody; here all 442 patients stand for everybody, so
-that we can look at it, but a training set never has it.
+descent may use the mean gradient of all 128 patients in the training set, of one patient, or of a mini-batch of 16.
+Ideally a step would use the gradient of the expected loss over the whole population, which a training set cannot give.
+Here all 442 patients stand for the population, so we can compute this gradient for comparison.
 
 Counted in steps, the full batch wins. Counted in patients seen, which is what costs time, small batches are far ahead
 in the first passes. Then the noise of their gradients stops them: it falls only with the square root of the batch size.
-And however good the optimizer is, it finds the minimum of the training set, not the one of the expected loss.
+And however good the optimizer is, it finds the minimum of the training loss, not of the expected loss.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def loss(w, x, y):
 
 @jax.jit
 def train(tx, x, y, batches):
-    """The weights after every step; `batches` has the rows of the data that each step sees."""
+    """Returns the weights after every step; `batches` holds the indices of the data that each step uses."""
     step = gx.value_and_step(loss, tx)
 
     def body(carry, rows):
@@ -94,12 +94,12 @@ def compute() -> Result:
 
 
 def error(result: Result, w: np.ndarray) -> np.ndarray:
-    """By how much the expected loss of weights is above its minimum."""
+    """Returns by how much the expected loss exceeds its minimum."""
     return 0.5 * np.einsum("...i,ij,...j", w - result.best, result.x.T @ result.x, w - result.best) / len(result.x)
 
 
 def errors(result: Result) -> dict[str, np.ndarray]:
-    """The mean error over the runs after every step, by method."""
+    """Returns the mean error over the runs after every step, by method."""
     return {name: error(result, w).mean(0) for name, w in result.paths.items()}
 
 

@@ -2,7 +2,8 @@
 
 Training maps hyperparameters to weights, and the weights have a loss on validation data. A gradtx transformation is a
 pytree, so `jax.grad` differentiates this loss with respect to the transformation, through all training steps. The
-result is a transformation whose numbers are the hypergradients. Adam then updates the hyperparameters with them.
+result is a transformation with the hypergradients in place of the hyperparameters. Adam then updates the
+hyperparameters.
 
 The model is linear regression with more features than its few and noisy examples support. Adam works on the logarithms
 of both hyperparameters, from a learning rate that is too small and a weight decay that is too large. The map is a grid
@@ -60,7 +61,7 @@ class Result(NamedTuple):
 
 
 def load() -> tuple[Data, Data]:
-    """Few noisy examples to train on, many to validate."""
+    """Makes a few noisy training examples, and many validation examples."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(230, 20)) * np.geomspace(1.5, 0.3, 20)
     y = x @ rng.normal(size=20) + 3 * rng.normal(size=230)
@@ -72,7 +73,7 @@ def loss(weights: Array, data: Data) -> Array:
 
 
 def validation_loss(tx: gx.GradientTransformation, training: Data, validation: Data) -> Array:
-    """The validation loss after training with `tx`."""
+    """Returns the validation loss after training with `tx`."""
     step = gx.value_and_step(loss, tx)
     weights = jnp.zeros(20)
 

@@ -82,12 +82,12 @@ def compute() -> Result:
 
 
 def crossing(path: np.ndarray) -> int:
-    """The first step at which a path that falls is at or below 0."""
+    """Returns the first step at which a decreasing path is at or below 0."""
     return int(np.argmax(path <= 0))
 
 
 def predicted_crossings() -> tuple[float, float]:
-    """Of descent on x and on u = tanh(x), in the limit of small steps."""
+    """Returns the predicted crossings of descent on x and on u = tanh(x), in the limit of small steps."""
     return (FLAT_START / 2 + np.sinh(2 * FLAT_START) / 4) / RATE, np.tanh(FLAT_START) / RATE
 
 

@@ -1,15 +1,15 @@
 """Momentum.
 
-Momentum replaces the gradient by a leaky sum of all gradients so far. A share 1 - beta of the sum is lost in every
-step, so that about 1 / (1 - beta) gradients count. Dampening gives the newest gradient less weight: with dampening
-beta the sum is an average, except that the first gradient is taken whole, as in PyTorch.
+Momentum replaces the gradient by a leaky sum of all gradients so far. A fraction 1 - beta of the sum is lost in every
+step, so about 1 / (1 - beta) gradients count. Dampening gives the newest gradient less weight: with dampening beta
+the sum is an average, except that the first gradient gets its full weight, as in PyTorch.
 
 On a quadratic, each step is a linear map of velocity and position. The largest modulus of its eigenvalues is the factor
-by which the error shrinks per step. The heat maps show this prediction beside the factor measured in runs of 600 steps,
-for 60 x 60 pairs of learning rate and momentum in one `vmap`. The last problem has a curvature 100 times larger in one
-direction than in the other. There Nesterov's momentum is slower than momentum with the best pair (the heavy ball). But
-its convergence is guaranteed for every strongly convex function with curvatures in this range, and the heavy ball may
-fail to converge on one that is not quadratic (Lessard, Recht and Packard, 2016).
+by which the error shrinks per step. The heat maps compare this prediction with the factor measured in runs of 600
+steps, for 60 x 60 pairs of learning rate and momentum in one `vmap`. The last problem has a curvature 100 times larger
+in one direction than in the other. There Nesterov's momentum is slower than momentum with the best pair (the heavy
+ball). But its convergence is guaranteed for every strongly convex function with curvatures in this range, and the heavy
+ball may fail to converge on one that is not quadratic (Lessard, Recht and Packard, 2016).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STEEP, RACE_STEPS = (1.0, 100.0), 150
 
 
 def best_pair(curvatures: tuple[float, float]) -> tuple[float, float]:
-    """Polyak's learning rate and momentum."""
+    """Returns Polyak's learning rate and momentum."""
     low, high = np.sqrt(curvatures)
     return (2 / (low + high)) ** 2, ((high - low) / (high + low)) ** 2
 
@@ -73,13 +73,13 @@ class Result(NamedTuple):
 
 
 def weights(tx: gx.GradientTransformation) -> np.ndarray:
-    """The sums after a gradient of 1, which is not the first one."""
+    """Returns the momentum sums that follow a single gradient of 1, which is not the first gradient."""
     grads = jnp.zeros(42).at[1].set(1.0)
     return jax.lax.scan(lambda state, g: tx.update(g, state)[::-1], tx.init(grads[0]), grads)[1][1:]
 
 
 def errors(tx: gx.GradientTransformation, curvatures: tuple[float, float], steps: int) -> jax.Array:
-    """The largest entry of position and last move, by step."""
+    """Returns the largest entry of the position and the last move, by step."""
 
     def step(carry: Any, _: None) -> tuple[Any, jax.Array]:
         x, state = carry
@@ -90,14 +90,14 @@ def errors(tx: gx.GradientTransformation, curvatures: tuple[float, float], steps
 
 
 def measured(rate: Any, momentum: Any) -> jax.Array:
-    """The factor of a run, from the slope of the logarithm of its error."""
+    """Returns the factor by which the error of a run shrinks per step, from the slope of the logarithm of the error."""
     late = jnp.log(errors(gx.sgd(rate, momentum), CURVATURES, STEPS)[FROM:])
     time = jnp.linspace(-0.5, 0.5, STEPS - FROM) * (STEPS - FROM - 1)
     return jnp.exp(time @ late / (time @ time))
 
 
 def predicted(rate: np.ndarray, momentum: np.ndarray) -> np.ndarray:
-    """The largest modulus of the eigenvalues of R, over both curvatures."""
+    """Returns the largest modulus of the eigenvalues of R, over both curvatures."""
     moduli = []
     for curvature in CURVATURES:
         rows = [[momentum, np.full_like(rate, curvature)], [-rate * momentum, 1 - rate * curvature]]

@@ -6,8 +6,8 @@ of the Hessian costs less, and is as good if only the scales of the axes differ.
 the diagonal entries are equal, so dividing by them gives gradient descent.
 
 BFGS learns the curvature from the gradients that it sees. Along Rosenbrock's curved valley it needs a hundredth of the
-steps of gradient descent, and no Hessian. An evaluation is one of the function with its gradient; the Hessian that
-Newton's method computes in every step is not counted.
+steps of gradient descent, and no Hessian. The counts of evaluations are evaluations of the function with its gradient;
+they leave out the Hessian that Newton's method computes in every step.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def bowl(x: jax.Array) -> jax.Array:
 
 
 def turned(x: jax.Array) -> jax.Array:
-    """The bowl, turned by 45 degrees."""
+    """Evaluates the bowl turned by 45 degrees."""
     return bowl(jnp.array([x[0] + x[1], x[1] - x[0]]) * jnp.sqrt(0.5))
 
 

@@ -1,14 +1,15 @@
-"""What the scripts of the textbook have in common: how each runs alone, and how the page of all pictures is written.
+"""Runs a single script of the textbook, and writes the page of all pictures.
 
 A script is a module with
 
 - a docstring: the title in the first line, then a short explanation of what the picture shows;
 - `FORMULAS`: the formulas that the picture is about, each with its source;
-- `compute()`: the numbers, in a NamedTuple, without any drawing, so that tests can check them;
-- `draw(result)`: the picture, a matplotlib figure, in which every panel has a title;
-- `conclusion(result)`: what the picture shows, in one line, with numbers from the result.
+- `compute()`, which returns the data of the picture in a NamedTuple, so that tests can check them without drawing;
+- `draw(result)`, which returns the picture, a matplotlib figure in which every panel has a title;
+- `conclusion(result)`, which returns in one line what the picture shows, with numbers from the result.
 
-Its last lines run it, as `python -m examples.textbook.NAME` does: `if __name__ == "__main__": page.main(__file__)`.
+The last lines of a script are `if __name__ == "__main__": page.main(__file__)`, so that
+`python -m examples.textbook.NAME` runs it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Formula(NamedTuple):
 
     @property
     def mathml(self) -> Markup:
-        """The formula as browsers show it, in parts between which a narrow page may break the line."""
+        """Returns the formula in MathML, in parts between which a narrow page may break the line."""
         parts = re.split(r"\\q?quad", self.latex)
         whole = all(_pairs(part, "{", "}") and _pairs(part, r"\\left\b", r"\\right\b") for part in parts)
         return Markup("\n").join(_mathml(part) for part in (parts if whole else [self.latex]))
@@ -52,7 +53,7 @@ def _pairs(text: str, opening: str, closing: str) -> bool:
 
 
 def _mathml(latex: str) -> Markup:
-    """MathML with primes as operators, and thin spaces around the names of functions."""
+    """Converts LaTeX to MathML, with primes as operators and thin spaces around the names of functions."""
     text = re.sub("<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", convert(latex, display="block"))
     name = "(?<!<msup>)(?<!<msub>)<mi>(?:cosh?|sinh?|tanh?|log|exp)</mi>"  # a power has room for two children only
     space = '<mspace width="0.17em"/>'
@@ -94,21 +95,21 @@ def run(script: ModuleType, out: Path) -> Entry:
 
 
 def attempt(name: str, out: Path) -> Entry | str:
-    """A script's part of the page, or the traceback of what it raised."""
+    """Returns a script's part of the page, or the traceback of its error."""
     try:
         return run(importlib.import_module(f"examples.textbook.{name}"), out)
-    except Exception:  # whatever it is: the other scripts still run
+    except Exception:  # any error: the other scripts must still run
         return traceback.format_exc()
 
 
 def explanation(docstring: str) -> tuple[str, list[Markup]]:
-    """The title of a script and the paragraphs below it, in HTML; `code` is between backticks."""
+    """Returns the title of a script and the paragraphs below it in HTML, with `code` for words in backticks."""
     title, *text = inspect.cleandoc(docstring).split("\n\n")
     return title.rstrip("."), [Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(p)))) for p in text]
 
 
 def panels(figure: Figure) -> str:
-    """What is seen in a picture, for those who cannot see it: the titles of its panels."""
+    """Returns a description of a picture for readers who cannot see it: the titles of its panels."""
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     titles = [title.replace("$", "").replace("\n", " ") for title in titles]
     return f"{len(titles)} panels: {'; '.join(titles)}." if len(titles) > 1 else "".join(titles)

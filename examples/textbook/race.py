@@ -1,12 +1,12 @@
 """A race on Rosenbrock's valley.
 
-Every optimizer starts at the same point and runs at the best of 61 learning rates, which one vmapped run finds: the one
-with which it arrives first and stays. On the left are the paths. On the right, a thick line is the largest gap to the
-minimum from each step on, so an optimizer arrives where its line falls below the goal.
+Every optimizer starts at the same point and runs at the best of 61 learning rates, all tried in one vmapped run: the
+rate with which it arrives first and stays. On the left are the paths. On the right, the thick line shows at each step
+the largest gap to the minimum from this step to the end, so an optimizer arrives where its line falls below the goal.
 
-The updates of Lion and Muon do not get shorter near the minimum. With a constant learning rate they circle it; with one
-that decays to zero they arrive. Muon is made for matrices: here the point is a matrix of two rows and one column, for
-which its update is the momentum divided by its norm.
+The updates of Lion and Muon do not get shorter near the minimum. With a constant learning rate they circle the minimum;
+with a learning rate that decays to zero they arrive. Muon is made for matrices: here the point is a matrix of two rows
+and one column, for which the update is the momentum divided by the norm of the momentum.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STEPS = 300
 
 
 def decayed(optimizer: Any, rate: Any) -> gx.GradientTransformation:
-    """The optimizer with a learning rate that decays to zero along a cosine."""
+    """Makes the optimizer with a learning rate that decays to zero along a cosine."""
     return optimizer(gx.cosine_decay_schedule(rate, STEPS))
 
 

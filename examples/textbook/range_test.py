@@ -1,10 +1,11 @@
 """A range test finds the learning rate.
 
-The learning rate grows at every step of a short training run, from far too small to far too large. The curve of the
-loss is flat first, then it falls, and at last it diverges. The suggested learning rate is where it falls most steeply.
+The learning rate grows at every step of a short training run, from far too small to far too large. The loss is flat at
+first, then it falls, and at last it diverges. The suggested learning rate is where the loss falls most steeply.
 
-The squares check the suggestion. Each is a training run of its own, with a constant learning rate: its height is the
-mean loss of the run's last steps. One vmapped call trains them all. The model is a small network on handwritten digits.
+The squares check the suggestion. Each square is a separate training run with a constant learning rate; its height is
+the mean loss of the last steps. One vmapped call trains all these runs. The model is a small network on handwritten
+digits.
 """
 
 from __future__ import annotations
@@ -62,14 +63,14 @@ def loss(params: dict[str, Array], images: Array, labels: Array) -> Array:
 
 
 def batches() -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of all batches, stacked."""
+    """Returns the images and labels of all batches, stacked."""
     images, labels = load_digits(return_X_y=True)
     rows = np.random.default_rng(0).integers(0, len(labels), (STEPS, BATCH_SIZE))
     return (images[rows] / 16).astype(np.float32), labels[rows].astype(np.int32)
 
 
 def train(params: Any, data: Any, rate: Array) -> Array:
-    """The mean loss of the last tenth of a training run with a constant learning rate."""
+    """Returns the mean loss of the last tenth of a training run with a constant learning rate."""
     tx = gx.adam(rate)
     step = gx.value_and_step(loss, tx)
 

@@ -57,7 +57,7 @@ class Result(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def noisy(rate: Any, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The loss by step, as the mean of runs with noise of variance 1 in every gradient, and the first run."""
+    """Returns the mean loss by step of runs with noise of variance 1 in every gradient, and the first run's path."""
     tx, start, curvatures = gx.sgd(rate), jnp.array(START), jnp.array(CURVATURES)
 
     def step(carry: Any, noise: jax.Array) -> tuple[Any, jax.Array]:
@@ -70,12 +70,12 @@ def noisy(rate: Any, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def deviation(x: jax.Array, angle: jax.Array) -> jax.Array:
-    """The loss of one sample: its feature is the unit vector of this angle, and the label that of x = 0."""
+    """Computes the loss of one sample, whose feature is the unit vector of this angle, and whose label is 0."""
     return jnp.abs(x @ jnp.array([jnp.cos(angle), jnp.sin(angle)]))
 
 
 def error_of_average(rate: Any, angles: jax.Array) -> jax.Array:
-    """The loss of the average, expected over all samples, by the number of steps that are averaged."""
+    """Returns the expected loss of the average over all samples, by the number of steps that are averaged."""
     tx = gx.polyak_average(gx.sgd(rate), weights=rate)
     step = gx.value_and_step(deviation, tx)
 
@@ -88,7 +88,7 @@ def error_of_average(rate: Any, angles: jax.Array) -> jax.Array:
 
 
 def bound(rates: np.ndarray) -> np.ndarray:
-    """The bound after every step, from the rates so far."""
+    """Returns the bound after every step, from the learning rates so far."""
     return (R**2 + L**2 * np.cumsum(rates**2)) / (2 * np.cumsum(rates))
 
 

@@ -10,21 +10,22 @@ from examples.textbook import scripts
 FOLDER = Path(__file__).parent
 TOP = """# Optimization in pictures
 
-Why each method exists, in pictures that you can run. Each script has at most 150 lines, uses gradtx's public names
-alone, draws one picture and prints one conclusion, which is tested. The order is that of the chapter on optimization
-algorithms of [Dive into Deep Learning](https://d2l.ai/chapter_optimization/index.html).
+These scripts show in pictures why each optimization method exists. Each script has at most 150 lines, uses only public
+names of gradtx, draws one picture, and prints one conclusion; a test checks the conclusion. The order of the scripts
+follows the chapter on optimization algorithms of
+[Dive into Deep Learning](https://d2l.ai/chapter_optimization/index.html).
 
 ```sh
 pip install '.[examples]'
-python -m examples.textbook        # all of them, in about a minute; then open out/textbook/index.html
-python -m examples.textbook.{first}   # one of them
+python -m examples.textbook        # draws all pictures in about a minute; then open out/textbook/index.html
+python -m examples.textbook.{first}   # draws one picture
 ```
 
 """
 
 
 def text() -> str:
-    """The page: an item for each script, with its title and the first sentence of its explanation."""
+    """Returns the page: an item for each script, with its title and the first sentence of its explanation."""
     items = []
     for i, name in enumerate(scripts(), 1):
         docstring = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))) or ""

@@ -56,13 +56,13 @@ def risk(x):
 
 
 def empirical(x, wave):
-    """The mean loss of a sample: by cos(a + z) = cos(a) cos(z) - sin(a) sin(z) it needs two means of the phases."""
+    """Computes the mean loss of a sample from two means of its phases: cos(a + z) = cos(a) cos(z) - sin(a) sin(z)."""
     return risk(x) + 0.2 * (wave[0] * jnp.cos(5 * jnp.pi * x) - wave[1] * jnp.sin(5 * jnp.pi * x))
 
 
 @jax.jit
 def minimum(wave):
-    """The lowest point between the bounds: the best of a grid, improved by Newton's method."""
+    """Finds the lowest point between the bounds: the best point of a grid, improved by Newton's method."""
     grid = jnp.linspace(*BOUNDS, 101)
     start = grid[jnp.argmin(empirical(grid, wave))]
     return gx.minimize(lambda x: empirical(x, wave), start, gx.newton(), tol=1e-4, maxiter=10).params
@@ -80,7 +80,7 @@ def compute() -> Result:
 
 
 def distances(result: Result) -> np.ndarray:
-    """The root mean square distance between the minima of a sample and of the risk, for each size."""
+    """Returns the root mean square distance between the minima of the samples and of the risk, for each sample size."""
     return np.sqrt(np.mean((result.of_samples - result.of_risk) ** 2, axis=0))
 
 

@@ -4,8 +4,8 @@ The panels show PyTorch's schedulers, by their names. In gradtx a schedule is a 
 scheduler to advance or to restore, and the whole curve can be computed at once. `gx.compat.torch` has PyTorch's
 schedulers with their arguments; gradtx's own schedules give the same curves under optax's names.
 
-One differs. After `T_max` steps PyTorch's cosine climbs again, as the dotted line in the second panel shows; gradtx's
-stays at its last value. To draw a schedule of your own, call `gx.viz.plot_schedules`, or in a shell
+One schedule differs. After `T_max` steps PyTorch's cosine rises again, as the dotted line in the second panel shows;
+gradtx's cosine keeps its last value. To draw a schedule of your own, call `gx.viz.plot_schedules`, or in a shell
 `python -m gradtx.viz schedule "cosine_decay_schedule(0.1, 80)" --steps 100 --out cosine.png`.
 """
 
@@ -112,7 +112,7 @@ def compute() -> Result:
 
 
 def difference(result: Result, name: str) -> float:
-    """The largest difference between the two curves, up to the end of the cosine."""
+    """Returns the largest difference between the two curves, up to the end of the cosine."""
     until = 81 if name == "CosineAnnealingLR" else None
     return float(np.abs(result.torch[name] - result.own[name])[:until].max())
 

@@ -45,7 +45,7 @@ class Data(NamedTuple):
 
 
 def load() -> tuple[Data, Data]:
-    """The images that models are trained on, and those that they are tested on."""
+    """Loads training images and test images, with their labels."""
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
     images, labels = jnp.asarray(images[order] / 16, jnp.float32), jnp.asarray(labels[order])
@@ -58,7 +58,7 @@ def loss(weights: Array, data: Data) -> Array:
 
 
 def train(tx: gx.GradientTransformation, train_data: Data, test_data: Data) -> Array:
-    """The loss on the test images after training with `tx`."""
+    """Trains with `tx`, and returns the loss on the test images."""
     step = gx.value_and_step(loss, tx)
     weights = jnp.zeros((64, 10))
 
@@ -71,7 +71,7 @@ def train(tx: gx.GradientTransformation, train_data: Data, test_data: Data) -> A
 
 
 def compute() -> np.ndarray:
-    """The test loss of each run: a row for each weight decay, a column for each learning rate."""
+    """Returns the test loss of each run: a row for each weight decay, a column for each learning rate."""
     data = load()
 
     def run(rate: Array, decay: Array) -> Array:

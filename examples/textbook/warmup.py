@@ -4,8 +4,8 @@ Gradient descent is stable while the learning rate is below 2 / sharpness; sharp
 Hessian. This network is so sharp at its start that a high learning rate makes the loss overflow within a few steps. A
 rate that is safe at the start is slow for the whole run.
 
-Warm-up raises the rate from zero. Whenever the rate reaches the limit, the run is pushed to flatter places. So the
-sharpness falls along 2 / rate, and the high rate is safe by the time it is reached. The last panel has runs at many
+Warm-up raises the learning rate from zero. Whenever the rate reaches the limit, the run moves to flatter places. So the
+sharpness falls along 2 / rate, and the high rate is safe by the time it is reached. The last panel shows runs at many
 rates, with and without warm-up, in one `vmap`; runs that diverged have no point.
 """
 
@@ -51,14 +51,14 @@ class Result(NamedTuple):
 
 
 def data() -> tuple[jax.Array, jax.Array]:
-    """200 of scikit-learn's handwritten digits, with the mean image subtracted, and their labels as unit vectors."""
+    """Loads 200 of scikit-learn's digits, minus the mean image, and their labels as unit vectors."""
     images, labels = load_digits(return_X_y=True)
     images = jnp.asarray(images[:200] / 16, jnp.float32)
     return images - images.mean(axis=0, keepdims=True), jax.nn.one_hot(labels[:200], 10)
 
 
 def init(seed: int) -> Params:
-    """Weights half as large again as in He et al. (2015)."""
+    """Initializes weights that are 1.5 times as large as in He et al. (2015)."""
     rng = np.random.default_rng(seed)
     weights = [np.float32(rng.normal(0, 1.5 * (2 / n) ** 0.5, (n, m))) for n, m in pairwise(SIZES)]
     return [{"w": w, "b": np.zeros(w.shape[1], np.float32)} for w in weights]
@@ -72,7 +72,7 @@ def loss(params: Params, images: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def train(peak: jax.Array, warmup: jax.Array, params: Params, batch: Any) -> tuple[jax.Array, Params]:
-    """The losses of all steps, and the parameters at every 15th."""
+    """Returns the losses of all steps, and the parameters at every 15th step."""
     tx = gx.sgd(gx.warmup_constant_schedule(0.0, peak, warmup))
     step = gx.value_and_step(loss, tx)
 
@@ -85,7 +85,7 @@ def train(peak: jax.Array, warmup: jax.Array, params: Params, batch: Any) -> tup
 
 
 def sharpness(params: Params, batch: Any, v: Params, iterations: int = 20) -> jax.Array:
-    """The largest eigenvalue of the Hessian, by power iteration from v."""
+    """Computes the largest eigenvalue of the Hessian by power iteration from v."""
 
     def product(_: int, carry: Any) -> Any:
         hv = gx.hvp(lambda p: loss(p, *batch), params, carry[0])

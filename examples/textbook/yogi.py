@@ -7,8 +7,8 @@ become, and never settles. Yogi changes its second moment by at most (1 - b2) ti
 for a gradient of zero. So its steps are in proportion to the error, and the error goes to zero.
 
 The first gradient of a rare feature is a problem for Yogi, too: the second moment still has its small initial value, so
-the first move is as long as Adam's. A floor under the second moment limits this move. Adam has Yogi's default eps here,
-so that only the second moments differ.
+the first move is as long as Adam's. A lower bound on the second moment limits this move. In this comparison Adam has
+Yogi's default eps, so that only the second moments differ.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Result(NamedTuple):
 
 
 def run(tx: gx.chain, samples: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """All weights after every step, which should be 1, and the second moment of the shown feature."""
+    """Returns all weights after every step, which should be 1, and the second moment of the shown feature."""
 
     def step(carry: Any, feature: jax.Array) -> tuple[Any, Any]:
         w, state = carry
@@ -74,7 +74,7 @@ def run(tx: gx.chain, samples: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @jax.jit
 def late_errors(tx: gx.chain, samples: jax.Array) -> jax.Array:
-    """For every rate and feature, the mean error in the second half of the runs."""
+    """Returns the mean error in the second half of the runs, for every learning rate and feature."""
 
     def one(rate: jax.Array, samples: jax.Array) -> jax.Array:
         weights = run(tx.replace(learning_rate=rate), samples)[0]
