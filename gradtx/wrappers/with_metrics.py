@@ -60,8 +60,10 @@ class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
         finite          whether all incoming and outgoing updates were finite
 
     `gx.metrics(state)` also contains the metrics that the transformations inside report: `clip_factor`, the `lr_scale`
-    of `reduce_on_plateau`, the number of `skipped` steps, `loss_scale`, and measurements. All metrics are zero before
-    the first step. Put `with_metrics` outermost.
+    of `reduce_on_plateau`, the number of `skipped` steps, `loss_scale`, and measurements. Before the first step,
+    `finite` and factors are 1 and the other metrics are 0. Put `with_metrics` outermost, except around
+    `gx.accumulate`: `gx.accumulate(gx.with_metrics(tx), 4)` measures only the real steps, with the mean gradient;
+    `gx.with_metrics(gx.accumulate(tx, 4))` measures every call, and most updates are then zero.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.
@@ -93,7 +95,8 @@ class with_metrics(Wrapper, state=MetricsState, needs=("params",)):
             return self._values(p, p, p, state, state, {})
 
         values = jax.eval_shape(first, params)
-        return {name: jnp.zeros(x.shape, x.dtype) for name, x in values.items()}
+        zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in values.items()}
+        return zeros | {"finite": jnp.ones_like(zeros["finite"])}
 
     def step(self, updates: Updates, state: State, params: Params, extra: dict[str, Any]) -> tuple[Any, MetricsState]:
         new, inner_state = self.inner_update(updates, state.inner_state, params, extra)
