@@ -118,7 +118,7 @@ class average_of_params(_Average):
         default 1.
       start: First step that is averaged, counted from 0 (default 0). Until then the average equals the latest
         parameters.
-      every: Number of steps between two averaged ones (default 1). At least 1.
+      every: Number of steps from an averaged step to the next averaged step (default 1). At least 1.
       of: 'before' to average the parameters before each step, at which the gradients are taken (default), or 'after' to
         average the parameters after each step.
 
@@ -233,8 +233,8 @@ def swa(inner: Any, start: int, every: int = 1) -> chain:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It must contain everything that changes the updates.
       start: First step whose parameters are averaged, counted from 0. With a cyclical learning rate, pass the last step
         of a cycle.
-      every: Number of steps between two averaged ones (default 1). At least 1. With a cyclical learning rate, pass the
-        length of a cycle.
+      every: Number of steps from an averaged step to the next averaged step (default 1). At least 1. With a cyclical
+        learning rate, pass the length of a cycle.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), in addition

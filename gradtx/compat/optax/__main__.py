@@ -23,7 +23,7 @@ SKIPPED = ("__pycache__", "site-packages", "node_modules")
 
 
 def python_files(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the Python files and notebooks under a path, except those in hidden folders and installed packages."""
+    """Yields the Python files and notebooks under a path, but skips hidden folders and installed packages."""
     if path.is_file():
         yield path
         return

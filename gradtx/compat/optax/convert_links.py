@@ -37,7 +37,7 @@ SPLICED = (
     ("fast_state", {"steps_since_sync"}),
     ("hessian_fn_state", {"nu"}),
 )
-"""Inner states that are listed before the outer state: their field, and a field that the outer state must have."""
+"""Inner states that are listed before the outer state: their field, and fields to tell the outer state by (any of)."""
 
 
 class Seen(NamedTuple):

@@ -147,7 +147,7 @@ def sophia(
       print_win_rate_every_n_steps: Accepted and ignored.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32), beside the state of the estimator.
+      A transformation. State: two arrays per parameter (8 bytes in float32), in addition to the state of the estimator.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp

@@ -305,7 +305,7 @@ def spelled(
 def seed_of(who: str, key: Any, seed: int | None = None) -> int:
     """Returns the seed from `key` (a random key or an integer) or from `seed`, its other name; 0 if both are None."""
     if key is not None and seed is not None:
-        raise ValueError(f"{who}: key and seed are two names for one argument. Give key alone.")
+        raise ValueError(f"{who}: key and seed are two names for the same argument. Pass only key.")
     key = seed if key is None else key
     if key is None:
         return 0

@@ -128,7 +128,7 @@ def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, r
       reset_state: Whether to reinitialize the optimizer's state after each synchronization. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`, a `LookaheadParams`. State: a count, beside the state of
+      A transformation whose `update` needs `params`, a `LookaheadParams`. State: a count, in addition to the state of
         `fast_optimizer`.
 
     Example:
@@ -191,8 +191,8 @@ def mechanize(
       num_betas: Number of tuners, with the decay rates 0.9, 0.99 and so on (default 6). At least 1.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
-        state of `base_optimizer`.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), in addition
+        to the state of `base_optimizer`.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp
@@ -246,8 +246,8 @@ def schedule_free(
       state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
-        state of `base_optimizer`.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), in addition
+        to the state of `base_optimizer`.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp
@@ -381,8 +381,8 @@ def sam(
       batch_axis_name: Name of the mapped axis over which to average the gradients in opaque mode. None by default.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), none in
-        opaque mode, beside both inner states.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32; no array in
+        opaque mode), in addition to the states of both optimizers.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp

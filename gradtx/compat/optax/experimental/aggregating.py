@@ -407,8 +407,8 @@ def add_mean_variance_to_opt(
       accumulation_steps: Number of micro-batches in a step (default 1). At least 1.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32), beside the state of `opt`; four with
-        several accumulation steps.
+      A transformation. State: two arrays per parameter (8 bytes in float32), or four with several accumulation steps,
+        in addition to the state of `opt`.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp

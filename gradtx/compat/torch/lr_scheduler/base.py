@@ -18,7 +18,7 @@ rate depends on how each scheduler uses the current learning rate. There are thr
     _replayed(t)               the learning rate at t if step 0 is replayed
 
 "Replayed": if the first scheduler of a `SequentialLR` is a composition, PyTorch runs its step 0 again, as an ordinary
-step. `ExponentialLR`, for example, leaves the learning rate alone at its initial step 0, but an ordinary step 0
+step. `ExponentialLR`, for example, does not change the learning rate at its initial step 0, but an ordinary step 0
 multiplies it by `gamma`.
 """
 
