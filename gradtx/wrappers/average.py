@@ -7,8 +7,8 @@
                       (Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better Generalization")
 
 x_t are the parameters at which the gradient of step t = 0, 1, ... was taken, and x_(t+1) the parameters after the step.
-Each function appends a transformation to a chain. The appended transformation leaves the updates unchanged, and it must
-be the last one, because it needs the final updates to compute x_(t+1).
+Each function appends a transformation to a chain. The appended transformation leaves the updates unchanged. It must be
+the last element of the chain, because x_(t+1) depends on the final updates.
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ def averaged_params(state: Any) -> Any:
       ValueError: The state contains no average, or more than one.
     """
     advice = (
-        "Add an average with gx.ema_params, gx.polyak_average or gx.swa. If the state has several, pass the part that "
-        "has the one you want."
+        "Add an average with gx.ema_params, gx.polyak_average or gx.swa. If the state has several averages, pass the "
+        "inner state that contains the average you want."
     )
     return unpacked(only("averaged_params", state, AverageState, "averages", advice).average)

@@ -1,7 +1,7 @@
 """Cells: the places of two states that are matched, each with its old value and the value that it will get.
 
 A conversion walks through both states once, at the same time, and records which cells correspond. Only then does it
-write values, into the state that it makes. So both directions use the same walk.
+write values into the new state. So both directions use the same walk.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The classes of states under optax's names.
 
-Most of them are gradtx's classes, whose first fields are the fields of optax, in the same order. A transformation
-without memory in optax counts its steps here, so that its hyperparameters may be schedules: its state is a
-`CountState`.
+Most of them are gradtx's classes, whose first fields are the fields of optax, in the same order. A transformation that
+has no memory in optax has a `CountState` in gradtx, which counts the steps so that hyperparameters may be schedules.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""PyTorch's optimizers, as PyTorch 2.13 computes them, under PyTorch's names and with its defaults.
+"""The optimizers of PyTorch 2.13 with the same names, defaults and results.
 
     from gradtx.compat import torch
     tx = torch.AdamW(lr=1e-3, weight_decay=0.1)

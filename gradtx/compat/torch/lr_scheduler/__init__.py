@@ -1,4 +1,4 @@
-"""PyTorch's learning rate schedulers, as PyTorch 2.13 computes them, under PyTorch's names and with its defaults.
+"""The learning rate schedulers of PyTorch 2.13 with the same names, defaults and results.
 
     from gradtx.compat.torch import lr_scheduler
     schedule = lr_scheduler.StepLR(0.1, step_size=30, gamma=0.5)
