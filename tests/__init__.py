@@ -1,3 +1,3 @@
-"""The tests, and the laws and cases that the contract shares with them. JAX is set up before anything here uses it."""
+"""The tests, and the laws and cases that they share with the contract. This module sets up JAX before it is used."""
 
 from tests import environment as environment

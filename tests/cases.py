@@ -1,11 +1,10 @@
 """The registry: every transformation, optimizer and schedule, as expressions.
 
-Each case is an expression in the names of `gradtx`. A law that runs over the registry judges all of
-them, so a new method is tested by being listed. Where optax has the method, the same expression
-in the names of `optax` is the parity reference; `optax` gives another one, or None with the reason.
-
-A method that cannot keep a law says so in `unless`, by the law's name, with the reason; its
-docstring says the same. Further cases are made of the constructors' signatures, in `tests/libraries.py`.
+Each case is an expression in the names of `gradtx`. The laws run over all cases, so a new method is tested as soon as
+it is listed here. If optax has the method, the same expression in the names of `optax` is the parity reference; the
+field `optax` gives a different expression, or None with the reason. If a method cannot keep a law, the field `unless`
+gives the name of the law's exception and the reason; the method's docstring says the same. Further cases are generated
+from the constructors' signatures, in `tests/libraries.py`.
 """
 
 from __future__ import annotations
@@ -53,17 +52,17 @@ def late(step: Any) -> Any:
 
 
 def growing(step: Any) -> Any:
-    """A number of micro-batches by the steps taken."""
+    """The number of micro-batches as a function of the steps taken."""
     return 1 + (step >= 1)
 
 
 def depth(path: Any) -> int:
-    """A depth by a leaf's path."""
+    """The depth of a leaf as a function of its path."""
     return len(path)
 
 
 class slower(gx.rules.StatefulSchedule, Frozen):
-    """A schedule with a state: a number that falls by a tenth at every step."""
+    """A stateful schedule: a number that falls by a tenth at every step."""
 
     def init(self) -> Any:
         return {"number": jnp.asarray(0.1)}
@@ -84,13 +83,13 @@ def pow64(step: Any, exponent: Any) -> Any:
 
 
 def madgrad_rate(count: Any) -> Any:
-    """The rate 0.1 of MADGRAD, with what makes the root of the step count that optax multiplies by exact."""
+    """The learning rate 0.1 of MADGRAD, times a factor that undoes the rounding of optax's root of the step count."""
     exact = jnp.sqrt(jnp.asarray(count + 1, jnp.float64)) / jnp.sqrt(count + 1)
     return (0.1 + 1e-6) * exact - 1e-6
 
 
 def _in_float64(schedule: Any) -> Any:
-    """optax's schedule of float64 steps: it divides int32 steps in float32, with x64 on too."""
+    """Calls optax's schedule with float64 steps, because optax divides int32 steps in float32 even with x64."""
 
     def make(*args: Any, **kwargs: Any) -> Any:
         return lambda count: schedule(*args, **kwargs)(jnp.asarray(count, jnp.float64))
@@ -100,7 +99,7 @@ def _in_float64(schedule: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One value under test."""
+    """An expression under test, with its parity reference and its exceptions from the laws."""
 
     expression: str
     optax: str | None = ""
@@ -533,7 +532,7 @@ TRANSFORMATIONS = [
     Case("yogi(0.1, nu_floor=1e-3)", optax=None, why=_NO_OPTAX),
 ]
 
-# Each around every one of `INNER`; `{}` is its place.
+# Each wrapper is applied to every transformation in `INNER`, which replaces `{}`.
 WRAPPERS = [
     Case(f"masked({{}}, {_W})", optax=f"masked({{}}, {_MASK})", why="optax has no selectors", unless=_BY_PATH),
     Case(
@@ -607,7 +606,7 @@ WRAPPERS = [
         why="it needs a gradient function; see tests/wrappers/test_around_gradient.py",
         unless={**_AT_PARAMS, **_OWN},
     ),
-    Case("mechanize({}, s_init=1.0)"),  # with a smaller one optax's parameters round its first steps off
+    Case("mechanize({}, s_init=1.0)"),  # optax's parameters would lose smaller first steps to rounding
     Case("cautious({})", optax=None, why=_NO_OPTAX),
     Case("flatten({})"),
     Case("split_real_and_imaginary({})", unless=_SPLIT),
@@ -625,7 +624,7 @@ INNER = ["adam(0.1)", "lamb(0.1)", "chain(clip_by_global_norm(0.5), sgd(0.1, mom
 
 
 def wrapped(wrapper: Case, inner: Case) -> Case:
-    """A wrapper around a case."""
+    """Makes the case of a wrapper around another case."""
     optax = None if wrapper.optax is None or inner.optax is None else wrapper.optax or wrapper.expression
     return dataclasses.replace(
         wrapper,
@@ -637,7 +636,7 @@ def wrapped(wrapper: Case, inner: Case) -> Case:
 
 
 TRANSFORMATIONS += [wrapped(wrapper, Case(inner)) for wrapper in WRAPPERS for inner in INNER]
-TRANSFORMATIONS += [  # two deep: each around its next but two
+TRANSFORMATIONS += [  # nested twice: each wrapper around the third wrapper after it
     wrapped(outer, wrapped(inner, Case("adam(0.1)")))
     for outer, inner in zip(WRAPPERS, WRAPPERS[3:] + WRAPPERS[:3], strict=True)
 ]

@@ -1,9 +1,9 @@
-"""A sample of all laws, drawn by name, compiled with JAX's default flags, as users compile.
+"""Runs a random sample of all laws with JAX's default compiler flags, which users have.
 
     GRADTX_TESTS_FLAGS=default python -m pytest -n 2 tests/default_flags.py
 
-The other tests compile at XLA's optimization level 0, which no user runs. A question is drawn by a hash of the names of
-its law and its case, so that the sample stays the same until a name changes, and every law is asked.
+The other tests compile at XLA's optimization level 0, which no user runs. Pairs of a law and a case are sampled by a
+hash of their names, so that the sample stays the same until a name changes. Every law is in the sample.
 """
 
 import pytest

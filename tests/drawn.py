@@ -1,4 +1,4 @@
-"""Samples that are drawn by name, so that inserting a case or a test reshuffles nothing."""
+"""Draws random samples by name, so that a new case or test does not change the rest of a sample."""
 
 import zlib
 
@@ -6,5 +6,5 @@ __all__ = ["is_drawn"]
 
 
 def is_drawn(name: str, one_in: int) -> bool:
-    """Whether the sample of one name in `one_in` holds this one."""
+    """Whether `name` is in a random sample that contains one name in `one_in`."""
     return zlib.crc32(name.encode()) % one_in == 0

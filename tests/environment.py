@@ -1,8 +1,8 @@
-"""What must be said before JAX starts: 8 host devices, float64, quick compilation, and one cache of it for all workers.
+"""Configures JAX before it starts: 8 host devices, float64, fast compilation, a compilation cache for all workers.
 
-The tests and the contract wait for compilation, not for what is compiled; with these flags it takes a quarter of the
-time. `GRADTX_TESTS_FLAGS=default` leaves JAX's own flags, with which users compile: `tests/default_flags.py` asks a
-sample of the laws so.
+The tests and the contract spend most of their time in compilation; with these flags compilation takes a quarter of the
+time. `GRADTX_TESTS_FLAGS=default` keeps JAX's default flags, which users have: `tests/default_flags.py` runs a sample
+of the laws this way.
 """
 
 import importlib.metadata
@@ -18,7 +18,7 @@ os.environ["XLA_FLAGS"] = " ".join(
                 "--xla_backend_optimization_level=0",
                 "--xla_llvm_disable_expensive_passes=true",
                 "--xla_cpu_parallel_codegen_split_count=1",
-                # jaxlib 0.11 has lost this one, and does not start with a flag that it does not know.
+                # jaxlib 0.11 has removed this flag, and fails to start with an unknown flag.
                 "--xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
             ]
             if os.environ.get("GRADTX_TESTS_FLAGS") != "default"

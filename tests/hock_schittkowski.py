@@ -1,6 +1,6 @@
 """Twelve small constrained problems, typed from W. Hock and K. Schittkowski, 1981, "Test Examples for Nonlinear
-Programming Codes", Lecture Notes in Economics and Mathematical Systems 187: the loss, the constraints with bounds among
-them (in the signs used here, <= 0 and == 0), the starting point and the value at the solution.
+Programming Codes", Lecture Notes in Economics and Mathematical Systems 187: the loss, the constraints including bounds
+(written as <= 0 and == 0), the starting point and the value at the solution.
 """
 
 import jax.numpy as jnp

@@ -1,8 +1,8 @@
-"""The libraries that the contract judges through the same public calls: gradtx and optax.
+"""The libraries that the contract tests through the same public calls: gradtx and optax.
 
-A case is found by walking a library's namespace: every public constructor is called with the arguments that it asks
-for, each given by its name (`GLOSSARY`). The registry, `tests/cases.py`, adds further settings and the reasons for what
-a method cannot keep, which count for both libraries alike.
+A case is found by walking a library's namespace: every public constructor is called with its required arguments;
+`GLOSSARY` gives a value for each argument name. The registry, `tests/cases.py`, adds further settings, and the laws
+that a method cannot keep, with the reasons; they apply to both libraries.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ NOT_ALIKE = {
 
 
 class Foreign:
-    """A transformation of another library, with the extra arguments that it may be given."""
+    """A transformation of another library, with the extra arguments that it accepts."""
 
     def __init__(self, expression: str, tx: Any) -> None:
         self.opaque = "opaque_mode" in expression
@@ -129,7 +129,7 @@ class Foreign:
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    """What a library is to the contract."""
+    """A library under the contract: its names, constructors and cases."""
 
     name: str
     namespaces: tuple[Any, ...]
@@ -140,7 +140,7 @@ class Library:
 
     @functools.cached_property
     def names(self) -> dict[str, Any]:
-        """What the expressions of cases are made of."""
+        """Returns the names that the expressions of cases use."""
         own = {name: x for space in self.namespaces for name, x in vars(space).items() if not name.startswith("_")}
         return {"tree_norm": gx.tree.norm, "pow64": pow64, "madgrad_rate": madgrad_rate, **own, **FUNCTIONS}
 
@@ -149,11 +149,11 @@ class Library:
         return made if self.values or not hasattr(made, "update") else Foreign(expression, made)
 
     def constructors(self) -> Iterator[str]:
-        """The public constructors of transformations and schedules."""
+        """Returns the public constructors of transformations and schedules."""
         yield from (name for name, x in self.names.items() if name not in FUNCTIONS and self.constructs(name, x))
 
     def cases(self) -> list[Case]:
-        """A case for every constructor, and the settings of the registry that the library has."""
+        """Returns a case for every constructor, and the registry's cases that the library has."""
         known = TRANSFORMATIONS + PER_EXAMPLE + SCHEDULES
         found = {case.expression: case for case in (known if self.values else self._of_optax(known))}
         called = {case.constructor for case in found.values()}
@@ -163,7 +163,7 @@ class Library:
         return [case for case in found.values() if self.values or case.constructor not in NOT_ALIKE]
 
     def generated(self, name: str) -> str:
-        """A call of a constructor with the arguments that it asks for."""
+        """Returns a call of a constructor with its required arguments."""
         given = []
         for parameter in inspect.signature(self.names[name]).parameters.values():
             if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:
@@ -174,7 +174,7 @@ class Library:
         return f"{name}({', '.join(given)})" + ("(0.1)" if "inject_" in name else "")
 
     def _of_optax(self, known: list[Case]) -> Iterator[Case]:
-        """The cases that optax has, in its own spelling where it has one, unless that is another method."""
+        """Returns the cases that optax has, in optax's spelling; a case is left out if optax's method differs."""
         for case in known:
             with contextlib.suppress(NameError, AttributeError, TypeError, ValueError):
                 its = dataclasses.replace(case, expression=case.optax or case.expression)
@@ -218,7 +218,7 @@ LIBRARIES = {library.name: library for library in (GRADTX, OPTAX)}
 
 @contextlib.contextmanager
 def its_rules(library: Library) -> Iterator[None]:
-    """optax broadcasts arrays of different ranks, and warns, both of which the tests of gradtx refuse."""
+    """Allows what optax does but gradtx's tests forbid: broadcasting arrays of different ranks, and warnings."""
     if library.values:
         yield
         return

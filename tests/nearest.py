@@ -1,4 +1,4 @@
-"""The registry of projections and proximal operators: one case for each, from which all their tests are made.
+"""The registry of projections and proximal operators: a case for each; all their tests run over these cases.
 
 A case is a function of a point and of data, and an independent statement of the same problem: a penalty and constraints
 for cvxpy, or, for a set that is not convex, the nearest point by enumeration or in closed form, in NumPy.
@@ -26,8 +26,8 @@ class Case:
     reference: Callable | None = None  # (x, *data) -> p, where the set is not convex
     violation: Callable | None = None  # (p, *data) -> how far p is from the set
     symmetric: bool = False  # the variable of cvxpy is a symmetric matrix
-    cone: bool = False  # a solver for cones is needed, whose points are less exact
-    far: bool = True  # works for points that are a thousand and a million times as far as the set is large
+    cone: bool = False  # needs a solver for cones, which is less exact
+    far: bool = True  # works for points whose distance is a thousand or a million times the size of the set
 
     @property
     def convex(self):
@@ -61,7 +61,7 @@ def above(a, b):
 
 
 def on_l1_sphere(x, s):
-    """Over all signs and supports, the points where the moduli sum to s."""
+    """Returns the nearest point whose absolute values sum to s, by enumerating all signs and supports."""
     best, least = None, np.inf
     for signs in itertools.product((-1, 1), repeat=x.size):
         for support in itertools.product((0, 1), repeat=x.size):
@@ -423,7 +423,7 @@ CASES = [
 
 
 def points(case, count=200):
-    """Points of all kinds: near and far, inside, on the boundary, with ties and zeros, and huge ones."""
+    """Returns points of all kinds: near, far, inside, on the boundary, with ties, with zeros, and huge points."""
     rng = np.random.default_rng(sum(map(ord, case.name)))
     x = rng.normal(size=(count, *case.shape))
     zero = rng.random(x.shape) < 0.7
@@ -437,5 +437,5 @@ def points(case, count=200):
 
 
 def generic(case, count=20):
-    """Points at which the case has derivatives, with probability one."""
+    """Returns random points at which the case is differentiable (with probability one)."""
     return 1.5 * np.random.default_rng(1).normal(size=(count, *case.shape))

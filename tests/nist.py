@@ -1,7 +1,7 @@
 """The problems of nonlinear regression of NIST StRD, recorded by `tests/record_nist.py`: 27 models, two starts each.
 
-`digits` is NIST's measure, the log relative error: how many leading digits of the worst parameter are right, at most
-the eleven that are certified.
+`digits` is NIST's measure, the log relative error: the number of correct leading digits of the worst parameter, at most
+the eleven certified digits.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _rational(above: int) -> Callable[[Any, Array], Array]:
 
 
 def _waves(b: Any, x: Array) -> Array:
-    """A year and two periods that are parameters."""
+    """A sum of waves with a period of a year and with two periods that are parameters."""
     total = b[0]
     for period, cosine, sine in ((12.0, b[1], b[2]), (b[3], b[4], b[5]), (b[6], b[7], b[8])):
         angle = 2 * jnp.pi * x / period
@@ -93,17 +93,17 @@ class Problem:
     data: tuple[np.ndarray, ...]
 
     def residual(self, b: Any) -> Array:
-        """The model less the response, of parameters that are the entries of `b`."""
+        """Returns the model minus the response; the parameters are the entries of `b`."""
         y, *x = (jnp.asarray(column) for column in self.data)
         return MODELS[self.name](b, *x) - (jnp.log(y) if self.name == "Nelson" else y)
 
     def digits(self, params: Any) -> float:
-        """The right digits of the worst parameter, from 0 to 11."""
+        """Returns the number of correct digits of the worst parameter, from 0 to 11."""
         error = np.max(np.abs(np.asarray(params) - self.certified) / np.abs(self.certified))
         return _digits(error)
 
     def digits_of_sum(self, value: Any) -> float:
-        """The right digits of the residual sum of squares, which is twice the value."""
+        """Returns the number of correct digits of the residual sum of squares, which is twice the value."""
         return _digits(abs(2 * float(value) / self.sum_of_squares - 1))
 
 
@@ -132,9 +132,9 @@ STARTS = [(problem, start) for problem in PROBLEMS.values() for start in (0, 1)]
 
 
 def together() -> tuple[Callable[[Any, Array], Array], Array, Array]:
-    """All 54 starts as one batch: `(residual(params, index), starts, indices)`, so that they compile once.
+    """Returns all 54 starts as one batch, so that they compile once: `(residual(params, index), starts, indices)`.
 
-    Starts are filled up with zeros, parameters that no residual looks at, and residuals with zeros too.
+    Starts are padded with zeros (parameters that no residual uses), and residuals are padded with zeros.
     """
     width = max(problem.certified.size for problem in PROBLEMS.values())
     height = max(problem.data[0].size for problem in PROBLEMS.values())

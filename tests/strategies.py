@@ -1,7 +1,7 @@
-"""What the fuzz draws: chains as expressions that rebuild them, and trees of every kind of node, shape and dtype.
+"""Random inputs of the fuzz tests: chains as expressions, and trees of every kind of node, shape and dtype.
 
-The links of a chain are the cases of the registry, with other numbers, and schedules, in place of those given there.
-What a number may be is read from the limits that the constructor declares.
+A chain consists of cases of the registry, in which random numbers and schedules replace the hyperparameters. The range
+of each number is read from the limits that the constructor declares.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ KINDS = ["plain", "max", "late", "large", "zero", "small", "tiny", "subnormal"]
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """A parameter and its gradients: a leaf to JAX, which becomes abstract or concrete as a law asks for it."""
+    """Describes a parameter and its gradients; JAX sees a leaf, which a law turns into an abstract or concrete
+    array."""
 
     shape: tuple[int, ...]
     p_dtype: str
@@ -53,7 +54,8 @@ class Leaf:
         return jnp.asarray(np.resize([1.0, 0.5, 0.25], self.shape), self.p_dtype)
 
     def grads(self) -> Any:
-        """The gradients of three steps: an extreme as its sign flips, plain numbers, or those after a first zero."""
+        """Draws the gradients of three steps: extremes with alternating signs, or ordinary numbers, or these after
+        zeros."""
         if self.kind == "plain":
             three = np.asarray([[0.3, -0.7], [0.2, 0.5], [-1.3, 0.1]])
         else:
@@ -62,7 +64,7 @@ class Leaf:
 
 
 def trees(depth: int = 3, shapes: Any = SHAPES, dtypes: Any = DTYPES, kinds: Any = KINDS) -> Any:
-    """Trees of `Leaf`: dicts, lists, tuples, nodes of the user's own, None and empty containers."""
+    """Draws trees of `Leaf`: dicts, lists, tuples, custom nodes, None and empty containers."""
     leaf = st.builds(Leaf, *map(st.sampled_from, (shapes, dtypes, dtypes, kinds)))
     empty = st.sampled_from([None, {}, [], ()])
     tree = leaf | empty
@@ -85,7 +87,7 @@ def params_of(tree: Any) -> Any:
 
 
 def grads_of(tree: Any) -> list[Any]:
-    """The gradients of three steps, a tree each."""
+    """Returns the gradients of three steps, a tree for each step."""
     grads = jax.tree.map(lambda leaf: np.asarray(leaf.grads()), tree)
     return [jax.tree.map(lambda g, t=t: jnp.asarray(g[t]), grads) for t in range(3)]
 
@@ -96,13 +98,13 @@ VALUES = [0.5, 0.9, 0.1, 0.0, 1.0, 0.999, 1e-8, 1e-30, -0.5, 2.0, 30.0, float("i
 
 
 def numbers(allowed: Limits, largest: float = float("inf")) -> Any:
-    """Numbers within the limits, as text."""
+    """Draws numbers within the limits, as text."""
     found = [x for x in VALUES if x in allowed and abs(x) <= largest]
     return st.sampled_from(["float('inf')" if x == float("inf") else repr(x) for x in found])
 
 
 def schedules(allowed: Limits, largest: float = float("inf")) -> Any:
-    """Schedules within the limits, as text."""
+    """Draws schedules within the limits, as text."""
     number = numbers(dataclasses.replace(allowed, infinite=False), largest)
     curves = [
         st.builds("linear_schedule({}, {}, 2)".format, number, number),
@@ -142,7 +144,7 @@ like return float32 updates for 16-bit gradients, so they come last.
 
 
 def is_link(case: Case) -> bool:
-    """Whether a case can stand anywhere in a chain, on any tree: no wrapper, no search, no mask of one tree."""
+    """Whether a case works anywhere in a chain and on any tree: no wrapper, line search, or mask for one tree."""
     others = {*ALONE, *(x.constructor for x in MASKS + WRAPPERS)}
     if case.constructor in others or "{'" in case.expression:
         return False
@@ -161,7 +163,7 @@ AS_GIVEN = {
 
 @functools.cache
 def arguments(expression: str) -> tuple[str, dict[str, str], dict[str, tuple[Limits, bool]]]:
-    """A call's name, its arguments as text, and of each number its limits and whether it may be a schedule."""
+    """Returns a call's name, its arguments as text, and for each number its limits and whether it may be a schedule."""
     call: Any = ast.parse(expression, mode="eval").body
     name = getattr(call.func, "id", "")  # a call of what a call returned has none
     signature = inspect.signature(GRADTX.names[name]) if name else inspect.Signature()
@@ -179,7 +181,7 @@ def arguments(expression: str) -> tuple[str, dict[str, str], dict[str, tuple[Lim
 
 @st.composite
 def calls(draw: Callable[[Any], Any], case: Case, largest: float = float("inf")) -> str:
-    """A case with some of its numbers drawn anew."""
+    """Draws a case in which random numbers replace some of the numbers."""
     name, texts, hypers = arguments(case.expression.replace("{}", "INNER"))
     if not name:  # a chain, say, stays as it is
         return case.expression
@@ -200,7 +202,7 @@ def chains(
     most: int = 6,
     depth: int = 2,
 ) -> str:
-    """A chain of one to six links, some of them chains or wrappers of chains: an expression."""
+    """Draws the expression of a chain of one to six transformations, some of them chains or wrapped chains."""
     cases = [case for case in LINKS if keep(case)]
     link = st.sampled_from(cases).flatmap(lambda case: calls(case, largest))
     if depth:

@@ -16,7 +16,7 @@ SHAPES = [(1, 1), (2, 5), (5, 2), (7, 7), (8, 13), (13, 8), (20, 20), (1, 6), (1
 
 
 def drawn(shape, k, rng):
-    """Matrices of five kinds in turn."""
+    """Draws matrices of five kinds in turn."""
     costs = rng.normal(size=shape)
     return [
         costs,
@@ -51,7 +51,7 @@ def test_500_random_matrices_cost_what_they_cost_in_scipy(shape):
 
 
 def by_trial(c):
-    """The fewest infinities, and with so few of them the least sum of the rest."""
+    """Returns, by trying all assignments, the fewest infinities, and with them the smallest sum of the other costs."""
     n, m = c.shape
     if n > m:
         return by_trial(c.T)
@@ -76,7 +76,7 @@ def test_without_a_feasible_assignment_as_few_pairs_as_possible_are_forbidden():
 
 
 def test_optax_forbids_more_pairs_than_need_be():
-    """Where there is no feasible assignment, optax takes whatever comes: here three forbidden pairs for two."""
+    """Without a feasible assignment, optax uses more forbidden pairs than necessary: here three instead of two."""
     c = np.full((3, 3), np.inf)
     c[2, 0] = 3.0
     i, j = optax.assignment.hungarian_algorithm(jnp.asarray(c))

@@ -261,7 +261,7 @@ def test_every_transformation_takes_the_standard_extra_arguments(case):
 
 @pytest.mark.parametrize("case", TRANSFORMATIONS + SCHEDULES, ids=str)
 def test_every_number_is_checked(case):
-    """A NaN, a string and a complex number are refused by every field that takes a number."""
+    """Every field for a number rejects NaN, strings and complex numbers."""
     tx = case.make()
     names = [path for path in tx._names() if isinstance(_at(tx, path), (int, float)) and "[" not in path]
     for name in names:
@@ -383,7 +383,7 @@ def test_no_axis_of_a_state_is_broadcast(old, factored, smallest):
 
 
 def test_nothing_is_done_before_a_state_is_refused():
-    """The first link would see the updates, if the state of the second were looked at only when its turn comes."""
+    """All states of a chain are checked before its first transformation runs."""
     seen = []
     tx = gx.chain(gx.stateless(lambda u, p: seen.append(u) or u), gx.accumulate(gx.trace(0.9), 2))
     state = tx.init(PARAMS)

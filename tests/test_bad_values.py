@@ -1,4 +1,4 @@
-"""One bad value of the loss costs its own step, and what is to be one number is one number."""
+"""A loss of NaN or infinity skips only its own step, and arguments that must be scalars are checked."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ BAD = [jnp.nan, jnp.inf, -jnp.inf]
 
 
 def descend(tx, values, spoilt=()):
-    """Params after each step on |p|^2 / 2; at a step in `spoilt` the value is as given, and the gradient NaN."""
+    """Returns the parameters after each step on |p|^2 / 2; at the steps in `spoilt` the loss is bad, and the gradient
+    NaN."""
     params, found = jnp.array([2.0, -1.0]), []
     state = tx.init(params)
     for t, value in enumerate(values):
@@ -29,7 +30,7 @@ def descend(tx, values, spoilt=()):
 @pytest.mark.parametrize("place", [0, 1, 3])
 @pytest.mark.parametrize("expression", READ_THE_VALUE)
 def test_a_bad_value_costs_its_own_step(expression, place, bad):
-    """The update is zero, and the run goes on as if the step had not been."""
+    """The update is zero, and the run continues as if the step had not happened."""
     tx = eval(expression, vars(gx))
     expected, _ = descend(tx, [None] * 5)
     for spoilt in ((), (place,)):
@@ -43,7 +44,7 @@ def test_a_bad_value_costs_its_own_step(expression, place, bad):
 
 
 def test_a_scheduled_decay_after_a_bad_value():
-    """The weights of the averages are those of the steps that were taken."""
+    """The averaging weights are the weights of the steps that were taken."""
     tx = gx.momo_adam(0.1, b1=gx.constant_schedule(0.8), b2=gx.constant_schedule(0.9))
     expected, _ = descend(gx.momo_adam(0.1, 0.8, 0.9), [None] * 5)
     found, _ = descend(tx, [None, jnp.nan, None, None, None, None])

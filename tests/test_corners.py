@@ -1,4 +1,4 @@
-"""The corners of the contract: gradtx gets them right, and optax is still as it is said to be."""
+"""The corner cases of the contract: gradtx gets them right, and optax fails as described."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def test_gradtx_is_right(name):
     CORNERS[name](GRADTX)
 
 
-# What is said of optax 0.2.8: a part of the message with which the corner fails, a count where there is one.
+# How each corner fails with optax 0.2.8: text of the error message, with a count if the corner counts failures.
 SAID = {
     "float16_zero_gradients": "23 of 44",
     "float32_gradients_of_bfloat16_parameters": "39 of 44",

@@ -1,4 +1,4 @@
-"""The example with many processes: one run, however many processes do it, and however often it is killed."""
+"""The example with many processes gives the same run for any number of processes, and however often it is killed."""
 
 import os
 import random
@@ -13,7 +13,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(launch.ROOT / ".cache" / 
 
 
 def losses(tmp_path, processes, devices, *arguments, monkeypatch):
-    """The losses of a run in double precision."""
+    """Returns the losses of a run in double precision."""
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     log = tmp_path / f"{processes}-{devices}-{len(list(tmp_path.iterdir()))}"
     assert launch.wait(launch.start(processes, devices, ["--log", str(log), *arguments])) == 0
@@ -22,7 +22,7 @@ def losses(tmp_path, processes, devices, *arguments, monkeypatch):
 
 @pytest.mark.heavy
 def test_1_2_and_4_processes_find_the_same_losses(tmp_path, monkeypatch):
-    """On meshes of 1 x 1, 2 x 2 and 4 x 1 devices: to rounding, which in double precision is far below 1e-10."""
+    """On meshes of 1 x 1, 2 x 2 and 4 x 1 devices, up to rounding (far below 1e-10 in double precision)."""
     few = ("--steps", "12", "--width", "32")
     one = losses(tmp_path, 1, 1, *few, monkeypatch=monkeypatch)
     assert [step for step, _ in one] == list(range(1, 13))
@@ -34,7 +34,7 @@ def test_1_2_and_4_processes_find_the_same_losses(tmp_path, monkeypatch):
 
 @pytest.mark.heavy
 def test_a_run_of_two_processes_goes_on_in_one_process(tmp_path, monkeypatch):
-    """The checkpoint of a 2 x 2 mesh is restored onto one device, and the run goes on to rounding."""
+    """The checkpoint of a 2 x 2 mesh is restored onto one device, and the run continues, equal up to rounding."""
     few = ("--width", "32", "--save-every", "5", "--checkpoint", str(tmp_path / "run"))
     first = losses(tmp_path, 2, 2, "--steps", "12", *few, monkeypatch=monkeypatch)
     second = losses(tmp_path, 1, 1, "--steps", "12", *few, monkeypatch=monkeypatch)

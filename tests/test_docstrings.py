@@ -14,7 +14,7 @@ def test_shared_arguments_are_in_step_with_the_glossary_and_limits_and_defaults_
 
 
 def test_callables_with_undocumented_arguments_are_listed():
-    """The list is to shrink: a function that has been documented is taken off, and no new one is added."""
+    """The list may only shrink: documented functions must be removed, and no function may be added."""
     assert glossary.undocumented() == glossary.UNDOCUMENTED.read_text().split(), "run `python -m docs.glossary --list`"
 
 

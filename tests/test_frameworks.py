@@ -1,4 +1,4 @@
-"""The wrappers in flax nnx, flax linen and equinox, and what their states are made of there."""
+"""All wrappers work in flax nnx, flax linen and equinox, and their states consist of standard containers."""
 
 import equinox as eqx
 import jax
@@ -90,7 +90,7 @@ def wrapper(name):
 
 
 def standard(node, params):
-    """Raises unless a state is of dicts, lists, tuples, NamedTuples, arrays, and trees like the parameters."""
+    """Raises unless a state consists of dicts, lists, tuples, NamedTuples, arrays, and trees like the parameters."""
     if jax.tree.structure(node) == params:
         node = jax.tree.leaves(node)
     if isinstance(node, dict):
@@ -107,7 +107,7 @@ def standard(node, params):
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("make", [nnx_params, linen_params, equinox_params], ids=lambda make: make.__name__)
 def test_states_hold_only_standard_containers(make):
-    """Before the first step and, by shapes and dtypes, after it."""
+    """Before the first step, and (checked by shapes and dtypes) after it."""
     params = make()
     ones = jax.tree.map(jnp.ones_like, params)
     for name in WRAPPERS:
@@ -147,7 +147,7 @@ QUICK = [
     [pytest.param(x, marks=() if x in QUICK else pytest.mark.heavy) for x in WRAPPERS if x != "weighted"],
 )
 def test_nnx_optimizer(name):
-    """It inits with a State of Params and updates with plain arrays."""
+    """nnx calls `init` with a State of Params, and `update` with plain arrays."""
     model = Nnx(nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, wrapper(name), wrt=nnx.Param)
     before = nnx.as_pure(nnx.state(model, nnx.Param))
@@ -175,12 +175,12 @@ def test_nnx_optimizer_jitted_with_extra_arguments():
     metrics = gx.metrics(nnx.as_pure(optimizer.opt_state))
     assert float(metrics["gradient_step"]) == 20
     assert float(metrics["learning_rate"]) == pytest.approx(0.05)
-    # With the variables of nnx around the numbers, too.
+    # Also with nnx variables around the arrays.
     assert gx.metrics(optimizer.opt_state).keys() == metrics.keys()
 
 
 def test_nnx_groups_by_path():
-    """A frozen leaf stays, found by the path that a user of nnx knows: without the Param."""
+    """A leaf can be frozen by the path that a user of nnx knows, without the Param."""
     model = Nnx(nnx.Rngs(0))
     bias, kernel = (np.array(x[...]) for x in (model.hidden.bias, model.hidden.kernel))
     optimizer = nnx.Optimizer(
@@ -226,7 +226,7 @@ def test_equinox_module(name):
 
 
 def test_equinox_module_with_value_and_step():
-    """Parameters that are a module whose other fields are None, and can be called."""
+    """The parameters may be a callable module whose other fields are None."""
     params, static = eqx.partition(equinox_model(), eqx.is_inexact_array)
     tx = gx.with_metrics(gx.masked(gx.adam(0.05), select.path("layers/*/weight")), groups={"b": select.path("**/bias")})
     step = jax.jit(gx.value_and_step(lambda params, x: mse(jax.vmap(eqx.combine(params, static))(x)), tx))
@@ -237,7 +237,7 @@ def test_equinox_module_with_value_and_step():
 
 
 def test_the_same_numbers_in_every_framework():
-    """A masked AdamW in an nnx Optimizer, and on the same numbers in plain dicts."""
+    """A masked AdamW gives the same results in an nnx Optimizer and on plain dicts."""
     model = Nnx(nnx.Rngs(0))
     tx = gx.masked(gx.adamw(0.1), select.ndim(min=2), rest=gx.sgd(0.1))
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)

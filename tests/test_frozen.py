@@ -1,4 +1,4 @@
-"""Frozen classes are dataclasses to whoever asks, though `dataclasses` generates nothing for them."""
+"""Frozen classes behave like dataclasses, although `dataclasses` generates no code for them."""
 
 import copy
 import dataclasses

@@ -1,7 +1,7 @@
-"""The laws over chains and trees that nobody thought of: law 1 to 10 where they are laws of any chain on any tree.
+"""Runs laws 1 to 10 on random chains and random trees, if the law holds for every chain on every tree.
 
-A chain is drawn as an expression, with its numbers and schedules, and a failure shows it: `GRADTX.make` of the text
-is the chain again. The quick run draws a few examples, always the same; `-m heavy` four times as many.
+A chain is drawn as an expression with its hyperparameters. A failure shows the expression; `GRADTX.make(expression)`
+rebuilds the chain. The quick run draws a few examples, always the same; `-m heavy` draws four times as many.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ SIZES = [pytest.param(1, id="quick"), pytest.param(4, id="heavy", marks=pytest.m
 
 
 def fuzz(examples, **drawn):
-    """A test of a law over `examples` drawn ones, and over four times as many when `heavy`; the same ones each time."""
+    """Makes a test of a law with `examples` random examples (four times as many if `heavy`), the same in each run."""
 
     def decorated(law):
         @pytest.mark.parametrize("times", SIZES)
@@ -46,7 +46,7 @@ def fuzz(examples, **drawn):
 
 @fuzz(20, expression=chains(), tree=trees())
 def test_shapes(expression, tree):
-    """Laws 1, 3, 4, 7 and 10: of shapes alone, so nothing is compiled."""
+    """Laws 1, 3, 4, 7 and 10, which need only shapes, so nothing is compiled."""
     tx = GRADTX.make(expression)
     rebuilds(tx, FUNCTIONS)
     params, grads = (jax.tree.map(abstract, tree) for abstract in (Leaf.abstract_param, Leaf.abstract_grad))
@@ -59,14 +59,14 @@ def test_shapes(expression, tree):
 
 @fuzz(25, expression=chains(), tree=trees())
 def test_fresh_states(expression, tree):
-    """Law 7: a fresh state has its own buffers, and is what `jax.eval_shape` says."""
+    """Law 7: a fresh state has its own buffers, and `jax.eval_shape` predicts it."""
     tx, params = GRADTX.make(expression), params_of(tree)
     shares_nothing(tx, params)
     as_its_shapes_say(tx, params)
 
 
 def some(trees):
-    """Those with a leaf."""
+    """Draws trees with at least one leaf."""
     return trees.filter(jax.tree.leaves)
 
 
@@ -82,16 +82,17 @@ OVERFLOW = {
 
 
 def stays_finite(case):
-    """Whether finite gradients give finite updates and states; the registry excepts sums and gains above 1, with why.
+    """Whether finite gradients give finite updates and states.
 
-    The numbers drawn are 1 at most, since 2 times the largest number is infinite.
+    The registry makes exceptions, with reasons, for sums and for factors above 1. The random numbers are at most 1,
+    because 2 times the largest number is infinite.
     """
     return "finite" not in case.unless and case.constructor not in OVERFLOW
 
 
 @fuzz(4, expression=chains(stays_finite, largest=1.0, most=3, depth=1), tree=some(trees(1, SHAPES[:3])))
 def test_finite_in_finite_out(expression, tree):
-    """Law 5, operation by operation, so that only new shapes compile: for the gradients drawn, and two more."""
+    """Law 5 outside of jit, so that only new shapes compile, for random gradients and two further sequences."""
     tx = GRADTX.make(expression)
     for kind in (None, "max", "late"):
         same = jax.tree.map(lambda leaf, kind=kind: dataclasses.replace(leaf, kind=kind or leaf.kind), tree)
@@ -102,7 +103,7 @@ def test_finite_in_finite_out(expression, tree):
 
 @fuzz(4, expression=chains(most=3, depth=1), tree=some(trees(1, dtypes=["float64"], kinds=["plain"])))
 def test_jit_and_vmap(expression, tree):
-    """Law 8: a compiled loop gives what single steps give, and a batch of two what the two give by themselves."""
+    """Law 8: a compiled loop equals single steps, and a batch of two runs equals two separate runs."""
     tx, params, grads = GRADTX.make(expression), params_of(tree), grads_of(tree)
     run = jax.jit(lambda params, grads: trajectory(tx, params, grads))
     first, second = stack(grads), stack(grads[::-1])

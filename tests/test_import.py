@@ -1,4 +1,4 @@
-"""`import gradtx` is cheap: names are imported when they are asked for, and nothing is generated or compiled."""
+"""`import gradtx` is cheap: names are imported at first use, and no code is generated or compiled."""
 
 import importlib
 import json
@@ -14,7 +14,7 @@ from benchmarks.imports import seconds
 
 
 def python(code):
-    """What a fresh process prints."""
+    """Returns what a new Python process prints."""
     return subprocess.check_output([sys.executable, "-c", code], text=True).strip()
 
 
@@ -24,14 +24,14 @@ def test_the_import_loads_nothing():
 
 
 def test_the_import_is_quick(tmp_path):
-    """It takes 1 ms; the bound is for machines with much else to do."""
+    """The import takes 1 ms; the bound is larger for busy machines."""
     folder = str(tmp_path)
     seconds("import gradtx", folder)  # fills the folder
     assert statistics.median(seconds("import gradtx", folder) for _ in range(5)) < 0.12
 
 
 def test_nothing_is_generated_and_no_backend_starts():
-    """`dataclasses` writes methods as text, with `self` in it, for classes that let it."""
+    """`dataclasses` would generate methods as text, with `self` in the text; the test looks for such code."""
     code = """if True:
         import sys
         import jax
@@ -60,7 +60,7 @@ def test_names_are_the_objects_of_their_modules():
 
 
 def test_no_module_hides_a_name():
-    """The import system makes a module of a package an attribute of it, whatever was there."""
+    """The import system sets each imported module as an attribute of its package, and could overwrite a public name."""
     modules = {path.stem for path in pathlib.Path(gx.__file__).parent.iterdir()}
     assert modules & set(gx.__all__) == {name for name, module in gx._names.items() if module == "gradtx"}
 

@@ -1,8 +1,9 @@
-"""The laws over the cases of gradtx: the quick laws over all cases, and of the costly laws a sample, drawn by name.
+"""Runs the laws on the cases of gradtx: quick laws on all cases, costly laws on a random sample, drawn by name.
 
-A costly law and a case are one question. The quick run asks one question in 200, and the heavy run one in 8; searches
-take too long for the quick run. Of a constructor whose code has changed since the last release (`tests/released.py`),
-the quick run asks all laws about its first case. `python -m benchmarks.contract` asks everything.
+The sample consists of pairs of a costly law and a case. The quick run tests one pair in 200, and the heavy run one in 8;
+line searches take too long for the quick run. If the code of a constructor has changed since the last release
+(`tests/released.py`), the quick run tests its first case with all laws. `python -m benchmarks.contract` tests all
+pairs.
 """
 
 import pytest
@@ -29,7 +30,7 @@ def test_quick_laws(case):
 
 
 def costly():
-    """Each case with the costly laws that the quick run asks about it, and with those of the heavy run."""
+    """Returns each case with the costly laws of the quick run, and with the costly laws of the heavy run."""
     laws = [law for law in LAWS if not law.quick]
     new = changed()
     for case in CASES:
@@ -67,7 +68,7 @@ def test_every_case_without_a_reference_and_every_exception_says_why():
 
 
 def test_every_exception_is_from_a_law():
-    """A name in `unless` that no law knows would except nothing."""
+    """Every name in `unless` belongs to a law; other names would have no effect."""
     known = {law.unless for law in LAWS} | {"complex", "own steps"}
     assert {name for case in CASES for name in case.unless} <= known
 

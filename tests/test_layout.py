@@ -1,4 +1,4 @@
-"""The house: imports point one way, files and functions stay small, every public name is documented and a case."""
+"""The layout of the code: one-way imports, small files and functions, documented public names with test cases."""
 
 import ast
 import difflib
@@ -37,12 +37,12 @@ def row(name):
 
 
 def is_lazy(node):
-    """Whether it is a block `with lazily(...)`, whose names a namespace shows, and does not import."""
+    """Whether a node is a block `with lazily(...)`, which declares names without importing them."""
     return isinstance(node, ast.With) and "lazily(" in ast.unparse(node.items[0])
 
 
 def imported(path):
-    """(module, name) of every import from the package; the name is None where the module itself is imported."""
+    """Yields (module, name) for every import from the package; the name is None if the module itself is imported."""
     tree = ast.parse(path.read_text())
     lazy = {id(node) for block in ast.walk(tree) if is_lazy(block) for node in ast.walk(block)}
     for node in ast.walk(tree):
@@ -55,7 +55,7 @@ def imported(path):
 
 
 def is_outside(parts):
-    """Whether the package does not import the file, so that it may import the whole package."""
+    """Whether no file of the package imports this file, so that it may import the whole package."""
     return parts[0] == "testing" or parts[:2] == ("compat", "optax") or parts[-1] == "__main__"
 
 
@@ -76,7 +76,7 @@ def test_imports_point_up(path):
 
 
 def code_lines(node, last):
-    """The lines of a function or a file that ends at line `last`, without those of the docstrings inside of it."""
+    """Returns the number of lines of a function or a file that ends at line `last`, without docstrings."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     owners = [x for x in ast.walk(node) if isinstance(x, documented) and ast.get_docstring(x) is not None]
     first = getattr(node, "lineno", 1)
@@ -85,7 +85,7 @@ def code_lines(node, last):
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_budgets(path):
-    """Files and functions stay small. Docstrings do not count: every argument has a line in them."""
+    """Files and functions stay small. Docstrings do not count, because they have a line for every argument."""
     limit = 200 if "optimizers" in path.parts else 350
     text = path.read_text()
     if path != ROOT / "__init__.py":  # a list of names, two lines for each
@@ -107,7 +107,7 @@ def test_every_name_that_a_file_exports_is_public_once():
             names = getattr(importlib.import_module(module), "__all__", [])
             if path.name not in ("__init__.py", "clock.py", "curves.py", "cycles.py"):
                 assert names, module
-                # The class of a state is for those who read its file: nobody makes a state by hand.
+                # State classes need no example, because users never construct a state by hand.
                 assert {name for name in names if not name.endswith("State")} <= set(gx.__all__), module
 
 
@@ -116,7 +116,7 @@ def test_public_names_are_documented(name):
     item = public()[name]
     text = inspect.getdoc(item)
     assert text, name
-    # States, and the parts of which new rules are made, are shown at work by what uses them.
+    # States and base classes for new rules are shown in the examples of other objects.
     shown = {gx.chain, gx.named_chain, gx.stateless, gx.identity}
     part = item.__module__.startswith("gradtx.core") and item not in shown
     assert ">>> " in text or name.endswith("State") or part, name
@@ -136,7 +136,7 @@ def test_importing_is_light():
 
 
 def statements(path):
-    """The lines of all functions' bodies, as Python prints them, without docstrings and argument lists."""
+    """Returns the lines of all function bodies, as Python prints them, without docstrings and argument lists."""
     lines = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):

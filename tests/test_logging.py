@@ -1,4 +1,4 @@
-"""The example that logs: what reaches each framework."""
+"""The logging example sends the right values to each framework."""
 
 import json
 import sys

@@ -1,6 +1,6 @@
-"""Meshes of devices: axes of both kinds, where state lies, what is sent, and the shards inside `shard_map`.
+"""Meshes of devices: automatic and explicit axes, sharding of states, communication, and `shard_map`.
 
-Law 8 asks every case of the registry; here are values, trees and functions that it does not meet.
+Law 8 tests every case of the registry; here are further transformations, trees and functions.
 """
 
 import jax
@@ -35,7 +35,7 @@ def same(a, b, rtol=1e-9):
 
 
 def rows_apart(f, x, mesh):
-    """`f` of each row, a row on each device, inside `shard_map`."""
+    """Applies `f` to each row inside `shard_map`, with a row on each device."""
     return jax.jit(jax.shard_map(lambda x: f(x[0])[None], mesh=mesh, in_specs=P("x"), out_specs=P("x")))(x)
 
 
@@ -55,7 +55,8 @@ def test_norms_of_leaves_that_are_split_in_several_ways(kind):
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 def test_functions_of_trees(kind):
-    """Their values are those of one device; what has the shape of a leaf lies where the leaf does."""
+    """Functions of trees give the same values as on one device; a result with the shape of a leaf is sharded like
+    it."""
     plain = jax.tree.map(jnp.asarray, TREE)
     split = on(mesh_of(kind), TREE, SPECS)
     for name, call in {
@@ -163,7 +164,7 @@ def test_least_squares_of_split_parameters(method):
 
 
 def test_a_vector_of_all_leaves_is_split_where_it_can_be():
-    """Over the axes that split a leaf: 8 + 48 + 24 entries over 8 devices; with a scalar it is 81, which is whole."""
+    """A vector of 8 + 48 + 24 entries is sharded over 8 devices; with a scalar it has 81 entries and is replicated."""
     mesh = mesh_of(AxisType.Explicit)
     for names, spec in (("wbk", P("x")), ("wbck", P())):
         params = on(mesh, {n: TREE[n] for n in names}, {n: SPECS[n] for n in names})
@@ -224,7 +225,7 @@ def test_a_step_is_compiled_once(tx, kind):
     ],
 )
 def test_one_reduction_a_step(expression, most):
-    """However many leaves there are, and never more than in optax's step; nothing is gathered."""
+    """A step has a single reduction for any number of leaves, at most as many as optax's step, and gathers nothing."""
     mesh = mesh_of(AxisType.Auto)
     params = {
         f"{name}{i}": jax.ShapeDtypeStruct(np.shape(x), "float32", sharding=NamedSharding(mesh, SPECS[name]))
@@ -299,7 +300,7 @@ SOLVERS = {
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", SOLVERS)
 def test_solvers_on_shards(name):
-    """Each shard has a function of its own, and parameters that begin alike: it takes the steps that it takes alone."""
+    """Each shard minimizes its own function from the same start, and takes the same steps as on its own."""
     solve, t = SOLVERS[name], jnp.linspace(-1, 6, 8)
     found = jax.jit(
         jax.shard_map(
@@ -316,7 +317,7 @@ def test_solvers_on_shards(name):
 
 @pytest.mark.heavy
 def test_products_with_vectors_that_are_alike_on_all_shards():
-    """Random vectors are drawn alike on each shard, where the parameters differ."""
+    """All shards draw the same random vectors, although their parameters differ."""
 
     def f(x):
         return jnp.sum(jnp.cosh(x)) + x[0] * x[1]
@@ -334,7 +335,7 @@ def test_products_with_vectors_that_are_alike_on_all_shards():
 
 
 def test_a_solver_of_all_shards_together():
-    """Where the function sums over the shards, they take the same steps, and the result varies over none."""
+    """If the function sums over the shards, all shards take the same steps, and the result is replicated."""
 
     def solve(t):
         return gx.minimize(lambda x: jax.lax.psum(jnp.sum((x - t) ** 2), "x"), jnp.zeros(3)).params

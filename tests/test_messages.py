@@ -1,4 +1,4 @@
-"""The page of messages: each call raises, and prints word for word what the page shows below it."""
+"""The page of messages: each call raises exactly the error message that the page shows below it."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""Functions of a batch in parts: results, order, dtypes, meshes, errors, and the memory that it takes."""
+"""Micro-batches: results, order, dtypes, meshes, errors, and memory."""
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ def test_the_running_mean_goes_over_the_parts_that_were_evaluated():
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_16_bits_are_added_up_in_32(dtype):
-    """4096 times 1 and once 4096: in 16 bits the ones are lost."""
+    """The sum of 4096 ones and a 4096: in 16 bits the ones would be lost."""
     x = jnp.ones(4097, dtype).at[0].set(4096)
     total = M.microbatch(jnp.sum, 0, 1)(x)
     assert total.dtype == dtype
@@ -127,7 +127,7 @@ def test_one_axis_stands_for_all_arguments_as_in_jax():
         return x + y
 
     close(M.micro_vmap(add, microbatch_size=3)(Y, Y), jax.vmap(add)(Y, Y))
-    with pytest.raises(ValueError, match="in_axes"):  # optax takes it for the first argument alone
+    with pytest.raises(ValueError, match="in_axes"):  # in optax this applies only to the first argument
         optax.microbatching.micro_vmap(add, microbatch_size=3)(Y, Y)
 
 
@@ -151,7 +151,7 @@ def test_gradients_of_single_examples(size, keep):
 
 
 def test_memory_falls_with_the_part():
-    """Gradients of a network whose hidden layer is wide: parts of 1/16 need at most 1/8 of the temporary memory."""
+    """Gradients of a wide network: micro-batches of 1/16 of the batch need at most 1/8 of the temporary memory."""
     hidden = jnp.ones((8, 512), "float32")
     x = jnp.ones((1024, 8), "float32")
 

@@ -106,7 +106,8 @@ def test_gradients_are_scaled(scale):
 
 
 def test_scaled_gradients_of_other_leaves():
-    """A counter has no gradient to scale, a second derivative is scaled twice, and 16 bits stay 16 bits."""
+    """Integer leaves have no gradient to scale, a second derivative is scaled twice, and 16-bit leaves keep their
+    dtype."""
     tree = {"x": jnp.array(2.0, "bfloat16"), "n": jnp.array(3)}
     grads = jax.grad(lambda t: gx.scale_gradient(t, 1 / 3)["x"] ** 2, allow_int=True)(tree)
     assert grads["x"].dtype == "bfloat16"

@@ -19,7 +19,7 @@ def one_hot_of_largest(x):
 
 
 def assert_unbiased(estimate, exact):
-    """The mean of 64 independent estimates is within 4.5 of its standard errors, and that error is small."""
+    """Asserts that the mean of 64 independent estimates is within 4.5 standard errors, which must be small."""
     found = jax.tree.map(np.asarray, jax.lax.map(estimate, KEYS))
 
     def check(samples, exact):

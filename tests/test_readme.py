@@ -1,4 +1,4 @@
-"""The documentation: its snippets run, its links lead somewhere, and its tables and lists agree with the code."""
+"""The documentation: its snippets run, its links work, and its tables and lists match the code."""
 
 import importlib.util
 import pathlib
@@ -37,7 +37,7 @@ OPTIONAL = ("tensorboardX", "wandb")  # packages that a snippet may show, and th
 
 
 def snippets(page):
-    """The Python of a page, block by block."""
+    """Returns the Python blocks of a page."""
     return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
@@ -48,7 +48,7 @@ def runs_here(code):
 
 
 def run(page):
-    """All snippets of a page, from top to bottom, as one program; the names that they leave."""
+    """Runs all snippets of a page in order as one program, and returns the names that they define."""
     module = types.ModuleType(f"page_{page.stem}")
     sys.modules[module.__name__] = module  # so that what a page defines can be pickled
     as_tests_do = page.name == "contract.md"  # which uses the laws themselves
@@ -100,7 +100,7 @@ def test_what_is_extended_is_short_and_uses_public_names():
 
 
 def anchors(page):
-    """The anchors of a page: its headings as Markdown names them, and those that are set by hand."""
+    """Returns the anchors of a page: from its headings, as Markdown names them, and anchors set by hand."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), flags=re.MULTILINE)
     named = {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
     typed = gallery.typed()
@@ -173,7 +173,7 @@ def test_the_paper_is_the_one_of_the_file(name):
 
 @pytest.mark.parametrize("name", list(docs.methods()))
 def test_what_the_table_says_update_needs(name):
-    """With it `update` works, in the scope of the file's folder; without any part of it there is an error."""
+    """With the listed arguments `update` works, in the scope of the file's folder; if one is missing it raises."""
     tx = docs.default(name)
     assert docs.scope(tx) in getattr(gx, name).__module__
     leaf = jax.ShapeDtypeStruct((3, 4), "float32")

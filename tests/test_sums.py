@@ -1,4 +1,4 @@
-"""Norms and inner products: on every platform's path, at the ends of every dtype, under every transformation of JAX."""
+"""Norms and inner products: for every platform, at the limits of every dtype, under all JAX transformations."""
 
 import math
 
@@ -23,7 +23,7 @@ VALUES = {
 
 @pytest.fixture(params=["cpu", "tpu"])
 def platform(request, monkeypatch):
-    """The sums as the CPU and as an accelerator takes them; both are right anywhere."""
+    """Runs the test with the CPU's sums and with the accelerator's sums; both work on any platform."""
     monkeypatch.setattr(sums.jax, "default_backend", lambda: request.param)
     return request.param
 
@@ -81,7 +81,7 @@ def test_norms_of_rows(platform):
 def test_inner_products(platform):
     for dtype, large in (("float32", 1e30), ("float64", 1e300)):
         x, y = jnp.asarray([large, -large, 2.0], dtype), jnp.asarray([large, large, 3.0], dtype)
-        assert np.isfinite(gx.tree.vdot(x, y))  # what cancels is beyond the dtype's range
+        assert np.isfinite(gx.tree.vdot(x, y))  # the terms that cancel are beyond the dtype's range
         assert float(gx.tree.vdot(x, x)) == float(jnp.finfo(dtype).max)
         assert float(gx.tree.vdot(x, -x)) == -float(jnp.finfo(dtype).max)
     z = {"a": jnp.array([1 + 2j]), "b": jnp.ones(2)}
@@ -135,7 +135,7 @@ def test_a_step_with_norms_has_no_branch(make):
 
 
 def test_a_sum_whose_array_the_compiler_knows(platform):
-    """XLA takes constant factors out of a sum of products, where they are out of range."""
+    """XLA moves constant factors out of a sum of products, where they would overflow."""
 
     def steps(start):
         def step(last, x):

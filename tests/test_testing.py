@@ -1,4 +1,4 @@
-"""`gx.testing.check` passes for what keeps the contract, and names the law that a transformation breaks."""
+"""`gx.testing.check` passes transformations that keep the contract, and names the law that a transformation breaks."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ class moving_mean(rules.Elementwise, state=MeanState):
 
 
 class negated(rules.Wrapper):
-    """The updates of `inner` with the other sign."""
+    """Negates the updates of `inner`."""
 
     def step(self, updates, state, params, extra):
         updates, state = self.inner_update(updates, state, params, extra)
@@ -46,7 +46,7 @@ def test_what_keeps_the_contract_passes(tx):
     assert report.passed, report
     report.raise_if_broken()
     assert {v.number for v in report.verdicts} == {*range(1, 12), 13, 14, 15}
-    # All others had something to ask.
+    # All other laws ran at least one check.
     assert [v.name for v in report.verdicts if not v.total] == ["layerwise", "treewide"]
 
 
@@ -54,7 +54,7 @@ def test_what_keeps_the_contract_passes(tx):
 
 
 class narrowing(moving_mean):
-    """Its state is float16 after the first step."""
+    """Broken: the state is float16 after the first step."""
 
     def update(self, updates, state, params=None, **extra):
         updates, state = super().update(updates, state, params, **extra)
@@ -62,7 +62,7 @@ class narrowing(moving_mean):
 
 
 class cubed(rules.Elementwise):
-    """Overflows for large gradients."""
+    """Broken: overflows for large gradients."""
 
     def update_leaf(self, g, slots, p, shared):
         del p, shared
@@ -70,7 +70,7 @@ class cubed(rules.Elementwise):
 
 
 class rooted(rules.Elementwise):
-    """Has an infinite derivative at zero."""
+    """Broken: has an infinite derivative at zero."""
 
     def update_leaf(self, g, slots, p, shared):
         del p, shared
@@ -78,7 +78,7 @@ class rooted(rules.Elementwise):
 
 
 class unit_norm(rules.Elementwise):
-    """Divides by the norm of the leaf, and so sees more than one entry."""
+    """Broken: claims to be elementwise, but divides by the norm of the leaf."""
 
     def update_leaf(self, g, slots, p, shared):
         del p, shared
@@ -86,7 +86,7 @@ class unit_norm(rules.Elementwise):
 
 
 class keeping(gx.GradientTransformation):
-    """Keeps the parameters themselves in its state."""
+    """Broken: the state shares buffers with the parameters."""
 
     def init(self, params):
         return {"first": params}
@@ -229,7 +229,7 @@ def test_the_laws_are_imported_on_first_use_and_need_no_test_library():
 
 
 def test_there_are_eight_devices():
-    """With fewer, the law of the mesh would not apply, and no test would notice."""
+    """With fewer devices the laws about meshes would not apply, and no other test would notice."""
     assert len(jax.local_devices(backend="cpu")) >= 8
 
 

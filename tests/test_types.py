@@ -1,4 +1,4 @@
-"""What a type checker says to users: their mistakes are errors, and a right program has none."""
+"""Type checkers report users' mistakes as errors, and find no error in a correct program."""
 
 import json
 import pathlib

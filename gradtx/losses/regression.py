@@ -80,7 +80,7 @@ def l2_loss(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
 
 
 def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delta: ArrayLike = 1.0) -> Array:
-    """Computes a loss that is quadratic in small errors and linear in large ones.
+    """Computes a loss that is quadratic in small errors and linear in large errors.
 
     Use it for regression with outliers (Huber, 1964, "Robust Estimation of a Location Parameter",
     https://doi.org/10.1214/aoms/1177703732). Its derivative is the derivative of `l2_loss`, clipped to [-delta, delta].
@@ -114,7 +114,7 @@ def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delt
 def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> Array:
     """Computes the logarithm of the hyperbolic cosine of the errors.
 
-    It is about e^2 / 2 for small errors and |e| - log 2 for large ones: like `huber_loss`, but smooth everywhere
+    It is about e^2 / 2 for small errors and |e| - log 2 for large errors: like `huber_loss`, but smooth everywhere
     (Chen et al., 2019, "Log Hyperbolic Cosine Loss Improves Variational Auto-Encoder"). Its derivative is tanh(e).
 
     Args:

@@ -87,7 +87,7 @@ def multiclass_generalized_dice_loss(
     apply_softmax: bool = True,
     ignore_background: bool = False,
 ) -> Array:
-    """Computes the Dice loss with a weight for each class, so that rare classes count as much as frequent ones.
+    """Computes the Dice loss with a weight for each class, so that rare and frequent classes count equally.
 
     Use it for segmentation with classes of very different sizes (Sudre et al., 2017, "Generalised Dice Overlap as a
     Deep Learning Loss Function for Highly Unbalanced Segmentations", https://arxiv.org/abs/1707.03237). The loss of

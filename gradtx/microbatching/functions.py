@@ -129,7 +129,7 @@ def _several(who: str, name: str, value: Any, kind: type[Any]) -> tuple[Any, ...
     good = isinstance(items, Sequence) and all(isinstance(x, kind) and not isinstance(x, bool) for x in items)
     if not good or any(isinstance(x, int) and x < 0 for x in items) or len(set(items)) < len(items):
         wanted = "a position, from 0," if kind is int else "a name"
-        raise TypeError(f"{who}: {name} must be {wanted} or a sequence of different ones, got {checks.shown(value)}.")
+        raise TypeError(f"{who}: {name} must be {wanted} or a sequence without repetitions, got {checks.shown(value)}.")
     return tuple(items)
 
 

@@ -31,17 +31,17 @@ def _reshaped(x: Array, shape: Sequence[int], spec: Any) -> Array:
 
 
 def split(x: Array, parts: int, axis: int) -> Array:
-    """Splits the batch axis into (rows of a part, parts); the first is split over devices as the batch was."""
+    """Splits the batch axis into (rows of a micro-batch, micro-batches); the first is sharded like the batch."""
     shape = *x.shape[:axis], x.shape[axis] // parts, parts, *x.shape[axis + 1 :]
     spec = mesh.place(x) and (*_spec(x)[: axis + 1], None, *_spec(x)[axis + 1 :])
     return _reshaped(x, shape, spec)
 
 
 def reshape_batch_axis(tree: Any, microbatch_size: int, axis: int = 0) -> Any:
-    """Splits the batch axis of every leaf into two axes, (parts, rows of a part), in the way `microbatch` does.
+    """Splits the batch axis of every leaf into two axes, (micro-batches, rows), as `microbatch` does.
 
-    Use it to lay out data for a loop of your own, or to see which rows `num_real_microbatches` leaves out: part `i`
-    of `k` has the rows i, i + k, i + 2 k, ... On a mesh the new axis of rows is split as the batch was.
+    Use it to arrange data for your own loop, or to see which rows `num_real_microbatches` leaves out: micro-batch `i`
+    of `k` has the rows i, i + k, i + 2 k, ... On a mesh the new axis of rows is sharded like the batch axis was.
 
     Args:
       tree: A tree of arrays.

@@ -1,4 +1,4 @@
-"""Checks transformations, including those of other authors, against gradtx's contract.
+"""Checks transformations, also your own, against gradtx's contract.
 
     report = gx.testing.check(tx)
     print(report)

@@ -50,13 +50,13 @@ def bad_uses(tx: Transformation) -> Iterator[tuple[str, Callable[[], Any], str]]
         return tx.update(updates, state, params, **{**extra, **more})
 
     yield "a missing leaf", lambda: use({"w": params["w"]}), "deep"
-    yield "a leaf too many", lambda: use({**params, "more": params["w"]}), "['more']"
-    yield "another shape", lambda: use(zeros(others)), "at ['"
+    yield "an additional leaf", lambda: use({**params, "more": params["w"]}), "['more']"
+    yield "a wrong shape", lambda: use(zeros(others)), "at ['"
     yield "integers", lambda: use({**params, "w": jnp.zeros((8, 2), int)}), "['w']"
     yield "a string", lambda: use({**params, "w": "x"}), "['w']"
-    yield "parameters of another shape", lambda: use(params=zeros(others)), "at ['"
-    yield "a number for a state", lambda: use(state=3.5), "state"
-    yield "the state of no transformation", lambda: use(state={"nothing": 1}), "state"
+    yield "parameters of a wrong shape", lambda: use(params=zeros(others)), "at ['"
+    yield "a number as the state", lambda: use(state=3.5), "state"
+    yield "a dict that is no state", lambda: use(state={"nothing": 1}), "state"
     yield "an unknown extra argument", lambda: use(valeu=1.0), "valeu"
     for what, tree in (("other parameters", zeros(others)), ("fewer parameters", {"w": params["w"]})):
         with contextlib.suppress(*ERRORS):  # a transformation whose mask is made for one tree cannot init another tree
@@ -64,10 +64,10 @@ def bad_uses(tx: Transformation) -> Iterator[tuple[str, Callable[[], Any], str]]
             if not same_outline(other, state):
                 yield f"the state of {what}", lambda other=other: use(state=other), "state"
     if "value" in needs(tx):
-        yield "two values", lambda: use(value=jnp.ones(2)), "value"
-        yield "a string for a value", lambda: use(value="x"), "value"
+        yield "two numbers as the value", lambda: use(value=jnp.ones(2)), "value"
+        yield "a string as the value", lambda: use(value="x"), "value"
     yield "integer parameters", lambda: tx.init({**params, "w": jnp.zeros((8, 2), int)}), "['w']"
-    yield "a string for a parameter", lambda: tx.init({**params, "w": "x"}), "['w']"
+    yield "a string as a parameter", lambda: tx.init({**params, "w": "x"}), "['w']"
 
 
 def same_outline(a: State, b: State) -> bool:
@@ -83,7 +83,7 @@ def with_one_wrong_array(tx: Transformation, state: State, params: Params) -> It
     map_state(lambda place, x: places.append(place) or x, tx, state, params)
     for i, place in enumerate(places):
         if place.slot is not None:
-            for what, wrong in (("another shape", lambda x: jnp.zeros((*x.shape, 2), x.dtype)), ("a string", str)):
+            for what, wrong in (("a wrong shape", lambda x: jnp.zeros((*x.shape, 2), x.dtype)), ("a string", str)):
                 items = iter(range(len(places)))
 
                 def one(
@@ -107,14 +107,14 @@ def with_one_wrong_part(state: State) -> Iterator[tuple[str, State, str]]:
     The wrong place holds a different class of the same name, a number, or an incomplete container.
     """
     if type(state) is tuple:
-        yield "a link too many", (*state, ()), "state"
+        yield "an additional element", (*state, ()), "state"
         for i, part in enumerate(state):
             for what, new, named in with_one_wrong_part(part):
-                yield f"{what} of link {i}", (*state[:i], new, *state[i + 1 :]), named
+                yield f"{what} in state {i} of the chain", (*state[:i], new, *state[i + 1 :]), named
     elif is_declared(state):
         name = type(state).__name__
-        yield f"another class {name}", named_tuple(name, state._fields)(*state), name
-        yield f"a number for {name}", 3.5, name
+        yield f"a different class {name}", named_tuple(name, state._fields)(*state), name
+        yield f"a number in place of {name}", 3.5, name
         for field, slot in state._field_defaults.items():
             for what, new, named in wrong_fields(field, slot, getattr(state, field)):
                 yield f"{what} in {name}.{field}", state._replace(**{field: new}), named
@@ -135,8 +135,7 @@ def wrong_fields(field: str, slot: Slot, value: Any) -> Iterator[tuple[str, Any,
 
 @law(11, "bad states", quick=True, of_values=True)
 def bad_states_are_refused(subject: Subject) -> list[Finding]:
-    """If one array, field or class of a state differs from what `init` makes, `update` raises an error that names the
-    field.
+    """A state with one array, field or class that `init` does not make raises an error that names the field.
 
     The law replaces every array of every nested state in turn, and checks that nothing is computed before the error.
     """

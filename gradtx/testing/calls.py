@@ -65,7 +65,7 @@ def _searches(tx: Any) -> bool:
 
 
 def _bowl(grads: Updates, params: Params, there: Any) -> Any:
-    """Returns a function of the parameters `there` that is 0 at `params`, where it has the given gradient.
+    """Returns a function of the parameters `there` that is 0 and has the gradient `grads` at `params`.
 
     The curvatures of its entries differ, so that a step along the gradient never ends exactly at the minimum, where the
     gradient would consist of rounding errors.

@@ -66,7 +66,7 @@ def schedules_equal_steps_by_hand(subject: Subject) -> None:
             now = {name: float(current[name]) for name in slopes}
             for name, slope in slopes.items():  # a wrapper may skip a step of the inner transformation
                 steps = range(t + 1) if "own steps" in subject.unless else [t]
-                shown = f"hyperparameters(tx, state) and the schedule give a different {name} at step {t}"
+                shown = f"hyperparameters(tx, state) and the schedule differ in {name} at step {t}"
                 assert min(abs(now[name] - float(slope(s))) for s in steps) < 1e-12, shown
             expected, by_hand = update(tx.replace(**now), g, by_hand, subject.params)
             actual, state = update(scheduled, g, state, subject.params)

@@ -88,7 +88,7 @@ def shards_are_updated(subject: Subject) -> None:
 
 @law(8, "mesh")
 def a_mesh_equals_one_device(subject: Subject) -> None:
-    """A step on 8 devices equals a step on one, up to rounding, and the state has the sharding that it declares.
+    """A step on 8 devices equals a step on one device up to rounding, and the state is sharded as declared.
 
     The state keeps this sharding, so that a step is compiled once. An elementwise rule sends nothing between devices,
     unless its state contains sums over leaves.
@@ -119,7 +119,7 @@ def lies_as_planned(tx: Any, state: State, params: Params, what: str) -> None:
     """Asserts that `gx.sharding.state_shardings` predicts from shapes the sharding of every array of a state."""
     arrays, places = jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(state_shardings(tx, params))
     for (path, x), expected in zip(arrays, places, strict=True):
-        where = f"{checks.keystr(path)} lies on {x.sharding}, and {expected} was expected, {what}"
+        where = f"{checks.keystr(path)} has the sharding {x.sharding}, but {expected} was expected, {what}"
         assert x.sharding.is_equivalent_to(expected, x.ndim), where
 
 

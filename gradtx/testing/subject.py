@@ -166,7 +166,7 @@ class Verdict:
 
     @property
     def promise(self) -> str:
-        """What the law promises: the first line of its docstring."""
+        """What the law promises: the first paragraph of its docstring."""
         return self.law.text.partition("\n\n")[0]
 
     @property

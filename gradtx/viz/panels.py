@@ -36,7 +36,7 @@ def plot_metrics(history: Sequence[Mapping[str, Any]], steps: Sequence[int] | No
       steps: The step number of each dict. None (default) for 1, 2, 3 and so on.
 
     Returns:
-      A matplotlib figure; save it with its `savefig`.
+      A matplotlib figure; save it with `figure.savefig`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> tx = gx.with_metrics(gx.adam(0.1))

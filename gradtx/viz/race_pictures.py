@@ -33,7 +33,7 @@ def plot_race(race: Race) -> Figure:
       race: The result of `gx.viz.race`.
 
     Returns:
-      A matplotlib figure; save it with its `savefig`.
+      A matplotlib figure; save it with `figure.savefig`.
 
     >>> import gradtx as gx
     >>> result = gx.viz.race({"sgd": gx.sgd, "newton": gx.newton()}, "ravine", steps=200)

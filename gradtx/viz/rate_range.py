@@ -254,7 +254,7 @@ def plot_range_test(result: RangeTest) -> Figure:
       result: The result of `gx.viz.range_test`.
 
     Returns:
-      A matplotlib figure; save it with its `savefig`.
+      A matplotlib figure; save it with `figure.savefig`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> loss = lambda w: jnp.sum((w - 1) ** 2)

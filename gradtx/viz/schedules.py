@@ -30,7 +30,7 @@ def plot_schedules(schedules: Mapping[str, Schedule | Callable[[Any], Any]], ste
       steps: Number of steps to draw.
 
     Returns:
-      A matplotlib figure; save it with its `savefig`.
+      A matplotlib figure; save it with `figure.savefig`.
 
     >>> import gradtx as gx
     >>> figure = gx.viz.plot_schedules({"rate": gx.cosine_decay_schedule(0.1, 1000)}, steps=1000)

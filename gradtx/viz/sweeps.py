@@ -47,7 +47,7 @@ def plot_sweep(
       best: Which value is best: "lowest" (default), as for a loss, or "highest", as for an accuracy.
 
     Returns:
-      A matplotlib figure; save it with its `savefig`.
+      A matplotlib figure; save it with `figure.savefig`.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> rates, decays = jnp.geomspace(1e-3, 0.1, 3), jnp.array([0.0, 0.01, 0.1])

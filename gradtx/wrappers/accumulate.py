@@ -313,8 +313,8 @@ def skip_large_updates(
 ) -> tuple[Array, dict[str, Array]]:
     """Skips micro-batches whose gradient is too long: a skip function for `accumulate`.
 
-    Pass it as `functools.partial(gx.skip_large_updates, max_squared_norm=100.0)`. Gradients whose norm is NaN are
-    skipped too.
+    Pass it as `functools.partial(gx.skip_large_updates, max_squared_norm=100.0)`. Gradients whose norm is NaN are also
+    skipped.
 
     Args:
       updates: Tree of gradients of the micro-batch.

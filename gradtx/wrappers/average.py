@@ -7,8 +7,8 @@
                       (Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better Generalization")
 
 x_t are the parameters at which the gradient of step t = 0, 1, ... was taken, and x_(t+1) the parameters after the step.
-Each function appends a transformation to a chain. The appended transformation leaves the updates unchanged, and it must
-be the last one, because it needs the final updates to compute x_(t+1).
+Each function appends a transformation to a chain. The appended transformation leaves the updates unchanged. It must be
+the last element of the chain, because x_(t+1) depends on the final updates.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class average_of_params(_Average):
         default 1.
       start: First step that is averaged, counted from 0 (default 0). Until then the average equals the latest
         parameters.
-      every: Number of steps between two averaged ones (default 1). At least 1.
+      every: Number of steps from an averaged step to the next averaged step (default 1). At least 1.
       of: 'before' to average the parameters before each step, at which the gradients are taken (default), or 'after' to
         average the parameters after each step.
 
@@ -234,8 +234,8 @@ def swa(inner: Any, start: int, every: int = 1) -> chain:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`. It must contain everything that changes the updates.
       start: First step whose parameters are averaged, counted from 0. With a cyclical learning rate, pass the last step
         of a cycle.
-      every: Number of steps between two averaged ones (default 1). At least 1. With a cyclical learning rate, pass the
-        length of a cycle.
+      every: Number of steps from an averaged step to the next averaged step (default 1). At least 1. With a cyclical
+        learning rate, pass the length of a cycle.
 
     Returns:
       A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), in addition
@@ -279,7 +279,7 @@ def averaged_params(state: State) -> Any:
       ValueError: The state contains no average, or more than one.
     """
     advice = (
-        "Add an average with gx.ema_params, gx.polyak_average or gx.swa. If the state has several, pass the part that "
-        "has the one you want."
+        "Add an average with gx.ema_params, gx.polyak_average or gx.swa. If the state has several averages, pass the "
+        "inner state that contains the average you want."
     )
     return unpacked(only("averaged_params", state, AverageState, "averages", advice).average)

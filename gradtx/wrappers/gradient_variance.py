@@ -181,7 +181,7 @@ def get_unbiased_mean_and_variance_ema(state: State) -> tuple[Any, Any]:
     if len(found) != 1:
         raise ValueError(
             f"get_unbiased_mean_and_variance_ema: the state contains {len(found)} states of add_mean_variance_to_opt, "
-            "and exactly one is needed. Pass the state that the wrapped optimizer returned, or the part with one."
+            "and exactly one is needed. Pass the state that the wrapped optimizer returned."
         )
     (kept,) = found
 

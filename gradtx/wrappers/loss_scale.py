@@ -50,9 +50,9 @@ class dynamic_loss_scale(Wrapper, state=DynamicLossScaleState):
     """Divides gradients of a scaled loss by the scale, skips steps that are not finite, and adapts the scale.
 
     Use it to train in float16, where small gradients underflow to zero; bfloat16 does not need it. Convert the loss to
-    float32 and multiply it by `loss_scale(state)` before you differentiate it; `value_and_step` multiplies
-    automatically. (A loss in float16 cannot be multiplied by a scale above 2^15.) Put this wrapper outermost, so that
-    all transformations inside, including clipping, see the true gradients, in float32 or wider.
+    float32, and multiply it by `loss_scale(state)` before differentiation; `value_and_step` multiplies automatically.
+    (A loss in float16 cannot be multiplied by a scale above 2^15.) Put this wrapper outermost, so that all
+    transformations inside, including clipping, see the true gradients, in float32 or wider.
 
     Args:
       inner: The transformation to wrap, such as `gx.adamw(1e-3)`.

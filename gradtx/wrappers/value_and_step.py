@@ -27,8 +27,8 @@ def value_and_step(loss_fn: Callable[..., Any], tx: Any, has_aux: bool = False) 
     `jax.jit(step, donate_argnums=(0, 1))`. The step passes to `tx.update` all extra arguments that a transformation may
     need: `value`, `grad`, `value_fn(params)`, the keyword arguments of `step`, such as `key=` or `tokens=`, and, if
     `tx` uses it (`sam`, for example), `grad_fn(params, i)`. The gradient of a complex leaf is conjugated, so that the
-    step descends. If the state contains a `dynamic_loss_scale`, the loss is multiplied by its scale before it is
-    differentiated; the returned `value` is not scaled.
+    step descends. If the state contains a `dynamic_loss_scale`, the step multiplies the loss by the scale before
+    differentiation; the returned `value` is not scaled.
 
     Args:
       loss_fn: Function `loss_fn(params, *batch)` that returns the loss, a real scalar; with `has_aux` a pair of the

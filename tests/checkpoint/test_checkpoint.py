@@ -1,4 +1,4 @@
-"""Checkpoints: every state comes back bit for bit, onto any devices, and only into the transformation it belongs to."""
+"""Checkpoints restore every state bit for bit, onto any devices, and only into the transformation it belongs to."""
 
 import json
 
@@ -27,7 +27,7 @@ QUICK = [
 
 
 def random_bits(tree, seed=0):
-    """The tree with arbitrary bits in it: NaN with payloads, infinities, signed zeros."""
+    """Returns a tree like the given tree with random bits: NaN with payloads, infinities, signed zeros."""
     rng = np.random.default_rng(seed)
 
     def one(x):
@@ -42,7 +42,7 @@ def random_bits(tree, seed=0):
 
 
 def bits(tree):
-    """The structure of a tree, and dtype, shape and bytes of each leaf."""
+    """Returns the structure of a tree, and the dtype, shape and bytes of each leaf."""
     found = []
     for x in jax.tree.leaves(gx.tree.unwrap_random_key_data(tree)):
         found.append((np.asarray(x).dtype, np.shape(x), np.asarray(x).tobytes()))
@@ -84,7 +84,7 @@ def test_every_transformation_is_written_as_what_it_is():
 
 
 def test_the_next_steps_may_donate_what_is_being_saved(tmp_path):
-    """A save in the background keeps what the arrays were when it was called."""
+    """A save in the background writes the values that the arrays had when `save` was called."""
     tx, params = gx.adam(0.1), {"w": jnp.ones((512, 512))}
     state = tx.init(params)
     before = bits(state)
@@ -106,7 +106,7 @@ def mesh(count, shape, names=("data", "model")):
     "tx", [gx.adam(0.1), gx.stored(gx.chain(gx.adafactor(0.1, min_dim_size_to_factor=2)), "int8", min_size=1)]
 )
 def test_a_run_goes_on_with_other_devices_and_another_zero_axis(tx, tmp_path):
-    """8 -> 4 -> 2 devices; each time the state is saved from where it was restored to."""
+    """From 8 to 4 to 2 devices; each save starts from the restored state."""
     params = {"w": jnp.arange(128.0).reshape(8, 16), "b": jnp.ones(16)}
     first = random_bits(jax.eval_shape(tx.init, params))
     before, state = None, first
@@ -189,7 +189,7 @@ def negate(updates, params):
 
 
 def test_a_field_that_is_younger_than_the_checkpoint_must_have_its_default():
-    """A method that gets a new argument does not lose its checkpoints."""
+    """Old checkpoints still load after a method has got a new argument."""
     saved = to_json(gx.scale_by_adam())
     del saved["of"]["nesterov"], saved["of"]["eps_root"]
     check_same("restore", saved, gx.scale_by_adam(), ())
@@ -236,7 +236,7 @@ def test_checkpoints_of_other_programs_are_refused(tmp_path):
 
 
 def test_a_state_of_an_older_layout_is_refused_or_converted(tmp_path):
-    """The made-up layout has the moments in one array, and counts the steps in float."""
+    """The invented old layout has all moments in one array, and counts the steps in float."""
     tx, params = gx.adam(0.1), {"w": jnp.ones(3)}
     state = tx.init(params)
     state = (state[0]._replace(mu={"w": jnp.arange(3.0)}, nu={"w": jnp.arange(3.0) + 5}), state[1])
@@ -283,7 +283,7 @@ def steps(tx, state, n, params):
     ],
 )
 def test_schedules_begin_again_and_moments_stay(make):
-    """After the restart a run does what one does that has the moments of now, and a rate that begins now."""
+    """A restarted run equals a run that has the current moments, and whose schedule starts at the current step."""
     tx, params = make(RATE), {"w": jnp.ones(2)}
     later = make(lambda count: RATE(count - 3))
     _, state = steps(tx, tx.init(params), 3, params)
@@ -320,12 +320,12 @@ def test_what_cannot_begin_again_alone_is_refused():
 
 
 class Interrupted(Exception):
-    """Stands for what ends a run too early."""
+    """Raised to end a run too early."""
 
 
 @pytest.mark.heavy
 def test_the_digits_resume_bit_for_bit(tmp_path, monkeypatch):
-    """A run that ends after its first save goes on to the metrics of one that was not interrupted, of every step."""
+    """A run that is interrupted after its first save reaches the same metrics at every step as an uninterrupted run."""
     with jax.enable_x64(False), jax.numpy_rank_promotion("allow"):
         data, test = train_digits.load_data()
         monkeypatch.setattr(train_digits, "SAVE_EVERY", 20)

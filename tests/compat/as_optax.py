@@ -1,11 +1,10 @@
-"""Runs optax's own tests through the drop-in: `python -m tests.compat.as_optax [arguments of pytest]`.
+"""Runs optax's own tests on gradtx's drop-in: `python -m tests.compat.as_optax [arguments of pytest]`.
 
-The test files come with optax's wheel and are run where they lie. Before they are imported, `optax` and its public
-modules are made to mean `gradtx.compat.optax`, and its private modules, which the tests import, to mean modules whose
-names are looked up in the drop-in. Only `optax._src.test_utils`, which knows nothing of optax, is optax's.
-
-`optax_own_tests.toml` names the tests that do not pass, and why. The run fails if another one fails, or if all tests
-that one of its lines names pass, unless the reason begins with "sometimes".
+The test files come with optax's wheel and run in place. Before they are imported, `optax` and its public modules are
+replaced with `gradtx.compat.optax`. optax's private modules, which the tests import, are replaced with modules that
+look up names in the drop-in. Only `optax._src.test_utils`, which uses nothing of optax, is kept. `optax_own_tests.toml`
+names the tests that do not pass, with the reasons. The run fails if a test that is not named there fails, or if all
+tests that a line names pass, unless the reason begins with "sometimes".
 """
 
 import fnmatch
@@ -37,7 +36,7 @@ HELPERS = {
 
 
 class Private(types.ModuleType):
-    """A private module of optax: its names are those of the drop-in, of the public module that it belongs to first."""
+    """A replacement for a private module of optax that looks up names in the drop-in, first in the matching module."""
 
     def __init__(self, name):
         super().__init__(name)
@@ -60,7 +59,7 @@ class Private(types.ModuleType):
 
 
 def install():
-    """Makes every module of optax mean one of the drop-in."""
+    """Replaces every module of optax with a module of the drop-in."""
     drop_in = importlib.import_module("gradtx.compat.optax")
     sys.modules["optax"] = drop_in
     for name in PUBLIC:
@@ -81,7 +80,7 @@ def install():
 
 
 class Reasons:
-    """The plugin: it holds what fails against the file of reasons, of parts of tests (`subTest`) too."""
+    """A pytest plugin that compares failures (also of `subTest`) with the file of reasons."""
 
     def __init__(self, reasons):
         self.reasons, self.asked, self.skipped, self.failed = reasons, set(), set(), set()
@@ -100,7 +99,7 @@ class Reasons:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report):
-        """A failure with a reason is shown as an x, without its traceback."""
+        """Shows a failure with a reason as an x, without traceback."""
         return ("with a reason", "x", "XFAIL") if report.failed and self.patterns(name_of(report.nodeid)) else None
 
     def pytest_sessionfinish(self, session, exitstatus):
@@ -112,13 +111,13 @@ class Reasons:
         return sorted(name for name in self.failed if not self.patterns(name))
 
     def pass_now(self):
-        """Patterns of reasons that match tests that ran, none of which failed."""
+        """Returns the patterns of reasons that match tests that ran, none of which failed."""
         ran = (self.asked | self.failed) - self.skipped
         matched = {pattern for name in ran for pattern in self.patterns(name) if not self.may_pass(pattern)}
         return sorted(matched - {pattern for name in self.failed for pattern in self.patterns(name)})
 
     def may_pass(self, pattern):
-        """Whether it is rounding that decides, so that the test fails in some runs only."""
+        """Whether rounding decides, so that the test fails only in some runs."""
         return self.reasons[pattern].startswith("sometimes ")
 
     def pytest_terminal_summary(self, terminalreporter):
@@ -150,7 +149,7 @@ def main(arguments):
 
 
 def in_two_processes():
-    """Asks all tests, of the modules in `_src` and of the others side by side."""
+    """Runs all tests in two processes: the tests of the modules in `_src`, and all other tests."""
     halves = [[], []]
     for path in sorted(ROOT.rglob("*_test.py")):
         halves[path.parent.name == "_src"].append(str(path.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""The program that lists what needs a look when code moves from optax."""
+"""The codemod lists the places that need attention when code moves from optax."""
 
 import inspect
 import json
@@ -50,7 +50,7 @@ def test_names_are_followed_from_their_imports(tmp_path, imports):
 )
 def test_modules(tmp_path, source):
     (line,) = found(tmp_path, source)
-    assert line.startswith("2:1: optax.contrib.acprop: here it takes the gradient as it is")
+    assert line.startswith("2:1: optax.contrib.acprop: here it leaves the gradient unchanged")
 
 
 CASES = {
@@ -75,8 +75,8 @@ CASES = {
     "import optax\noptax.inject_hyperparams(optax.adamw)(0.1)": [],
     "import optax\noptax.inject_hyperparams(optax.adamw)(0.1, mask=m)": ["2:1: optax.inject_hyperparams: here"],
     "import optax\noptax.inject_hyperparams(optax.adamw, static_args='mask')(0.1, mask=m)": [],
-    "import optax\nisinstance(s, optax.EmptyState)\noptax.EmptyState()": ["2:15: optax.EmptyState: here it is not"],
-    "import optax\nisinstance(s, (int, optax.EmptyState))": ["2:21: optax.EmptyState: here it is not"],
+    "import optax\nisinstance(s, optax.EmptyState)\noptax.EmptyState()": ["2:15: optax.EmptyState: here it is rarely"],
+    "import optax\nisinstance(s, (int, optax.EmptyState))": ["2:21: optax.EmptyState: here it is rarely"],
     "import optax\nopt_state[0].mu\nself.state[-1]\nopt_state['a']\nvalues[0]": [
         "2:1: opt_state[0]: a state is read by position",
         "3:1: state[-1]: a state is read by position",
@@ -103,7 +103,7 @@ def test_names_of_gradtx(tmp_path):
     texts = ["3:1: optax.MultiSteps: in gradtx it is accumulate"]
     texts += [
         "4:1: optax.contrib.muon: in gradtx it adds nothing to norms",
-        "4:1: optax.contrib.muon: in gradtx it leaves",
+        "4:1: optax.contrib.muon: in gradtx it uses AdamW",
         "4:1: optax.contrib.muon: its name in gradtx is gx.muon.",
         "5:1: optax.l2_loss: its name in gradtx is gx.losses",
     ]
@@ -193,7 +193,7 @@ def test_fields_name_what_optax_has():
 
 
 def test_the_table():
-    """The page has the table as it is now; `print(markdown(DROP_IN))` makes it anew."""
+    """The page contains the current table; `print(markdown(DROP_IN))` prints it."""
     table = markdown(DROP_IN)
     page = (pathlib.Path(__file__).parents[2] / "docs" / "converting.md").read_text()
     assert f"-->\n{table}<!-- end of differences -->" in page

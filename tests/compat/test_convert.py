@@ -1,7 +1,7 @@
-"""States that change hands in the middle of a run: three steps of one library, then three of the other.
+"""Converts states in the middle of a run: three steps with one library, then three steps with the other.
 
-Every case of the registry that has a reference in optax goes from optax to gradtx and back, and so does what is
-compared elsewhere in other ways (`MORE`). What optax does not have at all is in `NOT_BOTH`.
+Every case of the registry that has a reference in optax is converted from optax to gradtx and back, and so are the
+transformations in `MORE`, whose results other tests compare. `NOT_BOTH` lists what optax does not have.
 """
 
 import warnings
@@ -34,7 +34,7 @@ OPTAX_NAMES = {"accumulate(": "MultiSteps(", "apply_if_finite(": "apply_if_finit
 
 
 def is_shared(case):
-    """Whether optax has the links of a case, and not only the same updates without them."""
+    """Whether optax has the transformations of a case, instead of computing the same updates in a different way."""
     if case.optax is None or any(f"{name}(" in case.expression for name in NOT_BOTH):
         return False
     reference = case.optax or case.expression
@@ -47,7 +47,7 @@ def draw(t):
 
 
 def run(tx, params, state, start, steps=STEPS, of_both=False):
-    """Takes steps on a noisy quadratic; `of_both` for optax's lookahead, whose parameters are pairs."""
+    """Takes steps on a noisy quadratic; use `of_both` for optax's lookahead, whose parameters are pairs."""
     for t in range(start, start + steps):
         at = params.fast if of_both else params
         grads = jax.tree.map(lambda p, n: 0.5 * p + n, at, draw(t))
@@ -64,7 +64,7 @@ def _rules_of_optax():
 
 
 def count_if_needed(convert, *args):
-    """What `convert` returns, and whether it had to be told the number of steps."""
+    """Returns the result of `convert`, and whether it needed the argument `count`."""
     try:
         return convert(*args), {}
     except ValueError as error:
@@ -74,7 +74,7 @@ def count_if_needed(convert, *args):
 
 
 def check(tx, reference, expression="", steps=STEPS, params=PARAMS, of_both=False, rtol=1e-10):
-    """Goes from optax to gradtx, and from there back, and compares with optax alone."""
+    """Converts from optax to gradtx and back during a run, and compares with a run of optax."""
     its = Foreign(expression, reference)
     start = optax.LookaheadParams.init_synced(params) if of_both else params
     there, state = run(its, start, its.init(start), 0, steps, of_both)
@@ -182,7 +182,7 @@ def test_every_constructor_of_both_is_converted():
 @pytest.mark.parametrize("reset_state", [False, True])
 @pytest.mark.parametrize("steps", [3, 4])
 def test_lookahead(steps, reset_state):
-    """Its parameters are pairs in optax; the slow weights are in the state here."""
+    """In optax the parameters are pairs; in gradtx the slow weights are in the state."""
     arguments = {"sync_period": 2, "slow_step_size": 0.5, "reset_state": reset_state}
     tx = gx.lookahead(gx.adam(0.1), **arguments)
     its = optax.lookahead(optax.adam(0.1), **arguments)
@@ -205,7 +205,7 @@ def test_lookahead(steps, reset_state):
 
 
 def test_a_schedule_that_is_reset_does_not_count_all_steps():
-    """optax's count of the schedule begins anew with the state around it."""
+    """In optax, the step count of the schedule restarts when the surrounding state is reset."""
     tx = gx.lookahead(gx.sgd(gx.linear_schedule(1.0, 0.0, 9)), 3, 0.5, reset_state=True)
     its = optax.lookahead(optax.sgd(optax.linear_schedule(1.0, 0.0, 9)), 3, 0.5, reset_state=True)
     start = optax.LookaheadParams.init_synced(PARAMS)
@@ -223,7 +223,7 @@ def bowl(params):
 
 @pytest.mark.heavy
 def test_sophia():
-    """The estimates of the diagonal are drawn in other ways; between two of them both do the same."""
+    """Both libraries draw different random vectors for the diagonal; between two estimates they do the same."""
     tx, its = gx.sophia(0.01, update_interval=10), optax.contrib.sophia(0.01, update_interval=10)
 
     def steps(tx, params, state, name):
@@ -249,7 +249,7 @@ def test_sophia():
     ],
 )
 def test_line_searches(expression):
-    """The searches are others, so that a run that switches takes other steps; the states are the same."""
+    """The line searches differ, so a run that switches takes different steps; but the states match."""
     names = {**vars(optax), "scale_by_backtracking_linesearch": optax.scale_by_backtracking_linesearch}
     tx, its = eval(expression, vars(gx)), eval(expression, names)
     value_and_grad = jax.value_and_grad(bowl)
@@ -276,7 +276,7 @@ def test_line_searches(expression):
 
 @pytest.mark.heavy
 def test_pairs_without_positive_curvature_are_left_out():
-    """optax keeps them, gradtx does not: the others move together, from the oldest to the newest."""
+    """optax keeps such pairs, gradtx does not: the remaining pairs move together, from the oldest to the newest."""
     tx, its = gx.scale_by_lbfgs(3), optax.scale_by_lbfgs(3)
     params, state = jnp.zeros(2), its.init(jnp.zeros(2))
     slopes = iter([1.0, 2.0, -3.0, 4.0, 5.0])  # the third pair has <s, y> < 0
@@ -301,7 +301,7 @@ def test_pairs_without_positive_curvature_are_left_out():
 def test_schedules_with_states():
     def both(base):
         class Total(base):
-            """The rate falls with what was counted so far."""
+            """A stateful schedule: the learning rate falls with the total so far."""
 
             def init(self):
                 return {"seen": jnp.zeros(())}
@@ -359,7 +359,8 @@ def test_monitors():
 
 
 def restored(state, tuples=list):
-    """The state as a checkpoint without classes has it: fields by name, tuples as lists or as dicts, NumPy's arrays."""
+    """Returns a state as a checkpoint without classes restores it: dicts by field, lists or dicts for tuples, NumPy
+    arrays."""
     if hasattr(state, "_fields"):
         return {name: restored(getattr(state, name), tuples) for name in state._fields}
     if isinstance(state, dict):
@@ -410,7 +411,7 @@ def test_checkpoints_of_flax_and_orbax(expression, tmp_path):
 
 @pytest.mark.heavy
 def test_groups_are_found_in_any_order():
-    """A group is a dict here, sorted by paths as texts: deep/10 comes before deep/2."""
+    """In gradtx a group is a dict sorted by paths as strings: deep/10 comes before deep/2."""
     params = {"deep": [jnp.full((i + 1,), float(i)) for i in range(12)], "w": jnp.ones(2)}
     labels = {"deep": ["a", "b"] * 6, "w": "a"}
     tx = gx.partition({"a": gx.adam(0.1), "b": gx.trace(0.5)}, labels)
@@ -425,7 +426,7 @@ def test_groups_are_found_in_any_order():
     close(to_optax(ours, tx, params, its), state)
     flat = gx.partition({"a": gx.flatten(gx.adam(0.1)), "b": gx.trace(0.5)}, labels)
     theirs = optax.partition({"a": optax.flatten(optax.adam(0.1)), "b": optax.trace(0.5)}, labels)
-    with pytest.raises(ValueError, match=r"flatten works on another view of a group"):
+    with pytest.raises(ValueError, match=r"flatten rearranges a group"):
         from_optax(theirs.init(params), flat, params)
 
 
@@ -468,7 +469,7 @@ def shaped(params):
             r"scale_by_adam\.mu of w has the shape \(3,\)",
         ),
         (lambda: shaped({"w": jnp.ones(2)}), gx.sgd(0.1, momentum=0.9), r"trace \(TraceState\).* ScaleByAdamState"),
-        (lambda: shaped({"w": jnp.ones(2)}), gx.sgd(0.1), r"remember something: none\. .* ScaleByAdamState"),
+        (lambda: shaped({"w": jnp.ones(2)}), gx.sgd(0.1), r"have a state: none\. .* ScaleByAdamState"),
         (lambda: shaped({"w": jnp.ones(2)}), gx.amsgrad(0.1), r"ScaleByAmsgradState.* ScaleByAdamState"),
         (lambda: restored(shaped({"w": jnp.ones(2)})), gx.amsgrad(0.1), r"scale_by_amsgrad\.nu_max has no partner"),
         (
@@ -487,7 +488,7 @@ def shaped(params):
             r"scale_by_adam\.t: the restored state of optax has this field",
         ),
         (lambda: {"other": np.ones(2)}, gx.adam(0.1), r"dict with the keys other"),
-        (lambda: [np.ones(2)], gx.adam(0.1), r"float64\[2\] where a state of a transformation must be"),
+        (lambda: [np.ones(2)], gx.adam(0.1), r"float64\[2\] instead of the state of a transformation"),
         (
             lambda: optax.trace(0.9).init({"w": jnp.ones(2)}),
             gx.trace(0.9),
@@ -532,7 +533,7 @@ def test_labels():
 
 
 def test_counts():
-    """A count that is told must not contradict the state; where counts disagree it decides for those without one."""
+    """`count` must not contradict the state; if step counts disagree, it sets the step counts that are missing."""
     params = {"w": jnp.ones(2)}
     state, tx = shaped(params), gx.adamw(0.1)
     assert [int(link.count) for link in from_optax(state, tx, params)] == [1, 1, 1]
@@ -576,7 +577,7 @@ def test_places_on_a_mesh_are_kept():
 
 
 def named(expression):
-    """The drop-in's transformation for an expression in optax's names."""
+    """Returns the drop-in's transformation for an expression in optax's names."""
     modules = (drop_in.contrib, drop_in)
     names = {name: getattr(module, name) for module in modules for name in dir(module) if not name.startswith("_")}
     return eval(expression, {**names, **FUNCTIONS})
@@ -620,7 +621,7 @@ def test_lookahead_of_pairs(reset_state):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_other_dtypes(dtype):
-    """What optax keeps in the dtype of the parameters is float32 at least here."""
+    """Arrays that optax keeps in the dtype of the parameters are float32 or wider in gradtx."""
     params = jax.tree.map(lambda p: p.astype(dtype), PARAMS)
     its, tx = optax.adam(0.1), gx.adam(0.1)
     _, state = its.update(params, its.init(params), params)

@@ -15,7 +15,7 @@ RECORDED = np.load(FILE)
 
 
 def recorded(row):
-    """The state dict of a row, and the parameters in the middle and at the end."""
+    """Returns the state dict of a recorded run, and the parameters in the middle and at the end of the run."""
     arrays = {key.partition("/")[2]: RECORDED[key] for key in RECORDED.files if key.startswith(row + "/")}
     state = {i: {} for i in range(len(shapes(row)))}
     for key, x in arrays.items():
@@ -65,7 +65,7 @@ def test_a_run_goes_on(row):
 
 
 def transposed(name, x):
-    """A matrix in the other layout, as kernels of flax are."""
+    """Returns a matrix in the layout of flax's kernels."""
     del name
     return np.swapaxes(x, -1, -2) if np.ndim(x) > 1 else x
 
@@ -125,7 +125,7 @@ def test_what_surrounds_the_optimizer_begins_anew():
 
 
 class Tensor:
-    """As NumPy sees a tensor: bfloat16 it cannot read."""
+    """Behaves like a tensor of PyTorch towards NumPy, which cannot read bfloat16."""
 
     def __init__(self, x, dtype="torch.bfloat16"):
         self.x, self.dtype = x, dtype
@@ -188,7 +188,7 @@ def without(entry, key):
         (
             lambda d: {**d, "state": {**d["state"], 1: {**d["state"][1], "step": 4}}},
             {},
-            r"count is one number here, but PyTorch's step differs: 5 for .*, 4 for t",
+            r"count is a single number in gradtx, but PyTorch's step differs between parameters: 5 for .*, 4 for t",
         ),
         (lambda d: {**d, "state": {0: d["state"][0], 1: d["state"][1]}}, {}, r"of w .* has no state"),
         (
@@ -196,7 +196,7 @@ def without(entry, key):
             {},
             r"no step count for scale_by_adam\.count",
         ),
-        (lambda d: d, {"tx": gx.flatten(torch.Adam())}, r"flatten works on another view"),
+        (lambda d: d, {"tx": gx.flatten(torch.Adam())}, r"flatten rearranges the parameters"),
     ],
 )
 def test_what_does_not_fit(change, arguments, message):

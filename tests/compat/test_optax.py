@@ -1,4 +1,4 @@
-"""The drop-in computes what optax computes, and behaves as it does where that is not about names."""
+"""The drop-in computes the same as optax, and behaves like optax beyond names."""
 
 import enum
 import functools
@@ -26,7 +26,7 @@ def rate(count):
 
 
 def trained(lib, expression, steps=8):
-    """The parameters after some steps of an optimizer."""
+    """Returns the parameters after some steps of an optimizer."""
     tx = eval(expression, {"optax": lib, "rate": rate, "jax": jax, "jnp": jnp})
     reads_value = any(name in expression for name in ("polyak", "momo", "plateau"))
     params, state = PARAMS, tx.init(PARAMS)

@@ -23,7 +23,7 @@ MODULES = [
     "experimental.aggregating",
 ]
 
-# What a parameter of optax is here, if it is not the same object: why is on docs/from_optax.md.
+# The defaults that differ from optax's; docs/from_optax.md gives the reasons.
 OTHER_DEFAULTS = {
     "micro_grad.metrics_fn": "a function that does the same",
     "micro_grad.transform_fn": "a function that does the same",
@@ -34,7 +34,7 @@ OTHER_DEFAULTS = {
     "sophia.hessian_diagonal_fn": "a transformation that does the same",
 }
 
-# States with other fields than optax's, and what they have in place of those that are missing.
+# States whose fields differ from optax's, and the replacements of the missing fields.
 OTHER_FIELDS = {
     "InjectHyperparamsState": "`hyperparams_states`, as optax's `InjectStatefulHyperparamsState`",
     "MuonState": "no `ns_coeffs`, which are numbers of the transformation",
@@ -46,7 +46,7 @@ OTHER_FIELDS = {
 
 
 def at(package, module):
-    """A module inside of a package; the package itself for ''."""
+    """Returns a module inside a package; the package itself for ''."""
     return functools.reduce(getattr, module.split(".") if module else [], package)
 
 
@@ -63,8 +63,8 @@ def public(module):
 
 
 def is_of(module, x):
-    """Whether it is the module's own, and nothing that it imports for its own use."""
-    if module.__name__ == "optax.experimental._aggregating":  # the only one that is public under another name
+    """Whether the object belongs to the module, and is not merely imported for internal use."""
+    if module.__name__ == "optax.experimental._aggregating":  # the only object that is public under a different name
         return getattr(x, "__module__", "") == module.__name__
     return not isinstance(x, types.ModuleType) or x.__name__.startswith("optax")
 
@@ -101,13 +101,13 @@ def test_is_there_and_takes_the_same_arguments(module, name, theirs):
     for i, parameter in enumerate(inspect.signature(theirs).parameters.values()):
         check_parameter(name, i, parameter, own)
     known = inspect.signature(theirs).parameters
-    for parameter in own:  # what is ours alone may be left out
+    for parameter in own:  # arguments that only gradtx has must be optional
         optional = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         assert parameter.name in known or optional or parameter.default is not parameter.empty, parameter
 
 
 def is_alias(x):
-    """Whether it is a type alias, or a protocol, which nobody calls."""
+    """Whether the object is a type alias or a protocol, which nobody calls."""
     return (not isinstance(x, type) and not inspect.isroutine(x)) or getattr(x, "_is_protocol", False)
 
 

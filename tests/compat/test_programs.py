@@ -1,7 +1,7 @@
-"""Programs written for optax run as they are after the line of the import has changed, with the same losses.
+"""Programs written for optax run with the same losses after only their import line has changed.
 
-They are in `tests/compat/programs`; each is run with optax and with the drop-in. optax computes schedules in float32,
-with x64 on too, so that for the comparison in float64 its schedules get steps in float64.
+The programs are in `tests/compat/programs`; each runs with optax and with the drop-in. optax computes schedules in
+float32 even with x64, so for the comparison in float64 its schedules get float64 steps.
 """
 
 import pathlib
@@ -56,7 +56,7 @@ def test_in_float32(name):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_codemod_knows_what_they_meet(name):
-    """Nothing in these programs needs a change; a line search is pointed out, as it may take other steps."""
+    """No line of these programs needs a change; the codemod only mentions a line search, whose steps may differ."""
     from gradtx.compat.optax.codemod import find
 
     found = [str(finding) for finding in find(FOLDER / f"{name}.py")]

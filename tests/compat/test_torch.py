@@ -21,7 +21,7 @@ IGNORED = {"foreach": True, "fused": True, "capturable": True, "differentiable":
 
 
 def leaves(row, numbers):
-    """The tree of a problem from the rows of numbers of several steps."""
+    """Returns the parameters of a problem as a tree, from recorded rows of numbers, one row for each step."""
     shapes = PROBLEMS[row.problem]
     parts = np.split(numbers, np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1], axis=-1)
     return {
@@ -38,7 +38,7 @@ def make(row, **more):
 
 
 def descend(row, tx):
-    """Parameters after each step, and the average of ASGD."""
+    """Returns the parameters after each step, and the average of ASGD."""
     start, noise = (leaves(row, RECORDED[f"{what} {row.problem}"]) for what in ("start", "noise"))
 
     def body(carry, noise):
@@ -55,7 +55,7 @@ def descend(row, tx):
 
 
 def deviation(row, actual, key):
-    """The largest difference of a step from the recorded one, relative to the leaf's largest step."""
+    """Returns the largest difference of a step from the recorded step, relative to the leaf's largest step."""
     start, expected = (leaves(row, RECORDED[name]) for name in (f"start {row.problem}", key))
     worst = 0.0
     for name, x in expected.items():
@@ -77,9 +77,8 @@ def test_trajectory(row):
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name == "Muon"], ids=str)
 def test_muon_iterates_in_bfloat16_there(row):
-    """PyTorch rounds to 8 bits in every product of the iteration: its steps are off by up to a twentieth.
-
-    Two such iterations that round in other places are apart by more than each is from the exact one.
+    """PyTorch rounds to 8 bits in every product of the iteration: its steps are off by up to a twentieth. Two such
+    iterations that round at different places differ from each other by more than each differs from the exact iteration.
     """
     assert 1e-4 < deviation(row, descend(row, make(row))[0], str(row)) < 0.1
     assert deviation(row, descend(row, make(row, iteration_dtype="bfloat16"))[0], str(row)) < 0.25
@@ -137,7 +136,7 @@ def test_muon_takes_matrices():
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", torch.__all__)
 def test_values(name):
-    """The results are values of the library: they can be read, rebuilt, differentiated and traced as they are."""
+    """The results are ordinary transformations of gradtx: they can be printed, rebuilt, differentiated and traced."""
     tx = getattr(torch, name)()
     assert eval(repr(tx), {**vars(gx), **vars(adafactor), **vars(muon)}) == tx
     params = {"w": jnp.asarray([[0.5, -1.0], [0.0, 2.0]])}

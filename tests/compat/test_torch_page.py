@@ -22,7 +22,7 @@ def loss_fn(params, x, y):
 
 
 def trained(tx, steps=STEPS, batches=(DATA,), start=None):
-    """The parameters and the state after some steps."""
+    """Returns the parameters and the state after some steps."""
     params = {"w": jnp.full(3, 0.5), "b": jnp.asarray(0.5)} if start is None else start
     step, state = jax.jit(gx.value_and_step(loss_fn, tx)), tx.init(params)
     for t in range(steps):

@@ -19,7 +19,7 @@ RECORDED = np.load(FILE)
 RATES = dict(zip(json.loads(str(RECORDED["names"])), RECORDED["rates"], strict=True))
 T = np.arange(STEPS)
 
-# The costlier tests take one of each kind, and one that is nested.
+# The slow tests use a scheduler of each kind, and a nested combination.
 SOME = [
     *[next(e for e in CURVES if e.startswith(name + "(") and "lr, " in e) for name in NAMES],
     next(e for e in CURVES if e.startswith("SequentialLR([ChainedScheduler")),
@@ -32,7 +32,7 @@ def make(expression):
 
 
 def recorded(name):
-    """The curve; where PyTorch raises, the last value, and 0 instead of a negative one."""
+    """Returns a recorded curve; if PyTorch raises, the curve keeps its final value, or 0 if this is negative."""
     rates = RATES[name]
     known = np.flatnonzero(~np.isnan(rates))
     return np.maximum(np.where(np.isnan(rates), rates[known[-1]], rates), 0)
@@ -79,7 +79,7 @@ def test_negative_rates_are_the_ones_past_a_line():
 
 @pytest.mark.parametrize("expression", SOME)
 def test_traced_with_derivatives(expression):
-    """Its numbers and the steps may be traced; all derivatives by the numbers are finite."""
+    """The hyperparameters and the steps may be traced; all derivatives by the hyperparameters are finite."""
 
     def total(schedule, steps):
         values = schedule(steps)
@@ -108,7 +108,7 @@ def test_single_steps(expression):
 
 @pytest.mark.parametrize("expression", [e for e in SOME if "Multiplicative" not in e])
 def test_large_steps(expression):
-    """In float32: of the type of the default precision, finite, and not negative, to the last step of int32."""
+    """In float32, values have the default dtype and are finite and not negative, up to the largest int32 step."""
     with jax.enable_x64(False):
         schedule = make(expression)
         values = schedule(jnp.asarray([0, 2**24, 2**24 + 1, 2**31 - 1], jnp.int32))
@@ -208,7 +208,7 @@ def test_the_rate_may_stand_for_the_one_that_cycles():
     ],
 )
 def test_compositions_where_pytorch_raises(within, alone):
-    """PyTorch cannot begin a composition at a milestone. Here it has its own clock, as others have."""
+    """PyTorch cannot start a combination at a milestone. Here it counts its own steps, like every scheduler."""
     expected = make(alone)(T[:20]), make(within)(T[:20])
     values = make(f"SequentialLR([{alone}, {within}], [20])")(T[:40])
     np.testing.assert_allclose(values, np.concatenate(expected), rtol=1e-12)

@@ -1,4 +1,4 @@
-"""Links and methods that keep the parameters in a set: they do, at every step, and they find what others find."""
+"""Constrained methods keep the parameters in the set at every step, and find the same solutions as other solvers."""
 
 import functools
 
@@ -16,7 +16,7 @@ SHAPE = (6, 5)
 
 
 def outside(x, name):
-    """How far x is outside of a set, relative to its size 1, in float64."""
+    """Returns how far x is outside of a set, relative to the set's size of 1, in float64."""
     x = np.asarray(x, np.float64)
     low = max(-x.min(), 0.0)
     return {
@@ -69,7 +69,7 @@ METHODS = {
 
 
 def walk(tx, x, gradients):
-    """The parameters after each of a few steps with given gradients."""
+    """Returns the parameters after each of a few steps with given gradients."""
 
     def step(carry, g):
         x, state = carry
@@ -85,7 +85,7 @@ def walk(tx, x, gradients):
 )
 @pytest.mark.parametrize("name", METHODS)
 def test_every_step_is_feasible(name, dtype):
-    """In 16 bits but for the rounding of every entry of params and update."""
+    """In 16 bits, every step is feasible up to the rounding of each entry of parameters and update."""
     rng = np.random.default_rng(0)
     tx, kept = METHODS[name]
     start = np.full(SHAPE, 1 / 30) if kept != "stiefel" else np.eye(*SHAPE)
@@ -236,7 +236,7 @@ def test_lasso_and_elastic_net(acceleration):
 
 @pytest.mark.heavy
 def test_acceleration_takes_fewer_steps():
-    """On the ill-conditioned quadratic of the second differences, in a box."""
+    """On the ill-conditioned quadratic of second differences, in a box."""
     n = 60
     second = 2 * jnp.eye(n) - jnp.eye(n, k=1) - jnp.eye(n, k=-1)
     target = jnp.asarray(np.random.default_rng(1).normal(size=n))
@@ -395,7 +395,8 @@ def test_leading_singular_vectors_are_found_whatever_the_first_row():
 
 
 def test_minimize_begins_in_the_set_and_stops_where_no_descent_stays_in_it():
-    """At the solution of a constrained problem the gradient is not zero: what the set leaves of it is."""
+    """At the solution of a constrained problem the gradient is not zero, but its projection onto feasible directions
+    is."""
     target = jnp.array([2.0, 0.5, -1.0])
 
     def loss(x):

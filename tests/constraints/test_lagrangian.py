@@ -1,4 +1,4 @@
-"""Multipliers, penalties and the augmented Lagrangian: what they promise on problems that are known."""
+"""Multipliers, penalties and the augmented Lagrangian on problems with known solutions."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ PROBLEM = gx.lagrangian(distance, inequality=below_one, equality=balanced)
 
 
 def train(problem, tx, x0, steps, has_aux=False):
-    """The last point and state, and the metrics and multipliers of every step."""
+    """Returns the final point and state, and the metrics and multipliers of every step."""
     step = gx.value_and_step(problem, tx, has_aux=has_aux)
 
     def body(carry, _):
@@ -224,7 +224,7 @@ def test_every_way_to_end():
     bad = gx.augmented_lagrangian(lambda x: jnp.log(x), jnp.asarray(-1.0), equality=lambda x: x - 1)
     assert bad.status == gx.Status.not_finite
     assert bad.params == -1
-    # Without a penalty that is large enough the loss has no minimum.
+    # If the penalty is too small, the loss has no minimum.
     unbounded = gx.augmented_lagrangian(lambda x: -1e3 * x**2, jnp.asarray(3.0), equality=lambda x: x - 1)
     assert unbounded.status == gx.Status.converged
     np.testing.assert_allclose(unbounded.params, 1.0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The core: functions as transformations, chains, hyperparameters, replacement, rules of one's own."""
+"""The core: functions as transformations, chains, hyperparameters, `replace`, user-defined rules."""
 
 import pickle
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ def test_a_transformation_from_two_functions():
     assert jax.tree.leaves(tx) == []
     assert pickle.loads(pickle.dumps(tx)) == tx
     assert repr(tx).startswith("GradientTransformation(")
-    # It gets the extra arguments it names, in a chain too, and only those.
+    # The function gets only the extra arguments that it names, also inside a chain.
     chained = gx.chain(gx.scale(2.0), tx)
     updates, _ = chained.update(GRADS, chained.init(PARAMS), PARAMS, factor=3.0, value=1.0)
     np.testing.assert_array_equal(updates["b"], np.full(3, 3.0))
@@ -124,7 +124,7 @@ def test_replace_reaches_into_chains_and_schedules():
 
 
 def test_a_schedule_can_replace_a_number_in_the_middle_of_a_run():
-    """All states count, so the state's structure does not depend on what is scheduled."""
+    """Every state has a step count, so its structure does not depend on which hyperparameters are schedules."""
     tx = gx.sgd(0.1, momentum=0.9)
     state = tx.init(PARAMS)
     _, state = tx.update(GRADS, state, PARAMS)
@@ -142,14 +142,14 @@ def test_a_plain_function_is_a_schedule():
 
 
 class MaximumState(NamedTuple):
-    """For `scale_by_maximum`."""
+    """The state of `scale_by_maximum`."""
 
     count: jax.Array = gx.rules.counter()
     largest: jax.Array = gx.rules.per_param(signed=False)
 
 
 class scale_by_maximum(gx.rules.Elementwise, state=MaximumState):
-    """g divided by the largest entry seen so far at its place."""
+    """Divides each entry of the gradient by the largest absolute value of this entry so far."""
 
     eps: gx.rules.Hyper = gx.rules.hyper(default=1e-8, gt=0)
 
@@ -188,7 +188,7 @@ def test_a_rule_may_need_an_extra_argument():
 
 
 class broken(gx.rules.Elementwise):
-    """Returns another shape."""
+    """A broken rule that returns a wrong shape."""
 
     def update_leaf(self, g: Any, slots: Any, p: Any, shared: Any) -> Any:
         return g[None], slots
@@ -237,7 +237,7 @@ def test_params_and_state_can_be_donated_together():
 
 
 def test_optax_inside_and_around():
-    """optax's transformations are links of a gradtx chain, and the other way round, with the same numbers."""
+    """optax's transformations work in gradtx chains, gradtx's work in optax chains, and the results are the same."""
 
     params, grads = draw(0), draw(1)
     results = []

@@ -1,4 +1,4 @@
-"""Steps outside of jit: nothing is compiled anew, and loops and branches give what they give in traced code."""
+"""Steps outside of jit do not recompile, and their loops and branches give the same results as in jit."""
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ CHANGING = {
 
 @pytest.mark.parametrize("tx_of", CHANGING.values(), ids=CHANGING)
 def test_numbers_that_change_at_every_step_are_compiled_for_twice(tx_of, monkeypatch):
-    monkeypatch.setattr(compiled, "_eager", compiled._EagerNumbers())  # without what other tests have left there
+    monkeypatch.setattr(compiled, "_eager", compiled._EagerNumbers())  # without functions that other tests have cached
     x = {"w": jnp.ones((2, 5)), "b": jnp.ones(7)}
     state = tx_of(0).init(x)
     for t in range(5):
@@ -80,7 +80,7 @@ def test_numbers_that_stay_are_static_until_there_are_too_many(monkeypatch):
 
 
 def test_decays_that_stay_keep_their_digits():
-    """1 - b in float32 has lost two of seven digits for b = 0.99999."""
+    """For b = 0.99999, 1 - b in float32 would lose two of seven decimal digits."""
     g = jnp.ones(3, "float32")
     for decay in (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999):
         tx = gx.ema(decay, debias=False)

@@ -1,4 +1,4 @@
-"""What people see of a transformation: `explain`, `diff`, and the links of `describe`."""
+"""Texts about a transformation: `explain`, `diff`, and the names of transformations in `describe`."""
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def test_a_chain_link_by_link():
 
 
 def test_the_state_decides_the_step():
-    """A fresh state is the first step; the numbers are those of the step that is explained."""
+    """The hyperparameters shown are the values at the explained step; a fresh state means the first step."""
     tx = gx.sgd(RATE, momentum=0.9)
     _, state = tx.update(GRADS, tx.init(PARAMS))
     first, later = stages(tx)[0], stages(tx, state=state)[0]

@@ -1,4 +1,4 @@
-"""Reading and changing hyperparameters: from the value, from the state, driven by the loss."""
+"""Reads and changes hyperparameters: in the transformation, in the state, and as a function of the loss."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def test_injected_equals_plain():
 
 
 def test_numbers_are_float32_or_wider():
-    """optax makes b2 the parameters' dtype: 0.999 in bfloat16 is 1, and every update NaN."""
+    """optax casts b2 to the parameters' dtype: 0.999 in bfloat16 is 1, and every update is NaN."""
     with jax.enable_x64(False):
         params = jax.tree.map(lambda p: p.astype("bfloat16"), PARAMS)
         for hyperparam_dtype in (None, "bfloat16", "float32"):
@@ -53,7 +53,7 @@ def test_numbers_in_the_state_can_be_set():
     updates, state = jax.jit(tx.update)(PARAMS, state)
     close(updates, jax.tree.map(lambda p: -0.2 * p, PARAMS))
     assert gx.hyperparameters(tx, state)["learning_rate"] == 0.2
-    # A schedule wins over what is set.
+    # A schedule overrides a value that is set in the state.
     tx = gx.inject_hyperparams(gx.sgd)(gx.linear_schedule(0.1, 0.0, 2))
     state = tx.init(PARAMS)
     state.hyperparams["learning_rate"] = jnp.asarray(7.0)
@@ -107,7 +107,7 @@ def scales(tx, values):
 
 
 def test_plateaus_of_losses_of_any_sign():
-    """The same picture for a loss, the loss shifted below zero, and its negative under 'max'."""
+    """The results are the same for a loss, for the loss shifted below zero, and for the negative loss with 'max'."""
     losses = np.concatenate([np.linspace(3, 1, 5), np.ones(7), np.linspace(0.9, 0.5, 3), np.full(6, 0.5)])
     options = {"factor": 0.5, "patience": 3, "rtol": 0.0, "atol": 1e-6}
     expected = scales(gx.reduce_on_plateau(**options), losses)
@@ -115,7 +115,7 @@ def test_plateaus_of_losses_of_any_sign():
     np.testing.assert_array_equal(expected, scales(gx.reduce_on_plateau(**options), losses - 100.0))
     np.testing.assert_array_equal(expected, scales(gx.reduce_on_plateau(**options, mode="max"), -losses))
     np.testing.assert_array_equal(expected, scales(gx.reduce_on_plateau(**options, mode="max"), 100 - losses))
-    # A standstill below zero is one, with the relative distance too; optax takes it for an improvement.
+    # A constant negative loss is a plateau, even with a relative tolerance; optax takes it for an improvement.
     below = np.full(20, -5.0)
     assert scales(gx.reduce_on_plateau(0.5, patience=3), below)[-1] < 1
     theirs = optax.with_extra_args_support(optax.contrib.reduce_on_plateau(0.5, patience=3))
@@ -140,7 +140,8 @@ def test_sixteen_bit_hyperparameters_are_used_in_float32():
         tx = gx.scale_by_adam(b2=b2)
         expected = gx.scale_by_adam(b2=b2.astype("float32"))
         g = jnp.asarray([[0.5, -2.0]], dtype)
-        # bfloat16 rounds 0.999 to 1, which no arithmetic can mend: use what it can hold.
+        # bfloat16 rounds 0.999 to 1, which no arithmetic can repair, so the test uses a number that bfloat16 can
+        # represent.
         if dtype == "float16":
             close(trajectory(tx, g[0], g), trajectory(expected, g[0], g), rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""States that say what they are: declarations, slots by name, descriptions, stacks of matrices, extra arguments."""
+"""States and their declarations: slots by name, descriptions, stacks of matrices, extra arguments."""
 
 import collections
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ def test_every_field_is_declared():
 
 
 def test_a_slot_is_not_the_value_of_an_argument():
-    """A field that is left out is an error, not a state with a declaration in it."""
+    """A state class called without a field raises an error; the field's declaration is not used as its value."""
     state = gx.scale_by_adam().init(PARAMS)
     with pytest.raises(TypeError, match="mu"):
         type(state)(count=state.count)
@@ -62,7 +62,7 @@ class Kinds(NamedTuple):
 
 
 class scale_by_kinds(rules.Layerwise, state=Kinds):
-    """Does nothing, with a slot of each kind."""
+    """Leaves the updates unchanged, and has a slot of each kind."""
 
     level: rules.Hyper = rules.hyper(default=0.5)
     steps: int = rules.integer(default=3)
@@ -106,7 +106,7 @@ def test_a_field_that_belongs_to_another_parameter_is_named():
 
 
 class tuples(rules.Elementwise, state=Kinds):
-    """Returns a tuple for its slots."""
+    """A broken rule that returns a tuple in place of its slots."""
 
     level: rules.Hyper = rules.hyper(default=0.5)
     steps: int = rules.integer(default=3)
@@ -135,7 +135,7 @@ class Momentum(NamedTuple):
 
 
 def returning(update_leaf=None, at_step=None):
-    """A rule whose hooks return what is given."""
+    """Makes a rule whose hooks return the given objects."""
     hooks = {"update_leaf": lambda self, g, slots, p, shared: update_leaf(g, slots) if update_leaf else (g, slots)}
     if at_step:
         hooks["at_step"] = lambda self, t, numbers: at_step(numbers)
@@ -364,7 +364,7 @@ def test_a_rule_on_stacks_equals_a_loop_over_matrices(interval):
 
 
 def test_matrices_of_one_shape_are_one_stack():
-    """However many leaves there are, a shape costs one product of stacks."""
+    """All matrices of a shape are multiplied in a single batched product, however many leaves the tree has."""
     tx, params = gx.scale_by_muon(), {str(i): jnp.ones((4, 4)) for i in range(6)}
     text = jax.jit(tx.update).lower(params, tx.init(params)).as_text()
     products = text.count("dot_general")
@@ -390,7 +390,7 @@ def test_recurrences_of_numbers_cost_no_pass():
     state = tx.init(PARAMS)
     jaxpr = jax.make_jaxpr(tx.update)(PARAMS, state, PARAMS)
     calls = [str(eqn.params["name"]) for eqn in jaxpr.eqns if eqn.primitive.name in ("pjit", "jit")]
-    ours = {"_begin", "_measure", "_step", "_stack"}  # `_begin` is traced in its place
+    ours = {"_begin", "_measure", "_step", "_stack"}  # `_begin` is traced instead
     assert [name for name in calls if name in ours] == ["_step", "_step"]
 
 
@@ -398,7 +398,7 @@ def test_recurrences_of_numbers_cost_no_pass():
 
 
 class masked_out(rules.Elementwise):
-    """A field called `mask` that is an ordinary flag."""
+    """A rule with a field called `mask` that is an ordinary flag."""
 
     mask: bool = rules.flag(default=True)
 
@@ -449,7 +449,7 @@ def test_a_number_that_changes_at_every_eager_step_is_compiled_twice():
 
 
 def injected(tx):
-    """A transformation that is built from numbers in its state, with a set inside."""
+    """A transformation that is rebuilt from hyperparameters in its state, with a constraint set inside."""
     return gx.inject_hyperparams(lambda rate: gx.masked(gx.chain(gx.sgd(rate), tx), gx.select.path("x")))(0.1)
 
 
@@ -463,7 +463,7 @@ def injected(tx):
     ],
 )
 def test_minimize_begins_in_the_set_whatever_is_around_it(around, name):
-    """The first point is brought into the set, and the best one that was seen lies in it."""
+    """The initial point is projected onto the set, and the best point so far is in the set."""
     tx = around(gx.chain(gx.sgd(0.1), gx.project(gx.projection_simplex)))
     x0 = {"x": jnp.array([5.0, 5.0]), "y": jnp.array([1.0])}
     assert float(jnp.sum(tx.nearest(x0)["x"])) == pytest.approx(1.0)
@@ -512,7 +512,7 @@ def test_map_state_reaches_every_array():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_init_of_shapes_makes_arrays_that_update_takes(dtype):
-    """optax makes the state, too; here for every method (law 7 asks them all)."""
+    """optax's `init` accepts shapes as well for most methods; here for every method (law 7 checks all of them)."""
     params = {"w": jnp.ones((4, 3), dtype), "b": jnp.zeros(3, dtype)}
     shapes = jax.eval_shape(lambda: params)
     for tx in (gx.adam(0.1), gx.muon(0.1), gx.accumulate(gx.adafactor(), 2), gx.flatten(gx.adam(0.1)), gx.lbfgs()):
@@ -545,7 +545,7 @@ def test_shapes_of_what_cannot_be_optimized_are_refused():
 
 
 class MatrixState(NamedTuple):
-    """A slot of every kind that belongs to matrices."""
+    """A state with a slot of every kind for matrices."""
 
     count: jax.Array = rules.counter()
     entries: jax.Array = rules.per_matrix()
@@ -555,7 +555,7 @@ class MatrixState(NamedTuple):
 
 
 class of_matrices(rules.Layerwise, state=MatrixState, every="interval", renews="after"):
-    """Renews after the work of a step, every two steps."""
+    """A rule that updates its matrices at the end of every second step."""
 
     interval: int = 2
     weight_dimension_numbers: Any = rules.matrix_axes()
@@ -585,7 +585,7 @@ def test_slots_of_matrices_are_made_for_the_blocks_that_a_rule_sees():
     np.testing.assert_array_equal(state.diagonal["wide"], np.full((2, 2), 3.0))
     np.testing.assert_array_equal(state.diagonal["tall"], 3 * np.eye(3)[None])
     seen = []
-    for _ in range(4):  # renewed after the first step and after the third
+    for _ in range(4):  # updated after the first and the third step
         updates, state = tx.update(params, state)
         seen.append(float(updates["wide"][1, 6]))
     assert seen == [1, 2, 2, 4]

@@ -1,4 +1,4 @@
-"""Hyperparameters that follow schedules with a state of their own."""
+"""Hyperparameters that follow stateful schedules."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ P = {"w": jnp.asarray([1.0, -2.0]), "b": jnp.asarray(0.5)}
 
 
 class Total(gx.rules.StatefulSchedule):
-    """The sum of what was added so far."""
+    """A stateful schedule: the sum of an extra argument over all steps so far."""
 
     def init(self):
         return {"total": jnp.zeros(())}
@@ -29,7 +29,7 @@ class OptaxTotal(optax.schedules.StatefulSchedule):
 
 
 class Loss(gx.rules.StatefulSchedule):
-    """The last loss, which it asks for by name."""
+    """A stateful schedule: the latest loss, which it reads from the extra argument `value`."""
 
     def __init__(self, first=0.25):
         self.first = first
@@ -45,7 +45,7 @@ class Loss(gx.rules.StatefulSchedule):
 
 
 def run(tx, extras):
-    """The updates and the last state."""
+    """Returns the updates of all steps and the final state."""
     state, found = tx.init(P), []
     for extra in extras:
         updates, state = jax.jit(tx.update)(P, state, P, **extra)

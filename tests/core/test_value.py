@@ -1,4 +1,4 @@
-"""Law 1 in particular: what differs, what is frozen, what a long repr looks like."""
+"""Details of law 1: which transformations are not equal, which attributes are frozen, how a long repr looks."""
 
 import jax
 import jax.numpy as jnp

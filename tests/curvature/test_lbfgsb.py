@@ -1,4 +1,4 @@
-"""L-BFGS-B: scipy's optima, points that never leave the box, and what `minimize` does with bounds."""
+"""L-BFGS-B finds scipy's optima and never leaves the box; `minimize` with bounds."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def rosenbrock(x):
 
 
 def quadratic(n, condition, seed):
-    """x^T A x / 2 - b^T x with a random symmetric positive definite A of that condition number."""
+    """Returns x^T A x / 2 - b^T x with a random symmetric positive definite A of the given condition number."""
     rng = np.random.default_rng(seed)
     q = np.linalg.qr(rng.normal(size=(n, n)))[0]
     a, b = jnp.asarray(q @ np.diag(np.geomspace(1, condition, n)) @ q.T), jnp.asarray(5 * rng.normal(size=n))
@@ -26,7 +26,7 @@ def quadratic(n, condition, seed):
 
 
 def squares(m, n, seed):
-    """Half the sum of squares of m residuals of n unknowns."""
+    """Returns half the sum of squares of m residuals of n unknowns."""
     rng = np.random.default_rng(seed)
     a, y = jnp.asarray(rng.normal(size=(m, n))), jnp.asarray(rng.normal(size=m))
     return lambda x: jnp.sum((a @ x - y) ** 2) / 2
@@ -38,7 +38,7 @@ def wood(x):
 
 
 def mixed(n):
-    """Bounds of four kinds, one after the other: lower, none, both, upper."""
+    """Returns bounds of four kinds in turn: lower, none, both, upper."""
     kind = np.arange(n) % 4
     return np.select([kind == 0, kind == 2], [0.2, -0.5], -INF), np.select([kind == 2, kind == 3], [0.6, 0.3], INF)
 
@@ -126,7 +126,7 @@ def test_no_step_leaves_the_box(dtype, search):
     x0 = jnp.linspace(0.1, 3, 8).astype(dtype).clip(lower, upper)
     _, (path, values) = jax.jit(lambda: jax.lax.scan(step, (x0, tx.init(x0)), length=25))()
     assert ((path >= lower[None, :]) & (path <= upper[None, :])).all()
-    assert np.isfinite(values).all()  # it is never asked outside of it
+    assert np.isfinite(values).all()  # the function is never called outside of the box
     assert values[-1] < values[0]
 
 

@@ -1,4 +1,4 @@
-"""`least_squares`: the certified fits of NIST, and what every solver of sums of squares must do."""
+"""`least_squares`: the certified fits of NIST, and properties of every solver of sums of squares."""
 
 import functools
 
@@ -38,7 +38,7 @@ START = {"size": jnp.ones((1, 1)), "none": None, "rate": jnp.zeros(())}
 
 @functools.cache
 def certified():
-    """The results at all 54 starts."""
+    """Returns the results at all 54 starts."""
     residual, starts, indices = nist.together()
 
     def solve(start, index):
@@ -50,13 +50,15 @@ def certified():
 def test_models_have_the_certified_sums_of_squares():
     for problem in nist.PROBLEMS.values():
         r = problem.residual(problem.certified)
-        # The sum of Lanczos1, 1e-25, is below what the certified digits of its parameters can give.
+        # The sum of Lanczos1, 1e-25, is smaller than the error that the rounding of its certified parameters causes.
         assert problem.digits_of_sum(r @ r / 2) > 9 or problem.name == "Lanczos1", problem.name
 
 
 def test_levenberg_marquardt_fits_all_54_starts_of_nist():
-    """None fails. The hard ones: BoxBOD 1 would leap to where its curve is flat if no step were refused for its bend;
-    Mgh10 1 follows a canyon for hundreds of steps; Bennett5 and Lanczos have Jacobians that are singular to 1e-6.
+    """All runs succeed, even the hard ones.
+
+    BoxBOD 1 would jump to a flat part of its curve if steps of large curvature were not rejected. Mgh10 1 follows a
+    canyon for hundreds of steps. Bennett5 and Lanczos have Jacobians that are singular to 1e-6.
     """
     results = certified()
     digits = [p.digits(results.params[i, : p.certified.size]) for i, (p, _) in enumerate(nist.STARTS)]
@@ -65,7 +67,7 @@ def test_levenberg_marquardt_fits_all_54_starts_of_nist():
 
 
 def test_sums_of_squares_of_nist():
-    """Those of Lanczos1 are rounding errors of the data, 1e-25."""
+    """The sums of squares of Lanczos1 are rounding errors of the data, 1e-25."""
     results = certified()
     for i, (problem, _) in enumerate(nist.STARTS):
         assert problem.digits_of_sum(results.value[i]) > 9 or problem.name == "Lanczos1", problem.name
@@ -73,7 +75,7 @@ def test_sums_of_squares_of_nist():
 
 @pytest.mark.parametrize("name", ["Misra1a", "Rat43", "Thurber"])
 def test_units_do_not_matter(name):
-    """Parameters in other units take the same steps: badly scaled problems neither stop early nor run on."""
+    """Rescaled parameters take the same steps, so badly scaled problems neither stop too early nor too late."""
     problem = nist.PROBLEMS[name]
     units = 10.0 ** np.linspace(-8, 8, problem.certified.size)
     plain = gx.least_squares(problem.residual, jnp.asarray(problem.starts[1]))
@@ -175,7 +177,7 @@ def test_new_tolerances_and_limits_trace_nothing():
     gx.least_squares(counted, jnp.zeros(3))
     first = len(traces)
     gx.least_squares(counted, jnp.zeros(3), tol=1e-3, maxiter=5)
-    assert len(traces) <= first + 1  # the look at the residuals' shapes
+    assert len(traces) <= first + 1  # the call that finds the shapes of the residuals
 
 
 def test_complex_residuals():
@@ -185,7 +187,7 @@ def test_complex_residuals():
 
 
 def test_steps_that_are_not_finite_are_shortened():
-    """The full step goes to where the logarithm is undefined."""
+    """The full step would lead to a point where the logarithm is undefined."""
     for method in METHODS:
         result = gx.least_squares(lambda x: jnp.log(x), jnp.array([20.0]), method=method)
         assert result.status == gx.Status.converged
@@ -200,7 +202,7 @@ def test_how_it_ends():
     assert (cliff.status, cliff.params[0]) == (gx.Status.not_finite, 2)
 
     def wrong(x):
-        """The derivative has the wrong sign, so that no step helps."""
+        """A function whose derivative has the wrong sign, so that no step decreases it."""
         return 5.0 + jax.lax.stop_gradient(2 * x) - x
 
     assert gx.least_squares(wrong, jnp.array([1.0])).status == gx.Status.stalled

@@ -1,4 +1,4 @@
-"""`minimize` and the searches in it: no minimum, no units, every dtype, sets, and one compilation."""
+"""`minimize`: functions without minimum, rescaled problems, every dtype, constraint sets, a single compilation."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ F32 = jnp.float32
 
 
 def falling(x):
-    """Has no minimum, and leaves the range of float32 at 89."""
+    """A function without minimum, which leaves the range of float32 at 89."""
     return -jnp.sum(jnp.exp(x))
 
 
@@ -79,7 +79,7 @@ def test_minus_infinity_is_no_decrease():
 
 
 def test_what_is_returned_is_what_converged():
-    """Newton's method goes up to where the gradient vanishes: the start is lower, and its gradient is large."""
+    """Newton's method climbs to a point where the gradient vanishes, although the start is lower."""
     start = jnp.asarray([0.5, 0.1])
     result = gx.minimize(falling, start, gx.newton())
     np.testing.assert_array_equal(result.params, start)
@@ -106,7 +106,7 @@ def test_the_units_of_the_function_do_not_matter(name, start):
         pytest.skip("its radius has the units of the parameters")
     for unit in (1e-20, 1e-10, 1e10, 1e20):
         if name in ("nonlinear_cg", "sr1") and unit in (1e-20, 1e20):
-            continue  # down the gradient the slope is its square, which leaves the range of float32
+            continue  # along the negative gradient, the slope is the squared norm, which leaves the range of float32
         data = jnp.asarray(unit * MATRIX, F32), jnp.asarray(unit * SLOPE, F32)
         result = gx.minimize(quadratic, jnp.asarray(start, F32), METHODS[name], args=data, tol=0.0)
         np.testing.assert_allclose(result.params, SOLUTION, atol=2e-6, err_msg=f"{unit}: {result.message}")
@@ -178,7 +178,7 @@ def test_a_solver_keeps_its_dtypes(tx, x64):
             result = jax.eval_shape(lambda x: gx.minimize(cosh, x, tx, maxiter=3), x)
             assert result.params.dtype == dtype
             assert result.value.dtype == result.grad_norm.dtype == "float32"
-            # Its numbers are static in the first, and traced in the second.
+            # The hyperparameters are static in the first call, and traced in the second call.
             for before, (updates, after) in (
                 jax.eval_shape(lambda x: one_step(tx, x), x),
                 jax.eval_shape(one_step, tx, x),

@@ -1,4 +1,4 @@
-"""Newton's method: with the matrix, its absolute value, squared Jacobians, without a matrix, and on its diagonal."""
+"""Newton's method with the Hessian, its absolute value, its diagonal, squared Jacobians, and without a matrix."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def quadratic(p):
 
 
 def bowl(x):
-    """Strictly convex, with its minimum at 0."""
+    """A strictly convex function with its minimum at 0."""
     return jnp.sum(jnp.exp(x) - x) + (jnp.sum(x)) ** 2 / 4
 
 
@@ -44,7 +44,7 @@ def rosenbrock(x):
 
 
 def run(tx, f, x, steps, **extra):
-    """Parameters and states of some steps, jitted whole."""
+    """Returns the parameters and states of some steps, in a single jitted function."""
 
     def step(carry, _):
         x, state = carry
@@ -113,7 +113,7 @@ def test_newton_cg_converges_superlinearly_and_as_newton_does():
 
 
 def saddles(x):
-    """A minimum of -1/4 at every corner of a square, a strict saddle between each two, and a maximum of 0 at 0."""
+    """A function with minima of -1/4 at the corners of a square, saddles between them, and a maximum of 0 at 0."""
     return jnp.sum(x**4 / 4 - x**2 / 2) + 0.5
 
 
@@ -161,7 +161,7 @@ def test_singular_hessians_give_no_nan():
 
 
 def test_a_gradient_off_the_range_of_a_singular_hessian():
-    """No step along flat directions by eigenvalues; conjugate gradients go down the gradient there."""
+    """With eigenvalues there is no step along flat directions; conjugate gradients follow the negative gradient."""
     x, g = jnp.ones(2), jnp.array([3.0, 4.0])
     for expression, expected in (
         ("newton(hessian='absolute')", [-1.5, 0.0]),
@@ -203,7 +203,7 @@ def test_what_is_not_finite_stays_visible():
 
 
 def residuals(x):
-    """Rosenbrock's function as squares."""
+    """Returns the residuals whose squares sum to Rosenbrock's function."""
     return {"a": 10 * (x[1] - x[0] ** 2), "b": [1 - x[0]]}
 
 
@@ -323,7 +323,7 @@ def chained(x):
 
 
 def test_newton_cg_holds_a_few_vectors():
-    """The compiled step's memory beside its arguments and results, in vectors of the parameters."""
+    """The compiled step's temporary memory, as a number of vectors of the size of the parameters."""
 
     def vectors(n):
         tx = gx.newton_cg(linesearch=None)
@@ -349,7 +349,7 @@ def test_newton_cg_solves_a_million_variables():
         return gx.apply_updates(x, updates), state, jnp.abs(g).max()
 
     memory = step.lower(x, state).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 6 * 8 * n  # a matrix would have a million vectors
+    assert memory.temp_size_in_bytes < 6 * 8 * n  # a matrix would be a million vectors
     for _ in range(14):
         x, state, size = step(x, state)
     assert size < 1e-10
@@ -444,7 +444,7 @@ def test_jit_and_vmap_agree_with_a_loop(expression):
 
 @pytest.mark.parametrize("kind", ["exact", "absolute", "gauss_newton", "cg"])
 def test_derivatives_are_right(kind):
-    """By the parameters, the gradient and the damping or the rate, in reverse, against central differences."""
+    """Reverse-mode derivatives by parameters, gradient and damping or learning rate equal central differences."""
 
     def f(x):
         return jnp.sum(jnp.cosh(x)) - x[0] ** 2 + x[0] * x[1]
@@ -515,7 +515,7 @@ def test_they_are_values(tx):
 
 
 def test_one_step_one_call():
-    """With `value_and_step`, which hands over the function; in float32 too."""
+    """With `value_and_step`, which passes the function; also in float32."""
     for expression in NEWTONS:
         tx = make(expression)
         step = jax.jit(gx.value_and_step(lambda p, shift: bowl(p["x"] - shift), tx), donate_argnums=(0, 1))

@@ -1,4 +1,4 @@
-"""Curvature products against the matrices themselves."""
+"""Products of a vector with curvature matrices equal products with the explicit matrices."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ VECTOR = jax.tree.map(lambda p: jnp.asarray(RNG.normal(size=p.shape)), PARAMS)
 
 
 def model(p):
-    """Three logits for each of five rows, bent."""
+    """A nonlinear model that returns three logits for each of five rows."""
     out = jnp.tanh(X @ p["w"]) * p["rest"][1]
     return jnp.concatenate([out, jnp.sum(out**2, 1, keepdims=True)], 1)
 
@@ -28,7 +28,7 @@ def loss(p):
 
 
 def flat(f):
-    """`f` as a function of a vector, and the vector."""
+    """Returns `f` as a function of a vector, and the vector."""
     x, unravel = ravel_pytree(PARAMS)
     return lambda x: f(unravel(x)), x
 
@@ -64,7 +64,7 @@ def test_gauss_newton_is_the_hessian_of_the_linearized_model():
 
 
 def test_fisher_is_the_mean_of_squared_scores():
-    """For logits and for a normal distribution with its mean and scale, each by a sum or integral over all y."""
+    """For logits, and for a normal distribution with mean and scale: the sum or integral over all y."""
     outputs = flat(model)
     x = outputs[1]
     scores = jax.jacobian(lambda x: jax.nn.log_softmax(outputs[0](x)))(x)  # row, class, parameter

@@ -1,4 +1,4 @@
-"""Line searches, quasi-Newton methods and `minimize`: what they promise on functions that are known."""
+"""Line searches, quasi-Newton methods and `minimize` on functions with known minima."""
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ def test_a_search_fulfils_its_conditions(search):
 
 
 def test_a_search_is_not_led_astray_by_a_hill():
-    """phi goes down at 0 and at the first try, which lies on the other side of a hill higher than the start."""
+    """phi descends at 0 and at the first trial step, but a hill that is higher than the start lies between them."""
 
     def hilly(x):
         return jnp.sum(jnp.where(x < 2, (x - 0.5) ** 2, 3 - 0.01 * x))
@@ -96,7 +96,7 @@ def test_a_search_is_not_led_astray_by_a_hill():
 
 
 def test_where_rounding_hides_the_decrease_slopes_lead_on():
-    """Near a minimum of 1 + x^2 all values within 1e-8 are the same number."""
+    """Near the minimum of 1 + x^2, rounding makes all values within 1e-8 equal, so the search relies on slopes."""
 
     def flat(x):
         return 1 + jnp.sum(x**2)
@@ -221,7 +221,7 @@ def test_every_way_to_end():
 
 
 def test_what_has_converged_has_a_small_gradient():
-    """Near the minimum values differ by rounding alone: a lower one at a larger gradient is no better point."""
+    """Near the minimum, values differ only by rounding: a lower value at a larger gradient is not a better point."""
 
     def f(x):
         return jnp.sum(500 * (x - 2) ** 2 + 1000 * (x - 1) + 5e3 * (x - 1) ** 2)
@@ -285,17 +285,20 @@ def test_bad_calls():
 
 
 def test_a_float64_gradient_beyond_the_range_of_the_state():
-    """The state of float32 parameters is float32: there it is the largest number, not infinity."""
+    """The state of float32 parameters is float32, so the gradient becomes the largest number, not infinity."""
     p, g = jnp.ones(2, "float32"), jnp.full(2, 1e300, "float64")
     tx = gx.scale_by_lbfgs(scale_init_precond=False)
     assert finite(tx.update(g, tx.init(p), p))
 
 
 def test_backtracking_from_the_longest_step_to_any_decrease():
-    """As optax's tests ask: no slope at all is demanded, and every search begins at the longest step."""
+    """As in optax's tests: no decrease condition on the slope, and every search starts with the longest step."""
     x = jnp.ones(3)
     value, grad = jax.value_and_grad(lambda x: jnp.sum(x**2))(x)
-    for longest, first in ((4.0, 4.0), (jnp.inf, 1.0)):  # without a longest step it begins at the last one
+    for longest, first in (
+        (4.0, 4.0),
+        (jnp.inf, 1.0),
+    ):  # without a longest step, the search starts with the previous step
         tx = gx.scale_by_backtracking_linesearch(
             60, slope_rtol=0.0, increase_factor=jnp.inf, max_learning_rate=longest, decrease_factor=0.5
         )

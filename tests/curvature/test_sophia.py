@@ -1,4 +1,4 @@
-"""Sophia and the estimates of a Hessian's diagonal: unbiased, made when promised, and the rule in NumPy."""
+"""Sophia and the estimates of the Hessian diagonal: unbiased, every few steps, and equal to the rule in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def quartic(params):
 
 @pytest.mark.heavy
 def test_the_bartlett_estimate_is_unbiased():
-    """Its mean is the diagonal of the Gauss-Newton matrix of the mean loss, summed here over all labels."""
+    """The mean of the estimate is the diagonal of the Gauss-Newton matrix of the mean loss, summed over all labels."""
     probabilities = jax.nn.softmax(logits(PARAMS))
     scores = jax.jacobian(lambda p: jax.nn.log_softmax(logits(p)))(PARAMS)  # row, class, parameter
     expected = jax.tree.map(lambda s: jnp.einsum("rc,rc...->...", probabilities, s**2) / len(X), scores)
@@ -59,7 +59,7 @@ def moved(tx, steps, **extra):
 
 
 def test_the_rule_in_numpy():
-    """With the exact diagonal of a separable function, which one sample of signs finds."""
+    """For a separable function, a single sample of signs gives the exact diagonal."""
 
     def separable(params):
         return jnp.sum(params["w"] ** 4) - jnp.sum(jnp.cosh(params["b"]))
@@ -81,7 +81,7 @@ def test_the_rule_in_numpy():
 
 @pytest.mark.parametrize(("estimator", "name"), [("hutchinson", "value_fn"), ("gauss_newton_bartlett", "outputs_fn")])
 def test_the_diagonal_is_computed_every_few_steps(estimator, name):
-    """The function is evaluated at those steps alone, each time with another key."""
+    """The function is evaluated only at these steps, each time with a new key."""
     calls = []
 
     def counted(params):
@@ -138,7 +138,7 @@ def test_it_is_that_of_optax_for_the_same_diagonal():
     ours = gx.chain(gx.scale_by_sophia(update_interval=2), gx.scale_by_learning_rate(0.1))
     close(moved(ours, 4, hessian_diag=diagonal)[0], moved(theirs, 4)[0], rtol=1e-10, atol=1e-15)
     without = moved(ours, 1)[1][0].nu
-    assert not any(x.any() for x in jax.tree.leaves(without))  # nothing handed in, nothing learnt
+    assert not any(x.any() for x in jax.tree.leaves(without))  # without an estimate, nothing changes
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The model's exact minimum in a ball: the conditions of Moré and Sorensen, which are necessary and sufficient."""
+"""The minimum of a quadratic model in a ball satisfies the necessary and sufficient conditions (Moré and Sorensen)."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def test_the_step_minimizes_the_model(spectrum):
         for kind in range(6):
             v = np.linalg.qr(rng.normal(size=(4, 4)))[0]
             b = rng.normal(size=4) * 10.0 ** rng.uniform(-3, 3)
-            b[:kind] = 0  # from 1 on the hard case, at 4 a saddle point
+            b[:kind] = 0  # the hard case for values of at least 1; a saddle point at 4
             if spectrum == "singular":
                 b[:2] = 0
             matrices.append(v @ np.diag(w) @ v.T)
@@ -48,7 +48,7 @@ def test_the_step_minimizes_the_model(spectrum):
         length = np.linalg.norm(p)
         assert length <= radius * (1 + 1e-9)
         if not np.linalg.norm(g):
-            # At a point without a gradient a curvature downwards moves.
+            # At a point with a zero gradient, negative curvature still gives a step.
             assert length > 0.99 * radius or w[0] >= 0
             continue
         size = np.abs(w).max() * length + np.linalg.norm(g)

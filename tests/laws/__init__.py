@@ -1,8 +1,8 @@
-"""The laws over any case of any library: those of `gradtx.testing`, and those that need the registry or optax.
+"""Applies the laws to all cases of gradtx and optax: the laws of `gradtx.testing`, and further laws of this folder.
 
-`tests/test_laws.py` asks all of them about gradtx. `python -m benchmarks.contract` runs them over gradtx and over
-optax, and prints both scores. The files here have the laws of schedules, of constructors'
-arguments and of parity with optax.
+`tests/test_laws.py` runs all laws on gradtx. `python -m benchmarks.contract` runs them on gradtx and on optax, and
+prints both scores. The files here contain the laws that need the registry or optax: the laws of schedules, of
+constructors' arguments and of parity with optax.
 """
 
 from gradtx.testing.subject import LAWS as _OF_ANY

@@ -1,8 +1,8 @@
-"""Law 11 of arguments, generated: every public constructor with every argument wrong.
+"""Law 11 for arguments: calls every public constructor with each argument wrong in turn.
 
 The good call of a constructor is its first case; one argument at a time is replaced. Each call must raise ValueError or
-TypeError, before anything is computed, with a message that names the argument. What an argument is, and in which
-range, is read from gradtx's declarations; another library is asked the same where it has such an argument.
+TypeError, before anything is computed, with a message that names the argument. The kind and the range of each argument
+are read from gradtx's declarations; optax is tested in the same way if it has the argument.
 """
 
 import dataclasses
@@ -20,7 +20,8 @@ NUMBERS = ("Hyper", "HyperArg", "HyperArg | None", "Number", "ArrayLike")
 
 
 def limits(name, argument):
-    """The declared limits of an argument: those of the fields of its name in what the good call makes, if all agree."""
+    """Returns the limits of an argument, as declared by the fields of the same name in the transformation, if all
+    agree."""
     found = set()
     for value in parts(GRADTX.make(good_calls(GRADTX)[name][0])):
         for field in dataclasses.fields(value):
@@ -33,7 +34,7 @@ def limits(name, argument):
 
 
 def outside(allowed):
-    """The numbers just outside of an interval."""
+    """Returns the numbers just outside of an interval."""
     ends = [(allowed.ge, -math.inf, allowed.gt), (allowed.le, math.inf, allowed.lt)]
     for closed, away, opened in ends:
         if math.isfinite(opened):
@@ -45,7 +46,7 @@ def outside(allowed):
 
 
 def bad_values(name, parameter):
-    """What does not fit an argument, by its annotation and its declared limits."""
+    """Returns wrong values for an argument, from its annotation and its declared limits."""
     kind = str(parameter.annotation)
     if kind in NUMBERS:
         allowed = limits(name, parameter.name)
@@ -60,7 +61,7 @@ def bad_values(name, parameter):
 
 
 def bad_constructions(library, name):
-    """A constructor with one argument wrong, for every argument: its name, what is wrong with it, and the call."""
+    """Yields for every argument of a constructor its name, what is wrong with it, and the bad call."""
     make, (_, good) = library.names[name], good_calls(library)[name]
     for parameter in inspect.signature(GRADTX.names[name]).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL or parameter.name not in good.signature.parameters:
@@ -75,7 +76,7 @@ def bad_constructions(library, name):
 @law(11, "bad arguments", quick=True, of_trees=False)
 @law(11, "bad arguments", quick=True, of_trees=False, about="schedule")
 def bad_arguments_are_refused(subject):
-    """Every argument out of its range, or of another kind, raises an error that names it, at construction."""
+    """Every argument that is out of range or of the wrong kind raises an error at construction that names it."""
     name = subject.name
     if not subject.comes_first:
         raise NotApplicableError(AGAIN)

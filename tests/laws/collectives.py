@@ -1,4 +1,4 @@
-"""Law 8, the collectives: a step on a mesh lets the devices wait for each other no more often than optax's."""
+"""Law 8 for collectives: a step on a mesh has at most as many collective operations as optax's step."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from tests.laws.subject import NotApplicableError, law
 
 
 def laid_out(state, params):
-    """Shapes of a state on the mesh of the parameters: what is shaped like a parameter lies as it does."""
+    """Returns the shapes of a state on a mesh: an array with the shape of a parameter is sharded like the parameter."""
     named = {keys(path)[-1:]: p for path, p in jax.tree_util.tree_leaves_with_path(params)}
     mesh = next(iter(named.values())).sharding.mesh
 
@@ -26,12 +26,12 @@ def laid_out(state, params):
 
 
 def keys(path):
-    """The names in a path."""
+    """Returns the names in a path."""
     return tuple(part.key for part in path if isinstance(part, jax.tree_util.DictKey))
 
 
 def sent(tx, params, step=update):
-    """The collectives of a compiled step, for the shapes of parameters on a mesh; nothing is run."""
+    """Returns the collectives of a compiled step, from the shapes of parameters on a mesh; nothing runs."""
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
     state = laid_out(jax.eval_shape(tx.init, shapes), params)
     return collectives(jax.jit(lambda g, state, p: step(tx, g, state, p)).lower(params, state, params).compile())
@@ -49,7 +49,7 @@ def no_more_collectives_than_optax(subject):
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), draw(0, "float32"), places
     )
     ours = sent(subject.tx, params)
-    with jax.numpy_rank_promotion("allow"):  # for optax's sake
+    with jax.numpy_rank_promotion("allow"):  # optax needs this
         theirs = sent(optax.with_extra_args_support(case.reference()), params)
     assert len(ours) <= len(theirs), f"{ours}, where optax has {theirs}"
     gathers = [len([x for x in found if x != "all-reduce"]) for found in (ours, theirs)]

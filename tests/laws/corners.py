@@ -1,7 +1,7 @@
-"""Corners that optax 0.2.8 gets wrong, each a call that both libraries are asked in the same way.
+"""Corner cases that optax 0.2.8 gets wrong; each is a call that runs in the same way on both libraries.
 
-The laws hold every case to the same (2, 5, 6 and 7 above all). A corner raises where a library gets it wrong; its
-docstring says what optax does there. Dtypes are what they are without x64, as in most programs.
+The laws (above all 2, 5, 6 and 7) ask the same of every case. A corner raises an error if a library gets it wrong; its
+docstring says what optax does. The corners run without x64, like most programs.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CORNERS: dict[str, Callable[[Library], None]] = {}
 
 
 def corner(check: Callable[..., None]) -> Callable[[Library], None]:
-    """Lists a function of a library's public names as a corner."""
+    """Registers a function of a library's public names as a corner."""
 
     @functools.wraps(check)
     def asked(library: Library) -> None:
         with jax.enable_x64(False), jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a library warns of is not the matter here
+            warnings.simplefilter("ignore")  # warnings of the libraries do not matter here
             check(types.SimpleNamespace(**library.names, library=library))
 
     CORNERS[check.__name__] = asked
@@ -41,7 +41,7 @@ def corner(check: Callable[..., None]) -> Callable[[Library], None]:
 
 
 def _is_asked(name: str) -> bool:
-    """Whether both libraries have an optimizer with a learning rate first, which needs no more than that."""
+    """Whether both libraries have this optimizer and it needs only a learning rate, its first argument."""
     ours, theirs = (library.names.get(name) for library in (GRADTX, OPTAX))
     if not inspect.isfunction(ours) or theirs is None or name.startswith(("scale_by", "sophia")):
         return False
@@ -77,7 +77,7 @@ def _none(wrong: list[str]) -> None:
 
 @corner
 def float16_zero_gradients(lib):
-    """eps = 1e-8 is zero in float16, and the update 0 / 0: NaN in 23 optimizers of optax."""
+    """eps = 1e-8 is zero in float16, so the update is 0 / 0: NaN in 23 optimizers of optax."""
     zeros = jnp.zeros((2, 2), jnp.float16)
 
     @jax.jit
@@ -90,7 +90,7 @@ def float16_zero_gradients(lib):
 
 @corner
 def float32_gradients_of_bfloat16_parameters(lib):
-    """The state changes its dtype, so that a scan fails and a jitted step is traced twice: 39 optimizers of optax."""
+    """The state changes its dtype, so that a scan fails and a jitted step is traced twice (39 optimizers of optax)."""
     params, grads = jax.ShapeDtypeStruct((2, 2), "bfloat16"), jax.ShapeDtypeStruct((2, 2), "float32")
 
     def changes(tx):
@@ -119,7 +119,7 @@ def injected_numbers_of_bfloat16_parameters(lib):
 
 @corner
 def the_norm_of_a_thousand_bfloat16_leaves(lib):
-    """The norm of 1,000 leaves of 100 x 0.01 is 3.162; optax adds the squares in bfloat16, and stands still at 2."""
+    """The norm of 1,000 leaves of 100 x 0.01 is 3.162; optax adds the squares in bfloat16 and gets stuck at 2."""
     tree = [jnp.full(100, 0.01, jnp.bfloat16)] * 1000
     norm = gx.tree.norm if lib.library.values else lib.global_norm
     np.testing.assert_allclose(float(norm(tree)), 3.162, rtol=2e-3)
@@ -153,7 +153,7 @@ def clipping_zeros_to_zero(lib):
 
 @corner
 def derivatives_through_adam_at_a_zero_gradient(lib):
-    """The root of the second moment has no derivative at zero, where the update has one: NaN in optax."""
+    """At a zero gradient the update is differentiable, but the root of the second moment is not: NaN in optax."""
     slope = jax.jit(jax.grad(lambda g: _first_step(lib, lib.adam(0.1), g, jnp.ones(()))[0]))(jnp.zeros(()))
     np.testing.assert_allclose(slope, -0.1 / 1e-8, rtol=1e-5)
 
@@ -163,7 +163,7 @@ def derivatives_through_adam_at_a_zero_gradient(lib):
 
 @corner
 def params_and_fresh_state_donated_together(lib):
-    """The fresh states of six optimizers of optax, and of two more methods, hold the parameters themselves."""
+    """The fresh states of six optimizers of optax, and of two other methods, contain the parameters' own buffers."""
     params = jnp.ones((2, 2))
     more = {
         "mechanize": lib.mechanize(lib.sgd(0.1)),
@@ -180,7 +180,7 @@ def params_and_fresh_state_donated_together(lib):
 
 @corner
 def states_of_abstract_parameters(lib):
-    """Nine optimizers of optax fail with an AttributeError on `jax.ShapeDtypeStruct`s given to `init` itself.
+    """Nine optimizers of optax fail with an AttributeError if `init` gets `jax.ShapeDtypeStruct`s.
 
     Under `jax.eval_shape`, JAX's way to ask for shapes, all of both libraries work. Given to `init` itself, abstract
     parameters are an error in gradtx, which says so.
@@ -222,7 +222,7 @@ def the_decay_of_adafactor_follows_the_learning_rate(lib):
 
 @corner
 def a_plateau_below_zero(lib):
-    """(1 - rtol) * b lies above a best value b < 0: optax takes a standstill there for an improvement."""
+    """For a best value b < 0, (1 - rtol) * b is larger than b: optax takes a constant loss for an improvement."""
     tx = lib.reduce_on_plateau(factor=0.5, patience=3)
     state, g, losses = tx.init(jnp.ones(())), jnp.ones(()), jnp.full(20, -5.0)
     factors = jax.jit(lambda: jax.lax.scan(lambda s, v: tx.update(g, s, value=v)[::-1], state, losses)[1])()
@@ -231,7 +231,7 @@ def a_plateau_below_zero(lib):
 
 @corner
 def nan_after_the_limit_of_apply_if_finite(lib):
-    """After its limit optax's lets every NaN through, and its Adam never recovers."""
+    """After its limit of errors, optax's `apply_if_finite` accepts every NaN, and Adam never recovers."""
     grads, tx = jnp.asarray([1.0, *[jnp.nan] * 5, 1.0, 1.0]), lib.apply_if_finite(lib.adam(0.1), 2)
     state, p = tx.init(grads[0]), grads[0]
     updates = jax.jit(lambda: jax.lax.scan(lambda s, g: tx.update(g, s, p)[::-1], state, grads)[1])()
@@ -240,7 +240,7 @@ def nan_after_the_limit_of_apply_if_finite(lib):
 
 @corner
 def neighbouring_large_steps(lib):
-    """float32 cannot tell 2^24 + 1 from 2^24, and optax counts in it."""
+    """optax computes with step counts in float32, which cannot distinguish 2^24 + 1 from 2^24."""
     steps = jnp.asarray([2**24, 2**24 + 1], jnp.int32)
     values = jax.vmap(lib.linear_schedule(1.0, 0.0, 2**25))(steps)
     assert values[0] > values[1], "both have the same value"
@@ -248,7 +248,7 @@ def neighbouring_large_steps(lib):
 
 @corner
 def an_update_of_another_shape_is_refused(lib):
-    """optax adds a (2, 2) update to a (2,) parameter, which is (2, 2) from then on."""
+    """optax adds a (2, 2) update to a (2,) parameter, whose shape is then (2, 2)."""
     try:
         new = lib.apply_updates(jnp.ones(2), jnp.ones((2, 2)))
     except ValueError:

@@ -20,7 +20,7 @@ PROBLEMS = stack([(ONE, ZERO, ONE), (SPREAD, ZERO, ZERO), (ZERO, ONE, SPREAD)])
 
 
 def descend(tx):
-    """50 steps on every problem: parameters and updates of every step."""
+    """Takes 50 steps on every problem; returns the parameters and updates of every step."""
 
     def run(problem):
         def body(carry, noise):
@@ -38,14 +38,14 @@ def descend(tx):
 
 @law(12, "parity", of_values=True)
 def parity(subject):
-    """50 steps on three problems are optax's to rtol 1e-10, in float64."""
+    """50 steps on three problems equal optax's steps to rtol 1e-10, in float64."""
     case = subject.case
     if case.optax is None:
         raise NotApplicableError(case.why)
     reference = optax.with_extra_args_support(case.reference())
-    with jax.numpy_rank_promotion("allow"):  # for optax's sake
+    with jax.numpy_rank_promotion("allow"):  # optax needs this
         gradtx_steps, optax_steps = jax.jit(lambda: (descend(subject.make()), descend(reference)))()
-    # Links that are no descent method blow up or stand still: relative to the largest entry of a leaf.
+    # Transformations that do not descend diverge or stand still, so errors are relative to the largest entry of a leaf.
     for a, b in zip(jax.tree.leaves(gradtx_steps), jax.tree.leaves(optax_steps), strict=True):
         scale = np.abs(b).max(axis=tuple(range(2, b.ndim)), keepdims=True)
         scale = np.where(scale > 0, scale, 1)

@@ -1,4 +1,4 @@
-"""The laws of schedules: functions of the step, exact at every step, of arrays of steps, differentiable."""
+"""The laws of schedules: pure functions of the step (or of arrays of steps), exact and differentiable."""
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,14 @@ from tests.laws.subject import NotApplicableError, law
 
 
 def curve(subject, counts):
-    if not subject.library.values:  # optax's take one step at a time
+    if not subject.library.values:  # optax's schedules accept a single step at a time
         return jax.jit(jax.vmap(subject.tx))(counts)
     return jax.jit(lambda counts: subject.tx(counts))(counts)
 
 
 @law(2, "numbers of schedules", of_values=True, about="schedule")
 def schedules_are_data(subject):
-    """A schedule is an argument of a jitted function, and vmap over its numbers equals a loop."""
+    """A schedule can be an argument of a jitted function, and vmap over its hyperparameters equals a loop."""
     counts = jnp.arange(20)
     expected = jax.jit(lambda schedule, counts: schedule(counts))(subject.tx, counts)
     assert expected.dtype == jnp.float64
@@ -28,18 +28,18 @@ def schedules_are_data(subject):
 
 @law(5, "far steps", about="schedule")
 def far_steps_are_finite(subject):
-    """At all steps up to the largest int32 the value is finite, in float32 too."""
+    """At all steps up to the largest int32 the value is finite, also in float32."""
     for x64 in (True, False):
         with jax.enable_x64(x64):
             counts = jnp.asarray([0, 1, 2**24, 2**24 + 1, 2**31 - 2, 2**31 - 1], jnp.int32)
             if "multiplicative" in subject.case.expression:
-                counts = counts[:2]  # by its nature it calls its function once for each step so far
+                counts = counts[:2]  # the schedule must call its function once for each step so far
             assert finite(curve(subject, counts))
 
 
 @law(6, "slopes of schedules", of_values=True, about="schedule")
 def schedules_are_differentiable(subject):
-    """The slopes by all numbers of a schedule are finite."""
+    """The derivatives with respect to all hyperparameters of a schedule are finite."""
     counts = jnp.arange(20)
     assert finite(jax.jit(jax.grad(lambda schedule: jnp.sum(schedule(counts))))(subject.tx))
 
@@ -55,7 +55,7 @@ def steps_one_by_one_equal_many(subject):
 
 @law(12, "parity of schedules", of_values=True, about="schedule")
 def schedules_are_optaxs(subject):
-    """A schedule that optax has is optax's, in float64."""
+    """A schedule that optax has gives optax's values, in float64."""
     case = subject.case
     if case.optax is None:
         raise NotApplicableError(case.why)

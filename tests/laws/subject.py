@@ -1,4 +1,4 @@
-"""The cases of the registry as subjects of the laws, with what the registry and the libraries say about them."""
+"""Turns the cases of the registry into subjects of the laws, with the registry's exceptions and the library's rules."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _branches(expression: str) -> dict[str, str]:
 
 @functools.cache
 def good_calls(library):
-    """Of every constructor the call that is its first case, as its bound arguments."""
+    """Returns for every constructor the bound arguments of its first case, a valid call."""
     found = {}
     for case in library.cases():
         call = ast.parse(case.expression, mode="eval").body
@@ -83,7 +83,7 @@ def _value(library, node):
 
 
 class Subject(testing.subject.Subject):
-    """A case of a library."""
+    """A case of a library, as a subject of the laws."""
 
     case: Case
     library: Library
@@ -103,16 +103,16 @@ class Subject(testing.subject.Subject):
 
     @functools.cached_property
     def stated(self) -> Any:
-        """gradtx's method of this name, whose folder states the scope; None if there is none."""
+        """gradtx's method of the same name, whose folder states the scope; None if gradtx has no such method."""
         try:
             tx = GRADTX.make(self.expression)
         except (NameError, TypeError, ValueError):
             return None
-        return gx.identity() if isinstance(tx, gx.stateless) else tx  # its function treats every entry by itself
+        return gx.identity() if isinstance(tx, gx.stateless) else tx  # its function treats every entry separately
 
     @property
     def comes_first(self) -> bool:
-        """Whether this is the first case of its constructor, which is the one for law 11."""
+        """Whether this is the first case of its constructor; law 11 runs only on the first case."""
         return good_calls(self.library).get(self.name, ("",))[0] == self.expression
 
     @property
@@ -121,6 +121,6 @@ class Subject(testing.subject.Subject):
 
 
 def judge(subject: Subject, laws: Iterable[Law]) -> list[Verdict]:
-    """The verdicts of the laws that are about such a subject, under the rules of its library."""
+    """Returns the verdicts of the laws that apply to this kind of subject, under the rules of its library."""
     with its_rules(subject.library):
         return judge_all(subject, laws)

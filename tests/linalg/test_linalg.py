@@ -1,4 +1,4 @@
-"""Power iteration, inverse roots and non-negative least squares: against NumPy, SciPy and optax, in every unit."""
+"""Power iteration, inverse roots and non-negative least squares against NumPy, SciPy and optax, at every scale."""
 
 import jax
 import jax.numpy as jnp
@@ -159,7 +159,7 @@ def test_nnls_is_scipy_s_and_optax_s(shape, columns):
     for x, y in zip(np.atleast_2d(found.T), np.atleast_2d(b.T), strict=True):
         best = scipy.optimize.nnls(a, y)[1]
         np.testing.assert_allclose(np.linalg.norm(a @ x - y), best, rtol=1e-7, atol=1e-7)
-    if shape[0] >= shape[1]:  # else the bound on the eigenvalues is another
+    if shape[0] >= shape[1]:  # otherwise the bound on the eigenvalues differs
         for n in (1, 5, 100):
             np.testing.assert_allclose(gx.nnls(a, b, n), optax.nnls(jnp.asarray(a), jnp.asarray(b), n), rtol=1e-10)
     given = gx.nnls(a, b, 50, L=100.0, unroll=2)

@@ -1,4 +1,4 @@
-"""The losses of gradtx with arguments for each: what the tests of all losses go through."""
+"""Cases for all losses of gradtx: calls with arguments, which the tests of all losses run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FOR_LOGITS = [
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A call of a loss. It is differentiated by its first `by` arguments."""
+    """A call of a loss; the tests differentiate it with respect to its first `by` arguments."""
 
     name: str
     args: tuple[Any, ...]
@@ -52,7 +52,7 @@ class Case:
         return getattr(losses, self.name)
 
     def of(self, library="gradtx"):
-        """The loss as a function of the arguments by which it is differentiated."""
+        """Returns the loss as a function of the arguments to differentiate."""
         loss = self.loss(library)
 
         def fn(*moving):
@@ -165,7 +165,7 @@ CASES = list(_cases())
 
 
 def first_of_each(names=FOR_LOGITS):
-    """One case of each name, the first."""
+    """Returns the first case of each name."""
     return [next(case for case in CASES if case.name == name) for name in names]
 
 
@@ -178,7 +178,7 @@ def with_ends(case, dtype):
 
 
 def summed(case, library="gradtx"):
-    """The losses, and the derivative of their sum, compiled where optax's can be."""
+    """Returns the losses and the derivative of their sum, compiled if optax's loss can be compiled."""
 
     def fn(*moving):
         loss = case.of(library)(*moving)
@@ -344,7 +344,7 @@ def finite_at_the_ends(case, dtype, library):
 
 
 def main() -> None:
-    """Prints optax's score beside that of gradtx."""
+    """Prints the scores of optax and of gradtx."""
     for library in LIBRARIES:
         ends = [finite_at_the_ends(c, d, library) for c in first_of_each() for d in ("float16", "bfloat16", "float32")]
         corners = [outcome(corner, library) for corner in CORNERS]

@@ -20,7 +20,7 @@ L = gx.losses
 
 
 def picked(cases, every):
-    """Cases as parameters, of which the quick run takes some."""
+    """Returns cases as pytest parameters; the quick run uses only some of them."""
     return [pytest.param(c, id=f"{i}-{c}", marks=[pytest.mark.heavy] if i % every else []) for i, c in enumerate(cases)]
 
 
@@ -101,7 +101,7 @@ def test_derivatives_of_first_and_second_order(case):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("case", first_of_each(), ids=str)
 def test_losses_at_the_ends_of_the_dtype(case, dtype):
-    """They are finite, and the values are those of float64, up to the dtype's largest number."""
+    """Losses are finite and equal the losses in float64, up to the dtype's largest number."""
     assert finite_at_the_ends(case, dtype, "gradtx")
     moving = with_ends(case, dtype)
     loss = case.of()(*moving)
@@ -120,7 +120,7 @@ def test_corners(corner):
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("case", [c for c in first_of_each() if c.name not in ("ctc_loss",)], ids=str)
 def test_sixteen_bits_are_computed_in_float32(case):
-    """The result is that of float32, rounded once."""
+    """The result is the float32 result, rounded once."""
     moving = case.moving(jnp.bfloat16)
     wide = case.of()(*(x.astype(jnp.float32) for x in moving))
     loss = case.of()(*moving)
@@ -141,9 +141,9 @@ SIGNED = np.array([[1.0, -2.0, 0.5]])
 DIFFERENCES = {
     # The label's class is masked: its probability is 0. optax's loss is negative.
     "a label under the mask": (CENTER, (LOGITS, np.array([1])), {"where": MASK}, np.inf),
-    # Signs cancel in optax's odd powers.
+    # optax takes odd powers without the absolute value, so signs cancel.
     "an odd norm": ("triplet_margin_loss", (0 * LOGITS, SIGNED, 0 * LOGITS), {"norm_degree": 1, "eps": 0.0}, 4.5),
-    # optax gives classes that do not exist a part of the label.
+    # optax gives a fraction of the label to classes that do not exist.
     "smoothing under the mask": ("smooth_labels", (np.array([[1.0, 0.0, 0.0]]), 0.1), {"where": MASK}, [0.95, 0, 0.05]),
     # optax's NaN: 0 log 0.
     "an impossible class": ("softmax_cross_entropy", ([[0.0, -np.inf]], [[1.0, 0.0]]), {}, 0.0),
@@ -205,7 +205,7 @@ def test_labels_of_all_integer_dtypes():
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("ignore", [-100, 1, 255])
 def test_ignored_labels(ignore):
-    """They have loss 0 and derivative 0, whatever is in their rows, and need not be in range."""
+    """Ignored labels have loss 0 and derivative 0, whatever the logits in their rows, and need not be in range."""
     x = SCORES.at[1].set(jnp.nan)
     labels = jnp.array([0, ignore])
     loss = jax.jit(lambda x, y: L.softmax_cross_entropy_with_integer_labels(x, y, ignore_label=ignore))
@@ -274,7 +274,7 @@ def test_a_weight_of_zero_leaves_an_infinite_loss_out():
 
 # --- Shapes and arguments.
 
-SHAPES = {  # what to shorten, and the names that the message has
+SHAPES = {  # the argument to shorten, and the names in the message
     "softmax_cross_entropy": ("labels", "logits"),
     "sigmoid_binary_cross_entropy": ("labels", "logits"),
     CENTER: ("labels", "the batch"),

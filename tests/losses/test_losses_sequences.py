@@ -1,4 +1,4 @@
-"""CTC against a sum over all alignments, and the cross entropy in chunks against the plain one."""
+"""CTC equals a sum over all alignments, and the chunked cross entropy equals the ordinary cross entropy."""
 
 import itertools
 
@@ -14,12 +14,12 @@ PLAIN, CHUNKED = L.softmax_cross_entropy_with_integer_labels, L.chunked_softmax_
 
 
 def read(alignment, blank):
-    """What an alignment says: without repetitions, then without blanks."""
+    """Reads an alignment: merges repetitions, then removes blanks."""
     return [k for k, _ in itertools.groupby(alignment) if k != blank]
 
 
 def by_hand(logits, labels, blank):
-    """The probability that frames read as labels, and in part: by the labels read after each frame, and its end."""
+    """Returns the probability that frames read as labels, and of each number of labels read after each frame."""
     frames, classes = logits.shape
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     total = 0.0

@@ -1,8 +1,8 @@
 """Methods that optax does not have, against their published algorithms written out in NumPy, in float64.
 
-Each transcription follows the paper, or the code that is named, step by step: moments updated with their
-corrections, weights moved in place. The gradients are those of a noisy quadratic at the method's own weights,
-so that an error in one step is seen in all later ones.
+Each transcription follows the paper, or the named code, step by step: it updates moments with bias corrections, and
+moves the network weights in place. The gradients are taken from a noisy quadratic at the current weights, so that an
+error in a step affects all later steps.
 """
 
 import jax
@@ -18,13 +18,13 @@ SHAPES = {"w": (4, 3), "b": (3,)}
 RNG = np.random.default_rng(0)
 START = {name: RNG.normal(size=shape) for name, shape in SHAPES.items()}
 SCALE = {name: 10.0 ** RNG.uniform(-1, 1, size=shape) for name, shape in SHAPES.items()}
-# Quiet for a while, then loud: second moments are out of date at the border.
+# Small gradients, then large gradients: at the change the second moments are out of date.
 LOUD = np.where(np.arange(STEPS) % 40 < 25, 0.1, 2.0)
 NOISE = {name: LOUD.reshape(-1, *[1] * len(s)) * RNG.normal(size=(STEPS, *s)) for name, s in SHAPES.items()}
 
 
 def weights(tx, start=START):
-    """The weights after each step of a transformation."""
+    """Returns the network weights after each step of a transformation."""
 
     def step(carry, noise):
         params, state = carry
@@ -38,7 +38,8 @@ def weights(tx, start=START):
 
 
 def transcribed(method, start=START, **options):
-    """The same for a generator that is sent gradients and yields weights, one leaf at a time."""
+    """Returns the weights after each step of a transcription: a generator, one for each leaf, from gradients to
+    weights."""
     result = {}
     for name, w in start.items():
         leaf, rows = method(w.copy(), **options), []
@@ -57,7 +58,7 @@ def agree(tx, expected, **options):
 
 
 def laprop(w, lr, b1=0.9, b2=0.999, eps=1e-15, wd=0.0):
-    """Algorithm 1 of the paper, with decay at the learning rate."""
+    """Algorithm 1 of the paper, with weight decay times the learning rate."""
     m, n, t = 0.0, 0.0, 0
     while True:
         g = yield w
@@ -76,7 +77,7 @@ def test_laprop(options):
 
 
 def test_laprop_is_bounded_where_adam_is_not():
-    """The paper's case against Adam: b1 above b2, and gradients that fall silent."""
+    """The paper's counterexample for Adam: b1 is larger than b2, and the gradients become zero."""
     g = jnp.asarray([[1.0]] * 3 + [[0.0]] * 20)
 
     def largest(tx):
@@ -114,7 +115,7 @@ def test_adam_atan2_does_not_see_the_scale_of_the_gradients():
 
 
 def test_the_derivatives_of_atan2_are_right_and_zero_at_the_origin():
-    """Those of `jnp.arctan2` are NaN there, and where a square overflows or underflows."""
+    """The derivatives of `jnp.arctan2` are NaN at the origin, and wherever a square overflows or underflows."""
     tx = gx.scale_by_adam_atan2(a=1.0)
     state = tx.init(jnp.zeros(()))
 
@@ -128,14 +129,14 @@ def test_the_derivatives_of_atan2_are_right_and_zero_at_the_origin():
         first, g = jnp.asarray(0.3 * c), jnp.asarray(-0.7 * c)
         ahead, behind = second(first, g + h * c), second(first, g - h * c)
         np.testing.assert_allclose(slopes(first, g)[1] * c, (ahead - behind) / (2 * h), rtol=1e-6)
-    # Momentum without a second moment is answered with a right angle.
+    # If the second moment is zero and the momentum is not, the angle is a right angle.
     silent = gx.scale_by_adam_atan2(b2=0.0, a=1.0)
     _, state = silent.update(jnp.ones(()), silent.init(jnp.zeros(())))
     np.testing.assert_allclose(silent.update(jnp.zeros(()), state)[0], np.pi / 2)
 
 
 def test_adam_atan2_turns_the_modulus_of_complex_entries():
-    """A real gradient and the same number as a complex one get the same update."""
+    """A real gradient and the same gradient as a complex number get the same update."""
     tx = gx.scale_by_adam_atan2()
     g = jnp.asarray([0.5, -2.0, 0.0])
     turn = jnp.exp(0.3j)
@@ -207,7 +208,7 @@ def test_mars_has_nothing_to_correct_at_first():
 
 
 def test_mars_from_the_second_step_on_is_the_authors():
-    """Only the first correction differs, and clipping hides it: both have norm 1."""
+    """Only the first correction differs, and clipping hides the difference: both have norm 1."""
     start = {name: 10 * w for name, w in START.items()}
     agree(gx.mars(0.03), transcribed(mars, start, lr=0.03, zero_start=True), start=start)
 
@@ -293,7 +294,8 @@ def test_ftrl_of_keras(power, n0, l1, l2, beta):
 
 
 def test_ftrl_keeps_its_start_and_its_weights_when_the_rate_falls():
-    """Where the published forms forget both; without penalties the method is AdaGrad, whatever the start and rate."""
+    """The published algorithms forget the start; without penalties gradtx's FTRL is AdaGrad, whatever the start and
+    rate."""
     rate = gx.exponential_decay(0.3, 20, 0.5)
     close(
         weights(gx.ftrl(rate, initial_accumulator_value=0.2)),

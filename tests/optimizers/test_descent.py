@@ -1,4 +1,4 @@
-"""Every optimizer descends: by its default settings, with the rate one would try first where it asks for one.
+"""Every optimizer descends with its default settings; if it needs a learning rate, with a usual first choice.
 
 Three problems of 31 parameters each, a matrix of 6 x 5 and a number, 2000 steps:
 
@@ -34,7 +34,7 @@ RATES = {
     **dict.fromkeys(["sgd", "noisy_sgd", "optimistic_gradient_descent", "lars"], 0.1),
     **dict.fromkeys(["adagrad", "ftrl", "sm3"], 0.1),
     **dict.fromkeys(["acprop", "fromage", "lion", "rprop", "signum"], 0.01),
-    "sign_sgd": 0.003,  # nothing averages the signs across the valley
+    "sign_sgd": 0.003,  # it has no average that cancels the signs across the valley
     "apollo_mini": 0.003,  # its steps are 11 times as long as Adam's
     "simplified_ademamix": 0.0003,  # its momentum is a sum of a hundred gradients
     "adafactor": 0.03,  # has a default, which is none: steps of the size of the parameters
@@ -52,7 +52,7 @@ def as_one_example(grads, params):
 
 
 def make(name):
-    """The optimizer by its default settings."""
+    """Makes the optimizer with its default settings."""
     constructor = getattr(gx, name)
     if name == "dpsgd":  # has no defaults: a bound that seldom binds, and the deviation of the quadratic's noise
         return gx.chain(gx.stateless(as_one_example), constructor(0.1, 10.0, 0.01, seed=0))
@@ -99,7 +99,7 @@ STARTS = [
 
 
 def losses(tx):
-    """The true losses of the problems at every step, one row each."""
+    """Returns the true losses of the problems at every step, a row for each problem."""
 
     def loss(params, which):
         return sum(jnp.where(which == i, problem(params), 0) for i, problem in enumerate(PROBLEMS))
@@ -115,13 +115,13 @@ def losses(tx):
         return jax.lax.scan(step, (start, tx.init(start)), noise)[1]
 
     starts = jax.tree.map(lambda *x: np.stack(x), *STARTS)
-    # Compiling is most of the time: the least optimization runs slower and is done sooner.
+    # Compilation takes most of the time, so less optimization of the code is faster in total.
     quickly = {"xla_backend_optimization_level": 0}
     return jax.jit(jax.vmap(run, in_axes=(0, 0, None)), compiler_options=quickly)(np.arange(3), starts, NOISE)
 
 
 def fractions(tx):
-    """The loss that is reached, by problem."""
+    """Returns the final loss of each problem, as a fraction of its first loss."""
     found = np.asarray(losses(tx))
     return dict(zip(LIMITS, found[:, -LAST:].mean(axis=1) / found[:, 0], strict=True))
 

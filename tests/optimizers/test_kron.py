@@ -1,4 +1,4 @@
-"""Kron (PSGD) is its authors' algorithm, and whitens."""
+"""Kron (PSGD) equals its authors' algorithm, and whitens gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from tests.optimizers.test_soap import SHAPES, extremes, grads_of, updates_of
 
 
 def noises(key, steps, shape):
-    """For every step the coin, the probe and the noise."""
+    """Returns the random numbers of every step: the coin, the probe and the noise."""
     state, found = jax.random.PRNGKey(key), []
     for _ in range(steps):
         state, sample = jax.random.split(state)
@@ -80,7 +80,7 @@ def test_kron_is_its_algorithm(shape, settings, kind):
 
 
 def test_gradients_become_white():
-    """Rows and columns that are mixed, and of sizes a hundred times apart, come out nearly as normal numbers."""
+    """Gradients with correlated rows and columns of very different sizes become nearly white noise."""
     rng = np.random.default_rng(0)
     left, right = np.linalg.qr(rng.normal(size=(4, 4)))[0] * [10, 1, 1, 0.1], rng.normal(size=(6, 6))
     grads = left @ rng.normal(size=(3000, 4, 6)) @ right

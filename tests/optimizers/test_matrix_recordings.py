@@ -1,4 +1,4 @@
-"""SOAP, Shampoo and Kron are what other implementations recorded (`record_matrix_optimizers.py`), where they agree."""
+"""SOAP, Shampoo and Kron equal recordings of other implementations (`record_matrix_optimizers.py`)."""
 
 import json
 import pathlib

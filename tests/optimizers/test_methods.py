@@ -1,4 +1,4 @@
-"""What a method promises beyond parity: formulas written out in NumPy, and decisions that differ from optax's."""
+"""Properties of methods beyond parity: formulas in NumPy, and deliberate differences from optax."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ ZEROS = jnp.zeros(4)
 
 
 def test_dampened_momentum_starts_with_the_first_gradient():
-    """PyTorch's SGD: the first buffer is the first gradient, undamped."""
+    """As in PyTorch's SGD, the first momentum buffer is the first gradient, without dampening."""
     expected, m = [], None
     for g in GRADS:
         m = g if m is None else 0.9 * m + (1 - 0.3) * g
@@ -48,13 +48,13 @@ def test_adadelta_descends_by_default():
 
 
 def test_rprop_takes_its_step_at_once():
-    """optax returns the step of the update before."""
+    """optax returns the step for the previous gradient."""
     for tx, expected in ((gx.rprop(0.1), [-0.1, -0.12]), (optax.rprop(0.1), [0.0, -0.1])):
         close(trajectory(tx, ZEROS, np.ones((2, 4)))[0], np.outer(expected, np.ones(4)))
 
 
 def test_first_gradients_of_zeros_do_no_harm():
-    """optax divides them by themselves, or by next to nothing."""
+    """optax divides zeros by zero, or later gradients by nearly zero."""
     grads = np.outer([0.0, 1.0], np.ones(4))
     for name, bound in (("prodigy", 1e-5), ("dadapt_adamw", 1e-5), ("acprop", 1.0)):
         rates = {"acprop": (1.0,)}.get(name, ())
@@ -67,7 +67,7 @@ def test_first_gradients_of_zeros_do_no_harm():
 
 
 def test_a_rate_above_one_makes_no_infinity():
-    """The factors of the largest gradient come first: their product is small where the rate alone is not."""
+    """The learning rate is multiplied last, after factors that make the largest gradient small."""
     tx = gx.scale_by_dadapt_adamw(b2=0.5, estim_lr0=0.5)
     g = jnp.asarray([1.0, -1.0]) * float(jnp.finfo("float64").max)
     updates, state = trajectory(tx, jnp.ones(2), g[None])
@@ -75,7 +75,7 @@ def test_a_rate_above_one_makes_no_infinity():
 
 
 def test_a_rounded_variance_is_not_negative():
-    """The running variance of a constant gradient is zero up to rounding, of either sign; its root is taken."""
+    """The variance of a constant gradient is zero up to rounding of either sign, but its root must be finite."""
     g = jnp.full((200, 3), 0.1, "float32")
     updates, _ = trajectory(gx.scale_by_stddev(eps=0.0, eps_in_sqrt=False, bias_correction=True), g[0], g)
     assert jnp.isfinite(updates).all()
@@ -95,7 +95,7 @@ def test_masks_may_be_functions_and_prefixes():
 
 
 def test_bias_corrections_do_not_cancel():
-    """1 - b^t to full relative accuracy, for b near 1 and float32 too."""
+    """1 - b^t has full relative accuracy, even for b near 1 in float32."""
 
     for b in (0.9, 0.999, 1 - 1e-6):
         for t in (1, 2, 1000, 10**8):
@@ -128,7 +128,7 @@ def test_many_methods_find_the_minimum():
 
 
 def test_factored_rms_averages_nothing_until_its_offset_is_passed():
-    """optax's takes the power of zero and of negative numbers there, and its updates are NaN."""
+    """optax raises zero and negative numbers to a power there, and its updates are NaN."""
     tx = gx.scale_by_factored_rms(step_offset=3)
     with jax.disable_jit():
         updates = trajectory(tx, ZEROS, GRADS)[0]
@@ -138,7 +138,7 @@ def test_factored_rms_averages_nothing_until_its_offset_is_passed():
 
 
 def test_adamax_without_eps_at_zero():
-    """The divisor is the smallest normal number, which times a correction below 1 is taken for zero."""
+    """The divisor is the smallest normal number; times a correction below 1 it would be flushed to zero."""
     for x64, dtype in ((True, "float64"), (True, "float32"), (False, "float32")):
         with jax.enable_x64(x64):
             g, tx = jnp.zeros(2, dtype), gx.scale_by_adamax(eps=0.0)
@@ -161,7 +161,7 @@ def test_adafactor_of_a_kernel_of_one_by_one_is_that_of_its_matrix():
 @pytest.mark.parametrize("shape", [(4, 3), (3, 4), (2, 3, 4), (1, 4, 3)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_derivatives_of_adafactor_at_gradients_of_zeros(dtype, shape, eps):
-    """By the parameters, the gradients and the numbers; the square of the mean of r is no float32."""
+    """Derivatives by parameters, gradients and hyperparameters; the squared mean of r underflows in float32."""
 
     def loss(tx, params, grads):
         state = tx.init(params)

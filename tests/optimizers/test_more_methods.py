@@ -1,4 +1,4 @@
-"""Methods that optax does not have: against pytorch_optimizer's recorded steps, and the papers written out in NumPy."""
+"""Methods that optax does not have equal pytorch_optimizer's recorded steps, or the papers' formulas in NumPy."""
 
 import pathlib
 
@@ -67,7 +67,7 @@ OURS = {
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_steps_of_pytorch_optimizer(name):
-    """To 1e-6, and 1e-5 where the package decomposes matrices in float32: it adds eps in other places, too."""
+    """To 1e-6, because the package adds eps at different places; to 1e-5 if it decomposes matrices in float32."""
     found = steps(OURS[name](), SQUARE if name == "splus" else SHAPES)
     tolerance = 1e-5 if name in ("fira", "splus") else 1e-6
     np.testing.assert_allclose(found, RECORDED[name], rtol=tolerance, atol=tolerance)
@@ -154,7 +154,7 @@ def limited(x, last, growth=1.01):
 
 
 def apollo(grads, p, rank=2, gap=3, scale=1.5, tensor=False):
-    """The projections are the rule's own; all else is the paper's."""
+    """The paper's algorithm, with gradtx's projections."""
     state, last = [0, 0], 0
     for t, g in enumerate(grads, 1):
         w = g if g.shape[0] < g.shape[1] else g.T
@@ -229,7 +229,7 @@ def test_the_paper_in_numpy(name, shape):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_corners(name, dtype):
-    """Zeros first do not stop a method for good; tiny, huge, rank-one and infinite gradients."""
+    """Methods recover from zero gradients at the start, and from tiny, huge, rank-one and infinite gradients."""
     tx, *_ = METHODS[name]
     g = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6)), dtype)
     p = jnp.ones_like(g) + jnp.arange(24).reshape(4, 6)
@@ -386,7 +386,7 @@ def test_qk_clip_refuses_what_does_not_fit(tx, logits, match):
 
 @pytest.mark.heavy
 def test_splus_moves_in_no_direction_of_rounding_errors():
-    """Of gradients of rank one the step in the eigenbasis has one entry, and that of zero eigenvalues is the same."""
+    """For gradients of rank one, the step in the eigenbasis has one entry, whatever the basis of the null space is."""
     rng = np.random.default_rng(0)
     g = jnp.asarray(rng.normal(size=(6, 1)) * rng.normal(size=(1, 4)))
     tx = gx.scale_by_splus()

@@ -100,7 +100,7 @@ def test_default_routing_by_path_and_shape():
 
 
 def test_equal_shapes_are_one_stack():
-    """One iteration for all matrices of a shape, and the same numbers as one by one."""
+    """All matrices of a shape share one iteration, with the same results as separate iterations."""
     matrices = [jnp.asarray(np.random.default_rng(i).normal(size=(6, 4))) for i in range(5)]
     tx = gx.scale_by_muon(ns_steps=5)
     together = tx.update(matrices, tx.init(matrices))[0]
@@ -110,7 +110,7 @@ def test_equal_shapes_are_one_stack():
 
 
 def test_many_matrices_share_the_kernels_that_divide_their_stack():
-    """Slices at places that are known are kernels of their own; runs under `vmap` slice at the same places."""
+    """Slices at static positions would be separate kernels; runs under `vmap` slice at the same positions."""
     rng = np.random.default_rng(0)
     sizes = [1, 3, 1, 2, 1, 1, 1, 1, 1]
     grads = [jnp.asarray(rng.normal(size=(2, n, 3, 2))) for n in sizes]
@@ -181,7 +181,7 @@ def test_galore_leaves_what_is_no_matrix():
 
 
 def test_galore_hands_extra_arguments_to_its_base():
-    """All but those of the parameters' shapes: `grad` is left out, an argument that only the base knows is refused."""
+    """Except arguments with the parameters' shapes: `grad` is left out, and an argument only for the base raises."""
     seen = {}
 
     def look(updates, state, params=None, *, value, grad=None, hessian_diag=None):
@@ -245,7 +245,7 @@ def test_the_update_does_not_depend_on_the_unit_of_the_gradient(preconditioning,
 @pytest.mark.parametrize("eps", [0.0, 1e-8])
 @pytest.mark.parametrize("floor", [False, True])
 def test_zeros_stay_zeros(preconditioning, eps, floor):
-    """Derivatives are finite there, too."""
+    """Zero gradients give zero updates, with finite derivatives."""
     tx = gx.scale_by_muon(preconditioning=preconditioning, eps=eps, eps_is_floor=floor)
     for shape in ((4, 3), (3, 4), (1, 1)):
         zeros = jnp.zeros(shape)
@@ -255,7 +255,7 @@ def test_zeros_stay_zeros(preconditioning, eps, floor):
 
 
 def test_an_eps_that_is_a_floor_is_one():
-    """As in PyTorch: a gradient below it gives a smaller update."""
+    """As in PyTorch, a gradient whose norm is below `eps` gives a smaller update."""
     g = jax.random.normal(jax.random.key(0), (8, 6))
     tx = gx.scale_by_muon(eps_is_floor=True, eps=1e-7)
     size = gx.tree.norm(tx.update(g, tx.init(g))[0])
@@ -265,7 +265,7 @@ def test_an_eps_that_is_a_floor_is_one():
 
 @pytest.mark.parametrize("name", ["dion", "polar_express", "cans"])
 def test_the_published_sets_come_nearer_to_the_polar_factor(name):
-    """Of singular values from 1e-3 to 1 none ends further from 1 than with Jordan's triple."""
+    """No singular value from 1e-3 to 1 ends further from 1 than with Jordan's coefficients."""
     values = np.geomspace(1e-3, 1, 200)
 
     def mapped(rows):

@@ -1,4 +1,4 @@
-"""Muon's kin against their papers' algorithms written out in NumPy, in float64, and what all of them promise.
+"""Variants of Muon equal their papers' algorithms, written out in NumPy in float64; and properties of all variants.
 
 The papers write weights as (outputs, inputs): the transcriptions do so too, and are given transposed gradients.
 """
@@ -123,7 +123,7 @@ def test_the_update_does_not_depend_on_the_scale_of_gradients(name):
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_corners(name, dtype):
-    """Zeros first, tiny and huge gradients, rank one for 200 steps, one infinite gradient."""
+    """Zero gradients at the start, tiny and huge gradients, rank one for 200 steps, an infinite gradient."""
     tx, g = EVERY[name], jnp.asarray(gradients((4, 6))[0], dtype)
     run = jax.jit(lambda grads: trajectory(tx, grads[0], grads))
     updates, _ = run(jnp.stack([g * 0, g * 0, g * 1e-15, g * 1e15, g]))
@@ -193,7 +193,7 @@ def test_scion_shrinks_weights_into_the_ball_of_its_radius():
     for _ in range(200):
         updates, state = tx.update(grads, state, params)
         params = gx.apply_updates(params, updates)
-    assert float(jnp.linalg.norm(params["w"], 2)) < 2.0 * 1.3  # Newton-Schulz is that exact
+    assert float(jnp.linalg.norm(params["w"], 2)) < 2.0 * 1.3  # the accuracy of Newton-Schulz
     np.testing.assert_allclose(params["b"], -3.0, rtol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Moving averages whose decay is a schedule: the correction takes out the product of the decays that were used."""
+"""Moving averages with a scheduled decay: the bias correction uses the product of the actual decay rates."""
 
 import inspect
 
@@ -54,7 +54,7 @@ def run(tx, params, grads, steps):
     ],
 )
 def test_a_constant_gradient_gives_the_same_update_at_every_step(expression, first):
-    """A corrected average of equal numbers is that number, whatever its decays are."""
+    """With bias correction, the average of equal numbers is this number, whatever the decay rates are."""
     tx, one = make(expression.format(FALLING, RISING)), jnp.ones(1)
     found, _ = run(tx, one, lambda t: one, 250)
     if "schedule_free" in expression:
@@ -67,7 +67,7 @@ def test_an_average_of_ones_is_one_for_muon_too():
     g = jax.random.normal(jax.random.key(0), (4, 3))
     found, _ = run(tx, g, lambda t: g, 25)
     np.testing.assert_allclose(found, [found[0]] * 25, rtol=1e-5)
-    # Divided by another weight, the momentum would not be the gradient.
+    # With a different bias-correction divisor, the momentum would not equal the gradient.
     adaptive, _ = run(tx.replace(adaptive=True), g, lambda t: g, 25)
     np.testing.assert_allclose(adaptive, [adaptive[0]] * 25, rtol=1e-4)
 
@@ -165,7 +165,7 @@ def test_formulas_of_scheduled_decays(expression, formula):
 
 
 def test_numbers_replaced_before_each_step_are_taken_out_where_the_state_has_weights():
-    """A state made with a schedule keeps the product, whatever the decay is afterwards."""
+    """A state that was made with a schedule keeps the product, even if the decay rate is a number later."""
     tx, params = gx.adam(0.1, b2=gx.constant_schedule(0.9)), jnp.ones(1)
     state = tx.init(params)
     for b2 in np.linspace(0.9, 0.999, 100):

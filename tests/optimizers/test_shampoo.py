@@ -1,4 +1,4 @@
-"""Shampoo is its papers' algorithm, and does what follows from it."""
+"""Shampoo equals its papers' algorithm, and has the properties that follow."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def root_of(a, p, eps):
 
 
 def blocks_of(n, size):
-    """The ends of blocks of equal length, the last of which may be shorter."""
+    """Returns the ends of blocks of equal length; the last block may be shorter."""
     parts = -(-n // size)
     length = -(-n // parts)
     return [slice(i * length, min((i + 1) * length, n)) for i in range(parts)]

@@ -1,4 +1,4 @@
-"""SOAP is its paper's algorithm, and does what follows from it."""
+"""SOAP equals its paper's algorithm, and has the properties that follow."""
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def soap(grads, b1, b2, beta, eps, interval, sides=(True, True)):
 @pytest.mark.parametrize("interval", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_soap_is_its_algorithm(shape, interval):
-    """Of a matrix that is not square the first factor is singular, so that its longer side has none here."""
+    """For a matrix that is not square the first factor would be singular, so the longer side has no factor here."""
     grads, shorter = grads_of(shape), min(np.prod(shape[:-1]), shape[-1])
     flat = grads.reshape(len(grads), -1, shape[-1])
     sides = [n <= shorter for n in flat.shape[1:]]
@@ -73,7 +73,7 @@ def test_soap_in_the_axes_of_the_parameters_is_adam_one_step_late():
 
 
 def test_a_fixed_identity_basis_gives_adam():
-    """Gradients with one entry a row, and of another size each, have the axes as their eigenvectors."""
+    """Gradients with a single entry per row, all of different sizes, have the axes as eigenvectors."""
     grads = np.stack([np.diag([4.0, 3.0, 2.0, 1.0])] * 6) * np.array([1, -2, 0.5, 3, -1, 1])[:, None, None]
     found = updates_of(gx.scale_by_soap(interval=1), grads)
     np.testing.assert_allclose(found[1:], updates_of(gx.scale_by_adam(0.95, 0.95), grads[1:]), atol=1e-12)
@@ -97,7 +97,7 @@ def test_a_basis_with_flipped_and_permuted_columns_changes_nothing():
         mu=state.mu[:, order] * signs[None, :, None],
         nu=state.nu[:, order],
     )
-    for g in grads[4:]:  # both are renewed on the way
+    for g in grads[4:]:  # both bases are updated during the run
         a, state = tx.update(g, state)
         b, other = tx.update(g, other)
         np.testing.assert_allclose(a, b, atol=1e-10)

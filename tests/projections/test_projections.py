@@ -1,4 +1,4 @@
-"""Projections and proximal operators: nearest points against cvxpy, and what holds for all of them."""
+"""Projections and proximal operators find the same points as cvxpy; and properties of all projections."""
 
 import contextlib
 import functools
@@ -24,7 +24,7 @@ def names(case):
 
 
 def costly(cases):
-    """All cases, of which the quick run takes every eighth."""
+    """Returns all cases as pytest parameters; the quick run uses every eighth case."""
     return [pytest.param(case, marks=[pytest.mark.heavy] if i % 8 else []) for i, case in enumerate(cases)]
 
 
@@ -39,20 +39,20 @@ def batched(case):
 
 @functools.cache
 def projected(case):
-    """200 points of all kinds, and what becomes of them."""
+    """Returns 200 points of all kinds, and their projections."""
     x = points(case)
     return x, np.asarray(batched(case)(x))
 
 
 def size(x):
-    """The largest entry, 1 at least, of each point."""
+    """Returns the largest entry of each point, but at least 1."""
     return np.maximum(1, np.abs(flat(x)).max(axis=1, initial=0))
 
 
 def stated(case):
-    """The problem for cvxpy, with the point as a parameter: the distance is to be least, or the function's value.
+    """Returns the problem for cvxpy, with the point as a parameter: minimize the distance, or the function's value.
 
-    The distance and not its square, so that the solver's accuracy is that of the distance.
+    It uses the distance instead of its square, so that the solver's accuracy applies to the distance.
     """
     v = cp.Variable(case.shape, symmetric=case.symmetric)
     x = cp.Parameter(case.shape)
@@ -62,11 +62,11 @@ def stated(case):
 
 
 def solve(problem, v):
-    """Solves as exactly as the solver can."""
+    """Solves the problem as exactly as the solver can."""
     for tol in (1e-12, 1e-10, 1e-8, 1e-6):
         v.save_value(None)
         with warnings.catch_warnings(), contextlib.suppress(cp.SolverError):
-            warnings.simplefilter("ignore")  # it warns that it may have come less far
+            warnings.simplefilter("ignore")  # the solver warns that its result may be inexact
             problem.solve(solver=cp.CLARABEL, tol_gap_abs=tol, tol_gap_rel=tol, tol_feas=tol)
         if v.value is not None:
             return
@@ -125,7 +125,7 @@ def test_points_are_in_the_set_and_stay(case):
 @pytest.mark.one_in(10)
 @pytest.mark.parametrize("case", CONVEX, ids=names)
 def test_the_variational_inequality(case):
-    """<x - p, z - p> <= 0 for all z of the set: here for the projections of all other points."""
+    """<x - p, z - p> <= 0 for all z of the set; tested with the projections of all other points."""
     x, p = (flat(part) for part in projected(case))
     products = (x - p) @ p.T - np.sum((x - p) * p, axis=1, keepdims=True)
     bound = 1e-10 * size(x)[:, None] * np.maximum(size(p)[:, None], size(p)[None, :])
@@ -156,7 +156,7 @@ def test_one_point_is_as_in_a_batch_and_leaves_are_one_vector(case):
 
 @pytest.mark.parametrize("case", costly(CASES), ids=names)
 def test_dtypes(case):
-    """16-bit leaves are projected in float32: the result differs from the exact one by the dtype's rounding."""
+    """16-bit leaves are projected in float32, so the result differs from the exact result only by rounding."""
     x = generic(case, 1)[0]
     xs = {dtype: jnp.asarray(x, dtype) for dtype in ("float16", "bfloat16", "float32")}
     new = jax.jit(lambda xs: [case.fn(x, *case.data) for x in xs])(list(xs.values()))
@@ -169,7 +169,7 @@ def test_dtypes(case):
 
 
 def tangents(case):
-    """The derivative at a point along a direction of the point and of the data, and its transpose."""
+    """Returns the derivative along a direction of the point and of the data, and its transpose."""
 
     @jax.jit
     @jax.vmap
@@ -191,7 +191,7 @@ def directions(case, count):
 
 @pytest.mark.parametrize("case", costly(CASES), ids=names)
 def test_derivatives(case):
-    """Forward and reverse agree, are difference quotients at generic points, and finite at points of all kinds."""
+    """Forward and reverse mode agree, equal difference quotients at generic points, and are finite at all points."""
     count, h = 16, 1e-6
     x = generic(case, count)
     data, dx, ddata, w = directions(case, count)
@@ -317,7 +317,7 @@ def test_complex_leaves():
 
 @pytest.mark.heavy
 def test_matrices_with_equal_and_with_no_eigenvalues():
-    """The derivative is that of the function, which the vectors of equal eigenvalues do not have."""
+    """The projection is differentiable at equal eigenvalues, although the eigenvectors are not."""
     eye = jnp.eye(3)
     d = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)))
     for fn, at in (
@@ -379,7 +379,7 @@ def test_a_box_section_at_its_corners():
 
 @pytest.mark.heavy
 def test_intersections_of_other_trees_and_with_outer_derivatives():
-    """Data of the sets that a function closes over have derivatives, under jit and vmap too."""
+    """Data of the sets that a function closes over have derivatives, also under jit and vmap."""
 
     def loss(radius, x):
         sets = [lambda p: gx.projection_l2_ball(p, radius), gx.projection_non_negative]

@@ -21,7 +21,7 @@ X = {"a": jnp.asarray(2 * RNG.normal(size=5)), "b": jnp.asarray(RNG.normal(size=
 )
 @pytest.mark.parametrize("reg", [0.0, 0.4, 100.0])
 def test_moreau(prox, projection, tree, reg):
-    """A norm's operator takes away the projection onto the ball of the dual norm."""
+    """The proximal operator of a norm subtracts the projection onto the ball of the dual norm."""
     rest = jax.tree.map(lambda x, p: x - p, tree, projection(tree, reg))
     for p, r in zip(jax.tree.leaves(prox(tree, reg)), jax.tree.leaves(rest), strict=True):
         np.testing.assert_allclose(p, r, atol=1e-14)
@@ -64,7 +64,7 @@ def test_extremes():
 
 @pytest.mark.parametrize("kind", ["walk", "noise", "steps", "ramp", "integers"])
 def test_long_signals(kind):
-    """The dual of total variation certifies the solution, and that of the order the isotonic one, in O(n) each."""
+    """The dual problems certify the solutions of total variation and of isotonic regression, in O(n) each."""
     n, r = 2000, 1.7
     noise = RNG.normal(size=n)
     x = {

@@ -1,4 +1,4 @@
-"""Cycles against a plain loop that walks through them: every step, every border up to the largest int32 step."""
+"""Cycles equal a plain loop over the steps, and are right at every border up to the largest int32 step."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ LAST = np.iinfo(np.int32).max
 
 
 def walk(steps, period, multiplier, fixed=0, number=float):
-    """(index, position, left, length) of the steps 0, 1, ..., by a loop in the type `number`."""
+    """Yields (index, position, left, length) of the steps 0, 1, ..., by a loop in the type `number`."""
     found, index, start, length = [], 0, 0, number(period)
     for step in range(steps):
         while number(step - start) >= length if number is int else number(step) - start >= length:
@@ -104,7 +104,7 @@ def test_equal_cycles_far_out():
     ],
 )
 def test_derivatives_are_those_of_the_curve(schedule, name):
-    """Away from the kinks, by finite differences."""
+    """Away from the kinks, derivatives equal finite differences."""
     counts = np.asarray([3.3, 14.7, 18.1, 33.6, 47.2])
     value, h = float(getattr(schedule, name)), 1e-6
 

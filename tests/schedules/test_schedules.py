@@ -1,4 +1,4 @@
-"""Schedules at their borders: exact for large steps, defined past the end, no surprises."""
+"""Schedules at their borders: exact for large steps, and defined past the end."""
 
 import math
 
@@ -91,7 +91,7 @@ def test_derivatives_by_lengths():
 
 
 def test_stairs_do_not_round_up():
-    """floor(x / y) is one too many where x / y rounds to an integer."""
+    """floor(x / y) is too large by one if x / y rounds up to an integer."""
     with jax.enable_x64(False):
         schedule = gx.exponential_decay(1.0, 41, 0.5, staircase=True)
         counts = np.arange(41 * 100)
@@ -106,7 +106,7 @@ def test_warmup_of_length_zero_and_peak_zero():
 
 
 def test_a_warmup_of_no_steps_has_its_peak_at_step_0():
-    """optax's warmup_constant_schedule is `init_value` for ever then."""
+    """In this case optax's warmup_constant_schedule stays at `init_value` forever."""
     assert float(optax.warmup_constant_schedule(0.0, 1.0, 0)(10)) == 0.0
     for schedule in (
         gx.warmup_constant_schedule(0.0, 1.0, 0),
@@ -119,7 +119,7 @@ def test_a_warmup_of_no_steps_has_its_peak_at_step_0():
 
 @pytest.mark.parametrize("traced", [False, True])
 def test_stairs_at_the_last_step(traced):
-    """The begin and the length of a stair are float32 through jit, yet every stair is where it belongs."""
+    """Inside jit, the start and the length of a stair are float32, but every stair starts at the right step."""
     last = np.iinfo(np.int32).max
     with jax.enable_x64(False):
         for begin, steps in ((0, 3), (5, 1000), (2**20 + 1, 2**24 - 1)):
@@ -296,7 +296,7 @@ NUMBERS_OF_STEPS = [
 @pytest.mark.parametrize("steps", [10**10, 2**31 - 1, np.uint64(2**63)])
 @pytest.mark.parametrize(("expression", "early"), NUMBERS_OF_STEPS)
 def test_numbers_of_steps_may_be_large(expression, early, steps):
-    """The first values of a schedule that takes longer than any run, in float32 and float64."""
+    """The first values of a schedule that is longer than any run, in float32 and float64."""
     for x64 in (False, True):
         with jax.enable_x64(x64):
             schedule = eval(expression.replace("{}", repr(steps)), {**vars(gx), "np": np})
@@ -360,7 +360,7 @@ STEPS = [
 
 @pytest.mark.parametrize("steps", STEPS, ids=repr)
 def test_steps_may_be_numpys(steps):
-    """Lists of steps, dicts from steps and pairs of them, for all schedules that take some."""
+    """Lists, dicts and pairs of steps may hold NumPy numbers, in all schedules that accept them."""
     counts = jnp.arange(10)
     pieces = [gx.constant_schedule(x) for x in (1.0, 0.5, 0.25)]
     expected = jnp.where(counts < 3, 1.0, jnp.where(counts < 6, 0.5, 0.25))

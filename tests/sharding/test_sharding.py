@@ -1,4 +1,4 @@
-"""`gx.sharding`: where state lies on a mesh, that it stays there, what is sent, and what it costs."""
+"""`gx.sharding`: how states are sharded, that the sharding stays the same, the communication and its cost."""
 
 import math
 import re
@@ -52,7 +52,7 @@ def specs(tree):
 
 
 def device_nbytes(shardings, shapes):
-    """The bytes of a tree on one device."""
+    """Returns the bytes of a tree on one device."""
     sizes = jax.tree.map(lambda at, x: math.prod(at.shard_shape(x.shape)) * x.dtype.itemsize, shardings, shapes)
     return sum(jax.tree.leaves(sizes))
 
@@ -92,7 +92,7 @@ def test_stored_slots_lie_as_their_parameter():
 
 
 def test_halves_of_bytes_lie_as_their_parameter():
-    """Two numbers of four bits share a byte, so that codes have another shape than the parameter."""
+    """Two numbers of four bits share a byte, so the codes have a different shape than the parameter."""
     params = {"w": shape(512, 512, spec=P("data", "model"))}
     for form in ("int4", "uint4"):
         tx = gx.stored(gx.scale_by_adam(), {"nu" if form == "uint4" else "mu": form})
@@ -108,7 +108,7 @@ def test_the_weights_of_scheduled_decays_are_on_all_devices():
 
 
 def test_zero_cuts_no_blocks_of_what_is_stored():
-    """The longest axis has blocks of scales, of which each device would have a part."""
+    """The longest axis is stored in blocks with a scale each; sharding it would split blocks between devices."""
     params = {"w": shape(256, 512, spec=P(None, "model"))}
     for tx, spec in (
         (gx.trace(0.9), P(None, ("model", "data"))),
@@ -149,7 +149,7 @@ def test_the_zero_axis_splits_the_longest_axis_that_it_divides():
 
 @pytest.mark.parametrize("zero", [(8, 1), (4, 2)], ids=str)
 def test_zero_leaves_an_eighth_of_every_state_on_each_device(zero):
-    """The state of every optimizer, from shapes alone; what lacks an axis of the parameter lacks what splits it."""
+    """The state of every optimizer, from shapes; an array without a parameter's axis is not sharded along this axis."""
     mesh = AbstractMesh(zero, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
     params = {"w": shape(1024, 512, spec=P(None, "model"), mesh=mesh), "b": shape(512, spec=P("model"), mesh=mesh)}
     for name in optimizers():
@@ -247,7 +247,7 @@ RTOL = {"shampoo": 1e-8}
     ],
 )
 def test_a_state_stays_where_it_is(name, kind):
-    """Eight devices with parameters split in two and ZeRO compute what one does, and nothing moves."""
+    """Eight devices, with parameters split in two and ZeRO, compute the same as one device, and the state stays."""
     mesh, tx = mesh_of(kind), gx.lbfgs(0.1, linesearch=None) if name == "lbfgs" else default(name)
     places, params = homes(mesh), draw(0)
     on_mesh = jax.device_put(params, places)
@@ -272,18 +272,18 @@ def test_a_state_stays_where_it_is(name, kind):
 
 
 def data_of(tree):
-    """The tree with the data of random keys in their place."""
+    """Returns the tree with the data of random keys in place of the keys."""
     is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
     return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
 
 
 def sent(tx, zero, n=3):
-    """The collectives of a compiled step on 8 devices, for `n` leaves."""
+    """Returns the collectives of a compiled step on 8 devices, for `n` leaves."""
     return collectives(compiled_step(tx, parameters(mesh_of(), n), zero))
 
 
 def test_what_a_step_sends():
-    """Without ZeRO an elementwise method sends nothing; with it the updates alone are gathered."""
+    """Without ZeRO an elementwise method sends nothing; with ZeRO only the updates are gathered."""
     clipped = gx.chain(gx.clip_by_global_norm(1.0), gx.adam(0.1))
     assert sent(gx.adamw(0.1), None) == []
     assert set(sent(gx.adamw(0.1), "data")) == {"all-gather"}
@@ -308,7 +308,7 @@ STACKS = {"a": [(24, 24)] * 8, "b": [(8, 8)] * 3}
     ],
 )
 def test_devices_share_the_work_on_stacks(expression, kind):
-    """The numbers are the same, and each device computes an eighth of the products."""
+    """The results are the same, and each device computes an eighth of the matrix products."""
     tx, mesh = eval(expression, vars(gx)), mesh_of(kind, (8,), ("data",))
     rng, whole = np.random.default_rng(0), NamedSharding(mesh, P())
     params = jax.tree.map(lambda n: jnp.asarray(rng.normal(size=n)), STACKS, is_leaf=lambda x: isinstance(x, tuple))
@@ -380,7 +380,7 @@ MEASURE = [
 
 
 def steps_in_parts(tx, grads, params, axes=("data", "model"), **options):
-    """Updates and state of two steps inside `shard_map`; all extra arguments but functions are given."""
+    """Returns the updates and the state of two steps inside `shard_map`, with all extra arguments except functions."""
     mesh, whole = mesh_of(), gx.sharding.over(tx, axes)
     shardings = gx.sharding.state_shardings(tx, params, homes(mesh, PARTS))
     state, places = jax.device_put(tx.init(params), shardings), specs(shardings)
@@ -414,7 +414,7 @@ def test_parts_are_updated_as_the_whole(expression):
 
 
 def test_sums_over_trees_in_parts():
-    """Each function of trees that gives a number; a leaf that is alike on all devices counts once."""
+    """Every function from trees to a number works on shards; a replicated leaf counts once."""
     from gradtx.mesh import together
 
     mesh, tree = mesh_of(), {**draw(0), "same": jnp.arange(3.0)}
@@ -503,7 +503,7 @@ def test_over_is_a_value():
     ],
 )
 def test_a_plan_is_what_is_compiled(expression, zero):
-    """Within 5%: memory all together, and what travels; parameters, gradients and state to the byte.
+    """A plan predicts total memory and traffic within 5%, and parameters, gradients and state to the byte.
 
     Stored arrays are loaded as the compiler likes: XLA for CPUs loads those of all parameters at once.
     """
@@ -525,7 +525,7 @@ def test_a_plan_is_what_is_compiled(expression, zero):
 
 
 def traffic(compiled):
-    """The bytes that a device receives in a compiled program, by ring algorithms."""
+    """Returns the bytes that a device receives in a compiled program, with ring algorithms."""
     total = 0.0
     for line in compiled.as_text().splitlines():
         found = re.search(r"= (.*?) (all-reduce|all-gather|reduce-scatter)(?:-start)?\((.*)", line)
@@ -544,7 +544,7 @@ WIDTHS = {"f64": 8, "f32": 4, "s32": 4, "s8": 1, "u8": 1, "pred": 1}
 
 
 def group_size(text):
-    """The number of devices that exchange something, as the text of a compiled program writes it."""
+    """Returns the number of devices in a collective, read from the text of a compiled program."""
     names = re.search(r"replica_groups=mesh\[(.*?)\].*?\{(.*?)\}", text)
     if names:
         sizes = dict(part.split("=") for part in names[1].replace("'", "").split(","))

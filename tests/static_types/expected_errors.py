@@ -1,4 +1,4 @@
-"""Mistakes that an editor shows before the program runs: each line ends with the rule that refuses it.
+"""Mistakes that an editor shows before the program runs: each line ends with the type checker's rule that reports it.
 
 `tests/test_types.py` runs basedpyright on this file, which is never imported.
 """

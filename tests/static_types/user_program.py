@@ -1,4 +1,4 @@
-"""A user's program, which a type checker finds no fault with; `tests/test_types.py` checks and runs it."""
+"""A user's program without type errors; `tests/test_types.py` type-checks and runs it."""
 
 from functools import partial
 

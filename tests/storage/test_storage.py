@@ -1,4 +1,4 @@
-"""Storage formats: what they promise of digits, bytes, memory, devices and runs."""
+"""Storage formats: their accuracy, bytes and memory, and runs on one and on several devices."""
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +25,14 @@ SHAPES = [(), (1,), (5,), (17,), (100,), (3, 130), (4, 1000), (7, 3, 3), (2, 257
 
 
 def kept(form, x, clock=0):
-    """The array as it is after it was stored, and what was kept of it."""
+    """Returns the array after storing and loading, and its stored form."""
     bits = (jnp.full(x.shape, clock, jnp.uint32),) if form.draws else ()
     parts = form.encode(x, *bits)
     return form.decode(parts, x.shape), parts
 
 
 def normal(shape, form, seed=0):
-    """Numbers of many sizes, none negative where the format holds none."""
+    """Returns random numbers of many sizes, without negative numbers for unsigned formats."""
     rng = np.random.default_rng(seed)
     x = jnp.asarray(rng.normal(size=shape) * np.exp(2 * rng.normal(size=shape)), jnp.float32)
     return x if getattr(form, "signed", True) else jnp.abs(x)
@@ -42,7 +42,7 @@ def normal(shape, form, seed=0):
 
 
 def bound(form, x, largest):
-    """The error of each entry that the documentation of a format allows."""
+    """Returns the largest error of each entry that the documentation of a format allows."""
     size = np.abs(x)
     if isinstance(form, STORAGE.quantized):
         n, k = form.most, {"linear": 1, "quadratic": 2, "dynamic": 4}[form.codebook]
@@ -61,7 +61,7 @@ def bound(form, x, largest):
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_entry_keeps_the_accuracy_that_is_promised(name):
-    """Also beside an entry that is a thousand times larger than all others of its block."""
+    """Also in a block with an entry that is a thousand times larger than all other entries."""
     form = FORMATS[name]
     x = np.array(normal((6, 128), form))
     x[3, 40] = 1e3 * np.abs(x).max()
@@ -77,7 +77,7 @@ def test_every_entry_keeps_the_accuracy_that_is_promised(name):
     "shape", [pytest.param(s, marks=[] if s == (2, 257) else pytest.mark.heavy) for s in SHAPES], ids=str
 )
 def test_what_was_stored_before_is_stored_alike(name, shape):
-    """So a step that is skipped leaves the state as it is, and nothing drifts."""
+    """Storing a stored array again changes nothing, so skipped steps do not let the state drift."""
     form = FORMATS[name]
     once, parts = kept(form, normal(shape, form))
     assert once.shape == shape
@@ -100,7 +100,7 @@ def test_bad_values_stay_visible(name):
 @pytest.mark.one_in(9)
 @pytest.mark.parametrize("name", FORMATS)
 def test_corners_of_the_range(name):
-    """Zeros stay zeros, the largest numbers finite, and nothing small becomes large."""
+    """Zeros stay zeros, the largest numbers stay finite, and no small number becomes large."""
     form = FORMATS[name]
     assert np.all(kept(form, jnp.zeros((3, 40), jnp.float32))[0] == 0)
     big, parts = kept(form, jnp.asarray([3.4028235e38, 3.3e38, 1.0], jnp.float32))
@@ -114,7 +114,7 @@ def test_corners_of_the_range(name):
 @pytest.mark.one_in(9)
 @pytest.mark.parametrize("name", FORMATS)
 def test_positive_numbers_stay_positive(name):
-    """A second moment that is rounded to zero makes a step explode."""
+    """A second moment that is rounded to zero would make a step explode."""
     form = FORMATS[name].unsigned()
     x = jnp.asarray([1.0, *10.0 ** -np.arange(1.0, 30)], jnp.float32)
     found, _ = kept(form, x)
@@ -128,7 +128,7 @@ def test_positive_numbers_stay_positive(name):
 @pytest.mark.parametrize("to", ["bfloat16", "float16", "float8_e4m3fn", "float8_e5m2"])
 @pytest.mark.parametrize("fraction", [0.1, 0.3712, 0.5, 0.93])
 def test_the_mean_of_many_draws_is_right(to, fraction):
-    """Over 100,000 entries, and over 100,000 steps of one entry, in steps between neighbours."""
+    """Over 100,000 entries, and over 100,000 steps of one entry, for numbers between two representable neighbors."""
     step = float(jnp.finfo(to).eps)
     value = float(np.float32(1.0 + fraction * step))
     form = STORAGE.stochastic(to, seed=3)
@@ -149,7 +149,7 @@ def test_the_mean_of_many_draws_is_right(to, fraction):
 
 
 def test_stochastic_rounding_keeps_small_changes():
-    """A second moment with a decay of 0.999 follows its gradient; rounded to the nearest it stays where it is."""
+    """A second moment with a decay rate of 0.999 follows its gradient; with rounding to nearest it would not move."""
     ends = {}
     for name in ("bfloat16", STORAGE.stochastic("bfloat16")):
         tx = gx.stored(gx.scale_by_rms(decay=0.999, initial_scale=1.0), name, min_size=0)
@@ -359,7 +359,7 @@ def test_averages_are_read_from_stored_states():
     ids=lambda tx: type(tx).__name__,
 )
 def test_wrappers_pass_packed_slots_on(tx):
-    """In a format that loses nothing, four steps are those of the plain state."""
+    """In a lossless format, four steps equal the steps with the ordinary state."""
     params, kept_as = draw(0, "float32"), gx.stored(tx, "bf16+16", min_size=0)
     a, b = tx.init(params), kept_as.init(params)
     for i in range(4):
@@ -377,7 +377,7 @@ def test_packed_arrays_are_arrays_to_jax_numpy():
 
 
 class counted(STORAGE.Format, draws=True):
-    """A format of one's own: keeps whole numbers, rounded by the bits that it gets."""
+    """A user-defined format that keeps integers, rounded by the random bits that it gets."""
 
     def encode(self, x, bits):
         return {"whole": jnp.floor(x + (bits >> 8).astype(jnp.float32) / 2**24).astype(jnp.int32), "n": jnp.int32(7)}
@@ -406,7 +406,7 @@ def test_host_memory():
 
 
 class Device:
-    """One without host memory."""
+    """A device without host memory."""
 
     def addressable_memories(self):
         return []
@@ -429,7 +429,7 @@ SPECS = [PartitionSpec("x"), PartitionSpec(None, "x")]
 @pytest.mark.parametrize("name", [*SIGNED, "stochastic"])
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_eight_devices_store_what_one_does(name, spec, kind):
-    """Bit for bit, and what is stored lies as the parameter does."""
+    """Eight devices store the same bits as one device, and stored arrays are sharded like the parameter."""
     tx = gx.stored(gx.adamw(0.1), FORMATS[name], min_size=0)
     rng = np.random.default_rng(0)
     p, *grads = (jnp.asarray(rng.normal(size=(16, 1024)), jnp.float32) for _ in range(4))
@@ -467,7 +467,7 @@ METHODS = {
 @pytest.mark.parametrize("name", [*SIGNED, "stochastic"])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_laws_hold_in_every_format(method, name):
-    """A third of the laws, drawn by name, of every method in every format."""
+    """A third of all laws, sampled by name, for every method in every format."""
     tx, fields = METHODS[method]
     laws = [law.name for law in LAWS if law.about != "schedule" and is_drawn(f"{law} of {method} in {name}", 3)]
     formats = FORMATS[name] if fields is None else dict.fromkeys(fields, FORMATS[name])

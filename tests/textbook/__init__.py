@@ -1,4 +1,4 @@
-"""The pictures of examples/textbook: what each of them shows is tested, by its numbers."""
+"""Tests of the pictures in examples/textbook: the numbers behind each picture show what its text claims."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ import jax
 
 @contextlib.contextmanager
 def as_it_is_run():
-    """JAX's default precision and rules of broadcasting, which the scripts have when they are run."""
+    """Sets JAX's default precision and broadcasting rules, with which the scripts run."""
     with jax.enable_x64(False), jax.numpy_rank_promotion("allow"):
         yield
 
@@ -21,6 +21,6 @@ def script(name):
 
 @functools.cache
 def computed(name):
-    """The result of a script, which all tests share."""
+    """Returns the result of a script; all tests share it."""
     with as_it_is_run():
         return script(name).compute()

@@ -34,7 +34,7 @@ def test_clipping_is_that_of_optax(bound):
 @pytest.mark.heavy
 @pytest.mark.parametrize("case", [case for case in PER_EXAMPLE if case.optax is not None], ids=str)
 def test_noise_is_that_of_optax(case):
-    """The same key gives the same noise."""
+    """The same key gives the same noise as in optax."""
 
     def run(tx):
         state, found = tx.init(PARAMS), []

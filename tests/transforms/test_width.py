@@ -1,4 +1,4 @@
-"""Steps that follow from the width: the factors of the paper's table, and the check that they are what it takes."""
+"""`scale_by_width`: the factors of the paper's table, and a coordinate check that they work."""
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +120,8 @@ def slopes(tx):
 def test_activations_move_alike_at_every_width(rule, method):
     found = slopes(method)
     assert all(abs(found[name]) < 0.25 for name in ("first", "hidden")), found
-    assert -0.5 < found["last"] < 0.25, found  # at the start its inputs are random: their part falls as width^-1/2
+    # At the start the inputs of the last layer are random: their contribution falls as width^-1/2.
+    assert -0.5 < found["last"] < 0.25, found
 
 
 @pytest.mark.heavy

@@ -1,4 +1,4 @@
-"""Law 5 in particular: norms and clipping at the ends of every dtype's range."""
+"""Details of law 5: norms and clipping at the limits of every dtype."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +43,7 @@ def test_clipping_to_zero_and_clipping_zeros():
 
 
 def test_non_finite_gradients_stay_visible():
-    """What is not finite is never clipped into something that looks healthy."""
+    """Gradients that are not finite are never clipped to finite numbers, which would hide the problem."""
     for bad in (jnp.nan, jnp.inf, -jnp.inf):
         g = jnp.asarray([bad, 1.0], "float32")
         for tx in (gx.adam(0.1), gx.yogi(0.1), gx.rmsprop(0.1), gx.clip_by_global_norm(1.0), gx.clip_by_block_rms(1.0)):

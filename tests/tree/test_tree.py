@@ -1,4 +1,4 @@
-"""`gx.tree`: optax's functions in float64, the corners that optax 0.2.8 gets wrong, fields of states, `map_params`."""
+"""`gx.tree`: parity with optax in float64, corner cases that optax 0.2.8 gets wrong, fields, `map_params`."""
 
 import inspect
 from typing import NamedTuple
@@ -257,7 +257,7 @@ STATEFUL = {
 
 @pytest.mark.parametrize("name", STATEFUL)
 def test_no_parameter_is_taken_for_a_field(name):
-    """What is found of a name is what is found where no parameter has it."""
+    """A parameter with the name of a field does not change which fields are found."""
     tx = STATEFUL[name]
     renamed = {"mu": jnp.ones((2, 3)), "count": {"y": jnp.ones(3), "x": None, "z": jnp.ones(())}}
     for key in ("count", "nu", "learning_rate", "hyperparams"):
@@ -350,7 +350,7 @@ def test_set():
         KeyError, match=r"filtering is false for every field that is called 'mu': .*ScaleByAdamState.mu"
     ):
         gx.tree.set(state, lambda path, value: False, mu=1.0)
-    with pytest.raises(KeyError, match="no field is called 'nothing'"):  # a parameter is no field
+    with pytest.raises(KeyError, match="no field is called 'nothing'"):  # a parameter is not a field
         gx.tree.set(gx.adam(0.1).init({"nothing": jnp.ones(1)}), nothing=1.0)
 
 
@@ -422,7 +422,8 @@ def test_map_params_with_complex_parts_and_points():
 
 @pytest.mark.heavy
 def test_every_method_of_the_library():
-    """For all cases: no parameter is taken for a field, and what is mapped is what `describe` calls per parameter."""
+    """For all cases: no parameter is taken for a field, and `map_params` maps the arrays that `describe` calls per
+    parameter."""
     shapes = {"mu": jax.ShapeDtypeStruct((4, 4), "float64"), "count": jax.ShapeDtypeStruct((4,), "float64")}
     others = {"x": shapes["mu"], "y": shapes["count"]}
     seen = 0
@@ -446,13 +447,14 @@ def test_every_method_of_the_library():
             (row.path, row.shape) for row in gx.describe(tx, shapes).rows if row.kind == "per parameter" and row.path
         ]
         if "stored(" not in case.expression:  # `describe` shows the parts of what is stored, `map_params` the arrays
-            assert sorted(mapped) == ([] if "galore" in case.expression else sorted(rows)), case  # it sees other shapes
+            # GaLore's inner transformation sees different shapes.
+            assert sorted(mapped) == ([] if "galore" in case.expression else sorted(rows)), case
         seen += 1
     assert seen > 350
 
 
 def test_leaves_of_map_params():
-    """`is_leaf` says what `f` gets whole."""
+    """`is_leaf` says which nodes `f` gets as a whole."""
     tx = gx.scale_by_adam()
     params = {"pair": Pair(jnp.ones(2), jnp.ones(2))}
     found = gx.tree.map_params(tx, lambda x: type(x), tx.init(params), is_leaf=lambda x: isinstance(x, Pair))

@@ -1,4 +1,4 @@
-"""Pictures of schedules, and expressions read from a shell."""
+"""Pictures of schedules, and expressions from the command line."""
 
 import subprocess
 import sys
@@ -91,7 +91,7 @@ def test_the_shell(tmp_path, capsys):
 
 @pytest.mark.parametrize(("name", "match"), [("no/race.png", "there is no folder"), ("race.txt", "cannot write 'txt'")])
 def test_a_file_that_cannot_be_written_is_refused_before_the_race(name, match, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("gradtx.viz.__main__.race", None)  # is never called
+    monkeypatch.setattr("gradtx.viz.__main__.race", None)  # a function that is never called
     arguments = ["race", "--optimizers", "adam", "--out", str(tmp_path / name)]
     assert main(arguments) == 2
     assert match in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Races: problems, the sweep for the best learning rate, pictures, films, and the shell."""
+"""Races: problems, the search for the best learning rate, pictures, animations, and the command line."""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def test_the_condition_number_of_the_ravine_and_the_signs_at_the_saddle():
 
 
 def by_hand(rate, steps):
-    """The gaps of gradient descent on the ravine."""
+    """Returns the gaps of gradient descent on the ravine, computed in NumPy."""
     x, gaps = np.array([-4.0, -1.0]), []
     for _ in range(steps + 1):
         s, d = x.sum(), x[0] - x[1]
@@ -55,7 +55,7 @@ def test_the_best_learning_rate_is_the_one_that_arrives_first():
     goal = 1e-4 * by_hand(0.0, 0)[0]
     arrivals = [np.flatnonzero(by_hand(rate, 200) > goal)[-1] + 1 for rate in rates]
     best = int(np.argmin(arrivals))
-    assert arrivals[best] < 180 < arrivals[0]  # the test means something
+    assert arrivals[best] < 180 < arrivals[0]  # otherwise the test would prove nothing
     assert (racer.rate, racer.arrival) == (rates[best], arrivals[best])
     np.testing.assert_allclose(racer.gaps, by_hand(rates[best], 200), atol=1e-12)
 
@@ -157,7 +157,7 @@ def test_the_film(tmp_path):
         film.seek(4)
         last = np.asarray(film.convert("RGB"), int)
         assert film.info["duration"] == 2000
-    assert 0.001 < (np.abs(first - last).max(axis=2) > 30).mean() < 0.1  # lines have grown, and nothing else
+    assert 0.001 < (np.abs(first - last).max(axis=2) > 30).mean() < 0.1  # only the lines have grown
     assert figure.axes[1].get_title() == "step 40 of 40"
     with pytest.raises(ValueError, match="frames must be an integer of at least 1"):
         gx.viz.animate_race(race, tmp_path / "race.gif", frames=0)

@@ -67,7 +67,7 @@ def test_noise_at_small_rates_is_no_divergence(seed):
 
 
 def test_a_fall_from_a_spike_is_no_suggestion():
-    """The loss goes by a script: flat, a slow descent, a spike that falls steeply."""
+    """The loss is scripted: flat, then a slow descent, then a spike that falls steeply."""
     losses = [5.0] * 10 + np.linspace(5.0, 3.0, 20).tolist() + [6.0, 7.5, 7.5, 6.0, 4.5, 4.1, 4.0, 4.0] + [4.0] * 22
     result = gx.viz.range_test(lambda w, t: w[0] * 0 + t, gx.sgd, jnp.ones(1), [(x,) for x in losses], steps=60)
     assert not result.diverged

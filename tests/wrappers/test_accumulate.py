@@ -1,4 +1,4 @@
-"""Accumulation: many micro-batches do what one large batch does, for every elementwise optimizer."""
+"""Accumulation: micro-batches give the same steps as one large batch, for every elementwise optimizer."""
 
 import functools
 
@@ -20,7 +20,7 @@ HESSIAN = jnp.linspace(0.5, 2.0, WIDTH)
 
 
 def split(*sizes):
-    """One row of zeros and ones for each micro-batch, which says what examples are in it."""
+    """Returns a row of zeros and ones for each micro-batch: 1 for the examples in this micro-batch."""
     place = np.repeat(np.arange(len(sizes)), sizes)
     return jnp.asarray(place == np.arange(len(sizes))[:, None], float)
 
@@ -29,7 +29,7 @@ WHOLE, EVEN, UNEVEN = split(8), split(2, 2, 2, 2), split(1, 4, 3)
 
 
 def train(tx, batches):
-    """The parameters after each step of least squares, where a step sees `batches` one after the other."""
+    """Returns the parameters after each step of least squares; a step sees the `batches` one after the other."""
 
     def micro(carry, batch):
         params, state, x, y = carry
@@ -52,9 +52,9 @@ def elementwise(tx):
 
 
 def optimizers():
-    """The registry's elementwise cases, a few at a time; all but the first of each optimizer are heavy.
+    """Returns the registry's elementwise cases, in small groups; only the first case of each optimizer is not heavy.
 
-    Masks and the identity are left out: those are of another tree, and this one goes nowhere.
+    Masks are left out, because they are made for a different tree, and the identity, because it never moves.
     """
     cases = {case.expression: case.make() for case in TRANSFORMATIONS if "mask={" not in case.expression}
     found = {name: tx for name, tx in cases.items() if elementwise(tx) and tx != gx.chain()}
@@ -72,7 +72,7 @@ def optimizers():
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("found", optimizers(), ids=lambda found: f"{len(found)}with{next(iter(found))}")
 def test_accumulation_is_the_large_batch(found):
-    """To rounding, with equal weights and with those of micro-batches of several sizes."""
+    """Up to rounding, with equal weights and with the weights of micro-batches of different sizes."""
 
     @jax.jit
     def run(txs):
@@ -91,7 +91,7 @@ def test_accumulation_is_the_large_batch(found):
 
 
 def run(tx, grads, params, **extra):
-    """The updates of a few eager steps, and the last state."""
+    """Returns the updates of a few eager steps, and the final state."""
     state, updates = tx.init(params), []
     for i, g in enumerate(grads):
         u, state = tx.update(g, state, params, **{name: x[i] for name, x in extra.items()})
@@ -100,7 +100,7 @@ def run(tx, grads, params, **extra):
 
 
 def test_one_micro_batch_is_the_transformation_itself():
-    """No buffer: beside the inner state there are two counters."""
+    """The state has no buffer, only two counters and the inner state."""
     params, inner = draw(0), gx.adam(0.1)
     tx = gx.accumulate(inner, 1)
     state = tx.init(params)
@@ -129,7 +129,7 @@ def test_in_between_the_update_is_zero_and_the_inner_state_rests():
 
 
 def test_the_number_of_micro_batches_may_change():
-    """1, 2 and 3 of them, as a function of the steps taken; a schedule will do too."""
+    """1, 2 and 3 micro-batches, as a function of the steps taken; a schedule works as well."""
     params = jnp.zeros(2)
     grads = [jnp.full(2, float(i)) for i in range(1, 7)]
     expected = [-1.0, 0.0, -2.5, 0.0, 0.0, -5.0]
@@ -152,7 +152,7 @@ def test_the_sum_in_place_of_the_mean():
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_what_does_not_count_may_be_no_number(jit):
-    """A micro-batch of weight 0, first, in the middle or last; one that a function skips is waited for again."""
+    """The gradient of an ignored micro-batch may be NaN: of weight 0 at any position, or skipped by a function."""
     bad, params = jnp.array([jnp.nan, 1.0]), jnp.zeros(2)
     good = [jnp.array([1.0, 2.0]), jnp.array([5.0, -2.0])]
     weighted = gx.accumulate(gx.sgd(1.0), 3, weight="n")
@@ -190,7 +190,7 @@ def test_all_weights_zero_gives_no_nan():
 
 
 def test_a_mean_of_large_gradients_stays_in_range():
-    """The mean of float16 gradients at the top of their range; a sum of them would leave it."""
+    """The mean of float16 gradients near their largest number; the sum would overflow."""
     g = jnp.full(2, 6e4, "float16")
     for dtype in (None, "float16"):
         updates, state = run(gx.accumulate(gx.sgd(1.0), 4, accumulator_dtype=dtype), [g] * 4, g)
@@ -200,7 +200,7 @@ def test_a_mean_of_large_gradients_stays_in_range():
 
 
 def test_the_dtype_of_the_mean():
-    """float32 or wider, or what the argument says, at every step; updates have the dtype of the gradients."""
+    """The mean is float32 or wider, or has the given dtype, at every step; updates have the gradients' dtype."""
     params = {"a": jnp.ones(2, "bfloat16"), "b": jnp.ones(2, "float64")}
     grads = {"a": jnp.full(2, 1e-3, "float32"), "b": jnp.full(2, 1e-3, "float16")}
     for wanted, kinds in (
@@ -228,7 +228,7 @@ def test_complex_gradients():
 
 
 def test_an_optax_transformation_inside():
-    """The same numbers as optax's own accumulation; and inside an optax chain."""
+    """The results equal optax's own accumulation; also inside an optax chain."""
     params, grads = draw(0), [draw(i) for i in range(1, 5)]
 
     def reference(grads):
@@ -244,7 +244,7 @@ def test_an_optax_transformation_inside():
 
 
 def test_extra_arguments_reach_the_inner_transformation():
-    """`value` is that of the last micro-batch, `grad` the mean; the weight is for the wrapper alone."""
+    """`value` comes from the last micro-batch, `grad` is the mean, and only the wrapper sees the weight."""
     seen = {}
 
     def look(updates, state, params=None, *, value, grad):
@@ -300,7 +300,7 @@ def test_on_a_mesh_with_gradients_that_are_averaged_before(mesh):
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_on_a_mesh_with_gradients_of_one_shard(mesh, dtype):
-    """Every shard accumulates its own gradients, and the mean over the shards is taken once a step, inside."""
+    """Every shard accumulates its own gradients, and the inner transformation averages over shards once a step."""
     x, y = sharded_least_squares()
     start, P = START.astype(dtype), PartitionSpec
     mean = gx.stateless(lambda updates, params: jax.lax.pmean(updates, "x"))
@@ -390,7 +390,7 @@ def test_a_missing_weight_and_an_unknown_argument():
 
 
 def test_micro_batches_without_weight_are_no_gradient():
-    """Where all weights since the last step are 0 the step is that of a zero gradient, not of what was there before."""
+    """If all weights since the previous step are 0, the step uses a zero gradient, not an old buffer."""
     tx = gx.accumulate(gx.sgd(1.0), 2, weight="tokens")
     state = tx.init(jnp.zeros(1))
     for weights, expected in (((1, 1), -3.0), ((0, 0), 0.0), ((0, 1), -3.0)):
@@ -402,7 +402,7 @@ def test_micro_batches_without_weight_are_no_gradient():
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("inner", ["sgd(1.0)", "scale(2.0)", "adamw(0.1, weight_decay=0.5)", "sgd(1.0, momentum=0.9)"])
 def test_a_window_without_weight_makes_no_step(inner, jit):
-    """Its update is zero, the inner state rests, and the next window begins with nothing in it."""
+    """If all weights are 0, the update is zero, the inner state does not change, and the next mean starts empty."""
     inner = eval(inner, vars(gx))
     tx, params = gx.accumulate(inner, 2, weight="n"), jnp.ones(1)
     step = jax.jit(tx.update) if jit else tx.update
@@ -469,7 +469,7 @@ def test_a_bad_number_as_a_weight_raises(bad):
 
 
 def test_one_weighted_micro_batch_a_step():
-    """Of weight 0 it makes no step, and a sum has its weight."""
+    """With `every=1`, weight 0 makes no step, and a sum is multiplied by the weight."""
     for mean, expected in ((True, [-3.0, 0.0, -3.0]), (False, [-6.0, 0.0, -3.0])):
         tx = gx.accumulate(gx.sgd(1.0), 1, weight="n", use_grad_mean=mean)
         updates, state = run(tx, [jnp.array([3.0])] * 3, jnp.zeros(1), n=[2, 0, 1])

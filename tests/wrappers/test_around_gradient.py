@@ -1,4 +1,4 @@
-"""Wrappers that change what gradient a transformation sees, or what becomes of its update."""
+"""Wrappers that change the gradient that a transformation sees, or the update that it returns."""
 
 import functools
 
@@ -28,7 +28,7 @@ gradient = jax.jit(jax.grad(loss))
 
 
 def train(tx, steps=20, opaque=False, params=START):
-    """The parameters after each step."""
+    """Returns the parameters after each step."""
 
     def step(carry, _):
         params, state = carry
@@ -70,7 +70,7 @@ def test_sam_is_that_of_optax(period, opaque, adversary, reset):
 
 @pytest.mark.parametrize("opaque", [False, True])
 def test_a_sam_step_by_hand(opaque):
-    """The gradient at x + rho g / |g|, applied at x, where weight decay looks too."""
+    """The step uses the gradient at x + rho g / |g|, but starts at x, and weight decay uses x as well."""
     rate, rho, decay = 0.2, 0.1, 0.5
     inner = gx.chain(gx.add_decayed_weights(decay), gx.sgd(rate))
     tx = gx.sam(inner, gx.chain(gx.normalize(), gx.sgd(rho)), opaque_mode=opaque)
@@ -127,7 +127,7 @@ def test_sam_averages_the_gradients_of_a_mesh():
     ids=["flatten", "masked", "partition", "split"],
 )
 def test_an_opaque_sam_that_sees_another_tree(around):
-    """The gradient function is that of all parameters, wherever the transformation that calls it stands."""
+    """`grad_fn` returns the gradient of all parameters, wherever the transformation that calls it is."""
     tx = gx.sam(gx.sgd(0.1), gx.sgd(0.05), opaque_mode=True)
     params = {"w": START["w"] + 0.5j, "b": START["b"] + 0j}
 
@@ -175,7 +175,7 @@ def test_mechanize_is_that_of_optax(base, options):
 
 
 def test_mechanize_finds_a_rate():
-    """From a first scale of 1e-6 a problem whose scale it does not know is solved."""
+    """From an initial scale of 1e-6, Mechanic solves a problem of unknown scale."""
     params = jnp.array([5.0, -3.0])
     tx = gx.mechanize(gx.sgd(1.0))
     step = gx.value_and_step(lambda p: jnp.sum(p**2), tx)
@@ -219,14 +219,14 @@ def test_cautious_against_the_formula(inner):
 
 
 def test_cautious_compares_with_the_gradient_that_came_in():
-    """Inside a chain, that is what the links before it made of it."""
+    """Inside a chain, `cautious` compares with the updates that it gets from the transformation before it."""
     g = jnp.array([1.0, -2.0])
     tx = gx.chain(gx.scale(-1.0), gx.cautious(gx.sgd(1.0)))
     close(tx.update(g, tx.init(g))[0], g)
     inner = gx.chain(gx.scale(jnp.float64(1.0)), gx.mask_misaligned())
     with pytest.raises(ValueError, match="grad"):
         inner.update(g, inner.init(g))
-    # An update that climbs everywhere is left out altogether.
+    # An update that climbs in every entry becomes zero.
     tx = gx.cautious(gx.scale(1.0))
     close(jnp.abs(tx.update(g, tx.init(g))[0]), jnp.zeros(2))
 
@@ -285,7 +285,7 @@ def test_split_real_and_imaginary_is_that_of_optax():
 
 
 def test_split_real_and_imaginary_sees_pairs():
-    """Of the parameters too, for weight decay; a rule that refuses complex leaves takes them so."""
+    """Also for the parameters, for weight decay; a method that rejects complex leaves works inside."""
     params = {"c": jnp.array([1 + 2j]), "r": jnp.array([3.0])}
     g = {"c": jnp.array([-1 + 1j]), "r": jnp.array([1.0])}
     tx = gx.split_real_and_imaginary(gx.chain(gx.sign_sgd(0.1), gx.add_decayed_weights(1.0)))
@@ -305,7 +305,7 @@ def test_split_real_and_imaginary_sees_pairs():
 
 
 def test_lookahead_lets_the_gradient_through():
-    """Between the syncs it is its fast optimizer, whatever that needs."""
+    """Between synchronizations, lookahead equals its fast optimizer, whatever arguments this needs."""
     tx = gx.lookahead(gx.polyak_sgd(), 2, 0.5)
     state = tx.init(START)
     expected, _ = gx.polyak_sgd().update(gradient(START), gx.polyak_sgd().init(START), START, value=loss(START))
@@ -321,7 +321,7 @@ def test_lookahead_lets_the_gradient_through():
 
 
 def test_extra_arguments():
-    """An unknown one raises through every wrapper, and does not through optax's name for one that supports them."""
+    """An unknown extra argument raises an error through every wrapper, except through `with_extra_args_support`."""
     tight = gx.apply_if_finite(gx.cautious(gx.flatten(gx.adam(0.1))))
     with pytest.raises(TypeError, match="epoch"):
         tight.update(START, tight.init(START), START, epoch=3)

@@ -17,7 +17,7 @@ RATE = 0.1
 
 
 def train(tx, params=START, grads=GRADS, **extra):
-    """The parameters before each step, those after it, and the states."""
+    """Returns the parameters before each step, the parameters after each step, and the states."""
 
     def step(carry, g):
         params, state = carry
@@ -47,7 +47,7 @@ def test_ema(debias):
 
 
 def test_ema_with_a_schedule():
-    """The weight of every iterate is what its own decay and the later ones leave of it."""
+    """The averaging weight of each iterate follows from its own decay rate and all later decay rates."""
     schedule = gx.linear_schedule(0.1, 0.9, 10)
     _, after, found = averages(gx.ema_params(gx.sgd(RATE), schedule))
     mean = weight = 0.0
@@ -73,7 +73,8 @@ def test_polyak_average(weights, start):
 
 
 def test_polyak_average_with_weights_that_are_zero():
-    """A rate that has not risen from zero yet gives no NaN: the average is the latest until then."""
+    """While the learning rate (the averaging weight) is still zero, the average equals the latest parameters, not
+    NaN."""
     before, _, found = averages(gx.polyak_average(gx.sgd(RATE), gx.linear_schedule(0.0, 1.0, 4)))
     np.testing.assert_allclose(found[0], before[0])
     w = np.minimum(np.arange(12) / 4, 1)
@@ -114,7 +115,7 @@ def test_an_average_is_found_anywhere(around):
 
 
 def test_accumulation_averages_one_iterate_a_step():
-    """What is averaged are the steps of the inner transformation, not the micro-batches."""
+    """The average is over the steps of the inner transformation, not over micro-batches."""
     tx = gx.accumulate(gx.polyak_average(gx.sgd(RATE)), 2)
     before, _, states = jax.jit(lambda: train(tx, jnp.zeros(3), FLAT))()
     close(gx.averaged_params(at(states, 11)), before[1::2].mean(0), rtol=1e-12)
@@ -150,7 +151,7 @@ def test_before_the_first_step_an_average_is_the_parameters():
 
 
 def test_a_small_step_is_not_lost_in_the_average_of_16_bits():
-    """1 - decay is below the resolution of bfloat16; the average moves all the same."""
+    """1 - decay is below the resolution of bfloat16, but the average still moves."""
     tx = gx.ema_params(gx.sgd(1.0), 0.999, debias=False)
     params = jnp.ones(1, "bfloat16")
     state = tx.init(params)

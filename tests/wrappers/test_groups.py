@@ -1,4 +1,4 @@
-"""Selectors and groups of leaves: which leaf gets what, in every kind of tree, and what the errors say."""
+"""Selectors and groups of leaves: which leaves are selected in every kind of tree, and the error messages."""
 
 import dataclasses
 import enum
@@ -43,7 +43,7 @@ class Nnx(nnx.Module):
 
 
 class Affine(eqx.Module):
-    """A module whose call would fail on anything but data."""
+    """A callable module that fails if it is called with parameters instead of data."""
 
     kernel: Any
     bias: Any
@@ -57,7 +57,7 @@ def layer(kind=dict):
 
 
 def paths(tree, mask):
-    """The paths of the leaves that a mask selects."""
+    """Returns the paths of the leaves that a mask selects."""
     picked = zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(mask), strict=True)
     return [jax.tree_util.keystr(path, simple=True, separator="/") for (path, _), yes in picked if yes]
 
@@ -149,7 +149,7 @@ def test_what_a_selector_picks(selector, expected):
     ids=repr,
 )
 def test_a_selector_that_matches_nothing_lists_the_paths(selector):
-    """A misspelt one inside a combination too."""
+    """Also for a misspelled selector inside a combination."""
     for call in (selector, gx.masked(gx.sgd(1.0), selector).init, gx.freeze(selector).init):
         with pytest.raises(ValueError, match="matches no leaf") as error:
             call(TREE)
@@ -194,7 +194,7 @@ def moved(tx, params):
 
 
 def test_selectors_and_masks_mean_the_same():
-    """As a selector, a tree, a prefix of it, a function."""
+    """A mask may be a selector, a tree, a prefix of a tree, or a function."""
     params = {"a": layer(), "b": layer()}
     for mask in (
         select.path("a/*"),
@@ -297,7 +297,7 @@ def test_the_rest():
 
 
 def test_a_frozen_leaf_costs_no_state():
-    """And neither does one that a group leaves to another: only counters are kept for either."""
+    """A leaf of another group needs no state either; only step counts are kept."""
     w, b = select.path("w"), select.path("b")
 
     def size(tx, n):
@@ -425,7 +425,7 @@ def test_a_prefix_that_lacks_a_leaf_or_names_too_many(name, make):
     ],
 )
 def test_a_mask_of_the_whole_tree_inside_a_group(group):
-    """The error says how to give it, and so given it works."""
+    """The error says how to pass such a mask, and this way works."""
     params, mask = (
         {"w": {"x": jnp.ones(2), "y": jnp.ones(2)}, "b": jnp.ones(2)},
         {"w": {"x": True, "y": False}, "b": True},
@@ -447,7 +447,7 @@ MASKED = [
 
 @pytest.mark.parametrize(("name", "parameter"), MASKED)
 def test_a_misspelt_selector_is_refused_by_init(name, parameter):
-    """No constructor waits for `update`."""
+    """The error comes from `init`, not only from `update`."""
     wrong = select.path("biass")
     given = {"groups": {"g": wrong}, "depth_of": lambda path: -1}.get(parameter, wrong)
     signature = inspect.signature(getattr(gx, name)).parameters

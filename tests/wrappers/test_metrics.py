@@ -1,4 +1,4 @@
-"""What the metrics say, against NumPy, and that no name of a parameter is ever taken for one."""
+"""Metrics equal NumPy's results, and no parameter name is taken for a metric."""
 
 import functools
 
@@ -54,7 +54,7 @@ def test_the_numbers_of_a_step(jit):
 
 
 def test_before_the_first_step_all_are_zeros_and_nothing_was_infinite():
-    """With the names and dtypes that they have after it."""
+    """Before the first step all metrics are zero, with the names and dtypes that they have later."""
     tx = gx.with_metrics(gx.adam(gx.linear_schedule(0.1, 0.0, 5)), groups={"w": select.path("w")})
     state = tx.init(PARAMS)
     _, after = tx.update(GRADS, state, PARAMS)
@@ -101,7 +101,7 @@ def test_the_learning_rate_is_what_was_used():
             "learning_rate/slow.scale_by_learning_rate": 0.01,
         }
     )
-    # Between two steps it is the learning rate of the last one; before the first there is none.
+    # Between two steps it is the learning rate of the previous step; before the first step it is zero.
     found = rates(gx.with_metrics(gx.accumulate(gx.sgd(schedule), 2)), 4)
     assert [pytest.approx(x["learning_rate"]) for x in found] == [0.0, 0.4, 0.4, 0.3]
 
@@ -143,7 +143,7 @@ def test_the_learning_rate_of_a_plain_function():
 
 
 def test_inside_and_outside_of_wrappers():
-    """Everything that a part reports, from the innermost on: skipped steps, the scale of a loss, streaks."""
+    """All metrics of all wrappers are reported: skipped steps, the loss scale, streaks."""
     tx = gx.dynamic_loss_scale(
         gx.accumulate(gx.with_metrics(gx.adam(0.1)), 2, should_skip_update_fn=gx.skip_not_finite), 4.0
     )
@@ -156,7 +156,7 @@ def test_inside_and_outside_of_wrappers():
 
 
 def test_a_name_of_a_parameter_confuses_nothing():
-    """Nor does a path of keys that reads like a metric's."""
+    """A path of keys that looks like the name of a metric is not taken for a metric either."""
     names = ("mu", "nu", "clip_factor", "grad_norm", "skipped", "values", "measurement", "learning_rate", "count")
     params = {name: jnp.array(float(i + 1)) for i, name in enumerate(names)}
     nested = {"inner_state": params, "values": {"grad_norm": jnp.ones(()), "mu": jnp.ones(())}}
@@ -188,7 +188,7 @@ def test_two_parts_with_the_same_name_come_with_their_paths():
 
 
 def test_metrics_of_states_in_a_tree_of_the_user():
-    """A state may lie beside parameters and steps in a dict, and in an optax chain."""
+    """A state may be in a dict next to parameters and step counts, or in an optax chain."""
     tx = optax.chain(gx.clip_by_global_norm(5.0), optax.scale(-1.0))
     _, state = tx.update(GRADS, tx.init(PARAMS))
     assert numbers({"params": {"clip_factor": PARAMS}, "opt": state, "step": 3}) == pytest.approx({"clip_factor": 0.5})
@@ -226,7 +226,7 @@ def test_what_is_not_finite_shows():
 
 
 def test_empty_and_zero_parameters():
-    """No ratio is NaN: of zeros it is zero or large, never none."""
+    """No ratio is NaN: with zero norms it is zero or large."""
     tx = gx.with_metrics(gx.sgd(0.1), groups={"none": select.maybe(select.path("no"))})
     for tree in ({}, {"w": jnp.zeros(2)}, {"w": jnp.zeros((0,))}):
         _, state = tx.update(tree, tx.init(tree), tree)

@@ -1,4 +1,4 @@
-"""16-bit parameters that learn: master weights, and parameters with a remainder."""
+"""16-bit parameters: master weights, and parameters with a remainder."""
 
 import jax
 import jax.numpy as jnp

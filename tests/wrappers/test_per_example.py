@@ -1,4 +1,4 @@
-"""Per-example gradients: their mean as a link, and optimizers that track their mean and variance."""
+"""Per-example gradients: a transformation that averages them, and a wrapper that tracks their mean and variance."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def test_the_mean_over_examples_is_optax_s(axis):
 
 
 def test_a_chain_is_optax_s_process():
-    """With accumulation what follows is wrapped."""
+    """With accumulation, the wrapper contains the transformations that follow."""
     ours = gx.chain(gx.average_per_element_updates(), gx.accumulate(gx.adam(0.1), 2))
     theirs = aggregating.process(optax.identity(), aggregating.average_incrementally_updates(0, 2), optax.adam(0.1))
     close(run(ours, STEPS)[0], run(theirs, STEPS)[0], rtol=1e-10)

@@ -1,4 +1,4 @@
-"""Steps that are skipped: not finite ones, spikes, overflows of a scaled loss, and those a condition leaves out."""
+"""Skipped steps: gradients that are not finite, spikes, overflows of a scaled loss, and conditions."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ def entries(*values):
 
 
 def run(tx, grads, params=ZERO, **extra):
-    """The updates of eager steps, and the states."""
+    """Returns the updates and the states of eager steps."""
     state, updates, states = tx.init(params), [], []
     for g in grads:
         u, state = tx.update(g, state, params, **extra)
@@ -30,7 +30,7 @@ def run(tx, grads, params=ZERO, **extra):
 
 
 def scanned(tx, grads, params=ZERO):
-    """The same in one program."""
+    """Does the same as `run` in one compiled program."""
 
     def steps(grads):
         return jax.lax.scan(lambda s, g: (lambda u, s: (s, (u, s)))(*tx.update(g, s, params)), tx.init(params), grads)[
@@ -103,7 +103,7 @@ def test_the_policy_raise_in_a_jitted_step():
 
 @pytest.mark.parametrize("steps", [run, scanned])
 def test_a_finite_gradient_whose_update_is_not(steps):
-    """The update and the state that made it are dropped."""
+    """The update is zero, and the new state is discarded."""
 
     def invert(updates, state, params=None):
         return 1 / updates, state + 1 / updates
@@ -179,7 +179,7 @@ def test_the_averages_are_those_of_the_formula():
 
 
 def test_norms_that_stay_large_are_soon_taken_for_normal():
-    """In a number of steps far below what the decay of the averages would take."""
+    """After far fewer steps than the decay rate of the averages suggests."""
     grads = [jnp.full(1, 1.0)] * 30 + [jnp.full(1, 100.0)] * 60
     _, states = scanned(gx.skip_spikes(gx.sgd(1.0)), grads, jnp.zeros(1))
     skipped = [int(s.skipped) for s in states]
@@ -190,7 +190,7 @@ def test_norms_that_stay_large_are_soon_taken_for_normal():
 
 @pytest.mark.parametrize("first", [0.0, 1e-6])
 def test_gradients_that_begin_small_are_not_skipped_forever(first):
-    """Those of a layer that starts at zeros, say, or behind a warm-up."""
+    """For example, gradients of a layer that starts at zero, or gradients during a warm-up."""
     grads = [jnp.full(1, first)] * 25 + [jnp.full(1, 1.0)] * 175
     updates, _ = scanned(gx.skip_spikes(gx.sgd(1.0)), grads, jnp.zeros(1))
     assert all(u[0] != 0 for u in updates[-20:])
@@ -223,7 +223,7 @@ def test_deviations_in_float64_do_not_widen_the_averages():
 
 
 def test_a_float16_problem_whose_gradients_underflow():
-    """Gradients below 1e-8 are zeros in float16; of the scaled loss they are not, and the model is fitted."""
+    """Gradients below 1e-8 are zero in float16; with loss scaling they are not, and the model learns."""
     target, small = jnp.array([1.0, -2.0], "float32"), 2.0**-14
 
     def loss(params, x):
@@ -259,7 +259,7 @@ def test_the_scale_halves_and_doubles(steps):
 
 
 def test_what_is_inside_sees_the_true_gradients():
-    """Clipping too, in float32 although the gradients are float16; the update has their dtype."""
+    """Clipping also works in float32 on the true gradients; the update has the gradients' dtype, float16."""
     tx = gx.dynamic_loss_scale(gx.chain(gx.clip_by_global_norm(1e-6), gx.sgd(1.0)), 2.0**10)
     grads = jnp.array([3.0, 4.0], "float16")
     updates, state = tx.update(grads, tx.init(grads))
@@ -282,7 +282,7 @@ def test_a_loss_scale_is_found_anywhere_and_there_must_be_one():
 
 @pytest.mark.parametrize("steps", [run, scanned])
 def test_a_condition_on_the_step(steps):
-    """On the other steps the updates pass, or are zero, and the inner state rests."""
+    """On the other steps the updates are unchanged, or zero, and the inner state does not change."""
     grads, even = entries(1.0, 2.0, 3.0, 4.0), lambda step: step % 2 == 0
     inner, inner_states = steps(gx.trace(0.5), entries(1.0, 3.0))
     for wrapper, others in ((gx.conditionally_transform, grads[1::2]), (gx.conditionally_mask, [ZERO, ZERO])):
@@ -355,7 +355,7 @@ class summing(odd, rules.Layerwise):
 
 @pytest.mark.parametrize("tx", [odd(), summing(), gx.chain(summing(), odd(), gx.adam(0.1))], ids=str)
 def test_every_kind_of_slot_rests_on_a_skipped_step(tx):
-    """A step that is skipped is as one that never was; one that is taken is as without the wrapper."""
+    """A skipped step leaves every slot unchanged; a step that is taken equals the step without the wrapper."""
     params = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(4)}
     grads = jax.tree.map(lambda p: p + 1, params)
     for wrap, bad in ((gx.apply_if_finite, NAN), (lambda tx: gx.skip_spikes(tx, warmup=1), 1e6)):
@@ -393,10 +393,10 @@ def test_skipping_around_wrappers_groups_and_stored_states():
 
 
 def test_numbers_that_are_not_finite_skip_a_step():
-    """The gradient is finite, the learning rate is not: nothing needs to look at the updates."""
+    """The gradient is finite but the learning rate is not; the step is skipped without a check of the updates."""
     tx = gx.apply_if_finite(gx.adam(lambda count: jnp.where(count == 1, NAN, 0.1)))
     updates, states = scanned(tx, entries(1.0, 2.0, 3.0, 4.0))
-    assert [bool(np.any(u)) for u in updates] == [True, False, False, False]  # the inner count rests, too
+    assert [bool(np.any(u)) for u in updates] == [True, False, False, False]  # the inner count does not change either
     assert finite(states[-1])
 
 
@@ -441,13 +441,13 @@ def test_an_infinite_bound_is_no_reason_to_skip():
 
 
 def skip_around_momentum(tx):
-    """Around what is not bounded, so that its updates are looked at."""
+    """A wrapper around momentum, whose updates are not bounded, so that they are checked."""
     return gx.apply_if_finite(gx.chain(tx, gx.trace(0.9)))
 
 
 @pytest.mark.parametrize("wrap", [gx.apply_if_finite, gx.skip_spikes, gx.dynamic_loss_scale, skip_around_momentum])
 def test_a_skipped_step_has_no_derivative(wrap):
-    """Not NaN: what is computed of a step that is skipped is computed of zeros."""
+    """Derivatives through a skipped step are not NaN, because the skipped step is computed from zeros."""
 
     def loss(rate, steps):
         tx = wrap(gx.adam(rate))
@@ -484,7 +484,7 @@ def test_an_update_that_is_a_slot_is_selected_where_another_state_keeps_it():
 @pytest.mark.parametrize("steps", [run, scanned])
 @pytest.mark.parametrize("bad", [NAN, INF])
 def test_norms_that_are_not_finite_count_toward_nothing(bad, steps):
-    """The mean is that of the norms that were measured, and the warm-up waits for them."""
+    """Norms that are not finite count neither toward the averages nor toward the warm-up."""
     tx = gx.skip_spikes(gx.sgd(1.0))
     one = jnp.zeros(1)
     _, states = steps(tx, [jnp.array([x]) for x in (1.0, bad, bad, 3.0)], one)
@@ -498,7 +498,7 @@ def test_norms_that_are_not_finite_count_toward_nothing(bad, steps):
 
 
 def test_a_scheduled_decay_of_the_norms_averages():
-    """The mean of equal norms is that norm, whatever the decays were."""
+    """The mean of equal norms is this norm, whatever the decay rates were."""
     tx = gx.skip_spikes(gx.sgd(1.0), decay=gx.linear_schedule(0.5, 0.99, 30))
     _, states = scanned(tx, [jnp.array([2.0])] * 40, jnp.zeros(1))
     np.testing.assert_allclose([state.norm_mean for state in states], 2.0, rtol=1e-5)

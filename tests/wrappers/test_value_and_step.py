@@ -81,7 +81,7 @@ def test_it_is_the_step_by_hand(tx, given):
 
 
 def test_noise_and_its_key():
-    """Noise from the state's own key, and from one that is given."""
+    """The noise comes from the key in the state, or from a key that is passed."""
     tx = gx.chain(gx.add_noise(0.1, 0.5, 7), gx.sgd(0.1))
     close(by_step(tx, 3)[0], by_hand(tx, 3)[0], rtol=1e-10)
     given = [by_step(gx.noisy_sgd(0.1), 1, key=jax.random.key(i))[0]["w"] for i in (1, 1, 2)]
@@ -98,7 +98,7 @@ def test_a_line_search_of_optax_gets_what_it_needs():
 
 
 def test_accumulation_by_tokens():
-    """Micro-batches of several sizes make the step of the whole batch."""
+    """Micro-batches of different sizes give the same step as the whole batch."""
     sizes = [(0, 1), (1, 4), (4, 8)]
     tx = gx.accumulate(gx.adamw(0.1), 3, weight="tokens")
     step = gx.value_and_step(loss, tx)
@@ -128,7 +128,7 @@ def test_the_loss_is_scaled_and_its_value_is_not():
 
 
 def test_scaled_gradients_of_a_sam_step():
-    """Those at the second point are scaled, and unscaled, like the first."""
+    """The gradients at the second point are scaled and unscaled like the gradients at the first point."""
     sam = gx.sam(gx.sgd(0.1), gx.chain(gx.normalize(), gx.sgd(0.05)), opaque_mode=True)
     close(by_step(gx.dynamic_loss_scale(sam, 2.0**8), 3)[0], by_step(sam, 3)[0], rtol=1e-6)
 
@@ -152,7 +152,7 @@ def test_aux_is_handed_on():
 
 
 def test_donated_in_place():
-    """Parameters and state are given away, and a fresh state shares nothing with the parameters."""
+    """Parameters and state may be donated, because a fresh state shares no buffer with the parameters."""
     tx = gx.with_metrics(gx.apply_if_finite(gx.accumulate(gx.lookahead(gx.ema_params(gx.adam(0.1)), 2, 0.5), 2)))
     step = jax.jit(gx.value_and_step(loss, tx), donate_argnums=(0, 1))
     params = jax.tree.map(jnp.copy, START)
@@ -185,7 +185,7 @@ def test_in_a_scan():
 
 
 def test_by_keyword_beats_what_is_computed():
-    """What the caller gives stands, such as a loss averaged over devices."""
+    """Keyword arguments of the caller override computed values, for example a loss averaged over devices."""
     tx = gx.polyak_sgd()
     step = gx.value_and_step(loss, tx)
     close(
@@ -196,7 +196,7 @@ def test_by_keyword_beats_what_is_computed():
 
 
 def test_a_sweep_over_transformations():
-    """`tx` may be made inside of a jitted function, of traced numbers."""
+    """`tx` may be made inside a jitted function, from traced hyperparameters."""
 
     def last(rate):
         tx = gx.adam(rate)

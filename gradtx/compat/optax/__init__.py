@@ -1,10 +1,11 @@
-"""optax 0.2.8 under its own names, made of gradtx.
+"""The API of optax 0.2.8, implemented with gradtx.
 
     import gradtx.compat.optax as optax
 
-This line is all that a program written for optax has to change. Every public name of optax is here, with its arguments,
-their order and their defaults, and so are its modules: `optax.contrib`, `optax.losses`, `optax.tree` and so on. The
-transformations ignore extra arguments that they do not know. [From optax](docs/from_optax.md) lists the differences.
+A program written for optax only has to change its import to this line. The package has every public name of optax, with
+the same arguments, argument order and defaults, and every module: `optax.contrib`, `optax.losses`, `optax.tree` and so
+on. As in optax, the transformations ignore unknown extra arguments. [From optax](docs/from_optax.md) lists the
+differences.
 """
 
 # ruff: noqa: I001

@@ -2,9 +2,9 @@
 
     python -m gradtx.compat.optax path/ [path ...] [--native]
 
-It reads Python files and notebooks, and changes nothing. Each line of the output names a place (file:line:column), what
-is different there and what to do. The exit status is 0 if no place needs attention, 1 if some do, and 2 for a wrong
-call, such as a path that does not exist.
+It reads Python files and notebooks, and changes nothing. Each line of the output gives a location (file:line:column),
+the difference, and what to do. The exit status is 0 if no place needs attention, 1 if some places do, and 2 for wrong
+arguments, such as a path that does not exist.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gradtx.compat.optax.codemod import find
 __all__ = ["main", "python_files"]
 
 SKIPPED = ("__pycache__", "site-packages", "node_modules")
-"""Folders that are left out, besides hidden ones."""
+"""Folders that are skipped, in addition to hidden folders."""
 
 
 def python_files(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the Python files and notebooks under a path, except those in hidden folders and installed packages."""
+    """Yields the Python files and notebooks under a path, but skips hidden folders and installed packages."""
     if path.is_file():
         yield path
         return
@@ -35,17 +35,17 @@ def python_files(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program and returns its exit status."""
+    """Runs the command and returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m gradtx.compat.optax",
-        description="Prints what needs a look when code moves from optax to gradtx. Changes nothing.",
-        epilog="Exit status: 0 if there is nothing to look at, 1 if there is, 2 for a call that makes no sense.",
+        description="Lists the places that need attention when code moves from optax to gradtx. Changes nothing.",
+        epilog="Exit status: 0 if no place needs attention, 1 if some places do, 2 for wrong arguments.",
     )
     parser.add_argument("paths", nargs="+", type=pathlib.Path, help="Python files, notebooks, or folders with them")
     parser.add_argument(
         "--native",
         action="store_true",
-        help="look at a move to gradtx's own names, too; by default to `import gradtx.compat.optax as optax`",
+        help="also list what changes with gradtx's own names; by default only with gradtx.compat.optax",
     )
     given = parser.parse_args(arguments)
     for path in given.paths:

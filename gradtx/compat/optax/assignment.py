@@ -3,4 +3,4 @@
 from gradtx.assignment import hungarian_algorithm as hungarian_algorithm
 
 base_hungarian_algorithm = hungarian_algorithm
-"""The one algorithm of gradtx, under the name of a second one that optax has."""
+"""Another name of gradtx's only assignment algorithm, because optax has two algorithms."""

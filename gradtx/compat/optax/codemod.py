@@ -1,8 +1,8 @@
 """Finds the places that need attention when code moves from optax to gradtx. It reads source code and changes nothing.
 
-Names are followed from their imports (`import optax as ox`, `from optax.contrib import muon`, ...) through chains of
-attributes. Whether a name exists here, and which arguments it takes, is looked up in the drop-in itself. Other
-differences, which cannot be looked up, are listed in `differences`.
+It follows names from their imports (`import optax as ox`, `from optax.contrib import muon`, ...) through chains of
+attributes. It looks up in the drop-in package, `gradtx.compat.optax`, whether a name exists and which arguments it
+takes. Differences that cannot be looked up are listed in `differences`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ class Finding(NamedTuple):
 
 
 def find(path: pathlib.Path, *, native: bool = False) -> list[Finding]:
-    """Finds the places in a file that need attention; a file that cannot be read counts as one.
+    """Finds the places in a file that need attention. A file that cannot be read gives one finding.
 
     Args:
       path: A Python file or a notebook.
-      native: Whether to include the differences of gradtx's own names. Default False: only those of the drop-in.
+      native: Whether to include the differences of gradtx's own names. Default False: only the differences of
+      `gradtx.compat.optax`.
     """
     shown = str(path)
     try:
@@ -83,7 +84,7 @@ def _cells(text: str) -> dict[str, str]:
 
 
 class _Imports:
-    """Maps the names in a file to their paths in optax, after `optax.`; the path is empty for the package itself."""
+    """Maps the names in a file to their paths in optax, without `optax.`; the path of the package itself is empty."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
@@ -135,7 +136,7 @@ def _behind_root(module: str) -> str | None:
 
 
 class _Looker:
-    """Goes through one piece of source code."""
+    """Walks through a piece of source code and collects findings."""
 
     def __init__(self, path: str, imports: _Imports, native: bool) -> None:
         self.path, self.imports, self.native = path, imports, native
@@ -146,7 +147,7 @@ class _Looker:
         self.found.append(Finding(self.path, node.lineno, node.col_offset + 1, text))
 
     def look(self, tree: ast.AST) -> None:
-        """Checks every use of a name of optax, and how states are read."""
+        """Checks every use of a name of optax, and every access to a state."""
         for node, inside in self.imports.private:
             self.note(node, f"optax.{inside}: {_PRIVATE}")
         for node in self.imports.stars:
@@ -174,7 +175,7 @@ class _Looker:
                 self.note(alias, _unknown(path))
 
     def _use(self, node: ast.Name | ast.Attribute, parents: dict[ast.AST, ast.AST]) -> None:
-        """Checks a name, or the longest chain of attributes that begins with one."""
+        """Checks a name, or the longest chain of attributes that begins with the name."""
         chain = _chain(node)
         if not chain or chain[0][0] not in self.imports.names:
             return
@@ -182,12 +183,12 @@ class _Looker:
         here: Any = chain[0][1]
         for name, part in chain[1:]:
             if path and path not in MODULES and not _is_private(path):
-                break  # a method, or an attribute of what was found
+                break  # a method or an attribute of the object found so far
             path, here = f"{path}.{name}".lstrip("."), part
         if not path or path in MODULES:
             return
         if _is_private(path) or _lookup(path) is None:
-            if not isinstance(here, ast.Name):  # an import has been noted where it is
+            if not isinstance(here, ast.Name):  # a failed import already has a finding
                 self.note(here, _unknown(path))
             return
         parent = parents.get(here)
@@ -197,7 +198,7 @@ class _Looker:
         self._known(here, path, calls, _is_asked(here, parents))
 
     def _known(self, node: Any, path: str, calls: list[ast.Call], asked: bool) -> None:
-        """Checks a name that exists, its call, and the call of its result."""
+        """Checks a name that exists, the call of it, and the call of the result."""
         target = _lookup(path)
         for call in calls[:1]:
             for text in _refused(path, target, call):
@@ -220,7 +221,7 @@ class _Looker:
         if "state" in name.lower():
             self.note(
                 node,
-                f"{name}[{ast.unparse(node.slice)}]: a state is read by position, and some chains have other links. "
+                f"{name}[{ast.unparse(node.slice)}]: a state is read by position, and some chains differ here. "
                 "Use optax.tree.get(state, 'mu'), with the name of the field.",
             )
 
@@ -253,7 +254,7 @@ def _chain(node: ast.AST) -> list[tuple[str, Any]]:
 
 @functools.cache
 def _lookup(path: str) -> Any:
-    """Returns the object at a path in the drop-in; None if there is none."""
+    """Returns the object at a path in `gradtx.compat.optax`; None if the path does not exist."""
     found: Any = importlib.import_module(PACKAGE)
     for name in path.split("."):
         try:
@@ -277,12 +278,12 @@ def _unknown(path: str) -> str:
 
 
 def _spellings(one: Difference) -> set[str]:
-    """Returns the paths under which optax has a name: at the top level, and in a module."""
+    """Returns the paths of a difference's names in optax: at the top level, and in modules."""
     return {*one.names, *(f"{module}.{name}" for module in ("losses", "schedules", "transforms") for name in one.names)}
 
 
 def _is_asked(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
-    """Whether a class is an argument of `isinstance`."""
+    """Whether the class at a node is the second argument of `isinstance`, or in a tuple there."""
     parent = parents.get(node)
     if isinstance(parent, ast.Tuple):
         parent = parents.get(parent)
@@ -296,7 +297,7 @@ def _applies(one: Difference, given: set[str], asked: bool) -> bool:
 
 
 def _given(target: Any, calls: list[ast.Call]) -> set[str]:
-    """Returns the names of the arguments that calls give, except those in `**kwargs`, which cannot be seen."""
+    """Returns the names of the arguments that calls pass, except arguments in `**kwargs`, which are unknown."""
     names = {keyword.arg for call in calls for keyword in call.keywords if keyword.arg}
     parameters = _parameters(target)
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -311,7 +312,7 @@ def _parameters(target: Any) -> list[inspect.Parameter]:
 
 
 def _refused(path: str, target: Any, call: ast.Call) -> Iterator[str]:
-    """Yields a text for each argument of a call that the drop-in does not take."""
+    """Yields a message for each argument of a call that `gradtx.compat.optax` does not accept."""
     parameters = _parameters(target)
     if not parameters and not inspect.isfunction(target):
         return
@@ -329,7 +330,7 @@ def _refused(path: str, target: Any, call: ast.Call) -> Iterator[str]:
 
 
 def _native_name(path: str) -> str:
-    """Returns the name in gradtx itself, such as gx.losses.l2_loss; empty if there is none or it needs more words."""
+    """Returns the name in gradtx itself, such as gx.losses.l2_loss; empty if gradtx has no function of this name."""
     gx = importlib.import_module("gradtx")
     name = path.rpartition(".")[2]
     if name in gx.__all__:

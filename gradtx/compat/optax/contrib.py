@@ -48,7 +48,7 @@ MuonDimensionNumbers = WeightDimensionNumbers
 
 
 def _two_axes(params: Any) -> Any:
-    """Selects the leaves that optax's `muon` takes by default: all with two axes, embeddings and heads included."""
+    """Selects the leaves that optax's `muon` orthogonalizes by default: all leaves with two axes, even embeddings."""
     return jax.tree.map(lambda p: MuonDimensionNumbers() if jnp.ndim(p) == 2 else None, params)
 
 
@@ -104,7 +104,7 @@ def differentially_private_aggregate(
       l2_norm_clip: Largest Euclidean norm of one example's gradient, over all leaves. Not negative.
       noise_multiplier: Standard deviation of the noise, as a multiple of `l2_norm_clip`. Not negative.
       key: A random key, or a seed, an integer. Seed 0 by default.
-      seed: The older name of `key`. Give only one of the two.
+      seed: The older name of `key`. Pass only one of the two.
 
     Returns:
       A transformation. State: a step count and a random key (12 bytes in all).

@@ -3,7 +3,7 @@
     state = from_optax(optax_state, tx, params)
     optax_state = to_optax(state, tx, params, optax_tx)
 
-A run that switches continues exactly like a run that did not, wherever both libraries compute the same.
+If both libraries compute the same, a run that switches the library continues exactly like a run that does not.
 """
 
 from __future__ import annotations
@@ -37,20 +37,21 @@ __all__ = ["from_optax", "to_optax"]
 def from_optax(optax_state: Any, tx: Any, params: Any, *, count: int | None = None) -> Any:
     """Makes the state of a gradtx transformation from the state of the same optax transformation.
 
-    Use it to continue a run that was begun with optax, or to start from its checkpoint. The links are matched in order
-    and their fields by name, for everything that both libraries have. optax is not imported. The function reads step
+    Use it to continue a run that was started with optax, or to start from a checkpoint of such a run. The elements of
+    chains are matched in order, and the fields of states by name. optax is not imported. The function reads step
     counts, so call it outside of `jax.jit`.
 
     Args:
-      optax_state: The state that optax's `init` or `update` returned; or a checkpoint of it, in which tuples may have
-        become lists or dicts, and states may have become dicts by field. Arrays may be NumPy arrays.
-      tx: The gradtx transformation with the same links and settings.
-      params: The parameters at this step. For `lookahead` optax's `LookaheadParams`, which contain the slow weights.
-      count: The number of steps taken. gradtx counts them in every link; give it only if no link of optax counts them,
-        as in `sgd` with a constant learning rate.
+      optax_state: The state that optax's `init` or `update` returned, or the same state restored from a checkpoint:
+        tuples may have become lists or dicts, states may have become dicts by field name, and arrays may be NumPy
+        arrays.
+      tx: The same transformation in gradtx, with the same chain and hyperparameters.
+      params: The current parameters. For `lookahead`, pass optax's `LookaheadParams`, which contain the slow weights.
+      count: The number of steps taken so far. Pass it only if the optax state has no step count, as for `sgd` with a
+        constant learning rate.
 
     Returns:
-      A state for `tx.update`, in the shapes, dtypes and places of `tx.init(params)`. It shares no array with
+      A state for `tx.update`, with the shapes, dtypes and sharding of `tx.init(params)`. It shares no array with
         `optax_state`.
 
     Example:
@@ -63,8 +64,9 @@ def from_optax(optax_state: Any, tx: Any, params: Any, *, count: int | None = No
       7 [1. 1.]
 
     Raises:
-      ValueError: The states do not fit: another transformation, a field without a partner, another shape, or a dtype of
-        another kind. The error names the link and the field. Or the number of steps is not known.
+      ValueError: The state does not match `tx`: it is the state of a different transformation, a field has no
+        counterpart, or a shape or the kind of a dtype differs. The error names the transformation and the field. Or the
+        number of steps is not known.
       TypeError: `tx` is not a transformation.
     """
     notes = Notes("from_optax", into_ours=True)
@@ -77,16 +79,16 @@ def from_optax(optax_state: Any, tx: Any, params: Any, *, count: int | None = No
 def to_optax(state: Any, tx: Any, params: Any, optax_tx: Any, *, count: int | None = None) -> Any:
     """Makes the state of an optax transformation from the state of the same gradtx transformation.
 
-    It is the inverse of `from_optax`. The slow weights of `lookahead` belong into optax's parameters:
+    It is the inverse of `from_optax`. For `lookahead`, optax keeps the slow weights in the parameters: use
     `optax.LookaheadParams(params, slow)`, where `slow` is the field of gradtx's `LookaheadState`.
 
     Args:
       state: The state that `tx.init` or `tx.update` returned.
       tx: The gradtx transformation.
       params: The parameters at this step.
-      optax_tx: The optax transformation, whose `init(params)` gives the form of the state; or a state that it returned
-        for these parameters.
-      count: The number of steps taken; needed only if the links of `state` disagree about it.
+      optax_tx: The optax transformation, whose `init(params)` is called for the structure of the state; or a state that
+        it returned for these parameters.
+      count: The number of steps taken so far; needed only if the transformations in `state` have different step counts.
 
     Returns:
       A state for optax's `update`.
@@ -100,7 +102,7 @@ def to_optax(state: Any, tx: Any, params: Any, optax_tx: Any, *, count: int | No
       {'w': Array([0., 0.], dtype=float32)}
 
     Raises:
-      ValueError: The states do not fit, as in `from_optax`.
+      ValueError: The states do not match, as in `from_optax`.
       TypeError: `tx` is not a transformation.
     """
     notes = Notes("to_optax", into_ours=False)
@@ -116,7 +118,7 @@ def _count(who: str, count: Any) -> int | None:
 
 
 def _fast_and_slow(params: Any) -> tuple[Any, Any]:
-    """Returns the parameters and the slow weights, which optax's lookahead keeps beside them."""
+    """Returns the parameters, and the slow weights if `params` is optax's `LookaheadParams`, else None."""
     if getattr(params, "_fields", None) == ("fast", "slow"):
         return params
     return params, None
@@ -134,7 +136,7 @@ def _filled(notes: Notes, state: Any) -> Any:
 
 
 class _Walk:
-    """Goes through both states at the same time."""
+    """Walks through both states at the same time, and matches their elements and fields."""
 
     def __init__(self, notes: Notes, slow: Any) -> None:
         self.notes, self.slow = notes, slow
@@ -145,19 +147,19 @@ class _Walk:
         self.links(tx, ours, theirs, seen, clock, "")
 
     def links(self, tx: Any, ours: Any, theirs: Any, seen: Seen, clock: Clock, above: str) -> None:
-        """Matches the links of a transformation."""
+        """Matches the elements of a transformation in order."""
         notes, before = self.notes, len(self.notes.clocks)
         mine = list(our_links(tx, ours, seen, clock, notes, above))
         found = list(their_links(theirs, tx, notes))
         others = [link for link in found if link.remembers]
-        fast = next(iter(notes.clocks[before:]), clock)  # one of its own if lookahead resets its state
+        fast = next(iter(notes.clocks[before:]), clock)  # a new clock if lookahead resets the optimizer's state
         for link in found:
             if not link.remembers:
                 self._only_counts(link, fast if link.is_fast else clock)
         if len(mine) != len(others) or not all(map(_alike, mine, others)):
             at = above.rstrip(".") or "the transformation"
             raise notes.error(
-                f"the links of {at} do not fit. In gradtx these remember something: "
+                f"the states of {at} do not match. In gradtx these transformations have a state: "
                 f"{_listed(f'{link.name} ({_kind(link)})' for link in mine)}. The optax state has "
                 f"{_listed(_their_kind(link) for link in others)}. Give the transformation that the state belongs to."
             )
@@ -184,7 +186,7 @@ class _Walk:
             self._children(link, other)
 
     def _foreign(self, link: OurLink, other: TheirLink) -> None:
-        """Matches the state of a user's own functions, which has the same form on both sides."""
+        """Matches the state of a user's own functions, which has the same structure in both libraries."""
         mine, its = (_flat(part.fields) for part in (link.state, other))
         if set(mine) != set(its):
             raise self.notes.error(
@@ -242,7 +244,7 @@ def _in_order(states: Any) -> list[Any]:
 
 
 def _clock_of_child(link: OurLink, other: TheirLink, key: Any, notes: Notes) -> Clock:
-    """Returns the clock of an inner transformation: the link's, or its own if it does not take every step."""
+    """Returns the clock of an inner transformation: the outer clock, or a new one if it does not take every step."""
     tx, outer = link.tx, link.clock
     fields = other.fields if notes.into_ours else {name: getattr(link.state, name) for name in link.state._fields}
 
@@ -269,7 +271,7 @@ def _clock_of_child(link: OurLink, other: TheirLink, key: Any, notes: Notes) -> 
 
 
 def _alike(link: OurLink, other: TheirLink) -> bool:
-    """Whether both are states of the same rule, as far as their classes tell."""
+    """Whether both states may belong to the same method, judged by the names of their classes."""
     if not isinstance(link.tx, Stateful) or not other.kind:
         return True
     kind = _kind(link)

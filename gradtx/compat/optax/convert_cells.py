@@ -1,7 +1,7 @@
-"""The places of two states that are being matched: the value in each place, and the value that it will get.
+"""Cells: the places of two states that are matched, each with its old value and the value that it will get.
 
-Both states are walked through once, together. The walk records which places belong together. Only then are values
-written, into the state that is being made. So both directions share one walk.
+A conversion walks through both states once, at the same time, and records which cells correspond. Only then does it
+write values into the new state. So both directions use the same walk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ADVICE = "Give the state, the transformation and the parameters of one run."
 
 
 class Cell:
-    """One array of a state."""
+    """The place of an array in a state."""
 
     __slots__ = ("is_set", "value")
 
@@ -29,7 +29,7 @@ class Cell:
         self.value, self.is_set = value, False
 
     def put(self, where: str, x: Any) -> None:
-        """Replaces the value by `x`, in the shape and dtype of the old value."""
+        """Replaces the value with `x`, in the shape and dtype of the old value."""
         self.value, self.is_set = fitted(where, x, self.value, ADVICE), True
 
     def keep(self) -> None:
@@ -48,7 +48,7 @@ def values_of(tree: Any) -> Any:
 
 
 def number(cell: Cell) -> int:
-    """Returns the value of a cell that counts something."""
+    """Returns the value of a cell that holds a count, as an int."""
     return int(np.asarray(cell.value))
 
 
@@ -71,18 +71,18 @@ def fields_of(x: Any) -> dict[str, Any]:
 
 
 class Clock:
-    """The step count that the links of one chain share.
+    """The number of steps that the transformations of a chain have taken together.
 
-    gradtx counts the steps in every link, optax in some. A link without a count on the other side gets the count on
-    which all others agree. If there is none, it gets the count that the user gave, or else the one that the state
-    around it implies.
+    In gradtx every transformation of a chain counts its steps, in optax only some of them do. If a transformation has
+    no count on the other side, it gets the count on which all other transformations agree. If no transformation has a
+    count, it gets the count that the user passed, or else the count that the surrounding state implies.
     """
 
     def __init__(self, link: str, told: int | None, implied: Callable[[], int | None]) -> None:
         self.link, self.told, self.implied = link, told, implied
         self.read: list[int] = []
         self.unset: list[tuple[str, Cell, int]] = []
-        """The cells that get the count, each with an offset to add."""
+        """The cells to set to the count, each with an offset to add."""
 
     def count(self, who: str) -> int:
         """Returns the number of steps taken."""
@@ -114,20 +114,20 @@ class Notes:
         self.clocks: list[Clock] = []
 
     def clock(self, link: str, told: int | None = None, implied: Callable[[], int | None] = lambda: None) -> Clock:
-        """Returns a new clock."""
+        """Makes and registers a new clock."""
         self.clocks.append(Clock(link, told, implied))
         return self.clocks[-1]
 
     def pair(self, where: str, ours: Cell, theirs: Cell, change: Callable[[Any], Any] = lambda x: x) -> None:
-        """Records two places that hold the same value, up to `change`, which is applied to the value that is read."""
+        """Records two cells that hold the same value; `change` converts the value from one library to the other."""
         self.pairs.append((where, ours, theirs, change))
 
     def error(self, text: str) -> ValueError:
-        """Returns an error that names the public function."""
+        """Returns an error whose message starts with the name of the public function."""
         return ValueError(f"{self.who}: {text}")
 
     def write(self) -> None:
-        """Fills in the state that is being made."""
+        """Writes all recorded values into the new state."""
         for where, ours, theirs, change in self.pairs:
             source, target = (theirs, ours) if self.into_ours else (ours, theirs)
             target.put(f"{self.who}: {where}", change(source.value))

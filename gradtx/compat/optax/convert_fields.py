@@ -1,7 +1,7 @@
-"""Matches the fields of one link's state by name, by a table of names that differ, and by rules for derived fields.
+"""Matches the fields of two states: by name, by a table of different names, and by rules for derived fields.
 
-The tables here and in `convert_special` have all differences between the states of optax and gradtx. A field in no
-table must have the same name on both sides.
+The tables here and in `convert_special` list all differences between the states of optax and gradtx. A field in no
+table must have the same name in both libraries.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ CLASSES = {
     "ScaleByYogiState": {"ScaleByAdamState"},
     "WithHessianDiagState": {"HutchinsonState"},
 }
-"""Maps classes of states in gradtx to optax's classes, where the names differ."""
+"""Maps the names of gradtx's state classes to optax's names, if they differ."""
 
 RENAMED = {("WithHessianDiagState", "rng_key"): "key"}
 """Maps fields of gradtx to the name of the field in optax."""
 
 OFFSETS = {"step_count": 1}
-"""By how much optax's count is ahead of the number of steps taken."""
+"""Maps optax's state classes to the difference between their count and the number of steps taken."""
 
 
 class Match:
-    """A link of gradtx and the state of optax that belongs to it."""
+    """Matches the state of a transformation in gradtx with the corresponding state in optax."""
 
     def __init__(self, ours: OurLink, theirs: TheirLink, slow: Any, notes: Notes) -> None:
         self.link, self.their_link, self.slow, self.notes = ours, theirs, slow, notes
@@ -49,18 +49,18 @@ class Match:
         self.ours = own_fields(ours.tx, ours.state)
         self.theirs = dict(theirs.fields)
         self.changes: dict[str, Callable[[Any], Any]] = {}
-        """Conversions of fields that the two libraries keep in different units."""
+        """Maps the names of fields that the two libraries scale differently to functions that convert their values."""
 
     def count(self) -> int:
         """Returns the number of steps taken."""
         return self.link.clock.count(self.notes.who)
 
     def where(self, field: str, path: str = "") -> str:
-        """Returns the name of a place for an error."""
+        """Returns the name of a field (and a path in it) for an error message."""
         return f"{self.link.name}.{field}" + (f" of {path}" if path else "")
 
     def later(self, tree: Any, make: Callable[[], Any], where: str = "") -> None:
-        """Fills in the cells of a tree at the end, with the values that `make` returns then."""
+        """Schedules a tree of cells to be set to the result of `make` when the walk has ended."""
 
         def fill() -> None:
             cells, values = jax.tree.leaves(tree), jax.tree.leaves(make())
@@ -71,7 +71,7 @@ class Match:
             self.notes.later.append(fill)
 
     def run(self) -> None:
-        """Records which fields belong together; raises if a field has no partner."""
+        """Records which fields correspond; raises if a field has no counterpart."""
         special = SPECIAL.get(self.kind)
         if special is not None:
             special(self)
@@ -112,7 +112,7 @@ class Match:
     # --- one field
 
     def match_leaves(self, name: str, ours: Any, theirs: Any) -> None:
-        """Matches a field with a value for every parameter."""
+        """Matches a field that has an array for every parameter."""
         seen = self.link.seen
         items = jax.tree.structure(seen.ours).flatten_up_to(ours)
         others = self._their_items(name, theirs, items)
@@ -132,7 +132,7 @@ class Match:
                 self.notes.pair(where, a, b, self.changes.get(name, lambda x: x))
 
     def _their_items(self, name: str, theirs: Any, items: list[Any]) -> list[Any]:
-        """Returns the value of optax's field for each of gradtx's leaves."""
+        """Returns the array of optax's field for each of gradtx's leaves."""
         seen = self.link.seen
         treedef = jax.tree.structure(seen.theirs)
         try:
@@ -141,7 +141,7 @@ class Match:
             found = jax.tree.leaves(theirs)
         if len(found) == treedef.num_leaves:
             return [found[i] for i in seen.order]
-        if len(found) == len(items):  # the leaves of a group alone
+        if len(found) == len(items):  # only the leaves of a group
             rank = {place: i for i, place in enumerate(sorted(seen.order))}
             return [found[rank[i]] for i in seen.order]
         raise self.notes.error(
@@ -150,7 +150,7 @@ class Match:
         )
 
     def match_named(self, name: str, ours: Any, theirs: Any) -> None:
-        """Matches a field with one array, or with several arrays by name."""
+        """Matches a field that has a single array, or several arrays by name."""
         if isinstance(ours, Cell) and isinstance(theirs, Cell):
             self.notes.pair(self.where(name), ours, theirs)
             return
@@ -202,7 +202,7 @@ CHILDREN = {
     *("inner_state", "inner_opt_state", "inner_states", "opt_state", "adv_state", "base_optimizer_state"),
     "measure_states",
 }
-"""Fields of optax with inner states, which are matched as separate chains."""
+"""Fields of optax that hold inner states; they are matched as separate chains."""
 
 
 def _shown(item: Any) -> str:

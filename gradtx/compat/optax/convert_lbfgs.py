@@ -1,7 +1,8 @@
-"""Converts the memory of L-BFGS. optax keeps a pair for every step, gradtx only the pairs with positive curvature.
+"""Converts the memory of L-BFGS. optax keeps the pair (s, y) of every step, gradtx only pairs with <s, y> > 0.
 
-Both write into a circular buffer: optax writes the pair of step k, counted from 0, at k - 1, and gradtx its i-th pair
-at i. The weight of a pair is 1 / <s, y>. A pair of weight 0 changes nothing, so that left-out pairs get this weight.
+Both libraries write into a circular buffer: optax writes the pair of step k (counted from 0) at position k - 1, and
+gradtx writes its i-th pair at position i. The weight of a pair is 1 / <s, y>. A pair of weight 0 has no effect, so
+pairs that gradtx leaves out get weight 0.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ def match_memory(match: Any) -> None:
     into_ours = match.notes.into_ours
     source = theirs if into_ours else ours
     weights = np.asarray(source["weights_memory"].value)
-    # optax's state has the count itself; gradtx's has the number of pairs too.
+    # optax's state has only the step count; gradtx's state also has the number of pairs.
     count = int(match.their_link.fields["count"].value if into_ours else match.link.state.count.value)
     size = len(weights)
     if into_ours:
         steps = min(max(count - 1, 0), size)
         places = [(count - 2 - j) % size for j in range(steps)]
-        found = [i for i in reversed(places) if weights[i] > 0]  # from the oldest to the newest
+        found = [i for i in reversed(places) if weights[i] > 0]  # positions of the pairs, from the oldest to the newest
         taken = dict(enumerate(found))
         match.later(ours["pairs"], lambda: np.asarray(len(found)), match.where("pairs"))
         match.later(ours["identity_scale"], lambda: _scale(theirs, found[-1:]), match.where("identity_scale"))
@@ -69,7 +70,7 @@ def _moved(memory: Any, taken: dict[int, int]) -> Any:
 
 
 def _scale(theirs: dict[str, Any], newest: list[int]) -> Any:
-    """Returns <s, y> / <y, y> of the newest pair; 1 if there is none."""
+    """Returns <s, y> / <y, y> of the newest pair; 1 if there is no pair."""
     if not newest:
         return np.asarray(1.0)
     (i,) = newest

@@ -1,8 +1,9 @@
-"""Lists the links of two states in order, with nested chains opened and links without memory left out.
+"""Lists the elements of two states in order: nested chains are flattened, and elements without memory left out.
 
-gradtx and optax put the same rules into chains of different shapes. gradtx has fewer links that do nothing, keeps a
-step count in each link, and nests less: `schedule_free` is a chain in gradtx and a wrapper in optax. The order of the
-links with memory is the same in both. These links are compared, one by one.
+A link is a transformation that is an element of a chain. A link has memory if its state holds more than a step count.
+gradtx and optax build the same optimizer from chains of different structure. gradtx has fewer links that do nothing,
+keeps a step count in each link, and nests less: `schedule_free` is a chain in gradtx and a wrapper in optax. But the
+links with memory have the same order in both libraries, so they are compared one by one.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from gradtx.wrappers.lookahead import reset_state_every
 __all__ = ["OurLink", "Seen", "TheirLink", "children", "is_spliced", "our_links", "their_links"]
 
 OWN = {"clip_factor", "skipped", "values", "bad_weights", "weights", "count"}
-"""Fields of gradtx's states that optax does not have; a link with no other fields counts as one without memory."""
+"""Fields of gradtx's states that optax does not have; a link that has only such fields counts as without memory."""
 
 COUNTS = {"count", "t", "step_count", "count_m2"}
-"""The names under which states of optax hold the number of steps taken."""
+"""The names of the fields in which optax's states hold the number of steps taken."""
 
 SPLICED = (
     ("inner_state", set()),
@@ -36,17 +37,17 @@ SPLICED = (
     ("fast_state", {"steps_since_sync"}),
     ("hessian_fn_state", {"nu"}),
 )
-"""Inner states that come before the state around them: the field, and a field that then stands beside it."""
+"""Inner states that are listed before the outer state: their field, and fields to tell the outer state by (any of)."""
 
 
 class Seen(NamedTuple):
-    """The parameters as a transformation sees them."""
+    """The parameters as a (possibly inner) transformation sees them."""
 
     ours: Any
     theirs: Any
-    """The tree that optax's inner transformation sees: the whole tree with holes, where gradtx's sees a part."""
+    """The tree that optax's inner transformation sees: the whole tree with masked leaves, instead of a subset."""
     order: list[int]
-    """For each leaf of `ours` the index of the same leaf in `theirs`."""
+    """The index in `theirs` of each leaf of `ours`."""
 
     def through(self, view: View, notes: Notes, link: str) -> Seen:
         """Returns what an inner transformation sees."""
@@ -60,14 +61,14 @@ class Seen(NamedTuple):
             return self._replace(ours=part)
         if self.order != sorted(self.order):
             raise notes.error(
-                f"{link} works on another view of a group of parameters, which gradtx and optax order by other rules. "
-                "Such a state cannot be converted: begin with a new one."
+                f"{link} rearranges a group of parameters, which gradtx and optax order by different rules. Such a "
+                "state cannot be converted: start with a new state."
             )
         return Seen(part, part, list(range(len(jax.tree.leaves(part)))))
 
 
 class OurLink(NamedTuple):
-    """A link of gradtx with memory."""
+    """A link of gradtx with memory, and the information to match it."""
 
     name: str
     tx: Any
@@ -77,18 +78,18 @@ class OurLink(NamedTuple):
 
 
 class TheirLink(NamedTuple):
-    """A state of optax with memory, without the inner state that stands before it."""
+    """A state of optax, without the inner state that is listed before it."""
 
     kind: str
-    """The name of its class; empty for a state that was restored as a dict."""
+    """The name of the state's class; empty for a state that was restored as a dict."""
     fields: dict[str, Any]
     state: Any
     is_fast: bool
-    """Whether it belongs to the fast optimizer of a `lookahead`."""
+    """Whether the state belongs to the fast optimizer of a `lookahead`."""
 
     @property
     def remembers(self) -> bool:
-        """Whether it holds more than a step count."""
+        """Whether the state has memory, that is, holds more than a step count."""
         return any(jax.tree.leaves(x) for name, x in self.fields.items() if not _is_count(name, x))
 
 
@@ -106,7 +107,7 @@ def own_fields(tx: Any, state: Any) -> dict[str, Any]:
 
 
 def children(tx: Composite, state: Any, seen: Seen, notes: Notes, name: str) -> dict[Any, tuple[Any, Any, Seen]]:
-    """Returns the inner transformations, their states, and the parameters that each one sees."""
+    """Returns by key each inner transformation, its state, and the parameters that it sees."""
     views, states = tx.views(seen.ours), tx.child_states(state)
     return {key: (inner, states[key], seen.through(views[key], notes, name)) for key, inner in tx.children().items()}
 
@@ -124,7 +125,7 @@ def _inner_remember(tx: Composite, state: Any) -> Iterator[bool]:
 
 
 def our_links(tx: Any, state: Any, seen: Seen, clock: Clock, notes: Notes, above: str = "") -> Iterator[OurLink]:
-    """Yields the links with memory, and registers the others with the clock."""
+    """Yields the links with memory, and registers the step counts of the other links with the clock."""
     name = f"{above}{type(tx).__name__}"
     link = OurLink(name, tx, state, seen, clock)
     if isinstance(tx, Composite) and not _stands_alone(tx, state):
@@ -144,24 +145,24 @@ def our_links(tx: Any, state: Any, seen: Seen, clock: Clock, notes: Notes, above
 
 
 def is_spliced(tx: Any) -> bool:
-    """Whether its own state and the state of its inner transformation are compared as two links of a chain."""
+    """Whether the state of `tx` and the state of its inner transformation are compared as two links of a chain."""
     return isinstance(tx, with_hessian_diag) or _is_pair(tx)
 
 
 def _is_pair(tx: Any) -> bool:
-    """Whether it is a `lookahead` of pairs of parameters, as in optax, whose state contains the fast optimizer's."""
+    """Whether `tx` is optax's `lookahead`, which keeps the fast optimizer's state inside its own state."""
     return isinstance(tx, Composite) and "fast_state" in getattr(tx.State, "_fields", ())
 
 
 def _clock_of_fast(link: OurLink, notes: Notes) -> Clock:
-    """Returns the clock of the fast optimizer, which may begin anew at the end of a period."""
+    """Returns the clock of the fast optimizer, which restarts after every period if its state is reset."""
     if not link.tx.reset_state:
         return link.clock
     return notes.clock(link.name, implied=lambda: number(link.state.steps_since_sync))
 
 
 def _stands_alone(tx: Composite, state: Any) -> bool:
-    """Whether a transformation with others inside is compared as one link."""
+    """Whether a transformation with inner transformations is compared as a single link."""
     if isinstance(tx, chain):
         return False
     own = any(jax.tree.leaves(x) for name, x in own_fields(tx, state).items() if name not in OWN)
@@ -179,7 +180,7 @@ def _spliced(link: OurLink, notes: Notes, above: str) -> Iterator[OurLink]:
 
 
 def keep(link: OurLink, notes: Notes) -> None:
-    """Records the count of a link, and leaves its other fields, which only gradtx has, at their initial values."""
+    """Records the count of a link that only gradtx has, and leaves its other fields at their initial values."""
     for name, x in own_fields(link.tx, link.state).items():
         if name == "count" and isinstance(x, Cell):
             if notes.into_ours:
@@ -192,9 +193,9 @@ def keep(link: OurLink, notes: Notes) -> None:
 
 
 def _foreign(link: OurLink, notes: Notes) -> Iterator[OurLink]:
-    """Yields the links of a transformation made of functions, whose state has the same form on both sides.
+    """Yields the links of a transformation made of functions, whose state has the same structure in both libraries.
 
-    A transformation of optax is one.
+    A transformation of optax inside a gradtx chain is such a transformation.
     """
     for part in their_links(link.state, link.tx, notes):
         if part.remembers:
@@ -208,7 +209,7 @@ def _foreign(link: OurLink, notes: Notes) -> Iterator[OurLink]:
 
 
 def _fast_clock(link: OurLink, notes: Notes) -> Clock:
-    """Returns the clock of an optimizer whose state begins anew after every period."""
+    """Returns the clock of an optimizer whose state is reset after every period."""
 
     def since() -> int:
         return link.clock.count(notes.who) % link.tx.period
@@ -217,7 +218,7 @@ def _fast_clock(link: OurLink, notes: Notes) -> Clock:
 
 
 def _reset_if_due(link: OurLink, notes: Notes) -> Any:
-    """Returns the state; at the end of a period with a new inner state, which gradtx makes at the next step."""
+    """Returns the state; at the end of a period, with the new inner state that gradtx would make at the next step."""
     count = 0 if notes.into_ours else number(link.state.count)
     if count == 0 or count % link.tx.period:
         return link.state
@@ -228,7 +229,7 @@ def _reset_if_due(link: OurLink, notes: Notes) -> Any:
 
 
 def their_links(state: Any, tx: Any, notes: Notes, is_fast: bool = False) -> Iterator[TheirLink]:
-    """Yields the states of optax in order, including those that only count; `tx` tells the names in restored states."""
+    """Yields all states of optax in order, even states with only a count; `tx` tells field names in restored dicts."""
     return _their_links(state, _chains_of_names(tx), _known_fields(tx), notes, is_fast)
 
 
@@ -256,7 +257,7 @@ def _their_links(state: Any, chains: Any, known: set[str], notes: Notes, is_fast
 
 
 def _parts_of_chain(state: Any, chains: Any, known: set[str], notes: Notes) -> Sequence[Any] | None:
-    """Returns the states of the links of a chain, in order; None for the state of one transformation."""
+    """Returns the states in a chain's state, in order; None if `state` is the state of a single transformation."""
     if isinstance(state, list) or (isinstance(state, tuple) and not hasattr(state, "_fields")):
         return state
     if hasattr(state, "_fields"):
@@ -265,7 +266,7 @@ def _parts_of_chain(state: Any, chains: Any, known: set[str], notes: Notes) -> S
         names = set(map(str, state))
         order = chains.get(frozenset(names))
         if order is None and names == set(map(str, range(len(names)))):
-            order = sorted(names, key=int)  # a tuple that was restored as a dict
+            order = sorted(names, key=int)  # the keys of a tuple that was restored as a dict
         if order is not None:
             by_name = {str(name): part for name, part in state.items()}
             return [by_name[name] for name in order]
@@ -277,8 +278,8 @@ def _parts_of_chain(state: Any, chains: Any, known: set[str], notes: Notes) -> S
             "fields of a state that this transformation has. Give the transformation that the state belongs to."
         )
     raise notes.error(
-        f"the optax state has {checks.shown(getattr(state, 'value', state))} where a state of a transformation must "
-        "be. Give what optax's init or update returned, or what a checkpoint restored of it."
+        f"the optax state has {checks.shown(getattr(state, 'value', state))} instead of the state of a transformation. "
+        "Give the state that optax's init or update returned, or that a checkpoint restored."
     )
 
 
@@ -290,7 +291,7 @@ def _inside(tx: Any) -> Iterator[Any]:
 
 
 def _chains_of_names(tx: Any) -> dict[frozenset[str], tuple[str, ...]]:
-    """Returns the names of the links of named chains, in order."""
+    """Maps the set of names of each named chain in `tx` to the names in order."""
     return {frozenset(one.names): one.names for one in _inside(tx) if isinstance(one, named_chain)}
 
 
@@ -302,6 +303,6 @@ _FIELDS = {
 
 
 def _known_fields(tx: Any) -> set[str]:
-    """Returns the names of fields that states of optax may have for this transformation."""
+    """Returns the names of the fields that optax's states may have for this transformation."""
     own = (one.State._fields for one in _inside(tx) if isinstance(one, Stateful) and one.State is not None)
     return _FIELDS.union(*own)

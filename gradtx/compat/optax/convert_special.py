@@ -1,7 +1,7 @@
-"""Differences between the states of optax and gradtx beyond names: fields that follow from others, and other units.
+"""Converts fields of optax's and gradtx's states that differ in more than their names.
 
-Every function here gets a `Match`, removes the fields that it handles from `match.ours` and `match.theirs`, and records
-which of them belong together.
+Such a field is computed from other fields, or has a different scale. Every function here gets a `Match`, removes the
+fields that it handles from `match.ours` and `match.theirs`, and records which fields correspond.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gradtx.transforms.scale import scale_by_learning_rate
 
 __all__ = ["KEPT", "OURS", "SPECIAL", "THEIRS", "rate_before_average", "scale_average"]
 
-# --- what follows from other fields
+# --- fields that are computed from other fields
 
 
 def _updated(match: Any) -> Any:
@@ -43,17 +43,18 @@ OURS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("MultiStepsState", "bad_weights"): lambda match: np.asarray(0),
     **{(kind, "skipped"): lambda match: np.asarray(0) for kind in ("MomoState", "MomoAdamState")},
 }
-"""Computes fields that only gradtx has, by class of the state and name, from optax's fields."""
+"""Maps (class of the state, field) of a field that only gradtx has to a function that computes it from optax's
+fields."""
 
 THEIRS: dict[str, Callable[[Any], Any]] = {
     "count_m2": lambda match: np.asarray(match.count()),
     "is_init_step": lambda match: np.asarray(match.count() == 0),
     "is_initial_step": lambda match: np.asarray(match.count() == 0),
 }
-"""Computes fields that only optax has, from gradtx's fields."""
+"""Maps each field that only optax has to a function that computes it from gradtx's fields."""
 
 KEPT = {"ns_coeffs"}
-"""Fields of optax that are constants of its optimizer."""
+"""Fields of optax that hold constants of the optimizer."""
 
 
 # --- states that differ in more than names
@@ -70,7 +71,7 @@ def _multi_steps(match: Any) -> None:
                 f"{mini_step} micro-batches weigh. Convert it after a step, or leave `weight` out of accumulate."
             )
         match.later(weight, lambda: np.asarray(float(mini_step)), match.where("acc_weight"))
-    elif mini_step == 0:  # gradtx has scratch data after a step, and optax zeros
+    elif mini_step == 0:  # after a step gradtx keeps scratch data, and optax zeros
         buffer = theirs.pop("acc_grads")
         ours["acc_grads"] = ()
         match.later(buffer, lambda: jax.tree.map(np.zeros_like, values_of(buffer)))
@@ -83,7 +84,7 @@ def _hyperparams(match: Any) -> None:
         if name in ours:
             target = ours[name] if match.notes.into_ours else cell
             match.notes.pair(match.where(f"hyperparams/{name}"), ours[name], cell, partial(_as_number, target.value))
-        elif name in match.link.tx.others.tree:  # for gradtx it is static
+        elif name in match.link.tx.others.tree:  # in gradtx this argument is static
             cell.keep()
         else:
             raise match.notes.error(
@@ -91,14 +92,14 @@ def _hyperparams(match: Any) -> None:
                 f"{', '.join(ours) or 'none'}. {ADVICE}"
             )
     for name, cell in ours.items():
-        if name not in theirs:  # an argument that optax's function does not have keeps its first value
+        if name not in theirs:  # an argument that optax's function lacks keeps its initial value
             cell.keep()
 
 
 def _schedule_states(match: Any) -> None:
     """Matches the states of schedules.
 
-    The state of a plain schedule is its step count, which gradtx's link has itself.
+    In optax the state of a plain schedule is its step count; gradtx uses the step count of the transformation instead.
     """
     ours = dict(match.ours.pop("hyperparams_states", ()))
     for name, state in dict(match.theirs.pop("hyperparams_states", ())).items():
@@ -118,7 +119,7 @@ def _schedule_states(match: Any) -> None:
 
 
 def _as_number(like: Any, x: Any) -> Any:
-    """Returns a hyperparameter in the dtype of the other side; it may have been given as an integer."""
+    """Casts a hyperparameter to the dtype of the other library's value; the user may have passed an integer."""
     return jnp.asarray(x, jnp.result_type(like))
 
 
@@ -142,7 +143,7 @@ def _lookahead(match: Any) -> None:
 
 
 def _check_place(match: Any, place: Cell, period: int, name: str) -> None:
-    """Raises, at the end, if the place in a period does not agree with the count."""
+    """Raises, when the walk has ended, if the position in a period does not match the step count."""
 
     def check() -> None:
         count = match.count()
@@ -156,7 +157,7 @@ def _check_place(match: Any, place: Cell, period: int, name: str) -> None:
 
 
 def _cyclic(period: str) -> Callable[[Any], None]:
-    """Returns a function for states whose count begins anew after every period in optax."""
+    """Returns a function that matches states whose count restarts after every period in optax."""
 
     def special(match: Any) -> None:
         place, length = match.theirs.pop("count", None), getattr(match.link.tx, period)
@@ -171,7 +172,7 @@ def _cyclic(period: str) -> Callable[[Any], None]:
 
 
 def _linesearch(match: Any) -> None:
-    """Matches the report of a search; the parts that optax does not have keep their initial values."""
+    """Matches the report of a line search; entries that optax does not have keep their initial values."""
     theirs = dict(flat(match.theirs.pop("info", ())))
     for key, cell in flat(match.ours.pop("info")):
         if key in theirs:
@@ -181,7 +182,7 @@ def _linesearch(match: Any) -> None:
 
 
 def _monitor(match: Any) -> None:
-    """Matches measurements; before its first step optax has none, and no places for them."""
+    """Matches measurements; before the first step, optax's state has no measurements."""
     if jax.tree.leaves(match.theirs["measurements"]):
         return
     ours, theirs = match.ours.pop("measurements"), match.theirs.pop("measurements")
@@ -222,7 +223,7 @@ SPECIAL: dict[str, Callable[[Any], None]] = {
 
 
 def rate_before_average(tx: Any, theirs: Any) -> Any:
-    """Returns the learning rate by which optax's adafactor scales the steps before it averages them.
+    """Returns the learning rate by which optax's adafactor scales the updates before it averages them.
 
     None for other chains. gradtx scales the average, so that its state is optax's state divided by the learning rate.
     With a schedule this is exact only while the learning rate is constant.
@@ -231,7 +232,8 @@ def rate_before_average(tx: Any, theirs: Any) -> Any:
     where = [i for kind in (scale_by_factored_rms, ema, scale_by_learning_rate) for i in _places(links, kind)]
     parts = list(_parts(theirs))
     there = [i for name in ("v_row", "ema") for i, x in enumerate(parts) if name in fields_of(x)]
-    # Both chains clip and multiply by the parameter's scale in between; optax's has the rate there, too.
+    # Both chains clip and multiply by the parameter's scale before the average; optax also multiplies by the rate
+    # there.
     if (
         len(where) == 3
         and where == sorted(where)
@@ -243,7 +245,7 @@ def rate_before_average(tx: Any, theirs: Any) -> Any:
 
 
 def scale_average(match: Any, rate: Any) -> None:
-    """Records that optax averages steps that are scaled by the learning rate."""
+    """Converts the average: optax averages updates that are already scaled by the learning rate."""
 
     def factor() -> Any:
         now = rate(jnp.asarray(max(match.count() - 1, 0))) if isinstance(rate, Schedule) else rate

@@ -1,7 +1,7 @@
 """The differences that code written for optax meets in gradtx: one list, for the codemod and for the documentation.
 
-`DROP_IN` is about `gradtx.compat.optax`, where names, arguments and defaults are optax's, so that only deliberate
-differences are left. `NATIVE` is about gradtx's own names.
+`DROP_IN` lists the differences of `gradtx.compat.optax`, which has the names, arguments and defaults of optax; only
+deliberate differences remain. `NATIVE` lists further differences of gradtx's own names.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ class Difference(NamedTuple):
     todo: str
     """What to do in the code."""
     argument: str = ""
-    """The argument, or several, one of which must be given for it to matter; empty if every use matters."""
+    """The arguments, separated by spaces: the difference matters only if a call passes one of them; empty for every
+    use."""
     without: str = ""
-    """The argument with which the difference does not matter."""
+    """An argument that removes the difference if a call passes it."""
 
     @property
     def names(self) -> list[str]:
@@ -34,86 +35,86 @@ class Difference(NamedTuple):
 DROP_IN = (
     Difference(
         "contrib.acprop contrib.scale_by_acprop",
-        "takes the gradient as it is where all gradients before were zero; optax divides it by 3e-7",
-        "Nothing, unless a test has optax's numbers.",
+        "leaves the gradient unchanged if all previous gradients were zero; optax divides the gradient by 3e-7",
+        "Nothing, unless a test expects optax's results.",
     ),
     Difference(
         "adafactor",
-        "averages the steps and then multiplies by the learning rate; optax averages the multiplied steps",
-        "Nothing with a constant rate. With a schedule, expect other numbers while it changes.",
+        "averages the updates, then multiplies by the learning rate; optax averages the multiplied updates",
+        "Nothing with a constant learning rate. While a schedule changes, expect different results.",
         "momentum",
     ),
     Difference(
         "apply_if_finite",
-        "looks at the updates too, and after max_consecutive_errors takes one step and counts anew; optax takes all",
-        "Nothing in a healthy run. policy='skip' never takes such a step.",
+        "checks the updates too, and after max_consecutive_errors takes one step, then counts from 0; optax takes all",
+        "Nothing in a healthy run. With policy='skip', steps that are not finite are never taken.",
     ),
     Difference(
         "inject_hyperparams inject_stateful_hyperparams",
-        "takes functions that are no schedules, such as masks, as they are; optax calls them with the step count",
-        "Name them in static_args, which means the same in both.",
+        "passes functions that are not schedules, such as masks, on unchanged; optax calls them with the step count",
+        "Name such arguments in static_args, which works the same in both libraries.",
         argument="mask weight_decay_mask",
         without="static_args",
     ),
     Difference(
         "contrib.mechanize",
-        "starts from the parameters that init got; optax from those of the first update",
+        "starts from the parameters passed to init; optax from the parameters passed to the first update",
         "Call init with the parameters that you train.",
     ),
     Difference(
         "contrib.reduce_on_plateau",
-        "takes the tolerance relative to the size of the best loss; optax takes a standstill below zero for progress",
+        "has a tolerance relative to the size of the best loss; in optax an unchanged negative loss counts as progress",
         "Nothing for positive losses.",
     ),
     Difference(
         "lbfgs scale_by_lbfgs",
-        "leaves out pairs without positive curvature, so that the direction descends",
-        "Nothing for convex losses. Elsewhere expect other steps.",
+        "leaves out pairs without positive curvature, so the direction always descends",
+        "Nothing for convex losses. For other losses, expect different steps.",
     ),
     Difference(
         "scale_by_zoom_linesearch scale_by_backtracking_linesearch",
-        "tries other steps than optax, and never goes up: without a step that decreases the update is zero",
-        "Expect other steps; read info.failed where code looks at the errors.",
+        "tries different step sizes; if no step size decreases the loss, the update is zero",
+        "Expect different steps; read info.failed instead of the errors.",
     ),
     Difference(
         "contrib.sophia contrib.hutchinson_estimator_diag_hessian",
-        "draws other random vectors from the same key",
-        "Expect other numbers, as with another seed.",
+        "draws different random vectors from the same key",
+        "Expect different results, as with a different seed.",
     ),
     Difference(
         "monitor snapshot",
-        "has zeros for what was not measured yet; optax has no entries, or measures the parameters in init",
-        "Do not tell the first step by missing measurements.",
+        "has zeros before the first measurement; optax has no entries, or measures the parameters in init",
+        "Do not detect the first step by missing measurements.",
     ),
     Difference(
         "flatten",
-        "returns each leaf in its own dtype; optax all in one",
-        "Nothing, unless leaves have several dtypes.",
+        "returns each leaf in its own dtype; optax returns all leaves in the same dtype",
+        "Nothing, unless leaves have different dtypes.",
     ),
     Difference(
         "EmptyState",
-        "is not the state of most links that remember nothing: those count their steps, in a CountState",
-        "Ask for the state that you look for instead, with optax.tree.get.",
+        "is rarely the state of a transformation without memory: most have a CountState, which counts their steps",
+        "Find the state that you need with optax.tree.get instead.",
         "isinstance",
     ),
     Difference(
         "ScaleByScheduleState ScaleState ClipState AddDecayedWeightsState ScaleByTrustRatioState",
-        "is the class CountState, which every link has that only counts",
-        "Do not tell links by it: use optax.tree.get(state, 'count').",
+        "is the class CountState, which all transformations with only a step count have in common",
+        "Do not distinguish transformations by this class: use optax.tree.get(state, 'count').",
         "isinstance",
     ),
     Difference(
         "hinge_loss losses.perceptron_loss",
-        "raises, or is NaN in compiled code, for targets other than -1 and 1",
-        "Give targets of -1 and 1.",
+        "raises an error, or returns NaN in compiled code, for targets other than -1 and 1",
+        "Pass targets of -1 and 1.",
     ),
     Difference(
         "ctc_loss ctc_loss_with_forward_probs",
-        "raises, or is NaN in compiled code, for a label that is the blank and for padding in the middle",
+        "raises an error, or returns NaN in compiled code, for a label that is the blank and for padding in the middle",
         "Pad at the end, and leave the blank out of the labels.",
     ),
 )
-"""Differences although the call is the same."""
+"""The differences of calls that need no other change."""
 
 FIELDS = {
     "inner_opt_state": ("MultiStepsState", "inner_state"),
@@ -124,18 +125,18 @@ FIELDS = {
     "hyperparams_states": ("InjectStatefulHyperparamsState", "count"),
     "hessian_fn_state": ("SophiaState", "rng_key of the state around it"),
 }
-"""Fields of optax's states that may be missing: the class, and where the same value is found."""
+"""Maps fields that only optax's states have to the class of the state and to where gradtx has the same value."""
 
 NATIVE = (
     Difference(
         "rprop scale_by_rprop",
-        "takes every step at once; in optax each is one update late, and the first is zero",
-        "Expect other numbers from the first step on.",
+        "uses the current gradient; in optax each update uses the previous gradient, and the first update is zero",
+        "Expect different results from the first step on.",
     ),
     Difference(
         "contrib.schedule_free contrib.schedule_free_sgd contrib.schedule_free_adamw",
-        "weighs a step by the learning rate that it was taken with; optax by that of the next step",
-        "Nothing with a constant rate. In a warm-up, expect slightly other numbers.",
+        "weights a step by its own learning rate; optax by the learning rate of the next step",
+        "Nothing with a constant learning rate. In a warm-up, expect slightly different results.",
     ),
     Difference("MultiSteps", "is accumulate", "Write gx.accumulate(inner, every)."),
     Difference("multi_transform", "is partition", "Write gx.partition(transforms, param_labels)."),
@@ -147,12 +148,12 @@ NATIVE = (
     ),
     Difference(
         "lookahead LookaheadParams",
-        "has plain parameters, and the slow ones in the state",
+        "has ordinary parameters, and keeps the slow parameters in the state",
         "Leave LookaheadParams out.",
     ),
     Difference(
         "MaskedNode MaskedState",
-        "does not exist: groups hold a dict from path to leaf, without the others",
+        "does not exist: a group sees a dict from path to leaf with only its own leaves",
         "Use gx.tree.get to find a field.",
     ),
     Difference("adadelta", "has the argument mask", "Write mask.", "weight_decay_mask"),
@@ -169,18 +170,22 @@ NATIVE = (
     Difference("contrib.sam", "calls the optimizer inner", "Write inner, or give it by position.", "optimizer"),
     Difference(
         "contrib.muon",
-        "leaves embeddings and heads to AdamW by their names, and takes kernels of convolutions",
-        "Give muon_weight_dimension_numbers for another choice.",
+        "uses AdamW for leaves whose names say embedding or head, and orthogonalizes kernels of convolutions",
+        "Pass muon_weight_dimension_numbers for a different choice.",
     ),
-    Difference("contrib.muon contrib.scale_by_muon", "adds nothing to norms by default", "Write eps=1e-8 for optax's."),
+    Difference(
+        "contrib.muon contrib.scale_by_muon",
+        "adds nothing to norms by default",
+        "Write eps=1e-8 for the default of optax.",
+    ),
     Difference(
         "adadelta",
         "has a learning rate of 1 by default, and descends",
-        "Give the learning rate that you mean.",
+        "Pass the learning rate.",
     ),
     Difference(
         "with_extra_args_support",
-        "is in gradtx.compat.optax alone: update raises for arguments that nothing reads",
+        "exists only in gradtx.compat.optax: in gradtx, update raises an error for arguments that nothing reads",
         "Leave those arguments out.",
     ),
     Difference(

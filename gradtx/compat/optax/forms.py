@@ -1,4 +1,4 @@
-"""States in optax's form: the classes, and the wrapper that translates them at every step."""
+"""States with optax's structure: the classes, and a wrapper that converts the states at every step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Form", "InForm", "MechanicState", "MonitorForm", "MultiStepsState", 
 
 
 class ScheduleFreeState(NamedTuple):
-    """The state of `schedule_free`, with the state of the base; `z` is the iterate of the base."""
+    """The state of `schedule_free`, with the state of the base optimizer; `z` is the iterate of the base optimizer."""
 
     b1: Any = per_tree()
     weight_sum: Any = per_tree()
@@ -27,7 +27,7 @@ class ScheduleFreeState(NamedTuple):
 
 
 class MechanicState(NamedTuple):
-    """The state of `mechanize`, with the state of the base; `total` is the sum of the scales `s`."""
+    """The state of `mechanize`, with the state of the base optimizer; `total` is the sum of the scales `s`."""
 
     base_optimizer_state: Any = child_state()
     count: Any = counter()
@@ -62,31 +62,32 @@ class SAMState(NamedTuple):
 
 
 class Form(NamedTuple):
-    """Describes how a state of gradtx looks in optax: the two classes, and optax's names of some fields."""
+    """Maps a state of gradtx to optax's structure: the two classes, and the fields with different names."""
 
     theirs: Any
     ours: Any
     names: Any
     """Pairs of the name of a field in gradtx and its name in optax."""
     has_base: bool = False
-    """Whether gradtx's state is a pair of the base's and the link's, while optax's link contains the base's."""
+    """Whether gradtx has a pair (state of the base optimizer, own state), where optax has one state that contains
+    both."""
 
     def to(self, state: Any) -> Any:
-        """Returns the state in optax's form."""
+        """Returns the state with optax's structure."""
         base, own = state if self.has_base else (None, state)
         names = dict(self.names)
         fields = {names.get(name, name): x for name, x in own._asdict().items()}
         return self.theirs(**fields, **({"base_optimizer_state": base} if self.has_base else {}))
 
     def back(self, state: Any) -> Any:
-        """Returns the state in gradtx's form."""
+        """Returns the state with gradtx's structure."""
         names = dict(self.names)
         own = self.ours(**{name: getattr(state, names.get(name, name)) for name in self.ours._fields})
         return (state.base_optimizer_state, own) if self.has_base else own
 
 
 class MonitorForm(NamedTuple):
-    """The state of `monitor` with the states of the measures in a tuple, so that each name occurs in it once."""
+    """Maps the state of `monitor`: the states of the measures become a tuple, so that each name occurs only once."""
 
     names: Any
     theirs: Any = MonitorState
@@ -101,7 +102,7 @@ class MonitorForm(NamedTuple):
 
 
 class InForm(Wrapper):
-    """Wraps `inner` and gives its state another form."""
+    """Wraps `inner` and converts its state to optax's structure."""
 
     form: Any = static(check=lambda who, name, value: value)
 
@@ -130,7 +131,7 @@ class InForm(Wrapper):
         return ()
 
     def _members(self, state: Any = None) -> Iterator[tuple[str, GradientTransformation, Any]]:
-        inner: Any = self.inner  # gradtx's own
+        inner: Any = self.inner  # the transformation of gradtx
         return inner._members(None if state is None else self.form.back(state))
 
     def _hyperparameters(self, state: Any) -> Iterator[tuple[str, Any]]:

@@ -1,8 +1,8 @@
-"""Groups of leaves with the states that optax gives them.
+"""Groups of leaves whose states have optax's structure.
 
 In gradtx a group's transformation sees a dict from path to leaf. In optax it sees the whole tree, with a `MaskedNode`
-(an empty tuple) in place of the leaves of other groups, and its state is in a `MaskedState`. The functions here do as
-optax does: the states have optax's structure, and a mask for the whole tree can be used inside of a group.
+(an empty tuple) in place of the leaves of other groups, and its state is in a `MaskedState`. The functions here work
+like optax: the states have optax's structure, and a mask for the whole tree can be used inside a group.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class MaskedNode(NamedTuple):
 
 
 class MaskedState(NamedTuple):
-    """The state of the transformation inside."""
+    """The state of the inner transformation."""
 
     inner_state: Any = child_state()
 
 
 class _Some(View):
-    """Shows the tree with a `MaskedNode` in place of the leaves that are not selected."""
+    """Presents a tree with a `MaskedNode` in place of each leaf that is not selected."""
 
     selects = True
 
@@ -60,7 +60,7 @@ def _check_mask(who: str, name: str, value: Any) -> Any:
 
 
 class _Masked(Wrapper, state=MaskedState):
-    """Applies `inner` to the leaves that the mask selects; without a mask to all, for a group of `partition`."""
+    """Applies `inner` to the leaves that the mask selects; without a mask to all leaves, for a group of `partition`."""
 
     mask: Any = static(default=None, check=_check_mask)
     mask_compatible_extra_args: bool = flag(default=True, kw_only=True)
@@ -69,7 +69,7 @@ class _Masked(Wrapper, state=MaskedState):
         if self.mask is None:
             return {"inner": View()}
         mask = self.mask if not is_function(self.mask) else _check_mask("masked", "mask", self.mask(tree))
-        masks.each("masked", mask, tree)  # raises unless the mask fits the tree
+        masks.each("masked", mask, tree)  # raises unless the mask matches the tree
         hides = self.mask_compatible_extra_args or not self.inner.foreign
         return {"inner": _Some(mask.tree, hides_arguments=hides)}
 
@@ -90,13 +90,13 @@ _Masked.__name__ = "masked"  # in errors
 
 
 class _Partition(gx.partition):
-    """A `partition` whose groups see the whole tree, without the leaves of other groups."""
+    """A `partition` whose groups see the whole tree, with a `MaskedNode` in place of the leaves of other groups."""
 
     def __init__(self, transforms: Any, param_labels: Any) -> None:
         super().__init__({label: _Masked(tx) for label, tx in transforms.items()}, param_labels)
 
     def _groups(self, name: str, tree: Any) -> dict[Any, View]:
-        found = self._leaf_labels(name, tree)  # raises unless the labels fit the tree
+        found = self._leaf_labels(name, tree)  # raises unless the labels match the tree
         labels = self.param_labels
         if isinstance(labels, gx.select.first):
             labels = jax.tree.unflatten(jax.tree.structure(tree), found)
@@ -135,8 +135,8 @@ def masked(inner: Any, mask: Any, *, mask_compatible_extra_args: bool = False) -
       inner: The transformation to wrap, such as `optax.adamw(1e-3)`.
       mask: Which leaves to transform: a tree of booleans like the parameters or like its upper part, a selector of
         gradtx, or a function of the parameters that returns a tree.
-      mask_compatible_extra_args: Whether to mask extra arguments that are trees like the updates, for an `inner` made
-        of functions (default False). Transformations of gradtx always get them masked.
+      mask_compatible_extra_args: Whether to mask extra arguments that are trees like the updates (default False).
+        Matters only for an `inner` made of functions; transformations of gradtx always get masked extra arguments.
 
     Returns:
       A transformation. State: the inner state in a `MaskedState`, for the selected leaves only.
@@ -158,7 +158,7 @@ def partition(transforms: Any, param_labels: Any, *, mask_compatible_extra_args:
       transforms: A dict from label to transformation. Labels are strings or other hashable values.
       param_labels: A tree of labels like the parameters or like its upper part; a function of the parameters that
         returns one; or a list of gradtx's rules `(selector, label)`.
-      mask_compatible_extra_args: Ignored: extra arguments that are trees like the updates are always split as well.
+      mask_compatible_extra_args: Ignored: extra arguments that are trees like the updates are always split into groups.
 
     Returns:
       A transformation. State: the state of each group, for its leaves only.
@@ -197,7 +197,7 @@ def freeze(mask: Any) -> Any:
 
 @spelled
 def selective_transform(optimizer: Any, *, freeze_mask: Any) -> Any:
-    """Trains only the leaves that `freeze_mask` does not select; the others are frozen and take no state.
+    """Trains only the leaves that `freeze_mask` does not select; the other leaves are frozen and need no state.
 
     Args:
       optimizer: The transformation for the leaves to train, such as `optax.adamw(1e-3)`.

@@ -1,4 +1,4 @@
-"""Rprop one step late, as in optax: the update is the step for the gradient before."""
+"""Rprop one step late, as in optax: each update is computed from the previous gradient."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ def scale_by_rprop(
       eta_plus: Factor by which a step size grows while the sign stays the same (default 1.2).
       min_step_size: Smallest step size (default 1e-6). Positive.
       max_step_size: Largest step size (default 50). Positive.
-      late: Whether each update is the step for the gradient before, as in optax; the first update is then zero. Default
-        True.
+      late: Whether each update uses the previous gradient, as in optax; the first update is then zero. Default True.
 
     Returns:
       A transformation. State: two arrays per parameter (8 bytes in float32).
@@ -72,7 +71,7 @@ def rprop(
 ) -> Any:
     """Rprop: a step size for each entry, which grows while the sign of its gradient stays the same.
 
-    Take it with full batches.
+    Use it with full batches.
 
     Args:
       learning_rate: Step size of the first step. Not negative.
@@ -80,8 +79,7 @@ def rprop(
       eta_plus: Factor by which a step size grows while the sign stays the same (default 1.2).
       min_step_size: Smallest step size (default 1e-6). Positive.
       max_step_size: Largest step size (default 50). Positive.
-      late: Whether each step is the one for the gradient before, as in optax; the first step is then zero. Default
-        True.
+      late: Whether each update uses the previous gradient, as in optax; the first update is then zero. Default True.
 
     Returns:
       A transformation. State: two arrays per parameter (8 bytes in float32).

@@ -1,4 +1,4 @@
-"""The rules and other links at the top level of optax."""
+"""The transformations at the top level of optax that are elements of chains, such as `scale_by_adam` and `clip`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from gradtx.losses import __all__ as __all__
 
 
 def convex_kl_divergence(log_predictions: Any, targets: Any, axis: Any = -1, where: Any = None) -> Any:
-    """The older name of `generalized_kl_divergence`.
+    """Computes `generalized_kl_divergence` under its older name.
 
     Args:
       log_predictions: Logarithms of the predicted distribution.

@@ -78,7 +78,8 @@ def adadelta(
 ) -> Any:
     """AdaDelta: steps as large as recent changes of the parameters, relative to recent gradients.
 
-    As in optax, without a learning rate the sign is not changed, so that the steps go up and the loss rises: give one.
+    Pass a learning rate: as in optax, without a learning rate the sign of the updates is not changed, so that the loss
+    rises.
 
     Args:
       learning_rate: Step size, a number or a schedule of the step count. None by default, for no scaling and no change
@@ -121,7 +122,7 @@ def noisy_sgd(
       eta: Variance of the noise at the first step (default 0.01). Not negative.
       gamma: How fast the variance decreases (default 0.55). Not negative.
       key: A random key, or a seed, an integer. Seed 0 by default.
-      seed: The older name of `key`. Give only one of the two.
+      seed: The older name of `key`. Pass only one of the two.
 
     Returns:
       A transformation. State: a step count and a random key (12 bytes), and a count.
@@ -146,11 +147,11 @@ def optimistic_adam(
     *,
     nesterov: bool = True,
 ) -> Any:
-    """The older form of `optimistic_adam_v2`, in which `optimism` is not relative to the learning rate.
+    """The older version of `optimistic_adam_v2`, in which `optimism` is not relative to the learning rate.
 
     Args:
       learning_rate: Step size, a number.
-      optimism: Factor of the gradient's last change, with the learning rate included; `learning_rate` by default.
+      optimism: Factor of the latest change of the gradient; it includes the learning rate. `learning_rate` by default.
       b1: Decay rate of the first moment (the moving average of the gradient); closer to 1 averages over more steps. In
         [0, 1); default 0.9 (about the last 10 steps).
       b2: Decay rate of the second moment (the moving average of the squared gradient); closer to 1 averages over more

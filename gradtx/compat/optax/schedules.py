@@ -1,4 +1,4 @@
-"""The module `optax.schedules`: schedules, and hyperparameters that are kept in the state."""
+"""The module `optax.schedules`: schedules, and `inject_hyperparams`, which keeps hyperparameters in the state."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def inject_hyperparams(
 ) -> Callable[..., Any]:
     """Makes a function like `inner_factory` whose transformation keeps its hyperparameters in the state.
 
-    Read and set them as `state.hyperparams["learning_rate"]`.
+    Read and set the hyperparameters as `state.hyperparams["learning_rate"]`.
 
     Args:
       inner_factory: A function that makes a transformation, such as `optax.sgd`. Its arguments must have names.
-      static_args: The name of an argument that is not kept, or several names. None by default.
+      static_args: The name of an argument that should not be in the state, or several names. None by default.
       hyperparam_dtype: Dtype of the hyperparameters in the state. By default, and at least, float32.
 
     Returns:
@@ -64,7 +64,7 @@ def inject_hyperparams(
 
 
 class _Stateful(StatefulSchedule):
-    """A schedule with a state and the methods of `StatefulSchedule`, which need not be its subclass in optax."""
+    """Wraps any object with the methods of `StatefulSchedule`; in optax it need not be a subclass."""
 
     def __init__(self, schedule: Any) -> None:
         self.init, self.update, self.call = schedule.init, schedule.update, schedule

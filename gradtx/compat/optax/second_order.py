@@ -1,4 +1,4 @@
-"""The module `optax.second_order`: derivatives of `loss(params, inputs, targets)`, as one vector."""
+"""The module `optax.second_order`: second derivatives of `loss(params, inputs, targets)`."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ _HUTCHINSON = hutchinson_estimator_diag_hessian()
 
 
 class SophiaState(NamedTuple):
-    """The number of steps, the first moment, the average Hessian diagonal, and the state of its estimator."""
+    """The number of steps, the first moment, the average Hessian diagonal, and the state of the Hessian's estimator."""
 
     count: Array = counter()
     mu: Array = per_param(dtype="mu_dtype")
@@ -72,7 +72,7 @@ class SophiaState(NamedTuple):
 
 
 class _Estimated(Wrapper, state=SophiaState, needs=("params",)):
-    """Applies Sophia's rule with an estimator, `inner`, which is called on every `update_interval`-th step."""
+    """Takes Sophia's steps; `inner` estimates the Hessian diagonal on every `update_interval`-th step."""
 
     rule: Any = inner()
 
@@ -147,7 +147,7 @@ def sophia(
       print_win_rate_every_n_steps: Accepted and ignored.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32), beside the state of the estimator.
+      A transformation. State: two arrays per parameter (8 bytes in float32), in addition to the state of the estimator.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp

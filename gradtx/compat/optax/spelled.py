@@ -1,11 +1,11 @@
-"""Makes the functions of this package: gradtx's functions, with the arguments that optax gives them.
+"""Makes the functions of this package: gradtx's functions with optax's argument names and defaults.
 
     adadelta = spelled(native.adadelta, rename={"weight_decay_mask": "mask"}, default={"learning_rate": None})
 
-is `adadelta` with optax's argument names and defaults. The transformations that such functions return ignore extra
-arguments that they do not know, as optax's do. Only the outermost transformation has to ignore them, because it passes
-to the inner ones what they accept. So a function unwraps the transformations among its arguments, and the links of a
-chain are run together as in gradtx.
+is `adadelta` with optax's argument names and defaults. The transformations that such functions return ignore unknown
+extra arguments, like the transformations of optax. Only the outermost transformation must ignore unknown arguments,
+because it passes to the inner transformations only the arguments that they accept. So a function unwraps the
+transformations in its arguments, and the transformations of a chain run together as in gradtx.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ __all__ = [
 
 
 class GradientTransformation(Wrapper):
-    """A transformation made of two functions, as in optax; `update` raises for extra arguments that it does not take.
+    """A transformation made of two functions, as in optax; `update` raises an error for unknown extra arguments.
 
-    It unpacks, `init, update = tx`, and has the methods of the named tuple that it is in optax.
+    In optax this class is a named tuple. So here it also unpacks (`init, update = tx`), and has the methods of a named
+    tuple.
 
     Args:
       init: Function of the parameters that returns the state before the first step.
@@ -69,7 +70,7 @@ class GradientTransformation(Wrapper):
         return updates, new if known is state else _forgotten(state, new)
 
     def _given(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Returns the extra arguments for `inner`, which raises if it does not accept one."""
+        """Returns the extra arguments for `inner`, which raises an error for arguments that it does not accept."""
         return extra
 
     def accepts(self, name: str) -> bool:
@@ -79,7 +80,7 @@ class GradientTransformation(Wrapper):
         return (self.init, self.update)[index]
 
     def _replace(self, **functions: Callable[..., Any]) -> Self:
-        """Returns a transformation of other functions."""
+        """Returns a transformation with a different `init` or `update`."""
         return type(self)(**{"init": self.init, "update": self.update, **functions})
 
     def path_to(self, name: str) -> tuple[str, ...]:
@@ -111,7 +112,7 @@ class GradientTransformation(Wrapper):
 
 
 class GradientTransformationExtraArgs(GradientTransformation):
-    """A transformation whose `update` takes any extra argument, and ignores those that no part of it reads.
+    """A transformation whose `update` accepts any extra argument, and ignores the arguments that nothing reads.
 
     The functions of this package return this class; `inner` is then the transformation of gradtx that does the work.
 
@@ -131,7 +132,7 @@ class GradientTransformationExtraArgs(GradientTransformation):
     takes_any = True
 
     def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
-        super().__init__(init, update)  # without this, `Value` would make an __init__ from the fields
+        super().__init__(init, update)  # otherwise `Value` would generate an __init__ from the fields
 
     def _given(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
         return _with_data(self.inner, extra)
@@ -145,9 +146,9 @@ class GradientTransformationExtraArgs(GradientTransformation):
 
 
 def _with_data(tx: NativeTransformation, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the extra arguments that `tx` accepts, with further ones bound to `value_fn` if they are arguments of it.
+    """Returns the extra arguments that `tx` accepts; other arguments are bound to `value_fn` if it has such arguments.
 
-    As in optax, a line search raises for arguments that its `value_fn` does not take.
+    As in optax, a line search raises an error for arguments that its `value_fn` does not accept.
     """
     given: dict[str, Any] = tx.accepted(extra)
     fn = extra.get("value_fn")
@@ -165,24 +166,24 @@ def _with_data(tx: NativeTransformation, extra: Mapping[str, Any]) -> dict[str, 
 
 
 def _is_empty(state: Any) -> bool:
-    """Whether it may be the state of a transformation without memory: `EmptyState()`, (), {} or None."""
+    """Whether `state` has no arrays, as for a transformation without memory: `EmptyState()`, (), {} or None."""
     return not jax.tree.leaves(state)
 
 
 def _has_memory(tx: Any) -> bool:
-    """Whether its updates depend on its state."""
+    """Whether the updates of `tx` depend on its state."""
     numbers = (getattr(tx, name) for name in tx._dynamic)
     return getattr(tx, "State", None) not in _NO_MEMORY or any(isinstance(x, Schedule) for x in numbers)
 
 
 _NO_MEMORY = (CountState, ClipByGlobalNormState)
-"""The states on which no update depends, unless a schedule needs the count."""
+"""The state classes that no update depends on, unless a schedule needs the count."""
 
 
 def _remembered(tx: Any, state: Any, like: Any) -> Any:
-    """Returns the state with gradtx's own in place of empty ones.
+    """Returns the state with gradtx's initial states in place of optax's empty states.
 
-    optax has empty states for transformations without memory.
+    optax has empty states for transformations without memory; gradtx has a step count.
     """
     if isinstance(tx, chain) and isinstance(state, tuple) and len(state) == len(tx.links):
         found = [_remembered(link, part, like) for link, part in zip(tx.links, state, strict=True)]
@@ -195,7 +196,7 @@ def _remembered(tx: Any, state: Any, like: Any) -> Any:
 
 
 def _forgotten(state: Any, new: Any) -> Any:
-    """Returns the next state, in which states that were empty before stay as they were."""
+    """Returns the next state, but keeps the empty states of the previous state."""
     if _is_empty(state):
         return state
     return tuple(starmap(_forgotten, zip(state, new, strict=True))) if type(state) is tuple else new
@@ -209,7 +210,7 @@ def lenient(tx: Any) -> Any:
 
 
 def with_extra_args_support(tx: Any) -> Any:
-    """Makes a transformation ignore the extra arguments that it does not know, for which gradtx would raise an error.
+    """Makes a transformation ignore unknown extra arguments; otherwise gradtx raises an error for them.
 
     Args:
       tx: A transformation.
@@ -227,7 +228,7 @@ def with_extra_args_support(tx: Any) -> Any:
 
 
 def strict(x: Any) -> Any:
-    """Returns an argument with the transformations in it unwrapped to those of gradtx."""
+    """Unwraps the transformations in an argument to the underlying transformations of gradtx."""
     if isinstance(x, GradientTransformation):
         return x.inner
     if type(x) in (tuple, list):
@@ -236,7 +237,7 @@ def strict(x: Any) -> Any:
 
 
 REQUIRED = inspect.Parameter.empty
-"""Stands for an argument that has no default in optax."""
+"""Marks an argument that has no default in optax."""
 
 _NONE: Mapping[str, Any] = {}
 
@@ -250,16 +251,17 @@ def spelled(
     none: Mapping[str, Any] = _NONE,
     alone: bool = False,
 ) -> Callable[..., Any]:
-    """Returns `native` with optax's names and defaults of arguments.
+    """Returns `native` with optax's argument names and defaults.
 
     Args:
       native: A function or class of gradtx, or a function of this package with optax's behavior.
       rename: Maps optax's name of an argument to the name in `native`.
       default: Maps optax's name of an argument to optax's default.
-      ignore: Maps the arguments that change nothing here to their defaults. They come after the positional ones.
-      none: Maps optax's name of an argument to the value that stands for None here.
-      alone: True if optax's state is the state of the first link, which must be the only one unless `native` gets
-        arguments that optax does not have.
+      ignore: Maps the arguments of optax that have no effect here to their defaults. They come after the positional
+        arguments.
+      none: Maps optax's name of an argument to the value that replaces None.
+      alone: True if optax's state is the state of the first transformation of the chain. The chain must have no further
+        transformations, unless the call passes arguments that optax does not have.
     """
     signature = inspect.signature(native)
     theirs = {ours: optax for optax, ours in rename.items()}
@@ -301,9 +303,9 @@ def spelled(
 
 
 def seed_of(who: str, key: Any, seed: int | None = None) -> int:
-    """Returns the seed for a random key, or for a seed under one of two names; 0 for neither."""
+    """Returns the seed from `key` (a random key or an integer) or from `seed`, its other name; 0 if both are None."""
     if key is not None and seed is not None:
-        raise ValueError(f"{who}: key and seed are two names for one argument. Give key alone.")
+        raise ValueError(f"{who}: key and seed are two names for the same argument. Pass only key.")
     key = seed if key is None else key
     if key is None:
         return 0

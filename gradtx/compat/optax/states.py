@@ -1,7 +1,7 @@
 """The classes of states under optax's names.
 
-Most are gradtx's own, whose fields begin with the fields of optax, in the same order. A transformation that has no
-memory in optax counts its steps here, so that its numbers may be schedules: its state is a `CountState`.
+Most of them are gradtx's classes, whose first fields are the fields of optax, in the same order. A transformation that
+has no memory in optax has a `CountState` in gradtx, which counts the steps so that hyperparameters may be schedules.
 """
 
 from __future__ import annotations
@@ -79,6 +79,6 @@ ZoomLinesearchInfo = LinesearchInfo
 
 
 class SplitRealAndImaginaryState(NamedTuple):
-    """The state of the transformation inside."""
+    """The state of the inner transformation."""
 
     inner_state: Any

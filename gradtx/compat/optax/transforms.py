@@ -1,4 +1,4 @@
-"""The module `optax.transforms`: links and wrappers."""
+"""The module `optax.transforms`: transformations for chains, and wrappers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def add_noise(eta: HyperArg, gamma: HyperArg, key: Any = None, *, seed: int | No
       eta: Variance of the noise at the first step. Not negative.
       gamma: How fast the variance decreases; 0 keeps it constant. Not negative.
       key: A random key, or a seed, an integer. Seed 0 by default.
-      seed: The older name of `key`. Give only one of the two.
+      seed: The older name of `key`. Pass only one of the two.
 
     Returns:
       A transformation. State: a step count and a random key (12 bytes in all).
@@ -85,7 +85,7 @@ def skip_large_updates(updates: Any, gradient_step: Any, params: Any, max_square
       updates: Tree of gradients of the micro-batch.
       gradient_step: Number of steps taken so far; not used.
       params: The parameters; not used.
-      max_squared_norm: Squared Euclidean norm, over all leaves, from which on a gradient is skipped.
+      max_squared_norm: Smallest squared Euclidean norm, over all leaves, at which a gradient is skipped.
 
     Returns:
       Whether to skip the micro-batch, and a dict with this boolean and the squared norm.
@@ -101,7 +101,7 @@ def skip_large_updates(updates: Any, gradient_step: Any, params: Any, max_square
 class MultiSteps(GradientTransformationExtraArgs):
     """Accumulates gradients: takes one step of `opt` for `every_k_schedule` micro-batches, with their mean gradient.
 
-    It is a transformation itself, so that `gradient_transformation()` is not needed.
+    `MultiSteps(...)` is itself a transformation, so you need not call `gradient_transformation()`.
 
     Args:
       opt: The transformation to wrap, such as `optax.adamw(1e-3)`.
@@ -138,7 +138,7 @@ class MultiSteps(GradientTransformationExtraArgs):
 
     @property
     def _accumulate(self) -> Any:
-        """The transformation of gradtx that has the state in its own form."""
+        """The `gx.accumulate` inside, whose state has gradtx's structure."""
         return self.inner.inner
 
     @property

@@ -44,7 +44,7 @@ ScalarOrSchedule = float | ArrayLike | Schedule
 """A hyperparameter: a number, an array or a schedule."""
 
 MaskOrFn = Any | Callable[[Params], Any] | None
-"""A tree of booleans, or a function from the parameters to one."""
+"""A tree of booleans, or a function of the parameters that returns one."""
 
 
 class TransformInitFn(Protocol):

@@ -1,4 +1,4 @@
-"""Functions at the top level of optax that have another place, or name, in gradtx."""
+"""Functions at the top level of optax that have a different name or module in gradtx."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def global_norm(updates: Any) -> Array:
 
 
 def _without_leaves_of_none(tree: Any, like: Any) -> Any:
-    """Returns the tree with None wherever `like` has None."""
+    """Returns the tree with None in place of each leaf for which `like` has None."""
     return jax.tree.map(lambda x, y: None if x is None else y, like, tree, is_leaf=lambda x: x is None)
 
 
@@ -73,12 +73,12 @@ def apply_updates(params: Any, updates: Any) -> Any:
 
 
 def incremental_update(new_tensors: Any, old_tensors: Any, step_size: Any) -> Any:
-    """Moves `old_tensors` a share `step_size` of the way towards `new_tensors`.
+    """Moves `old_tensors` towards `new_tensors` by the fraction `step_size` of their difference.
 
     Args:
-      new_tensors: A tree of arrays, such as the parameters. Where it has None, the result has None.
+      new_tensors: A tree of arrays, such as the parameters. If a leaf is None, it is None in the result.
       old_tensors: A tree of arrays like `new_tensors`, such as their moving average.
-      step_size: Share of the way. In [0, 1].
+      step_size: Fraction of the difference. In [0, 1].
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Wrappers whose states or parameters have another form in optax."""
+"""Wrappers whose states or parameters have a different structure in optax than in gradtx."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class LookaheadState(NamedTuple):
 
 
 class LookaheadParams(NamedTuple):
-    """The fast parameters, at which gradients are taken, and the slow ones, which are the result.
+    """The fast parameters, at which gradients are taken, and the slow parameters, at which to evaluate the model.
 
     Attributes:
       fast: The parameters that the fast optimizer updates.
@@ -69,10 +69,10 @@ class LookaheadParams(NamedTuple):
 
     @classmethod
     def init_synced(cls, params: Any) -> LookaheadParams:
-        """Returns a pair of the same parameters.
+        """Returns a pair in which the fast and the slow parameters are equal.
 
         Args:
-          params: The parameters at which to start.
+          params: The initial parameters.
         """
         return cls(fast=params, slow=params)
 
@@ -86,7 +86,7 @@ class _Lookahead(Wrapper, state=LookaheadState):
 
     @property
     def reshapes(self) -> bool:
-        return True  # the outgoing updates are a pair, the gradients are not
+        return True  # the updates are a pair of trees, the gradients are one tree
 
     def init(self, params: Any) -> LookaheadState:
         fast = params.fast if isinstance(params, LookaheadParams) else params
@@ -118,17 +118,17 @@ _Lookahead.__name__ = "lookahead"
 def lookahead(fast_optimizer: Any, sync_period: int, slow_step_size: HyperArg, reset_state: bool = False) -> Any:
     """Moves fast parameters back towards slow parameters every `sync_period` steps (Lookahead).
 
-    The parameters are a pair, `LookaheadParams`. gradtx's own `lookahead` has ordinary parameters, and keeps the slow
-    ones in the state.
+    The parameters are a pair, `LookaheadParams`. `gx.lookahead` has ordinary parameters instead, and keeps the slow
+    parameters in the state.
 
     Args:
       fast_optimizer: The optimizer that takes the steps, such as `optax.adamw(1e-3)`.
       sync_period: Number of steps between two synchronizations. At least 1.
-      slow_step_size: Share of the way that the slow parameters move towards the fast ones. In [0, 1].
-      reset_state: Whether to start the optimizer's state anew after each synchronization. Default False.
+      slow_step_size: Fraction of the distance by which the slow parameters move towards the fast parameters. In [0, 1].
+      reset_state: Whether to reinitialize the optimizer's state after each synchronization. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`, a `LookaheadParams`. State: a count, beside the state of
+      A transformation whose `update` needs `params`, a `LookaheadParams`. State: a count, in addition to the state of
         `fast_optimizer`.
 
     Example:
@@ -159,7 +159,7 @@ def monitor(measures: Any) -> Any:
         measurement.
 
     Returns:
-      A transformation that leaves the updates unchanged. State: the last measurements.
+      A transformation that leaves the updates unchanged. State: the latest measurements.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp
@@ -179,7 +179,9 @@ def mechanize(
     s_init: HyperArg = 1e-6,
     num_betas: int = 6,
 ) -> Any:
-    """Tunes the learning rate of an optimizer during the run (Mechanic); its state contains the state of the base.
+    """Tunes the learning rate of an optimizer during the run (Mechanic).
+
+    As in optax, the state contains the state of `base_optimizer`.
 
     Args:
       base_optimizer: The optimizer to tune, such as `optax.adamw(1.0)`.
@@ -189,8 +191,8 @@ def mechanize(
       num_betas: Number of tuners, with the decay rates 0.9, 0.99 and so on (default 6). At least 1.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
-        state of `base_optimizer`.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), in addition
+        to the state of `base_optimizer`.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp
@@ -202,7 +204,7 @@ def mechanize(
 
 
 class _Ahead(Schedule):
-    """A schedule one step ahead."""
+    """A schedule that is one step ahead: it returns the value for the next step."""
 
     schedule: Any = child()
 
@@ -211,9 +213,9 @@ class _Ahead(Schedule):
 
 
 def _weighted_ahead(tx: Any) -> InForm:
-    """Returns gradtx's `schedule_free` with the state and the weights of optax.
+    """Returns gradtx's `schedule_free` with optax's state and averaging weights.
 
-    The weight of a step comes from the learning rate of the next step.
+    In optax, the averaging weight of a step is computed from the learning rate of the next step.
     """
     base, link = tx.links
     if isinstance(link.learning_rate, Schedule):
@@ -229,9 +231,10 @@ def schedule_free(
     weight_lr_power: HyperArg = 2.0,
     state_dtype: Any = None,
 ) -> Any:
-    """Replaces the decaying schedule and the momentum of an optimizer by averaging.
+    """Replaces the decaying learning rate schedule and the momentum of an optimizer with averaging.
 
-    Evaluate the model at `schedule_free_eval_params(state, params)`. The state contains the state of the base.
+    Evaluate the model at `schedule_free_eval_params(state, params)`. As in optax, the state contains the state of
+    `base_optimizer`.
 
     Args:
       base_optimizer: The optimizer without momentum, such as `optax.sgd(0.1)`.
@@ -243,8 +246,8 @@ def schedule_free(
       state_dtype: Dtype in which z is stored; by default the parameter's dtype, but at least float32.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), beside the
-        state of `base_optimizer`.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), in addition
+        to the state of `base_optimizer`.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp
@@ -335,8 +338,8 @@ def schedule_free_eval_params(state: Any, params: Any) -> Any:
     """Returns the averaged parameters x of schedule-free learning, at which to evaluate the model.
 
     Args:
-      state: A state that contains one of `schedule_free` at any depth.
-      params: The current parameters, which the last update led to.
+      state: A state that contains exactly one state of `schedule_free`, at any depth.
+      params: The current parameters, that is, the parameters after the latest update.
 
     Returns:
       A tree like `params`, with the average.
@@ -369,16 +372,17 @@ def sam(
 
     Args:
       optimizer: The optimizer of the parameters, such as `optax.adamw(1e-3)`.
-      adv_optimizer: The optimizer that climbs, written as if it descended; its learning rate is the radius of the
-        neighborhood if the gradient is normalized.
+      adv_optimizer: The optimizer that climbs. Pass an ordinary optimizer; its updates are negated. If it normalizes
+        the gradient, its learning rate is the radius of the neighborhood.
       sync_period: Number of gradients for one step of `optimizer` (default 2: one step up). At least 1.
-      reset_state: Whether to start the state of `adv_optimizer` anew after each round. Default True.
-      opaque_mode: Whether one call of `update` makes a whole round; it then needs `grad_fn(params, i)`. Default False.
+      reset_state: Whether to reinitialize the state of `adv_optimizer` after each step of `optimizer`. Default True.
+      opaque_mode: Whether one call of `update` makes all climbing steps and the step of `optimizer`; it then needs the
+        extra argument `grad_fn(params, i)`. Default False.
       batch_axis_name: Name of the mapped axis over which to average the gradients in opaque mode. None by default.
 
     Returns:
-      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32), none in
-        opaque mode, beside both inner states.
+      A transformation whose `update` needs `params`. State: one array per parameter (4 bytes in float32; no array in
+        opaque mode), in addition to the states of both optimizers.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp

@@ -1,24 +1,24 @@
-"""PyTorch's optimizers, as PyTorch 2.13 computes them, under PyTorch's names and with its defaults.
+"""The optimizers of PyTorch 2.13 with the same names, defaults and results.
 
     from gradtx.compat import torch
     tx = torch.AdamW(lr=1e-3, weight_decay=0.1)
 
-Each is a function that takes the arguments of the class of that name in `torch.optim`, except `params`. It returns an
-ordinary gradtx transformation, a chain of the library's rules. `lr` may be a number, an array or a schedule, and so may
-every other number, unless its docstring says otherwise. `lr_scheduler` has PyTorch's schedules, and `load_state`
-converts the state of an optimizer in the middle of a run.
+Each optimizer is a function with the arguments of the class of the same name in `torch.optim`, except `params`. It
+returns an ordinary gradtx transformation, a chain. `lr` and all other numbers may also be arrays or schedules, unless
+the docstring says otherwise. `lr_scheduler` has PyTorch's schedules, and `load_state` converts the state of an
+optimizer in the middle of a run.
 
-All of them share these rules:
+All optimizers follow these rules:
 
-- `weight_decay` is added to the gradient, before the rule, unless the method decouples it. The number 0 leaves that
-  link out; with any other value, `update` needs params.
+- `weight_decay * params` is added to the gradient before everything else, unless the method decouples the decay. With
+  any `weight_decay` other than the number 0, `update` needs `params`.
 - `maximize` changes the sign of the gradient before anything else.
 - `foreach`, `fused`, `capturable` and `differentiable` choose among PyTorch's implementations. Here they are accepted
-  and change nothing.
-- Values that PyTorch accepts although they are useless (`alpha` above 1 in RMSprop, `rho` of 1 in Adadelta) raise an
-  error if the rule does not allow them.
-- PyTorch treats a complex gradient as two real ones. Here the second moment is the moment of the absolute value, and a
-  rule that has no meaning for complex numbers raises an error.
+  and ignored.
+- Some values that PyTorch accepts make no sense (`alpha` above 1 in RMSprop, `rho` of 1 in Adadelta). Here they raise
+  an error.
+- PyTorch treats a complex gradient as two real gradients. Here the second moment is the moving average of the squared
+  absolute value, and a method that is not defined for complex numbers raises an error.
 """
 
 from gradtx.compat.torch import lr_scheduler as lr_scheduler

@@ -1,5 +1,5 @@
 # ruff: noqa: N802  (PyTorch's names)
-"""Adafactor as in PyTorch. Its last link exists only there: u = -min(eta, 1 / sqrt(t)) * g - eta * weight_decay * p."""
+"""Adafactor as in PyTorch, which ends with u = -min(eta, 1 / sqrt(t)) * g - eta * weight_decay * p."""
 
 from __future__ import annotations
 
@@ -62,25 +62,25 @@ def Adafactor(
 ) -> chain:
     """`torch.optim.Adafactor`: steps relative to the size of the parameters, with a factored second moment.
 
-    It needs little memory and has no momentum. Differences from optax's `adafactor`, which adds its epsilon to the
-    squared gradient, factors the two largest axes if they are large enough, and scales the decay in another way: here
-    the last two axes are always factored, and the estimates are kept above `eps[0]`.
+    It needs little memory and has no momentum. optax's `adafactor` differs: it adds its epsilon to the squared
+    gradient, factors the two largest axes if they are large enough, and scales the weight decay differently. Here the
+    last two axes are always factored, and `eps[0]` is a lower bound on the second moment.
 
     Args:
       lr: Upper bound on the relative step size (default 1e-2), a number or a schedule of the step count; step t uses at
         most 1 / sqrt(t). Not negative.
       beta2_decay: Exponent of the second moment's decay rate, 1 - t^beta2_decay (default -0.8). Not positive; a number
         or an array.
-      eps: A pair: lower bound on the second moment (None for the eps of the dtype, at least float32's), and lower bound
-        on the root mean square of a parameter. Default (None, 1e-3).
+      eps: A pair: the lower bound on the second moment (None for the machine epsilon of the dtype, float32 or wider),
+        and the lower bound on the root mean square of a parameter. Default (None, 1e-3).
       d: Largest root mean square of an update before the learning rate (default 1). At least 1.
       weight_decay: Strength of the decoupled decay (default 0). Not negative.
       foreach: PyTorch's choice of an implementation; accepted and ignored.
       maximize: Whether to ascend instead of descending. Default False.
 
     Returns:
-      A transformation whose `update` needs `params`. State: for a matrix one number per row and one per column; for a
-        vector one array.
+      A transformation whose `update` needs `params`. State: for a matrix one number per row and one number per column;
+        for a vector one array.
 
     Example:
       >>> from gradtx.compat import torch

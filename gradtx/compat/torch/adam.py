@@ -38,10 +38,10 @@ def Adam(
     fused: bool | None = None,
     decoupled_weight_decay: bool = False,
 ) -> chain:
-    """`torch.optim.Adam`. With `weight_decay` it is Adam with an L2 penalty; for decoupled decay take `AdamW`.
+    """`torch.optim.Adam`: Adam, with an L2 penalty if `weight_decay` is set; for decoupled decay use `AdamW`.
 
-    With `amsgrad` the step is divided by the root of the largest second moment so far, taken before its bias
-    correction; optax's `amsgrad` takes it after the correction.
+    With `amsgrad`, the step is divided by the root of the largest second moment so far. PyTorch takes the maximum
+    before bias correction; optax's `amsgrad` takes it after bias correction.
 
     Args:
       lr: Step size, a number or a schedule of the step count. Not negative; default 1e-3.
@@ -56,7 +56,7 @@ def Adam(
       differentiable: PyTorch's choice of an implementation; accepted and ignored.
       fused: PyTorch's choice of an implementation; accepted and ignored.
       maximize: Whether to ascend instead of descending. Default False.
-      decoupled_weight_decay: Whether to decay as `AdamW` does. Default False.
+      decoupled_weight_decay: Whether to decouple the weight decay, as in `AdamW`. Default False.
 
     Returns:
       A transformation whose `update` needs `params` if there is a decay. State: two arrays per parameter (8 bytes in
@@ -85,8 +85,7 @@ def AdamW(
 ) -> chain:
     """`torch.optim.AdamW`: Adam with decoupled weight decay.
 
-    It differs from optax's `adamw` in the default of `weight_decay`, which is 1e-4 there, and in `amsgrad`, as in
-    `Adam`.
+    It differs from optax's `adamw` in the default of `weight_decay` (1e-4 in optax), and in `amsgrad` (see `Adam`).
 
     Args:
       lr: Step size, a number or a schedule of the step count. Not negative; default 1e-3.
@@ -139,12 +138,12 @@ def Adamax(
     differentiable: bool = False,
     capturable: bool = False,
 ) -> chain:
-    """`torch.optim.Adamax`: Adam with the infinity norm in place of the second moment; the same rule as optax's.
+    """`torch.optim.Adamax`: Adam with the infinity norm in place of the second moment; the same as optax's `adamax`.
 
     Args:
       lr: Step size, a number or a schedule of the step count. Not negative; default 2e-3.
-      betas: Decay rates of the first moment and of the infinity norm; closer to 1 remembers more steps. Each in [0, 1);
-        default (0.9, 0.999).
+      betas: Decay rates of the first moment and of the infinity norm; closer to 1 averages over more steps. Each in [0,
+        1); default (0.9, 0.999).
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
       weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
         negative.
@@ -192,7 +191,7 @@ def NAdam(
         (default 0). Not negative.
       momentum_decay: How fast the momentum grows to `betas[0]` (default 4e-3). Not negative; 0 keeps it at half of
         `betas[0]`.
-      decoupled_weight_decay: Whether to decay as `AdamW` does. Default False.
+      decoupled_weight_decay: Whether to decouple the weight decay, as in `AdamW`. Default False.
       foreach: PyTorch's choice of an implementation; accepted and ignored.
       capturable: PyTorch's choice of an implementation; accepted and ignored.
       differentiable: PyTorch's choice of an implementation; accepted and ignored.
@@ -225,9 +224,9 @@ def RAdam(
     capturable: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.RAdam`: Adam that begins with plain momentum steps, until the second moment can be trusted.
+    """`torch.optim.RAdam`: Adam that starts with momentum steps until the second moment is reliable.
 
-    `eps` is added to the root of the second moment before its bias correction; optax adds it after the correction.
+    `eps` is added to the root of the second moment before bias correction; optax adds it after bias correction.
 
     Args:
       lr: Step size, a number or a schedule of the step count. Not negative; default 1e-3.
@@ -236,7 +235,7 @@ def RAdam(
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
       weight_decay: Strength of the decay: `weight_decay * params` is added to the gradient, unless it is decoupled
         (default 0). Not negative.
-      decoupled_weight_decay: Whether to decay as `AdamW` does. Default False.
+      decoupled_weight_decay: Whether to decouple the weight decay, as in `AdamW`. Default False.
       foreach: PyTorch's choice of an implementation; accepted and ignored.
       capturable: PyTorch's choice of an implementation; accepted and ignored.
       differentiable: PyTorch's choice of an implementation; accepted and ignored.

@@ -1,4 +1,4 @@
-"""Shared parts of this package: checks of arguments under PyTorch's names, and the links around a rule."""
+"""Helpers of this package: check arguments under PyTorch's names, and build the chain around a method."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Value = TypeVar("_Value", bound=Value)
 
 
 def made(who: str, rule: type[_Value], /, **fields: Any) -> _Value:
-    """Makes a rule from its fields; a pair (name, value) is a value that errors report under PyTorch's name for it."""
+    """Makes a transformation from its fields. A field may be a pair (PyTorch's name, value); errors use this name."""
     for field, item in fields.items():
         if isinstance(item, tuple):
             name, value = item
@@ -25,7 +25,7 @@ def made(who: str, rule: type[_Value], /, **fields: Any) -> _Value:
 
 
 def several(who: str, name: str, value: Any, n: int = 2) -> list[tuple[str, Any]]:
-    """Returns the entries of an argument that is a tuple of `n`, each with its name."""
+    """Returns the entries of an argument that is a tuple of `n` values, each as a pair (name, value)."""
     if not isinstance(value, (tuple, list)) or len(value) != n:
         raise TypeError(f"torch.{who}: {name} must be a tuple of {n} numbers, got {checks.shown(value)}.")
     return [(f"{name}[{i}]", item) for i, item in enumerate(value)]
@@ -37,19 +37,19 @@ def zero(x: Any) -> bool:
 
 
 def flagged(who: str, name: str, value: Any) -> bool:
-    """Returns a flag, checked under its name."""
+    """Checks that an argument is a boolean, and returns it."""
     return scale_by_learning_rate.check_field("flip_sign", value, who=f"torch.{who}", name=name)
 
 
 def before(who: str, weight_decay: Any = 0, maximize: Any = False) -> list[Any]:
-    """Returns the links before a rule: the change of sign for `maximize`, and the L2 penalty."""
+    """Returns the transformations before a method: the change of sign for `maximize`, and the L2 penalty."""
     ascent = [scale(-1.0)] if flagged(who, "maximize", maximize) else []
     decay = made(who, add_decayed_weights, weight_decay=("weight_decay", weight_decay))
     return ascent if zero(decay.weight_decay) else [*ascent, decay]
 
 
 def descent(who: str, *rules: Any, lr: Any, weight_decay: Any, maximize: Any, decoupled: Any = False) -> chain:
-    """Returns the rules of a method, with the decay before them (or after them, if decoupled) and the learning rate."""
+    """Returns the chain of a method: `rules`, the decay before (or after, if decoupled) them, and the learning rate."""
     rate = made(who, scale_by_learning_rate, learning_rate=("lr", lr))
     if not flagged(who, "decoupled_weight_decay", decoupled):
         return chain(*before(who, weight_decay, maximize), *rules, rate)

@@ -39,12 +39,12 @@ def SGD(
 
         m <- momentum * m + (1 - dampening) * g,     p <- p - lr * m
 
-    The first gradient enters m without dampening.
+    In the first step, m is the gradient itself, without dampening.
 
     Args:
       lr: Step size, a number or a schedule of the step count. Not negative; default 1e-3.
-      momentum: Factor of the old sum of gradients; closer to 1 remembers more steps. In [0, 1]; default 0, for no
-        momentum.
+      momentum: Decay factor of the sum of past gradients; closer to 1 sums over more steps. In [0, 1]; default 0, for
+        no momentum.
       dampening: Reduces the weight of new gradients in the sum to 1 - dampening. In [0, 1]; default 0.
       weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
         negative.
@@ -56,7 +56,7 @@ def SGD(
 
     Returns:
       A transformation whose `update` needs `params` if there is a decay. State: one array per parameter (4 bytes in
-        float32), none without momentum.
+        float32); no array without momentum.
 
     Example:
       >>> from gradtx.compat import torch
@@ -95,10 +95,9 @@ def ASGD(
 
     Args:
       lr: Step size at the start, a number or a schedule of the step count. Not negative; default 1e-2.
-      lambd: Strength of the decay of the parameters, which also slows down the learning rate (default 1e-4). Not
-        negative.
+      lambd: Strength of the decay of the parameters; it also makes the learning rate fall (default 1e-4). Not negative.
       alpha: Exponent with which the learning rate decreases (default 0.75). Not negative.
-      t0: Step from which on the parameters are averaged (default 1e6).
+      t0: Step at which averaging of the parameters starts (default 1e6).
       weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
         negative.
       foreach: PyTorch's choice of an implementation; accepted and ignored.
@@ -130,13 +129,13 @@ def Rprop(
 ) -> chain:
     """`torch.optim.Rprop`: a step size for each entry, which grows while the sign of the gradient stays the same.
 
-    Take it with full batches. It uses only the signs of gradients, so that parameters must be real. As in PyTorch, the
-    first step size is clipped to `step_sizes`, unlike in optax.
+    Use it with full batches. It uses only the signs of gradients, so parameters must be real. As in PyTorch (and unlike
+    optax), the first step size is clipped to `step_sizes`.
 
     Args:
       lr: Step size of the first step (default 1e-2). Not negative. If it is a schedule, only its first value is used.
-      etas: Factors by which a step size shrinks after a change of sign, and grows without one. Default (0.5, 1.2); the
-        first in (0, 1), the second above 1.
+      etas: Factors by which a step size shrinks if the gradient changes its sign, and grows if the sign stays the same.
+        Default (0.5, 1.2); the first in (0, 1), the second above 1.
       step_sizes: Smallest and largest step size. Default (1e-6, 50).
       capturable: PyTorch's choice of an implementation; accepted and ignored.
       foreach: PyTorch's choice of an implementation; accepted and ignored.
@@ -183,8 +182,8 @@ def Adagrad(
 
     Args:
       lr: Step size, a number or a schedule of the step count. Not negative; default 1e-2.
-      lr_decay: The step of count t (0 at the first step) is divided by 1 + t * lr_decay (default 0). Not negative; a
-        number or an array.
+      lr_decay: Decay of the learning rate: step t (0 for the first step) is divided by 1 + t * lr_decay (default 0).
+        Not negative; a number or an array.
       weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
         negative.
       initial_accumulator_value: Value at which the sums start (default 0); a larger one makes the first steps shorter.
@@ -223,10 +222,10 @@ def RMSprop(
     maximize: bool = False,
     differentiable: bool = False,
 ) -> chain:
-    """`torch.optim.RMSprop`: divides each entry by a moving average of the gradient's size, then applies momentum.
+    """`torch.optim.RMSprop`: divides each entry by the root of the second moment, then applies momentum.
 
-    `eps` is added to the root; optax adds it under the root by default, and calls `alpha` `decay`. Momentum sums the
-    scaled gradients before the learning rate; in optax it comes after the learning rate.
+    `eps` is added to the root; optax adds it under the root by default, and calls `alpha` `decay`. Momentum is applied
+    before the learning rate; in optax it is applied after the learning rate.
 
     Args:
       lr: Step size, a number or a schedule of the step count. Not negative; default 1e-2.
@@ -234,9 +233,9 @@ def RMSprop(
       eps: Added to the denominator for numerical stability. Not negative; default 1e-8.
       weight_decay: Strength of the L2 penalty: `weight_decay * params` is added to the gradient (default 0). Not
         negative.
-      momentum: Factor of the old sum of scaled gradients. In [0, 1]; default 0, for no momentum.
-      centered: Whether to divide by the standard deviation, that is, to subtract the squared mean gradient. Default
-        False.
+      momentum: Decay factor of the sum of past scaled gradients. In [0, 1]; default 0, for no momentum.
+      centered: Whether to subtract the squared mean gradient from the second moment, so that entries are divided by a
+        standard deviation. Default False.
       capturable: PyTorch's choice of an implementation; accepted and ignored.
       foreach: PyTorch's choice of an implementation; accepted and ignored.
       differentiable: PyTorch's choice of an implementation; accepted and ignored.
@@ -244,7 +243,7 @@ def RMSprop(
 
     Returns:
       A transformation whose `update` needs `params` if there is a decay. State: one array per parameter (4 bytes in
-        float32), one more with `centered`, and one more with momentum.
+        float32), another array with `centered`, and another array with momentum.
 
     Example:
       >>> from gradtx.compat import torch
@@ -276,8 +275,8 @@ def Adadelta(
 ) -> chain:
     """`torch.optim.Adadelta`: steps as large as recent changes of the parameters, relative to recent gradients.
 
-    It works without a tuned learning rate. optax's `adadelta` does not descend unless it is given one; here the default
-    is 1.
+    It works without a tuned learning rate: the default is 1. optax's `adadelta` descends only if you pass a learning
+    rate.
 
     Args:
       lr: Factor of the step, a number or a schedule of the step count. Not negative; default 1.

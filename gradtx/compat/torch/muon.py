@@ -1,5 +1,5 @@
 # ruff: noqa: N802  (PyTorch's names)
-"""Muon as PyTorch computes it: `gradtx.scale_by_muon` without bias correction, and the factor by shape."""
+"""Muon as in PyTorch: `gradtx.scale_by_muon` without bias correction, and with PyTorch's factor for each shape."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ADJUSTMENTS = {None: None, "original": None, "match_rms_adamw": 0.2}
 
 
 def rows_are_outputs(params: Any) -> Any:
-    """Returns the dimension numbers of PyTorch's weights (output, input), which must all be matrices.
+    """Returns the dimension numbers of PyTorch's weights, which must all be matrices of shape (output, input).
 
     Args:
       params: A tree of matrices.
@@ -56,10 +56,10 @@ def Muon(
 ) -> chain:
     """`torch.optim.Muon`: orthogonalizes the momentum of matrices whose rows are the outputs, as in PyTorch.
 
-    Unlike optax's `muon`, the momentum is not corrected for its start at zero, and `eps` is the smallest norm to divide
-    by instead of being added to the norm. PyTorch iterates in bfloat16, which changes a step by a few percent; here the
-    iteration is in float32 or wider unless you set `iteration_dtype`, an argument that PyTorch does not have. Give
-    other parameters than matrices to another optimizer, with `gx.partition`.
+    Unlike optax's `muon`, the momentum has no bias correction, and `eps` is a lower bound on the norm instead of being
+    added to the norm. PyTorch iterates in bfloat16, which changes a step by a few percent; here the iteration is in
+    float32 or wider unless you set `iteration_dtype`, an argument that PyTorch does not have. Use `gx.partition` to
+    train parameters that are not matrices with a different optimizer.
 
     Args:
       lr: Step size, a number or a schedule of the step count. Not negative; default 1e-3.
@@ -69,12 +69,11 @@ def Muon(
         In [0, 1); default 0.95.
       nesterov: Whether to use Nesterov momentum, which looks one step ahead. Default True.
       ns_coefficients: Coefficients of the Newton-Schulz iteration. Default (3.4445, -4.775, 2.0315).
-      eps: Smallest norm by which the momentum is divided before the iteration (default 1e-7). Not negative.
+      eps: Lower bound on the norm by which the momentum is divided before the iteration (default 1e-7). Not negative.
       ns_steps: Number of Newton-Schulz steps (default 5); more steps are more exact and cost three matrix products
         each.
-      adjust_lr_fn: How the step depends on the shape: None or 'original' for sqrt(max(1, outputs / inputs)),
-        'match_rms_adamw' for 0.2 * sqrt(max(outputs, inputs)), with which AdamW's learning rates can be kept. Default
-        None.
+      adjust_lr_fn: Factor of the step for each shape: None (default) or 'original' for sqrt(max(1, outputs / inputs));
+        'match_rms_adamw' for 0.2 * sqrt(max(outputs, inputs)), which lets you reuse learning rates tuned for AdamW.
       iteration_dtype: Dtype to which the products of the Newton-Schulz iteration are rounded; float32 or wider by
         default, and bfloat16 is faster on hardware that supports it.
 

@@ -27,7 +27,7 @@ __all__ = ["group_labels", "load_state"]
 
 KEYS = {
     ("FactoredState", "v"): ("variance",),
-    # In a transposed layout rows and columns are exchanged: the array with the right shape is taken.
+    # In a transposed layout rows and columns are swapped, so either key may hold the array: the shape decides.
     ("FactoredState", "v_col"): ("col_var", "row_var"),
     ("FactoredState", "v_row"): ("row_var", "col_var"),
     ("MuonState", "mu"): ("momentum_buffer",),
@@ -51,7 +51,7 @@ KEYS = {
     ("ScaleByRssState", "sum_of_squares"): ("sum",),
     ("TraceState", "trace"): ("momentum_buffer",),
 }
-"""Maps fields of gradtx's states to the keys of PyTorch's state dict that may hold the same array."""
+"""Maps (state class, field) of gradtx to the keys of PyTorch's state dict that may hold the same array."""
 
 
 def load_state(
@@ -65,29 +65,30 @@ def load_state(
 ) -> Any:
     """Makes the state of a transformation from the `state_dict()` of the same optimizer of `torch.optim`.
 
-    Use it to continue in JAX a run that was begun in PyTorch, or to start from its checkpoint. Moments and step counts
-    are taken over. A part for which PyTorch has no state, such as a wrapper or a link for clipping, starts anew.
-    Hyperparameters come from `tx`: if a scheduler has changed the learning rate, give `tx` the schedule that it
-    follows.
+    Use it to continue in JAX a run that was started in PyTorch, or to start from a checkpoint of such a run. Moments
+    and step counts are copied. A transformation for which PyTorch has no state, such as a wrapper or gradient clipping,
+    starts with its initial state. Hyperparameters come from `tx`: if the PyTorch run used a scheduler, build `tx` with
+    the same schedule.
 
     Args:
       torch_state_dict: The dict that `optimizer.state_dict()` returned. Its values may be tensors, NumPy arrays, or
-        anything else that `numpy.asarray` takes.
-      tx: The optimizer, as `gradtx.compat.torch` or gradtx itself makes it; for several parameter groups a
-        `gx.partition` with the labels of `group_labels`.
-      params: The parameters at this step, in JAX's layout.
-      names: The leaf of each parameter of PyTorch, by its path, such as `dense/kernel` or `dense.kernel`: a list in
-        PyTorch's order, a dict from PyTorch's index or name, or a function of PyTorch's name. PyTorch knows names if
-        the optimizer was given `model.named_parameters()`. None in place of a path leaves a parameter out. By default
-        the order of PyTorch's parameters is the order of the leaves.
-      layout: How arrays of PyTorch become arrays of JAX, where a weight has its axes in another order: a function
-        `f(path, x)`, or a dict from path to the order of axes that `numpy.transpose` takes. By default arrays are
-        unchanged. A weight of `torch.nn.Linear` is (output, input), and a kernel of flax (input, output); a weight of
+        anything else that `numpy.asarray` accepts.
+      tx: The same optimizer, made with `gradtx.compat.torch` or gradtx itself; for several parameter groups a
+        `gx.partition` with the labels that `group_labels` returns.
+      params: The current parameters, in JAX's layout.
+      names: Says which leaf of `params` each parameter of PyTorch is, by the path of the leaf, such as `dense/kernel`
+        or `dense.kernel`. A list of paths in PyTorch's order, a dict from PyTorch's index or name to the path, or a
+        function from PyTorch's name to the path. (PyTorch's optimizer knows names if it was made with
+        `model.named_parameters()`.) None in place of a path leaves a parameter out. By default PyTorch's parameters
+        have the order of the leaves.
+      layout: How to reorder the axes of PyTorch's arrays: a function `f(path, x)` that returns the array in JAX's
+        layout, or a dict from path to the order of axes for `numpy.transpose`. By default arrays are unchanged. For
+        example, a weight of `torch.nn.Linear` is (output, input), and a kernel of flax (input, output); a weight of
         `Conv2d` is (output, input, height, width), and a kernel of flax (height, width, input, output).
-      count: The number of steps taken; needed for SGD and Muon only, for which PyTorch keeps no count.
+      count: The number of steps taken so far; needed only for SGD and Muon, for which PyTorch keeps no count.
 
     Returns:
-      A state for `tx.update`, in the shapes and dtypes of `tx.init(params)`.
+      A state for `tx.update`, with the shapes and dtypes of `tx.init(params)`.
 
     Example:
       >>> import jax.numpy as jnp, numpy as np
@@ -113,13 +114,13 @@ def load_state(
 
 
 def group_labels(torch_state_dict: Mapping[str, Any], params: Any, names: Names = None) -> Any:
-    """Returns the number of each leaf's parameter group, as labels for `gx.partition`.
+    """Returns the index of each leaf's parameter group, as labels for `gx.partition`.
 
     Args:
       torch_state_dict: The dict that `optimizer.state_dict()` returned.
       params: The parameters, in JAX's layout.
-      names: The leaf of each parameter of PyTorch, as in `load_state`. By default the order of PyTorch's parameters is
-        the order of the leaves.
+      names: Says which leaf each parameter of PyTorch is, as in `load_state`. By default PyTorch's parameters have the
+        order of the leaves.
 
     Returns:
       A tree like `params` of integers, 0 for the first group.
@@ -132,7 +133,7 @@ def group_labels(torch_state_dict: Mapping[str, Any], params: Any, names: Names 
       {'a': 0, 'b': 1, 'c': 1}
 
     Raises:
-      ValueError: A leaf belongs to no parameter of PyTorch, or the names do not fit.
+      ValueError: A leaf belongs to no parameter of PyTorch, or the names do not match the parameters.
     """
     group = {str(i): k for k, one in enumerate(torch_state_dict["param_groups"]) for i in one["params"]}
     index = places("group_labels", torch_state_dict, params, names)
@@ -146,7 +147,7 @@ def group_labels(torch_state_dict: Mapping[str, Any], params: Any, names: Names 
 
 
 def _loaded(tx: Any, state: Any, params: Any, source: StateDict, above: str) -> Any:
-    """Returns the state of a transformation that sees these parameters."""
+    """Returns the state of a (possibly inner) transformation that sees the parameters `params`."""
     link = f"{above}{type(tx).__name__}"
     if isinstance(tx, Stateful) and tx.State is not None:
         state = state._replace(**_fields(tx, state, params, source, link))
@@ -157,8 +158,8 @@ def _loaded(tx: Any, state: Any, params: Any, source: StateDict, above: str) -> 
             view = views[name]
             if not (view.selects or type(view) is View):
                 raise ValueError(
-                    f"load_state: {link} works on another view of the parameters, for which PyTorch has no state. Load "
-                    "the state of its inner transformation by itself."
+                    f"load_state: {link} rearranges the parameters, and PyTorch has no such state. Load the state of "
+                    "the inner transformation separately."
                 )
             inside[name] = _loaded(inner, states[name], view.seen(params), source, above)
         state = tx.with_child_states(state, inside)
@@ -166,7 +167,7 @@ def _loaded(tx: Any, state: Any, params: Any, source: StateDict, above: str) -> 
 
 
 def _fields(tx: Any, state: Any, params: Any, source: StateDict, link: str) -> dict[str, Any]:
-    """Returns the fields of a link for which PyTorch's state has values."""
+    """Returns the fields of a transformation's state for which PyTorch's state has values."""
     paths, treedef = checks.paths(params), jax.tree.structure(params)
     found: dict[str, Any] = {}
     for name, slot in declared(tx.State).items():
@@ -185,6 +186,6 @@ def _fields(tx: Any, state: Any, params: Any, source: StateDict, link: str) -> d
         elif keys is not None:
             number = source.number(where, paths, keys[0])
             found[name] = old if number is None else jnp.asarray(number, old.dtype)
-    if "prev_updates" in found:  # only the sign of PyTorch's last gradient matters
+    if "prev_updates" in found:  # only the sign of PyTorch's previous gradient matters
         found["prev_updates"] = jax.tree.map(lambda g, s: jnp.sign(g) * s, found["prev_updates"], found["step_sizes"])
     return found

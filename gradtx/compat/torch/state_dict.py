@@ -1,4 +1,4 @@
-"""Reads a state dict of PyTorch by the paths of the leaves that correspond to its parameters."""
+"""Reads a state dict of PyTorch by the paths of the corresponding leaves."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gradtx.compat.arrays import fitted
 __all__ = ["Layout", "Names", "StateDict", "places"]
 
 IMPLIED = {"step", "mu"}
-"""Keys whose values gradtx computes from the step count; `mu` is ASGD's weight of the next point in the average."""
+"""Keys that gradtx does not need; `mu` is the averaging weight of the next point in ASGD."""
 
 Names = Sequence[str | None] | Mapping[Any, str | None] | Callable[[str], str | None] | None
 Layout = Callable[[str, np.ndarray], Any] | Mapping[str, Sequence[int]] | None
 
 
 def places(who: str, state_dict: Mapping[str, Any], params: Any, names: Names) -> dict[str, str]:
-    """Returns for the path of each leaf the index of its parameter in PyTorch, as text.
+    """Maps the path of each leaf to the index of the corresponding parameter in PyTorch, as text.
 
     Raises:
-      ValueError: `state_dict` is not a state dict, or the names do not fit.
+      ValueError: `state_dict` is not a state dict, or the names do not match the parameters.
     """
     if not (isinstance(state_dict, Mapping) and {"state", "param_groups"} <= set(state_dict)):
         raise ValueError(
@@ -81,7 +81,7 @@ def _by_key(who: str, names: Mapping[Any, str | None], order: list[str], known: 
 
 
 def _as_array(where: str, x: Any) -> np.ndarray:
-    """Converts a tensor, or something else, to a NumPy array."""
+    """Converts a tensor, or anything that `numpy.asarray` accepts, to a NumPy array."""
     if hasattr(x, "detach"):
         x = x.detach().cpu()
         if "bfloat16" in str(getattr(x, "dtype", "")):  # NumPy has no bfloat16
@@ -102,11 +102,11 @@ class StateDict:
         self.taken: set[tuple[str, str]] = set()
 
     def entry(self, path: str) -> dict[str, Any]:
-        """Returns the values that PyTorch keeps for a leaf."""
+        """Returns the entry of the state dict for a leaf: PyTorch's values by key."""
         return self.entries.get(self.places.get(path, ""), {})
 
     def array(self, where: str, path: str, keys: Sequence[str], old: Any) -> Any:
-        """Returns the array of a leaf under the first key that fits."""
+        """Returns the array of a leaf under the first key whose array has the right shape."""
         entry = self.entry(path)
         found = {key: self._read(path, key) for key in keys if entry.get(key) is not None}
         if not found:
@@ -136,7 +136,7 @@ class StateDict:
         return x if self.layout is None else np.asarray(self.layout(path, x))
 
     def number(self, where: str, paths: Iterable[str], key: str) -> Any:
-        """Returns the number that all leaves have under a key; None if no leaf has the key."""
+        """Returns the number under a key, which must be the same for all leaves; None if no leaf has the key."""
         found: dict[float, str] = {}
         for path in paths:
             if self.entry(path).get(key) is not None:
@@ -145,13 +145,13 @@ class StateDict:
         if len(found) > 1:
             values = ", ".join(f"{value:g} for {path}" for value, path in list(found.items())[:3])
             raise ValueError(
-                f"load_state: {where} is one number here, but PyTorch's {key} differs: {values}. "
-                "Put parameters with other step counts into a group of their own, with gx.partition."
+                f"load_state: {where} is a single number in gradtx, but PyTorch's {key} differs between parameters: "
+                f"{values}. Put parameters with different step counts into different groups, with gx.partition."
             )
         return next(iter(found), None)
 
     def count(self, where: str, paths: Sequence[str]) -> int:
-        """Returns the number of steps that a link has taken."""
+        """Returns the number of steps that a transformation has taken."""
         found = self.number(where, paths, "step")
         found = self.number(where, self.places, "step") if found is None else found
         steps = self.told if found is None else found

@@ -1,4 +1,4 @@
-"""A transformer that learns to continue a text, character by character, as one writes it in plain JAX with optax.
+"""A transformer that learns to continue a text, character by character, written in plain JAX with optax.
 
 The embedding has a learning rate of its own; the rest is AdamW whose hyperparameters are in the state, so that they can
 be logged and lowered by hand; steps that are not finite are skipped; a moving average of the parameters is evaluated.
@@ -83,7 +83,7 @@ def optimizer(steps):
 
 
 def run(dtype, steps=STEPS):
-    """The loss and the learning rate of every step, and then the loss of the averaged parameters."""
+    """Returns the loss and the learning rate of every step, then the loss of the averaged parameters."""
     letters = sorted(set(TEXT))
     text = np.asarray([letters.index(c) for c in TEXT], np.int32)
     params, tx = init(dtype, len(letters)), optimizer(steps)

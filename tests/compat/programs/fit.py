@@ -1,4 +1,4 @@
-"""A logistic regression fitted to the last digit by L-BFGS, with optax's line search and tree utilities.
+"""A logistic regression that L-BFGS fits to full precision, with optax's line search and tree utilities.
 
 The data are scikit-learn's measurements of tumors, standardized.
 """
@@ -27,7 +27,7 @@ def problem(dtype):
 
 
 def run(dtype, steps=STEPS):
-    """The value after every step, and then the parameters."""
+    """Returns the value after every step, then the parameters."""
     loss, params = problem(dtype)
     tx = optax.lbfgs(memory_size=10)
     value_and_grad = optax.value_and_grad_from_state(loss)

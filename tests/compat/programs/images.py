@@ -1,4 +1,4 @@
-"""A residual network for handwritten digits, as one writes it in plain JAX with optax.
+"""A residual network for handwritten digits, written in plain JAX with optax.
 
 Gradients of two micro-batches are averaged and clipped; biases and scales are not decayed; the learning rate warms up
 and falls along a cosine; labels are smoothed.
@@ -69,7 +69,7 @@ def loss(params, images, labels):
 
 
 def matrices(params):
-    """What is decayed."""
+    """Selects the parameters with weight decay."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
@@ -86,7 +86,7 @@ def optimizer(steps, dtype):
 
 
 def run(dtype, steps=STEPS):
-    """The loss of every micro-batch, and then the share of digits that are recognized."""
+    """Returns the loss of every micro-batch, then the fraction of digits that are recognized."""
     images, labels = data(dtype)
     params, tx = init(dtype), optimizer(steps, dtype)
     state = tx.init(params)

@@ -1,7 +1,7 @@
 """The module `optax.experimental.aggregating`: transformations of per-example gradients.
 
-gradtx's own `average_per_element_updates` and `add_mean_variance_to_opt` do the work of most programs in one
-transformation. The parts here are the parts of optax, to be put together with `process`.
+For most programs, `gx.average_per_element_updates` or `gx.add_mean_variance_to_opt` is enough. The transformations here
+have the names of optax's; combine them with `process`.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ __all__ = [
 ]
 
 PerElementUpdates = Any
-"""A tree like the parameters with axes of examples."""
+"""A tree like the parameters whose leaves have axes of examples in addition."""
 
 AggregatedUpdates = Any
 """A tree like the parameters."""
 
 MaybeAxis = int | Sequence[int] | None
-"""The axes of the examples; None if there are none."""
+"""The axes of the examples; None if no axis holds examples."""
 
 
 class AggregatorUpdateFn(Protocol):
@@ -146,7 +146,7 @@ def average_per_element_updates(per_elt_axis: Any = 0) -> Aggregator:
 
 
 class AccumulateAvgUpdatesState(NamedTuple):
-    """The micro-batches so far, whether the last one completed a step, and their mean."""
+    """The number of micro-batches so far, whether the latest micro-batch completed a step, and the mean so far."""
 
     micro_step: Any
     ready: Any
@@ -154,7 +154,7 @@ class AccumulateAvgUpdatesState(NamedTuple):
 
 
 def _running_mean(mean: Any, new: Any, count: Any) -> Any:
-    """Returns the mean of `count` trees, of which `new` is the last and `mean` the mean of the others."""
+    """Returns the mean of `count` trees: `new` is the latest tree, and `mean` is the mean of the others."""
     return jax.tree.map(lambda m, x: m + (x - m) / count, mean, new)
 
 
@@ -174,7 +174,7 @@ def _check_steps(who: str, steps: int) -> None:
 
 
 def accumulate_avg_updates(accumulation_steps: int) -> Any:
-    """Averages `accumulation_steps` updates: returns their mean with the last of them, and zeros with the others.
+    """Averages `accumulation_steps` updates: the last call returns the mean, all other calls return zeros.
 
     Args:
       accumulation_steps: Number of updates to average. At least 1.
@@ -254,7 +254,7 @@ def get_batch_size_from_per_elt_updates(per_elt_updates: Any, per_elt_axis: int 
 
 
 class PerElementMeanAndSumSqDiffGradsState(NamedTuple):
-    """The fields of `AccumulateAvgUpdatesState`, and the sum of squared distances from the mean."""
+    """The fields of `AccumulateAvgUpdatesState`, and the sum of squared deviations from the mean."""
 
     micro_step: Any
     ready: Any
@@ -265,7 +265,7 @@ class PerElementMeanAndSumSqDiffGradsState(NamedTuple):
 def get_per_element_mean_and_sum_sq_diff_grads(
     per_elt_axis: int | Sequence[int] = 0, accumulation_steps: int = 1
 ) -> Aggregator:
-    """Averages over examples and micro-batches, and returns the sum of squared distances and the sample size as well.
+    """Averages over examples and micro-batches; also returns the sum of squared deviations and the sample size.
 
     The updates are a pair: the mean, and a dict with `sum_sq_diff_grads` and `sample_size`.
 
@@ -318,7 +318,7 @@ def get_per_element_mean_and_sum_sq_diff_grads(
 
 
 class PerElementMeanAndVarianceEMAState(NamedTuple):
-    """The number of steps, the decay, and the moving averages of the mean and of the variance."""
+    """The number of steps, the decay rate, and the moving averages of the mean and of the variance."""
 
     count: Any
     ema_decay: Any
@@ -365,13 +365,13 @@ def track_per_element_mean_and_variance_with_ema(ema_decay: Any = 0.9) -> Gradie
 
 
 def get_unbiased_mean_and_variance_ema(state: Any) -> tuple[Any, Any]:
-    """Returns the moving averages in a state, corrected for their start at zero.
+    """Returns the moving averages in a state, with bias correction.
 
     Args:
       state: A state that contains a `PerElementMeanAndVarianceEMAState` at any depth.
 
     Returns:
-      The average mean and the average variance, each a tree like the parameters.
+      The moving averages of the mean and of the variance, each a tree like the parameters.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp
@@ -382,7 +382,7 @@ def get_unbiased_mean_and_variance_ema(state: Any) -> tuple[Any, Any]:
       [2.]
 
     Raises:
-      ValueError: The state has no such part.
+      ValueError: The state contains no `PerElementMeanAndVarianceEMAState`.
     """
     found = gx.tree.get(state, "PerElementMeanAndVarianceEMAState")
     if found is None:
@@ -407,8 +407,8 @@ def add_mean_variance_to_opt(
       accumulation_steps: Number of micro-batches in a step (default 1). At least 1.
 
     Returns:
-      A transformation. State: two arrays per parameter (8 bytes in float32), beside the state of `opt`; four with
-        several accumulation steps.
+      A transformation. State: two arrays per parameter (8 bytes in float32), or four with several accumulation steps,
+        in addition to the state of `opt`.
 
     Example:
       >>> import gradtx.compat.optax as optax, jax.numpy as jnp

@@ -1,16 +1,17 @@
-"""Schedulers made of others: `SequentialLR` runs one after the other, `ChainedScheduler` all at once.
+"""Combines schedulers: `SequentialLR` runs one scheduler after the other, `ChainedScheduler` all at the same time.
 
-PyTorch's schedulers change one learning rate in place. Some multiply it by a factor F(t) / F(t-1), some set it
-(`base.py` has the kinds). Here a composition is a formula of the step t:
+PyTorch's schedulers change the same learning rate in place: some multiply it by a factor F(t) / F(t-1), some set it
+(`base.py` describes the kinds). Here a combination is a formula of the step t:
 
-    SequentialLR      the scheduler in charge at t, at its own step t - milestone
-    ChainedScheduler  lr * F_1(t) * ... * F_n(t), as long as all multiply. Once one of them has set the learning rate
-                      (a "reset", at step r): its value at t, times the factors of the others since r
+    SequentialLR      the scheduler that is active at t, evaluated at its own step t - milestone
+    ChainedScheduler  lr * F_1(t) * ... * F_n(t) if all schedulers multiply. If a scheduler has set the learning rate (a
+                      "reset", at step r): the value of this scheduler at t, times the others' factors since r
 
-Step 0 is special. PyTorch runs it when a scheduler is made: `ExponentialLR`, for example, leaves the learning rate
-alone then. If the first scheduler of a `SequentialLR` is one of these two compositions itself, PyTorch runs the step 0
-of its schedulers again ("replays" it), as an ordinary step: `ExponentialLR` then multiplies by `gamma`. The argument
-`replay_step_zero` and the hooks `_replay_factor` and `_replayed` are for that.
+Step 0 is special. PyTorch runs it when a scheduler is created: `ExponentialLR`, for example, does not change the
+learning rate at this step. If the first scheduler of a `SequentialLR` is itself a `SequentialLR` or `ChainedScheduler`,
+PyTorch runs step 0 of the inner schedulers again ("replays" it), as an ordinary step: `ExponentialLR` then multiplies
+the learning rate by `gamma`. The argument `replay_step_zero` and the hooks `_replay_factor` and `_replayed` handle this
+case.
 
 `base.py` lists the hooks (`_factor_between`, `_last_reset`, ...) through which both classes combine their schedulers.
 """
@@ -59,19 +60,20 @@ def _check_milestones(who: str, name: str, value: Any) -> tuple[Any, ...]:
 class SequentialLR(Scheduler):
     """`torch.optim.lr_scheduler.SequentialLR`: switches to the next scheduler at every milestone.
 
-    Each scheduler counts its steps from its milestone, and has its own base learning rate. PyTorch finds the scheduler
-    of a step by bisection, and this does the same: of two equal milestones the second counts, and milestones that are
-    not sorted give whichever scheduler the search ends at. `MultiplicativeLR` continues from the learning rate of the
-    step before its milestone.
+    Each scheduler counts its steps from its milestone, and has its own base learning rate. As in PyTorch, the scheduler
+    of a step is found by bisection: of two equal milestones the second counts, and if the milestones are not sorted,
+    the scheduler is the one where the search ends. `MultiplicativeLR` continues from the learning rate just before its
+    milestone.
 
-    If the first scheduler is itself a `SequentialLR` or `ChainedScheduler`, PyTorch runs its step 0 again, as an
-    ordinary step; this does the same. `ExponentialLR`, `PolynomialLR`, `MultiplicativeLR` and `CosineAnnealingLR` in it
-    then multiply the learning rate at step 0 already, and its milestones come one step early. For a `SequentialLR` or
-    `ChainedScheduler` at a later place PyTorch raises an error; here it starts as it would by itself.
+    As in PyTorch, if the first scheduler is itself a `SequentialLR` or `ChainedScheduler`, its step 0 runs twice, the
+    second time as an ordinary step. `ExponentialLR`, `PolynomialLR`, `MultiplicativeLR` and `CosineAnnealingLR` inside
+    it then multiply the learning rate already at step 0, and its milestones come one step early. If a later scheduler
+    is a `SequentialLR` or `ChainedScheduler`, PyTorch raises an error; here it starts like any other scheduler.
 
     Args:
       schedulers: List of the schedulers, in the order in which they run.
-      milestones: List of the steps at which the second and further schedulers take over, one fewer than schedulers.
+      milestones: List of the steps at which the second and further schedulers take over, with one entry fewer than
+        `schedulers`.
       last_epoch: Must be -1.
 
     Example:
@@ -82,9 +84,9 @@ class SequentialLR(Scheduler):
       [0.5  0.75 1.   1.   0.5  0.25]
 
     Raises:
-      ValueError: The milestones are not one fewer than the schedulers; PyTorch's search would enter a scheduler without
-        resetting the learning rate; a milestone is 0 where it must not be; or the first scheduler is a composition that
-        cannot be replayed.
+      ValueError: The number of milestones is not the number of schedulers minus one; PyTorch's search would start a
+        scheduler without setting its learning rate; a scheduler cannot take over at milestone 0; or the first scheduler
+        is a combination whose step 0 cannot be repeated.
     """
 
     schedulers: tuple[Any, ...] = child(check=_check_schedulers)
@@ -95,7 +97,7 @@ class SequentialLR(Scheduler):
         return self._value(counts(count), self.milestones, len(self.milestones))
 
     def _value(self, t: Array, milestones: Sequence[Any], last: int, *, replay_step_zero: bool = False) -> Array:
-        """Returns the learning rate at `t` from the schedulers 0 to `last`."""
+        """Returns the learning rate at `t`, considering only the schedulers 0 to `last`."""
 
         def value(i: int) -> Array:
             scheduler = self.schedulers[i]
@@ -105,8 +107,9 @@ class SequentialLR(Scheduler):
             own_step = counts(since(t, milestones[i - 1]))
             if not isinstance(scheduler, MultiplicativeLR):
                 return scheduler(own_step)
-            # It continues from the learning rate before its milestone, and PyTorch runs its step 0 as an ordinary one.
-            # `_factor_between(-1, ...)` has the initial step 0; `_replay_factor` is what an ordinary one adds to it.
+            # This scheduler continues from the learning rate before its milestone, and PyTorch runs its step 0 as an
+            # ordinary step. `_factor_between(-1, ...)` includes the initial step 0; `_replay_factor` is the additional
+            # factor of an ordinary step 0.
             step_before = _one_before(milestones[i - 1])
             rate_before = self._value(step_before, milestones, i - 1)
             return rate_before * scheduler._replay_factor() * scheduler._factor_between(-1, own_step)
@@ -114,7 +117,7 @@ class SequentialLR(Scheduler):
         return self._select(t, milestones, value, 0, last)
 
     def _select(self, t: Array, milestones: Sequence[Any], value: Callable[[int], Array], low: int, high: int) -> Array:
-        """Returns `value(i)` for the scheduler i in charge at `t`, by bisection between `low` and `high`."""
+        """Returns `value(i)` for the scheduler i that is active at `t`, by bisection between `low` and `high`."""
         if low == high:
             return value(low)
         middle = (low + high) // 2
@@ -122,14 +125,14 @@ class SequentialLR(Scheduler):
         after = self._select(t, milestones, value, middle + 1, high)
         return jnp.where(since(t, milestones[middle]) < 0, before, after)
 
-    # --- The hooks, for a composition that contains this one.
+    # --- The hooks, for a combination that contains this one.
 
     def _base_rate(self) -> Any:
         return self.schedulers[0]._base_rate()
 
     def _factor_between(self, start: Any, t: Array) -> Array:
-        # Only the factors of the scheduler in charge at `t`: if `start` is before the last reset, the caller discards
-        # the result. The scheduler's own step 0 is a reset, and no factor.
+        # Only the factors of the scheduler that is active at `t`: if `start` is before the latest reset, the caller
+        # discards the result. Step 0 of a scheduler is a reset and has no factor.
         def factor(i: int) -> Array:
             begin = counts(self._begin(i))
             return self.schedulers[i]._factor_between(jnp.maximum(start - begin, 0), counts(t - begin))
@@ -138,7 +141,7 @@ class SequentialLR(Scheduler):
 
     def _last_reset(self, t: Array) -> Array | None:
         def last_reset(i: int) -> Array:
-            begin = counts(self._begin(i))  # a scheduler sets the learning rate where it begins
+            begin = counts(self._begin(i))  # a scheduler sets the learning rate when it starts
             inner = self.schedulers[i]._last_reset(counts(t - begin))
             return jnp.broadcast_to(begin + (0 if inner is None else jnp.maximum(inner, 0)), t.shape)
 
@@ -149,15 +152,15 @@ class SequentialLR(Scheduler):
         return self.milestones[i - 1] if i else 0
 
     def _advance(self, t: Array, rate: Array, *, replay_step_zero: bool) -> Array:
-        del replay_step_zero  # step 0 is a reset: there is nothing to replay
+        del replay_step_zero  # step 0 is a reset, so replaying it changes nothing
         return jnp.where(self._last_reset(t) == t, self(t), rate * self._factor_between(t - 1, t))
 
     def _replayed(self, t: Array) -> Array:
-        # PyTorch has counted step 0 twice, so that the milestones come one step early.
+        # PyTorch counts step 0 twice, so the milestones come one step early.
         early = [_one_before(milestone) for milestone in self.milestones]
         return self._value(t, early, len(early), replay_step_zero=True)
 
-    # --- The checks: which combinations PyTorch's steps have a formula for.
+    # --- The checks: for which combinations a formula of the step exists.
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,7 +185,7 @@ class SequentialLR(Scheduler):
                 )
 
     def _check_first(self) -> None:
-        """Raises if there is no formula for this as the first scheduler of another `SequentialLR`."""
+        """Raises if there is no formula for this scheduler as the first scheduler of another `SequentialLR`."""
         composed = isinstance(self.schedulers[0], (SequentialLR, ChainedScheduler))
         continues = any(isinstance(s, MultiplicativeLR) for s in self.schedulers[1:])
         if composed or continues or any(leaf.is_number(m) and m == 0 for m in self.milestones):
@@ -216,9 +219,9 @@ class ChainedScheduler(Scheduler):
     `ExponentialLR`, `PolynomialLR` and `MultiplicativeLR`, which multiply the learning rate. Schedulers that set it
     behave as in PyTorch:
 
-    - `CosineAnnealingLR` starts again from the base learning rate after each of its zeros, and so do the factors of the
-      others.
-    - `SequentialLR` sets the learning rate at step 0 and at its milestones. Earlier factors are lost there.
+    - `CosineAnnealingLR` restarts from the base learning rate after each of its zeros, and the factors of the other
+      schedulers restart as well.
+    - `SequentialLR` sets the learning rate at step 0 and at its milestones. Factors of earlier steps are lost there.
     - `LambdaLR`, `CosineAnnealingWarmRestarts`, `CyclicLR` and `OneCycleLR` set the learning rate at every step.
       Schedulers before them have no effect. Schedulers after them contribute only the factor of the current step.
 
@@ -234,9 +237,10 @@ class ChainedScheduler(Scheduler):
       [0.5   0.25  0.25  0.125]
 
     Raises:
-      ValueError: The base learning rates differ; or, among several schedulers, a `CosineAnnealingLR` has an `eta_min`
-        other than 0, or another scheduler beside it sets the learning rate too. (If one does so at every step, only a
-        cosine inside a `SequentialLR` after it raises.) PyTorch's recursion has no formula for these.
+      ValueError: The base learning rates differ. Or `schedulers` contains a `CosineAnnealingLR` next to other
+        schedulers, and its `eta_min` is not 0, or another scheduler also sets the learning rate; PyTorch's recursion
+        has no formula for these cases. (If another scheduler sets the learning rate at every step, only a cosine inside
+        a later `SequentialLR` raises the error.)
     """
 
     schedulers: tuple[Any, ...] = child(check=_check_schedulers)
@@ -251,18 +255,19 @@ class ChainedScheduler(Scheduler):
         setters = [i for i, piece in enumerate(pieces) if isinstance(piece, Setter)]
         if not setters:
             return self._product(pieces, t, replay_step_zero=replay_step_zero)
-        # A `Setter` sets the learning rate at every step; only the schedulers after the last one still change it.
+        # A `Setter` sets the learning rate at every step, so only the schedulers after the last `Setter` still change
+        # it.
         value = pieces[setters[-1]](t)
         for piece in pieces[setters[-1] + 1 :]:
             value = piece._advance(t, value, replay_step_zero=replay_step_zero)
         return value
 
     def _flat(self) -> list[Any]:
-        """Returns the schedulers, with each inner chain replaced by its schedulers."""
+        """Returns the schedulers, with each inner `ChainedScheduler` replaced by its schedulers."""
         return [x for s in self.schedulers for x in (s._flat() if isinstance(s, ChainedScheduler) else [s])]
 
     def _product(self, pieces: list[Any], t: Array, *, replay_step_zero: bool) -> Array:
-        """Returns the learning rate at the last reset by any of the pieces, times all factors since then."""
+        """Returns the learning rate at the latest reset by any of the pieces, times all factors since then."""
         value = self._base_rate()  # without a reset: the base rate times all factors
         for piece in pieces:
             value = value * piece._factor_between(-1, t) * (piece._replay_factor() if replay_step_zero else 1)
@@ -272,7 +277,7 @@ class ChainedScheduler(Scheduler):
             if reset is None:
                 continue
             since_reset = _product_since_reset(pieces, i, reset, t, replay_step_zero=replay_step_zero)
-            # -1 says that the piece has not reset yet. Of two resets at the same step the later piece's counts.
+            # -1 means that the piece has not reset yet. If two pieces reset at the same step, the later piece wins.
             value = jnp.where((reset >= latest) & (reset >= 0), since_reset, value)
             latest = jnp.maximum(latest, reset)
         return value
@@ -323,19 +328,19 @@ class ChainedScheduler(Scheduler):
             wrong = bool(_cosines(self)) and len(setting) > 1
         if wrong or any(not leaf.is_number(cosine.eta_min) or cosine.eta_min for cosine in _cosines(self)):
             raise ValueError(
-                "ChainedScheduler: CosineAnnealingLR must have eta_min=0, and no other scheduler beside it may set the "
+                "ChainedScheduler: CosineAnnealingLR must have eta_min=0, and no other scheduler may set the "
                 "learning rate, because PyTorch's recursion has no formula otherwise. Use gx.multiply_schedules for "
                 "any schedules, or SequentialLR for a warm-up before a cosine."
             )
 
 
 def _product_since_reset(pieces: list[Any], i: int, reset: Array, t: Array, *, replay_step_zero: bool) -> Array:
-    """Returns the learning rate at `t` if pieces[i] set it at the step `reset` and the others multiplied it since."""
+    """Returns the learning rate at `t` if pieces[i] set it at step `reset` and the others multiplied it since."""
     value = pieces[i](t)
     for k, other in enumerate(pieces):
-        if k < i:  # ran before pieces[i] at the step `reset`, so this step's factor is lost
+        if k < i:  # ran before pieces[i] at step `reset`, so its factor of this step is lost
             value = value * other._factor_between(reset, t)
-        elif k > i:  # ran after it, so the factor of the step `reset` counts: from reset - 1 on
+        elif k > i:  # ran after pieces[i], so its factor of step `reset` counts as well
             factor = other._factor_between(reset - 1, t)
             if replay_step_zero:
                 factor = jnp.where(reset == 0, other._replay_factor(), 1) * factor
@@ -348,7 +353,7 @@ def _one_before(step: Any) -> Array:
 
 
 def _cosines(scheduler: Any) -> list[CosineAnnealingLR]:
-    """Returns the cosines in a scheduler, at any depth."""
+    """Returns all `CosineAnnealingLR` in a scheduler, at any depth."""
     if isinstance(scheduler, (SequentialLR, ChainedScheduler)):
         return [cosine for inner in scheduler.schedulers for cosine in _cosines(inner)]
     return [scheduler] if isinstance(scheduler, CosineAnnealingLR) else []
@@ -357,5 +362,6 @@ def _cosines(scheduler: Any) -> list[CosineAnnealingLR]:
 _NEEDS_PREVIOUS_STEP = (MultiplicativeLR, SequentialLR, ChainedScheduler)
 """Schedulers that cannot take over at milestone 0, which has no step before it.
 
-`MultiplicativeLR` continues from the previous learning rate. PyTorch has no composition that takes over from another.
+`MultiplicativeLR` continues from the previous learning rate. A `SequentialLR` or `ChainedScheduler` cannot take over in
+PyTorch.
 """

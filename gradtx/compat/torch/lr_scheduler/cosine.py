@@ -1,4 +1,4 @@
-"""Cosines: eta_t = eta_min + (lr - eta_min) * (1 + cos(pi * s)) / 2, with s = t / T_max, or s = T_cur / T_i.
+"""Cosine schedules, eta_t = eta_min + (lr - eta_min) * (1 + cos(pi * s)) / 2, with s = t / T_max or s = T_cur / T_i.
 
 Loshchilov and Hutter, 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts".
 """
@@ -20,10 +20,10 @@ __all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts", "cosine"]
 
 
 def cosine(left: Array) -> Array:
-    """Computes (1 + cos(pi (1 - left))) / 2, in float64 with the rounding of PyTorch.
+    """Computes (1 + cos(pi (1 - left))) / 2; in float64 with the same rounding as PyTorch.
 
-    In float32 it avoids the cancellation near 0. The cancellation costs about 1e-16 divided by the value, which is
-    1e-12 of it one step before the end of 500.
+    In float32 the formula avoids the cancellation near 0. In float64 the cancellation is kept; its relative error is
+    about 1e-16 divided by the value, for example 1e-12 one step before the end of 500 steps.
     """
     if left.dtype == jnp.float64:
         return (1 + jnp.cos(jnp.pi * (1 - left))) / 2
@@ -33,11 +33,11 @@ def cosine(left: Array) -> Array:
 class CosineAnnealingLR(Rated):
     """`torch.optim.lr_scheduler.CosineAnnealingLR`: half a cosine down to `eta_min` at step `T_max`, and up again.
 
-    After `T_max` the learning rate continues along the cosine, is back at `lr` after as many steps, and so on.
-    `gx.cosine_decay_schedule` stays at its end value instead.
+    After `T_max` the learning rate continues along the cosine: it is back at `lr` at step 2 * T_max, and so on.
+    `gx.cosine_decay_schedule` stays at its final value instead.
 
     Args:
-      lr: Base learning rate, with which it starts. Not negative.
+      lr: Base learning rate, the learning rate at step 0. Not negative.
       T_max: Number of steps down to `eta_min`, a whole number. At least 1.
       eta_min: Smallest learning rate (default 0). Not negative.
       last_epoch: Must be -1.
@@ -55,17 +55,17 @@ class CosineAnnealingLR(Rated):
 
     def _cosine(self, t: Array) -> Array:
         now = cycle(t, self.T_max)
-        # Computed from the nearer zero of the cosine, so that it is exact there.
+        # Computed from the distance to the nearest zero of the cosine, so that the value is exact there.
         return cosine(jnp.where(now.index % 2 == 0, now.left, now.position) / self.T_max)
 
     def __call__(self, count: ArrayLike) -> Array:
         return self.eta_min + (self.lr - self.eta_min) * self._cosine(counts(count))
 
-    # --- The hooks for a ChainedScheduler, where eta_min is 0. At the step after a zero of the
-    # cosine PyTorch adds to the learning rate; at all other steps it multiplies what is there.
+    # --- The hooks for a ChainedScheduler, where eta_min is 0. At the step after a zero of the cosine PyTorch adds to
+    # the learning rate; at all other steps it multiplies the learning rate.
 
     def _last_reset(self, t: Array) -> Array | None:
-        # The step after a zero of the cosine, where the learning rate was 0 whatever came before.
+        # The step after a zero of the cosine, where the learning rate was 0 whatever the other schedulers did.
         now = cycle(jnp.maximum(t - 1, 0), self.T_max)
         steps = now.position + jnp.where(now.index % 2 == 0, self.T_max, 0)
         return jnp.where(now.index > 0, t - jnp.round(steps).astype(t.dtype), -1)
@@ -75,15 +75,15 @@ class CosineAnnealingLR(Rated):
         if isinstance(start, int):
             return now
         before = self._cosine(jnp.maximum(start, 0))
-        some = before != 0  # avoids dividing by a zero, after which `_advance` adds instead
+        some = before != 0  # avoids a division by zero; after a zero `_advance` adds instead
         return jnp.where(some, now / jnp.where(some, before, 1), 1)
 
     def _replay_factor(self) -> Array:
-        # An ordinary step 0 multiplies by F(0) / F(-1), the initial one by F(0) = 1.
+        # An ordinary step 0 multiplies by F(0) / F(-1), the initial step 0 by F(0) = 1.
         return 1 / self._cosine_at_minus_one()
 
     def _cosine_at_minus_one(self) -> Array:
-        """Returns F(-1), or 1/2 if it is zero: there PyTorch adds `lr`, which doubles the learning rate."""
+        """Returns F(-1), or 1/2 if F(-1) is zero: then PyTorch adds `lr`, which doubles the learning rate."""
         steps = jnp.asarray(self.T_max, jnp.result_type(float))
         return jnp.where(steps > 1, cosine((steps - 1) / steps), 0.5)
 
@@ -103,7 +103,7 @@ class CosineAnnealingLR(Rated):
 class CosineAnnealingWarmRestarts(Setter):
     """`torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`: a cosine that restarts at the end of each cycle.
 
-    It is `gx.cosine_restarts_schedule` with PyTorch's names.
+    The same schedule as `gx.cosine_restarts_schedule`, with PyTorch's names.
 
     Args:
       lr: Base learning rate, with which each cycle starts. Not negative.

@@ -30,7 +30,7 @@ _MODES = ("triangular", "triangular2", "exp_range")
 class CycledMomentum(Schedule):
     """The momentum of a `CyclicLR` or `OneCycleLR`, as a schedule; the property `momentum` of the scheduler returns it.
 
-    It is largest where the learning rate is smallest, and follows a curve of the same shape in between.
+    The momentum is largest when the learning rate is smallest, and follows a curve of the same shape in between.
 
     Args:
       scheduler: The `CyclicLR` or `OneCycleLR`.
@@ -51,7 +51,7 @@ class CycledMomentum(Schedule):
 
 
 class _Cycled(Setter):
-    """The part that both schedulers share: their momentum."""
+    """Base class of both schedulers: the momentum."""
 
     def _cycles_momentum(self) -> bool:
         raise NotImplementedError
@@ -80,22 +80,23 @@ def _check_scale_fn(who: str, name: str, value: Any) -> Any:
 class CyclicLR(_Cycled):
     """`torch.optim.lr_scheduler.CyclicLR`: from `base_lr` up to `max_lr` and down again, in triangles.
 
-    The learning rate is eta_t = base_lr + (max_lr - base_lr) * x(t) * s(t). x goes from 0 to 1 in `step_size_up` steps
-    and back in `step_size_down` steps. s depends on `mode` or `scale_fn`.
+    The learning rate is eta_t = base_lr + (max_lr - base_lr) * x(t) * s(t). x rises from 0 to 1 in `step_size_up` steps
+    and falls back to 0 in `step_size_down` steps. The scale s depends on `mode` or `scale_fn`.
 
     Args:
-      lr: Another name for `base_lr`, because PyTorch overwrites the optimizer's learning rate. None by default.
+      lr: Another name for `base_lr`, accepted because PyTorch overwrites the optimizer's learning rate. None by
+        default.
       base_lr: Learning rate at the beginning of a cycle. Not negative.
       max_lr: Learning rate at the peak of a cycle. Not negative.
       step_size_up: Number of steps up to the peak, a whole number (default 2000). At least 1.
-      step_size_down: Number of steps down from the peak; by default None, for as many as `step_size_up`.
-      mode: Scale of the peaks: 'triangular' (default) for s = 1, 'triangular2' for 2^(1 - i) in cycle i, 'exp_range'
-        for gamma^t. Not used with `scale_fn`.
+      step_size_down: Number of steps down from the peak; by default (None) the same as `step_size_up`.
+      mode: The scale s: 'triangular' (default) for 1, 'triangular2' for 2^(1 - i) in cycle i, counted from 1,
+        'exp_range' for gamma^t. Not used with `scale_fn`.
       gamma: Base of 'exp_range' (default 1). In (0, 1].
       scale_fn: Function that returns s, or None for the scale that `mode` gives (default).
       scale_mode: Argument of `scale_fn`: 'cycle' (default) for the number of the cycle, counted from 1, or 'iterations'
         for the step.
-      cycle_momentum: Whether there is a schedule of the momentum, `momentum`. Default True.
+      cycle_momentum: Whether the property `momentum` has a schedule. Default True.
       base_momentum: Momentum at the peak of a cycle (default 0.8). Not negative.
       max_momentum: Momentum at the beginning of a cycle (default 0.9). Not negative.
       last_epoch: Must be -1.
@@ -156,15 +157,16 @@ class CyclicLR(_Cycled):
 
 
 class OneCycleLR(_Cycled):
-    """`torch.optim.lr_scheduler.OneCycleLR`: up to `max_lr`, and down to much less than at the start.
+    """`torch.optim.lr_scheduler.OneCycleLR`: rises to `max_lr`, then falls far below the initial learning rate.
 
-    With p = `pct_start` and N = `total_steps` the phases end at these steps, with half a cosine or a line between them:
+    With p = `pct_start` and N = `total_steps`, the phases end at these steps. Between two ends the curve is half a
+    cosine or a line:
 
         p N - 1                N - 1            max_lr / div_factor, max_lr, max_lr / div_factor / final_div_factor
         p N - 1,  2 p N - 2,   N - 1            with `three_phase`: back to the first value before the last phase
 
-    The steps are 0 to N - 1. PyTorch takes one more step, past the end of its last phase, and raises an error after it;
-    here the learning rate of step N holds, but not below 0, which a line would cross.
+    The steps are 0 to N - 1. PyTorch allows one more step, N, past the end of the last phase, and raises an error at
+    later steps. Here the learning rate keeps the value of step N, or 0 if a line would fall below 0.
 
     Args:
       lr: Another name for `max_lr`, because PyTorch overwrites the optimizer's learning rate. None by default.
@@ -172,14 +174,15 @@ class OneCycleLR(_Cycled):
       total_steps: Number of steps N, a whole number; by default None, for `epochs * steps_per_epoch`.
       epochs: Number of epochs, if `total_steps` is None.
       steps_per_epoch: Number of steps in an epoch, if `total_steps` is None.
-      pct_start: Share of the steps in which the learning rate rises (default 0.3). In [0, 1].
+      pct_start: Fraction of the steps in which the learning rate rises (default 0.3). In [0, 1].
       anneal_strategy: Curve between the phases: 'cos' (default) or 'linear'.
-      cycle_momentum: Whether there is a schedule of the momentum, `momentum`. Default True.
+      cycle_momentum: Whether the property `momentum` has a schedule. Default True.
       base_momentum: Momentum at the peak of the learning rate (default 0.85). Not negative.
       max_momentum: Momentum at the start and at the end (default 0.95). Not negative.
-      div_factor: The learning rate at the start is max_lr / div_factor (default 25). Positive.
-      final_div_factor: The last learning rate is the first one divided by this (default 1e4). Positive.
-      three_phase: Whether to come back to the first learning rate before the last phase. Default False.
+      div_factor: The initial learning rate is max_lr / div_factor (default 25). Positive.
+      final_div_factor: The final learning rate is the initial learning rate divided by this factor (default 1e4).
+        Positive.
+      three_phase: Whether to return to the initial learning rate before the last phase. Default False.
       last_epoch: Must be -1.
 
     Example:
@@ -245,7 +248,7 @@ class OneCycleLR(_Cycled):
         """Returns the curve from `first` at step `begin` to `last` at step `end`."""
         dtype = jnp.result_type(float)
         span = since(jnp.asarray(end, dtype), begin)
-        some = span != 0  # PyTorch divides by it
+        some = span != 0  # PyTorch divides by the span
         span = jnp.where(some, span, 1)
         if self.anneal_strategy == "linear":
             return first + (last - first) * jnp.where(some, since(t, begin).astype(dtype) / span, 0)

@@ -45,7 +45,7 @@ __all__ = [
 class LambdaLR(Setter):
     """`torch.optim.lr_scheduler.LambdaLR`: the base learning rate times a function of the step.
 
-    It is `gx.lambda_schedule` with PyTorch's names.
+    The same schedule as `gx.lambda_schedule`, with PyTorch's names.
 
     Args:
       lr: Base learning rate. Not negative.
@@ -70,13 +70,13 @@ class LambdaLR(Setter):
 class MultiplicativeLR(Factor):
     """`torch.optim.lr_scheduler.MultiplicativeLR`: multiplies the learning rate by a function at every step.
 
-    It is `gx.multiplicative_schedule` with PyTorch's names. Computing its value takes as many calls of the function as
-    steps have passed. In `SequentialLR` it continues with the learning rate that it finds, and calls the function for
-    its step 0 too.
+    The same schedule as `gx.multiplicative_schedule`, with PyTorch's names. To compute the learning rate at step t, it
+    calls the function t times. In `SequentialLR` it continues from the current learning rate, and also calls the
+    function for its step 0.
 
     Args:
-      lr: Base learning rate, with which it starts. Not negative.
-      lr_lambda: Function of the step that returns the factor of that step, for steps after 0. Write it with
+      lr: Base learning rate, the learning rate at step 0. Not negative.
+      lr_lambda: Function of the step that returns the factor at this step; called for steps after 0. Write it with
         `jax.numpy`.
       last_epoch: Must be -1.
 
@@ -111,7 +111,7 @@ class StepLR(Factor):
     """`torch.optim.lr_scheduler.StepLR`: multiplies the learning rate by `gamma` after every `step_size` steps.
 
     Args:
-      lr: Base learning rate, with which it starts. Not negative.
+      lr: Base learning rate, the learning rate at step 0. Not negative.
       step_size: Number of steps between two reductions, a whole number. At least 1.
       gamma: Factor of each reduction (default 0.1). Not negative.
       last_epoch: Must be -1.
@@ -149,9 +149,9 @@ class MultiStepLR(Factor):
     """`torch.optim.lr_scheduler.MultiStepLR`: multiplies the learning rate by `gamma` at every milestone.
 
     Args:
-      lr: Base learning rate, with which it starts. Not negative.
-      milestones: List of the steps at which to multiply. As in PyTorch their order does not matter, a milestone that
-        occurs twice counts twice, and the list may be empty; `gx.multistep_schedule` takes sorted ones only.
+      lr: Base learning rate, the learning rate at step 0. Not negative.
+      milestones: List of the steps at which to multiply. As in PyTorch, their order does not matter, a milestone that
+        occurs twice counts twice, and the list may be empty; `gx.multistep_schedule` requires sorted milestones.
       gamma: Factor at each milestone (default 0.1). Not negative.
       last_epoch: Must be -1.
 
@@ -182,9 +182,10 @@ class ConstantLR(Factor):
     """`torch.optim.lr_scheduler.ConstantLR`: multiplies the learning rate by `factor` during the first steps.
 
     Args:
-      lr: Base learning rate, which is reached at step `total_iters`. Not negative.
-      factor: Factor before that step (default 1/3). In [0, 1]. PyTorch later divides by it; here it may be 0.
-      total_iters: Number of steps with the factor, a whole number (default 5). At least 1.
+      lr: Base learning rate, used from step `total_iters` on. Not negative.
+      factor: Factor before step `total_iters` (default 1/3). In [0, 1]. Unlike in PyTorch, which later divides by the
+        factor, it may be 0.
+      total_iters: Number of steps with the factor, an integer (default 5). At least 1.
       last_epoch: Must be -1.
 
     Example:
@@ -204,7 +205,7 @@ class ConstantLR(Factor):
 
 
 class LinearLR(Factor):
-    """`torch.optim.lr_scheduler.LinearLR`: a factor that goes linearly from `start_factor` to `end_factor`.
+    """`torch.optim.lr_scheduler.LinearLR`: a factor that changes linearly from `start_factor` to `end_factor`.
 
     Args:
       lr: Base learning rate. Not negative.
@@ -226,7 +227,7 @@ class LinearLR(Factor):
     last_epoch: int = fresh()
 
     def _factor(self, t: Array) -> Array:
-        # Each factor has its own fraction, so that a small factor is not rounded away beside a large one.
+        # Each factor has its own fraction, so that a small factor is not lost by rounding next to a large factor.
         left = fraction_left(t, self.total_iters)
         steps = since(t, 0).astype(left.dtype)
         return self.start_factor * left + self.end_factor * jnp.clip(steps / self.total_iters, 0, 1)
@@ -236,7 +237,7 @@ class ExponentialLR(Factor):
     """`torch.optim.lr_scheduler.ExponentialLR`: multiplies the learning rate by `gamma` at every step.
 
     Args:
-      lr: Base learning rate, with which it starts. Not negative.
+      lr: Base learning rate, the learning rate at step 0. Not negative.
       gamma: Factor of each step, such as 0.99. Not negative.
       last_epoch: Must be -1.
 
@@ -264,7 +265,7 @@ class PolynomialLR(Factor):
     """`torch.optim.lr_scheduler.PolynomialLR`: decays the learning rate along (1 - t / total_iters)^power to 0.
 
     Args:
-      lr: Base learning rate, with which it starts. Not negative.
+      lr: Base learning rate, the learning rate at step 0. Not negative.
       total_iters: Number of steps down to 0, a whole number (default 5). At least 1.
       power: Exponent (default 1, a line). Not negative.
       last_epoch: Must be -1.
