@@ -56,7 +56,7 @@ SETS = {  # each set has the points at which its function is not positive
 
 
 class Result(NamedTuple):
-    """What is measured, in dicts by the names of sets and functions."""
+    """The measurements, in dicts by the names of sets and functions."""
 
     midpoints: dict[str, np.ndarray]  # fraction of midpoints of pairs in the set that lie in the set
     curvature: dict[str, np.ndarray]  # the smallest eigenvalue of the Hessian on the grid

@@ -49,7 +49,7 @@ FORMULAS = [
 
 
 class Result(NamedTuple):
-    """Paths of descent from all starts; of three methods near the saddle point; of two parametrizations of tanh."""
+    """Paths of descent from all starts, of three methods near the saddle point, and of two parametrizations of tanh."""
 
     descents: np.ndarray
     saddle: dict[str, np.ndarray]

@@ -42,7 +42,7 @@ FORMULAS = [
 
 
 class Result(NamedTuple):
-    """The two minima; those of samples, of shape (samples, sizes); the spread that the formula predicts."""
+    """The minima of f and g; the minima of samples, of shape (samples, sizes); the spread that the formula predicts."""
 
     of_risk: float
     of_g: float
