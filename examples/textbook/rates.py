@@ -47,7 +47,7 @@ R, L = 4.0, 1.0  # distance from the start to the minimum; norm of a subgradient
 
 
 class Result(NamedTuple):
-    """By schedule: the mean losses and one path. By horizon and by step: the loss of the average, and the bound on it."""
+    """By schedule: the mean losses and one path. By horizon and by step: the loss of the average, and its bound."""
 
     losses: dict[str, np.ndarray]
     paths: dict[str, np.ndarray]
