@@ -53,7 +53,7 @@ def drawn(names: list[str], out: Path, jobs: int) -> Iterator[tuple[str, page.En
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures: dict[Future[page.Entry | str], str] = {pool.submit(page.attempt, name, out): name for name in names}
         for future in as_completed(futures):
-            error = future.exception()  # of a process that ended: scripts that raise return a traceback
+            error = future.exception()  # its process died; a script that raises returns a traceback instead
             yield futures[future], f"{error!r}\n" if error else future.result()
 
 

@@ -65,7 +65,7 @@ def uncorrected(rate: float) -> gx.chain:
 
 
 class Result(NamedTuple):
-    """By method: steps for a gradient of 1, paths from 1 to 0, steps when the gradient turns, and weights by noise."""
+    """By method: steps for a gradient of 1, paths from 1 to 0, steps when the gradient turns, weights by noise."""
 
     sizes: dict[str, np.ndarray]
     paths: dict[str, np.ndarray]

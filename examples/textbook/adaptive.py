@@ -35,10 +35,10 @@ FORMULAS = [
 
 METHODS = {"AdaGrad": gx.adagrad(0.1, 0.0), "RMSProp": gx.rmsprop(0.01), "AdaDelta": gx.adadelta()}
 STEPS = 1000
-SCALES = (0.01, 1.0, 100.0)  # of the loss x^2 / 2
+SCALES = (0.01, 1.0, 100.0)  # factors of the loss x^2 / 2
 FEATURES, SAMPLES, RUNS = 50, 3000, 64
 SHARES = 1 / np.arange(1, FEATURES + 1) / np.sum(1 / np.arange(1, FEATURES + 1))  # Zipf's law
-PERIOD, PERIODS = 500, 8  # of the target that moves
+PERIOD, PERIODS = 500, 8  # steps per period of the moving target, and number of periods
 SWEEP = np.geomspace(0.01, 10, 13, dtype=np.float32)
 
 

@@ -49,7 +49,7 @@ FORMULAS = [
 
 
 class Result(NamedTuple):
-    """Paths, the minima with a penalty of each weight, and gradients with two ways to shorten them."""
+    """Paths, the minima for each weight of the penalty, and gradients, also shortened in two ways."""
 
     lagrangian: gx.LagrangianPoint
     penalty: np.ndarray

@@ -46,7 +46,7 @@ SURFACES = {
     "log-sum-exp": lambda x, y: jnp.logaddexp(jnp.logaddexp(x + 3 * y, x - 3 * y), -x) - 0.1,
     "double well": lambda x, y: (x**2 - 1) ** 2 + 0.3 * x + y**2,
 }
-SETS = {  # of the points at which a function is not positive
+SETS = {  # each set has the points at which its function is not positive
     "disc": lambda x, y: (x + 0.6) ** 2 + y**2 - 0.8**2,
     "intersection": lambda x, y: jnp.maximum(SETS["disc"](x, y), SETS["disc"](-x, y)),
     "union": lambda x, y: jnp.minimum(SETS["disc"](x, y), SETS["disc"](-x, y)),
@@ -56,14 +56,14 @@ SETS = {  # of the points at which a function is not positive
 
 
 class Result(NamedTuple):
-    """What is measured, in dicts by the names of sets and functions."""
+    """The measurements, in dicts by the names of sets and functions."""
 
-    midpoints: dict[str, np.ndarray]  # which part of those of pairs of points in the set lies in the set
-    curvature: dict[str, np.ndarray]  # the least eigenvalue of the Hessian on the grid
+    midpoints: dict[str, np.ndarray]  # fraction of midpoints of pairs in the set that lie in the set
+    curvature: dict[str, np.ndarray]  # the smallest eigenvalue of the Hessian on the grid
     jensen: dict[str, np.ndarray]  # E[f(X)] - f(E[X]) of samples
     surprise: np.ndarray  # E[-log p(x | y)] and -log p(x) on the grid
-    paths: dict[str, np.ndarray]  # of descent
-    heights: dict[str, np.ndarray]  # of surfaces and sets on the grid
+    paths: dict[str, np.ndarray]  # the paths of gradient descent
+    heights: dict[str, np.ndarray]  # the functions of surfaces and sets on the grid
 
 
 @jax.jit

@@ -50,7 +50,7 @@ class Result(NamedTuple):
     """Weights after every step, of shape (runs, steps, 11), by method; the two minima; the gradient noise by size."""
 
     paths: dict[str, np.ndarray]
-    x: np.ndarray  # of everybody
+    x: np.ndarray  # the features of all patients
     best: np.ndarray
     best_of_sample: np.ndarray
     noise: np.ndarray
@@ -86,7 +86,7 @@ def compute() -> Result:
         runs = jax.vmap(train, in_axes=(None, None, None, 0))
         paths[name] = runs(gx.sgd(rate), x[:TRAIN], y[:TRAIN], passes.reshape(SEEDS, -1, size))
 
-    gradients = -y[:TRAIN, None] * x[:TRAIN]  # of each patient at w = 0
+    gradients = -y[:TRAIN, None] * x[:TRAIN]  # the gradient for each patient at w = 0
     draws = [gradients[rng.integers(0, TRAIN, (4000, size))].mean(1) for size in SIZES]
     noise = [np.sqrt(np.mean(np.sum((g - gradients.mean(0)) ** 2, axis=1))) for g in draws]
     best, best_of_sample = (np.linalg.lstsq(x[:n], y[:n])[0] for n in (len(y), TRAIN))

@@ -24,7 +24,7 @@ from examples.textbook.trajectory import trajectory
 STARTS = np.linspace(-0.95, 1.95, 30, dtype=np.float32)
 SADDLE_START = (0.9, 0.04)
 FLAT_START = 4.0
-RATE = 0.1  # of descent on tanh
+RATE = 0.1  # the learning rate of descent on tanh
 D2L = (
     "Zhang et al., Dive into Deep Learning, section 12.1",
     "https://d2l.ai/chapter_optimization/optimization-intro.html",
@@ -49,7 +49,7 @@ FORMULAS = [
 
 
 class Result(NamedTuple):
-    """Paths of descent from all starts; of three methods near the saddle point; of two parametrizations of tanh."""
+    """Paths of descent from all starts, of three methods near the saddle point, and of two parametrizations of tanh."""
 
     descents: np.ndarray
     saddle: dict[str, np.ndarray]
@@ -74,7 +74,7 @@ def compute() -> Result:
     }
     paths = {name: trajectory(saddle, tx, jnp.array(SADDLE_START), 14) for name, tx in methods.items()}
     x = trajectory(jnp.tanh, gx.sgd(RATE), jnp.array(FLAT_START), 4000)
-    tx = gx.chain(gx.sgd(RATE), gx.clip_params(-1.0, 1.0))  # which are the values of tanh
+    tx = gx.chain(gx.sgd(RATE), gx.clip_params(-1.0, 1.0))  # the range of tanh
     u = trajectory(lambda u: u, tx, jnp.tanh(FLAT_START), 4000)
     return Result(
         np.asarray(descents), {k: np.asarray(path) for k, path in paths.items()}, np.asarray(x), np.asarray(u)

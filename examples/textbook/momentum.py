@@ -42,7 +42,7 @@ FORMULAS = [
 
 CURVATURES = (1.0, 10.0)
 RATES, MOMENTA = np.meshgrid(np.linspace(0.005, 0.4, 60), np.linspace(0, 0.98, 60))
-STEPS, FROM = 600, 200  # of the runs; how fast they are is measured after the first 200 steps
+STEPS, FROM = 600, 200  # steps of a run; its speed is measured after the first 200 steps
 STEEP, RACE_STEPS = (1.0, 100.0), 150
 
 

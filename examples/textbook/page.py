@@ -70,7 +70,7 @@ class Entry(NamedTuple):
     formulas: list[Formula]
     conclusion: str
     alt: str
-    size: tuple[int, int]  # of the picture, in pixels of the page
+    size: tuple[int, int]  # the size of the picture in pixels of the page
 
 
 def main(file: str) -> None:

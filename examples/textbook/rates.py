@@ -39,11 +39,11 @@ RATES = {
     "exponential": gx.exponential_schedule(0.1, rate=0.1),
     "polynomial": gx.inverse_power_schedule(0.1, beta=0.1, alpha=0.5),
 }
-CURVATURES = (2.0, 4.0)  # of x1^2 + 2 x2^2
+CURVATURES = (2.0, 4.0)  # the curvatures of x1^2 + 2 x2^2
 START = (-5.0, -2.0)
 STEPS, RUNS, BOUND_RUNS = 1000, 500, 64
 HORIZONS = 2 ** np.arange(13)  # lengths T of the runs with the constant rate for T
-R, L = 4.0, 1.0  # the distance of the start, and the length of a subgradient, which is a unit vector
+R, L = 4.0, 1.0  # distance from the start to the minimum; norm of a subgradient, a unit vector
 
 
 class Result(NamedTuple):

@@ -21,7 +21,7 @@ import gradtx as gx
 from examples.textbook import page
 
 SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000)
-SAMPLES = 400  # of each size
+SAMPLES = 400  # number of samples of each size
 BOUNDS = (0.5, 1.5)
 D2L = (
     "Zhang et al., Dive into Deep Learning, section 12.1",
@@ -42,13 +42,13 @@ FORMULAS = [
 
 
 class Result(NamedTuple):
-    """The two minima; those of samples, of shape (samples, sizes); the spread that the formula predicts."""
+    """The minima of f and g; the minima of samples, of shape (samples, sizes); the spread that the formula predicts."""
 
     of_risk: float
     of_g: float
     of_samples: np.ndarray
     predicted: np.ndarray
-    waves: np.ndarray  # of each empirical risk, as `empirical` takes them
+    waves: np.ndarray  # for each empirical risk, the two means that `empirical` takes
 
 
 def risk(x):
@@ -71,7 +71,7 @@ def minimum(wave):
 def compute() -> Result:
     phases = np.random.default_rng(0).uniform(0, 2 * np.pi, (SAMPLES, SIZES[-1]))
     sums = np.stack([np.cos(phases), np.sin(phases)]).cumsum(axis=2)
-    waves = np.moveaxis(sums[..., np.array(SIZES) - 1] / SIZES, 0, -1)  # of each sample, and of its first points
+    waves = np.moveaxis(sums[..., np.array(SIZES) - 1] / SIZES, 0, -1)  # for each sample and each size
     known = jnp.array([[0.0, 0.0], [1.0, 0.0]])  # f and g
     minima = jax.vmap(minimum)(jnp.concatenate([known, waves.reshape(-1, 2)]))
     of_samples = np.asarray(minima[2:]).reshape(SAMPLES, len(SIZES))

@@ -97,7 +97,7 @@ SCHEDULES = {name: pair for pairs in PANELS.values() for name, pair in pairs.ite
 
 
 class Result(NamedTuple):
-    """The curves by PyTorch's names: PyTorch's, where there is one, and gradtx's own."""
+    """The curves by PyTorch's names: of PyTorch's scheduler, if there is one, and of gradtx's own schedule."""
 
     torch: dict[str, np.ndarray]
     own: dict[str, np.ndarray]

@@ -101,7 +101,7 @@ def draw(result: Result) -> Figure:
     for name, marker in zip(METHODS, "os^", strict=True):
         moment.semilogy(result.moments[name], linewidth=1.2)
         weight.plot(result.weights[name], linewidth=1.2)
-        errors = np.maximum(result.errors[name], 1e-7)  # what float32 can tell from 1
+        errors = np.maximum(result.errors[name], 1e-7)  # smaller errors are rounding errors of float32
         feature.loglog(STEPS * SHARES, errors[AT], marker, markersize=4)
         rate.loglog(RATES, errors.mean(axis=1), marker=marker, markersize=4, label=name)
     for ax in (moment, weight):
