@@ -40,9 +40,13 @@ class Docstrings(griffe.Extension):
 
 
 def fenced(text: str) -> str:
-    """Returns the docstring with examples that are not indented as blocks of code."""
-    blocks = re.split(r"(?:^|\n)\n?(>>> .*?)(?=\n\n|\Z)", inspect.cleandoc(text), flags=re.DOTALL)
-    return "".join(f"\n\n```pycon\n{part}\n```\n" if i % 2 else part for i, part in enumerate(blocks)).strip()
+    """Returns the docstring with examples (`>>>`) as blocks of code, also below `Example:`."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"\n\n{match[1]}```pycon\n{match[0].strip(chr(10))}\n{match[1]}```\n"
+
+    pattern = r"(?:^|(?<=\n))\n?( *)>>> .*?(?=\n\n|\Z)"
+    return re.sub(pattern, block, inspect.cleandoc(text), flags=re.DOTALL).strip()
 
 
 def shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """Runs the laws on the cases of gradtx: quick laws on all cases, costly laws on a random sample, drawn by name.
 
-The sample consists of pairs of a costly law and a case. The quick run tests one pair in 200, and the heavy run one in 8;
-line searches take too long for the quick run. If the code of a constructor has changed since the last release
+The sample consists of pairs of a costly law and a case. The quick run tests one pair in 200, and the heavy run one in
+8; line searches take too long for the quick run. If the code of a constructor has changed since the last release
 (`tests/released.py`), the quick run tests its first case with all laws. `python -m benchmarks.contract` tests all
 pairs.
 """

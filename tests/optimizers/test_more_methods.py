@@ -406,3 +406,12 @@ def test_splus_moves_in_no_direction_of_rounding_errors():
 def test_an_axis_of_heads_is_an_integer(axis):
     with pytest.raises(TypeError, match="qk_clip: head_axis must be an integer"):
         gx.qk_clip(gx.select.path("q"), head_axis=axis)
+
+
+def test_rotations_of_the_largest_gradients_by_splus_stay_finite():
+    tx, top = gx.scale_by_splus(interval=2, b1=0.1), float(jnp.finfo(jnp.float32).max)
+    signs = jnp.array([[1.0, -1.0]] * 3, jnp.float32)
+    state = tx.init(signs)
+    for sign in (1, -1, 1):  # the first step has no bases yet
+        updates, state = tx.update(sign * top * signs, state)
+        assert jnp.all(jnp.isfinite(updates))

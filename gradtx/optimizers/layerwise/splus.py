@@ -149,7 +149,9 @@ class scale_by_splus(Layerwise, state=SPlusState):
         old = slots.left_basis, slots.right_basis
         left, right = renewed(self.interval, shared, lambda: (_basis(slots.left), _basis(slots.right)), old)
         mu = leaf.moment(slots.mu, x, self.b1)
-        signs = _signs(_dot(adjoint(left), mu, right))
+        largest = lax.stop_gradient(jnp.max(jnp.abs(mu), axis=(-2, -1), keepdims=True))
+        unit = mu / jnp.where(largest > 0, largest, 1)  # has the same signs, and its products cannot overflow
+        signs = _signs(_dot(adjoint(left), unit, right))
         u = _dot(left, signs, adjoint(right)) * (2 / (x.shape[-2] + x.shape[-1]))
         # The gradient is bounded and divided by the square root of the longer side, so that no sum overflows; the
         # eigenvectors do not change.
