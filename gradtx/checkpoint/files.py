@@ -29,13 +29,13 @@ class Checkpoint(NamedTuple):
     """What `restore` returns."""
 
     step: int
-    """The step that was given to `save`."""
+    """The step that was passed to `save`."""
     params: Any
     """The parameters."""
     state: Any
     """The state of the optimizer."""
     more: Any
-    """What else was saved, if it was asked for; else None."""
+    """The restored `more`, if `more` was passed to `restore`; otherwise None."""
 
 
 def save(manager: Any, step: int, tx: Any, params: Params, state: State, more: Any = None) -> bool:
@@ -103,21 +103,21 @@ def restore(
     """Restores what `save` saved, bit for bit, onto any devices.
 
     `params`, `state` and `more` say what is wanted: trees like those that were saved, of arrays or of shapes
-    (`jax.ShapeDtypeStruct`). Each array is restored where its counterpart lies, so the devices may be others than those
-    of the run that was saved.
+    (`jax.ShapeDtypeStruct`). Each array is restored with the sharding of its counterpart in these trees, so the run may
+    continue on other devices than before.
 
     Args:
       manager: The `orbax.checkpoint.CheckpointManager`, or the folder.
       tx: The transformation. It must be the one that the checkpoint was saved with.
       params: The parameters before the first step, or their shapes.
       state: The state before the first step, or its shapes; by default that of `tx.init(params)`, which need not exist.
-      more: What else was saved, with values that are replaced; None (the default) leaves it out.
-      shardings: Where the state is to lie, as `gx.sharding.state_shardings` says it, with another `zero_axis` perhaps;
-        by default where `state` lies, or where `tx.init(params)` would.
+      more: A tree like the `more` that was saved; its values are replaced. None (default) does not restore it.
+      shardings: The shardings that the state should have, as returned by `gx.sharding.state_shardings`; `zero_axis` may
+        differ from that of the saved run. By default those of `state`, or those that `tx.init(params)` would give.
       step: Which checkpoint; the latest by default.
       changed: The names of hyperparameters and other fields that may differ from the checkpoint, as in
-        `("learning_rate",)`: the run goes on with those of `tx`. A name is written as `gx.hyperparameters` writes it,
-        or only its last part.
+        `("learning_rate",)`: the run continues with the values of `tx`. Write a name as in the result of
+        `gx.hyperparameters`, or only the part of the name after the last dot.
       convert: A function for states of an older layout, `convert(arrays) -> arrays`. It gets the saved state as a dict
         from name to array, such as `arrays["0/mu/dense/kernel"]`, and returns one with the names that `tx` has now.
 
@@ -151,7 +151,7 @@ def restore(
 
 
 def _wanted(tx: Any, params: Params, state: State, shardings: Any) -> Any:
-    """The state before the first step, or its shapes, at the places where the state is wanted."""
+    """Returns the state before the first step, or its shapes, with the shardings of the state to be restored."""
     places = [getattr(x, "sharding", None) for x in jax.tree.leaves(params)]
     if state is None:
         state = jax.eval_shape(tx.init, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params))
@@ -163,7 +163,7 @@ def _wanted(tx: Any, params: Params, state: State, shardings: Any) -> Any:
 
 
 def _read(who: str, opened: Any, step: int, layouts: Any, name: str, tree: Any, convert: Any = None) -> Any:
-    """The tree of one item."""
+    """Restores the tree of one item: 'params', 'state' or 'more'."""
     saved, like = layouts[name], leaves.named(tree)
     _check_arrays(who, name, like)
     problem = None if convert else leaves.difference(saved, like)
@@ -180,7 +180,7 @@ def _read(who: str, opened: Any, step: int, layouts: Any, name: str, tree: Any, 
 
 
 def _arrays(opened: Any, step: int, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """The arrays of one item: those with a sharding as JAX's, the others as NumPy's."""
+    """Reads the arrays of one item: as JAX arrays if they have a sharding, otherwise as NumPy arrays."""
     if not asked:
         return {}
     orbax = _orbax()
@@ -244,7 +244,7 @@ def _orbax() -> Any:
 
 @contextlib.contextmanager
 def _opened(manager: Any, *, create: bool = True) -> Generator[Any]:
-    """The manager itself, or one for a folder, which is closed when everything is written."""
+    """Yields the manager, or makes one for a folder and closes it when everything is written."""
     if not isinstance(manager, (str, os.PathLike)):
         yield manager
         return

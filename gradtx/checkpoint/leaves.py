@@ -21,7 +21,7 @@ __all__ = ["data_of", "difference", "layout", "like_saved", "named", "placed", "
 
 
 def named(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their paths."""
+    """Returns the leaves of a tree as a dict from path to leaf."""
     pairs = jax.tree_util.tree_leaves_with_path(tree)
     names = [checks.slashed(path) or "value" for path, _ in pairs]
     if len(set(names)) < len(names):  # a key with a slash in it reads like two
@@ -30,7 +30,7 @@ def named(tree: Any) -> dict[str, Any]:
 
 
 def layout(leaves: Mapping[str, Any]) -> dict[str, str]:
-    """The dtype and shape of each leaf, as text."""
+    """Returns the dtype and shape of each leaf, as text."""
     return {name: _spec(x) for name, x in leaves.items()}
 
 
@@ -50,13 +50,13 @@ def _is_key(x: Any) -> bool:
 
 
 def _parsed(spec: str) -> tuple[str, tuple[int, ...]]:
-    """The dtype and the shape in an entry of a layout."""
+    """Returns the dtype and the shape that an entry of a layout names."""
     name, _, shape = spec.rstrip("]").partition("[")
     return name, tuple(map(int, shape.split(","))) if shape else ()
 
 
 def _data(spec: str) -> jax.ShapeDtypeStruct | None:
-    """What is in the files for an entry of a layout; None where there is nothing to write."""
+    """Returns the shape and dtype of the array that the files hold for an entry of a layout; None if they hold none."""
     name, shape = _parsed(spec)
     if 0 in shape:
         return None
@@ -68,13 +68,13 @@ def _data(spec: str) -> jax.ShapeDtypeStruct | None:
 
 
 def data_of(like: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    """What must be in the files for leaves like these."""
+    """Returns the shapes and dtypes of the arrays that the files must hold for leaves like these."""
     found = {name: _data(_spec(x)) for name, x in like.items()}
     return {name: x for name, x in found.items() if x is not None}
 
 
 def stored(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written of the leaves."""
+    """Returns the arrays that are written for the leaves: all except arrays without entries."""
     return {name: _bits(x) for name, x in leaves.items() if _is_python(x) or 0 not in checks.shape(x)}
 
 
@@ -88,7 +88,7 @@ def _bits(x: Any) -> Any:
 
 
 def difference(saved: Mapping[str, str], like: Mapping[str, Any]) -> str | None:
-    """The first way in which the leaves that are asked for differ from those of a checkpoint, in words."""
+    """Describes the first difference between the requested leaves and the saved ones; None if there is none."""
     now = layout(like)
     missing, spare = [x for x in now if x not in saved], [x for x in saved if x not in now]
     if missing:
@@ -112,7 +112,7 @@ def _comparable(spec: str) -> tuple[str, tuple[int, ...]]:
 
 
 def like_saved(saved: Mapping[str, str], like: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    """What orbax is to restore: arrays on a mesh where they are wanted, all others as NumPy arrays."""
+    """Returns what orbax should restore: arrays on a mesh with the requested sharding, all others as NumPy arrays."""
     found: dict[str, jax.ShapeDtypeStruct] = {}
     for name, spec in saved.items():
         data = _data(spec)
@@ -124,7 +124,7 @@ def like_saved(saved: Mapping[str, str], like: Mapping[str, Any]) -> dict[str, j
 
 
 def placed(x: Any, spec: str | None, like: Any) -> Any:
-    """A leaf as it is wanted, from what was restored of it."""
+    """Converts a restored array to the kind, the dtype and the sharding of the requested leaf `like`."""
     if _is_python(like):
         return type(like)(x.item())
     if isinstance(like, (np.ndarray, np.generic)):
@@ -144,6 +144,6 @@ def placed(x: Any, spec: str | None, like: Any) -> Any:
 
 
 def _sharding(like: Any) -> Any:
-    """Where a leaf is wanted, or None where it may lie anywhere."""
+    """Returns the sharding that a leaf should have; None if any device will do."""
     free = isinstance(like, jax.Array) and not like.committed
     return None if free else getattr(like, "sharding", None)

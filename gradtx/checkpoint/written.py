@@ -1,7 +1,7 @@
-"""A transformation written as JSON into a checkpoint, and how the one of a run differs from it.
+"""Writes a transformation as JSON into a checkpoint, and compares a run's transformation with the saved JSON.
 
-A value becomes {"is": its class, "of": {field: ...}}, and everything that is no value the text by which it is compared.
-Nothing of a checkpoint is evaluated.
+A transformation becomes {"is": its class, "of": {field: ...}}. A field that is neither a transformation nor a container
+becomes a text, and two fields are equal if their texts are. Nothing in a checkpoint is evaluated as code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def written(x: Any) -> Any:
-    """A transformation, or a part of one, as JSON."""
+    """Returns a transformation, or a field of it, as JSON."""
     parts = _parts(x)
     if parts is None:
         return _text(x)
@@ -57,7 +57,7 @@ def _advice(path: str) -> str:
 
 
 def _parts(x: Any) -> dict[str, Any] | None:
-    """What a value or container consists of, by name; None for everything else."""
+    """Returns the fields of a transformation, or the items of a container, by name; None for everything else."""
     if isinstance(x, FrozenTree):
         return {"tree": x.tree}
     if isinstance(x, Value):
@@ -82,7 +82,7 @@ def _text(x: Any) -> str:
 
 
 def _differences(saved: Any, now: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    """The places where `now` is not as it was saved: the name, what was saved, and what is there now."""
+    """Yields each field in which `now` differs from what was saved: its name, the saved text, and the present text."""
     here, parts = written(now), _parts(now)
     if parts is None or isinstance(saved, str) or saved["is"] != here["is"]:
         if saved != here:
@@ -112,7 +112,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _brief(node: Any) -> str:
-    """A written value as an error shows it."""
+    """Shortens saved JSON to the text that an error shows."""
     if isinstance(node, str):
         return checks.cut(node, 80)
     inner = ", ".join(f"{name}={_brief(part)}" for name, part in node["of"].items())
@@ -120,7 +120,7 @@ def _brief(node: Any) -> str:
 
 
 def _paths(node: Any, path: Sequence[str] = ()) -> Iterator[str]:
-    """The names of all fields of a written value."""
+    """Yields the names of all fields in saved JSON."""
     if path:
         yield ".".join(path)
     if not isinstance(node, str):

@@ -187,13 +187,12 @@ class Leafwise(Stateful, state=CountState):
     # --- what a rule may call: the start at zero of a moving average
 
     def weight(self, decay: str, t: Array, numbers: Any, ahead: int = 0) -> Array:
-        """Returns the weight of all gradients in a moving average at step `t`: 1 - the product of the decay rates used
-        so far.
+        """Returns the bias-correction divisor at step `t`: 1 - the product of the decay rates used so far.
 
-        The average began at zero, so its corrected value is the average divided by this weight. `decay` is the name
-        of its decay rate, one of the rule's `corrected`. With `ahead=1` it is the weight after one more step with
-        the decay rate of this step, with `ahead=-1` the weight before this step (1 at the first step, which has
-        none).
+        A moving average that started at zero is corrected by dividing it by this divisor. `decay` is the name of the
+        average's decay rate; the class argument `corrected` must contain this name. With `ahead=1` the method returns
+        the divisor after one more step with the decay rate of this step. With `ahead=-1` it returns the divisor before
+        this step; at the first step, where no gradient has been averaged yet, it returns 1.
         """
         base, kept = getattr(self, decay), numbers.weights.get(decay)
         if kept is None:
@@ -203,7 +202,10 @@ class Leafwise(Stateful, state=CountState):
         return jnp.where(kept > 0, kept, 1) if ahead < 0 else kept
 
     def weighed(self, numbers: Any) -> Any:
-        """Returns the slots per tree with the weights after this step, for `at_step` or `measure` to return."""
+        """Returns the slots per tree with the bias-correction divisors after this step.
+
+        `at_step` or `measure` must return these slots.
+        """
         kept = {
             name: leaf.moment(weight, jnp.ones_like(weight), getattr(self, name))
             for name, weight in numbers.weights.items()

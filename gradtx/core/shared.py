@@ -12,10 +12,10 @@ __all__ = ["ByLeaf", "Shared", "at_leaf", "is_by_leaf", "named_tuple"]
 
 
 class Shared:
-    """Numbers by name for all leaves of a step, which `at_step` and `measure` return.
+    """Holds named values that all leaves share in a step; `at_step` and `measure` return an object of this class.
 
-    Write `Shared(rate=..., decay=...)`. It makes a NamedTuple, because JAX flattens these quickly and every leaf
-    gets one.
+    Write `Shared(rate=..., decay=...)`. The call makes a NamedTuple, because every leaf gets the object and JAX
+    flattens NamedTuples quickly.
 
     Args:
       **parts: The values by name. A `ByLeaf` gives each leaf its own value.
@@ -38,7 +38,7 @@ def named_tuple(name: str, fields: Iterable[str]) -> Any:
 
 @jax.tree_util.register_pytree_node_class
 class ByLeaf:
-    """A tree like the updates as a part of `Shared`; `update_leaf` gets the value of its own leaf.
+    """Holds a tree like the updates, as an entry of `Shared`, so each call of `update_leaf` gets its leaf's own value.
 
     Args:
       tree: A tree with one array for each leaf of the updates.

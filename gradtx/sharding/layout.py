@@ -41,12 +41,13 @@ WHO = "state_shardings"
 
 
 def state_shardings(tx: Any, params: Params, param_shardings: Any = None, zero_axis: Any = None) -> Any:
-    """Says where each array of the state lies on a mesh: a tree like `tx.init(params)` of `NamedSharding`s.
+    """Returns the sharding of each array of the state: a tree like `tx.init(params)` of `NamedSharding`s.
 
-    An array per parameter lies as its parameter. Arrays that lack some axes of the parameter lack what splits these;
-    factors and stacks are split along the axes that they share with the parameter; numbers are whole on every device.
-    Codes and scales of stored arrays (`gx.stored`) lie as the array does, and those in the format 'host' in the pinned
-    memory of the host. Nothing is computed, and no device is needed: the mesh may be an abstract one.
+    An array per parameter has the sharding of its parameter. An array that lacks some axes of the parameter is not
+    split over the mesh axes that split them. Factors and stacks are split along the axes that they share with the
+    parameter. Scalars are whole on every device. Codes and scales of state quantized by `gx.stored` are split like the
+    array that they encode; arrays in the format 'host' are placed in the pinned memory of the host. Nothing is
+    computed, and no device is needed: the mesh may be abstract.
 
     Args:
       tx: The transformation.
@@ -63,8 +64,8 @@ def state_shardings(tx: Any, params: Params, param_shardings: Any = None, zero_a
 
     Raises:
       TypeError: A leaf of `param_shardings` is no `NamedSharding`.
-      ValueError: A parameter does not say where it lies; two lie on different meshes; `zero_axis` is no axis of the
-        mesh; a parameter cannot be split as its sharding says.
+      ValueError: A parameter has no `NamedSharding`; two parameters are on different meshes; `zero_axis` is no axis of
+        the mesh; a parameter's shape cannot be split as its sharding requires.
 
     >>> import jax, gradtx as gx
     >>> from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec as P
@@ -97,7 +98,7 @@ def state_shardings(tx: Any, params: Params, param_shardings: Any = None, zero_a
 
 
 def typed_state(tx: Any, shapes: Any, where: Any) -> Any:
-    """The shapes of a fresh state, whose types say how each array is split where the parameters lie as in `where`."""
+    """Returns the shapes and shardings of a fresh state, for parameters with the shardings `where`."""
     mesh = jax.tree.leaves(where)[0].mesh
     explicit = AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=(AxisType.Explicit,) * len(mesh.axis_names))
     placed = jax.tree.map(
@@ -110,12 +111,12 @@ def typed_state(tx: Any, shapes: Any, where: Any) -> Any:
 
 
 def as_typed(mesh: Any, x: Any) -> NamedSharding:
-    """Where an array of `typed_state` lies on a mesh."""
+    """Returns the sharding of an array of `typed_state` on a mesh."""
     return _lies(mesh, x, None, (), None)
 
 
 def split_by(spec: Sequence[Any], axis: int, names: tuple[str, ...]) -> PartitionSpec:
-    """The spec with one axis of the array split over further axes of the mesh."""
+    """Returns the spec with one axis of the array split over further axes of the mesh."""
     parts = [*spec, *[None] * (axis + 1 - len(spec))]
     together = [*names_of(parts[axis]), *names]
     parts[axis] = tuple(together) if len(together) > 1 else together[0]
@@ -186,7 +187,7 @@ def _lies(mesh: Any, part: Any, axis: int | None, zero: tuple[str, ...], kind: s
 
 
 def shapes_of(params: Params) -> Any:
-    """The parameters as bare shapes, whatever they are."""
+    """Returns the shape and dtype of each parameter, without values and shardings."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(checks.shape(x), checks.dtype(x)), params)
 
 
@@ -194,7 +195,7 @@ def shapes_of(params: Params) -> Any:
 
 
 def homes(who: str, params: Params, param_shardings: Any) -> Any:
-    """Where each parameter lies: as `param_shardings` says, or as the parameter itself does."""
+    """Returns each parameter's sharding: that in `param_shardings`, or by default that of the parameter itself."""
     found = _of_themselves(who, params) if param_shardings is None else _given(who, params, param_shardings)
     pairs = zip(checks.paths(params), jax.tree.leaves(params), jax.tree.leaves(found), strict=True)
     first = None
@@ -247,7 +248,7 @@ def _given(who: str, params: Params, param_shardings: Any) -> Any:
 
 
 def axes_of(who: str, argument: str, mesh: Any, axes: Any) -> tuple[str, ...]:
-    """The names of axes of the mesh, after checking them."""
+    """Returns the names in `axes` as a tuple; raises unless all are axes of the mesh."""
     names = names_of(axes)
     for name in names:
         if name not in mesh.axis_names:

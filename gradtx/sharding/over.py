@@ -28,12 +28,13 @@ def _axes(who: str, name: str, value: Any) -> tuple[str, ...]:
 
 
 class over(Wrapper):
-    """Makes `inner` mean the whole tree inside `jax.shard_map`, where each device sees a part of every parameter.
+    """Makes `inner` measure the whole tree inside `jax.shard_map`, where each device sees a part of every parameter.
 
-    Inside `shard_map` a norm is that of the device's own part, so that `clip_by_global_norm` would clip each part on
-    its own. With `over` norms, inner products, sums, largest entries and tests for NaN are taken over all parts:
-    in `clip_by_global_norm`, `prodigy`, `dog`, `momo`, `apply_if_finite`, `skip_spikes`, `accumulate` and all others
-    that measure the tree. A parameter that is alike on all devices counts once. Outside of `shard_map` nothing changes.
+    Inside `shard_map` a norm covers only the device's own part, so `clip_by_global_norm` would clip each part
+    separately. With `over`, norms, inner products, sums, largest entries and tests for NaN are taken over all parts.
+    This holds for `clip_by_global_norm`, `prodigy`, `dog`, `momo`, `apply_if_finite`, `skip_spikes`, `accumulate` and
+    every other transformation that measures the tree. A parameter that is the same on all devices counts once. Outside
+    of `shard_map` nothing changes.
 
     Use it where you write `shard_map` yourself. With `jax.jit` alone, arrays are whole and no wrapper is needed. The
     state of `gx.stored` must be made inside `shard_map`, too.
@@ -81,7 +82,7 @@ class over(Wrapper):
         return self.inner_update(updates, state, params, extra)
 
     def _here(self) -> tuple[str, ...]:
-        """Those of the axes that are axes of a `shard_map` around."""
+        """Returns the axes of `axis_name` over which a surrounding `shard_map` runs."""
         names = [name for name in self.axis_name if name in jax.sharding.get_abstract_mesh().manual_axes]
         for name in names:
             if name not in mesh.varying_axes(lax.axis_index(name)):
@@ -96,14 +97,18 @@ class over(Wrapper):
 
 
 def _check(tx: Any, updates: Updates, names: frozenset[str]) -> None:
-    """Raises where a part of a leaf is not enough for a transformation that is split."""
+    """Raises a ValueError if a leaf is split and a transformation needs the whole leaf."""
     paths = zip(checks.paths(updates), jax.tree.leaves(updates), strict=True)
     split = next((path for path, x in paths if mesh.varying_axes(x) & names), None)
     if split is None:
         return
     slots = () if getattr(tx, "State", None) is None else declared(tx.State)
     if "rng_key" in slots:
-        raise _refused(tx, split, "draws the same numbers for every device's part")
+        raise _refused(
+            tx,
+            split,
+            "would draw the same random numbers on every device, so the noise of the parts would not be independent",
+        )
     if isinstance(tx, Composite) and ".layerwise." not in type(tx).__module__:
         views = tx.views(updates)
         for name, child in tx.children().items():

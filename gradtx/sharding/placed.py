@@ -1,4 +1,4 @@
-"""Making a state where it is to lie, and keeping it there."""
+"""Makes a state with given shardings, and keeps these shardings in every update."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["constrain", "init", "update", "workplaces"]
 
 
 def init(tx: Any, params: Params, shardings: Any) -> Any:
-    """Makes the state of `tx` in the places that `shardings` says, without ever holding a whole copy on one device.
+    """Makes the state of `tx` with the given shardings, without ever holding a whole copy on one device.
 
-    Each device computes its own part of every array. Use it in place of `tx.init(params)`, which first makes every
-    array where its parameter lies, so that `zero_axis` would come too late.
+    Each device computes its own part of every array. Call it instead of `tx.init(params)`: that first makes every array
+    with the sharding of its parameter, which needs the memory that `zero_axis` is meant to save.
 
     Args:
       tx: The transformation.
@@ -77,10 +77,10 @@ def update(
     work_axis: Any = None,
     **extra: Any,
 ) -> tuple[Any, Any]:
-    """Like `tx.update`, and keeps the state where `shardings` says, and the updates where the parameters lie.
+    """Calls `tx.update`, gives the state the given shardings, and gives the updates the shardings of the parameters.
 
-    With a `zero_axis` gradients and parameters are cut to the part for which a device has the state, and the updates
-    are gathered at the end.
+    If the shardings were made with a `zero_axis`, each device computes only the part of the updates for which it has
+    the state, and the updates are gathered at the end.
 
     Args:
       tx: The transformation.
@@ -88,8 +88,8 @@ def update(
       state: The state, as from `gx.sharding.init`.
       params: The parameters.
       shardings: The tree that `gx.sharding.state_shardings` returns.
-      param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`. Give it inside `jax.jit` on a
-        mesh with automatic axes; elsewhere the parameters say so themselves.
+      param_shardings: The shardings of the parameters, as for `gx.sharding.state_shardings`. Pass it inside `jax.jit`
+        on a mesh with automatic axes; elsewhere the parameters' own shardings are used.
       work_axis: None, or the mesh axes whose devices share the work on matrices of one shape (`muon`, `soap`).
       **extra: What else `tx.update` takes. A tree like the parameters is cut as they are.
 
@@ -97,7 +97,7 @@ def update(
       The updates and the next state.
 
     Raises:
-      ValueError: `shardings` is missing or another tree; the parameters do not say where they lie.
+      ValueError: `shardings` is missing or has a different structure from the state; a parameter has no sharding.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
@@ -150,9 +150,10 @@ def _moved(tree: Any, work: Any, home: Any) -> Any:
 
 
 def constrain(tree: Any, shardings: Any) -> Any:
-    """Puts every array of a tree where `shardings` says.
+    """Gives every array of a tree the sharding that `shardings` has for it.
 
-    Inside `jax.jit` it tells the compiler, and outside it moves the arrays; on explicit axes it changes their types.
+    Inside `jax.jit` this is a constraint for the compiler; outside, the arrays are moved. On explicit mesh axes the
+    types of the arrays change.
 
     Args:
       tree: The tree.
@@ -201,9 +202,9 @@ def _with_places(state: State, shardings: Any) -> Any:
 
 
 def workplaces(tx: Any, state: State, shapes: Any, home: Any) -> Any:
-    """Where each parameter's update is computed: on the devices that have the state for it.
+    """Returns the sharding with which each parameter's update is computed, so that each device has the state it needs.
 
-    That is its home, and its axes are split over what else splits an axis of the state that follows them.
+    This is the parameter's own sharding, with one axis also split over the further mesh axes that split the state.
     """
     leaves = dict(zip(checks.paths(shapes), jax.tree.leaves(shapes), strict=True))
     found = dict(zip(leaves, jax.tree.leaves(home), strict=True))
@@ -235,7 +236,7 @@ def _shapes(tree: Any) -> list[tuple[int, ...]]:
 
 
 def _check_like(who: str, shardings: Any, state: State) -> None:
-    """Raises unless the tree of shardings is one for this state."""
+    """Raises unless the tree of shardings has the structure of this state."""
     if shardings is None:
         raise ValueError(f"{who}: shardings is missing. Give the tree that gx.sharding.state_shardings returns.")
     if jax.tree.structure(shardings) != jax.tree.structure(state):

@@ -30,7 +30,7 @@ class Plan(Frozen):
     parameters: int
     """Bytes of the parameters on a device."""
     gradients: int
-    """Bytes of the gradients on a device, which lie as the parameters do."""
+    """Bytes of the gradients on a device; gradients have the shardings of the parameters."""
     state: int
     """Bytes of the state on a device."""
     temporary: int
@@ -38,9 +38,9 @@ class Plan(Frozen):
     whole_state: int
     """Bytes of the state of all devices together, each array counted once."""
     whole: int
-    """Bytes of those arrays of the state, beside numbers, that `zero_axis` does not split."""
+    """Bytes of the arrays of the state, except scalars, that are not split over `zero_axis`."""
     network: dict[str, float]
-    """Bytes that a device receives in a step: for the gradients, in each link of the chain, for the updates."""
+    """Bytes that a device receives in a step: for the gradients, for each element of the chain, and for the updates."""
 
     @property
     def total(self) -> int:
@@ -48,7 +48,11 @@ class Plan(Frozen):
         return self.parameters + self.gradients + self.state + self.temporary
 
     def repeated(self, more: Plan, times: int) -> Plan:
-        """The plan with what `more` has beyond this one so many times: one layer more, for layers that are alike."""
+        """Returns this plan plus `times` times the difference between `more` and this plan.
+
+        If `more` is the plan of a model with one more layer, the result is the plan of a model with `times` more
+        layers.
+        """
 
         def line(a: float, b: float) -> Any:
             return a + times * (b - a)
@@ -73,17 +77,17 @@ def _table(rows: dict[str, Any]) -> list[str]:
 
 
 def plan(tx: Any, params: Params, param_shardings: Any = None, zero_axis: Any = None, data_axis: Any = None) -> Plan:
-    """Says what a training step takes on each device, before there are any devices.
+    """Estimates the memory and the network traffic of a training step on each device, without any device.
 
     Memory of the parameters, the gradients and the state is exact. `temporary` assumes that elementwise methods update
-    one parameter after the other; a compiler may hold more, above all of stored arrays. The network counts the bytes
-    that each device receives with ring algorithms; for methods whose links work on whole matrices (`muon`, `shampoo`,
-    `soap`) it assumes that these are gathered, which compilers may do in other ways.
+    one parameter after the other; a compiler may hold more, above all for state quantized by `gx.stored`. `network`
+    counts the bytes that each device receives with ring algorithms. For methods that work on whole matrices (`muon`,
+    `shampoo`, `soap`) it assumes that each matrix is gathered, which compilers may do in other ways.
 
     Args:
       tx: The transformation.
       params: The shapes of the parameters (`jax.ShapeDtypeStruct`), or the parameters.
-      param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`; the mesh may be abstract.
+      param_shardings: The shardings of the parameters, as for `gx.sharding.state_shardings`; the mesh may be abstract.
       zero_axis: As for `gx.sharding.state_shardings`.
       data_axis: The axis, or axes, over which gradients are summed; by default `zero_axis`.
 
@@ -124,7 +128,7 @@ def plan(tx: Any, params: Params, param_shardings: Any = None, zero_axis: Any = 
 
 
 def _uncut(state: State, shardings: Any, zero: tuple[str, ...]) -> int:
-    """The bytes of those arrays, beside numbers, that are not split over the zero axis."""
+    """Returns the bytes of the arrays, except scalars, that are not split over the zero axis."""
     return sum(
         math.prod(x.shape) * x.dtype.itemsize
         for x, at in zip(*map(jax.tree.leaves, (state, shardings)), strict=True)
@@ -133,15 +137,18 @@ def _uncut(state: State, shardings: Any, zero: tuple[str, ...]) -> int:
 
 
 def _on_device(shapes: Any, shardings: Any) -> list[int]:
-    """The bytes of each array on one device."""
+    """Returns the bytes of each array on one device."""
     pairs = zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
     return [math.prod(at.shard_shape(x.shape)) * x.dtype.itemsize for x, at in pairs]
 
 
 def _temporary(tx: Any, state: State, shardings: Any, shapes: Any, here: Any, cut: Any, split: Any) -> int:
-    """For the largest parameter: its update before and after it is gathered, and its stored arrays as numbers.
+    """Returns the bytes that the update needs for a while on each device.
 
-    Where a link looks at a parameter, or at the tree, as a whole, the updates of all parameters are held meanwhile.
+    Elementwise methods need them for one parameter at a time, so the parameter that needs most decides: the bytes of
+    its update before and after gathering (if it is gathered), and of its state quantized by `gx.stored`, after
+    decoding. If a transformation of the chain works on whole leaves or on the whole tree, the updates of all
+    parameters are held at the same time, and the result is at least the sum of their bytes.
     """
     packed, kept = (jax.tree.leaves(tree, is_leaf=is_packed) for tree in (state, shardings))
     loaded: dict[tuple[int, ...], int] = {}
@@ -161,7 +168,10 @@ def _temporary(tx: Any, state: State, shardings: Any, shapes: Any, here: Any, cu
 
 
 def _flat(tx: Any) -> Iterator[tuple[str, Any]]:
-    """The links of a chain, and of the chains in it; storing sends nothing, so that what is stored counts as it is."""
+    """Yields the elements of a chain and of the chains inside it, with their names.
+
+    `gx.stored` sends nothing over the network, so the transformation inside `gx.stored` is counted instead.
+    """
     if isinstance(tx, stored):
         yield from _flat(tx.inner)
     elif isinstance(tx, chain):
@@ -172,7 +182,7 @@ def _flat(tx: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _links(tx: Any, shapes: Any, work: Any) -> dict[str, float]:
-    """What each link sends; links of one name count together."""
+    """Returns the bytes that each element of the chain sends; elements of the same name are added up."""
     mesh = jax.tree.leaves(work)[0].mesh
     explicit = AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=(AxisType.Explicit,) * len(mesh.axis_names))
     tree = jax.tree.map(
