@@ -192,7 +192,7 @@ class Leafwise(Stateful, state=CountState):
         A moving average that started at zero is corrected by dividing it by this divisor. `decay` is the name of the
         average's decay rate; the class argument `corrected` must contain this name. With `ahead=1` the method returns
         the divisor after one more step with the decay rate of this step. With `ahead=-1` it returns the divisor before
-        this step; at the first step, where no gradient has been averaged yet, it returns 1.
+        this step; pass a `t` of at least 2 then, because no gradient has been averaged before the first step.
         """
         base, kept = getattr(self, decay), numbers.weights.get(decay)
         if kept is None:

@@ -22,13 +22,13 @@ __all__ = ["convert_state"]
 def convert_state(tx_a: Any, state: State, tx_b: Any, params: Params = None) -> Any:
     """Converts a state of `tx_a` to a state of `tx_b`, which differs only in its storage formats (`gx.stored`).
 
-    Take it to change the format in the middle of a run, or to make a plain state from a stored one, for instance for a
-    checkpoint.
+    Use it to change the format in the middle of a run, or to decode a state that `gx.stored` encoded, for instance for
+    a checkpoint.
 
     Args:
       tx_a: The transformation to which the state belongs.
       state: The state, as `tx_a.init` or `tx_a.update` returned it.
-      tx_b: The same transformation with other formats, or with none.
+      tx_b: The same transformation with other formats, or without `gx.stored`.
       params: The parameters, or their shapes. None (default) if the state has an array per parameter, from which their
         tree is known.
 
@@ -91,7 +91,7 @@ def _bare(x: Any) -> Any:
 
 
 def _clocks(tx: Any, shapes: Any) -> list[Any]:
-    """Returns where the random bits of formats begin; only this part of `init` is computed."""
+    """Returns the initial counters of the formats' random bits; the compiler drops the rest of `init`."""
 
     def clocks() -> list[Any]:
         state = tx.init(jax.tree.map(lambda p: jax.numpy.zeros(p.shape, p.dtype), shapes))
@@ -101,7 +101,7 @@ def _clocks(tx: Any, shapes: Any) -> list[Any]:
 
 
 def _like(like: Any, x: Array, clocks: list[Any]) -> Any:
-    """Returns the array, stored as `like` is; if that format draws, it takes the next of the clocks."""
+    """Returns the array in the format of `like`; a format that rounds at random takes the next counter in `clocks`."""
     if not isinstance(like, Packed):
         return leaf.narrow(x, like.dtype) if jax.numpy.issubdtype(like.dtype, jax.numpy.inexact) else x
     new = Packed.of(like.format, x, "")

@@ -17,12 +17,12 @@ _LARGEST, _INFINITY, _NAN = 0x7F7F7F7F, 0x7F800000, 0x7FC00000
 
 
 class corrected(Format):
-    """Stores arrays as bfloat16, with the remainder of the rounding in an integer beside it.
+    """Stores arrays as bfloat16, together with the remainder of the rounding as an integer.
 
     Take it for moments and averages that have to be more precise than bfloat16: it needs 3 or 4 bytes per entry instead
     of 4. A float32 and a bfloat16 differ only in the last 16 bits, so the remainder is an integer. With 16 bits the
     pair equals the float32 itself, up to 3.39e38; with 8 bits it has 16 bits of precision. The bfloat16 half is the
-    array rounded to the nearest bfloat16 and can be used by itself. `gx.stored` takes the names 'bf16+8' and 'bf16+16'
+    array rounded to the nearest bfloat16 and can be used separately. `gx.stored` takes the names 'bf16+8' and 'bf16+16'
     for this format.
 
     Args:

@@ -25,7 +25,7 @@ _EXPONENT = np.uint32(0x7F800000)
 
 
 def remainder(x: Array, p: Array, dtype: Any) -> Array:
-    """Returns the remainder of `x` beside `p`, which is `x` rounded to 16 bits; zero where `p` is not finite.
+    """Returns the remainder of rounding `x` to `p`, which has 16 bits; zero where `p` is not finite.
 
     Args:
       x: An array in float32.

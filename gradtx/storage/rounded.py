@@ -16,7 +16,7 @@ __all__ = ["Rounding", "rounded", "stochastic"]
 
 
 class Rounding(Format):
-    """The part that both formats share: a dtype, and the option to keep positive numbers positive."""
+    """Base class of both formats: a dtype, and the option to keep positive numbers positive."""
 
     to: Any = dtype()
 
