@@ -6,11 +6,11 @@
     v_t = b2 * v_(t-1) + (1 - b2) * h_t^2
     u_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t))^hessian_power + eps)
 
-The first is Newton's method without the other entries of the Hessian (Becker and LeCun, 1989, "Improving the
-Convergence of Back-Propagation Learning with Second-Order Methods"); the second is Yao et al., 2021, "ADAHESSIAN:
-An Adaptive Second Order Optimizer for Machine Learning", algorithm 1, with decoupled weight decay as in the
-authors' code. In the paper h is Hutchinson's estimate, averaged over blocks such as the entries of one filter.
-`hutchinson_diag` makes the estimate; averaging it is left to the caller.
+`scale_by_hessian_diag` is Newton's method with a Hessian whose off-diagonal entries are set to 0 (Becker and LeCun,
+1989, "Improving the Convergence of Back-Propagation Learning with Second-Order Methods"). `scale_by_adahessian` is Yao
+et al., 2021, "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning", algorithm 1, with decoupled weight
+decay as in the authors' code. In the paper, h is Hutchinson's estimate of the diagonal, averaged over blocks such as
+the entries of one filter. `hutchinson_diag` computes the estimate; averaging over blocks is left to the caller.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ __all__ = ["ScaleByAdaHessianState", "adahessian", "scale_by_adahessian", "scale
 class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",), by_leaf=("hessian_diag",)):
     """Divides the gradient by the absolute diagonal of the Hessian.
 
-    `update` needs `hessian_diag`, a tree like the gradients; wrap the rule in `with_hessian_diag` to have it
-    estimated.
+    `update` needs the extra argument `hessian_diag`, a tree like the gradients. To have the diagonal estimated at every
+    step, wrap the transformation in `with_hessian_diag`.
 
     Args:
-      floor: Lower bound on the divisor, so that flat directions do not get huge steps. Positive; 1e-6 by default.
-      absolute: Whether to divide by the absolute values. True by default. False keeps the sign of negative
-        curvature, so that the step goes uphill there, as Newton's method does.
+      floor: Lower bound on the divisor, which keeps steps along flat directions from becoming huge. Positive; 1e-6 by
+        default.
+      absolute: Whether to divide by the absolute values. True by default. False keeps the sign of negative curvature;
+        as in Newton's method, the step then goes uphill in these entries.
 
     Returns:
       A transformation without state.
@@ -54,7 +55,7 @@ class scale_by_hessian_diag(Elementwise, needs=("hessian_diag",), by_leaf=("hess
     [0.25 0.25 2.  ]
 
     Raises:
-      ValueError: `hessian_diag` is missing, or its tree or a shape differs from the gradients'.
+      ValueError: `hessian_diag` is missing, or its tree structure or a shape differs from that of the gradients.
     """
 
     floor: Hyper = hyper(default=1e-6, gt=0)
@@ -71,8 +72,8 @@ class ScaleByAdaHessianState(NamedTuple):
     """State of AdaHessian: the first moment of the gradient (`mu`) and the second moment of the Hessian's diagonal
     (`nu`).
 
-    `count` is the number of steps. `weights`: for each decay rate that is a schedule, the number by which bias
-    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    `count` is the number of steps. `weights`: for each decay rate that is a schedule, the divisor of the bias
+    correction: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -88,19 +89,20 @@ class scale_by_adahessian(
     by_leaf=("hessian_diag",),
     corrected=("b1", "b2"),
 ):
-    """Divides the first moment by the root mean square of the Hessian's diagonal, as AdaHessian does.
+    """Divides the first moment by the root mean square of the Hessian's diagonal, to build your own chain.
 
-    The rule of `adahessian` without the learning rate. `update` needs `hessian_diag`, a tree like the gradients;
-    wrap the rule in `with_hessian_diag` to have it estimated.
+    This is the update of `adahessian` before the learning rate and the weight decay. `update` needs the extra argument
+    `hessian_diag`, a tree like the gradients. To have the diagonal estimated at every step, wrap the transformation in
+    `with_hessian_diag`.
 
     Args:
       b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); 0.9 by default.
-      b2: Decay rate of the moving average of the squared diagonal; closer to 1 averages over more steps. In [0, 1);
-        0.999 by default.
+      b2: Decay rate of the moving average of the squared diagonal; a value closer to 1 averages over more steps. In [0,
+        1); 0.999 by default.
       eps: Added to the denominator for numerical stability. Positive; 1e-4 by default.
-      hessian_power: Power of the root mean square: 1 (default) takes Newton steps, 0 steps along the average
-        gradient. In [0, 1].
+      hessian_power: Power to which the root mean square is raised: 1 (default) gives Newton steps, 0 gives steps along
+        the average gradient. In [0, 1].
 
     Returns:
       A transformation. State: two arrays per parameter (8 bytes in float32).
@@ -112,7 +114,7 @@ class scale_by_adahessian(
     [0.25 2.  ]
 
     Raises:
-      ValueError: `hessian_diag` is missing, or its tree or a shape differs from the gradients'.
+      ValueError: `hessian_diag` is missing, or its tree structure or a shape differs from that of the gradients.
     """
 
     b1: Hyper = hyper(default=0.9, ge=0, lt=1)
@@ -143,19 +145,20 @@ def adahessian(
 ) -> chain:
     """AdaHessian: Adam with the Hessian's diagonal in place of the gradient in the second moment.
 
-    `update` needs params and `hessian_diag`, a tree like the gradients, for example from `hutchinson_diag`; wrap
-    the optimizer in `with_hessian_diag` to have it estimated at every step, which costs about two gradients.
+    `update` needs params and the extra argument `hessian_diag`, a tree like the gradients, for example from
+    `hutchinson_diag`. To have the diagonal estimated at every step, which costs about two gradients, wrap the optimizer
+    in `with_hessian_diag`.
 
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). The paper's values are large,
         such as 0.15.
       b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); 0.9 by default.
-      b2: Decay rate of the moving average of the squared diagonal; closer to 1 averages over more steps. In [0, 1);
-        0.999 by default.
+      b2: Decay rate of the moving average of the squared diagonal; a value closer to 1 averages over more steps. In [0,
+        1); 0.999 by default.
       eps: Added to the denominator for numerical stability. Positive; 1e-4 by default.
-      hessian_power: Power of the root mean square: 1 (default) takes Newton steps, 0 steps along the average
-        gradient. In [0, 1].
+      hessian_power: Power to which the root mean square is raised: 1 (default) gives Newton steps, 0 gives steps along
+        the average gradient. In [0, 1].
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
         params` from the parameters. Not negative; 0 by default.
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure

@@ -4,9 +4,9 @@
     u_t = clip((m_t / (1 - b1^t)) / max(gamma * h_(t-1), eps), clip_threshold)
     h_t = b2 * h_(t-1) + (1 - b2) * hessian_diag      at every `update_interval`-th step, else h_(t-1)
 
-Liu et al., 2023, "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training", algorithm
-3, with the bias correction of m that optax adds. The rule gets an estimate of the diagonal as `hessian_diag`. In
-`sophia` the wrapper `with_hessian_diag` makes it, only at every `update_interval`-th step.
+Liu et al., 2023, "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training", algorithm 3,
+with the bias correction of m that optax adds. An estimate of the diagonal is passed to `update` as `hessian_diag`. In
+`sophia`, the wrapper `with_hessian_diag` computes this estimate at every `update_interval`-th step.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = ["SophiaState", "scale_by_sophia", "sophia"]
 class SophiaState(NamedTuple):
     """State of Sophia: the first moment (`mu`) and the average Hessian diagonal (`nu`).
 
-    `count` is the number of steps. `weights`: for each decay rate that is a schedule, the number by which bias
-    correction divides: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
+    `count` is the number of steps. `weights`: for each decay rate that is a schedule, the divisor of the bias
+    correction: 1 minus the product of the decay rates so far. Empty if no decay rate is a schedule.
     """
 
     count: Array = counter()
@@ -46,19 +46,21 @@ class SophiaState(NamedTuple):
 class scale_by_sophia(
     Elementwise, state=SophiaState, takes=("hessian_diag",), by_leaf=("hessian_diag",), corrected=("b1",)
 ):
-    """Divides the first moment by the average Hessian diagonal and clips every entry, as Sophia does.
+    """Divides the first moment by the average Hessian diagonal and clips every entry, to build your own chain.
 
-    The rule of `sophia` without the learning rate. `update(..., hessian_diag=h)` takes a tree like the gradients.
-    The average of the diagonal is updated at every `update_interval`-th step, and only if that call passes
-    `hessian_diag`; at all other steps it stays as it is. Entries whose average curvature is not positive move by
-    `clip_threshold`, unless their first moment is nearly zero.
+    This is the update of `sophia` before the learning rate and the weight decay; pass the diagonal of the Hessian, a
+    tree like the gradients, as `update(..., hessian_diag=h)`. The average of the diagonal is updated at every
+    `update_interval`-th step, and only if that call passes `hessian_diag`; at all other steps the average stays as it
+    is. Entries whose average curvature is not positive move by `clip_threshold`, unless their first moment is nearly
+    zero.
 
     Args:
       b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); 0.965 by default.
-      b2: Decay rate of the average Hessian diagonal, per estimate. In [0, 1); 0.99 by default.
+      b2: Decay rate of the average Hessian diagonal, applied once per estimate (not once per step). In [0, 1); 0.99 by
+        default.
       eps: Lower bound on the denominator. Positive; 1e-8 by default.
-      gamma: Factor of the average diagonal; a larger one makes steps smaller, and fewer entries are clipped.
+      gamma: Factor of the average diagonal; a larger factor makes steps smaller, so fewer entries are clipped.
         Positive; 0.01 by default.
       clip_threshold: Largest absolute entry of the update. Positive; 1 by default, infinity for no clipping.
       update_interval: Number of steps between two updates of the average diagonal, beginning with the first step.
@@ -78,7 +80,7 @@ class scale_by_sophia(
     [0.25 1.  ]
 
     Raises:
-      ValueError: the tree of `hessian_diag` differs from the gradients'.
+      ValueError: the tree structure of `hessian_diag` differs from that of the gradients.
     """
 
     b1: Hyper = hyper(default=0.965, ge=0, lt=1)
@@ -118,22 +120,23 @@ def sophia(
 ) -> chain:
     """Sophia: clipped second-order steps with a Hessian diagonal that is estimated every few steps.
 
-    Made for pre-training language models, where curvature differs much between parameters. `update` needs params
-    and `value_fn`, or `outputs_fn` for the estimator "gauss_newton_bartlett" (Sophia-G, for which the paper uses
-    gamma = 0.05 and weight decay 0.2). Parameters must be real.
+    It was designed for pre-training language models, where curvature differs strongly between parameters. `update`
+    needs params and `value_fn`, or `outputs_fn` for the estimator "gauss_newton_bartlett" (Sophia-G, for which the
+    paper uses gamma = 0.05 and weight decay 0.2). Parameters must be real.
 
     Args:
       learning_rate: Step size: a number, or a schedule (a function of the step count). Not negative.
       b1: Decay rate of the first moment (the moving average of the gradient); a value closer to 1 averages over more
         steps. In [0, 1); 0.965 by default.
-      b2: Decay rate of the average Hessian diagonal, per estimate. In [0, 1); 0.99 by default.
+      b2: Decay rate of the average Hessian diagonal, applied once per estimate (not once per step). In [0, 1); 0.99 by
+        default.
       eps: Lower bound on the denominator. Positive; 1e-8 by default.
       weight_decay: Strength of the decoupled weight decay: each step also subtracts `learning_rate * weight_decay *
         params` from the parameters. Not negative; 1e-4 by default.
       mask: Which parameters to decay: a selector such as `gx.select.ndim(min=2)`, a tree of booleans with the structure
         of the parameters, or a function that takes the parameters and returns such a tree; by default all parameters,
         although biases and norm scales are usually left out.
-      gamma: Factor of the average diagonal; a larger one makes steps smaller, and fewer entries are clipped.
+      gamma: Factor of the average diagonal; a larger factor makes steps smaller, so fewer entries are clipped.
         Positive; 0.01 by default.
       clip_threshold: Largest absolute entry of the update, before the learning rate. Positive; 1 by default,
         infinity for no clipping.

@@ -37,14 +37,14 @@ class WithHessianDiagState(NamedTuple):
 class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn",), real=True):
     """Estimates the Hessian's diagonal and passes it to the inner transformation as the extra argument `hessian_diag`.
 
-    Use it around `scale_by_hessian_diag`, `adahessian` or `scale_by_sophia`. `update` needs params and a function,
-    see `estimator`. Parameters must be real.
+    Use it around `scale_by_hessian_diag`, `adahessian` or `scale_by_sophia`. `update` needs params and a function as an
+    extra argument, which depends on `estimator`. Parameters must be real.
 
     Args:
       inner: A transformation that takes `hessian_diag`.
-      update_interval: Estimate at every so many steps, beginning with the first. At least 1; 1 by default. At other
-        steps nothing is computed and the diagonal is zero, so an interval above 1 is for rules such as
-        `scale_by_sophia` that have the same interval and ignore the diagonal at these steps.
+      update_interval: Number of steps between two estimates, beginning with the first step. At least 1; 1 by default.
+        At the other steps nothing is computed and the diagonal is zero. So use an interval above 1 only for
+        transformations such as `scale_by_sophia` that have the same interval and ignore the diagonal at these steps.
       estimator: "hutchinson" (default) needs `value_fn`, the loss as a function of the parameters; see
         `hutchinson_diag`. "gauss_newton_bartlett" needs `outputs_fn`, the logits as a function of the parameters;
         see `gauss_newton_bartlett_diag`.
@@ -72,7 +72,7 @@ class with_hessian_diag(Wrapper, state=WithHessianDiagState, takes=("outputs_fn"
     key: int = seed(default=0)
 
     def first_key(self, params: Any) -> Array:
-        """Returns the random key of the seed."""
+        """Returns the random key that the seed gives."""
         del params
         return jax.random.PRNGKey(self.key)
 

@@ -7,14 +7,15 @@ continuous, increasing and piecewise linear:
 
     d_1(z) = z - x_1,     d_(k+1)(z) = z - x_(k+1) + min(max(d_k(z), -r), r)
 
-At the last entry it is zero. Going back, p_k = min(max(p_(k+1), low_k), high_k), where d_k(low_k) = -r and
-d_k(high_k) = r (Johnson, 2013, "A Dynamic Programming Algorithm for the Fused Lasso and L0-Segmentation"). The
-knots of d_k are kept in order of z, each with the change of slope and intercept there. Cutting at low and high
-removes knots at the ends and adds one on either side, so all steps together are O(n); they are small and
-sequential.
+At the solution the derivative d_n of the last entry is zero. Going back, p_k = min(max(p_(k+1), low_k), high_k), where
+d_k(low_k) = -r and d_k(high_k) = r (Johnson, 2013, "A Dynamic Programming Algorithm for the Fused Lasso and
+L0-Segmentation"). The knots of d_k (the points where its slope changes) are kept in order of z, each with the change of
+slope and intercept at the knot. Cutting at low and high removes knots at both ends and adds one knot at each end, so
+all steps together take O(n) time; the steps are small and sequential.
 
-The result is constant on blocks. On each block it is the mean of x plus r times the signs of its two jumps, so the
-last digits and the derivative come from the blocks alone.
+The result is constant on blocks. On each block, the result is the mean of x plus r times the signs of the two jumps at
+the block's ends, divided by the block's length. So once the blocks are known, the accurate values and the derivative
+are computed from them.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ __all__ = ["prox_total_variation"]
 
 
 def prox_total_variation(tree: Any, reg: ArrayLike = 1, scaling: ArrayLike = 1) -> Any:
-    """Applies the proximal operator of total variation: denoises a signal by a piecewise constant one.
+    """Applies the proximal operator of total variation: denoises a signal by making it piecewise constant.
 
     The penalty is `reg` times the sum of |p_(i+1) - p_i|. For many signals at once use `jax.vmap`.
 
     Args:
       tree: The signal, a tree treated as one vector in the order of its leaves. Leaves must be real.
-      reg: Factor of the total variation, a number; a larger one gives fewer steps. Not negative; 1 by default.
+      reg: Factor of the total variation, a number; a larger factor gives fewer jumps. Not negative; 1 by default.
       scaling: Further factor of the penalty, usually the learning rate. Not negative; 1 by default.
 
     Returns:
@@ -78,7 +79,9 @@ class _Knots(NamedTuple):
 
 
 def _cut_left(knots: _Knots, line: _Line, level: Array) -> tuple[Array, _Line]:
-    """Returns the first knot from the left at which the derivative exceeds `level`, and the piece that ends there."""
+    """Returns the first knot from the left at which the derivative exceeds `level`, and the linear piece before the
+    knot.
+    """
 
     def below(carry: tuple[Array, _Line]) -> Array:
         i, line = carry
@@ -92,7 +95,9 @@ def _cut_left(knots: _Knots, line: _Line, level: Array) -> tuple[Array, _Line]:
 
 
 def _cut_right(knots: _Knots, line: _Line, level: Array, least: Array) -> tuple[Array, _Line]:
-    """Returns the last knot, not before `least`, at which the derivative is below `level`, and the piece after it."""
+    """Returns the last knot from `least` on at which the derivative is below `level`, and the linear piece after the
+    knot.
+    """
 
     def above(carry: tuple[Array, _Line]) -> Array:
         i, line = carry
@@ -107,14 +112,14 @@ def _cut_right(knots: _Knots, line: _Line, level: Array, least: Array) -> tuple[
 
 @jax.jit
 def _steps(x: Array, r: Array) -> Array:
-    """Returns the solution, up to the rounding of the knots."""
+    """Returns the solution, as accurate as the rounded knots allow."""
     n = x.size
     zeros = jnp.zeros(2 * n, x.dtype)
     one, nothing = jnp.ones((), x.dtype), jnp.zeros((), x.dtype)
 
     def cut(k: Any, carry: tuple[_Knots, Array, Array]) -> tuple[_Knots, Array, Array]:
-        """Returns the two cuts of d_k, whose outer pieces are z - x_k - r and z - x_k + r, and the knots that
-        remain.
+        """Returns the two points at which d_k is cut (its outer pieces are z - x_k - r and z - x_k + r), and the knots
+        that remain.
         """
         knots, low, high = carry
         outer = jnp.where(k > 0, r, 0)
@@ -122,7 +127,7 @@ def _steps(x: Array, r: Array) -> Array:
         j, last = _cut_right(knots, _Line(one, -x[k] + outer), r, i)
         start = (-r - first.intercept) / first.slope
         end = (r - last.intercept) / last.slope
-        # Outside the cuts the derivative is constant, -r and r; inside it is unchanged.
+        # Outside the two cuts the derivative is constant, -r and r; between the cuts it is unchanged.
         left, right = i - 1, j + 1
         place = knots.place.at[left].set(start).at[right].set(end)
         slope = knots.slope.at[left].set(first.slope).at[right].set(-last.slope)
