@@ -185,13 +185,13 @@ class Leafwise(Stateful, state=CountState):
     # --- what a rule may call: the start at zero of a moving average
 
     def weight(self, decay: str, t: Array, numbers: Any, ahead: int = 0) -> Array:
-        """Returns the weight of all gradients in a moving average at step `t`: 1 - the product of the decay rates used
-        so far.
+        """Returns the bias-correction divisor of a moving average at step `t`: 1 minus the product of all decay
+        rates so far.
 
-        The average began at zero, so its corrected value is the average divided by this weight. `decay` is the name
-        of its decay rate, one of the rule's `corrected`. With `ahead=1` it is the weight after one more step with
-        the decay rate of this step, with `ahead=-1` the weight before this step (1 at the first step, which has
-        none).
+        The moving average starts at zero, so dividing it by this number removes the bias towards zero. `decay` is the
+        name of the field with the decay rate; the name must be listed in the class attribute `corrected`. `ahead=1`
+        returns the divisor after one more step with the decay rate of this step. `ahead=-1` returns the divisor before
+        this step, and 1 at the first step, where that divisor would be 0.
         """
         base, kept = getattr(self, decay), numbers.weights.get(decay)
         if kept is None:
@@ -201,7 +201,10 @@ class Leafwise(Stateful, state=CountState):
         return jnp.where(kept > 0, kept, 1) if ahead < 0 else kept
 
     def weighed(self, numbers: Any) -> Any:
-        """Returns the slots per tree with the weights after this step, for `at_step` or `measure` to return."""
+        """Returns the per-tree slots with the bias-correction divisors after this step.
+
+        `at_step` or `measure` must return them.
+        """
         kept = {
             name: leaf.moment(weight, jnp.ones_like(weight), getattr(self, name))
             for name, weight in numbers.weights.items()

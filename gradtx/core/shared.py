@@ -1,4 +1,4 @@
-"""Values that the leaves of a step get from the rule's hooks for the whole step."""
+"""Values that a rule computes once per step and passes to the update of every leaf."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["ByLeaf", "Shared", "at_leaf", "is_by_leaf"]
 
 
 class Shared:
-    """Numbers by name for all leaves of a step, which `at_step` and `measure` return.
+    """Holds named values that are computed once per step and passed to the update of every leaf.
 
-    Write `Shared(rate=..., decay=...)`. It makes a NamedTuple, because JAX flattens these quickly and every leaf
-    gets one.
+    A rule's `at_step` or `measure` returns it: write `Shared(rate=..., decay=...)`, and read `shared.rate` in
+    `update_leaf`. The object is a NamedTuple, because JAX flattens NamedTuples quickly and every leaf gets one.
 
     Args:
-      **parts: The values by name. A `ByLeaf` gives each leaf its own value.
+      **parts: The values by name. To give each leaf its own value, pass a `ByLeaf`.
     """
 
     def __new__(cls, **parts: Any) -> Any:
@@ -32,7 +32,7 @@ def _named(names: tuple[str, ...]) -> Any:
 
 @jax.tree_util.register_pytree_node_class
 class ByLeaf:
-    """A tree like the updates as a part of `Shared`; `update_leaf` gets the value of its own leaf.
+    """Marks a value of `Shared` that differs from leaf to leaf; `update_leaf` gets the value of its own leaf.
 
     Args:
       tree: A tree with one array for each leaf of the updates.

@@ -34,13 +34,14 @@ __all__ = ["prox_total_variation"]
 
 
 def prox_total_variation(tree: Any, reg: ArrayLike = 1, scaling: ArrayLike = 1) -> Any:
-    """Applies the proximal operator of total variation: denoises a signal by a piecewise constant one.
+    """Applies the proximal operator of total variation: replaces a noisy signal by a piecewise constant
+    approximation.
 
     The penalty is `reg` times the sum of |p_(i+1) - p_i|. For many signals at once use `jax.vmap`.
 
     Args:
       tree: The signal, a tree treated as one vector in the order of its leaves. Leaves must be real.
-      reg: Factor of the total variation, a number; a larger one gives fewer steps. Not negative; 1 by default.
+      reg: Factor of the total variation, a number; a larger factor gives fewer jumps. Not negative; 1 by default.
       scaling: Further factor of the penalty, usually the learning rate. Not negative; 1 by default.
 
     Returns:

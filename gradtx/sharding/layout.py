@@ -1,8 +1,9 @@
-"""Where every array of a state lies on a mesh, from shapes alone.
+"""Finds the sharding of every array of a state on a mesh, from shapes alone.
 
-`init` of every transformation puts an array of the state where its slot says: an array per parameter lies as the
-parameter, a row's mean lacks what splits the columns, a number is whole. On a mesh with explicit axes these places are
-a part of the types, so that `jax.eval_shape` finds them without a device, whatever the axes of the real mesh are.
+The `init` of every transformation places each array of the state by its slot (the declaration of the array): an array
+per parameter has the sharding of the parameter, the means of rows are split like the rows, and a scalar is replicated.
+On a mesh with explicit axes, shardings belong to the types of arrays, so `jax.eval_shape` finds the shardings without a
+device. `typed_state` therefore uses an abstract mesh with explicit axes, whatever axis types the real mesh has.
 """
 
 from __future__ import annotations
@@ -40,30 +41,32 @@ WHO = "state_shardings"
 
 
 def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = None) -> Any:
-    """Says where each array of the state lies on a mesh: a tree like `tx.init(params)` of `NamedSharding`s.
+    """Returns a `NamedSharding` for each array of the state, in a tree like `tx.init(params)`.
 
-    An array per parameter lies as its parameter. Arrays that lack some axes of the parameter lack what splits these;
-    factors and stacks are split along the axes that they share with the parameter; numbers are whole on every device.
-    Codes and scales of stored arrays (`gx.stored`) lie as the array does, and those in the format 'host' in the pinned
-    memory of the host. Nothing is computed, and no device is needed: the mesh may be an abstract one.
+    An array with the shape of its parameter gets the sharding of the parameter. An array that lacks some axes of the
+    parameter, such as the means of rows, is split along the remaining axes only. Factors and stacks are split along the
+    axes that they share with the parameter. Scalars are replicated. Arrays quantized by `gx.stored` have codes and
+    scales with the sharding of the array; arrays in the format 'host' are placed in the pinned memory of the host.
+    Nothing is computed and no device is needed, so the mesh may be abstract.
 
     Args:
       tx: The transformation.
       params: The parameters, or their shapes (`jax.ShapeDtypeStruct`).
       param_shardings: A `NamedSharding` for each parameter, or one for all, or for whole branches of the tree. By
-        default each parameter says itself where it lies.
-      zero_axis: None (default), or the name of the mesh axis, or names, over which the parameters are replicated and
-        the state is to be split, as in ZeRO-1: usually the axis of the data. Each array is also split over it along its
-        longest axis that can be divided so (for `gx.stored`: without cutting blocks, if there is one). An array
-        without such an axis, or split over `zero_axis` already, stays as it is without `zero_axis`. Numbers stay whole.
+        default each parameter's own sharding.
+      zero_axis: The mesh axis, or several, over which to split the state although the parameters are replicated, as in
+        ZeRO-1: usually the data axis. None (default) for no such split. Each array is split over `zero_axis` along its
+        longest axis whose length can be divided evenly (for `gx.stored`, preferably an axis whose split cuts no
+        block). An array without such an axis, or already split over `zero_axis`, keeps the sharding that it has without
+        `zero_axis`. Scalars stay replicated.
 
     Returns:
-      The tree of shardings. Give it to `gx.sharding.init` and `gx.sharding.update`, or to `jax.jit` as `out_shardings`.
+      The tree of shardings, for `gx.sharding.init`, `gx.sharding.update`, or `out_shardings` of `jax.jit`.
 
     Raises:
-      TypeError: A leaf of `param_shardings` is no `NamedSharding`.
-      ValueError: A parameter does not say where it lies; two lie on different meshes; `zero_axis` is no axis of the
-        mesh; a parameter cannot be split as its sharding says.
+      TypeError: A leaf of `param_shardings` is not a `NamedSharding`.
+      ValueError: A parameter has no `NamedSharding`; two parameters are on different meshes; `zero_axis` is not an axis
+        of the mesh; or a parameter cannot be split evenly according to its sharding.
 
     >>> import jax, gradtx as gx
     >>> from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec as P
@@ -96,7 +99,7 @@ def state_shardings(tx: Any, params: Any, param_shardings: Any = None, zero_axis
 
 
 def typed_state(tx: Any, shapes: Any, where: Any) -> Any:
-    """The shapes of a fresh state, whose types say how each array is split where the parameters lie as in `where`."""
+    """Returns the shapes of a fresh state, each with its sharding, for parameters with the shardings `where`."""
     mesh = jax.tree.leaves(where)[0].mesh
     explicit = AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=(AxisType.Explicit,) * len(mesh.axis_names))
     placed = jax.tree.map(
@@ -109,12 +112,12 @@ def typed_state(tx: Any, shapes: Any, where: Any) -> Any:
 
 
 def as_typed(mesh: Any, x: Any) -> NamedSharding:
-    """Where an array of `typed_state` lies on a mesh."""
+    """Returns the sharding on `mesh` of an array of `typed_state`."""
     return _lies(mesh, x, None, (), None)
 
 
 def split_by(spec: Sequence[Any], axis: int, names: tuple[str, ...]) -> PartitionSpec:
-    """The spec with one axis of the array split over further axes of the mesh."""
+    """Returns the spec in which one axis of the array is also split over the mesh axes `names`."""
     parts = [*spec, *[None] * (axis + 1 - len(spec))]
     together = [*names_of(parts[axis]), *names]
     parts[axis] = tuple(together) if len(together) > 1 else together[0]
@@ -122,12 +125,12 @@ def split_by(spec: Sequence[Any], axis: int, names: tuple[str, ...]) -> Partitio
 
 
 def ways_of(home: NamedSharding, axis: int, names: tuple[str, ...]) -> int:
-    """Into how many pieces one axis of an array is split that is split over further axes of the mesh."""
+    """Returns the number of pieces of one axis of an array when `names` split it in addition to its sharding `home`."""
     return _ways(home.mesh, *home.spec[axis : axis + 1], names)
 
 
 def _stored_parts(tx: Any, shapes: Any) -> dict[str, list[tuple[int, ...]]]:
-    """For each parameter the shapes of what is kept of its stored arrays, such as of the scales of their blocks."""
+    """Returns, by path of the parameter, the shapes of the codes and scales of its quantized arrays."""
     found: dict[str, list[tuple[int, ...]]] = {}
 
     def note(place: Place, x: Any) -> Any:
@@ -140,10 +143,10 @@ def _stored_parts(tx: Any, shapes: Any) -> dict[str, list[tuple[int, ...]]]:
 
 
 def _zeroed(home: NamedSharding, shape: tuple[int, ...], zero: tuple[str, ...], parts: Any) -> NamedSharding:
-    """Where the state of a parameter lies: as the parameter, and split over `zero` too, if that is possible.
+    """Returns the sharding for the state of a parameter: that of the parameter, also split over `zero` if possible.
 
-    It is split along an axis that cuts no block of what is stored, if there is one: else devices would have to exchange
-    the scales of blocks.
+    The split prefers an axis that cuts no block of a quantized array, because devices would have to exchange the scales
+    of blocks that are cut.
     """
     spec = [*home.spec, *[None] * (len(shape) - len(home.spec))]
     axis = _axis_for(zero, home.mesh, spec, shape, parts)
@@ -152,21 +155,24 @@ def _zeroed(home: NamedSharding, shape: tuple[int, ...], zero: tuple[str, ...], 
 
 
 def spec_of(x: Any) -> list[Any]:
-    """What splits each axis, as far as types say; an axis that the compiler may split counts as whole."""
+    """Returns the mesh axes that split each axis, by the type; None for an axis that the compiler may split."""
     sharding = getattr(x, "sharding", None)
     spec = () if sharding is None else tuple(sharding.spec)
     return [*spec, *[None] * (len(getattr(x, "shape", ())) - len(spec))]
 
 
 def _ways(mesh: Any, *parts: Any) -> int:
-    """Into how many pieces axes of the mesh split an axis of an array."""
+    """Returns the number of pieces into which the mesh axes in `parts` split an axis of an array."""
     return math.prod(mesh.shape[name] for part in parts for name in names_of(part))
 
 
 def _axis_for(
     zero: tuple[str, ...], mesh: Any, spec: Sequence[Any], shape: tuple[int, ...], parts: Sequence[Any] = ()
 ) -> int | None:
-    """The longest axis that can be split over `zero` too, in `parts` as well; None if none can be, or one is."""
+    """Returns the longest axis that can also be split over `zero`, in the arrays of shapes `parts`, too.
+
+    Returns None if there is no such axis, or if `zero` splits an axis already.
+    """
     if not zero or any(name in zero for part in spec for name in names_of(part)):
         return None
     like = [part for part in [shape, *parts] if len(part) == len(shape)]
@@ -175,25 +181,25 @@ def _axis_for(
 
 
 def _lies(mesh: Any, part: Any, axis: int | None, zero: tuple[str, ...], kind: str | None) -> NamedSharding:
-    """Where one array lies: as its type says, and its `axis` split over `zero` too, if that is possible."""
+    """Returns the sharding of one array: that of its type, with `axis` also split over `zero` if possible."""
     spec = spec_of(part)
     if axis is not None and axis < part.ndim and part.shape[axis] % _ways(mesh, spec[axis], zero) == 0:
         spec = list(split_by(spec, axis, zero))
     while spec and spec[-1] is None and AxisType.Explicit not in mesh.axis_types:
-        spec.pop()  # as compiled programs write the places of their results: else a step is compiled again for these
+        spec.pop()  # compiled programs leave out trailing None; otherwise the next step would be compiled again
     return NamedSharding(mesh, PartitionSpec(*spec), memory_kind=kind if part.ndim else None)
 
 
 def shapes_of(params: Any) -> Any:
-    """The parameters as bare shapes, whatever they are."""
+    """Returns the shapes and dtypes of the parameters, without shardings."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(checks.shape(x), checks.dtype(x)), params)
 
 
-# --- where the parameters lie
+# --- the shardings of the parameters
 
 
 def homes(who: str, params: Any, param_shardings: Any) -> Any:
-    """Where each parameter lies: as `param_shardings` says, or as the parameter itself does."""
+    """Returns the sharding of each parameter: from `param_shardings` if given, otherwise from the parameter itself."""
     found = _of_themselves(who, params) if param_shardings is None else _given(who, params, param_shardings)
     pairs = zip(checks.paths(params), jax.tree.leaves(params), jax.tree.leaves(found), strict=True)
     first = None
@@ -246,7 +252,7 @@ def _given(who: str, params: Any, param_shardings: Any) -> Any:
 
 
 def axes_of(who: str, argument: str, mesh: Any, axes: Any) -> tuple[str, ...]:
-    """The names of axes of the mesh, after checking them."""
+    """Returns the names of mesh axes as a tuple; raises if the mesh has no axis of that name."""
     names = names_of(axes)
     for name in names:
         if name not in mesh.axis_names:

@@ -80,7 +80,7 @@ class over(Wrapper):
         return self.inner_update(updates, state, params, extra)
 
     def _here(self) -> tuple[str, ...]:
-        """Those of the axes that are axes of a `shard_map` around."""
+        """Returns the axes that belong to an enclosing `shard_map`."""
         names = [name for name in self.axis_name if name in jax.sharding.get_abstract_mesh().manual_axes]
         for name in names:
             if name not in mesh.varying_axes(lax.axis_index(name)):
@@ -102,7 +102,9 @@ def _check(tx: Any, updates: Any, names: frozenset[str]) -> None:
         return
     slots = () if getattr(tx, "State", None) is None else declared(tx.State)
     if "rng_key" in slots:
-        raise _refused(tx, split, "draws the same numbers for every device's part")
+        raise _refused(
+            tx, split, "draws the same random numbers for every device's shard, so the shards would not be independent"
+        )
     if isinstance(tx, Composite) and ".layerwise." not in type(tx).__module__:
         views = tx.views(updates)
         for name, child in tx.children().items():

@@ -1,4 +1,4 @@
-"""Making a state where it is to lie, and keeping it there."""
+"""Creates a state with given shardings, and keeps the shardings in every update."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ __all__ = ["constrain", "init", "update", "workplaces"]
 
 
 def init(tx: Any, params: Any, shardings: Any) -> Any:
-    """Makes the state of `tx` in the places that `shardings` says, without ever holding a whole copy on one device.
+    """Creates the state of `tx` with the given shardings, without ever holding a whole copy on one device.
 
-    Each device computes its own part of every array. Use it in place of `tx.init(params)`, which first makes every
-    array where its parameter lies, so that `zero_axis` would come too late.
+    Each device computes only its own shard of every array. Use it instead of `tx.init(params)` if you split the state
+    by `zero_axis`: `tx.init` creates every array with the sharding of its parameter, so each device would first need
+    memory for the state before the split.
 
     Args:
       tx: The transformation.
@@ -34,8 +35,8 @@ def init(tx: Any, params: Any, shardings: Any) -> Any:
       The state, as from `tx.init(params)`.
 
     Raises:
-      ValueError: `params` are shapes, and a part of the state, such as a copy of the parameters, depends on their
-        values; `shardings` does not belong to this transformation.
+      ValueError: `params` are shapes, but an array of the state, such as a copy of the parameters, depends on the
+        values of the parameters; or `shardings` does not have the structure of the state.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
@@ -76,10 +77,10 @@ def update(
     work_axis: Any = None,
     **extra: Any,
 ) -> tuple[Any, Any]:
-    """Like `tx.update`, and keeps the state where `shardings` says, and the updates where the parameters lie.
+    """Calls `tx.update`, gives the new state the shardings `shardings`, and the updates those of the parameters.
 
-    With a `zero_axis` gradients and parameters are cut to the part for which a device has the state, and the updates
-    are gathered at the end.
+    If `shardings` was made with a `zero_axis`, each device computes the updates only for the entries whose state it
+    holds: gradients and parameters are split accordingly, and the updates are gathered at the end.
 
     Args:
       tx: The transformation.
@@ -87,16 +88,19 @@ def update(
       state: The state, as from `gx.sharding.init`.
       params: The parameters.
       shardings: The tree that `gx.sharding.state_shardings` returns.
-      param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`. Give it inside `jax.jit` on a
-        mesh with automatic axes; elsewhere the parameters say so themselves.
-      work_axis: None, or the mesh axes whose devices share the work on matrices of one shape (`muon`, `soap`).
-      **extra: What else `tx.update` takes. A tree like the parameters is cut as they are.
+      param_shardings: The shardings of the parameters, as for `gx.sharding.state_shardings`. Pass it inside `jax.jit`
+        on a mesh with automatic axes, where the parameters have no known sharding; elsewhere it can be left out.
+      work_axis: The mesh axis, or several, over whose devices the matrices of one shape are divided, so that each
+        device computes the updates of some of the matrices (`muon`, `soap`). None (default) for no such division.
+      **extra: Extra arguments of `tx.update`. A tree with the structure and shapes of the parameters is split like the
+        parameters.
 
     Returns:
       The updates and the next state.
 
     Raises:
-      ValueError: `shardings` is missing or another tree; the parameters do not say where they lie.
+      ValueError: `shardings` is missing or does not have the structure of the state; or a parameter has no known
+        sharding.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
@@ -116,30 +120,32 @@ def update(
 
     cut = partial(_cut, work, home, like)
     mesh = jax.tree.leaves(home)[0].mesh
-    if AxisType.Explicit in mesh.axis_types:  # types must agree: the mean of a row lies as the rows do
+    if AxisType.Explicit in mesh.axis_types:  # the types must agree with those of the split parameters
         state = constrain(state, jax.tree.map(partial(as_typed, mesh), typed_state(tx, shapes_of(like), work)))
     extra = {name: cut(x) for name, x in extra.items()}
     with workers(_workers(mesh, work_axis)):
         new, state = tx.update(cut(updates), state, None if params is None else cut(params), **extra)
     if jax.tree.structure(new) == jax.tree.structure(like):
-        new = constrain(_moved(new, work, home), home)  # what is gathered is the update, and nothing before it
+        new = constrain(
+            _moved(new, work, home), home
+        )  # so that only the update is gathered, and no intermediate result
     return new, constrain(state, shardings)
 
 
 def _workers(on: Any, work_axis: Any) -> NamedSharding | None:
-    """How stacks of matrices are divided among devices; None where they are not."""
+    """Returns the sharding by which stacks of matrices are divided among devices; None if they are not divided."""
     names = axes_of("update", "work_axis", on, work_axis)
     return NamedSharding(on, PartitionSpec(names)) if names else None
 
 
 def _cut(work: Any, home: Any, like: Any, tree: Any) -> Any:
-    """A tree like the parameters at the places of work; anything else as it is."""
+    """Moves a tree like the parameters to the shardings `work`; returns any other tree unchanged."""
     same = jax.tree.structure(tree) == jax.tree.structure(like) and _shapes(tree) == _shapes(like)
     return _moved(tree, work, home) if same else tree
 
 
 def _moved(tree: Any, work: Any, home: Any) -> Any:
-    """The tree with those arrays at the place of work that have one elsewhere than at home."""
+    """Moves those arrays of a tree to the shardings `work` for which `work` differs from `home`."""
     leaves, treedef = jax.tree.flatten(tree)
     there, here = jax.tree.leaves(work), jax.tree.leaves(home)
     moved = [i for i in range(len(leaves)) if there[i] is not here[i]]
@@ -149,9 +155,10 @@ def _moved(tree: Any, work: Any, home: Any) -> Any:
 
 
 def constrain(tree: Any, shardings: Any) -> Any:
-    """Puts every array of a tree where `shardings` says.
+    """Gives every array of a tree the sharding in `shardings`.
 
-    Inside `jax.jit` it tells the compiler, and outside it moves the arrays; on explicit axes it changes their types.
+    Inside `jax.jit` this is a constraint for the compiler (on explicit mesh axes a change of the array's type); outside
+    of `jax.jit` the arrays are moved.
 
     Args:
       tree: The tree.
@@ -170,7 +177,7 @@ def constrain(tree: Any, shardings: Any) -> Any:
 def _put_all(leaves: list[Any], places: list[NamedSharding]) -> list[Any]:
     kinds = {kind for mesh in {at.mesh for at in places} for kind in mesh.axis_types}
     if kinds == {AxisType.Auto} and all(isinstance(x, Tracer) for x in leaves):
-        return lax.with_sharding_constraint(leaves, places)  # of all at once: that is quicker to trace
+        return lax.with_sharding_constraint(leaves, places)  # one call for all arrays, which is faster to trace
     return list(map(_put, leaves, places))
 
 
@@ -181,7 +188,7 @@ def _put(x: Any, where: NamedSharding) -> Any:
     explicit = [name for name, kind in kinds.items() if kind == AxisType.Explicit]
     if len(explicit) == len(kinds):
         return jax.sharding.reshard(x, where)
-    if explicit:  # each kind of axes is told in its own way
+    if explicit:  # explicit and automatic axes need different calls
         x = jax.sharding.reshard(x, NamedSharding(where.mesh, _only(where.spec, explicit)))
         automatic = [name for name in kinds if name not in explicit]
         where = NamedSharding(where.mesh, _only(where.spec, automatic), memory_kind=where.memory_kind)
@@ -189,7 +196,7 @@ def _put(x: Any, where: NamedSharding) -> Any:
 
 
 def _only(spec: Any, names: list[str]) -> PartitionSpec:
-    """The spec with these axes of the mesh alone."""
+    """Returns the spec without all mesh axes but `names`."""
     parts = [(part,) if isinstance(part, str) else tuple(part or ()) for part in spec]
     kept = [tuple(name for name in part if name in names) for part in parts]
     return PartitionSpec(*[part or None for part in kept])
@@ -200,9 +207,10 @@ def _with_places(state: Any, shardings: Any) -> Any:
 
 
 def workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
-    """Where each parameter's update is computed: on the devices that have the state for it.
+    """Returns the sharding in which each parameter's update is computed, so that each device uses the state it holds.
 
-    That is its home, and its axes are split over what else splits an axis of the state that follows them.
+    It is the sharding in `home`, with an axis also split over the further mesh axes that split the same axis of the
+    state (such as `zero_axis`).
     """
     leaves = dict(zip(checks.paths(shapes), jax.tree.leaves(shapes), strict=True))
     found = dict(zip(leaves, jax.tree.leaves(home), strict=True))
@@ -210,7 +218,7 @@ def workplaces(tx: Any, state: Any, shapes: Any, home: Any) -> Any:
 
     def note(place: Place, x: Any) -> Any:
         spec, path, axes = jax.tree.leaves(x)[0].sharding.spec, place.path, place.axes
-        if place.slot is None:  # another library's state, in which a parameter's path is the end of the array's own
+        if place.slot is None:  # another library's state: the path of an array ends in the path of its parameter
             path = next((p for p in leaves if place.field == p or place.field.endswith("/" + p)), "")
             axes = tuple(range(len(place.shape)))
         if path not in found or path in known:
@@ -234,7 +242,7 @@ def _shapes(tree: Any) -> list[tuple[int, ...]]:
 
 
 def _check_like(who: str, shardings: Any, state: Any) -> None:
-    """Raises unless the tree of shardings is one for this state."""
+    """Raises a ValueError if `shardings` is None or does not have the structure of the state."""
     if shardings is None:
         raise ValueError(f"{who}: shardings is missing. Give the tree that gx.sharding.state_shardings returns.")
     if jax.tree.structure(shardings) != jax.tree.structure(state):

@@ -1,4 +1,4 @@
-"""What a training step takes on each device of a mesh: bytes, and what goes over the network, from shapes alone."""
+"""Computes from shapes alone the memory and the network traffic that a training step needs on each device of a mesh."""
 
 from __future__ import annotations
 
@@ -24,30 +24,35 @@ __all__ = ["Plan", "plan"]
 
 
 class Plan(Frozen):
-    """What each device holds and receives; prints as a table."""
+    """Memory and network traffic of a training step on each device, in bytes; its repr is a table."""
 
     parameters: int
     """Bytes of the parameters on a device."""
     gradients: int
-    """Bytes of the gradients on a device, which lie as the parameters do."""
+    """Bytes of the gradients on a device; gradients have the shardings of the parameters."""
     state: int
     """Bytes of the state on a device."""
     temporary: int
-    """Bytes that the update needs for a while."""
+    """Bytes of temporary arrays during the update."""
     whole_state: int
     """Bytes of the state of all devices together, each array counted once."""
     whole: int
-    """Bytes of those arrays of the state, beside numbers, that `zero_axis` does not split."""
+    """Bytes of the arrays of the state, except scalars, that are not split over `zero_axis`."""
     network: dict[str, float]
-    """Bytes that a device receives in a step: for the gradients, in each link of the chain, for the updates."""
+    """Bytes that a device receives in a step: under "gradients", the name of each transformation of the chain, and
+    "updates".
+    """
 
     @property
     def total(self) -> int:
-        """Bytes on a device, all together."""
+        """Bytes of parameters, gradients, state and temporary arrays on a device."""
         return self.parameters + self.gradients + self.state + self.temporary
 
     def repeated(self, more: Plan, times: int) -> Plan:
-        """The plan with what `more` has beyond this one so many times: one layer more, for layers that are alike."""
+        """Returns this plan plus `times` the difference between `more` and this plan.
+
+        Use it for models of equal layers: this plan is for one layer and `more` for two.
+        """
 
         def line(a: float, b: float) -> Any:
             return a + times * (b - a)
@@ -72,17 +77,17 @@ def _table(rows: dict[str, Any]) -> list[str]:
 
 
 def plan(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = None, data_axis: Any = None) -> Plan:
-    """Says what a training step takes on each device, before there are any devices.
+    """Computes the memory and the network traffic of a training step on each device; needs no devices.
 
-    Memory of the parameters, the gradients and the state is exact. `temporary` assumes that elementwise methods update
-    one parameter after the other; a compiler may hold more, above all of stored arrays. The network counts the bytes
-    that each device receives with ring algorithms; for methods whose links work on whole matrices (`muon`, `shampoo`,
-    `soap`) it assumes that these are gathered, which compilers may do in other ways.
+    The bytes of parameters, gradients and state are exact. `temporary` assumes that elementwise methods update one
+    parameter after the other; a compiled program may need more, above all with arrays quantized by `gx.stored`.
+    `network` counts the bytes that each device receives with ring algorithms. For methods that work on whole matrices
+    (`muon`, `shampoo`, `soap`) it assumes that the matrices are gathered; the compiler may choose a different way.
 
     Args:
       tx: The transformation.
       params: The shapes of the parameters (`jax.ShapeDtypeStruct`), or the parameters.
-      param_shardings: Where the parameters lie, as for `gx.sharding.state_shardings`; the mesh may be abstract.
+      param_shardings: The shardings of the parameters, as for `gx.sharding.state_shardings`; the mesh may be abstract.
       zero_axis: As for `gx.sharding.state_shardings`.
       data_axis: The axis, or axes, over which gradients are summed; by default `zero_axis`.
 
@@ -123,7 +128,7 @@ def plan(tx: Any, params: Any, param_shardings: Any = None, zero_axis: Any = Non
 
 
 def _uncut(state: Any, shardings: Any, zero: tuple[str, ...]) -> int:
-    """The bytes of those arrays, beside numbers, that are not split over the zero axis."""
+    """Returns the bytes of the arrays, except scalars, that are not split over the zero axis."""
     return sum(
         math.prod(x.shape) * x.dtype.itemsize
         for x, at in zip(*map(jax.tree.leaves, (state, shardings)), strict=True)
@@ -132,15 +137,17 @@ def _uncut(state: Any, shardings: Any, zero: tuple[str, ...]) -> int:
 
 
 def _on_device(shapes: Any, shardings: Any) -> list[int]:
-    """The bytes of each array on one device."""
+    """Returns the bytes of each array on one device."""
     pairs = zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
     return [math.prod(at.shard_shape(x.shape)) * x.dtype.itemsize for x, at in pairs]
 
 
 def _temporary(tx: Any, state: Any, shardings: Any, shapes: Any, here: Any, cut: Any, split: Any) -> int:
-    """For the largest parameter: its update before and after it is gathered, and its stored arrays as numbers.
+    """Estimates the bytes of temporary arrays on a device during the update.
 
-    Where a link looks at a parameter, or at the tree, as a whole, the updates of all parameters are held meanwhile.
+    For elementwise methods, parameters are updated one by one. The largest parameter then needs its update, twice if
+    the update is gathered (before and after), and its quantized arrays decoded to floating point. Transformations that
+    need a whole parameter or the whole tree hold the updates of all parameters at the same time.
     """
     packed, kept = (jax.tree.leaves(tree, is_leaf=is_packed) for tree in (state, shardings))
     loaded: dict[tuple[int, ...], int] = {}
@@ -164,7 +171,9 @@ def _updated(link: Any, g: Any, state: Any, p: Any, extra: dict[str, Any]) -> An
 
 
 def _flat(tx: Any) -> Iterator[tuple[str, Any]]:
-    """The links of a chain, and of the chains in it; storing sends nothing, so that what is stored counts as it is."""
+    """Yields the transformations of a chain and of nested chains; replaces `gx.stored(inner)`, which sends nothing, by
+    `inner`.
+    """
     if isinstance(tx, stored):
         yield from _flat(tx.inner)
     elif isinstance(tx, chain):
@@ -175,7 +184,7 @@ def _flat(tx: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _links(tx: Any, shapes: Any, work: Any) -> dict[str, float]:
-    """What each link sends; links of one name count together."""
+    """Returns the bytes that each transformation of the chain sends, by name; equal names are added up."""
     mesh = jax.tree.leaves(work)[0].mesh
     explicit = AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=(AxisType.Explicit,) * len(mesh.axis_names))
     tree = jax.tree.map(

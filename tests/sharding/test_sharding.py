@@ -456,7 +456,7 @@ def test_a_norm_of_parts_is_one_reduction():
     [
         ("muon(0.1)", {}, "scale_by_muon looks at each leaf as a whole, and here it gets a part of w"),
         ("galore(0.1)", {}, "scale_by_galore looks at each leaf as a whole"),
-        ("add_noise(0.1, 0.5, 1)", {}, "add_noise draws the same numbers"),
+        ("add_noise(0.1, 0.5, 1)", {}, "add_noise draws the same random numbers"),
         ("newton_cg(1.0, linesearch=None)", {}, "scale_by_newton_cg is not known to sum over all parts"),
         ("trust_region_newton()", {}, "trust_region_newton is not known to sum over all parts"),
         ("chain(optax.adam(0.1))", {}, "is not known to sum over all parts"),
