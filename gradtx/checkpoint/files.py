@@ -25,37 +25,37 @@ _ITEMS = ("params", "state", "more")
 
 
 class Checkpoint(NamedTuple):
-    """What `restore` returns."""
+    """A restored checkpoint, the result of `restore`."""
 
     step: int
-    """The step that was given to `save`."""
+    """The step that was passed to `save`."""
     params: Any
     """The parameters."""
     state: Any
     """The state of the optimizer."""
     more: Any
-    """What else was saved, if it was asked for; else None."""
+    """The tree saved as `more`; None if `restore` was called without `more`."""
 
 
 def save(manager: Any, step: int, tx: Any, params: Any, state: Any, more: Any = None) -> bool:
-    """Saves parameters, the state of an optimizer, and what transformation it belongs to.
+    """Saves the parameters, the state of an optimizer, and a description of its transformation.
 
-    Call it between two steps. With a manager it returns as soon as the arrays are copied to the host, so the next step
-    may donate them; the files are written in the background. A checkpoint counts only when it is complete: a process
-    that is killed while it saves loses that checkpoint, and no other. With several processes all of them call `save`.
+    Call it between two steps. With a manager, `save` returns as soon as the arrays are copied to the host, so the next
+    step may donate the arrays; the files are written in the background. If the process is killed while it saves, only
+    that checkpoint is lost. In a run with several processes, call `save` in every process.
 
     Args:
-      manager: An `orbax.checkpoint.CheckpointManager`. Its options say how many checkpoints are kept, and how often
-        one is saved. Or a folder: then `save` returns when the checkpoint is written.
-      step: The number of steps taken, by which the checkpoint is found again. Not negative.
-      tx: The transformation. Its fields are written into the checkpoint, and compared when it is restored.
+      manager: An `orbax.checkpoint.CheckpointManager`. Its options set how many checkpoints are kept and how often
+        one is saved. Or the path of a folder; `save` then returns only when the checkpoint is written.
+      step: Number of steps taken so far; `restore` finds the checkpoint by this number. Not negative.
+      tx: The transformation. Its hyperparameters and other fields are saved, and `restore` compares them.
       params: The parameters, a tree of arrays.
       state: The state of `tx`.
-      more: Anything else that a resumed run needs, a tree of arrays, random keys and numbers: the key of the data, the
-        epoch, an average of the loss.
+      more: Anything else that a resumed run needs, such as the random key of the data, the epoch, or the average loss:
+        a tree of arrays, random keys and Python numbers. None by default.
 
     Returns:
-      Whether a checkpoint was saved. With a manager that saves every so many steps, it is not saved at others.
+      True if a checkpoint was saved; False if the options of the manager skip this step.
 
     >>> import tempfile, jax.numpy as jnp, gradtx as gx
     >>> tx, params = gx.adam(0.1), {"w": jnp.ones(3)}
@@ -65,7 +65,7 @@ def save(manager: Any, step: int, tx: Any, params: Any, state: Any, more: Any = 
 
     Raises:
       ImportError: Orbax is not installed.
-      TypeError: `tx` is no transformation, or a leaf is no array or number.
+      TypeError: `tx` is not a transformation, or a leaf is not an array or a real number.
       ValueError: `step` is negative.
     """
     tx = as_transformation("checkpoint.save", tx)
@@ -101,26 +101,28 @@ def restore(
 ) -> Checkpoint:
     """Restores what `save` saved, bit for bit, onto any devices.
 
-    `params`, `state` and `more` say what is wanted: trees like those that were saved, of arrays or of shapes
-    (`jax.ShapeDtypeStruct`). Each array is restored where its counterpart lies, so the devices may be others than those
-    of the run that was saved.
+    Pass `params`, `state` and `more` as templates: trees with the structure, shapes and dtypes of the saved trees, made
+    of arrays or of shapes (`jax.ShapeDtypeStruct`). Each array is restored with the sharding of its template, so the
+    devices may differ from those of the saved run.
 
     Args:
       manager: The `orbax.checkpoint.CheckpointManager`, or the folder.
-      tx: The transformation. It must be the one that the checkpoint was saved with.
+      tx: The transformation. It must equal the saved transformation, except for the fields in `changed`.
       params: The parameters before the first step, or their shapes.
-      state: The state before the first step, or its shapes; by default that of `tx.init(params)`, which need not exist.
-      more: What else was saved, with values that are replaced; None (the default) leaves it out.
-      shardings: Where the state is to lie, as `gx.sharding.state_shardings` says it, with another `zero_axis` perhaps;
-        by default where `state` lies, or where `tx.init(params)` would.
+      state: The state before the first step, or its shapes; by default the shapes of `tx.init(params)`, which
+        you need not compute.
+      more: A template of the tree that was saved as `more`; None (default) does not restore that tree.
+      shardings: The shardings of the restored state, from `gx.sharding.state_shardings`; `zero_axis` may differ from
+        the saved run. By default the shardings of `state`, or if that is None, those of `tx.init(params)`.
       step: Which checkpoint; the latest by default.
       changed: The names of hyperparameters and other fields that may differ from the checkpoint, as in
-        `("learning_rate",)`: the run goes on with those of `tx`. A name is written as `gx.hyperparameters` writes it,
-        or only its last part.
+        `("learning_rate",)`; the run continues with the values in `tx`. Write names as `gx.hyperparameters` returns
+        them, or only the last component of a name. Empty by default.
       convert: A function for states of an older layout, `convert(arrays) -> arrays`. It gets the saved state as a dict
         from name to array, such as `arrays["0/mu/dense/kernel"]`, and returns one with the names that `tx` has now.
 
-    Returns a `Checkpoint`, with `step`, `params`, `state` and `more`.
+    Returns:
+      A `Checkpoint` with `step`, `params`, `state` and `more`.
 
     >>> import tempfile, jax.numpy as jnp, gradtx as gx
     >>> tx, params, folder = gx.adam(0.1), {"w": jnp.ones(3)}, tempfile.mkdtemp()
@@ -134,8 +136,8 @@ def restore(
 
     Raises:
       ImportError: Orbax is not installed.
-      ValueError: There is no checkpoint; it belongs to another transformation; or arrays are missing, left over, or of
-        another shape or dtype. The error names the first of them.
+      ValueError: There is no checkpoint; it was saved with a different transformation; or arrays are missing, left
+        over, or differ in shape or dtype. The error names the first such field or array.
     """
     who = "checkpoint.restore"
     tx = as_transformation(who, tx)
@@ -150,7 +152,7 @@ def restore(
 
 
 def _wanted(tx: Any, params: Any, state: Any, shardings: Any) -> Any:
-    """The state before the first step, or its shapes, at the places where the state is wanted."""
+    """Returns the template of the state, with the shardings that the restored state will have."""
     places = [getattr(x, "sharding", None) for x in jax.tree.leaves(params)]
     if state is None:
         state = jax.eval_shape(tx.init, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params))
@@ -162,7 +164,7 @@ def _wanted(tx: Any, params: Any, state: Any, shardings: Any) -> Any:
 
 
 def _read(who: str, opened: Any, step: int, layouts: Any, name: str, tree: Any, convert: Any = None) -> Any:
-    """The tree of one item."""
+    """Restores one item of the checkpoint: "params", "state" or "more"."""
     saved, like = layouts[name], leaves.named(tree)
     _check_arrays(who, name, like)
     problem = None if convert else leaves.difference(saved, like)
@@ -179,7 +181,7 @@ def _read(who: str, opened: Any, step: int, layouts: Any, name: str, tree: Any, 
 
 
 def _arrays(opened: Any, step: int, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """The arrays of one item: those with a sharding as JAX's, the others as NumPy's."""
+    """Reads the arrays of one item: JAX arrays if a sharding is given, NumPy arrays otherwise."""
     if not asked:
         return {}
     orbax = _orbax()
@@ -243,7 +245,7 @@ def _orbax() -> Any:
 
 @contextlib.contextmanager
 def _opened(manager: Any, *, create: bool = True) -> Iterator[Any]:
-    """The manager itself, or one for a folder, which is closed when everything is written."""
+    """Yields the manager itself, or a new manager for a folder, which is closed when everything is written."""
     if not isinstance(manager, (str, os.PathLike)):
         yield manager
         return

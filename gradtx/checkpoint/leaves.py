@@ -1,8 +1,8 @@
 """Trees as a checkpoint holds them: arrays by name, and a layout that says the dtype and shape of each.
 
-The name of an array is its path, `0/mu/dense/kernel`. A checkpoint holds no containers, so that any tree of a state can
-be restored: the structure is that of the run that asks for it. Arrays without entries are in the layout alone. Random
-keys are kept as their bits, and numbers of Python as NumPy's.
+The name of an array is its path, `0/mu/dense/kernel`. A checkpoint holds no containers (dicts, tuples, classes): the
+structure comes from the template that is passed to `restore`, so any tree can be restored. Arrays without entries are
+recorded only in the layout. Random keys are saved as their bits, and Python numbers as NumPy arrays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["data_of", "difference", "layout", "like_saved", "named", "placed", "
 
 
 def named(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their paths."""
+    """Returns the leaves of a tree by their paths."""
     pairs = jax.tree_util.tree_leaves_with_path(tree)
     names = [checks.slashed(path) or "value" for path, _ in pairs]
     if len(set(names)) < len(names):  # a key with a slash in it reads like two
@@ -30,7 +30,7 @@ def named(tree: Any) -> dict[str, Any]:
 
 
 def layout(leaves: Mapping[str, Any]) -> dict[str, str]:
-    """The dtype and shape of each leaf, as text."""
+    """Returns the dtype and shape of each leaf, as text."""
     return {name: _spec(x) for name, x in leaves.items()}
 
 
@@ -50,13 +50,13 @@ def _is_key(x: Any) -> bool:
 
 
 def _parsed(spec: str) -> tuple[str, tuple[int, ...]]:
-    """The dtype and the shape in an entry of a layout."""
+    """Returns the dtype and the shape in an entry of a layout."""
     name, _, shape = spec.rstrip("]").partition("[")
     return name, tuple(map(int, shape.split(","))) if shape else ()
 
 
 def _data(spec: str) -> jax.ShapeDtypeStruct | None:
-    """What is in the files for an entry of a layout; None where there is nothing to write."""
+    """Returns the shape and dtype of the saved array of a layout entry; None for an array without entries."""
     name, shape = _parsed(spec)
     if 0 in shape:
         return None
@@ -68,13 +68,13 @@ def _data(spec: str) -> jax.ShapeDtypeStruct | None:
 
 
 def data_of(like: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    """What must be in the files for leaves like these."""
+    """Returns the shapes and dtypes of the arrays that are saved for leaves like these."""
     found = {name: _data(_spec(x)) for name, x in like.items()}
     return {name: x for name, x in found.items() if x is not None}
 
 
 def stored(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written of the leaves."""
+    """Converts the leaves to the arrays that are saved."""
     return {name: _bits(x) for name, x in leaves.items() if _is_python(x) or 0 not in checks.shape(x)}
 
 
@@ -82,13 +82,13 @@ def _bits(x: Any) -> Any:
     if _is_python(x):
         return np.asarray(x, {"bool": np.bool_, "int": np.int64}.get(type(x).__name__, np.float64))
     x = jax.random.key_data(x) if _is_key(x) else x
-    # An array of this process alone is the same in all, and one of them writes it.
+    # An array that is local to this process is equal in all processes; one of them writes the NumPy copy.
     alone = isinstance(x, jax.Array) and jax.process_count() > 1 and x.is_fully_addressable
     return np.asarray(x) if alone or not isinstance(x, jax.Array) else x
 
 
 def difference(saved: Mapping[str, str], like: Mapping[str, Any]) -> str | None:
-    """The first way in which the leaves that are asked for differ from those of a checkpoint, in words."""
+    """Describes the first difference between the saved layout and the template; None if they agree."""
     now = layout(like)
     missing, spare = [x for x in now if x not in saved], [x for x in saved if x not in now]
     if missing:
@@ -108,11 +108,11 @@ def _instead(spare: list[str]) -> str:
 
 def _comparable(spec: str) -> tuple[str, tuple[int, ...]]:
     name, shape = _parsed(spec)
-    return name.partition("/")[0], shape  # a shape of keys does not say their implementation
+    return name.partition("/")[0], shape  # a template that is a mere shape has no key implementation
 
 
 def like_saved(saved: Mapping[str, str], like: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    """What orbax is to restore: arrays on a mesh where they are wanted, all others as NumPy arrays."""
+    """Returns the shapes to request from orbax: with a sharding for arrays on a mesh, without one for NumPy arrays."""
     found = {}
     for name, spec in saved.items():
         data = _data(spec)
@@ -124,7 +124,7 @@ def like_saved(saved: Mapping[str, str], like: Mapping[str, Any]) -> dict[str, j
 
 
 def placed(x: Any, spec: str | None, like: Any) -> Any:
-    """A leaf as it is wanted, from what was restored of it."""
+    """Converts a restored array to the type, dtype and sharding of its template."""
     if _is_python(like):
         return type(like)(x.item())
     if isinstance(like, (np.ndarray, np.generic)):
@@ -144,6 +144,6 @@ def placed(x: Any, spec: str | None, like: Any) -> Any:
 
 
 def _sharding(like: Any) -> Any:
-    """Where a leaf is wanted, or None where it may lie anywhere."""
+    """Returns the sharding of a template, or None if its placement is free (an uncommitted array)."""
     free = isinstance(like, jax.Array) and not like.committed
     return None if free else getattr(like, "sharding", None)

@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def written(x: Any) -> Any:
-    """A transformation, or a part of one, as JSON."""
+    """Converts a transformation, or a field of one, to JSON."""
     parts = _parts(x)
     if parts is None:
         return _text(x)
@@ -34,7 +34,7 @@ def written(x: Any) -> Any:
 
 
 def check_same(who: str, saved: Any, tx: Any, changed: Iterable[str]) -> None:
-    """Raises a ValueError that names the first field in which `tx` differs, unless `changed` names it, too."""
+    """Raises a ValueError that names the first field in which `tx` differs, except the fields in `changed`."""
     changed = (changed,) if isinstance(changed, str) else tuple(changed)
     known = [*_paths(saved), *_paths(written(tx))]
     for name in changed:
@@ -57,7 +57,7 @@ def _advice(path: str) -> str:
 
 
 def _parts(x: Any) -> dict[str, Any] | None:
-    """What a value or container consists of, by name; None for everything else."""
+    """Returns the fields of a transformation or the items of a container by name; None for any other object."""
     if isinstance(x, FrozenTree):
         return {"tree": x.tree}
     if isinstance(x, Value):
@@ -82,7 +82,7 @@ def _text(x: Any) -> str:
 
 
 def _differences(saved: Any, now: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    """The places where `now` is not as it was saved: the name, what was saved, and what is there now."""
+    """Yields the differences between `saved` and `now`: path of the field, saved text, present text."""
     here, parts = written(now), _parts(now)
     if parts is None or isinstance(saved, str) or saved["is"] != here["is"]:
         if saved != here:
@@ -112,7 +112,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _brief(node: Any) -> str:
-    """A written value as an error shows it."""
+    """Formats JSON made by `written` for an error message."""
     if isinstance(node, str):
         return checks.cut(node, 80)
     inner = ", ".join(f"{name}={_brief(part)}" for name, part in node["of"].items())
@@ -120,7 +120,7 @@ def _brief(node: Any) -> str:
 
 
 def _paths(node: Any, path: Sequence[str] = ()) -> Iterator[str]:
-    """The names of all fields of a written value."""
+    """Yields the dotted names of all fields in JSON made by `written`."""
     if path:
         yield ".".join(path)
     if not isinstance(node, str):
@@ -129,5 +129,5 @@ def _paths(node: Any, path: Sequence[str] = ()) -> Iterator[str]:
 
 
 def _is_in(name: str, path: str) -> bool:
-    """Whether `name` is the field at `path`, or one around it: its full name, or the last part of that."""
+    """Whether `name` is the full name, or the last component, of the field at `path` or of a field that contains it."""
     return f".{name}." in f".{path}."

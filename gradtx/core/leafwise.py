@@ -5,7 +5,7 @@ with trees, None leaves, the step counter, dtypes, schedules and errors.
 
 Three base classes say what a rule may look at; the tests check that it looks at nothing else:
 
-    Elementwise   every entry by itself: gluing leaves together changes nothing
+    Elementwise   every entry separately: gluing leaves together changes nothing
     Layerwise     a leaf as a whole, but no other leaf
     Treewide      the whole tree, once a step, in `measure`, whose result `update_leaf` receives
 
@@ -254,7 +254,7 @@ class Leafwise(Stateful, state=CountState):
 
 
 class Elementwise(Leafwise):
-    """Base class of rules that treat every entry by itself.
+    """Base class of rules that treat every entry separately.
 
     Define `update_leaf`, and `at_step` if leaves share something at a step. Class arguments: `state`, `needs`,
     `takes`, `by_leaf`, `real`, and `loops=True` if `update_leaf` contains a loop, which would otherwise be

@@ -112,7 +112,7 @@ def in_group(mask: Any) -> Any:
 
 
 def selected(who: str, mask: Any, params: Any) -> list[bool] | None:
-    """For each leaf of `params`, whether the mask selects it; None for a mask that is None."""
+    """Returns for each leaf of `params` whether the mask selects the leaf; None if the mask is None."""
     if mask is None:
         return None
     if not isinstance(mask, FrozenTree):
@@ -122,7 +122,7 @@ def selected(who: str, mask: Any, params: Any) -> list[bool] | None:
 
 
 def each(who: str, mask: Any, params: Any) -> list[bool]:
-    """For each leaf of `params`, whether the mask selects it."""
+    """Returns for each leaf of `params` whether the mask selects the leaf; without a mask, True for all."""
     found = selected(who, mask, params)
     return [True] * len(jax.tree.leaves(params)) if found is None else found
 

@@ -14,7 +14,7 @@ removes knots at the ends and adds one on either side, so all steps together are
 sequential.
 
 The result is constant on blocks. On each block it is the mean of x plus r times the signs of its two jumps, so the
-last digits and the derivative come from the blocks alone.
+result to full precision and its derivative are computed from the blocks.
 """
 
 from __future__ import annotations

@@ -102,9 +102,7 @@ def _check(tx: Any, updates: Any, names: frozenset[str]) -> None:
         return
     slots = () if getattr(tx, "State", None) is None else declared(tx.State)
     if "rng_key" in slots:
-        raise _refused(
-            tx, split, "draws the same random numbers for every device's shard, so the shards would not be independent"
-        )
+        raise _refused(tx, split, "draws the same random numbers on every device, so shards would not be independent")
     if isinstance(tx, Composite) and ".layerwise." not in type(tx).__module__:
         views = tx.views(updates)
         for name, child in tx.children().items():

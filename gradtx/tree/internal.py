@@ -93,7 +93,7 @@ def shrinking(tree: Any, radius: Any, axes: tuple[int, ...] | None = None) -> tu
     """Returns two factors whose product shrinks a tree to a norm of at most `radius`; 1 and 1 if it is short enough.
 
     There are two because the norm of a vector, or the inverse of the norm, may overflow or underflow. With `axes`
-    the tree is one array, and each part of it along these axes is shrunk by itself. A NaN in the tree makes the
+    the tree is one array, and each part of it along these axes is shrunk separately. A NaN in the tree makes the
     product NaN.
     """
     leaves = leaves_of(tree, axes)
