@@ -38,7 +38,7 @@ class Frozen:
             cls.__init__ = _initializer(cls)
 
     def __post_init__(self) -> None:
-        """Called after the fields are set; a subclass may check them."""
+        """Runs after the fields are set; a subclass may override it to check the fields."""
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")

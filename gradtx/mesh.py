@@ -1,8 +1,8 @@
 """Arrays on a mesh of devices, where the placement of an array may be a part of its type.
 
-- An axis of a mesh may be *explicit*. Then types say along which axes of the mesh an array is split, and an operation
-  whose result could be placed in several ways raises. `automatic` leaves the choice to the compiler, as for other
-  axes, and says where to place the results. `whole` gives each device the whole array.
+- An axis of a mesh may be *explicit*. Then the type of an array contains its sharding, and an operation whose result
+  could be sharded in several ways raises an error. `automatic` leaves the choice to the compiler, as for other axes,
+  and prescribes only the shardings of the results. `whole` gives each device the whole array.
 - Inside `shard_map`, types say over which axes of the mesh an array *varies* from shard to shard, and a loop must not
   change that for its carry. The loops here find out what varies before they begin.
 
@@ -180,9 +180,9 @@ def kept_whole(x: Array, axes: Sequence[int] | None = None) -> Array:
 
 
 def split_like(x: Any, like: Any) -> Any:
-    """A tree of arrays, split over axes that are left to the compiler as those of `like`, a tree of the same structure.
+    """Gives a tree of arrays the shardings of `like`, a tree of the same structure, on automatic mesh axes.
 
-    The compiler usually finds that by itself, but not where a result is read as numbers of another dtype.
+    The compiler usually propagates shardings by itself, but not through a bitcast to a different dtype.
     """
 
     def one(x: Array, like: Array) -> Array:
@@ -217,7 +217,7 @@ JAX keeps what is traced in it apart from what is traced elsewhere. `gx.sharding
 
 
 def divided(tree: Any) -> Any:
-    """The stacks, along their first axis divided among the `workers`: with copies of the first matrix, if need be."""
+    """Divides stacks of matrices among the `workers` along the first axis, padded with copies of the first matrix."""
     where = workers.value
     if where is None:
         return tree
@@ -234,7 +234,7 @@ def divided(tree: Any) -> Any:
 
 
 def united(tree: Any, n: int) -> Any:
-    """The first `n` matrices of stacks that may have been filled up by `divided`."""
+    """Returns the first `n` matrices of each stack, without the padding of `divided`."""
     return tree if workers.value is None else jax.tree.map(lambda x: x[:n], tree)
 
 
@@ -332,14 +332,14 @@ JAX keeps what is traced in it apart from what is traced elsewhere. `gx.sharding
 
 
 def summed_over(x: Any) -> tuple[str, ...]:
-    """The axes of the mesh over whose shards a number of this leaf is to be summed; () outside of `together`."""
+    """Returns the mesh axes over whose shards a scalar of this leaf must be summed; () outside of `together`."""
     return tuple(sorted(together.value & varying_axes(x))) if together.value else ()
 
 
 def added(terms: Sequence[Sequence[Array]]) -> list[Array]:
-    """For each place in the items the sum over all items, one item for each leaf; over the shards, too, in `together`.
+    """Adds up tuples of scalars, one tuple for each leaf, elementwise; inside `together` also over the shards.
 
-    Items of leaves that are split over the same axes are added up first, so that these axes are summed over once.
+    Tuples of leaves that are split over the same axes are added up first, so each set of axes needs one `psum`.
     """
     groups: dict[tuple[str, ...], list[Sequence[Array]]] = {}
     for item in terms:
@@ -352,7 +352,7 @@ def added(terms: Sequence[Sequence[Array]]) -> list[Array]:
 
 
 def extreme(x: Array, *, largest: bool) -> Array:
-    """The largest, or smallest, of a number over the shards, in `together`; elsewhere the number."""
+    """Returns the largest or smallest value of a scalar over the shards; outside of `together` the scalar itself."""
     names = summed_over(x)
     return (lax.pmax if largest else lax.pmin)(x, names) if names else x
 

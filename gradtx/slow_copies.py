@@ -29,7 +29,7 @@ def incremental_update(new_tensors: Any, old_tensors: Any, step_size: Any) -> An
     Args:
       new_tensors: The parameters, a tree of arrays. Leaves that are not floats, such as counters, are copied.
       old_tensors: The average so far, a tree like them.
-      step_size: The weight of the parameters: a number or an array; often 0.001 to 0.01. In [0, 1].
+      step_size: Fraction of `new_tensors` in the new average, a number or an array; often 0.001 to 0.01. In [0, 1].
 
     Returns:
       The average, in the dtypes of `old_tensors`, computed in float32 or wider. An average in 16 bits does not

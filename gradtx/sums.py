@@ -252,7 +252,7 @@ def _sum(x: Array, axes: Axes = None) -> Array:
 
 
 def _added(numbers: Sequence[Array], axes: Axes = None) -> Array:
-    """The sum of numbers of leaves; with `axes` these are numbers of the parts of one leaf."""
+    """Adds up one scalar for each leaf; with `axes`, arrays of sums over these axes of a single leaf."""
     return functools.reduce(lax.add, numbers) if axes is not None else mesh.added([(x,) for x in numbers])[0]
 
 

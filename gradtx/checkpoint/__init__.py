@@ -1,9 +1,9 @@
-"""Checkpoints of a run with orbax: parameters, optimizer state, and what transformation the state belongs to.
+"""Checkpoints of a run with orbax: parameters, optimizer state, and a description of the transformation.
 
-`save` and `restore` are thin. Orbax's `CheckpointManager` writes the files: asynchronously, so that training goes on
-while they are written, and atomically, so that a run that is killed leaves only complete checkpoints. gradtx adds two
-things: the transformation, written into each checkpoint and compared when it is restored, and a layout that any state
-of this library survives bit for bit.
+`save` and `restore` are thin wrappers. Orbax's `CheckpointManager` writes the files asynchronously, so training
+continues in the meantime, and atomically, so a run that is killed leaves only complete checkpoints. gradtx adds two
+things. Each checkpoint contains a description of the transformation, which `restore` compares with the transformation
+it is given. And any state of this library is restored bit for bit.
 
 It needs orbax: `pip install 'gradtx[checkpoint]'`.
 """

@@ -56,7 +56,7 @@ class _Proximal(WithFunction):
 
 
 class proximal_gradient(_Proximal, Layerwise, needs=("params",)):
-    """Takes proximal gradient steps (ISTA), each leaf by itself; the plain form of `proximal`.
+    """Takes proximal gradient steps (ISTA), each leaf separately; the plain form of `proximal`.
 
         p <- prox(p - learning_rate * g, *data, scaling=learning_rate)
 

@@ -247,7 +247,7 @@ def _opens(link: GradientTransformation, named_chains: bool) -> TypeGuard[chain]
 
 
 def _spans(links: Sequence[GradientTransformation]) -> Iterator[slice]:
-    """Yields slices of the links: neighbouring per-leaf rules together, every other link by itself."""
+    """Yields slices of the links: neighbouring per-leaf rules together, every other link separately."""
     start = 0
     for leafwise, group in itertools.groupby(links, key=lambda link: isinstance(link, Leafwise)):
         n = len(list(group))

@@ -100,7 +100,7 @@ class Composite(Stateful):
         return self.children()
 
     def with_parts_replaced(self, f: Callable[[str, GradientTransformation], GradientTransformation]) -> Self:
-        """A copy with `f(name, tx)` in place of every transformation inside; its state is of the same structure."""
+        """Returns a copy with `f(name, tx)` in place of every inner transformation; the state keeps its structure."""
         found = self._parts()
         new = {name: f(name, tx) for name, tx in found.items() if isinstance(tx, GradientTransformation)}
         return self._with_parts(found | new)

@@ -159,12 +159,12 @@ class Description(Shown):
 
     @cached_property
     def links(self) -> tuple[links.Link, ...]:
-        """The links, each with its `name`, its `arguments` and the paths of the parameters that it `reaches`."""
+        """The links (transformations of the chain), with `name`, `arguments` and paths of parameters in `reaches`."""
         return tuple(links.links(self._tx, self._shapes))
 
     @property
     def unreached(self) -> tuple[str, ...]:
-        """The paths of the parameters whose gradient every link leaves as it is."""
+        """The paths of the parameters whose gradients no transformation changes."""
         return links.unreached(self.links, self._shapes)
 
     @property
@@ -257,7 +257,7 @@ def describe(tx: Transformation, params: Params) -> Description:
 
 
 def _rows(tx: GradientTransformation, params: Params) -> tuple[Row, ...]:
-    """One row for each array of the state."""
+    """Returns one row for each array of the state."""
     rows: list[Row] = []
 
     def note(place: Place, item: Any) -> Any:

@@ -105,7 +105,7 @@ def _changes(name: str, a: Any, b: Any) -> Iterator[Change]:
 
 
 def _of_chains(name: str, a: chain, b: chain) -> Iterator[Change]:
-    """The differences of two chains, whose links are matched by kind; a chain's own kind is no difference."""
+    """Lists the differences of two chains; pairs their links by class, and ignores the class of the chains."""
     mine, other = list(a._parts().items()), list(b._parts().items())
     matched = difflib.SequenceMatcher(None, _kinds(mine), _kinds(other), autojunk=False)
     for tag, i, i_end, j, j_end in matched.get_opcodes():

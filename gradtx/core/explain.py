@@ -37,22 +37,23 @@ class Explanation(Shown):
 
     @property
     def update_ratio(self) -> float:
-        """The norm of the update divided by that of the parameters."""
+        """The norm of the update divided by the norm of the parameters."""
         return self.update_norm / self.param_norm if self.param_norm else math.nan
 
     @property
     def effective_rate(self) -> float | None:
-        """The number by which the links after the last that changed the direction multiplied it, with the sign flipped.
+        """The factor, with its sign flipped, by which the last transformations of the chain scale the update.
 
-        For `adamw` this is the learning rate, times the factors of all that comes after it. None if no link at the end
-        only scales, if what comes before cannot be looked into, or if the parameters are in groups that differ.
+        For `adamw` it is the learning rate, times the factors of any later transformations that only scale. None if the
+        last transformation does not merely scale, if earlier transformations cannot be inspected, or if groups of
+        parameters have different factors.
         """
         rates = {_rate([stage for stage in self.stages if path in stage.leaves]) for path in self.leaves}
         return rates.pop() if len(rates) == 1 else None
 
     @property
     def smallest(self) -> Stage | None:
-        """The stage that made the update smallest in comparison with what went in; None if none made it smaller."""
+        """The stage with the smallest ratio of output norm to input norm; None if no stage shrinks the update."""
         found = [stage for stage in self.stages if stage.factor < 1]
         return min(found, key=lambda stage: stage.factor, default=None)
 
@@ -163,7 +164,7 @@ def _chosen(leaf: Any, params: Params) -> list[int]:
 
 
 def _rate(stages: Sequence[Stage]) -> float | None:
-    """What the last direction is multiplied by, with the sign flipped; None if nothing comes after it."""
+    """Returns the negated factor that the stages after the last change of direction apply; None if there are none."""
     rate, scales = -1.0, False
     for stage in reversed(stages):
         if stage.scaled_by is None:

@@ -48,7 +48,7 @@ class Owner(NamedTuple):
         return "the state" + (f" of {'.'.join((*self.above, self.link))}" if self.link else "")
 
     def is_not(self, expected: str, state: State) -> TypeError:
-        """Returns the error for a state of another kind."""
+        """Returns the error for a state of a different kind."""
         return TypeError(f"{self.who}.update: {self.of()} must be {expected}, got {checks.shown(state)}. {_FROM}")
 
     def differs(self, field: str, what: str) -> ValueError:

@@ -79,19 +79,19 @@ def full_name(tx: GradientTransformation, name: str) -> str:
 
 
 def applies(tx: GradientTransformation, params: Params) -> Sequence[bool]:
-    """For each leaf of the tree that `tx` sees, whether it acts on it: a rule may have a mask."""
+    """Returns for each leaf of the tree that `tx` sees whether `tx` acts on the leaf; a mask may exclude leaves."""
     where = tx._where(params) if isinstance(tx, Leafwise) else None
     return [True] * len(jax.tree.leaves(params)) if where is None else where
 
 
 def arguments(tx: GradientTransformation) -> dict[str, Any]:
-    """The arguments that make `tx`, but for the transformations in it."""
+    """Returns the constructor arguments of `tx`, without the inner transformations."""
     found = {key: x for key, x in tx._arguments() if key is not None}
     return {key: x for key, x in found.items() if not isinstance(x, GradientTransformation)}
 
 
 def links(tx: GradientTransformation, params: Params) -> list[Link]:
-    """Every link of `tx`, and every wrapper before what is in it."""
+    """Lists all transformations in `tx`; a wrapper comes before its inner transformations."""
     paths = checks.paths(params)
     positions = jax.tree.unflatten(jax.tree.structure(params), range(len(paths)))
 
@@ -110,14 +110,14 @@ def links(tx: GradientTransformation, params: Params) -> list[Link]:
 
 
 def unreached(found: Sequence[Link], params: Params) -> tuple[str, ...]:
-    """The paths of the parameters whose gradient every link leaves as it is."""
+    """Returns the paths of the parameters whose gradients no transformation changes."""
     acting = [link.reaches for link in found if not link.wraps and link.name.rpartition(".")[2] != "identity"]
     reached = {path for reaches in acting for path in (checks.paths(params) if reaches is None else reaches)}
     return tuple(path for path in checks.paths(params) if path not in reached)
 
 
 def table(found: Sequence[Link], params: Params) -> Table:
-    """The links with their arguments and the parameters that they act on."""
+    """Returns a table of the links, with their arguments and the parameters on which they act."""
     total = len(checks.paths(params))
     rows = [(link.name, _arguments_shown(link.arguments), _paths_shown(link.reaches, total)) for link in found]
     return Table(("link", "arguments", "parameters"), rows)
@@ -138,5 +138,5 @@ def _paths_shown(reaches: Sequence[str] | None, total: int) -> str:
 
 
 def listed(paths: Sequence[str]) -> str:
-    """Up to three paths; then dots."""
+    """Joins up to three paths; dots stand for more."""
     return ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")

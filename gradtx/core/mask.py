@@ -114,7 +114,7 @@ def in_group(mask: Mask) -> Any:
 
 
 def selected(who: str, mask: Mask, params: Params) -> list[bool] | None:
-    """For each leaf of `params`, whether the mask selects it; None for a mask that is None."""
+    """Returns for each leaf of `params` whether the mask selects the leaf; None if the mask is None."""
     if mask is None:
         return None
     if not isinstance(mask, FrozenTree):
@@ -124,7 +124,7 @@ def selected(who: str, mask: Mask, params: Params) -> list[bool] | None:
 
 
 def each(who: str, mask: Mask, params: Params) -> list[bool]:
-    """For each leaf of `params`, whether the mask selects it."""
+    """Returns for each leaf of `params` whether the mask selects the leaf; without a mask, True for all."""
     found = selected(who, mask, params)
     return [True] * len(jax.tree.leaves(params)) if found is None else found
 

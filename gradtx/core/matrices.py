@@ -145,12 +145,12 @@ def _joined(arrays: Sequence[Array]) -> Array:
 
 
 def _divider(sizes: Sequence[int], count: Array) -> Callable[[Array], list[Array]]:
-    """The function that divides a stack into parts of these sizes.
+    """Returns a function that splits a stack into parts of these sizes.
 
-    XLA compiles kernels that are alike once, but a slice from a place that is known is like no other, and nor is what
-    it is fused with: a hundred leaves would be a hundred kernels for each slot. So the places of many are found while
-    the program runs, each from the one before, by a remainder, which is never computed twice instead of being kept.
-    Elsewhere than on the CPU one small operation after the other would take longer than it saves.
+    XLA compiles identical kernels once, but slices with different constant offsets give different kernels: a hundred
+    leaves would need a hundred kernels for each slot. So for many leaves the offsets are computed at run time, each
+    from the previous one. `lax.rem` is used because XLA does not duplicate a remainder in several kernels. On other
+    backends than the CPU, the sequence of small operations would cost more time than it saves.
     """
     if len(sizes) < _MANY or not isinstance(count, Tracer) or jax.default_backend() != "cpu":
         ends = np.cumsum(sizes)[:-1].tolist()
@@ -176,7 +176,7 @@ _MANY = 8
 
 @jax.custom_batching.custom_vmap
 def _of_one(count: Array) -> Array:
-    """The count itself; under `vmap` that of one of the runs, so that all slice at the same places."""
+    """Returns the count; under `vmap` the count of the first run, so that all runs slice at the same offsets."""
     return count
 
 

@@ -110,7 +110,7 @@ def metrics(state: State) -> dict[str, Array]:
 
 
 def own_metrics(state: State) -> dict[str, Array]:
-    """The scalars that a state reports of itself, without those of the states inside of it."""
+    """Returns the scalars that a state itself reports, without the scalars of inner states."""
     slots = getattr(type(state), "_field_defaults", {})
     named = _fields(type(state)) if type(state) in _REPORTS else []
     return {

@@ -16,10 +16,10 @@ __all__ = ["takes_shapes"]
 
 
 def takes_shapes(init: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """A method `init` that takes parameters without values, too.
+    """Lets a method `init` also accept shapes (`jax.ShapeDtypeStruct`) as parameters.
 
-    The state has arrays wherever these do not depend on the values: zeros, counters, numbers, random keys. What begins
-    as a copy of the parameters, or is computed of them, stays a shape.
+    Zeros, counters, hyperparameters and random keys do not depend on the values of the parameters, so they are real
+    arrays in the state. Arrays that are copied or computed from parameters become shapes.
     """
 
     @functools.wraps(init)
@@ -58,7 +58,7 @@ def _results(equation: Any, known: dict[Any, Any]) -> Sequence[Any]:
 
 
 def _array(var: Any, known: dict[Any, Any], shape: Any) -> Any:
-    """The value in a buffer of its own, or the shape of one that is not known."""
+    """Returns a copy of the array of `var`, or its shape if the array depends on unknown values."""
     if _is_literal(var):
         return jnp.asarray(var.val, shape.dtype)
     return jnp.array(known[var], copy=True) if var in known else shape

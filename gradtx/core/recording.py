@@ -77,7 +77,7 @@ class recorder(Wrapper):
 def watched(
     tx: GradientTransformation, name: str, params: Params, positions: Any, chosen: dict[int, str], stack: list[Any]
 ) -> GradientTransformation:
-    """`tx` with a recorder around it, and around everything inside it that sees the parameters as they are."""
+    """Returns `tx` with a recorder around it and around each inner transformation that sees unmodified parameters."""
     name = full_name(tx, name)
     flat = jax.tree.leaves(positions)
     at = [i for i, place in enumerate(flat) if place in chosen]

@@ -123,9 +123,10 @@ def _is_literal(var: Any) -> bool:
 
 
 def select_as_computed(rule: Callable[[Any, Any], Any], u: Any, slots: Slots, taken: Array) -> Any:
-    """`rule(u, slots)`, an update and new slots, in which each new slot is the old one unless `taken`.
+    """Evaluates `rule(u, slots)`, which returns an update and new slots, and keeps the old slots unless `taken`.
 
-    The rule is evaluated operation by operation, and a slot selected as soon as it is computed.
+    The rule is evaluated operation by operation, and the old or the new slot is selected as soon as the new slot is
+    computed.
     """
     closed, shape = jax.make_jaxpr(rule, return_shape=True)(u, slots)
     if not (isinstance(shape, tuple) and jax.tree.structure(shape[1:]) == jax.tree.structure((slots,))):

@@ -43,7 +43,7 @@ class Stage(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """`after / before`: less than 1 where the link made the update smaller."""
+        """`after / before`, the ratio of norms; less than 1 if the stage shrinks the update."""
         return self.after / self.before if self.before else math.nan
 
 
@@ -89,7 +89,7 @@ def _around(call: Call, inner: Call) -> Iterator[Stage]:
 
 
 def _last_of_each(calls: Sequence[Call]) -> list[Call]:
-    """The last call of each inner transformation; calls in compiled code only where there is no other."""
+    """Returns the last call of each inner transformation; prefers calls outside of compiled code."""
     found: dict[int, Call] = {}
     for call in calls:
         if not (call.traced and id(call.spec) in found):
@@ -133,7 +133,7 @@ def _wide(x: Any) -> np.ndarray:
 
 
 def _size(x: np.ndarray) -> float:
-    """The norm, of entries too small or too large to be squared, too."""
+    """Computes the norm, also for entries that are too small or too large to be squared."""
     most = float(np.abs(x).max(initial=0.0))
     return most * float(np.linalg.norm(x / most)) if 0 < most < math.inf else most
 
@@ -158,7 +158,7 @@ def _tolerance(leaves: Sequence[Any]) -> float:
 
 
 def _scaled_by(before: Sequence[Any], after: Sequence[Any]) -> float | None:
-    """The number c for which after = c * before, but for rounding; None if there is none."""
+    """Returns the number c with after = c * before up to rounding; None if there is no such number."""
     if not before:
         return None
     x, y = (np.concatenate([_wide(leaf) for leaf in leaves]) for leaves in (before, after))

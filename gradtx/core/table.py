@@ -92,5 +92,5 @@ class Shown:
 
 
 def number(x: Any) -> str:
-    """A number with four digits; a dash for None."""
+    """Formats a number with four digits, and None as a dash."""
     return "-" if x is None else f"{float(x):.4g}"

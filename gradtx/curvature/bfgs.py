@@ -163,7 +163,7 @@ def bfgs(
 ) -> chain:
     """BFGS with a line search: a quasi-Newton method with a dense inverse Hessian.
 
-    Take it for up to a few thousand parameters, where it needs fewer steps than `lbfgs`. For more parameters take
+    Use it for up to a few thousand parameters, where it needs fewer steps than `lbfgs`. For more parameters take
     `lbfgs`.
 
     Args:

@@ -46,7 +46,7 @@ class Conditions(NamedTuple):
     approx_dec_rtol: Any = None
 
     def decrease_error(self, point: Point) -> Array:
-        """By how much the decrease condition is missed: 0 if it holds, infinite if the value is not finite."""
+        """Returns the violation of the decrease condition: 0 if it holds, infinite if the value is not finite."""
         error = point.value - self.start.value - self.slope_rtol * point.step * self.start.slope
         if self.approx_dec_rtol is not None:
             slopes = point.slope - (2 * self.slope_rtol - 1) * self.start.slope
@@ -56,12 +56,12 @@ class Conditions(NamedTuple):
         return jnp.where(jnp.isfinite(point.value), _positive(error), jnp.inf).astype(point.value.dtype)
 
     def curvature_error(self, point: Point, *, strong: bool = True) -> Array:
-        """By how much the strong or the weak curvature condition is missed."""
+        """Returns the violation of the strong or the weak curvature condition."""
         steepness = jnp.abs(point.slope) if strong else -point.slope
         return _positive(steepness - self.curv_rtol * jnp.abs(self.start.slope)).astype(point.value.dtype)
 
     def rounding(self) -> Any:
-        """By how much a value may exceed the first one: e |phi(0)|."""
+        """Returns the tolerance by which a value may exceed the first value: e |phi(0)|."""
         return 0.0 if self.approx_dec_rtol is None else self.approx_dec_rtol * jnp.abs(self.start.value)
 
     def hopeless(self) -> Array:

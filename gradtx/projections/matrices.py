@@ -6,7 +6,7 @@
     projection_stiefel                                p = U V^H, the polar factor
     prox_nuclear_norm                                 p = U diag(max(s - reg, 0)) V^H
 
-A leaf is a stack of matrices in its last two axes; each is projected by itself. Leaves may be complex.
+A leaf is a stack of matrices in its last two axes; each is projected separately. Leaves may be complex.
 """
 
 from __future__ import annotations

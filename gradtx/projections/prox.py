@@ -4,7 +4,7 @@
     prox_l2_squared     g = reg |p|^2 / 2                p = x / (1 + r)
     prox_elastic_net    g = l1 sum |p_i| + l2 |p|^2 / 2  both, one after the other
     prox_l2             g = reg |p|                      p = x max(1 - r / |x|, 0), the whole tree as one vector
-    prox_group_lasso    g = reg sum of |p_group|         the same for each group by itself
+    prox_group_lasso    g = reg sum of |p_group|         the same for each group separately
     prox_log_barrier    g = -reg sum log p_i             p_i = (x_i + sqrt(x_i^2 + 4 r)) / 2
 
 (Parikh and Boyd, 2014, "Proximal Algorithms"). With `non_negative=True` the minimum is taken over p >= 0, which is

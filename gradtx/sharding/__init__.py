@@ -1,7 +1,7 @@
-"""Where the state of an optimizer lies on a mesh of devices, and how it stays there.
+"""Shards the state of an optimizer over a mesh of devices.
 
-`state_shardings` derives a `NamedSharding` for every array of a state, `init` makes the state there, and `update` keeps
-it there. `over` is for transformations inside `jax.shard_map`. docs/scale.md shows them at work.
+`state_shardings` derives a `NamedSharding` for every array of a state, `init` creates the state with these shardings,
+and `update` keeps them. `over` is for transformations inside `jax.shard_map`. docs/scale.md shows them at work.
 """
 
 from gradtx.sharding.layout import state_shardings as state_shardings

@@ -27,16 +27,16 @@ VOCABULARY = 32_768
 
 
 def size_of(count: float) -> tuple[int, int]:
-    """The width and the number of layers of a decoder of about `count` parameters, a hundred times wider than deep."""
+    """Returns width and depth of a decoder with about `count` parameters, a hundred times wider than deep."""
     width, step = (count * 102 / 12) ** (1 / 3), 256 if count < 1e10 else 1024  # widths that many devices divide
     width = max(step, round(width / step) * step)
     return width, max(1, round((count - 2 * VOCABULARY * width) / (12 * width**2)))
 
 
 def transformer(width: int, layers: int, mesh: AbstractMesh, dtype: Any = "float32") -> dict[str, Any]:
-    """The shapes of a decoder, its matrices split over the axis 'model' as Megatron splits them, if there is one.
+    """Returns the parameter shapes of a decoder; a mesh axis 'model' splits the matrices as in Megatron.
 
-    A layer has four square matrices for attention, and two of four times the width after it.
+    A layer has four square matrices for attention and two matrices with a hidden side of four times the width.
     """
     axis = "model" if "model" in mesh.axis_names else None
 
@@ -81,7 +81,7 @@ def _shapes(path: str, mesh: AbstractMesh, dtype: str) -> dict[str, Any]:
 
 
 def _optimizer(text: str, storage: str | None) -> Any:
-    """An expression in the names of gradtx, or the name of an optimizer, with 1e-3 for what has no default."""
+    """Evaluates an expression in gradtx's names; a mere optimizer's name is called with 1e-3 for required arguments."""
     made = eval(text, dict(vars(gx)))
     if not isinstance(made, gx.GradientTransformation):
         required = [p.name for p in inspect.signature(made).parameters.values() if p.default is p.empty]
@@ -90,7 +90,7 @@ def _optimizer(text: str, storage: str | None) -> Any:
 
 
 def planned(tx: Any, count: float, mesh: AbstractMesh, dtype: str, zero: Any, data: Any) -> tuple[int, Any]:
-    """The exact number of parameters, and the plan: that of one layer, and of a second one as often as it takes."""
+    """Returns the exact number of parameters and the plan, extrapolated from the plans for one and two layers."""
     width, layers = size_of(count)
     trees = [transformer(width, n, mesh, dtype) for n in (1, 2)]
     one, two = (gx.sharding.plan(tx, tree, zero_axis=zero, data_axis=data) for tree in trees)

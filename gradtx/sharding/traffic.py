@@ -23,17 +23,17 @@ _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_and", "reduce_o
 
 
 def gathered(nbytes: float, ways: int) -> float:
-    """The bytes that a device receives where an array, of which it has one of `ways` parts, is gathered."""
+    """Returns the bytes that a device receives when an array is gathered that is split into `ways` shards."""
     return nbytes * (ways - 1) / ways
 
 
 def reduced(nbytes: float, ways: int) -> float:
-    """The bytes that a device receives where arrays of so many bytes are added up and every device gets the sum."""
+    """Returns the bytes that a device receives in an all-reduce of arrays of so many bytes."""
     return 2 * gathered(nbytes, ways)
 
 
 def sent(function: Any, *args: Any) -> float:
-    """The bytes that each device receives in a call, for shapes whose types say how they are split."""
+    """Returns the bytes that each device receives in a call, for shapes with shardings."""
     return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
 
 
@@ -60,7 +60,7 @@ def _of_equation(equation: Any) -> float:
 
 
 def _inner(params: Params) -> Iterator[Any]:
-    """The functions inside an operation."""
+    """Returns the functions inside an operation."""
     for x in params:
         if hasattr(x, "eqns"):
             yield x
@@ -69,7 +69,7 @@ def _inner(params: Params) -> Iterator[Any]:
 
 
 def _nbytes(aval: Any) -> float:
-    """The bytes of an array on one device."""
+    """Returns the bytes of an array on one device."""
     shape: Sequence[int] = getattr(aval, "shape", ())
     names = [part for parts in spec_of(aval) for part in names_of(parts)]
     itemsize = getattr(getattr(aval, "dtype", None), "itemsize", 0)

@@ -263,7 +263,7 @@ def allclose(a: Any, b: Any, rtol: ArrayLike = 1e-5, atol: ArrayLike = 1e-8, equ
 
 
 def _count(sums_of_leaves: list[Array]) -> Array:
-    """The sum of integers of leaves, in the dtype to which JAX promotes them."""
+    """Adds up one integer for each leaf, in the dtype to which JAX promotes the integers."""
     dtype = functools.reduce(jnp.promote_types, [x.dtype for x in sums_of_leaves])
     return mesh.added([(x.astype(dtype),) for x in sums_of_leaves])[0]
 
