@@ -45,7 +45,7 @@ class Selector(Frozen):
         return jax.tree.unflatten(jax.tree.structure(tree), found)
 
     def _picks(self, leaves: Leaves, strict: bool) -> list[bool]:
-        """For each leaf, returns whether it is picked; `strict` raises if a path or regex matches nothing."""
+        """Returns for each leaf whether it is picked; `strict` raises if a path or regex matches nothing."""
         raise NotImplementedError
 
     def __and__(self, other: Selector) -> Selector:

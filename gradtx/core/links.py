@@ -48,7 +48,7 @@ class Part(NamedTuple):
 
 
 def parts(tx: Composite, name: str, params: Params, positions: Any) -> Iterator[Part]:
-    """The transformations inside of `tx`, whose full name is `name` and who sees `params`."""
+    """Yields the transformations inside of `tx`, whose full name is `name`; `tx` sees `params`."""
     if isinstance(tx, chain):  # whose links all see the same; a name, so that `_parts` opens nested chains
         for key, link in tx._parts().items():
             yield Part(key, f"{name}.{key}".lstrip("."), link, params, positions)
@@ -71,7 +71,7 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def full_name(tx: GradientTransformation, name: str) -> str:
-    """The full name of what is in the place `name`: a chain has none of its own, a wrapper adds that of its class."""
+    """Returns the full name of a transformation: a wrapper appends the name of its class, a chain appends nothing."""
     if isinstance(tx, chain):
         return name
     last = name.rpartition(".")[2].partition("[")[0]

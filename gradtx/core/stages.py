@@ -75,7 +75,7 @@ def stages(call: Call) -> Iterator[Stage]:
 
 
 def _around(call: Call, inner: Call) -> Iterator[Stage]:
-    """The stages of what is in a wrapper, between what this does to the gradient and to the update."""
+    """Yields what a wrapper does to the gradient, the stages inside it, and what it does to the update."""
     name, numbers = call.spec.name, call.numbers
     if len(inner.spec.at) < len(call.spec.at):  # the wrapper leaves other parameters alone
         yield from stages(inner)

@@ -78,7 +78,7 @@ class MatrixView(NamedTuple):
 
     @property
     def sides(self) -> tuple[int, int]:
-        """The numbers of rows and of columns of a whole matrix."""
+        """Returns the numbers of rows and columns of a whole matrix."""
         return self.fan_in, self.fan_out
 
     def blocked(self, rows: int | None, columns: int | None) -> MatrixView | BlockView:

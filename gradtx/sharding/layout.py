@@ -1,8 +1,9 @@
-"""Where every array of a state lies on a mesh, from shapes alone.
+"""Derives the sharding of every array of a state from shapes.
 
-`init` of every transformation puts an array of the state where its slot says: an array per parameter lies as the
-parameter, a row's mean lacks what splits the columns, a number is whole. On a mesh with explicit axes these places are
-a part of the types, so that `jax.eval_shape` finds them without a device, whatever the axes of the real mesh are.
+The `init` of every transformation shards the arrays of its state as their slots declare: an array per parameter is
+sharded like the parameter, a mean over columns is not split over what splits the columns, a number is replicated. On a
+mesh with explicit axes, shardings are part of the types, so `jax.eval_shape` finds them without a device. The mesh of
+the run may have automatic axes.
 """
 
 from __future__ import annotations
@@ -124,12 +125,12 @@ def split_by(spec: Sequence[Any], axis: int, names: tuple[str, ...]) -> Partitio
 
 
 def ways_of(home: NamedSharding, axis: int, names: tuple[str, ...]) -> int:
-    """Into how many pieces one axis of an array is split that is split over further axes of the mesh."""
+    """Returns into how many pieces one axis of an array is split if it is also split over these axes of the mesh."""
     return _ways(home.mesh, *home.spec[axis : axis + 1], names)
 
 
 def _stored_parts(tx: Any, shapes: Any) -> dict[str, list[tuple[int, ...]]]:
-    """For each parameter the shapes of what is kept of its stored arrays, such as of the scales of their blocks."""
+    """Returns for each parameter the shapes of its quantized arrays' parts, such as codes and scales of blocks."""
     found: dict[str, list[tuple[int, ...]]] = {}
 
     def note(place: Place, x: Any) -> Any:
@@ -142,10 +143,10 @@ def _stored_parts(tx: Any, shapes: Any) -> dict[str, list[tuple[int, ...]]]:
 
 
 def _zeroed(home: NamedSharding, shape: tuple[int, ...], zero: tuple[str, ...], parts: Any) -> NamedSharding:
-    """Where the state of a parameter lies: as the parameter, and split over `zero` too, if that is possible.
+    """Returns the sharding for the state of a parameter: the parameter's, also split over `zero` if possible.
 
-    It is split along an axis that cuts no block of what is stored, if there is one: else devices would have to exchange
-    the scales of blocks.
+    It prefers an axis whose split cuts no block of a quantized array: otherwise devices would have to exchange the
+    scales of blocks.
     """
     spec = [*home.spec, *[None] * (len(shape) - len(home.spec))]
     axis = _axis_for(zero, home.mesh, spec, shape, parts)
@@ -154,21 +155,21 @@ def _zeroed(home: NamedSharding, shape: tuple[int, ...], zero: tuple[str, ...], 
 
 
 def spec_of(x: Any) -> list[Any]:
-    """What splits each axis, as far as types say; an axis that the compiler may split counts as whole."""
+    """Returns the mesh axes that split each axis according to the array's type; automatic mesh axes are not in it."""
     sharding = getattr(x, "sharding", None)
     spec = () if sharding is None else tuple(sharding.spec)
     return [*spec, *[None] * (len(getattr(x, "shape", ())) - len(spec))]
 
 
 def _ways(mesh: Any, *parts: Any) -> int:
-    """Into how many pieces axes of the mesh split an axis of an array."""
+    """Returns into how many pieces axes of the mesh split an axis of an array."""
     return math.prod(mesh.shape[name] for part in parts for name in names_of(part))
 
 
 def _axis_for(
     zero: tuple[str, ...], mesh: Any, spec: Sequence[Any], shape: tuple[int, ...], parts: Sequence[Any] = ()
 ) -> int | None:
-    """The longest axis that can be split over `zero` too, in `parts` as well; None if none can be, or one is."""
+    """Returns the longest axis that can also be split over `zero`, in all `parts`; None if there is none, or one is."""
     if not zero or any(name in zero for part in spec for name in names_of(part)):
         return None
     like = [part for part in [shape, *parts] if len(part) == len(shape)]
@@ -177,12 +178,12 @@ def _axis_for(
 
 
 def _lies(mesh: Any, part: Any, axis: int | None, zero: tuple[str, ...], kind: str | None) -> NamedSharding:
-    """Where one array lies: as its type says, and its `axis` split over `zero` too, if that is possible."""
+    """Returns the sharding of one array: as in its type, with `axis` also split over `zero` if possible."""
     spec = spec_of(part)
     if axis is not None and axis < part.ndim and part.shape[axis] % _ways(mesh, spec[axis], zero) == 0:
         spec = list(split_by(spec, axis, zero))
     while spec and spec[-1] is None and AxisType.Explicit not in mesh.axis_types:
-        spec.pop()  # as compiled programs write the places of their results: else a step is compiled again for these
+        spec.pop()  # as in the results of compiled programs: with another spec a step would be compiled again
     return NamedSharding(mesh, PartitionSpec(*spec), memory_kind=kind if part.ndim else None)
 
 

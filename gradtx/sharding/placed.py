@@ -128,19 +128,19 @@ def update(
 
 
 def _workers(on: Any, work_axis: Any) -> NamedSharding | None:
-    """How stacks of matrices are divided among devices; None where they are not."""
+    """Returns the sharding that divides stacks of matrices among devices; None if they are not divided."""
     names = axes_of("update", "work_axis", on, work_axis)
     return NamedSharding(on, PartitionSpec(names)) if names else None
 
 
 def _cut(work: Any, home: Any, like: Any, tree: Any) -> Any:
-    """A tree like the parameters at the places of work; anything else as it is."""
+    """Moves a tree like the parameters to where the update is computed; returns anything else unchanged."""
     same = jax.tree.structure(tree) == jax.tree.structure(like) and _shapes(tree) == _shapes(like)
     return _moved(tree, work, home) if same else tree
 
 
 def _moved(tree: Any, work: Any, home: Any) -> Any:
-    """The tree with those arrays at the place of work that have one elsewhere than at home."""
+    """Moves the arrays of the tree whose update is computed elsewhere than where the parameter is placed."""
     leaves, treedef = jax.tree.flatten(tree)
     there, here = jax.tree.leaves(work), jax.tree.leaves(home)
     moved = [i for i in range(len(leaves)) if there[i] is not here[i]]
@@ -191,7 +191,7 @@ def _put(x: Any, where: NamedSharding) -> Any:
 
 
 def _only(spec: Any, names: list[str]) -> PartitionSpec:
-    """The spec with these axes of the mesh alone."""
+    """Returns the spec with only these axes of the mesh."""
     parts = [(part,) if isinstance(part, str) else tuple(part or ()) for part in spec]
     kept = [tuple(name for name in part if name in names) for part in parts]
     return PartitionSpec(*[part or None for part in kept])

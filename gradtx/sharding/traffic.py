@@ -1,8 +1,9 @@
-"""What the devices send each other in a function, found from types: an estimate from shapes, without any device.
+"""Estimates from shapes how many bytes the devices send each other in a function.
 
-On a mesh with explicit axes the type of every array says how it is split. A sum over an axis that is split is an
-all-reduce of its result, a product contracted over one too, and an array that loses what splits it is gathered. A ring
-of n devices moves (n - 1) / n of an array through each device to gather it, and twice that to reduce it.
+On a mesh with explicit axes, the type of every array contains its sharding. Each of these needs communication: a sum
+over a split axis and a matrix product contracted over one (an all-reduce of the result), and an array whose split ends
+(an all-gather). In a ring of n devices, each device receives (n - 1) / n of an array to gather it, and twice as much to
+all-reduce it.
 """
 
 from __future__ import annotations

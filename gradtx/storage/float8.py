@@ -45,17 +45,17 @@ class float8(Blocked):
 
     @property
     def _top(self) -> float:
-        """The number to which the scale is mapped: the largest power of two of the dtype."""
+        """Returns the code of a block's largest entry: the largest power of two of the dtype."""
         return 2.0 ** math.floor(math.log2(float(jnp.finfo(self.to).max)))
 
     @property
     def _drop(self) -> int:
-        """The number of bits after the point that the dtype lacks compared with a float32."""
+        """Returns how many bits the dtype has less than float32 after the binary point."""
         return 23 - jnp.finfo(self.to).nmant
 
     @property
     def _lowest(self) -> int:
-        """The exponent of the smallest normal number of the dtype."""
+        """Returns the exponent of the smallest normal number of the dtype."""
         return int(jnp.finfo(self.to).minexp)
 
     def scale_of(self, most: Array) -> Array:

@@ -82,7 +82,7 @@ class quantized(Blocked):
 
     @property
     def most(self) -> int:
-        """The largest code."""
+        """Returns the largest code."""
         return 2 ** (self.bits - self.signed) - 1
 
     def scale_of(self, most: Array) -> Array:
