@@ -110,10 +110,11 @@ def restore(
       manager: The `orbax.checkpoint.CheckpointManager`, or the folder.
       tx: The transformation. It must be the one that the checkpoint was saved with.
       params: The parameters before the first step, or their shapes.
-      state: The state before the first step, or its shapes; by default that of `tx.init(params)`, which need not exist.
+      state: The state before the first step, or its shapes; by default what `tx.init(params)` would return.
       more: A tree like the `more` that was saved; its values are replaced. None (default) does not restore it.
-      shardings: The shardings that the state should have, as returned by `gx.sharding.state_shardings`; `zero_axis` may
-        differ from that of the saved run. By default those of `state`, or those that `tx.init(params)` would give.
+      shardings: The shardings of the restored state, as returned by `gx.sharding.state_shardings`, possibly with a
+        different `zero_axis` from the saved run. By default the shardings of `state`, or of what `tx.init(params)`
+        would return.
       step: Which checkpoint; the latest by default.
       changed: The names of hyperparameters and other fields that may differ from the checkpoint, as in
         `("learning_rate",)`: the run continues with the values of `tx`. Write a name as in the result of
@@ -197,7 +198,7 @@ def _arrays(opened: Any, step: int, name: str, asked: dict[str, Any]) -> dict[st
 _ADVICE = {
     "params": "Give params the tree, shapes and dtypes that were saved.",
     "more": "Give more the tree, shapes and dtypes that were saved.",
-    "state": "For a state of an older layout give convert=, a function from its arrays by name to those of now.",
+    "state": "For a state of an older layout give convert=, a function from the saved arrays by name to the arrays that tx has now.",
 }
 
 

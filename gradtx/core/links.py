@@ -24,7 +24,7 @@ class Link(NamedTuple):
     """A link, or a wrapper around others."""
 
     name: str
-    """Its name, after those of the wrappers and groups that it is in."""
+    """Its name, preceded by the names of the wrappers and groups that it is in."""
     arguments: dict[str, Any]
     """The arguments with which it was made, without the transformations in it and the defaults of its options."""
     reaches: tuple[str, ...] | None

@@ -34,8 +34,8 @@ class Format(Value):
 
     Class arguments:
       draws: True for a format that rounds stochastically. `encode(x, bits)` then also gets a uint32 for each entry,
-        which differs at every step, and for every `seed` if the format has a field of that name. Their mean over
-        steps, or over entries, converges faster than that of random numbers.
+        which differs at every step, and for every `seed` if the format has a field of that name. The mean of these
+        numbers over steps, or over entries, converges faster than the mean of random numbers.
     """
 
     draws = False

@@ -25,9 +25,9 @@ class Stage(NamedTuple):
     """What one link did to the chosen parameters."""
 
     link: str
-    """The name of the link, after those of the wrappers and groups that it is in."""
+    """The name of the link, preceded by the names of the wrappers and groups that it is in."""
     leaves: tuple[str, ...]
-    """The paths of those of the chosen parameters that go through it."""
+    """The paths of the chosen parameters that go through it."""
     before: float
     """The norm of what went in."""
     after: float

@@ -54,11 +54,12 @@ def state_shardings(tx: Any, params: Params, param_shardings: Any = None, zero_a
       tx: The transformation.
       params: The parameters, or their shapes (`jax.ShapeDtypeStruct`).
       param_shardings: A `NamedSharding` for each parameter, or one for all, or for whole branches of the tree. By
-        default each parameter says itself where it lies.
-      zero_axis: None (default), or the name of the mesh axis, or names, over which the parameters are replicated and
-        the state is to be split, as in ZeRO-1: usually the axis of the data. Each array is also split over it along its
-        longest axis that can be divided so (for `gx.stored`: without cutting blocks, if there is one). An array
-        without such an axis, or split over `zero_axis` already, stays as it is without `zero_axis`. Numbers stay whole.
+        default the sharding of each parameter itself.
+      zero_axis: None (default), or the name (or names) of a mesh axis over which the parameters are replicated and the
+        state should be split, as in ZeRO-1: usually the axis of the data. Each array is split over it along the longest
+        of its axes whose length the number of devices divides (for `gx.stored` preferably without cutting blocks). An
+        array without such an axis, or already split over `zero_axis`, is left as without `zero_axis`. Scalars stay
+        replicated.
 
     Returns:
       The tree of shardings. Give it to `gx.sharding.init` and `gx.sharding.update`, or to `jax.jit` as `out_shardings`.

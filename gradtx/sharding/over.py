@@ -41,14 +41,14 @@ class over(Wrapper):
 
     Args:
       inner: The transformation.
-      axis_name: The axis of the mesh, or axes, over which parameters are split. Gradients must be those of the whole
-        batch before: average them over the axis of the data.
+      axis_name: The axis of the mesh, or axes, over which parameters are split. Average the gradients over the
+        axis of the data before: they must be gradients of the whole batch.
 
     Raises:
       TypeError: `axis_name` is no name.
-      ValueError: `shard_map` runs with `check_vma=False`, which hides which arrays are split. `update`: a part of a
-        parameter comes to a rule that looks at each as a whole, such as that of `muon`, to one that draws noise, or to
-        a method of second order; `value` differs from device to device.
+      ValueError: `shard_map` runs with `check_vma=False`, which hides which arrays are split. In `update`: a
+        split parameter reaches a rule that needs whole parameters (such as `muon`'s), a rule that draws noise, or a
+        second-order method; `value` differs from device to device.
 
     >>> import jax, jax.numpy as jnp, gradtx as gx
     >>> from jax.sharding import AxisType, PartitionSpec as P
