@@ -198,7 +198,7 @@ def _arrays(opened: Any, step: int, name: str, asked: dict[str, Any]) -> dict[st
 _ADVICE = {
     "params": "Give params the tree, shapes and dtypes that were saved.",
     "more": "Give more the tree, shapes and dtypes that were saved.",
-    "state": "For a state of an older layout give convert=, a function that maps the saved arrays by name to the current ones.",
+    "state": "For a state of an older layout give convert=, a function from the saved arrays by name to the new ones.",
 }
 
 
