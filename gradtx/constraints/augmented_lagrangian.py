@@ -90,7 +90,7 @@ def augmented_lagrangian(
 ) -> ConstrainedResult:
     """Minimizes `loss(params)` subject to inequality(params) <= 0 and equality(params) == 0.
 
-    Take it for small or medium deterministic problems that should be solved to a tolerance. For training with batches
+    Use it for small or medium deterministic problems that should be solved to a tolerance. For training with batches
     take `lagrangian` instead, which works with any optimizer. The whole solver is one jitted while loop and works under
     `jit` and `vmap`. Scaling takes one gradient per constraint at the start.
 

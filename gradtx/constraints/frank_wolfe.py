@@ -30,7 +30,7 @@ _STEPS = inverse_power_schedule(1.0, beta=0.5, alpha=1.0)  # 2 / (t + 2)
 class frank_wolfe(WithFunction, Layerwise, needs=("params",)):
     """Minimizes over a convex set without projections: conditional gradient steps (Frank-Wolfe).
 
-    It is a whole optimizer: give it the gradient of the loss, without a learning rate. Take it if the projection onto
+    It is a whole optimizer: give it the gradient of the loss, without a learning rate. Use it if the projection onto
     the set is expensive, as for the nuclear ball, or if a sparse or low-rank solution is wanted.
 
         s = argmin_(s in the set) <g, s>,     p <- p + step_size * (s - p)

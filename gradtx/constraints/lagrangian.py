@@ -190,7 +190,7 @@ def _as_point(who: str, name: str, x: Any) -> LagrangianPoint:
 class lagrangian(Problem):
     """The Lagrangian of a constrained problem, as a function to differentiate: training under constraints.
 
-    The problem is to minimize loss(params) subject to inequality(params) <= 0 and equality(params) == 0. Take it to
+    The problem is to minimize loss(params) subject to inequality(params) <= 0 and equality(params) == 0. Use it to
     train with any optimizer and with batches. `problem.init(params)` returns the first point, with multipliers 0.
     `problem(point, *batch)` is the value of the Lagrangian, a plain function to differentiate. `problem.optimizer(tx)`
     returns the transformation that updates points.

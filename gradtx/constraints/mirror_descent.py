@@ -32,7 +32,7 @@ __all__ = ["mirror_descent"]
 class mirror_descent(Layerwise, needs=("params",), real=True):
     """Takes steps that stay in a set without projecting: mirror descent, or the exponentiated gradient method.
 
-    It is a whole optimizer: give it the gradient of the loss. Take it for probability distributions and other
+    It is a whole optimizer: give it the gradient of the loss. Use it for probability distributions and other
     parameters that must not be negative. Start inside the set, for instance at the uniform distribution, because an
     entry that is 0 stays 0 (and for 'bit_entropy' an entry that is `scale` stays `scale`). Entries below 0 count as 0,
     and entries above `scale` as `scale`; a point of the simplex without positive entries counts as the uniform

@@ -15,7 +15,7 @@ f + g at x falls as 1/t^2 (Auslender and Teboulle, 2006, "Interior Gradient and 
 Optimization"; Tseng, 2008, "On Accelerated Proximal Gradient Methods for Convex-Concave Optimization"). FISTA takes its
 gradients at points beyond x, which may lie outside of the set where g is finite. Here y lies between x and z, so that
 the parameters, which are y, never leave a convex set. With `restart` the method starts anew at x (y = z = x, theta = 1)
-when a step turns against the last one, <z - z', x' - x> > 0 (O'Donoghue and Candes, 2015, "Adaptive Restart for
+when a step turns against the previous one, <z - z', x' - x> > 0 (O'Donoghue and Candes, 2015, "Adaptive Restart for
 Accelerated Gradient Schemes").
 """
 
@@ -113,7 +113,7 @@ class accelerated_proximal_gradient(_Proximal, Treewide, state=AcceleratedProxim
         Lipschitz constant of the gradient.
       data: Further arguments of `prox`, such as the weight of a penalty. They are hyperparameters: numbers, arrays,
         schedules or trees of arrays.
-      restart: Whether to start the acceleration anew when a step turns against the last one. Default True.
+      restart: Whether to start the acceleration anew when a step turns against the previous one. Default True.
       axis: None (default) to take each leaf as one point; an integer to take every vector along that axis as a point of
         its own.
 
@@ -205,7 +205,7 @@ def proximal(
       acceleration: Whether to accelerate (default False), which needs far fewer steps if the problem is badly
         conditioned. The parameters are then the points at which gradients are taken, and stay inside of every convex
         set. Both methods converge to the same point.
-      restart: Whether to start the acceleration anew when a step turns against the last one. Default True.
+      restart: Whether to start the acceleration anew when a step turns against the previous one. Default True.
       axis: None (default) to take each leaf as one point; an integer to take every vector along that axis as a point of
         its own.
 

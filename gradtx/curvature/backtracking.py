@@ -20,7 +20,7 @@ __all__ = ["scale_by_backtracking_linesearch"]
 class scale_by_backtracking_linesearch(Linesearch):
     """Shrinks the update until the value decreases enough (Armijo's condition).
 
-    Take it after a direction whose natural step size is 1 or at least known in magnitude. It evaluates only values,
+    Put it after a direction whose natural step size is 1 or at least known in magnitude. It evaluates only values,
     no gradients, so its trials are cheap. The accepted step size a satisfies, for the update u,
 
         f(x + a u) <= f(x) + slope_rtol * a * <grad f(x), u> + rtol * |f(x)| + atol

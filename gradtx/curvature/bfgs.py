@@ -201,7 +201,7 @@ def sr1(
 ) -> chain:
     """SR1 with a line search: a quasi-Newton method whose dense matrix may have negative curvature.
 
-    Take it instead of `bfgs` if the function is far from convex. For up to a few thousand parameters.
+    Use it instead of `bfgs` if the function is far from convex. For up to a few thousand parameters.
 
     Args:
       learning_rate: Factor of the direction before the line search, a number or a schedule. None (default) for 1.

@@ -37,7 +37,7 @@ _GUESS, _EXPAND, _CUT, _FIRST, _SECOND, _HALVE = range(6)
 """The kinds of trials: probing for the parabola, extending, cutting below a hill, two secant steps, halving."""
 
 _PROBE = 0.1
-"""Fraction of the last step at which the parabola is probed (psi_1)."""
+"""Fraction of the previous step at which the parabola is probed (psi_1)."""
 
 
 class _Search(NamedTuple):
@@ -79,7 +79,7 @@ class scale_by_hager_zhang_linesearch(Linesearch):
         default.
       increase_factor: Factor by which a step that is too short is extended. Greater than 1; 5 by default.
       initial_guess_strategy: The first trial. "quadratic" (default) takes the minimum of a parabola through a tenth
-        of the last step, or twice the last step if there is no minimum; "keep" takes the last step, "one" takes 1.
+        of the previous step, or twice that step if there is no minimum; "keep" uses the previous step, "one" uses 1.
 
     Returns:
       A transformation whose state is one array per parameter, the gradient at the new point (4 bytes in float32),
@@ -111,7 +111,7 @@ class scale_by_hager_zhang_linesearch(Linesearch):
     def search(self, start: Point, grad: Any, look: Line, state: LinesearchState) -> tuple[Point, Any, LinesearchInfo]:
         conditions = Conditions(start, self.slope_rtol, self.curv_rtol, self.approx_dec_rtol)
         last = jnp.where(state.learning_rate > 0, state.learning_rate, 1)
-        # Without a last step: a step that along a negative gradient has a length of at most 1.
+        # Without a previous step: a step that along a negative gradient has a length of at most 1.
         last = jnp.where(state.count > 0, last, 1 / jnp.maximum(1, jnp.sqrt(jnp.abs(start.slope))))
         last = jnp.maximum(last, look.shortest() / _PROBE)
         first, kind = {"one": (jnp.ones_like(last), _EXPAND), "keep": (last, _EXPAND)}.get(

@@ -204,7 +204,7 @@ def lbfgs(
 ) -> chain:
     """L-BFGS with a line search, the standard method for smooth, deterministic functions.
 
-    Take it (with `gx.minimize`) for full-batch problems with any number of parameters. On mini-batches its
+    Use it (with `gx.minimize`) for full-batch problems with any number of parameters. On mini-batches its
     curvature estimates are noisy: use a first-order method there.
 
     Args:

@@ -221,7 +221,7 @@ def _subspace(model: _Model, x: Array, g: Array, low: Array, high: Array, cauchy
 def lbfgsb(lower: Any, upper: Any, memory_size: int = 10, linesearch: Any = STRONG_WOLFE) -> scale_by_lbfgsb:
     """L-BFGS-B: L-BFGS for parameters with bounds, `lower <= params <= upper`.
 
-    Take it (with `gx.minimize`) for smooth, deterministic functions of bounded parameters. Parameters inside the
+    Use it (with `gx.minimize`) for smooth, deterministic functions of bounded parameters. Parameters inside the
     box stay in it exactly, and the function is never evaluated outside. Parameters outside are moved in by the
     first step, up to rounding. `minimize` starts from the nearest point of the box, and measures convergence by the
     norm of x - P(x - g), the part of the gradient that the bounds leave. Parameters must be real.

@@ -71,7 +71,7 @@ def least_squares(
 ) -> Result:
     """Fits parameters: minimizes half the sum of squares of all entries of `residual_fn(params)`.
 
-    Take it for curve fitting and other problems with up to some thousand parameters or residuals. It converges much
+    Use it for curve fitting and other problems with up to some thousand parameters or residuals. It converges much
     faster than `minimize` on such problems, because it uses the Jacobian J of the residuals r:
 
         p = argmin |J p + r|^2 + damping * |D p|^2        a step of Levenberg-Marquardt; Gauss-Newton has damping 0

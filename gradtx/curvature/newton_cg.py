@@ -110,7 +110,7 @@ def newton_cg(
 ) -> chain:
     """Newton's method by truncated conjugate gradients, with a line search: it never forms the Hessian.
 
-    Take it for smooth, deterministic functions of many parameters, if Hessian-vector products are cheap. It finds
+    Use it for smooth, deterministic functions of many parameters, if Hessian-vector products are cheap. It finds
     the minimum of a convex function from anywhere. If the Hessian is not positive definite a step still descends,
     in the worst case along the gradient. A step holds five vectors like the parameters, and what a Hessian-vector
     product needs.

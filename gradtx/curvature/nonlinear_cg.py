@@ -1,4 +1,4 @@
-"""Nonlinear conjugate gradients: adds a multiple of the last direction to the gradient.
+"""Nonlinear conjugate gradients: adds a multiple of the previous direction to the gradient.
 
     u_t = g_t + beta_t u_(t-1)
 
@@ -6,7 +6,7 @@
     "polak_ribiere"     beta = max(<g_t, y> / |g_(t-1)|^2, 0)                   (Polak and Ribiere, 1969; Powell, 1984)
     "hager_zhang"       beta = max((<g_t, y> - 2 |y|^2 <g_t, d> / <d, y>) / <d, y>, -1 / (|d| min(0.01, |g_(t-1)|)))
 
-with y = g_t - g_(t-1) and d = -u_(t-1), the direction of the last step.
+with y = g_t - g_(t-1) and d = -u_(t-1), the direction of the previous step.
 
 "hager_zhang" is from Hager and Zhang, 2005, "A New Conjugate Gradient Method with Guaranteed Descent and an
 Efficient Line Search": it ensures <g_t, u_t> >= 7/8 |g_t|^2 for any line search. All methods restart, with beta =
@@ -40,7 +40,7 @@ _ETA = 0.01
 
 
 class NonlinearCGState(NamedTuple):
-    """State of nonlinear conjugate gradients: the number of steps, the last gradient and the last direction."""
+    """State of nonlinear conjugate gradients: the number of steps, the previous gradient and the previous direction."""
 
     count: Array = counter()
     updates: Array = per_param()
@@ -48,12 +48,12 @@ class NonlinearCGState(NamedTuple):
 
 
 class scale_by_nonlinear_cg(Treewide, state=NonlinearCGState):
-    """Combines the gradient with the last direction to a conjugate direction.
+    """Combines the gradient with the previous direction to a conjugate direction.
 
     The direction of `nonlinear_cg` without learning rate and line search, to build your own chain.
 
     Args:
-      method: The formula for the multiple of the last direction: "hager_zhang" (default), "polak_ribiere" or
+      method: The formula for the multiple of the previous direction: "hager_zhang" (default), "polak_ribiere" or
         "fletcher_reeves". The first is the most robust.
       restart_rtol: Restart from the gradient if the inner product of two successive gradients exceeds this fraction
         of the squared norm. Positive; 0.1 by default, infinity for no such restarts.
@@ -106,12 +106,12 @@ def nonlinear_cg(
 ) -> chain:
     """Nonlinear conjugate gradients with a line search.
 
-    Take it for large, smooth, deterministic problems if the memory of `lbfgs` (22 arrays per parameter) is too
+    Use it for large, smooth, deterministic problems if the memory of `lbfgs` (22 arrays per parameter) is too
     much; otherwise `lbfgs` usually needs fewer evaluations.
 
     Args:
       learning_rate: Factor of the direction before the line search, a number or a schedule. None (default) for 1.
-      method: The formula for the multiple of the last direction: "hager_zhang" (default), "polak_ribiere" or
+      method: The formula for the multiple of the previous direction: "hager_zhang" (default), "polak_ribiere" or
         "fletcher_reeves". The first is the most robust.
       restart_rtol: Restart from the gradient if the inner product of two successive gradients exceeds this fraction
         of the squared norm. Positive; 0.1 by default, infinity for no such restarts.

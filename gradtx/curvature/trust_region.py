@@ -60,7 +60,7 @@ _ROUNDS = 60
 class trust_region_newton(Stateful, state=TrustRegionState, needs=("params", "value_fn"), real=True):
     """Newton's method within a trust region: steps that are limited to a radius which adapts to their success.
 
-    A complete method that needs neither a learning rate nor a line search. Take it for deterministic functions that
+    A complete method that needs neither a learning rate nor a line search. Use it for deterministic functions that
     are far from convex; it escapes saddle points. `update` needs params and `value_fn`, and uses `value` if it is
     given. If the function decreases too little, the update is zero and the radius shrinks. The Hessian is computed
     in the parameters' own dtype. Derivatives treat the step as a constant.

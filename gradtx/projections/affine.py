@@ -35,7 +35,7 @@ def projection_vector(x: Any, a: Any) -> Any:
 
     Raises:
       TypeError: a leaf is complex or not a floating-point array.
-      ValueError: `a` is not like `x`.
+      ValueError: the structure or a shape of `a` differs from that of `x`.
     """
     who = "projection_vector"
     flat, restored = vector(who, x)
@@ -59,7 +59,7 @@ def projection_hyperplane(x: Any, a: Any, b: ArrayLike) -> Any:
 
     Raises:
       TypeError: a leaf is complex or not a floating-point array.
-      ValueError: `a` is not like `x`, or `b` is not a scalar.
+      ValueError: the structure or a shape of `a` differs from that of `x`, or `b` is not a scalar.
     """
     who = "projection_hyperplane"
     flat, restored = vector(who, x)
@@ -84,7 +84,7 @@ def projection_halfspace(x: Any, a: Any, b: ArrayLike) -> Any:
 
     Raises:
       TypeError: a leaf is complex or not a floating-point array.
-      ValueError: `a` is not like `x`, or `b` is not a scalar.
+      ValueError: the structure or a shape of `a` differs from that of `x`, or `b` is not a scalar.
     """
     who = "projection_halfspace"
     flat, restored = vector(who, x)
@@ -114,7 +114,7 @@ def _in_halfspace(x: Array, a: Array, b: Array) -> Array:
 
 
 def _scaled(x: Array, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """Scales the problem so that entries are near 1, and returns the unit of x, too."""
+    """Returns x, a and b scaled to entries near 1, and the factor that converts a result back to the unit of x."""
     a_unit = unit(a)
     scale = unit(jnp.append(x, b / a_unit))
     return x / scale, a / a_unit, b / a_unit / scale, scale

@@ -50,8 +50,8 @@ def projection_l2_sphere(tree: Any, scale: ArrayLike = 1) -> Any:
     """Projects onto the Euclidean sphere: scales the tree to the norm `scale`.
 
     Args:
-      tree: The tree to project, treated as one vector. Leaves may be complex. If all entries are zero, all points
-        of the sphere are equally near, and the one with equal entries is returned.
+      tree: The tree to project, treated as one vector. Leaves may be complex. If all entries are zero, all points of
+        the sphere are equally near, and the point with equal entries is returned.
       scale: Radius of the sphere. Not negative; 1 by default.
 
     Returns:

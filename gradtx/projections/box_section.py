@@ -2,10 +2,11 @@
 
     p_i = min(max(x_i - t w_i, lower_i), upper_i)        with the t for which <w, p> = c
 
-<w, p> decreases in t, and is linear between the values of t at which an entry meets a bound. These are sorted, the
-two neighbours with c between them are found by bisection, and between them t solves a linear equation (Kiwiel,
-2008, "Breakpoint searching algorithms for the continuous quadratic knapsack problem"). The derivative is implicit:
-entries at a bound follow the bound, and the others follow the equation.
+<w, p> decreases in t, and is linear between the breakpoints, the values of t at which an entry meets a bound. The
+breakpoints are sorted, and bisection finds the two neighbouring breakpoints at which <w, p> is above and below c.
+Between these two, t solves a linear equation (Kiwiel, 2008, "Breakpoint searching algorithms for the continuous
+quadratic knapsack problem"). The derivative is implicit: entries at a bound move with the bound, and the other entries
+move so that <w, p> = c still holds.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ __all__ = ["projection_box_section"]
 def projection_box_section(tree: Any, lower: Any, upper: Any, w: Any = 1, c: ArrayLike = 1) -> Any:
     """Projects onto all vectors p with `lower <= p <= upper` and <w, p> = c.
 
-    For example, portfolio weights that sum to 1 with at most 60% in one asset.
+    Use it, for example, for portfolio weights that sum to 1 with at most 60% in one asset.
 
     Args:
       tree: The tree to project, treated as one vector. Leaves must be real.
       lower: The lower bounds: a number or a tree like `tree`. May be -inf.
       upper: The upper bounds: a number or a tree like `tree`. May be inf.
-      w: The weights of the sum: a number or a tree like `tree`. 1 by default.
-      c: The value of the sum, a number. 1 by default.
+      w: The coefficients of the sum <w, p>: a number or a tree like `tree`. 1 by default.
+      c: The required value of <w, p>, a number. 1 by default.
 
     Returns:
       A tree like `tree`; NaN if no point satisfies the conditions.
@@ -44,7 +45,8 @@ def projection_box_section(tree: Any, lower: Any, upper: Any, w: Any = 1, c: Arr
 
     Raises:
       TypeError: a leaf is complex or not a floating-point array.
-      ValueError: `lower`, `upper` or `w` is not like the tree, or `c` is not a scalar.
+      ValueError: `lower`, `upper` or `w` is a tree whose structure or shapes differ from those of `tree`, or `c` is not
+        a scalar.
     """
     who = "projection_box_section"
     x, restored = vector(who, tree)
@@ -54,8 +56,8 @@ def projection_box_section(tree: Any, lower: Any, upper: Any, w: Any = 1, c: Arr
 
 class _Solution(NamedTuple):
     p: Array
-    free: Array  # entries that meet no bound
-    at_lower: Array  # of the others, those at `lower`
+    free: Array  # True for entries at neither bound
+    at_lower: Array  # True for entries at `lower`, among those that are not free
 
 
 @jax.jit
@@ -65,7 +67,7 @@ def _solve(x: Array, lower: Array, upper: Array, w: Array, c: Array) -> _Solutio
     low, high = jnp.where(turned, -upper, lower), jnp.where(turned, -lower, upper)
     some = weight > 0
     divisor = jnp.where(some, weight, 1)
-    # From `first` on an entry leaves its upper bound, and from `last` on it is at its lower one.
+    # As t grows, an entry leaves its upper bound at `first` and reaches its lower bound at `last`.
     first, last = (jnp.where(some, (y - bound) / divisor, 0) for bound in (high, low))
 
     def excess(t: Array) -> Array:
@@ -85,11 +87,11 @@ def _solve(x: Array, lower: Array, upper: Array, w: Array, c: Array) -> _Solutio
     free = some & (first <= start) & (end <= last)
     at_low = (some & (last <= start)) | (~some & (y <= low))
     at_high = (some & (first >= end) & ~at_low) | (~some & (y >= high))
-    # Entries that are free lie near the box when they are shifted first, so that nothing is lost if x is far away.
+    # Shift free entries first: they are then near the box, so no accuracy is lost if x is far away from it.
     shift = jnp.where(jnp.isfinite(start), start, jnp.where(jnp.isfinite(end), end, 0))
     p = jnp.where(free, y - shift * weight, jnp.where(at_low, low, jnp.where(at_high, high, y)))
     size = jnp.maximum(jnp.sum(jnp.where(free, weight * weight, 0)), jnp.finfo(x.dtype).tiny)
-    for _ in range(2):  # the second time corrects the rounding of the first
+    for _ in range(2):  # the second pass corrects the rounding of the first
         p = jnp.where(free, p - weight * ((_dot(weight, p) - c) / size), p)
     p = jnp.where(free, jnp.clip(p, low, high), p)
     bearable = 1e3 * x.size * jnp.finfo(x.dtype).eps * (_dot(weight, jnp.abs(p)) + jnp.abs(c))

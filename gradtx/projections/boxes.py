@@ -57,7 +57,8 @@ def projection_box(tree: Any, lower: Any, upper: Any) -> Any:
 
     Raises:
       TypeError: a leaf is complex or not a floating-point array.
-      ValueError: a bound is not like the tree, or a number `lower` is larger than a number `upper`.
+      ValueError: a bound is a tree whose structure or shapes differ from those of `tree`, or both bounds are numbers
+        and `lower` is larger than `upper`.
     """
     return _box("projection_box", tree, lower, upper)
 
@@ -78,7 +79,7 @@ def projection_hypercube(tree: Any, scale: Any = 1) -> Any:
 
     Raises:
       TypeError: a leaf is complex or not a floating-point array.
-      ValueError: `scale` is not like the tree, or is a negative number.
+      ValueError: `scale` is a negative number, or a tree whose structure or shapes differ from those of `tree`.
     """
     return _box("projection_hypercube", tree, 0, scale, "scale")
 

@@ -24,8 +24,8 @@ def projection_second_order_cone(tree: Any, scale: ArrayLike = 1) -> Any:
     """Projects onto the second-order cone: vectors (v, t) with |v| <= scale * t.
 
     Args:
-      tree: The tree to project, treated as one vector whose last entry (of the last leaf) is t and whose other
-        entries are v. A pair `(v, t)` of a tree and a number is the natural form. Leaves must be real.
+      tree: The tree to project, treated as one vector whose last entry (of the last leaf) is t and whose other entries
+        are v. The usual argument is a pair `(v, t)` of a tree and a number. Leaves must be real.
       scale: Ratio of the largest norm of v to t. Not negative; 1 by default.
 
     Returns:

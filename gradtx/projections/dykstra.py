@@ -1,23 +1,23 @@
-"""Projects onto an intersection of convex sets, by projecting onto each of them in turn.
+"""Projects onto an intersection of convex sets, by projecting onto each set in turn.
 
     p_0 = x,  q_i = 0
     y = p + q_i,    p = P_i(y),    q_i = y - p          for each set i, again and again
 
-(Boyle and Dykstra, 1986, "A Method for Finding Projections onto the Intersection of Convex Sets in Hilbert
-Spaces"). It stops when no q_i changes in a round (Birgin and Raydan, 2005, "Robust stopping criteria for Dykstra's
-algorithm"); this criterion is not misled when only p stalls.
+(Boyle and Dykstra, 1986, "A Method for Finding Projections onto the Intersection of Convex Sets in Hilbert Spaces").
+The iteration stops when no q_i changes in a round (Birgin and Raydan, 2005, "Robust stopping criteria for Dykstra's
+algorithm"). A test of p alone could stop too early, because p may stand still for some rounds and then move again.
 
-The derivative is implicit. At the solution p = P_i(p + q_i) and p + sum q_i = x. With J_i, the derivative of P_i at
-p + q_i, and e_i, the effect of a change in the data of P_i,
+The derivative is implicit. At the solution p = P_i(p + q_i) and p + sum q_i = x. Let J_i be the derivative of P_i at
+p + q_i, and e_i the change of P_i's result when the arguments that describe its set change. Then
 
     dp = J_i (dp + dq_i) + e_i,    dp + sum dq_i = dx
 
-This is the fixed point of the same algorithm with affine maps in place of projections. The J_i are symmetric, as
-derivatives of projections are, so the transpose takes the same iteration. For a cotangent w it returns the a of
+So dp is the fixed point of the same algorithm with affine maps in place of the projections. The J_i are symmetric, like
+all derivatives of projections, so the transposed map uses the same iteration. For a cotangent w, solve
 
     a = J_i (a + b_i),    a + sum b_i = w
 
-for x, and a + b_i for e_i.
+The cotangent of x is a, and the cotangent of e_i is a + b_i.
 """
 
 from __future__ import annotations
@@ -44,19 +44,21 @@ def projection_intersection(
 ) -> Any:
     """Projects onto the intersection of several convex sets, given their projections.
 
-    The number of rounds depends on the angles between the sets, and grows with the distance of the tree from curved
-    sets. Outside of `jax.jit` every call compiles the rounds again.
+    One round projects onto each set once. The number of rounds depends on the angles between the sets, and grows with
+    the distance between the tree and curved sets. Call the function inside `jax.jit`: outside, every call compiles the
+    loop again.
 
     Args:
       tree: The tree to project. Leaves must be real.
-      projections: A list of functions from a tree to a tree like it, such as `gx.projection_simplex`; bind the data
-        of a set with a lambda. The sets must be convex and have a common point.
+      projections: A list of functions that take a tree and return a tree of the same structure and shapes, such as
+        `gx.projection_simplex`. To pass further arguments, wrap a projection in a lambda. The sets must be convex and
+        have a common point.
       tol: Stop when a round changes less than this, relative to the size of the tree (but at least 8 units of
         rounding). Not negative; 1e-10 by default.
       maxiter: Stop after this many rounds. At least 1; 10,000 by default.
 
     Returns:
-      A tree like `tree`. It is in the last set up to rounding, and in the others up to about `tol`.
+      A tree like `tree`. The result is in the last set up to rounding, and in the other sets up to about `tol`.
 
     >>> import jax.numpy as jnp, gradtx as gx
     >>> sets = [gx.projection_simplex, lambda p: gx.projection_box(p, 0.0, 0.5)]
@@ -78,7 +80,7 @@ def projection_intersection(
                 f"{checks.shown(projection)}. Bind a set's data with a lambda."
             )
     check(who, tree)
-    dtype = trees.number(tree, 0).dtype  # of all leaves in between, so that the rounds are not disturbed by rounding
+    dtype = trees.number(tree, 0).dtype  # dtype of all leaves during the rounds, so that rounding does not disturb them
     wide = jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), tree)
     x, restored = trees.raveled(wide)
     if not x.size or not projections:
@@ -104,7 +106,7 @@ def _check_result(who: str, i: int, result: Any, like: Any) -> None:
 
 
 def _rounds(maps: Maps, x: Array, bearable: Any, maxiter: int) -> tuple[Array, list[Array]]:
-    """Returns the fixed point p and the q_i. `bearable(p)` is the change at which to stop."""
+    """Returns the fixed point p and the q_i. The iteration stops when a round changes less than `bearable(p)`."""
 
     def step(carry: tuple[Array, list[Array], Array, Array]) -> tuple[Array, list[Array], Array, Array]:
         p, qs, _, steps = carry

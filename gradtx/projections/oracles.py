@@ -7,9 +7,9 @@
     box            lower if g > 0, upper if g < 0                  oracle_box
     nuclear ball   -scale u v^T, the leading singular vectors      oracle_nuclear_ball
 
-If there are several minimizers, an oracle returns one of them. Its derivative with respect to the gradient is 0 for
-sets with corners. If the gradient is 0, every point of the set is a minimizer; then the oracle returns the center
-of the set, or the first corner if there is no center.
+If there are several minimizers, an oracle returns one of them. For sets with corners, the derivative of the oracle with
+respect to the gradient is 0. If the gradient is 0, every point of the set is a minimizer; then the oracle returns the
+center of the set, or the first corner if there is no center.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ __all__ = [
 
 
 def oracle_simplex(g: ArrayLike, scale: ArrayLike = 1) -> Array:
-    """Returns the point of the simplex that minimizes the inner product with `g`: the corner at its smallest entry.
+    """Returns the point of the simplex that minimizes the inner product with `g`: the corner for the smallest entry of
+    `g`.
 
     Use oracles with `gx.frank_wolfe`.
 
@@ -157,8 +158,8 @@ def oracle_nuclear_ball(g: ArrayLike, scale: ArrayLike = 1) -> Array:
     The singular vectors are found by power iteration. Derivatives treat them as constants.
 
     Args:
-      g: The gradient: a matrix, or a stack of matrices in its last two axes, each for itself. A vector is treated
-        as a matrix with one column.
+      g: The gradient: a matrix, or a stack of matrices in its last two axes, which are treated separately. A vector is
+        treated as a matrix with one column.
       scale: The largest sum of singular values. Not negative; 1 by default.
 
     Returns:

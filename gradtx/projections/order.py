@@ -1,16 +1,16 @@
-"""Isotonic regression: projections onto ordered entries and onto the ordered part of the simplex.
+"""Isotonic regression: projections onto the ordered vectors and onto the ordered vectors in the simplex.
 
     projection_monotone          p_1 <= p_2 <= ... <= p_n
-    projection_ordered_simplex   the same, p >= 0 and sum p = scale
+    projection_ordered_simplex   p_1 <= p_2 <= ... <= p_n,  p >= 0 and sum p = scale
 
-The nearest ordered vector is constant on blocks, where it is the mean of x. The pool adjacent violators algorithm
-goes through the entries once and joins the last two blocks while they are out of order (Ayer, Brunk, Ewing, Reid
-and Silverman, 1955, "An empirical distribution function for sampling with incomplete information"). It takes 2 n
-small steps, one after the other. The derivative averages over the same blocks.
+The nearest ordered vector is constant on blocks of entries, and its value on a block is the mean of x over the block.
+The pool adjacent violators algorithm goes through the entries once and joins the last two blocks while their means are
+out of order (Ayer, Brunk, Ewing, Reid and Silverman, 1955, "An empirical distribution function for sampling with
+incomplete information"). It takes 2 n small sequential steps. The derivative averages over the same blocks.
 
-On the ordered simplex, the nearest point is the projection of the nearest ordered vector y onto the simplex: a
-threshold max(y - t, 0) only joins blocks of y, so the multipliers of both steps together satisfy the optimality
-conditions.
+For the ordered simplex, x is first projected onto the ordered vectors, and the result y onto the simplex. This gives
+the nearest point, because the threshold max(y - t, 0) only joins blocks of y, so the multipliers of both projections
+together satisfy the optimality conditions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["block_means", "blocks", "projection_monotone", "projection_ordered_s
 
 
 def projection_monotone(tree: Any, increasing: bool = True) -> Any:
-    """Projects onto the ordered vectors: entries that increase or decrease. This is isotonic regression.
+    """Projects onto the vectors whose entries increase (or decrease). This is isotonic regression.
 
     Args:
       tree: The tree to project, treated as one vector in the order of its leaves. Leaves must be real.
@@ -52,7 +52,7 @@ def projection_monotone(tree: Any, increasing: bool = True) -> Any:
 
 
 def projection_ordered_simplex(tree: Any, scale: ArrayLike = 1, increasing: bool = True) -> Any:
-    """Projects onto the ordered part of the simplex: ordered, nonnegative entries that sum to `scale`.
+    """Projects onto the ordered vectors in the simplex: ordered, nonnegative entries that sum to `scale`.
 
     Args:
       tree: The tree to project, treated as one vector in the order of its leaves. Leaves must be real.
@@ -104,10 +104,10 @@ def _isotonic(x: Array) -> Array:
     one = jnp.ones((), jnp.int32)
     carry = (one, 0 * one, jnp.zeros_like(x).at[0].set(x[0]), jnp.zeros(n, jnp.int32).at[0].set(1))
     _, top, _, counts = mesh.fori_loop(0, 2 * n, step, carry)
-    counts = jnp.where(jnp.arange(n) < top, counts, 0)  # of all blocks but the last
+    counts = jnp.where(jnp.arange(n) < top, counts, 0)  # sizes of all blocks except the last
     ends = jnp.where(counts > 0, jnp.cumsum(counts), n)
     ids = jnp.cumsum(jnp.zeros(n, jnp.int32).at[ends].add(1, mode="drop"))
-    return lax.cummax(block_means(x, ids))  # in order to the last bit
+    return lax.cummax(block_means(x, ids))  # removes rounding errors that break the order
 
 
 @_isotonic.defjvp
@@ -117,7 +117,7 @@ def _isotonic_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 
 
 def blocks(p: Array) -> Array:
-    """Returns for each entry the index of its block of equal neighbours."""
+    """Returns the index of each entry's block; a block is a run of equal neighbours."""
     return jnp.cumsum(jnp.concatenate([jnp.zeros(1, jnp.int32), (p[1:] != p[:-1]).astype(jnp.int32)]))
 
 

@@ -3,14 +3,14 @@
     projection_affine_set    A p = b                   p = x - A^+ (A x - b)
     projection_polyhedron    A p = b,  G p <= h        p = x - A^T l - G^T m,  m >= 0,  m (G p - h) = 0
 
-The equations are eliminated first. Then a dual active-set method goes from the nearest point of the affine set to
-the solution: it adds the inequality that is violated most, and drops those whose multipliers would become negative
-(Goldfarb and Idnani, 1983, "A numerically stable dual method for solving strictly convex quadratic programs"). It
-ends after finitely many steps with the exact active set; the point is then the projection onto an affine set. An
-inequality counts as violated if it is missed by more than 100 units of rounding. The derivative is implicit, with
-the same active set.
+The equations are eliminated first. Then a dual active-set method goes from the nearest point of the affine set to the
+solution: it adds the inequality that is violated most to the active set, and drops inequalities whose multipliers would
+become negative (Goldfarb and Idnani, 1983, "A numerically stable dual method for solving strictly convex quadratic
+programs"). The method ends after finitely many steps with the exact active set. The solution is then the projection
+onto the affine set on which the active inequalities hold with equality. An inequality counts as violated if it is
+missed by more than 100 units of rounding. The derivative is implicit, with the same active set.
 
-Each step updates a dense matrix with a row for each inequality, so use it for hundreds of inequalities, not
+Each step updates a dense matrix with a row for each inequality, so use the method for hundreds of inequalities, not
 thousands.
 """
 
@@ -64,15 +64,15 @@ def projection_polyhedron(
 ) -> Any:
     """Projects onto a polyhedron: all vectors p with A p = b and G p <= h.
 
-    Use it for up to some hundred inequalities.
+    Use it for up to a few hundred inequalities.
 
     Args:
       tree: The tree to project, treated as one vector. Leaves must be real.
       A: The matrix of the equations, with a column for each entry of the tree. None (default) for no equations.
-      b: The right side of the equations, a vector. Give it together with `A`.
+      b: The right side of the equations, a vector. Pass `A` and `b` together.
       G: The matrix of the inequalities, with a column for each entry of the tree. None (default) for no
         inequalities.
-      h: The right side of the inequalities, a vector. Give it together with `G`.
+      h: The right side of the inequalities, a vector. Pass `G` and `h` together.
 
     Returns:
       A tree like `tree`; NaN if no point satisfies the conditions.
@@ -84,7 +84,7 @@ def projection_polyhedron(
 
     Raises:
       TypeError: a leaf is complex or not a floating-point array.
-      ValueError: a matrix or vector has a wrong shape, or is given without its partner.
+      ValueError: a matrix or vector has a wrong shape, or only one of `A` and `b` (or of `G` and `h`) is given.
     """
     who = "projection_polyhedron"
     x, restored = vector(who, tree)
@@ -93,7 +93,9 @@ def projection_polyhedron(
 
 
 def _system(who: str, names: tuple[str, str], data: tuple[Any, Any], x: Array) -> tuple[Array, Array]:
-    """Returns a matrix and a vector that fit `x` and each other; they have no rows if both are None."""
+    """Returns a checked matrix and vector, whose shapes match `x` and each other; both have no rows if both are
+    None.
+    """
     if all(part is None for part in data):
         return jnp.zeros((0, x.size), x.dtype), jnp.zeros(0, x.dtype)
     for name, part in zip(names, data, strict=True):
@@ -115,19 +117,19 @@ def _on_affine(x: Array, matrix: Array, right: Array) -> Array:
     if not matrix.size:
         return x
     inverse = jnp.linalg.pinv(matrix)
-    for _ in range(3):  # what the first leaves, by rounding, the others take away
+    for _ in range(3):  # later passes remove the rounding errors of earlier ones
         x = x - inverse @ (matrix @ x - right)
     return x
 
 
 class _Solution(NamedTuple):
     p: Array
-    active: Array  # which inequalities hold with equality, and are needed
+    active: Array  # True for inequalities that hold with equality and are needed
 
 
 @jax.jit
 def _solve(x: Array, A: Array, b: Array, G: Array, h: Array) -> _Solution:  # noqa: N803
-    """Returns the nearest point of a polyhedron, and the inequalities that are active there."""
+    """Returns the nearest point of a polyhedron, and the inequalities that are active at that point."""
     start = _on_affine(x, A, b)
     rows, bounds = G, h
     if A.size:
@@ -135,7 +137,7 @@ def _solve(x: Array, A: Array, b: Array, G: Array, h: Array) -> _Solution:  # no
         rows, bounds = G - (G @ inverse) @ A, h - G @ (inverse @ b)
     sizes, before = (jnp.sqrt(jnp.sum(m * m, axis=1)) for m in (rows, G))
     eps = jnp.finfo(x.dtype).eps
-    some = sizes > 1e3 * eps * before  # the others follow from the equations
+    some = sizes > 1e3 * eps * before  # False: the equations already decide the inequality
     divisor = jnp.where(some, sizes, 1)
     rows, bounds = jnp.where(some[:, None], rows / divisor[:, None], 0), bounds / divisor
     reached = _reached(jnp.append(start, bounds))
@@ -153,7 +155,7 @@ def _reached(numbers: Array) -> Array:
 class _Search(NamedTuple):
     x: Array
     active: Array
-    inverse: Array  # of N N^T, with N the active rows; zeros elsewhere
+    inverse: Array  # inverse of N N^T, where N holds the active rows; zeros for inactive rows
     multipliers: Array
     adding: Array  # the inequality that is being added, -1 for none
     added: Array  # its multiplier so far
@@ -173,7 +175,7 @@ def _step(s: _Search, rows: Array, bounds: Array) -> _Search:
     normal = rows[adding]
     held = jnp.where(s.active[:, None], rows, 0)
     change = s.inverse @ (held @ normal)
-    for _ in range(2):  # the second time corrects the rounding of the inverse
+    for _ in range(2):  # corrects the rounding of the inverse
         change = change + s.inverse @ (held @ (normal - held.T @ change))
     along = normal - held.T @ change
     length = along @ along
@@ -219,10 +221,10 @@ def _goldfarb_idnani(x: Array, rows: Array, bounds: Array) -> tuple[Array, Array
         return wanted & ~s.empty & (s.steps < most)
 
     def settled(_: int, s: _Search) -> _Search:
-        """Continues the search, and returns the point of its active set to the last digit.
+        """Continues the search to its end, and then computes the point of the active set to full precision.
 
-        If x is far away, this point has many more correct digits than the search used, so the search then continues
-        with it.
+        If x is far away, the recomputed point is much more accurate than the points of the search. So the search is
+        then continued from the recomputed point.
         """
         s = mesh.while_loop(
             unfinished, partial(_step, rows=rows, bounds=bounds), s._replace(tol=_reached(jnp.append(s.x, bounds)))
