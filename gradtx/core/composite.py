@@ -75,7 +75,7 @@ def _is_like(x: Any, like: Any) -> bool:
 
 
 class Composite(Stateful):
-    """Base class of transformations that contain others. Most of them are a `Wrapper`."""
+    """Base class of transformations that contain other transformations; `Wrapper` is the one for a single inner one."""
 
     def children(self) -> dict[str, GradientTransformation]:
         """Returns the inner transformations by name; by default the fields that hold one."""
@@ -118,7 +118,7 @@ class Composite(Stateful):
         return found
 
     def with_child_states(self, state: State, states: Mapping[str, Any]) -> Any:
-        """Returns the state with other states of the inner transformations."""
+        """Returns `state` with the states of the inner transformations replaced by the given ones."""
         if self.State is None:
             (only,) = states.values()
             return only

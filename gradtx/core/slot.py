@@ -49,8 +49,9 @@ class Slot(Frozen, kw_only=True, metaclass=_Declaration):
         known = leaf.is_number(self.start) or isinstance(self.start, (bool, str))
         if not known or (self.start == PARAM and not self.may_copy):
             raise TypeError(
-                f"{type(self).__name__}: start must be a number, or the name of a hyperparameter or method of the "
-                f"transformation (PARAM only in per_param), got {checks.shown(self.start)}."
+                f"{type(self).__name__}: start must be a number, or the name of one of the transformation's "
+                f"hyperparameters or methods, or in per_param PARAM for a copy of the parameter; got "
+                f"{checks.shown(self.start)}."
             )
 
     def names(self) -> dict[str, str]:

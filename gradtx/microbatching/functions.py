@@ -96,7 +96,9 @@ def _in_parts(who: str, fun: Any, size: int, accumulator: Any, axes: dict[Any, i
             return fun(*(now[i] for i in range(len(args))), **{name: now[name] for name in kwargs})
 
         if leaf.is_number(real) and real > parts:
-            raise ValueError(f"{who}: num_real_microbatches is {real}, but the batch has {parts} parts.")
+            raise ValueError(
+                f"{who}: num_real_microbatches must be at most {parts}, the number of micro-batches; got {real}."
+            )
         like, end = jax.eval_shape(part, 0), parts if real is None else real
         total = composed(who, accumulator, like, parts)
 

@@ -74,7 +74,7 @@ def decoupled_weight_decay(
     """Returns the last transformations of an optimizer with decoupled weight decay: the decay and the learning rate.
 
     Use it to build an optimizer like AdamW from your own scaling of the gradient: `chain(my_scaling(),
-    *decoupled_weight_decay(1e-3, 0.1))`.
+    *decoupled_weight_decay(learning_rate=1e-3, weight_decay=0.1))`.
 
         p <- p - learning_rate * (u + weight_decay * p)      by default
         p <- p - learning_rate * u - weight_decay * p        with decouple_lr

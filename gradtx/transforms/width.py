@@ -74,13 +74,14 @@ def _base_shapes(who: str, table: Any, params: Params) -> list[tuple[int, ...]]:
 
 
 class scale_by_width(Layerwise):
-    """Scales each leaf's update by the leaf's width relative to a base model, so that learning rates transfer (muP).
+    """Scales each leaf's update by a factor that depends on its width relative to a base model (muP).
 
-    Tune the learning rate on a narrow model, then train a wide model at the same learning rate with this transformation
-    in the chain. It scales the updates of the transformations before it. If weight decay should be the same at every
-    width, put the weight decay after it, as in `chain(scale_by_adam(), scale_by_width(base_shapes),
-    *decoupled_weight_decay(1e-3, 0.1))`. If the weight decay comes before, as in `chain(adamw(1e-3),
-    scale_by_width(base_shapes))`, it is scaled like the learning rate. For the base model itself all factors are 1.
+    It makes learning rates transfer: tune the learning rate on a narrow model, then train a wide model at the same
+    learning rate with this transformation in the chain. It scales the updates of the transformations before it. If
+    weight decay should be the same at every width, put the weight decay after it, as in `chain(scale_by_adam(),
+    scale_by_width(base_shapes), *decoupled_weight_decay(learning_rate=1e-3, weight_decay=0.1))`. If the weight decay
+    comes before, as in `chain(adamw(1e-3), scale_by_width(base_shapes))`, it is scaled like the learning rate. For the
+    base model itself all factors are 1.
 
     Args:
       base_shapes: Parameters of the base model, or their shapes: a tree such as the result of
