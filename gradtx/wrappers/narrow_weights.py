@@ -109,7 +109,7 @@ class _NarrowWeights(_Wide, needs=("params",)):
         return leaf.widen(p) if kept is None else self.weight(p, kept)
 
     def _moved(self, p: Array, x: Array, u: Array, kept: Array | None) -> tuple[Array, Any]:
-        """Returns the exact update of a parameter in float32, and the low bits of the new weight, which the state keeps."""
+        """Returns the exact update in float32, and the low bits of the new weight, which the state keeps."""
         if kept is None:
             return u, None
         new, kept = self.split(x + leaf.narrow(u, x.dtype), p.dtype)
