@@ -200,7 +200,11 @@ def test_bad_arguments():
         (lambda: M.microbatch(fun, 0, 2.0), TypeError, "microbatch_size must be an integer"),
         (lambda: M.microbatch(fun, 0, 2, "sum"), TypeError, "accumulator must be an AccumulationType"),
         (lambda: M.microbatch(fun, 0, 2, num_real_microbatches=1.5), TypeError, "num_real_microbatches must be"),
-        (lambda: M.microbatch(fun, 0, 2, num_real_microbatches=9)(Y), ValueError, "must be at most 6, the number of micro-batches; got 9"),
+        (
+            lambda: M.microbatch(fun, 0, 2, num_real_microbatches=9)(Y),
+            ValueError,
+            "must be at most 6, the number of micro-batches; got 9",
+        ),
         (lambda: M.microbatch(fun, 0, 5)(Y), ValueError, "12 rows, which is not divisible by microbatch_size=5"),
         (lambda: M.microbatch(fun, 0, 5)(Y[:0]), ValueError, "0 rows"),
         (lambda: M.microbatch(fun, 0, 2, in_axes=1)(Y), ValueError, r"batch axis is 1, but .* shape \(12,\)"),
