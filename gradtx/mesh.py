@@ -57,9 +57,9 @@ __all__ = [
 
 
 def along(x: Array, p: Any, axes: Sequence[int | None]) -> Array:
-    """Places `x` on the devices of `p`: each axis is split as the axis of `p` that it follows, or whole for None.
+    """Shards `x` like `p`: `axes` has for each axis of `x` the axis of `p` whose split it takes, or None for no split.
 
-    In traced code only types say where arrays are placed, so `x` is unchanged unless `p` has explicit axes.
+    In traced code the sharding of `p` is known only for explicit mesh axes; without them `x` is returned unchanged.
     """
     traced = isinstance(x, Tracer) or isinstance(p, Tracer)
     sharding = place(p) if traced else getattr(p, "sharding", None)

@@ -195,7 +195,7 @@ class accumulate(Wrapper, state=MultiStepsState):
         )
 
     def _add_micro_batch(self, updates: Any, state: Any, weight: Any, params: Any) -> tuple[Any, Any]:
-        """Adds the micro-batch to the mean (or sum); returns the mean and the sum of the weights in it."""
+        """Adds the micro-batch to the running mean (or sum); returns the mean and the total weight so far."""
         if not self.accumulates:
             summed = not self.use_grad_mean and self.weight is not None
             return jax.tree.map(lambda g: _times(g, weight), updates) if summed else updates, weight
