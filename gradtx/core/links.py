@@ -10,7 +10,7 @@ import numpy as np
 
 from gradtx import checks
 from gradtx.core.chain import chain
-from gradtx.core.composite import Composite, View
+from gradtx.core.composite import Composite
 from gradtx.core.leafwise import Leafwise
 from gradtx.core.table import Table
 from gradtx.core.transformation import GradientTransformation
@@ -57,11 +57,12 @@ def parts(tx: Composite, name: str, params: Params, positions: Any) -> Iterator[
     for key, inner in tx.children().items() if tx.movers() else ():  # else they only measure
         view = views[key]
         inside = name if key in ("inner", "transformation") else f"{name}.{key}"
-        if view.selects or type(view) is View:
-            yield Part(str(key), inside, inner, view.seen(params), None if positions is None else view.seen(positions))
-        else:
-            seen = jax.eval_shape(view.seen, params)  # most often in another dtype, or as one vector
-            yield Part(str(key), inside, inner, seen, positions if _alike(seen, params) else None)
+        seen = view.outline(params)
+        if view.selects and positions is not None:
+            places = view.seen(positions)
+        else:  # the parameters as they are, in another dtype, or as one vector
+            places = positions if _alike(seen, params) else None
+        yield Part(str(key), inside, inner, seen, places)
 
 
 def _alike(a: Any, b: Any) -> bool:

@@ -172,9 +172,6 @@ class _Measurement(View):
     def seen(self, tree: Any) -> Any:
         return self.measure(tree)
 
-    def outline(self, tree: Any) -> Any:
-        return jax.eval_shape(self.measure, tree)
-
 
 class measure_with_ema(_Looking):
     """Measures the exponential moving average of `measure(updates)`, for use in `monitor`.

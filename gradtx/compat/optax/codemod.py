@@ -24,8 +24,17 @@ __all__ = ["Finding", "find"]
 ROOTS = ("optax", "gradtx.compat.optax")
 PACKAGE = "gradtx.compat.optax"
 MODULES = (
-    *("assignment", "contrib", "experimental", "losses", "perturbations", "projections", "schedules"),
-    *("second_order", "transforms", "tree", "tree_utils"),
+    "assignment",
+    "contrib",
+    "experimental",
+    "losses",
+    "perturbations",
+    "projections",
+    "schedules",
+    "second_order",
+    "transforms",
+    "tree",
+    "tree_utils",
 )
 
 

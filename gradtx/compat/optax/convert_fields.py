@@ -199,7 +199,12 @@ class Match:
 
 
 CHILDREN = {
-    *("inner_state", "inner_opt_state", "inner_states", "opt_state", "adv_state", "base_optimizer_state"),
+    "inner_state",
+    "inner_opt_state",
+    "inner_states",
+    "opt_state",
+    "adv_state",
+    "base_optimizer_state",
     "measure_states",
 }
 """Fields of optax that hold inner states; they are matched as separate chains."""

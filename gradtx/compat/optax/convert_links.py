@@ -296,8 +296,19 @@ def _chains_of_names(tx: Any) -> dict[frozenset[str], tuple[str, ...]]:
 
 
 _FIELDS = {
-    *("inner_state", "inner_states", "inner_opt_state", "base_optimizer_state", "fast_state", "steps_since_sync"),
-    *("opt_state", "hyperparams_states", "hessian_fn_state", "key", "ns_coeffs", "is_init_step", "is_initial_step"),
+    "inner_state",
+    "inner_states",
+    "inner_opt_state",
+    "base_optimizer_state",
+    "fast_state",
+    "steps_since_sync",
+    "opt_state",
+    "hyperparams_states",
+    "hessian_fn_state",
+    "key",
+    "ns_coeffs",
+    "is_init_step",
+    "is_initial_step",
     *COUNTS,
 }
 

@@ -210,8 +210,18 @@ def apollo(
     {'bias': 'adam', 'kernel': 'muon'}
     """
     numbers = muon_labels(apollo_weight_dimension_numbers).numbers
-    size = (rank, update_proj_gap, scale, scale_type)
-    rule = scale_by_apollo(*size, b1, b2, eps, growth=growth, weight_dimension_numbers=numbers, seed=seed)
+    rule = scale_by_apollo(
+        rank,
+        update_proj_gap,
+        scale,
+        scale_type,
+        b1,
+        b2,
+        eps,
+        growth=growth,
+        weight_dimension_numbers=numbers,
+        seed=seed,
+    )
     adam: dict[str, Any] = {"adam_b1": b1, "adam_b2": b2, "adam_eps": eps, "adam_weight_decay": weight_decay}
     return matrices_with_adamw(
         rule, learning_rate, weight_decay, mask, weight_dimension_numbers=numbers, decouple_lr=decouple_lr, **adam

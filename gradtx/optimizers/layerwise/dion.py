@@ -195,7 +195,10 @@ def dion(
     numbers = muon_labels(dion_weight_dimension_numbers).numbers
     rule = scale_by_dion(rank, beta, mu_dtype, weight_dimension_numbers=numbers, seed=seed)
     return matrices_with_adamw(
-        *(rule, learning_rate, weight_decay, mask),
+        rule,
+        learning_rate,
+        weight_decay,
+        mask,
         adam_learning_rate=adam_learning_rate,
         adam_b1=adam_b1,
         adam_b2=adam_b2,

@@ -66,9 +66,6 @@ class _ProjectedShapes(View):
         pairs = zip(map(jnp.asarray, leaves), self.matrix_views, strict=True)
         return treedef.unflatten([x if v is None else matrices.low_rank(x, v, self.rank) for x, v in pairs])
 
-    def outline(self, tree: Any) -> Any:
-        return jax.eval_shape(self.seen, tree)
-
 
 def _is_tall(fan_in: int, fan_out: int) -> bool:
     return fan_in >= fan_out  # then the rows are the longer side, which is projected

@@ -203,7 +203,9 @@ def normuon(
     """
     numbers = muon_labels(muon_weight_dimension_numbers).numbers
     rule = scale_by_normuon(
-        *(ns_coeffs, ns_steps, beta),
+        ns_coeffs,
+        ns_steps,
+        beta,
         mu_dtype=mu_dtype,
         nesterov=nesterov,
         b2=b2,
@@ -212,7 +214,9 @@ def normuon(
     )
     return matrices_with_adamw(
         chain(rule, scale_by_shape(numbers, consistent_rms)),
-        *(learning_rate, weight_decay, mask),
+        learning_rate,
+        weight_decay,
+        mask,
         weight_dimension_numbers=numbers,
         adam_learning_rate=adam_learning_rate,
         adam_b1=adam_b1,

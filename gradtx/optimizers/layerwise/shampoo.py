@@ -275,7 +275,13 @@ def shampoo(
     ema(decay=0.9)
     """
     rule = scale_by_shampoo(
-        *(b2, eps, graft, normalize_graft, graft_eps, interval, start_step),
+        b2,
+        eps,
+        graft,
+        normalize_graft,
+        graft_eps,
+        interval,
+        start_step,
         block_size=block_size,
         max_dim=max_dim,
         exponent=exponent,
